@@ -1,0 +1,43 @@
+"""The errors that whisperbench raises on purpose.
+
+One family: a flow catches `WhisperbenchError`, prints its message and exits.  Every message names
+what was wrong, with the numbers, and the way out.
+"""
+
+from __future__ import annotations
+
+
+class WhisperbenchError(Exception):
+    """Something that the person who typed the command can understand and mend."""
+
+    exit_status = 1
+
+
+class ConfigError(WhisperbenchError):
+    """An option has a value that is not allowed, or two options contradict each other."""
+
+
+class ModelError(WhisperbenchError):
+    """A checkpoint cannot be found, read or converted, or is not Whisper."""
+
+
+class CorpusError(WhisperbenchError):
+    """A corpus cannot be found or contradicts itself."""
+
+
+class AudioError(WhisperbenchError):
+    """An audio file cannot be decoded; the message names the file."""
+
+
+class EngineError(WhisperbenchError):
+    """The engine cannot start with these settings, or died while it worked."""
+
+
+class BundleError(WhisperbenchError):
+    """A result bundle is incomplete, from another schema, or not a bundle."""
+
+
+class TrackingError(WhisperbenchError):
+    """The tracking server cannot be reached or refuses; what was measured is safe on disk."""
+
+    exit_status = 3
