@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from whisperbench.config import parse, text_of
+from flows.lifetime import Interrupted, exit_status
+from whisperbench.config import kind_of, parse, text_of
 from whisperbench.errors import WhisperbenchError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +34,7 @@ def options_of(record: type[Any]) -> Callable[[F], F]:
                 show_default=True,
                 metavar=_metavar(field),
                 help=field.metadata["help"],
-                callback=functools.partial(_parse, kind=type(field.default)),
+                callback=functools.partial(_parse, kind=kind_of(field)),
             )(command)
         return command
 
@@ -41,7 +42,7 @@ def options_of(record: type[Any]) -> Callable[[F], F]:
 
 
 def errors_end_the_command(command: F) -> F:
-    """Print a `WhisperbenchError` as one red line on stderr and exit with its status."""
+    """Print a `WhisperbenchError` as one red line on stderr and exit with its status; 128 + n on a signal."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -49,6 +50,9 @@ def errors_end_the_command(command: F) -> F:
             return command(*args, **kwargs)
         except WhisperbenchError as error:
             fail(error)
+        except Interrupted as signalled:
+            click.secho(f"stopped by {signalled}", fg="red", err=True)
+            sys.exit(exit_status(signalled))
 
     return run  # type: ignore[return-value]
 
@@ -62,7 +66,7 @@ def _metavar(field: dataclasses.Field[Any]) -> str:
     rule = field.metadata["rule"]
     if rule.choices:
         return "|".join(rule.choices)
-    return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[type(field.default)]
+    return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind_of(field)]
 
 
 def _parse(_context: click.Context, parameter: click.Parameter, value: str, *, kind: type[Any]) -> Any:

@@ -143,11 +143,16 @@ class BenchmarkConfig:
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:
         """The inverse of `as_params`; names that are not options are ignored."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             if field.name in params:
-                values[field.name] = parse(params[field.name], type(field.default), field.name)
+                values[field.name] = parse(params[field.name], kind_of(field), field.name)
         return cls(**values)
+
+
+def kind_of(field: dataclasses.Field[Any]) -> type[Any]:
+    """str, int, float or bool: the type of an option's default."""
+    return type(field.default)
 
 
 def text_of(value: object) -> str:

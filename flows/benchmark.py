@@ -1,0 +1,149 @@
+"""Measure one configuration: load, warm up, transcribe, score, log one run.
+
+\b
+  mlflow run . -P model=large-v3                          on a GPU machine
+  mlflow run . -P model=demo -P corpus=demo               on any machine
+  PYTHONPATH=src python -m flows.benchmark --model large-v3 --kv_cache_dtype fp8 --max_num_seqs 256
+
+The last line on stdout is the result; progress goes to stderr.  Before anything is sent to the tracking
+server, the whole result is on local disk in results_dir.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flows import console
+from flows.cli import errors_end_the_command, options_of
+from flows.lifetime import tracked_run
+from whisperbench import bundle, measure, record, tracking
+from whisperbench.audio import load_audio
+from whisperbench.config import BenchmarkConfig
+from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
+from whisperbench.engine import WINDOW_TOKENS, VllmEngine, engine_settings
+from whisperbench.environment import describe_environment, git_is_dirty
+from whisperbench.gpu import Hardware, detect_hardware
+from whisperbench.models import resolve_model
+from whisperbench.samples import write_samples
+from whisperbench.scoring import Score, score
+
+PROJECT = Path(__file__).resolve().parents[1]
+CACHE = Path.home() / ".cache" / "whisperbench"
+ENGINE_LOG = "engine.log"
+
+
+@click.command(help=__doc__)
+@options_of(BenchmarkConfig)
+@errors_end_the_command
+def main(**options: Any) -> None:
+    config = BenchmarkConfig(**options)
+    hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    client = tracking.connect()
+    with tracked_run(client, record.run_name(config)) as run:
+        measured = measure_and_bundle(config, hardware, run.run_id)
+        tracking.log_bundle(client, run.run_id, measured)
+    console.say(f"\nresult: {measured.directory}\n{run.where()}")
+    click.echo(record.closing_line(measured.contents.params, measured.contents.metrics))
+
+
+def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str | None) -> bundle.Bundle:
+    """The data path: corpus and model, engine, clock, score, and the result on disk."""
+    started_ms = _now_ms()
+    checkpoint = resolve_model(
+        config.model, config.model_revision, cache_dir=CACHE, random_weights=config.random_weights
+    )
+    settings = engine_settings(config, checkpoint, hardware)
+    corpus = load_corpus(config.corpus, config.split, config.limit)
+    workers = config.workers or measure.free_cores()
+    with console.bar("checking audio", len(corpus.utterances)) as checking:
+        inspected = inspect_corpus(corpus, workers, checking.advance)
+
+    journal = bundle.Journal(Path(config.results_dir), config.digest, config.as_params())
+    try:
+        console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        engine = VllmEngine(settings, hardware, journal.artifacts / ENGINE_LOG)
+        try:
+            console.say(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
+            plan = measure.Plan(
+                front_end=config.front_end,
+                long_audio=config.long_audio,
+                workers=workers,
+                in_flight=2 * config.max_num_seqs,
+                count_tokens=checkpoint.count_tokens if config.random_weights else None,
+            )
+            with console.bar("transcribing", len(corpus.utterances) * config.repeats) as bar:
+
+                def on_result(repeat: int, transcript: measure.Transcript) -> None:
+                    journal.append(repeat, transcript)
+                    bar.advance()
+
+                measurement = measure.measure(
+                    engine,
+                    corpus.utterances,
+                    plan,
+                    repeats=config.repeats,
+                    warmup=settings.max_num_batched_tokens // WINDOW_TOKENS,
+                    hardware=hardware,
+                    on_result=on_result,
+                )
+        finally:
+            engine.close()
+
+        transcripts = measurement.median.transcripts
+        scored = score_of(config, corpus, transcripts)
+        console.show_transcripts(transcripts, scored)
+        facts = record.Facts(
+            model_id=checkpoint.model_id,
+            model_revision=checkpoint.revision,
+            dataset=record.Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
+            utterances_over_30s=inspected.utterances_over_30s,
+            hardware=hardware,
+            settings=settings,
+            engine=engine.facts,
+            git_dirty=git_is_dirty(PROJECT),
+        )
+        contents = record.run_contents(
+            config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms()
+        )
+
+        def write_artifacts(directory: Path) -> None:
+            table = record.transcript_table(transcripts, scored)
+            (directory / "transcripts.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+            (directory / "summary.md").write_text(contents.description, encoding="utf-8")
+            (directory / "environment.txt").write_text(describe_environment(hardware), encoding="utf-8")
+            audio = {utterance.id: utterance.audio for utterance in corpus.utterances}
+            write_samples(
+                directory / "samples",
+                scored.utterances if scored else transcripts,
+                lambda utt_id: load_audio(audio[utt_id]),
+                seed=config.seed,
+            )
+
+        return journal.finish(contents, write_artifacts, run_id=run_id)
+    finally:
+        journal.discard_if_empty()
+
+
+def score_of(config: BenchmarkConfig, corpus: Corpus, transcripts: tuple[measure.Transcript, ...]) -> Score | None:
+    """The score, or None with random weights and where the corpus has no transcripts; both are said."""
+    if config.random_weights:
+        console.say("no WER: random weights (load_format=dummy)")
+        return None
+    if any(utterance.reference is None for utterance in corpus.utterances):
+        console.say(f"no WER: {corpus.source} has no transcripts")
+        return None
+    return score(transcripts, config.language, config.seed)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    main()

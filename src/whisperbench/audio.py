@@ -1,0 +1,181 @@
+"""One audio file becomes float32 mono at 16 kHz; what is longer than 30 s is split, trimmed or dropped.
+
+libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) whatever libsndfile does not know.
+A file that ends before its header says so is an error: half an utterance would be scored as a whole one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperbench.errors import AudioError
+
+SAMPLE_RATE = 16_000
+WINDOW_SECONDS = 30
+WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
+
+SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
+PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
+STEP_SAMPLES = SAMPLE_RATE // 100
+SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
+
+READ_FRAMES = 1 << 24  # frames per read: a header that promises terabytes allocates 64 MiB
+UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe gives a size near 2 or 4 GiB
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that was written to a pipe
+ROUNDING_SECONDS = 0.25  # containers round their duration to codec frames
+
+FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
+
+Samples = npt.NDArray[np.float32]
+
+
+class AudioSource(Protocol):
+    """A file that is read when it is needed: `pathlib.Path`, or the bytes of one data set row."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
+def load_audio(source: AudioSource) -> Samples:
+    """The samples of one file at 16 kHz, channels averaged, shape (n,), n > 0, in [-1, 1] for integer formats.
+
+    Raises:
+        AudioError: the file is missing, cut short, empty, not audio, or holds samples that are no numbers.
+    """
+    where = str(source) if isinstance(source, Path) else source.name
+    try:
+        with source.open("rb") as file:
+            if not file.read(1):
+                raise AudioError(f"{where} is an empty file (0 bytes). {FETCH_AGAIN}")
+            file.seek(0)
+            frames, rate = _decode(file, where)
+    except OSError as error:
+        raise AudioError(
+            f"{where} cannot be read: {error.strerror or error}. Check the path and its permissions."
+        ) from error
+    if not np.isfinite(frames).all():
+        raise AudioError(f"{where} holds samples that are not finite numbers. {FETCH_AGAIN}")
+    mono = frames if frames.ndim == 1 else frames.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        mono = _resample(mono, rate, where)
+    if not mono.size:
+        raise AudioError(f"{where} holds no samples. {FETCH_AGAIN}")
+    return mono
+
+
+def windows(audio: Samples, policy: str) -> list[Samples]:
+    """What the model is given of one utterance: parts of at most 30 s, views of `audio`.
+
+    Args:
+        audio: samples at 16 kHz, shape (n,).
+        policy: `split` at quiet points (the parts joined are the audio), `trim` to the first 30 s,
+            or `drop`, which gives no part at all for audio longer than 30 s.
+    """
+    if policy not in ("split", "trim", "drop"):
+        raise ValueError(f"policy={policy!r}: expected split, trim or drop")
+    if audio.size <= WINDOW_SAMPLES:
+        return [audio]
+    if policy == "drop":
+        return []
+    if policy == "trim":
+        return [audio[:WINDOW_SAMPLES]]
+    parts = []
+    while audio.size > WINDOW_SAMPLES:
+        cut = _quietest_point(audio)
+        parts.append(audio[:cut])
+        audio = audio[cut:]
+    return [*parts, audio]
+
+
+def _quietest_point(audio: Samples) -> int:
+    """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
+    import librosa
+
+    end = min(WINDOW_SAMPLES, audio.size - SHORTEST_SAMPLES)
+    start = WINDOW_SAMPLES - SEARCH_SAMPLES
+    loudness = librosa.feature.rms(
+        y=audio[start:end], frame_length=PAUSE_SAMPLES, hop_length=STEP_SAMPLES, center=False
+    )[0]
+    quietest: int = loudness.size - 1 - int(np.argmin(loudness[::-1]))
+    return start + quietest * STEP_SAMPLES + PAUSE_SAMPLES // 2
+
+
+def _decode(file: BinaryIO, where: str) -> tuple[Samples, int]:
+    """All frames of a file, shape (n,) or (n, channels), and its sample rate."""
+    import soundfile
+
+    try:
+        reader = soundfile.SoundFile(file)
+    except soundfile.LibsndfileError as error:
+        return _decode_with_ffmpeg(file, where, f"libsndfile: {error.error_string}")
+    with reader:
+        if reader.frames == UNKNOWN_FRAMES:
+            return _decode_with_ffmpeg(file, where, "libsndfile: no length in the header")
+        try:
+            blocks = [reader.read(min(READ_FRAMES, reader.frames), dtype="float32")]
+            while len(blocks[-1]) == READ_FRAMES:
+                blocks.append(reader.read(READ_FRAMES, dtype="float32"))
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"{where} is damaged or cut short: {error.error_string} {FETCH_AGAIN}") from error
+        frames: Samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        rate = int(reader.samplerate)
+        tolerance = 0 if reader.format != "MP3" else int(ROUNDING_SECONDS * rate)
+        if len(frames) < reader.frames - tolerance:
+            found = f"{len(frames)} of {reader.frames} samples"
+            raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
+        if reader.format.startswith("WAV"):
+            _refuse_cut_wav(reader.extra_info, where)
+        return frames, rate
+
+
+def _refuse_cut_wav(log: str, where: str) -> None:
+    """libsndfile corrects a WAV header to the length of the file and says so in its log only."""
+    size = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    if size and int(size[2]) < int(size[1]) < UNKNOWN_BYTES:
+        raise AudioError(f"{where} is cut short: it holds {size[2]} of {size[1]} bytes of audio. {FETCH_AGAIN}")
+
+
+def _decode_with_ffmpeg(file: BinaryIO, where: str, why: str) -> tuple[Samples, int]:
+    """`_decode` for m4a and everything else that libsndfile does not read, for the reason `why`."""
+    import av
+
+    file.seek(0)
+    try:
+        with av.open(file, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise AudioError(f"{where} holds no audio track. {FETCH_AGAIN}")
+            stream = container.streams.audio[0]
+            planes = av.AudioResampler(format="fltp")  # only the type of the samples: rate and channels are kept
+            decoded = [part for frame in container.decode(stream) for part in planes.resample(frame)]
+            rate = int(stream.rate or 0)
+            exact = "mp4" in container.format.name and stream.duration and stream.time_base  # others estimate
+            promised = float(stream.duration * stream.time_base) if exact else 0.0
+    except (av.FFmpegError, ValueError) as error:
+        reasons = f"{why}; FFmpeg: {getattr(error, 'strerror', error)}"
+        hint = f"Convert it to FLAC. {FETCH_AGAIN}"
+        raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {hint}") from error
+    if not decoded:
+        raise AudioError(f"{where} holds no samples. {FETCH_AGAIN}")
+    frames = np.concatenate([part.to_ndarray() for part in decoded], axis=1).T
+    if len(frames) / rate < promised - ROUNDING_SECONDS:
+        found = f"{len(frames) / rate:.2f} of {promised:.2f} s"
+        raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
+    return frames.astype(np.float32, copy=False), rate
+
+
+def _resample(mono: Samples, rate: int, where: str) -> Samples:
+    """`mono` at 16 kHz by soxr's HQ recipe: what `librosa.resample` does by default, without its import."""
+    import soxr
+
+    try:
+        resampled: Samples = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    except (ValueError, RuntimeError) as error:
+        raise AudioError(f"{where} has a sample rate of {rate} Hz that cannot be converted: {error}.") from error
+    return resampled

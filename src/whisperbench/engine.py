@@ -1,0 +1,364 @@
+"""The engine: what it needs from its callers, and vLLM behind it.
+
+`Engine` is the seam.  Whatever prepares audio may run in many threads; `submit` and `step` are
+called from one.  Results are handed out by `step` as they finish.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from whisperbench.config import BenchmarkConfig
+from whisperbench.errors import ConfigError, EngineError
+from whisperbench.gpu import Hardware
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from whisperbench.models import Checkpoint
+
+MAX_OUTPUT_TOKENS = 224
+"""Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
+
+WINDOW_TOKENS = 1_500  # encoder positions of one 30 s window
+CPU_KV_CACHE_GIB = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine is started with: the options, resolved for this checkpoint and this hardware."""
+
+    checkpoint: str
+    dtype: str
+    kv_cache_dtype: str
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+    enforce_eager: bool
+    load_format: str
+    quantization: str | None
+    seed: int
+    mel_bins: int
+    prompt_token_ids: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the running engine says of itself."""
+
+    dtype_effective: str
+    kv_cache_dtype_effective: str
+    vllm_version: str
+    torch_version: str
+    load_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Request:
+    """One window to transcribe: at most 30 s of float32 samples at 16 kHz.
+
+    `exact_tokens` set: generate that many, whatever the model says (random weights).
+    """
+
+    key: str
+    audio: npt.NDArray[np.float32]
+    exact_tokens: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """The text of one request, and how many tokens it took."""
+
+    key: str
+    text: str
+    tokens: int
+
+
+class Engine(Protocol):
+    """What `measure` needs of an engine."""
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    @property
+    def in_flight(self) -> int:
+        """Requests submitted and not yet handed out."""
+
+    def prepare(self, request: Request) -> Any:
+        """Features and engine input of a request; called from many threads."""
+
+    def submit(self, request: Request, prepared: Any) -> None: ...
+
+    def step(self) -> Sequence[Output]:
+        """Wait for the next results of the engine and hand out what has finished (may be nothing)."""
+
+    def generate(self, requests: Sequence[Request]) -> Sequence[Output]:
+        """The engine's own batch call, features included: the stock front end."""
+
+    def pids(self) -> set[int]:
+        """Processes of this benchmark: client, engine and workers."""
+
+    def close(self) -> None: ...
+
+
+def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
+    """Resolve `auto` and 0 for this hardware.
+
+    Raises:
+        ConfigError: the hardware or the checkpoint cannot do what is asked.
+    """
+    if config.kv_cache_dtype == "fp8" and not hardware.has_gpu:
+        raise ConfigError(
+            f"kv_cache_dtype=fp8 needs a GPU, and this run would use {hardware.gpu_name}. Use kv_cache_dtype=auto."
+        )
+    if config.quantization != "none" and not hardware.has_gpu:
+        raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
+    return EngineSettings(
+        checkpoint=checkpoint.path,
+        dtype=_dtype(config, hardware),
+        kv_cache_dtype=config.kv_cache_dtype,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        enforce_eager=config.enforce_eager or not hardware.has_gpu,
+        load_format=config.load_format,
+        quantization=None if config.quantization == "none" else config.quantization,
+        seed=config.seed,
+        mel_bins=checkpoint.mel_bins,
+        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
+    )
+
+
+def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
+    """`auto`: bfloat16 from Ampere on (an fp8 cache needs it on Hopper), float16 before; on a CPU
+    bfloat16 where it has instructions for it (float16 is five times slower there), else float32."""
+    if config.dtype != "auto":
+        return config.dtype
+    if hardware.has_gpu:
+        return "bfloat16" if (hardware.compute_capability or (0, 0)) >= (8, 0) else "float16"
+    return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
+
+
+def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
+    """Encoder windows per step times 1,500: 32 from 40 GiB on, 16 from 20, 8 below or on a CPU; no more than sequences."""
+    memory_gib = (hardware.memory_mib or 0) / 1024
+    windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
+    return WINDOW_TOKENS * min(windows, max(max_num_seqs, 2))
+
+
+class VllmEngine:
+    """vLLM's `LLM` for Whisper, in its own process, fed with inputs that are rendered here.
+
+    Everything that vLLM writes while it starts goes to `log`, where a failure is looked up.
+
+    Raises:
+        EngineError: it does not start; the message names the cause and the option to change.
+    """
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        _refuse_a_gpu_build_without_a_gpu(hardware)
+        self._settings, self._log = settings, log
+        self._in_flight: set[str] = set()
+        self._pids: set[int] = set()
+        started = time.perf_counter()
+        with _output_to(log):
+            try:
+                self._llm = _start(settings)
+                self._pids = set(self._llm.collective_rpc("die_with_client"))
+                import torch
+
+                from whisperbench.rendering import WindowRenderer
+
+                dtype = getattr(torch, settings.dtype)
+                self._renderer = WindowRenderer(self._llm, settings.prompt_token_ids, settings.mel_bins, dtype)
+            except EngineError:
+                self.close()
+                raise
+            except Exception as error:
+                raise EngineError(_why_it_failed(error, log, settings)) from error
+        self._facts = self._ask_facts(time.perf_counter() - started)
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def prepare(self, request: Request) -> Any:
+        return self._renderer(request.key, request.audio)
+
+    def submit(self, request: Request, prepared: Any) -> None:
+        with self._alive():
+            self._llm.llm_engine.add_request(request.key, prepared, _sampling(request.exact_tokens))
+        self._in_flight.add(request.key)
+
+    def step(self) -> list[Output]:
+        with self._alive():
+            finished = [out for out in self._llm.llm_engine.step() if out.finished]
+        outputs = [_output(out.request_id, out) for out in finished]
+        self._in_flight.difference_update(output.key for output in outputs)
+        return outputs
+
+    def generate(self, requests: Sequence[Request]) -> list[Output]:
+        from whisperbench.rendering import stock_prompt
+
+        prompts = [stock_prompt(request.audio, self._settings.prompt_token_ids) for request in requests]
+        params = [_sampling(request.exact_tokens) for request in requests]
+        with self._alive():
+            results = self._llm.generate(prompts, params, use_tqdm=False)
+        return [_output(request.key, result) for request, result in zip(requests, results, strict=True)]
+
+    def pids(self) -> set[int]:
+        return self._pids | {os.getpid()}
+
+    def close(self) -> None:
+        """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
+        import psutil
+
+        children = psutil.Process().children(recursive=True)
+        if llm := getattr(self, "_llm", None):
+            with contextlib.suppress(Exception):  # an engine that is dead already cannot be asked to stop
+                llm.llm_engine.engine_core.shutdown(timeout=5)
+        _, alive = psutil.wait_procs([c for c in children if c.pid in self._pids], timeout=3)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except EngineDeadError as error:
+            raise EngineError(f"The engine died while it worked: {_cause(self._log) or error}. Its log: {self._log}") from error
+
+    def _ask_facts(self, load_seconds: float) -> EngineFacts:
+        import torch
+        import vllm
+
+        config = self._llm.llm_engine.vllm_config
+        dtype = str(config.model_config.dtype).removeprefix("torch.")
+        cache = config.cache_config.cache_dtype
+        return EngineFacts(
+            dtype_effective=dtype,
+            kv_cache_dtype_effective=dtype if cache == "auto" else cache,
+            vllm_version=vllm.__version__,
+            torch_version=torch.__version__,
+            load_seconds=load_seconds,
+        )
+
+
+def _start(settings: EngineSettings) -> Any:
+    # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    if not _installed("flashinfer-python"):
+        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    from vllm import LLM
+
+    return LLM(
+        model=settings.checkpoint,
+        dtype=settings.dtype,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        max_model_len=448,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        enforce_eager=settings.enforce_eager,
+        load_format=settings.load_format,
+        quantization=settings.quantization,
+        seed=settings.seed,
+        limit_mm_per_prompt={"audio": 1},
+        worker_extension_cls="whisperbench.worker.WorkerExtension",
+        trust_remote_code=False,
+    )
+
+
+def _sampling(exact_tokens: int | None) -> Any:
+    from vllm import SamplingParams
+
+    if exact_tokens is None:
+        return SamplingParams(temperature=0.0, max_tokens=MAX_OUTPUT_TOKENS)
+    return SamplingParams(temperature=0.0, max_tokens=exact_tokens, min_tokens=exact_tokens, ignore_eos=True)
+
+
+def _output(key: str, result: Any) -> Output:
+    completion = result.outputs[0]
+    return Output(key=key, text=completion.text.strip(), tokens=len(completion.token_ids))
+
+
+def _refuse_a_gpu_build_without_a_gpu(hardware: Hardware) -> None:
+    if not hardware.has_gpu and not _installed("vllm-cpu"):
+        raise EngineError(
+            "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
+            "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
+        )
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to `log`: the engine's processes inherit them and keep writing there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+REMEDIES = (
+    (
+        r"out of memory|OutOfMemory|No available memory for the cache blocks|less than desired GPU memory",
+        "Not enough memory: lower max_num_seqs={s.max_num_seqs} or max_num_batched_tokens={s.max_num_batched_tokens}, "
+        "or change gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if "
+        "another process holds the GPU).",
+    ),
+    (r"FP8|fp8", "The attention cache in fp8 does not fit this GPU or dtype={s.dtype}: use kv_cache_dtype=auto."),
+)
+
+
+def _why_it_failed(error: Exception, log: Path, settings: EngineSettings) -> str:
+    cause = _cause(log) or f"{type(error).__name__}: {error}"
+    text = f"{cause}\n{error}"
+    advice = next((way for pattern, way in REMEDIES if re.search(pattern, text)), "")
+    return f"The engine did not start: {cause}. {advice.format(s=settings)} Its log: {log}".replace("  ", " ")
+
+
+def _cause(log: Path) -> str | None:
+    """The last exception that the engine's processes wrote, without the parent's 'see root cause above'."""
+    found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", log.read_text(errors="replace"))
+    causes = [line.strip() for line in found if "root cause" not in line]
+    return causes[-1][:400] if causes else None

@@ -1,0 +1,99 @@
+"""Exact log-mel features, computed only where there is audio.
+
+Whisper's encoder takes 30 s: 3,000 frames of 10 ms.  LibriSpeech speaks for 7 s on average, so
+three quarters of every window are padding.  A frame that touches no audio has power 0 in every
+bin, which the clamp turns into one constant; only the other frames need the Fourier transform.
+Operations and their order are those of `transformers.WhisperFeatureExtractor`, so that the result
+is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE_RATE = 16_000
+N_FFT = 400  # samples under one Hann window: 25 ms
+HOP = 160  # samples between two frames: 10 ms
+FRAMES = 3_000
+SAMPLES = FRAMES * HOP  # 30 s
+FRAME_MULTIPLE = 16
+"""Frames are computed in multiples of this: the matrix product then runs in the same kernel for
+every length, which keeps its sums in the same order as for 3,000 frames."""
+
+
+def log_mel(audio: npt.NDArray[np.float32], mel_bins: int = 128) -> npt.NDArray[np.float32]:
+    """Log-mel features of one window.
+
+    Args:
+        audio: samples at 16 kHz in [-1, 1], shape (n,), 0 <= n <= 480,000.
+        mel_bins: 80 (up to large-v2) or 128 (large-v3 and later).
+
+    Returns:
+        float32 array of shape (mel_bins, 3000), equal to `WhisperFeatureExtractor`'s.
+
+    Raises:
+        ValueError: more than 30 s of audio, or more than one dimension.
+    """
+    import torch
+
+    features: npt.NDArray[np.float32] = log_mel_tensor(audio, mel_bins, torch.float32).numpy()
+    return features
+
+
+def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.dtype) -> torch.Tensor:
+    """`log_mel` as a tensor in the model's dtype: what the engine is fed, cast while it is laid out."""
+    import torch
+
+    if audio.ndim != 1 or audio.size > SAMPLES:
+        raise ValueError(f"expected at most {SAMPLES} samples in one dimension, got shape {audio.shape}")
+    touched = min(FRAMES, -(-(audio.size + N_FFT // 2) // HOP)) if audio.size else 0
+    frames = min(FRAMES, -(-touched // FRAME_MULTIPLE) * FRAME_MULTIPLE)
+    silence = torch.tensor(1e-10).log10()
+    if not frames:
+        return torch.full((mel_bins, FRAMES), float((silence + 4.0) / 4.0), dtype=dtype)
+
+    # Past the audio the transform must see zeros, as it would in the padded window; at 30 s, the reflected end.
+    waveform = torch.zeros(1, min(SAMPLES, frames * HOP + N_FFT))
+    waveform[0, : audio.size] = torch.from_numpy(audio)
+    spectrum = torch.stft(waveform, N_FFT, HOP, window=_hann(), return_complex=True)[..., :frames]
+    power = (spectrum.abs() ** 2).contiguous()
+    log_spec = torch.clamp(_mel_filters(mel_bins).T @ power, min=1e-10).log10()[0]
+
+    peak = log_spec.max()
+    floor = torch.maximum(peak, silence) - 8.0 if frames < FRAMES else peak - 8.0
+    features = torch.empty((mel_bins, FRAMES), dtype=dtype)
+    features[:, :frames] = (torch.maximum(log_spec, floor) + 4.0) / 4.0
+    features[:, frames:] = (torch.maximum(silence, floor) + 4.0) / 4.0
+    return features
+
+
+@functools.cache
+def _hann() -> torch.Tensor:
+    import torch
+
+    return torch.hann_window(N_FFT)
+
+
+@functools.cache
+def _mel_filters(mel_bins: int) -> torch.Tensor:
+    """Slaney's mel filter bank, shape (201, mel_bins), as the feature extractor builds it."""
+    import torch
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        num_frequency_bins=1 + N_FFT // 2,
+        num_mel_filters=mel_bins,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE / 2,
+        sampling_rate=SAMPLE_RATE,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(filters).to(torch.float32)
