@@ -29,6 +29,7 @@ EXAMPLES = 150  # raised to 10,000 by hand before a release
 PROJECT = Path(__file__).resolve().parents[1]
 SAMPLE = PROJECT.parent / "shared" / "librispeech-sample"
 LIBRI = ("2830-3980-0043", "4507-16021-0012", "8455-210777-0068")
+B_WAV = b'\n{"audio": "b.wav", "text": "y"}\n'
 needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="the LibriSpeech sample is not beside the project")
 
 
@@ -134,10 +135,10 @@ def test_librispeech_sample(split: str, count: int, seconds: float) -> None:
     corpus = load(SAMPLE, split)
     facts = inspect_corpus(corpus, workers=2)
     lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text("utf-8").splitlines()]
-    expected = {line["id"]: (line["text"], line["duration"]) for line in lines if line["split"] == split}
+    expected = sorted((line["id"], line["text"], line["duration"]) for line in lines if line["split"] == split)
     assert len(corpus.utterances) == count
-    found = zip(corpus.utterances, facts.seconds, strict=True)
-    assert {u.id: (u.reference, length) for u, length in found} == pytest.approx(expected)
+    assert [(u.id, u.reference) for u in corpus.utterances] == [line[:2] for line in expected]
+    assert list(facts.seconds) == pytest.approx([line[2] for line in expected], abs=1e-3)
     assert facts.audio_seconds == pytest.approx(seconds)
 
 
@@ -299,13 +300,13 @@ def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
     """OpenSLR tree or one split's folder: the message says what it holds."""
     openslr(tmp_path, "dev-clean")
     for folder in (tmp_path, tmp_path / "LibriSpeech" / "dev-clean"):
-        with pytest.raises(CorpusError, match="'test-other' is not in .*; it holds dev-clean"):
+        with pytest.raises(CorpusError, match=r"'test-other' is not in .*; it holds dev-clean"):
             load(folder, "test-other")
 
 
 def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
     """Fewer utterances than asked for would be another benchmark."""
-    with pytest.raises(CorpusError, match="limit=3, but .* holds 2 utterances"):
+    with pytest.raises(CorpusError, match=r"limit=3, but .* holds 2 utterances"):
         load(put(tmp_path, "a.wav", "b.wav"), limit=3)
 
 
@@ -338,10 +339,10 @@ def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
         ("manifest.jsonl", b'{"audio": "../a.wav", "text": "x"}', "leaves the corpus"),
         ("manifest.jsonl", b'{"audio": "/etc/passwd", "text": "x"}', "leaves the corpus"),
         ("manifest.jsonl", b'{"audio": "a\\u0000.wav", "text": "x"}', "control character"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\nb", "text": "x"}', "control character"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\u0000", "text": "x"}', "control character"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "id": "../../a", "text": "x"}', "leaves the corpus"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "speaker": "\\u001b[2J", "text": "x"}', "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\nb", "text": "x"}' + B_WAV, "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\u0000", "text": "x"}' + B_WAV, "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "../../a", "text": "x"}' + B_WAV, "leaves the corpus"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "speaker": "\\u001b[2J", "text": "x"}' + B_WAV, "control character"),
         ("t.trans.txt", b"../a X\n", "leaves the corpus"),
     ],
 )
@@ -425,43 +426,12 @@ def test_a_part_that_librispeech_does_not_have() -> None:
 
 # readers never fail in another way
 
+FRAGMENTS = ('{"audio": "a.wav"}', '{"id": 1}', "file_name", "text", "speaker", "id", "null", "1e999", "NaN")
 hostile = st.one_of(
     st.binary(max_size=200),
     st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.lists(
-        st.sampled_from(
-            [
-                "a",
-                "a.wav",
-                "b.wav",
-                "../",
-                "/",
-                "\0",
-                "\n",
-                "\r",
-                '"',
-                ",",
-                " ",
-                "{",
-                "}",
-                "[",
-                ":",
-                "\\ud800",
-                "\u2028",
-            ]
-            + [
-                '{"audio": "a.wav"}',
-                '{"id": 1}',
-                "file_name",
-                "text",
-                "speaker",
-                "id",
-                "null",
-                "\ufeff",
-                "1e999",
-                "NaN",
-            ]
-        ),
+        st.sampled_from([*'\0\n\r", {}[]:/', "\u2028", "\ufeff", "\\ud800", "../", "a", "a.wav", "b.wav", *FRAGMENTS]),
         max_size=40,
     ).map(lambda parts: "".join(parts).encode()),
 )

@@ -69,6 +69,27 @@ class Architecture:
                 raise ModelError(f"{path} says {name}={config[name]!r}; a Whisper of this width has {wanted}.")
         return cls(*(config[name] for name in names))
 
+    def check_tokens(self, tokens: Mapping[str, int], directory: Path) -> None:
+        """Hold a tokenizer against the embedding.
+
+        Raises:
+            ModelError: its special tokens lie where a vocabulary of this size does not have them.
+        """
+        if self.vocab_size not in VOCABULARIES:
+            known = ", ".join(map(str, VOCABULARIES))
+            raise ModelError(f"{directory} has a vocabulary of {self.vocab_size}; those of Whisper have {known}.")
+        wanted = special_ids(self.vocab_size)
+        for name in NAMED_ALIKE:
+            if tokens.get(name) != wanted[name]:
+                raise ModelError(
+                    f"The tokenizer in {directory} has {name} at {tokens.get(name)}, and a vocabulary of "
+                    f"{self.vocab_size} has it at {wanted[name]}: it belongs to another checkpoint."
+                )
+        if (highest := max(tokens.values())) >= self.vocab_size:
+            raise ModelError(
+                f"The tokenizer in {directory} has a token {highest} and the model only {self.vocab_size}."
+            )
+
 
 def write_configuration(
     directory: Path,
@@ -89,7 +110,7 @@ def write_configuration(
         "pad_token_id": tokens[END_OF_TEXT],
         "decoder_start_token_id": tokens["<|startoftranscript|>"],
     }
-    config = {
+    config: dict[str, Any] = {
         "activation_dropout": 0.0,
         "activation_function": "gelu",
         "apply_spec_augment": False,
@@ -159,22 +180,5 @@ def _preprocessor(mel_bins: int) -> dict[str, Any]:
     }
 
 
-def check_tokens(tokens: Mapping[str, int], vocab_size: int, path: Path) -> None:
-    """Raise ModelError unless the special tokens lie where a vocabulary of this size has them."""
-    if vocab_size not in VOCABULARIES:
-        raise ModelError(f"{path.parent} has {vocab_size} tokens; Whisper has {', '.join(map(str, VOCABULARIES))}.")
-    wanted = special_ids(vocab_size)
-    for name in NAMED_ALIKE:
-        index = wanted[name]
-        if tokens.get(name) != index:
-            raise ModelError(
-                f"{path} has {name} at {tokens.get(name)}, and a Whisper of {vocab_size} tokens has it at {index}: "
-                "the tokenizer belongs to another checkpoint."
-            )
-    if (highest := max(tokens.values())) >= vocab_size:
-        raise ModelError(f"{path} has a token {highest}, and the embedding has {vocab_size} rows.")
-
-
 def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-

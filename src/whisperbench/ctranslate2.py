@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whisperbench.architecture import TEXT_POSITIONS, WINDOW_POSITIONS, Architecture, check_tokens, write_configuration
+from whisperbench.architecture import TEXT_POSITIONS, WINDOW_POSITIONS, Architecture, write_configuration
 from whisperbench.errors import ModelError
 from whisperbench.tokens import added_tokens, read_json, write_tokenizer
 
@@ -68,7 +68,7 @@ def convert(source: Path, target: Path) -> None:
     tensors = hugging_face_tensors(variables, architecture, path)
     tokenizer = _tokenizer(source)
     tokens = added_tokens(tokenizer, source / "tokenizer.json")
-    check_tokens(tokens, architecture.vocab_size, source / "tokenizer.json")
+    architecture.check_tokens(tokens, source)
     write_configuration(
         target,
         architecture,
@@ -146,10 +146,9 @@ class _Reader:
         dtype = np.dtype(TYPES[kind])
         if math.prod(shape) * dtype.itemsize != size:
             raise self.error(f"{name} has shape {shape} of {dtype.name}, but {size} bytes")
-        # The start comes first: `_take` checks that the bytes are there.
-        return np.frombuffer(self._data, dtype, math.prod(shape), self._take(size)).reshape(shape) if size else np.empty(
-            shape, dtype
-        )
+        if size == 0:  # which no weight is; numpy has no view of nothing
+            raise self.error(f"{name} is empty, its shape is {shape}")
+        return np.frombuffer(self._data, dtype, math.prod(shape), self._take(size)).reshape(shape)
 
     def _take(self, size: int) -> int:
         if size > len(self._data) - self.offset:

@@ -45,8 +45,8 @@ class RowAudio:
 def download(split: str) -> tuple[Path, str]:
     """The folder of a snapshot that holds the wanted split, and its source as `ID@commit`.
 
-    Only the files of that split are fetched (`load_dataset` with a config fetches all of its splits: 60 GB for
-    "clean"); without a connection the copy of an earlier run is used.
+    Only the files of that split are fetched (`load_dataset` with a config fetches all of its splits, training data
+    included); without a connection the copy of an earlier run is used.
 
     Raises:
         CorpusError: unknown split; or no answer from the hub and no earlier copy.

@@ -112,8 +112,8 @@ class _ClusterTotals:
         numbers = {name: number for number, name in enumerate(sorted(set(clusters)))}  # any order of utterances
         which = np.fromiter((numbers[name] for name in clusters), dtype=np.intp, count=len(clusters))
         return cls(
-            np.bincount(which, weights=errors, minlength=len(numbers)),
-            np.bincount(which, weights=words, minlength=len(numbers)),
+            np.bincount(which, weights=errors, minlength=len(numbers)).astype(np.float64),
+            np.bincount(which, weights=words, minlength=len(numbers)).astype(np.float64),
         )
 
     def rate_and_error(self) -> tuple[float, float]:
