@@ -19,7 +19,10 @@ WINDOW_POSITIONS = 1_500  # encoder positions of one 30 s window
 TEXT_POSITIONS = 448
 HEAD_WIDTH = 64
 
-NAMED_ALIKE = (END_OF_TEXT, "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|startofprev|>", "<|notimestamps|>")
+NAMED_ALIKE = (
+    *(END_OF_TEXT, "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"),
+    *("<|startofprev|>", "<|notimestamps|>"),
+)
 """Special tokens that every tokenizer has; Hebrew is he or iw and silence nospeech or nocaptions, by its age."""
 
 

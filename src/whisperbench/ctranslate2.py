@@ -1,18 +1,13 @@
 """Whisper checkpoints of CTranslate2 (what faster-whisper loads), converted to the Hugging Face layout.
 
-`model.bin`, little endian: u32 version, string spec, u32 revision, u32 count; per variable a string
-name, u8 rank, u32 dimensions, u8 type, u32 bytes, data; then u32 count of aliases, two strings each.
-A string is u16 length and as many bytes, the last of them NUL.  Source: `_serialize` in CTranslate2's
-model_spec.py.  The file is mapped, never executed, and every length is held against its size.
+Names and shapes are those of CTranslate2's whisper_spec.py and of transformers' modeling_whisper.py.
+Each variable is held against the architecture that the tensors tell; nothing is guessed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import mmap
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +16,11 @@ import numpy as np
 
 from whisperbench.architecture import TEXT_POSITIONS, WINDOW_POSITIONS, Architecture, write_configuration
 from whisperbench.errors import ModelError
+from whisperbench.model_bin import FLOATS, read_variables
 from whisperbench.tokens import added_tokens, read_json, write_tokenizer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-FORMAT = (6, "WhisperSpec", 3)  # version of the file, specification, its revision: what CTranslate2 3 and 4 write
-TYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
-FLOATS = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16"}
-MAX_RANK = 3
 
 SETTINGS = {
     "decoder/activation": 3,  # GELU
@@ -39,6 +30,7 @@ SETTINGS = {
     "decoder/start_from_zero_embedding": 0,
 }
 OPTIONAL_SETTINGS = {"decoder/alibi_use_positive_positions": 0, "decoder/scale_alibi": 0}
+MAX_LAYERS = 64  # twice the largest
 ALIGNMENT_SETTINGS = {"decoder/alignment_heads", "decoder/alignment_layer"}  # of other model families; unused here
 
 
@@ -60,6 +52,7 @@ def convert(source: Path, target: Path) -> None:
     Raises:
         ModelError: a file is missing or broken, or it is not a Whisper in float16 or float32.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path = source / "model.bin"
@@ -77,84 +70,10 @@ def convert(source: Path, target: Path) -> None:
         generation=_generation(source / "config.json", architecture),
     )
     write_tokenizer(target, tokenizer)
-    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-
-
-def read_variables(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every variable of a `model.bin` by name, aliases included; the arrays are views of the mapped file.
-
-    Raises:
-        ModelError: the file cannot be read, is cut short, or is not a Whisper of CTranslate2.
-    """
     try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    reader = _Reader(path, data)
-    found = reader.number("I"), reader.text(), reader.number("I")
-    if found != FORMAT:
-        raise reader.error(f"version, specification and revision are {found}; known is {FORMAT}. Convert it again")
-    variables: dict[str, npt.NDArray[Any]] = {}
-    for _ in range(reader.number("I")):
-        name = reader.text()
-        if name in variables:
-            raise reader.error(f"{name} comes twice")
-        variables[name] = reader.array(name)
-    stored = set(variables)
-    for _ in range(reader.number("I")):
-        alias, name = reader.text(), reader.text()
-        if name not in stored or alias in variables:
-            raise reader.error(f"alias {alias} of {name} has no meaning")
-        variables[alias] = variables[name]
-    if reader.offset != len(data):
-        raise reader.error(f"{len(data) - reader.offset} bytes follow the end")
-    return variables
-
-
-class _Reader:
-    """Reads forward through the file; a length that leads past its end is a ModelError."""
-
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self._path, self._data, self.offset = path, data, 0
-
-    def error(self, what: str) -> ModelError:
-        return ModelError(f"{self._path} is not a readable CTranslate2 file at byte {self.offset}: {what[:300]}.")
-
-    def number(self, kind: str) -> int:
-        size = struct.calcsize("<" + kind)
-        return int(struct.unpack("<" + kind, self._data[self._take(size) : self.offset])[0])
-
-    def text(self) -> str:
-        length = self.number("H")
-        raw = self._data[self._take(length) : self.offset]
-        if not raw.endswith(b"\0"):
-            raise self.error("a text does not end with NUL")
-        try:
-            return raw[:-1].decode("ascii")
-        except UnicodeDecodeError as error:
-            raise self.error(f"a name is not ASCII: {raw[:80]!r}") from error
-
-    def array(self, name: str) -> npt.NDArray[Any]:
-        if (rank := self.number("B")) > MAX_RANK:
-            raise self.error(f"{name} has {rank} dimensions")
-        shape = [self.number("I") for _ in range(rank)]
-        kind, size = self.number("B"), self.number("I")
-        if kind not in TYPES:
-            hint = " (bfloat16: convert it again with --quantization float16)" if kind == 5 else ""
-            raise self.error(f"{name} has type {kind}{hint}")
-        dtype = np.dtype(TYPES[kind])
-        if math.prod(shape) * dtype.itemsize != size:
-            raise self.error(f"{name} has shape {shape} of {dtype.name}, but {size} bytes")
-        if size == 0:  # which no weight is; numpy has no view of nothing
-            raise self.error(f"{name} is empty, its shape is {shape}")
-        return np.frombuffer(self._data, dtype, math.prod(shape), self._take(size)).reshape(shape)
-
-    def _take(self, size: int) -> int:
-        if size > len(self._data) - self.offset:
-            raise self.error(f"{size} bytes should follow, {len(self._data) - self.offset} do: the file is cut short")
-        start, self.offset = self.offset, self.offset + size
-        return start
+        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ModelError(f"{target / 'model.safetensors'} cannot be written: {error}.") from error
 
 
 def read_architecture(variables: Mapping[str, npt.NDArray[Any]], path: Path) -> Architecture:
@@ -166,8 +85,8 @@ def read_architecture(variables: Mapping[str, npt.NDArray[Any]], path: Path) -> 
     embeddings = _need(variables, "decoder/embeddings/weight", 2, path)
     architecture = Architecture(
         d_model=embeddings.shape[1],
-        encoder_layers=_layers(variables, "encoder"),
-        decoder_layers=_layers(variables, "decoder"),
+        encoder_layers=_layers(variables, "encoder", path),
+        decoder_layers=_layers(variables, "decoder", path),
         mel_bins=_need(variables, "encoder/conv1/weight", 3, path).shape[1],
         vocab_size=embeddings.shape[0],
     )
@@ -188,6 +107,13 @@ def hugging_face_tensors(
     Raises:
         ModelError: a variable is missing, unknown, or has another shape or type than this architecture's.
     """
+    dtype = variables["decoder/embeddings/weight"].dtype
+    for name, array in variables.items():
+        if array.ndim and (array.dtype not in FLOATS or array.dtype != dtype):
+            raise ModelError(
+                f"{path}: {name} is {array.dtype.name}. A checkpoint is taken in one type, float16 or float32: a "
+                "quantised one is another model where accuracy is compared. Convert again with --quantization float16."
+            )
     weights = list(_weights(architecture))
     settings = {*SETTINGS, *OPTIONAL_SETTINGS, *ALIGNMENT_SETTINGS, "encoder/num_heads", "decoder/num_heads"}
     known = {weight.name for weight in weights}
@@ -195,20 +121,14 @@ def hugging_face_tensors(
         raise ModelError(f"{path} lacks {len(missing)} weights of this architecture, the first is {missing[0]}.")
     if unknown := sorted(set(variables) - known - settings):
         raise ModelError(f"{path} holds {len(unknown)} variables that Whisper does not have: {', '.join(unknown[:3])}.")
-    dtype = variables["decoder/embeddings/weight"].dtype
     tensors: dict[str, npt.NDArray[Any]] = {}
     for weight in weights:
         array = variables[weight.name]
-        if array.dtype not in FLOATS or array.dtype != dtype:
-            raise ModelError(
-                f"{path}: {weight.name} is {array.dtype.name}. Quantised checkpoints lose what a comparison of "
-                "accuracy is about: convert it again with --quantization float16 (or float32)."
-            )
         if array.shape != weight.shape:
             raise ModelError(f"{path}: {weight.name} has shape {array.shape}, expected {weight.shape}.")
-        for name, part in zip(weight.tensors, np.split(array, len(weight.tensors)), strict=True):
-            if name is not None:
-                tensors[name] = part
+        for target, part in zip(weight.tensors, np.split(array, len(weight.tensors)), strict=True):
+            if target is not None:
+                tensors[target] = part
             elif part.any():
                 raise ModelError(f"{path}: the key bias in {weight.name} is not zero, and Whisper's keys have no bias.")
     projection, embeddings = variables["decoder/projection/weight"], variables["decoder/embeddings/weight"]
@@ -276,9 +196,12 @@ def _check_setting(value: npt.NDArray[Any], name: str, wanted: int, path: Path) 
         raise ModelError(f"{path}: {name} is {value.item()}, and a Whisper of this size has {wanted}.")
 
 
-def _layers(variables: Mapping[str, npt.NDArray[Any]], side: str) -> int:
+def _layers(variables: Mapping[str, npt.NDArray[Any]], side: str, path: Path) -> int:
     """How many layers are named: a gap in the numbers shows as a missing weight later."""
-    return len({match[1] for name in variables if (match := re.match(rf"{side}/layer_(\d+)/", name))})
+    count = len({match[1] for name in variables if (match := re.match(rf"{side}/layer_(\d+)/", name))})
+    if not 1 <= count <= MAX_LAYERS:
+        raise ModelError(f"{path} has {count} {side} layers, expected 1 to {MAX_LAYERS}.")
+    return count
 
 
 def _tokenizer(source: Path) -> dict[str, Any]:

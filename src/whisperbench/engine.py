@@ -175,7 +175,9 @@ class VllmEngine:
         with _output_to(log):
             try:
                 self._llm = _start(settings)
-                self._pids = set(self._llm.collective_rpc("die_with_client"))
+                self._pids = self._make_workers_follow()
+                if hardware.has_gpu:
+                    self._llm.collective_rpc("use_one_thread")
                 import torch
 
                 from whisperbench.rendering import WindowRenderer
@@ -223,6 +225,15 @@ class VllmEngine:
 
     def pids(self) -> set[int]:
         return self._pids | {os.getpid()}
+
+    def _make_workers_follow(self) -> set[int]:
+        """Tell the engine's processes to end with this one; their ids."""
+        import psutil
+
+        children = psutil.Process().children(recursive=True)
+        processes = {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+        workers = self._llm.collective_rpc("follow_client", args=(os.getpid(), sorted(processes)))
+        return processes | set(workers)
 
     def close(self) -> None:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""

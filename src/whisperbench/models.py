@@ -6,6 +6,7 @@ An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -26,7 +27,7 @@ from whisperbench.tokens import filler_tokenizer, language_ids, read_json, read_
 LAYOUT = "1"
 """Part of the key of everything in the cache: raise it when what is written there changes."""
 
-HUB_TIMEOUT_SECONDS = 10
+HUB_TIMEOUT_SECONDS = 8
 
 CONFIGURATION_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = (
@@ -77,7 +78,7 @@ class Checkpoint:
     path: str
     revision: str | None
     architecture: Architecture
-    tokens: Mapping[str, int]
+    tokens: Mapping[str, int] = dataclasses.field(repr=False)
 
     @property
     def multilingual(self) -> bool:
@@ -205,14 +206,14 @@ def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
 
 def _download(hub_id: str, revision: str, *, with_weights: bool) -> Path:
     """The snapshot directory of a hub model, whose name is the commit; the user's own hub cache is used."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
     try:
-        return Path(
-            snapshot_download(hub_id, revision=revision, allow_patterns=patterns, etag_timeout=HUB_TIMEOUT_SECONDS)
-        )
+        # `snapshot_download` waits without a limit for its first answer, so that the hub is tried before.
+        HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except RevisionNotFoundError as error:
         raise ModelError(f"{hub_id} has no branch, tag or commit {revision!r} on the hub.") from error
     except RepositoryNotFoundError as error:
@@ -220,7 +221,9 @@ def _download(hub_id: str, revision: str, *, with_weights: bool) -> Path:
             f"The hub has no model {hub_id}, or it is private: then log in with `hf auth login` or set HF_TOKEN."
         ) from error
     except Exception as error:  # the hub's HTTP library lets its own errors through, and versions use different ones
-        cause = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        with contextlib.suppress(OSError, ValueError):
+            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
+        cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
         raise ModelError(
             f"{hub_id} cannot be fetched from the Hugging Face hub, and the local cache does not hold revision "
             f"{revision!r}: {cause}. Without the hub use a local checkpoint directory, model=demo, or "

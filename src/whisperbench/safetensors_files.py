@@ -63,7 +63,7 @@ def _check_length(path: Path) -> None:
             header: Any = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         wanted = 8 + length + int(max(ends, default=0))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as safetensors: {error}") from error
     if wanted != size:
         raise ModelError(f"{path} is {size:,} bytes long and should be {wanted:,}: the copy or download broke off.")

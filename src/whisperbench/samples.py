@@ -121,7 +121,8 @@ def _difference(utterance: ScoredUtterance) -> str:
 def _in_words(counts: ErrorCounts) -> str:
     rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
     kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
-    return f"{counts.errors:,} errors in {counts.words:,} words{rate}: {kinds}"
+    errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
+    return f"{errors} in {counts.words:,} words{rate}: {kinds}"
 
 
 def _paragraph(text: str) -> str:

@@ -162,7 +162,9 @@ def write_tokenizer(directory: Path, tokenizer: Mapping[str, Any]) -> None:
         or not isinstance(model.get("merges"), list)
     ):
         raise ModelError(f"{path.name} has no byte-level BPE vocabulary with merges: it is not a Whisper tokenizer.")
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    if not all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(x, str) for x in pair) for pair in pairs):
+        raise ModelError(f"{path.name} has a merge that is not a pair of texts.")
     tokens = added_tokens(tokenizer, path)
     config = {
         "add_prefix_space": False,
@@ -189,9 +191,13 @@ def write_tokenizer(directory: Path, tokenizer: Mapping[str, Any]) -> None:
         "vocab.json": model["vocab"],
         "added_tokens.json": tokens,
     }
-    for name, value in files.items():
-        (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    (directory / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    try:
+        for name, value in files.items():
+            (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+        lines = ["#version: 0.2", *map(" ".join, pairs), ""]
+        (directory / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{path.name} holds text that is not Unicode: {error}") from error
 
 
 def _byte_characters() -> list[str]:

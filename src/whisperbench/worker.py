@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-
-PR_SET_PDEATHSIG = 1
+import threading
+import time
+CLIENT_POLL_SECONDS = 0.5
 
 
 class WorkerExtension:
     """Mixed into vLLM's worker class; each method is a remote call."""
 
-    def die_with_client(self) -> int:
-        """Ask the kernel to kill this process when its parent dies, so that no orphan holds the GPU.
+    def follow_client(self, client: int, processes: list[int]) -> int:
+        """End this process and the engine's others when the client is gone, so that no orphan holds the GPU.
 
-        Returns this process's id.
+        vLLM notices a client that is killed only when it next talks to it.  Returns this process's id.
         """
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        threading.Thread(target=_follow, args=(client, processes), name="client-watch", daemon=True).start()
         return os.getpid()
+
+    def use_one_thread(self) -> None:
+        """Stack feature tensors on one thread: 25 MB for 32 windows, copied on the engine's own thread while the GPU
+        waits.  With one OpenMP thread per core, on cores that the readers keep busy, each window took 2.1 ms
+        (profiled on an H200 machine with 16 cores)."""
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def _follow(client: int, processes: list[int]) -> None:
+    import psutil
+
+    try:
+        followed = psutil.Process(client)
+        while followed.is_running() and followed.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(CLIENT_POLL_SECONDS)
+    except psutil.NoSuchProcess:
+        pass
+    for process in [*processes, os.getpid()]:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

@@ -1,0 +1,207 @@
+"""Compare the runs of a team: leaderboards, significance, what changed, and a regression gate.
+
+\b
+  mlflow run . -e compare                                       every finished run on the tracking server
+  mlflow run . -e compare -P sort=reqs_per_sec -P gpu='*H100*'
+  mlflow run . -e compare -P runs=<id>,<id>                     what changed between two runs
+  mlflow run . -e compare -P baseline=large-v3-fp8-256          for CI: is the newest run worse?
+  mlflow run . -e compare -P rescore=true                       with today's normaliser
+
+Tables go to stdout as markdown, everything else to stderr.  Files are written to results_dir and logged as
+artifacts of a compare run.  Exit status with baseline: 0 as good, 1 worse, 2 not comparable, 3 no server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows import console
+from flows.cli import errors_end_the_command, options_of
+from flows.lifetime import tracked_run
+from whisperbench import record, report, report_html, runs, tables, tracking
+from whisperbench.alignment import align, to_terminal
+from whisperbench.columns import Links
+from whisperbench.configurations import RunRecord
+from whisperbench.difference import Difference, difference
+from whisperbench.errors import WhisperbenchError
+from whisperbench.gate import Contest, contest, judge
+from whisperbench.leaderboard import Board, Group, Grouping, contenders, differences, rank
+from whisperbench.pairing import StoredTranscripts, paired_test, tests_against_the_best
+from whisperbench.plot import pareto_svg
+from whisperbench.published import beside
+from whisperbench.rescoring import Rescored, rank_changes, rescore
+from whisperbench.scoring import Normalizer
+from whisperbench.selection import CompareConfig, ComparisonError
+from whisperbench.statistics import PairedTest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CACHE = Path.home() / ".cache" / "whisperbench" / "transcripts"
+
+Files = dict[str, str]
+
+
+@click.command(help=__doc__)
+@options_of(CompareConfig)
+@errors_end_the_command
+def main(**options: Any) -> None:
+    config = CompareConfig(**options)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there is one bar for all downloads
+    client = tracking.connect()
+    links = Links(runs.ui_address(client))
+    if config.gates:
+        sys.exit(gate(client, config))
+    compare = compare_two if config.run_ids else compare_all
+    files = compare(client, config, links)
+    write_and_log(client, Path(config.results_dir), files)
+
+
+def compare_all(client: MlflowClient, config: CompareConfig, links: Links) -> Files:
+    """Leaderboards of everything that was found, ready to be written."""
+    records = find(client, config)
+    grouping = Grouping.of(records, config.sort)
+    boards = rank_all(grouping.groups, config, lambda wanted: fetch(client, wanted))
+    changes = None
+    if config.rescore:
+        again = rescore_all(client, records, config.seed)
+        grouping = Grouping.of([again[r.run_id].run if r.run_id in again else r for r in records], config.sort)
+        known = {run_id: each.transcripts for run_id, each in again.items()}
+        before = boards
+        boards = rank_all(grouping.groups, config, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
+        changes = rank_changes(before, boards)
+    references = beside([c for g in grouping.groups for c in g.configurations]) if config.references else ()
+    found = tables.Report(boards, grouping.left_out, references, changes, links, config.searched)
+    text = report.leaderboard_markdown(found)
+    click.echo(text)
+    return {
+        "leaderboard.md": text,
+        "leaderboard.csv": report.leaderboard_csv(found),
+        "leaderboard.json": report.leaderboard_json(found),
+        "leaderboard.html": report_html.leaderboard_html(found),
+        "pareto.svg": pareto_svg(boards[0], references) or "",
+    }
+
+
+def rank_all(
+    groups: Sequence[Group],
+    config: CompareConfig,
+    transcripts_of: Callable[[Sequence[RunRecord]], Mapping[str, StoredTranscripts | None]],
+) -> tuple[Board, ...]:
+    """Each group ranked; transcripts are asked for only where a paired test needs them."""
+    needed = [c.typical for group in groups if len(rivals := contenders(group)) > 1 for c in rivals]
+    transcripts = transcripts_of(needed)
+    main = groups[0]
+    return tuple(
+        rank(
+            group,
+            config.sort,
+            tests_against_the_best(group, transcripts, config.seed),
+            differs=() if group is main else differences(main, group),
+        )
+        for group in groups
+    )
+
+
+def rescore_all(client: MlflowClient, records: Sequence[RunRecord], seed: int) -> dict[str, Rescored]:
+    """Every run that has a WER and its transcripts, scored again; the others are counted on stderr."""
+    scored = [r for r in records if r.metric("wer") is not None]
+    transcripts = fetch(client, scored)
+    again = {}
+    with console.bar("scoring again", len(scored)) as bar:
+        for each in scored:
+            if (new := rescore(each, transcripts[each.run_id], seed)) is not None:
+                again[each.run_id] = new
+            bar.advance()
+    if len(again) < len(scored):
+        console.say(f"{len(scored) - len(again)} of {len(scored)} runs keep their old score: no transcripts")
+    return again
+
+
+def compare_two(client: MlflowClient, config: CompareConfig, links: Links) -> Files:
+    """What changed from the first run to the second."""
+    a, b = runs.get_runs(client, config.run_ids)
+    transcripts = fetch(client, (a, b))
+    found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], config.seed)
+    normalize = Normalizer(a.params.get("language", "en"))
+    text = report.difference_markdown(found, links)
+    click.echo(text)
+    show_utterances(found, normalize)
+    return {"difference.md": text, "difference.html": report_html.difference_html(found, links, normalize)}
+
+
+def show_utterances(found: Difference, normalize: Callable[[str], str]) -> None:
+    """The utterances that changed most, aligned, in colour where stderr is a terminal."""
+    for each in found.utterances:
+        console.say(f"\n{each.a.utt_id}  {each.change:+d} errors")
+        reference = normalize(each.a.reference or "").split()
+        for run, utterance in ((found.a, each.a), (found.b, each.b)):
+            console.say(f"  {run.name} {run.run_id[:8]}")
+            console.stderr.print(to_terminal(align(reference, normalize(utterance.hypothesis).split())))
+
+
+def gate(client: MlflowClient, config: CompareConfig) -> int:
+    """0 as good as the baseline, 1 worse; every error of the comparison is status 2, so that 1 means worse only."""
+    try:
+        records = find(client, config)
+        candidate_id = config.run_ids[0] if config.run_ids else None
+        found = contest(records, config.baseline, candidate_id)
+        verdict = judge(found, gate_test(client, found, config.seed), config.max_slowdown)
+    except WhisperbenchError as error:
+        if error.exit_status == 1:
+            raise ComparisonError(str(error)) from error
+        raise
+    click.echo(verdict.sentence)
+    return int(verdict.regression)
+
+
+def gate_test(client: MlflowClient, found: Contest, seed: int) -> PairedTest | str | None:
+    candidate, baseline = found.candidate, found.baseline.typical
+    if candidate.metric("wer") is None and baseline.metric("wer") is None:
+        return None
+    transcripts = fetch(client, (candidate, baseline))
+    return paired_test(transcripts[candidate.run_id], transcripts[baseline.run_id], seed)
+
+
+def find(client: MlflowClient, config: CompareConfig) -> list[RunRecord]:
+    """The runs that were asked for.
+
+    Raises:
+        ComparisonError: there are none; says what was searched and how to make one.
+    """
+    found = [r for r in runs.find_runs(client, config.experiment_names, config.filter_text) if config.selects(r)]
+    if not found:
+        raise ComparisonError(
+            f"No finished benchmark run was found in {config.searched} of "
+            f"{tracking.without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
+        )
+    return found
+
+
+def fetch(client: MlflowClient, wanted: Sequence[RunRecord]) -> dict[str, StoredTranscripts | None]:
+    with console.bar("fetching transcripts", len(wanted)) as bar:
+        return runs.read_transcripts(client, [r.run_id for r in wanted], CACHE, bar.advance)
+
+
+def write_and_log(client: MlflowClient, directory: Path, files: Files) -> None:
+    """The files in `directory`, then as artifacts of a compare run."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [directory / name for name in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
+    with tracked_run(client, "compare", {record.KIND: "compare", record.SCHEMA_TAG: record.SCHEMA}) as run:
+        runs.log_files(client, run.run_id, paths)
+    console.say(f"files: {', '.join(map(str, paths))}\n{run.where()}")
+
+
+if __name__ == "__main__":
+    main()
