@@ -62,7 +62,7 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
     corpus = load_corpus(config.corpus, config.split, config.limit)
     workers = config.workers or measure.free_cores()
     with console.bar("checking audio", len(corpus.utterances)) as checking:
-        inspected = inspect_corpus(corpus, workers, checking.advance)
+        inspected = inspect_corpus(corpus, workers, checking.reached)
 
     journal = bundle.Journal(Path(config.results_dir), config.digest, config.as_params())
     try:
@@ -70,11 +70,14 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
         engine = VllmEngine(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             console.say(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
+            windows = settings.max_num_batched_tokens // WINDOW_TOKENS
+            burst = max(1, min(2 * windows, config.max_num_seqs // 2))
             plan = measure.Plan(
                 front_end=config.front_end,
                 long_audio=config.long_audio,
                 workers=workers,
-                in_flight=2 * config.max_num_seqs,
+                in_flight=config.max_num_seqs,
+                burst=burst,
                 count_tokens=checkpoint.count_tokens if config.random_weights else None,
             )
             with console.bar("transcribing", len(corpus.utterances) * config.repeats) as bar:
@@ -88,7 +91,7 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
                     corpus.utterances,
                     plan,
                     repeats=config.repeats,
-                    warmup=settings.max_num_batched_tokens // WINDOW_TOKENS,
+                    warmup=windows,
                     hardware=hardware,
                     on_result=on_result,
                 )

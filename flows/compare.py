@@ -25,14 +25,14 @@ from flows import console
 from flows.cli import errors_end_the_command, options_of
 from flows.lifetime import tracked_run
 from whisperbench import record, report, report_html, runs, tables, tracking
-from whisperbench.alignment import align, to_terminal
+from whisperbench.alignment import align, to_terminal, visible
 from whisperbench.columns import Links
 from whisperbench.configurations import RunRecord
 from whisperbench.difference import Difference, difference
 from whisperbench.errors import WhisperbenchError
 from whisperbench.gate import Contest, contest, judge
 from whisperbench.leaderboard import Board, Group, Grouping, contenders, differences, rank
-from whisperbench.pairing import StoredTranscripts, paired_test, tests_against_the_best
+from whisperbench.pairing import StoredTranscripts, compare_contenders, paired_test
 from whisperbench.plot import pareto_svg
 from whisperbench.published import beside
 from whisperbench.rescoring import Rescored, rank_changes, rescore
@@ -54,6 +54,7 @@ Files = dict[str, str]
 def main(**options: Any) -> None:
     config = CompareConfig(**options)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there is one bar for all downloads
+    runs.must_answer(runs.tracking_address())
     client = tracking.connect()
     links = Links(runs.ui_address(client))
     if config.gates:
@@ -102,7 +103,7 @@ def rank_all(
         rank(
             group,
             config.sort,
-            tests_against_the_best(group, transcripts, config.seed),
+            compare_contenders(group, transcripts, config.seed),
             differs=() if group is main else differences(main, group),
         )
         for group in groups
@@ -139,10 +140,10 @@ def compare_two(client: MlflowClient, config: CompareConfig, links: Links) -> Fi
 def show_utterances(found: Difference, normalize: Callable[[str], str]) -> None:
     """The utterances that changed most, aligned, in colour where stderr is a terminal."""
     for each in found.utterances:
-        console.say(f"\n{each.a.utt_id}  {each.change:+d} errors")
+        console.say(f"\n{visible(each.a.utt_id)}  {each.change:+d} errors")
         reference = normalize(each.a.reference or "").split()
         for run, utterance in ((found.a, each.a), (found.b, each.b)):
-            console.say(f"  {run.name} {run.run_id[:8]}")
+            console.say(f"  {visible(run.name)} {run.run_id[:8]}")
             console.stderr.print(to_terminal(align(reference, normalize(utterance.hypothesis).split())))
 
 
@@ -157,7 +158,7 @@ def gate(client: MlflowClient, config: CompareConfig) -> int:
         if error.exit_status == 1:
             raise ComparisonError(str(error)) from error
         raise
-    click.echo(verdict.sentence)
+    click.echo(visible(verdict.sentence))
     return int(verdict.regression)
 
 

@@ -23,7 +23,7 @@ stderr = rich.console.Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
-    stderr.print(rich.text.Text(text))
+    stderr.print(rich.text.Text(text), soft_wrap=True)
 
 
 class Rate(rich.progress.ProgressColumn):
@@ -40,6 +40,9 @@ class Bar:
 
     def advance(self, count: int = 1) -> None:
         self._progress.advance(self._task, count)
+
+    def reached(self, count: int) -> None:
+        self._progress.update(self._task, completed=count)
 
 
 @contextmanager

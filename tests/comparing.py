@@ -109,12 +109,19 @@ def fresh_store(directory: Path, template: Path) -> str:
     return f"sqlite:///{directory / 'mlflow.db'}"
 
 
+def _artifacts_beside(client: Any) -> str | None:
+    """Beside a SQLite store, not in the working directory; a server knows its own place."""
+    address = str(client.tracking_uri)
+    return str(Path(address.removeprefix("sqlite:///")).parent / "artifacts") if address.startswith("sqlite") else None
+
+
 def log(client: Any, run: RunRecord, transcripts: str | None = None, *, status: str = "FINISHED") -> str:
     """Log a record as one run of experiment `run.experiment`; its id on the server."""
     from mlflow.entities import Metric, Param, RunTag
 
     found = client.get_experiment_by_name(run.experiment)
-    experiment_id = found.experiment_id if found else client.create_experiment(run.experiment)
+    place = _artifacts_beside(client)
+    experiment_id = found.experiment_id if found else client.create_experiment(run.experiment, place)
     started = int(run.start_time.timestamp() * 1000)
     tags = {**run.tags, "mlflow.user": run.user}
     run_id: str = client.create_run(experiment_id, start_time=started, run_name=run.name).info.run_id

@@ -241,7 +241,7 @@ class VllmEngine:
 
         children = psutil.Process().children(recursive=True)
         if llm := getattr(self, "_llm", None):
-            with contextlib.suppress(Exception):  # an engine that is dead already cannot be asked to stop
+            with _output_to(self._log), contextlib.suppress(Exception):  # an engine that is dead already cannot be asked to stop
                 llm.llm_engine.engine_core.shutdown(timeout=5)
         _, alive = psutil.wait_procs([c for c in children if c.pid in self._pids], timeout=3)
         for process in alive:

@@ -64,7 +64,7 @@ def paired_test(a: StoredTranscripts | None, b: StoredTranscripts | None, seed: 
     return paired_bootstrap(errors_a, errors_b, words, clusters, seed)
 
 
-def tests_against_the_best(
+def compare_contenders(
     group: Group, transcripts: Mapping[str, StoredTranscripts | None], seed: int
 ) -> dict[str, PairedTest | str]:
     """The paired test of each contender against the most accurate one, by its typical run's id."""

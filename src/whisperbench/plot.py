@@ -11,6 +11,7 @@ from whisperbench.alignment import escape
 from whisperbench.leaderboard import Board, Row
 from whisperbench.published import Beside
 
+LONGEST_LABEL = 34
 COLOURS = 6
 """Hues that stay apart for colour-blind eyes; further GPUs share the last."""
 
@@ -60,6 +61,20 @@ class Axis:
         return [(self.low + i * self.step, f"{self.low + i * self.step:.{digits}f}") for i in range(count + 1)]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def touches(self, other: Box) -> bool:
+        beside = self.left > other.left + other.width or other.left > self.left + self.width
+        return not (beside or self.top > other.top + other.height or other.top > self.top + self.height)
+
+
 def gpus_of(board: Board) -> list[str]:
     """The GPUs of a board in a fixed order: their place is their colour."""
     return sorted({row.configuration.gpu for row in board.rows})
@@ -82,7 +97,7 @@ def points_of(board: Board, beside: Sequence[Beside]) -> list[Point]:
 
 
 def pareto_svg(
-    board: Board, beside: Sequence[Beside], *, width: int = 760, height: int = 400, kind: str = "wide"
+    board: Board, beside: Sequence[Beside], *, width: int = 1080, height: int = 440, kind: str = "wide"
 ) -> str | None:
     """Right is faster, down is more accurate; one line per GPU joins its optimal points. None without points."""
     points = points_of(board, beside)
@@ -111,7 +126,7 @@ def pareto_svg(
     series = sorted({p.series for p in points if p.series is not None})
     parts += [_front([p for p in points if p.series == number and p.pareto], x, y, number) for number in series]
     parts += [_mark(p, x, y) for p in sorted(points, key=lambda p: (p.pareto, p.series is not None))]
-    parts += _labels([p for p in points if p.pareto], x, y, width)
+    parts += _labels(points, x, y)
     return "".join([*parts, "</svg>"])
 
 
@@ -141,17 +156,18 @@ def _mark(point: Point, x: Axis, y: Axis) -> str:
     )
 
 
-def _labels(points: Sequence[Point], x: Axis, y: Axis, width: int) -> list[str]:
-    """Names of the optimal points, above them, where they do not cover each other."""
-    taken: list[tuple[float, float, float]] = []
+def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
+    """Names of the optimal points, each where it covers neither a point nor another name, else nowhere."""
+    taken = [Box(x.at(p.rate) - 6, y.at(p.wer) - 6, 12, 12) for p in points]
     found = []
-    for point in sorted(points, key=lambda p: -p.rate):
-        text = point.label if len(point.label) <= 34 else f"{point.label[:33]}…"
-        half = 3.2 * len(text)
-        cx = min(max(x.at(point.rate), 56 + half), width - 18 - half)
-        cy = y.at(point.wer) - 12
-        if any(abs(cx - ox) < half + other and abs(cy - oy) < 13 for ox, oy, other in taken):
-            continue
-        taken.append((cx, cy, half))
-        found.append(f'<text class="label" x="{cx:.1f}" y="{cy:.1f}" text-anchor="middle">{escape(text)}</text>')
+    for point in sorted((p for p in points if p.pareto), key=lambda p: -p.rate):
+        text = point.label if len(point.label) <= LONGEST_LABEL else f"{point.label[: LONGEST_LABEL - 1]}…"
+        cx, cy, width = x.at(point.rate), y.at(point.wer), 6.6 * len(text)
+        places = [(cx - width / 2, cy - 22), (cx + 10, cy - 7), (cx - width / 2, cy + 9), (cx - width - 10, cy - 7)]
+        for box in (Box(left, top, width, 14) for left, top in places):
+            inside = box.left >= x.start and box.left + box.width <= x.end and y.end <= box.top <= y.start - box.height
+            if inside and not any(box.touches(other) for other in taken):
+                taken.append(box)
+                found.append(f'<text class="label" x="{box.left:.1f}" y="{box.top + 11:.1f}">{escape(text)}</text>')
+                break
     return found

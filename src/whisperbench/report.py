@@ -43,7 +43,7 @@ def leaderboard_markdown(report: Report) -> str:
 def difference_markdown(found: Difference, links: Links) -> str:
     """Params that differ, metrics, and the paired test of two runs."""
     a, b = (_cell(run) for run in tables.compared(found, links))
-    parts = [f"# From {a} to {b}", markdown(tables.test_sentence(found.test))]
+    parts = [f"# From {a} to {b}", markdown(tables.outcome(found.test))]
     if found.not_comparable:
         parts += ["**May not be compared:** these fields differ.", *_table(tables.incomparable_fields(found))]
     parts += ["## Params that differ", *(_table(tables.params(found)) or ["None."])]

@@ -48,7 +48,7 @@ def leaderboard_html(report: Report) -> str:
 def difference_html(found: Difference, links: Links, normalize: Callable[[str], str]) -> str:
     """Two runs: what differs, and the utterances that changed most, both aligned with their reference."""
     a, b = (_cell(run) for run in tables.compared(found, links))
-    parts = [f"<h1>From {a} to {b}</h1>", FRAMED, f"<p>{escape(tables.test_sentence(found.test))}</p>"]
+    parts = [f"<h1>From {a} to {b}</h1>", FRAMED, f"<p>{escape(tables.outcome(found.test))}</p>"]
     if found.not_comparable:
         parts += [
             "<h2>May not be compared</h2>",
@@ -97,7 +97,7 @@ def _figure(board: Board, report: Report) -> str:
 def _leaderboard(board: Board, links: Links, name: str) -> str:
     columns = shown_columns(board)
     gpus = "".join(f"<option>{escape(gpu)}</option>" for gpu in gpus_of(board))
-    heads = "".join(f'<th{_class(c.numeric)}><button type="button">{escape(c.heading)}</button></th>' for c in columns)
+    heads = "".join(f'<th{_class(c.numeric)}><button type="button">{_heading(c)}</button></th>' for c in columns)
     rows = []
     for row in board.rows:
         cells = "".join(_sortable(column, row, links) for column in columns)
@@ -109,6 +109,11 @@ def _leaderboard(board: Board, links: Links, name: str) -> str:
         f'<div class="scroll named"><table id="{name}" class="sortable"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _heading(column: Column) -> str:
+    """Names break into lines at their underscores: the table is wide."""
+    return escape(column.heading).replace("_", "_<wbr>")
 
 
 def _sortable(column: Column, row: Row, links: Links) -> str:

@@ -13,21 +13,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.configurations import RunRecord
-from whisperbench.errors import ConfigError
+from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.pairing import StoredTranscripts, read_table
 from whisperbench.record import KIND
 from whisperbench.selection import ComparisonError
-from whisperbench.tracking import _explained
+from whisperbench.tracking import _explained, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1_000
 THREADS = 8
+PROBE_SECONDS = (3.0, 6.0)  # to connect, to answer
 LOCAL_UI = "http://127.0.0.1:5000"
 TRANSCRIPTS = "transcripts.json"
 REPEATED_METRICS = ("reqs_per_sec", "rtfx")
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
+
+
+def tracking_address() -> str:
+    """The tracking URI that MLflow would use."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def must_answer(address: str) -> None:
+    """Ask a tracking server for anything at all, once: MLflow's own client waits and retries for longer.
+
+    Raises:
+        TrackingError: nothing came back within 10 s; whatever does come back is MLflow's to judge.
+    """
+    import requests
+
+    if not address.startswith("http"):
+        return
+    try:
+        requests.get(address, timeout=PROBE_SECONDS, stream=True, allow_redirects=False).close()
+    except requests.exceptions.SSLError:
+        return
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise TrackingError(
+            f"The tracking server {without_password(address)} does not answer ({type(error).__name__}). "
+            "Check MLFLOW_TRACKING_URI and the server."
+        ) from error
 
 
 def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
@@ -186,5 +215,5 @@ def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
 
 def ui_address(client: MlflowClient) -> str:
     """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
-    address = client.tracking_uri
+    address = str(client.tracking_uri)
     return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI

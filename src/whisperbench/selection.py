@@ -6,6 +6,7 @@ import dataclasses
 import fnmatch
 import re
 
+from whisperbench.alignment import visible
 from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, at_least, one_of, option, text_of
 from whisperbench.configurations import RunRecord
 from whisperbench.errors import ConfigError, WhisperbenchError
@@ -14,9 +15,15 @@ RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class ComparisonError(WhisperbenchError):
-    """Runs that were asked for cannot be found, or may not be compared with each other."""
+    """Runs that were asked for cannot be found, or may not be compared with each other.
+
+    The message may name runs: what others wrote is made visible, so that a terminal does not obey it.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

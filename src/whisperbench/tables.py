@@ -14,7 +14,7 @@ from whisperbench.published import Beside
 from whisperbench.rescoring import RankChange
 from whisperbench.statistics import PairedTest
 
-MOST_NAMES = 8
+MOST_NAMES = 6
 SORTED_BY = {
     "wer": "WER", "reqs_per_sec": "reqs/sec", "rtfx": "RTFx", "energy": "energy per audio hour",
     "cost": "cost per audio hour",
@@ -109,8 +109,8 @@ def findings(board: Board) -> list[tuple[str, str]]:
     for gpu in dict.fromkeys(row.configuration.gpu for row in board.rows if row.pareto):
         optimal = [row.configuration for row in board.rows if row.pareto and row.configuration.gpu == gpu]
         optimal.sort(key=lambda c: -(c.median("reqs_per_sec") or 0))
-        names = [f"{c.label} ({number(c.wer)} %, {number(c.median('reqs_per_sec'))} reqs/sec)" for c in optimal]
-        said.append((f"Pareto-optimal on {gpu}", f"{_names(names)}."))
+        names = [f"{c.label} ({number(c.wer)}, {number(c.median('reqs_per_sec'))})" for c in optimal]
+        said.append((f"Pareto-optimal on {gpu} (WER %, reqs/sec)", f"{_names(names)}."))
     return said
 
 
@@ -159,7 +159,7 @@ def metrics(found: Difference) -> Table:
     return Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
 
 
-def test_sentence(test: PairedTest | str) -> str:
+def outcome(test: PairedTest | str) -> str:
     """The outcome of a paired test in one sentence."""
     if isinstance(test, str):
         return f"WER: no paired test, {test}."
