@@ -26,7 +26,7 @@ from whisperbench import bundle, measure, record, tracking
 from whisperbench.audio import load_audio
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
-from whisperbench.engine import WINDOW_TOKENS, VllmEngine, engine_settings
+from whisperbench.engine import VllmEngine, engine_settings
 from whisperbench.environment import describe_environment, git_is_dirty
 from whisperbench.gpu import Hardware, detect_hardware
 from whisperbench.models import resolve_model
@@ -60,9 +60,8 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
     )
     settings = engine_settings(config, checkpoint, hardware)
     corpus = load_corpus(config.corpus, config.split, config.limit)
-    workers = config.workers or measure.free_cores()
     with console.bar("checking audio", len(corpus.utterances)) as checking:
-        inspected = inspect_corpus(corpus, workers, checking.reached)
+        inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached)
 
     journal = bundle.Journal(Path(config.results_dir), config.digest, config.as_params())
     try:
@@ -70,16 +69,7 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
         engine = VllmEngine(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             console.say(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            windows = settings.max_num_batched_tokens // WINDOW_TOKENS
-            burst = max(1, min(2 * windows, config.max_num_seqs // 2))
-            plan = measure.Plan(
-                front_end=config.front_end,
-                long_audio=config.long_audio,
-                workers=workers,
-                in_flight=config.max_num_seqs,
-                burst=burst,
-                count_tokens=checkpoint.count_tokens if config.random_weights else None,
-            )
+            plan = measure.plan_for(config, settings, checkpoint.count_tokens)
             with console.bar("transcribing", len(corpus.utterances) * config.repeats) as bar:
 
                 def on_result(repeat: int, transcript: measure.Transcript) -> None:
@@ -91,7 +81,6 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
                     corpus.utterances,
                     plan,
                     repeats=config.repeats,
-                    warmup=windows,
                     hardware=hardware,
                     on_result=on_result,
                 )
@@ -111,9 +100,7 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
             engine=engine.facts,
             git_dirty=git_is_dirty(PROJECT),
         )
-        contents = record.run_contents(
-            config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms()
-        )
+        contents = record.run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms())
 
         def write_artifacts(directory: Path) -> None:
             table = record.transcript_table(transcripts, scored)

@@ -54,6 +54,7 @@ Files = dict[str, str]
 def main(**options: Any) -> None:
     config = CompareConfig(**options)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there is one bar for all downloads
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the tables
     runs.must_answer(runs.tracking_address())
     client = tracking.connect()
     links = Links(runs.ui_address(client))

@@ -16,6 +16,7 @@ from typing import Any
 from whisperbench.config import BenchmarkConfig
 from whisperbench.configurations import RunRecord
 from whisperbench.record import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY, key
+from whisperbench.tracking import TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
@@ -123,7 +124,7 @@ def log(client: Any, run: RunRecord, transcripts: str | None = None, *, status: 
     place = _artifacts_beside(client)
     experiment_id = found.experiment_id if found else client.create_experiment(run.experiment, place)
     started = int(run.start_time.timestamp() * 1000)
-    tags = {**run.tags, "mlflow.user": run.user}
+    tags = {**run.tags, "mlflow.user": run.user, TABLE_TAG: '[{"path": "transcripts.json", "type": "table"}]'}
     run_id: str = client.create_run(experiment_id, start_time=started, run_name=run.name).info.run_id
     client.log_batch(
         run_id,

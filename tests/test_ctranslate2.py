@@ -17,7 +17,7 @@ from whisperbench.architecture import Architecture, write_configuration
 from whisperbench.ctranslate2 import convert, hugging_face_tensors, read_architecture
 from whisperbench.errors import ModelError
 from whisperbench.model_bin import read_variables
-from whisperbench.tokens import filler_tokenizer, special_ids, write_tokenizer
+from whisperbench.tokens import published_tokenizer, special_ids, write_tokenizer
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -127,7 +127,7 @@ def write_checkpoint(directory: Path, model: bytes, config: object = None) -> Pa
     directory.mkdir(exist_ok=True)
     (directory / "model.bin").write_bytes(model)
     (directory / "config.json").write_text(json.dumps({} if config is None else config))
-    (directory / "tokenizer.json").write_text(json.dumps(filler_tokenizer(51_864)), encoding="utf-8")
+    (directory / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_864)), encoding="utf-8")
     return directory
 
 
@@ -195,7 +195,7 @@ def make_with_ctranslate2(tmp_path: Path, architecture: Architecture, quantizati
     original = tmp_path / "original"
     original.mkdir()
     write_configuration(original, architecture, special_ids(architecture.vocab_size), dtype="float32")
-    write_tokenizer(original, filler_tokenizer(architecture.vocab_size))
+    write_tokenizer(original, published_tokenizer(architecture.vocab_size))
     torch.manual_seed(32)
     model = WhisperForConditionalGeneration(WhisperConfig.from_pretrained(original))
     with torch.no_grad():
@@ -385,7 +385,7 @@ def test_a_broken_config_is_refused(tmp_path: Path, config: object, message: str
 def test_a_tokenizer_with_odd_content_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     """tokenizer.json is as untrusted as the weights."""
     source = write_checkpoint(tmp_path / "ct2", pack(tiny_whisper(), TIED))
-    (source / "tokenizer.json").write_text(json.dumps(filler_tokenizer(51_864) | change))
+    (source / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_864) | change))
     with pytest.raises(ModelError, match=message):
         converted(source, tmp_path / "hf")
 
@@ -393,7 +393,7 @@ def test_a_tokenizer_with_odd_content_is_refused(tmp_path: Path, change: dict[st
 def test_a_missing_or_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
     """Without its own tokenizer a checkpoint's ids mean nothing."""
     source = write_checkpoint(tmp_path / "ct2", pack(tiny_whisper(), TIED))
-    (source / "tokenizer.json").write_text(json.dumps(filler_tokenizer(51_865)))
+    (source / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_865)))
     with pytest.raises(ModelError, match="belongs to another checkpoint"):
         converted(source, tmp_path / "hf")
     (source / "tokenizer.json").unlink()

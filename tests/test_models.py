@@ -20,7 +20,7 @@ import pytest
 from whisperbench.architecture import Architecture, write_configuration
 from whisperbench.errors import ConfigError, ModelError
 from whisperbench.models import ALIASES, PUBLISHED, Checkpoint, resolve_model
-from whisperbench.tokens import LANGUAGE_CODES, filler_tokenizer, read_tokens, special_ids, write_tokenizer
+from whisperbench.tokens import LANGUAGE_CODES, published_tokenizer, read_tokens, special_ids, write_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Architecture(64, 1, 1, 80, 51_865)
@@ -41,7 +41,7 @@ def checkpoint_directory(directory: Path, weights: bytes | None = None) -> Path:
 
     directory.mkdir(parents=True)
     write_configuration(directory, TINY, special_ids(TINY.vocab_size), dtype="float16")
-    write_tokenizer(directory, filler_tokenizer(TINY.vocab_size))
+    write_tokenizer(directory, published_tokenizer(TINY.vocab_size))
     content = save({"model.decoder.layer_norm.bias": np.zeros(8, np.float16)}) if weights is None else weights
     (directory / "model.safetensors").write_bytes(content)
     return directory
@@ -304,7 +304,7 @@ def test_shards_are_all_needed_and_stay_in_their_directory(tmp_path: Path) -> No
 def test_the_tokenizer_must_belong_to_the_model(tmp_path: Path) -> None:
     """One from another size would make every prompt mean something else."""
     directory = checkpoint_directory(tmp_path / "model")
-    write_tokenizer(directory, filler_tokenizer(51_866))
+    write_tokenizer(directory, published_tokenizer(51_866))
     with pytest.raises(ModelError, match="belongs to another checkpoint"):
         local(directory, tmp_path)
 

@@ -119,7 +119,9 @@ def read_bundle(directory: Path) -> Bundle:
         BundleError: it is not a bundle, was cut off while it was measured, or has another schema.
     """
     if directory.name.endswith(PARTIAL):
-        raise BundleError(f"{directory} was cut off while it was measured: its transcripts.jsonl holds what was finished.")
+        raise BundleError(
+            f"{directory} was cut off while it was measured: its transcripts.jsonl holds what was finished."
+        )
     path = directory / CONTENTS
     try:
         body = json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ Value = str | int | float | bool | None
 Shown = Literal["always", "where known", "where they differ", "in files"]
 
 NOT_MEASURED = "–"
+SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,10 +28,13 @@ class Links:
         return f"{self.address}/{run_path(quote(run.experiment_id), quote(run.run_id))}"
 
     def transcripts(self, runs: Sequence[RunRecord]) -> str:
-        """Transcripts side by side: the page of the runs' experiment in its artifact view."""
+        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment."""
+        together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
+        wanted = ", ".join(f"'{run.run_id}'" for run in together)
         return (
             f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
-            "?compareRunsMode=ARTIFACT&workflowType=machine_learning"
+            f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
+            "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
         )
 
 

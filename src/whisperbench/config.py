@@ -94,7 +94,10 @@ class BenchmarkConfig:
     )
     language: str = option(
         "en",
-        Rule("a two- or three-letter language code such as en", lambda v: v.isalpha() and v.islower() and len(v) in (2, 3)),
+        Rule(
+            "a two- or three-letter language code such as en",
+            lambda v: v.isalpha() and v.islower() and len(v) in (2, 3),
+        ),
         "Language spoken in the corpus, given to the model.",
     )
     long_audio: str = option(
@@ -119,7 +122,9 @@ class BenchmarkConfig:
             if type(value) is not type(field.default):
                 raise ConfigError(f"{field.name}={value!r} is not a {type(field.default).__name__}.")
             if not rule.holds(value):
-                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}")
+                raise ConfigError(
+                    f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}"
+                )
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "

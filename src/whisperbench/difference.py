@@ -41,13 +41,15 @@ class ChangedUtterance:
 class Difference:
     """From run `a` to run `b`.
 
-    `not_comparable` lists the fields of the two keys that differ: with any, WER or rates say little.
+    `not_comparable` lists the fields of the two keys that differ: with any, the rates say little, and
+    unless `wer_is_comparable` so does the WER.
     `test` is the WER's paired test, b − a, or why there is none.
     """
 
     a: RunRecord
     b: RunRecord
     not_comparable: Mapping[str, tuple[str, str]]
+    wer_is_comparable: bool
     params: Mapping[str, tuple[str, str]]
     metrics: tuple[MetricChange, ...]
     test: PairedTest | str
@@ -63,6 +65,7 @@ def difference(
         a,
         b,
         not_comparable=differing(*keys),
+        wer_is_comparable=a.accuracy_key == b.accuracy_key,
         params=differing(dict(sorted(a.params.items())), dict(sorted(b.params.items()))),
         metrics=tuple(m for m in metrics if m.a is not None or m.b is not None),
         test=paired_test(of_b, of_a, seed),

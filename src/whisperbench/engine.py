@@ -151,7 +151,7 @@ def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
 
 
 def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
-    """Encoder windows per step times 1,500: 32 from 40 GiB on, 16 from 20, 8 below or on a CPU; no more than sequences."""
+    """1,500 per encoder window: 32 windows from 40 GiB on, 16 from 20, 8 below or on a CPU; no more than sequences."""
     memory_gib = (hardware.memory_mib or 0) / 1024
     windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
     return WINDOW_TOKENS * min(windows, max(max_num_seqs, 2))
@@ -241,7 +241,10 @@ class VllmEngine:
 
         children = psutil.Process().children(recursive=True)
         if llm := getattr(self, "_llm", None):
-            with _output_to(self._log), contextlib.suppress(Exception):  # an engine that is dead already cannot be asked to stop
+            with (
+                _output_to(self._log),
+                contextlib.suppress(Exception),
+            ):  # an engine that is dead already cannot be asked to stop
                 llm.llm_engine.engine_core.shutdown(timeout=5)
         _, alive = psutil.wait_procs([c for c in children if c.pid in self._pids], timeout=3)
         for process in alive:
@@ -255,7 +258,9 @@ class VllmEngine:
         try:
             yield
         except EngineDeadError as error:
-            raise EngineError(f"The engine died while it worked: {_cause(self._log) or error}. Its log: {self._log}") from error
+            raise EngineError(
+                f"The engine died while it worked: {_cause(self._log) or error}. Its log: {self._log}"
+            ) from error
 
     def _ask_facts(self, load_seconds: float) -> EngineFacts:
         import torch

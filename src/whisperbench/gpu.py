@@ -103,7 +103,9 @@ class GpuMonitor:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._handle is None:
             return
         energy = _ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)
@@ -157,7 +159,7 @@ def _open_device(visible_devices: str | None) -> tuple[Any, int]:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # noqa: BLE001 - NVMLError without a driver, ImportError without the module: both mean no GPU
+    except Exception:
         return None, 0
     first = (visible_devices or "0").split(",")[0].strip()
     if visible_devices == "" or first == "-1":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import os
@@ -17,14 +18,15 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from whisperbench.architecture import Architecture, write_configuration
 from whisperbench.ctranslate2 import convert
 from whisperbench.errors import ConfigError, ModelError
 from whisperbench.safetensors_files import WEIGHT_PATTERNS, weight_files
-from whisperbench.tokens import filler_tokenizer, language_ids, read_json, read_tokens, special_ids, write_tokenizer
+from whisperbench.tokens import language_ids, published_tokenizer, read_json, read_tokens, special_ids, write_tokenizer
 
-LAYOUT = "1"
+LAYOUT = "2"
 """Part of the key of everything in the cache: raise it when what is written there changes."""
 
 HUB_TIMEOUT_SECONDS = 8
@@ -88,6 +90,15 @@ class Checkpoint:
     def mel_bins(self) -> int:
         return self.architecture.mel_bins
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model would write for a reference, the end of text included.
+
+        LibriSpeech's references are in capitals, the model's texts are not: a reference in capitals is
+        counted as a sentence.
+        """
+        sentence = text.capitalize() if text.isupper() else text
+        return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
+
     def prompt_token_ids(self, language: str) -> list[int]:
         """The decoder prompt: transcribe, in this language, without timestamps.
 
@@ -111,6 +122,13 @@ class Checkpoint:
                 )
             names = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
         return [self.tokens[name] for name in names]
+
+
+@functools.cache
+def _tokenizer(path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
 
 
 def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights: bool) -> Checkpoint:
@@ -198,7 +216,7 @@ def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
 
     def build(target: Path) -> None:
         write_configuration(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
-        write_tokenizer(target, filler_tokenizer(architecture.vocab_size))
+        write_tokenizer(target, published_tokenizer(architecture.vocab_size))
 
     directory = _build_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)
     return _hugging_face(hub_id, directory, None, with_weights=False)

@@ -45,9 +45,9 @@ def difference_markdown(found: Difference, links: Links) -> str:
     a, b = (_cell(run) for run in tables.compared(found, links))
     parts = [f"# From {a} to {b}", markdown(tables.outcome(found.test))]
     if found.not_comparable:
-        parts += ["**May not be compared:** these fields differ.", *_table(tables.incomparable_fields(found))]
+        parts += [f"**{tables.warning(found)}**", *_table(tables.incomparable_fields(found))]
     parts += ["## Params that differ", *(_table(tables.params(found)) or ["None."])]
-    parts += ["## Metrics", *_table(tables.metrics(found))]
+    parts += ["## Metrics", *_table(tables.metrics(found)), _cell(tables.side_by_side((found.a, found.b), links))]
     return "\n\n".join(parts) + "\n"
 
 

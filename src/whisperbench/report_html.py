@@ -50,13 +50,10 @@ def difference_html(found: Difference, links: Links, normalize: Callable[[str], 
     a, b = (_cell(run) for run in tables.compared(found, links))
     parts = [f"<h1>From {a} to {b}</h1>", FRAMED, f"<p>{escape(tables.outcome(found.test))}</p>"]
     if found.not_comparable:
-        parts += [
-            "<h2>May not be compared</h2>",
-            "<p>These fields differ.</p>",
-            _table(tables.incomparable_fields(found)),
-        ]
+        parts += [f"<p><strong>{tables.warning(found)}</strong></p>", _table(tables.incomparable_fields(found))]
     parts += ["<h2>Params that differ</h2>", _table(tables.params(found)) or "<p>None.</p>"]
     parts += ["<h2>Metrics</h2>", _table(tables.metrics(found)), "<h2>Utterances whose errors changed most</h2>"]
+    parts.append(f"<p>{_cell(tables.side_by_side((found.a, found.b), links))}</p>")
     parts += [_utterance(each, (found.a, found.b), normalize) for each in found.utterances] or ["<p>None.</p>"]
     return _page("What changed", "\n".join(parts))
 
@@ -75,7 +72,7 @@ def _page(heading: str, body: str) -> str:
 
 def _board(board: Board, report: Report, place: int) -> str:
     typical = [row.configuration.typical for row in board.rows]
-    side_by_side = _cell(Linked("Transcripts side by side in MLflow", report.links.transcripts(typical)))
+    side_by_side = _cell(tables.side_by_side(typical, report.links))
     return (
         f'<section><h2>{escape(tables.title(board))}</h2><p class="quiet">{escape(tables.explanation(board))}</p>'
         f"{_figure(board, report)}{_leaderboard(board, report.links, f'board-{place}')}"

@@ -146,6 +146,16 @@ def compared(found: Difference, links: Links) -> tuple[Linked, Linked]:
     return _linked(found.a, links), _linked(found.b, links)
 
 
+def side_by_side(runs: Sequence[RunRecord], links: Links) -> Linked:
+    return Linked("Transcripts side by side in MLflow", links.transcripts(runs))
+
+
+def warning(found: Difference) -> str:
+    """What may not be compared, and that a table of the reasons follows."""
+    what = "The rates may not" if found.wer_is_comparable else "Neither WER nor rates may"
+    return f"{what} be compared: these fields differ."
+
+
 def incomparable_fields(found: Difference) -> Table:
     return Table(["field", "from", "to"], [[name, *pair] for name, pair in found.not_comparable.items()])
 
@@ -155,7 +165,7 @@ def params(found: Difference) -> Table:
 
 
 def metrics(found: Difference) -> Table:
-    rows = [[m.name, number(m.a), number(m.b), _signed(m.percent)] for m in found.metrics]
+    rows = [[m.name, _precise(m.a), _precise(m.b), _signed(m.percent)] for m in found.metrics]
     return Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
 
 
@@ -170,6 +180,10 @@ def outcome(test: PairedTest | str) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+
+
+def _precise(value: float | None) -> str:
+    return number(value, 2 if value is None or abs(value) >= 1 or value == 0 else 4)
 
 
 def _signed(percent: float | None) -> str:

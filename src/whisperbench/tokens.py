@@ -7,6 +7,7 @@ of openai/whisper (tokenizer.py and model.py).
 from __future__ import annotations
 
 import json
+import lzma
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ END_OF_TEXT = "<|endoftext|>"
 TIMESTAMPS = 1_501  # <|0.00|> to <|30.00|> in steps of 0.02 s
 JSON_LIMIT_BYTES = 64 * 2**20
 """Fifteen times the largest real file: what is longer is not read into memory."""
+
+MERGES = Path(__file__).parent / "data" / "whisper" / "merges.txt.xz"
 
 LANGUAGE_CODES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi "
@@ -103,15 +106,19 @@ def added_tokens(tokenizer: Mapping[str, Any], path: Path) -> dict[str, int]:
     return tokens
 
 
-def filler_tokenizer(vocab_size: int) -> dict[str, Any]:
-    """A `tokenizer.json` for random weights: real special tokens at their real ids, filler in place of words.
+def published_tokenizer(vocab_size: int) -> dict[str, Any]:
+    """The `tokenizer.json` of a published size, for random weights: nothing is downloaded.
 
-    With random weights every text is noise, so only the ids must be right: 256 byte tokens, then
-    tokens that print as their own number, such as ` <31245>`.
+    Words and special tokens have their real ids in the multilingual vocabularies.  The English-only
+    ones (51,864) get the multilingual words too: with random weights every text is noise, and what
+    counts is that a reference has about as many tokens as it would have.
     """
     special = special_ids(vocab_size)
     first = special[END_OF_TEXT]
-    words = [*_byte_characters(), *(f"Ġ<{index}>" for index in range(256, first))]
+    with lzma.open(MERGES, "rt", encoding="utf-8") as file:
+        merges = file.read().splitlines()
+    words = [*_byte_characters(), *(merge.replace(" ", "") for merge in merges)]
+    words += [f"Ġ<{index}>" for index in range(len(words), first)]  # id 50256 of the multilingual ones is unused
     start = vocab_size - TIMESTAMPS
     stamps = {f"<|{index * 0.02:.2f}|>": start + index for index in range(TIMESTAMPS)}
     added = sorted((special | stamps).items(), key=lambda item: item[1])
@@ -144,7 +151,7 @@ def filler_tokenizer(vocab_size: int) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "vocab": {word: index for index, word in enumerate(words)},
-            "merges": [],
+            "merges": merges,
         },
     }
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+
 CLIENT_POLL_SECONDS = 0.5
 
 
