@@ -14,45 +14,99 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows import console
 from flows.cli import errors_end_the_command, options_of
-from flows.lifetime import tracked_run
+from flows.lifetime import signals_raise, tracked_run
 from whisperbench import bundle, measure, record, tracking
 from whisperbench.audio import load_audio
+from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
-from whisperbench.engine import VllmEngine, engine_settings
+from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings
 from whisperbench.environment import describe_environment, git_is_dirty
+from whisperbench.errors import TrackingError
 from whisperbench.gpu import Hardware, detect_hardware
+from whisperbench.journal import Journal, abandoned
 from whisperbench.models import resolve_model
+from whisperbench.redaction import redact_file
 from whisperbench.samples import write_samples
 from whisperbench.scoring import Score, score
+from whisperbench.stale import close_stale_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 PROJECT = Path(__file__).resolve().parents[1]
 CACHE = Path.home() / ".cache" / "whisperbench"
 ENGINE_LOG = "engine.log"
+
+StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]
 
 
 @click.command(help=__doc__)
 @options_of(BenchmarkConfig)
 @errors_end_the_command
 def main(**options: Any) -> None:
-    config = BenchmarkConfig(**options)
+    benchmark(BenchmarkConfig(**options))
+
+
+def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -> None:
+    """Measure, keep the result on disk, and only then send it: whatever happens to the server, it can be sent later."""
     hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    client = tracking.connect()
-    with tracked_run(client, record.run_name(config)) as run:
-        measured = measure_and_bundle(config, hardware, run.run_id)
-        tracking.log_bundle(client, run.run_id, measured)
-    console.say(f"\nresult: {measured.directory}\n{run.where()}")
-    click.echo(record.closing_line(measured.contents.params, measured.contents.metrics))
+    report_partial_results(Path(config.results_dir))
+    measured: list[bundle.Bundle] = []
+    try:
+        if config.offline:
+            with signals_raise():
+                measured.append(
+                    measure_and_bundle(config, hardware, Origin(tags=tracking.local_tags({})), start_engine)
+                )
+        else:
+            client = preflight()
+            with tracked_run(client, record.run_name(config)) as run:
+                tracking.log_environment(client, run.run_id, describe_environment(hardware))
+                measured.append(measure_and_bundle(config, hardware, run.origin(), start_engine))
+                tracking.log_bundle(client, run.run_id, measured[0])
+            measured[0].mark_logged(tracking.without_password(client.tracking_uri), run.run_id)
+            console.say(f"\n{run.where()}")
+    finally:
+        for each in measured:
+            later = "" if each.logged else f"\nlog it later: {each.upload_command}"
+            console.say(f"result: {each.directory}{later}")
+    click.echo(record.closing_line(measured[0].contents.params, measured[0].contents.metrics))
 
 
-def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str | None) -> bundle.Bundle:
+def preflight() -> MlflowClient:
+    """A client of a tracking server that answers, with the runs closed that dead processes of this host left behind.
+
+    Raises:
+        TrackingError: it does not; the way out is part of the message.
+    """
+    try:
+        client = tracking.connect()
+        for stale in close_stale_runs(client):
+            console.say(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
+    except TrackingError as error:
+        raise TrackingError(f"{error} Or measure now and log the result later: offline=true.") from error
+    return client
+
+
+def report_partial_results(results_dir: Path) -> None:
+    for partial in abandoned(results_dir):
+        console.say(
+            f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
+        )
+
+
+def measure_and_bundle(
+    config: BenchmarkConfig, hardware: Hardware, origin: Origin, start_engine: StartEngine = VllmEngine
+) -> bundle.Bundle:
     """The data path: corpus and model, engine, clock, score, and the result on disk."""
     started_ms = _now_ms()
     checkpoint = resolve_model(
@@ -60,13 +114,12 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
     )
     settings = engine_settings(config, checkpoint, hardware)
     corpus = load_corpus(config.corpus, config.split, config.limit)
-    with console.bar("checking audio", len(corpus.utterances)) as checking:
+    with console.bar("checking audio", len(corpus.utterances), "files/sec") as checking:
         inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached)
 
-    journal = bundle.Journal(Path(config.results_dir), config.digest, config.as_params())
-    try:
+    with Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        engine = VllmEngine(settings, hardware, journal.artifacts / ENGINE_LOG)
+        engine = start_engine(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             console.say(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
             plan = measure.plan_for(config, settings, checkpoint.count_tokens)
@@ -86,6 +139,7 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
                 )
         finally:
             engine.close()
+        journal.clock_stopped(measurement)
 
         transcripts = measurement.median.transcripts
         scored = score_of(config, corpus, transcripts)
@@ -114,10 +168,9 @@ def measure_and_bundle(config: BenchmarkConfig, hardware: Hardware, run_id: str 
                 lambda utt_id: load_audio(audio[utt_id]),
                 seed=config.seed,
             )
+            redact_file(directory / ENGINE_LOG, os.environ)
 
-        return journal.finish(contents, write_artifacts, run_id=run_id)
-    finally:
-        journal.discard_if_empty()
+        return journal.finish(contents, write_artifacts)
 
 
 def score_of(config: BenchmarkConfig, corpus: Corpus, transcripts: tuple[measure.Transcript, ...]) -> Score | None:

@@ -4,11 +4,12 @@
   mlflow run . -e compare                                       every finished run on the tracking server
   mlflow run . -e compare -P sort=reqs_per_sec -P gpu='*H100*'
   mlflow run . -e compare -P runs=<id>,<id>                     what changed between two runs
-  mlflow run . -e compare -P baseline=large-v3-fp8-256          for CI: is the newest run worse?
+  python -m flows.compare --baseline large-v3-fp8-256           for CI: is the newest run worse?
   mlflow run . -e compare -P rescore=true                       with today's normaliser
 
 Tables go to stdout as markdown, everything else to stderr.  Files are written to results_dir and logged as
-artifacts of a compare run.  Exit status with baseline: 0 as good, 1 worse, 2 not comparable, 3 no server.
+artifacts of a compare run.  Exit status with baseline: 0 as good, 1 worse, 2 not comparable, 3 no server
+(`mlflow run` makes every failure 1, so CI calls the module, with PYTHONPATH=src).
 """
 
 from __future__ import annotations
@@ -53,9 +54,7 @@ Files = dict[str, str]
 @errors_end_the_command
 def main(**options: Any) -> None:
     config = CompareConfig(**options)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there is one bar for all downloads
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the tables
-    runs.must_answer(runs.tracking_address())
     client = tracking.connect()
     links = Links(runs.ui_address(client))
     if config.gates:
@@ -67,8 +66,17 @@ def main(**options: Any) -> None:
 
 def compare_all(client: MlflowClient, config: CompareConfig, links: Links) -> Files:
     """Leaderboards of everything that was found, ready to be written."""
-    records = find(client, config)
+    return leaderboard(client, find(client, config), config, links, config.searched)
+
+
+def leaderboard(
+    client: MlflowClient, records: Sequence[RunRecord], config: CompareConfig, links: Links, searched: str
+) -> Files:
+    """Leaderboards of these runs, printed, and as files ready to be written; `searched` says where they are from."""
     grouping = Grouping.of(records, config.sort)
+    if not grouping.groups:
+        reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
+        raise ComparisonError(f"None of the {len(records)} runs found can be ranked: {reasons}.")
     boards = rank_all(grouping.groups, config, lambda wanted: fetch(client, wanted))
     changes = None
     if config.rescore:
@@ -79,7 +87,7 @@ def compare_all(client: MlflowClient, config: CompareConfig, links: Links) -> Fi
         boards = rank_all(grouping.groups, config, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
         changes = rank_changes(before, boards)
     references = beside([c for g in grouping.groups for c in g.configurations]) if config.references else ()
-    found = tables.Report(boards, grouping.left_out, references, changes, links, config.searched)
+    found = tables.Report(boards, grouping.left_out, references, changes, links, searched)
     text = report.leaderboard_markdown(found)
     click.echo(text)
     return {
@@ -116,7 +124,7 @@ def rescore_all(client: MlflowClient, records: Sequence[RunRecord], seed: int) -
     scored = [r for r in records if r.metric("wer") is not None]
     transcripts = fetch(client, scored)
     again = {}
-    with console.bar("scoring again", len(scored)) as bar:
+    with console.bar("scoring again", len(scored), "runs/sec") as bar:
         for each in scored:
             if (new := rescore(each, transcripts[each.run_id], seed)) is not None:
                 again[each.run_id] = new
@@ -187,7 +195,7 @@ def find(client: MlflowClient, config: CompareConfig) -> list[RunRecord]:
 
 
 def fetch(client: MlflowClient, wanted: Sequence[RunRecord]) -> dict[str, StoredTranscripts | None]:
-    with console.bar("fetching transcripts", len(wanted)) as bar:
+    with console.bar("fetching transcripts", len(wanted), "runs/sec") as bar:
         return runs.read_transcripts(client, [r.run_id for r in wanted], CACHE, bar.advance)
 
 

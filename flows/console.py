@@ -27,11 +27,15 @@ def say(text: str) -> None:
 
 
 class Rate(rich.progress.ProgressColumn):
-    """Utterances per second since the bar started."""
+    """Things per second, lately."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         speed = task.finished_speed or task.speed
-        return rich.text.Text(f"{speed:.1f} reqs/sec" if speed else "")
+        return rich.text.Text(f"{speed:.1f} {self._unit}" if speed else "")
 
 
 class Bar:
@@ -46,13 +50,13 @@ class Bar:
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Bar]:
+def bar(what: str, total: int, unit: str = "reqs/sec") -> Iterator[Bar]:
     """A progress bar with a count, a rate and an estimate of the time left."""
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        Rate(),
+        Rate(unit),
         rich.progress.TimeRemainingColumn(),
     )
     with rich.progress.Progress(*columns, console=stderr) as progress:

@@ -18,11 +18,23 @@ from whisperbench.errors import TrackingError, WhisperbenchError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from whisperbench.bundle import Origin
+
 PARENT_POLL_SECONDS = 1.0
+ENGINE_SECONDS = 8.0
+"""After a signal the engine has this long to end by itself; then its processes are killed."""
+EXIT_SECONDS = 30.0
+"""And this process has this long to close its run; then it ends as it is."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+LAUNCHER = "WHISPERBENCH_LAUNCHER_PID"
+"""Set by a sweep for the processes that it starts: when the one of that number is gone, they stop."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived; raised in the main thread, so that every `finally` runs."""
+    """SIGINT, SIGTERM or SIGHUP arrived; raised in the main thread, so that every `finally` runs."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -33,6 +45,9 @@ class Interrupted(BaseException):
 class TrackedRun:
     client: MlflowClient
     run_id: str
+
+    def origin(self) -> Origin:
+        return tracking.origin_of(self.client, self.run_id)
 
     def where(self) -> str:
         """The run's page, or how to open it where no server runs."""
@@ -46,48 +61,70 @@ class TrackedRun:
 
 
 @contextlib.contextmanager
-def tracked_run(client: MlflowClient, name: str, tags: dict[str, str] | None = None) -> Iterator[TrackedRun]:
-    """Open a run (or attach to the one that `mlflow run` has started) and end it with the right status.
+def tracked_run(
+    client: MlflowClient, name: str, tags: dict[str, str] | None = None, run_id: str | None = None
+) -> Iterator[TrackedRun]:
+    """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
 
     FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
+    `mlflow run` leaves a status alone that is set before this process ends.
     """
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
-    status, failure = "FAILED", None
-    try:
-        with signals_raise():
+    run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
+    with signals_raise() as arrived:
+        run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
+        status, failure = "FAILED", None
+        try:
             yield TrackedRun(client, run_id)
-        status = "FINISHED"
-    except Interrupted as signalled:
-        status, failure = "KILLED", str(signalled)
-        raise
-    except BaseException as error:
-        failure = str(error) if isinstance(error, WhisperbenchError) else f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        # A server that is away must not hide why the run ended.
-        with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
+            status = "FINISHED"
+        except Interrupted as signalled:  # also one that a block inside this one was told of
+            status, failure = "KILLED", str(signalled)
+            raise
+        except BaseException as error:
+            failure = str(error) if isinstance(error, WhisperbenchError) else f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if arrived:  # whatever it looked like to the code that was interrupted
+                status, failure = "KILLED", signal.Signals(arrived[0]).name
+                kill_children()
+            _close(client, run_id, status, failure)
+
+
+def _close(client: MlflowClient, run_id: str, status: str, failure: str | None) -> None:
+    # A server that is away must not hide why the run ended.
+    with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
+        try:
             tracking.close_run(client, run_id, status, failure)
+        except Interrupted as signalled:
+            tracking.close_run(client, run_id, "KILLED", str(signalled))
+            raise
 
 
 @contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
-    """Inside the block SIGINT and SIGTERM raise `Interrupted`; the death of `mlflow run` is a SIGTERM."""
+def signals_raise() -> Iterator[list[int]]:
+    """Inside the block the first signal raises `Interrupted`; the death of `mlflow run` is a SIGTERM.
+
+    Yields the signals that arrived.  A signal that is ignored already (`nohup`) stays ignored.
+    """
+    arrived: list[int] = []
+    done = threading.Event()
 
     def handler(number: int, _frame: FrameType | None) -> NoReturn:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        arrived.append(number)
+        for each in before:
             signal.signal(each, signal.SIG_IGN)  # once is enough: let the engine be closed in peace
+        threading.Thread(target=_insist, args=(number, done), name="insist", daemon=True).start()
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
     if "MLFLOW_RUN_ID" in os.environ and (launcher := _launcher()) is not None:
-        threading.Thread(target=_follow, args=(launcher, stop), name="launcher-watch", daemon=True).start()
+        threading.Thread(target=_follow, args=(launcher, done), name="launcher-watch", daemon=True).start()
     try:
-        yield
+        yield arrived
     finally:
-        stop.set()
+        done.set()
         for number, previous in before.items():
             signal.signal(number, previous)
 
@@ -96,10 +133,32 @@ def exit_status(signalled: Interrupted) -> int:
     return 128 + signalled.number
 
 
-def _launcher() -> int | None:
-    """The process id of the `mlflow run` above this process, which may be a shell or two away."""
+def kill_children() -> None:
+    """End what this process has started and what was started by that: an engine that was only half up, say."""
     import psutil
 
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(children, timeout=1)
+
+
+def _insist(number: int, done: threading.Event) -> None:
+    """An exception can get lost (in a destructor, in a library that catches everything): make sure of the end."""
+    if done.wait(ENGINE_SECONDS):
+        return
+    kill_children()
+    if not done.wait(EXIT_SECONDS - ENGINE_SECONDS):
+        os._exit(128 + number)
+
+
+def _launcher() -> int | None:
+    """The process id of the sweep that started this process, or of the `mlflow run` a shell or two above it."""
+    import psutil
+
+    if (told := os.environ.get(LAUNCHER, "")).isdecimal():
+        return int(told)
     for parent in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
             words = parent.cmdline()
@@ -108,12 +167,16 @@ def _launcher() -> int | None:
     return None
 
 
-def _follow(launcher: int, stop: threading.Event) -> None:
+def _follow(launcher: int, done: threading.Event) -> None:
     """A `mlflow run` that is killed leaves its project running; end it as if it had been killed too."""
     import psutil
 
-    while not stop.wait(PARENT_POLL_SECONDS):
-        if not psutil.pid_exists(launcher):
-            sys.stderr.write("mlflow run is gone: stopping\n")
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
+    try:
+        followed = psutil.Process(launcher)
+        while followed.is_running() and followed.status() != psutil.STATUS_ZOMBIE:
+            if done.wait(PARENT_POLL_SECONDS):
+                return
+    except psutil.NoSuchProcess:
+        pass
+    sys.stderr.write("the process that started this one is gone: stopping\n")
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -13,7 +13,7 @@ from whisperbench.config import BenchmarkConfig
 from whisperbench.configurations import Configuration, RunRecord, Spread, configurations, differing, fields_of
 from whisperbench.gate import contest, judge
 from whisperbench.leaderboard import Board, Group, Grouping, best_per_gpu_and_model, contenders, pareto, rank
-from whisperbench.pairing import compare_contenders, paired_test, read_table
+from whisperbench.pairing import StoredTranscripts, compare_contenders, paired_test, read_table
 from whisperbench.published import beside, published_results
 from whisperbench.record import ACCURACY_KEY
 from whisperbench.selection import CompareConfig, ComparisonError
@@ -67,6 +67,14 @@ class TestGrouping:
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
         assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
 
+    def test_the_reason_names_the_nearest_group(self) -> None:
+        """Of two boards the one that differs in fewer fields."""
+        near = [run_of(BenchmarkConfig(model=m, limit=20)) for m in ("a", "b")]
+        far = [run_of(BenchmarkConfig(model=m)) for m in ("a", "b", "c")]
+        lone = run_of(BenchmarkConfig(model="a", limit=20, long_audio="trim"))
+        (left,) = Grouping.of([*near, *far, lone], "wer").left_out
+        assert left.reason == "nothing to be ranked against: long_audio: trim instead of split"
+
     def test_the_main_group_has_most_configurations(self) -> None:
         """The first board answers for the data that most was measured on."""
         few = [run_of(BenchmarkConfig(model=m, limit=20)) for m in ("a", "b")]
@@ -99,6 +107,14 @@ class TestRepeats:
     def test_another_gpu_is_another_configuration(self) -> None:
         """One configuration is one GPU."""
         assert len(configurations([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2
+
+    @pytest.mark.parametrize(
+        ("wers", "typical"), [([3.0, 1.0, 2.0], 2.0), ([1.0, 2.0], 1.0), ([None, 2.0], 2.0), ([None, None], None)]
+    )
+    def test_the_typical_run_has_the_median_wer(self, wers: list[float | None], typical: float | None) -> None:
+        """Of two the lower; runs without a WER do not count."""
+        (found,) = configurations([run_of(LARGE, wer=wer, day=day) for day, wer in enumerate(wers)])
+        assert found.wer == typical
 
     def test_what_does_not_compute_makes_no_difference(self) -> None:
         """Repeats may have another price and another results directory."""
@@ -140,6 +156,12 @@ class TestRankByWer:
         board = board_of(best, other, transcripts={best.run_id: spoken([1] * 8)})
         assert [row[1] for row in ranks(board)] == [1, 2]
         assert board.rows[1].no_test == "no transcripts"
+
+    def test_a_best_run_without_transcripts_is_marked_too(self) -> None:
+        """It is the reason why nobody was tested."""
+        best, other = run_of(LARGE, wer=2.0), run_of(TURBO, wer=2.1)
+        board = board_of(best, other, transcripts={other.run_id: spoken([1] * 8)})
+        assert [row.no_test for row in board.rows] == ["no transcripts"] * 2
 
     def test_equal_wers_tie_without_a_test(self) -> None:
         """The same figure is the same rank."""
@@ -248,6 +270,26 @@ class TestPairedTest:
         assert not isinstance(found, str)
         assert not found.significant
 
+    def test_speakers_are_resampled_where_they_are_known(self) -> None:
+        """One speaker is one cluster and proves nothing; without speakers each utterance is a cluster."""
+
+        def errors_of(speakers: list[str | None], errors: int) -> StoredTranscripts | None:
+            return read_table(table_of((f"u{i:02d}", who, "a", "b", errors, 20) for i, who in enumerate(speakers)))
+
+        cases: list[list[str | None]] = [["s"] * 40, [None] * 40, ["s", None] * 20]
+        one_speaker, unknown, half_known = (
+            paired_test(errors_of(speakers, 2), errors_of(speakers, 1), 32) for speakers in cases
+        )
+        assert not isinstance(one_speaker, str)
+        assert not isinstance(unknown, str)
+        assert (one_speaker.significant, unknown.significant) == (False, True)
+        assert half_known == unknown
+
+    def test_counts_that_are_missing_cannot_be_paired(self) -> None:
+        """A row without counts in both runs has no references."""
+        stored = read_table(table_of([("u0", "s", None, "a", None, None), ("u1", "s", "a", "a", 0, 1)]))
+        assert paired_test(stored, stored, 32) == "no references"
+
     def test_no_errors_at_all(self) -> None:
         """A WER of 0 against a WER of 0 is a tie."""
         found = paired_test(read_table(spoken([0] * 20)), read_table(spoken([0] * 20)), 32)
@@ -270,6 +312,13 @@ class TestPublished:
         )
         assert row.ratio == pytest.approx(2.0)
         assert row.caveats == ()
+
+    def test_real_weights_come_before_random_ones(self) -> None:
+        """However fast random weights are."""
+        dummy = BenchmarkConfig(model="large-v3", load_format="dummy")
+        random = run_of(dummy, wer=None, rate=90.0, tags={"whisperbench.random_weights": "true"})
+        row = next(each for each in beside(configurations([random, run_of(LARGE, rate=70.0)])) if each.configuration)
+        assert row.measured_reqs_per_sec == 70.0
 
     def test_what_is_not_alike_is_said(self) -> None:
         """Other settings, fewer utterances and random weights are named beside the ratio."""

@@ -8,7 +8,9 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
 
@@ -16,24 +18,30 @@ from tests.comparing import H100, run_of, spoken, table_of
 from whisperbench.columns import COLUMNS, Links
 from whisperbench.config import BenchmarkConfig
 from whisperbench.configurations import RunRecord
-from whisperbench.difference import difference
+from whisperbench.difference import MetricChange, difference
 from whisperbench.leaderboard import Grouping, rank
 from whisperbench.pairing import read_table
 from whisperbench.plot import Axis, pareto_svg
 from whisperbench.published import beside
 from whisperbench.report import csv_cell, difference_markdown, leaderboard_csv, leaderboard_json, leaderboard_markdown
 from whisperbench.report_html import difference_html, leaderboard_html
+from whisperbench.statistics import PairedTest
 from whisperbench.tables import Report
 
 LINKS = Links("http://mlflow.example")
-LARGE, TURBO = BenchmarkConfig(model="large-v3"), BenchmarkConfig(model="large-v3-turbo")
+LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
 SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
 HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
 
 
-def report_of(*runs: RunRecord, sort: str = "wer", references: bool = False) -> Report:
+def report_of(
+    *runs: RunRecord,
+    sort: str = "wer",
+    references: bool = False,
+    tests: Mapping[str, PairedTest | str] | None = None,
+) -> Report:
     grouping = Grouping.of(runs, sort)
-    boards = tuple(rank(group, sort, {}) for group in grouping.groups)
+    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
     found = beside([c for group in grouping.groups for c in group.configurations]) if references else ()
     return Report(boards, grouping.left_out, found, None, LINKS, "every experiment")
 
@@ -87,13 +95,40 @@ class TestMarkdown:
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
             f"| 1 | large-v3 | auto | 128 | bfloat16 | {H100} | 2.31 (2.05–2.60) | 41.00 (40.00–42.00) | "
-            f"303 (296–311) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
+            f"303.4 (296.0–310.8) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
         ) in text
+
+    def test_the_short_answer_is_told_gpu_by_gpu(self) -> None:
+        """Each GPU has its own optimal configurations."""
+        runs = [run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, gpu="NVIDIA A10", rate=9.0)]
+        answer = leaderboard_markdown(report_of(*runs)).partition("\n## ")[0]
+        assert f"**Pareto-optimal on {H100} (WER %, reqs/sec):** large-v3 auto/128 (2.00, 40.00)." in answer
+        assert "**Pareto-optimal on NVIDIA A10 (WER %, reqs/sec):** large-v3-turbo auto/128 (3.00, 9.00)." in answer
+
+    def test_ties_are_named(self) -> None:
+        """Who is not significantly worse than the best, in the short answer and in its row."""
+        best, tie, far = (
+            run_of(c, wer=w, interval=(w - 1, w + 1)) for c, w in ((LARGE, 2.0), (TURBO, 2.5), (BASE, 9.0))
+        )
+        tests: dict[str, PairedTest | str] = {tie.run_id: PairedTest(0.5, -0.1, 1.1, 0.2)}
+        report = report_of(best, tie, far, tests=tests)
+        text = leaderboard_markdown(report)
+        assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
+        against = [cells[8].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        assert against[0] == "against the best"
+        assert against[2:] == ["best", "+0.50, p = 0.200", "intervals apart"]
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
         """No column of dashes."""
         assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
         assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
+
+    def test_rows_that_look_alike_are_told_apart(self) -> None:
+        """Two revisions of one model get a column; a board without such rows has none."""
+        runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]
+        assert "| revision |" in (text := leaderboard_markdown(report_of(*runs)))
+        assert "| aaaaaaaa |" in text
+        assert "| revision |" not in leaderboard_markdown(report_of(runs[0], run_of(TURBO)))
 
     def test_what_was_left_out_is_listed(self) -> None:
         """With its figures and the reason."""
@@ -208,7 +243,24 @@ class TestHtml:
         assert len(page.all("script")) == 1
 
 
+def test_transcripts_are_linked_side_by_side() -> None:
+    """The view of one experiment: its first ten runs, none of another."""
+    here = [run_of() for _ in range(12)]
+    elsewhere = dataclasses.replace(run_of(), experiment_id="2")
+    address = unquote(LINKS.transcripts([here[0], elsewhere, *here[1:]]))
+    assert re.findall("[0-9a-f]{32}", address) == [run.run_id for run in here[:10]]
+    assert address.startswith("http://mlflow.example/#/experiments/1/runs?searchFilter=attributes.run_id IN (")
+    assert address.endswith("&compareRunsMode=ARTIFACT&workflowType=machine_learning")
+
+
 class TestDifference:
+    @pytest.mark.parametrize(
+        ("a", "b", "percent"), [(2.0, 3.0, 50.0), (0.0, 3.0, None), (None, 3.0, None), (2.0, None, None)]
+    )
+    def test_percent(self, a: float | None, b: float | None, percent: float | None) -> None:
+        """Of the first value; nothing where there is nothing to divide by."""
+        assert MetricChange("wer", a, b).percent == percent
+
     def test_params_and_metrics_that_differ(self) -> None:
         """Only what differs of the params; every metric with its change in percent."""
         a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)

@@ -1,183 +1,224 @@
 """A measured result on local disk: complete or absent, and readable without MLflow.
 
-    results/20261122T101500-1a2b3c4d5e6f7081-41213/
-        bundle.json         params, metrics, history, tags, dataset, times: one `RunContents`
+    results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
+        bundle.json         schema, id, origin, and one `RunContents`: params, metrics, history, tags, dataset, times
         artifacts/          transcripts.json, samples/, summary.md, environment.txt, engine.log
+        transcripts.jsonl   every transcript of every repeat, as it came
+        logged.json         which run of which server holds it, once one does
 
 It is written under a temporary name, synced and renamed, before anything is sent anywhere.  While
-a measurement runs, `Journal` appends each finished transcript beside it.
+a measurement runs, `journal.Journal` appends each finished transcript to `<name>.partial`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import math
 import os
 import re
-import shutil
-import time
-from collections.abc import Callable
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from whisperbench.errors import BundleError
-from whisperbench.measure import Transcript
 from whisperbench.record import SCHEMA, Dataset, RunContents
 
 CONTENTS = "bundle.json"
+LOGGED = "logged.json"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+BUNDLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LATEST_MS = 1 << 53
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a result belongs: its run as it was opened, and the tags that say who measured it and from which source.
+
+    All of it is unknown (None, no tags) where it was measured without a tracking server.
+    """
+
+    experiment: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bundle:
-    """One result directory and what its bundle.json says.
-
-    `run_id` and `experiment` are where it belongs on the tracking server, as known when it was measured.
-    """
+    """One result directory and what its bundle.json says; `id` stays when the directory is renamed or copied."""
 
     directory: Path
+    id: str
     contents: RunContents
-    experiment: str | None
-    run_id: str | None
+    origin: Origin
 
     @property
     def artifacts(self) -> Path:
         return self.directory / ARTIFACTS
 
-
-class Journal:
-    """Finished transcripts, appended as they come: a kill loses only what was in flight.
-
-    `directory` is `<results_dir>/<name>.partial`; `Journal.finish` turns it into the bundle.
-    """
-
-    def __init__(self, results_dir: Path, digest: str, params: dict[str, str]) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        self.name = f"{stamp}-{digest}-{os.getpid()}"
-        self.results_dir = results_dir
-        self.directory = results_dir / f"{self.name}{PARTIAL}"
-        (self.directory / ARTIFACTS).mkdir(parents=True, mode=0o700)
-        _write(self.directory / "params.json", json.dumps(params, indent=1))
-        self._file = (self.directory / "transcripts.jsonl").open("a", encoding="utf-8")
+    @property
+    def upload_command(self) -> str:
+        return f"mlflow run . -e upload -P bundles={shlex.quote(str(self.directory))}"
 
     @property
-    def artifacts(self) -> Path:
-        return self.directory / ARTIFACTS
+    def logged(self) -> bool:
+        """Whether it was logged from here, as far as this disk knows; the server has the last word."""
+        return (self.directory / LOGGED).exists()
 
-    def append(self, repeat: int, transcript: Transcript) -> None:
-        line = json.dumps({"repeat": repeat, **dataclasses.asdict(transcript)}, ensure_ascii=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+    def mark_logged(self, server: str, run_id: str) -> None:
+        """Note where it was logged; a directory that cannot be written is no reason to fail."""
+        with contextlib.suppress(OSError):
+            write_atomically(self.directory / LOGGED, {"server": server, "run_id": run_id})
 
-    def finish(
-        self,
-        contents: RunContents,
-        write_artifacts: Callable[[Path], None],
-        *,
-        experiment: str | None = None,
-        run_id: str | None = None,
-    ) -> Bundle:
-        """Write everything, sync it, and give the directory its final name.
-
-        Raises:
-            BundleError: the disk refuses; what was finished stays in the partial directory.
-        """
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process at a time logs a bundle: two would open two runs for it."""
+        descriptor = os.open(self.directory / CONTENTS, os.O_RDONLY)
         try:
-            write_artifacts(self.artifacts)
-            body = {
-                "schema": SCHEMA,
-                "experiment": experiment,
-                "run_id": run_id,
-                "contents": dataclasses.asdict(contents),
-            }
-            _write(self.directory / CONTENTS, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False))
-            self._file.close()
-            for path in sorted(self.directory.rglob("*")):
-                _sync(path)
-            final = self.results_dir / self.name
-            self.directory.rename(final)
-            _sync(self.results_dir)
-        except OSError as error:
-            raise BundleError(
-                f"{self.directory}: the result cannot be written ({error}). Finished transcripts are in "
-                "transcripts.jsonl there. Free some space or choose another results_dir."
-            ) from error
-        return Bundle(final, contents, experiment, run_id)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise BundleError(f"{self.directory} is being logged by another process. Wait for it.") from error
+            yield
+        finally:
+            os.close(descriptor)
 
-    def discard_if_empty(self) -> None:
-        """Remove the partial directory when no transcript was finished."""
-        self._file.close()
-        if self.directory.exists() and not (self.directory / "transcripts.jsonl").stat().st_size:
-            shutil.rmtree(self.directory)
+
+def write_contents(directory: Path, bundle_id: str, contents: RunContents, origin: Origin) -> None:
+    """bundle.json: written last, and whole or not at all."""
+    body = {
+        "schema": SCHEMA,
+        "id": bundle_id,
+        "origin": dataclasses.asdict(origin),
+        "contents": dataclasses.asdict(contents),
+    }
+    write_atomically(directory / CONTENTS, body)
 
 
 def read_bundle(directory: Path) -> Bundle:
     """A bundle as it was measured.
 
     Raises:
-        BundleError: it is not a bundle, was cut off while it was measured, or has another schema.
+        BundleError: it is not a bundle, was cut off while it was measured, was tampered with, or has another schema.
     """
     if directory.name.endswith(PARTIAL):
         raise BundleError(
             f"{directory} was cut off while it was measured: its transcripts.jsonl holds what was finished."
         )
-    path = directory / CONTENTS
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{directory} is not a result bundle: {path.name} cannot be read ({error}).") from error
+        raise BundleError(f"{directory} is not a result bundle: {CONTENTS} cannot be read ({error}).") from error
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else None
-        raise BundleError(f"{directory} has schema {found!r}; this version reads {SCHEMA!r}.")
+        raise BundleError(f"{directory} has schema {found!r:.80}; this version reads {SCHEMA!r}.")
     try:
-        contents = _contents(body["contents"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{directory}: {CONTENTS} is damaged ({type(error).__name__}: {error}).") from error
-    run_id = body.get("run_id")
-    if run_id is not None and not (isinstance(run_id, str) and re.fullmatch(r"[0-9a-f]{32}", run_id)):
-        raise BundleError(f"{directory}: run_id {run_id!r} is not a run id.")
-    return Bundle(directory, contents, _optional_text(body.get("experiment")), run_id)
+        bundle = Bundle(
+            directory, _matching(BUNDLE_ID, body["id"]), _contents(body["contents"]), _origin(body["origin"])
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BundleError(f"{directory}: {CONTENTS} is damaged ({type(error).__name__}: {error!s:.200}).") from error
+    _refuse_links(bundle.artifacts)
+    return bundle
+
+
+def unlogged_bundles(results_dir: Path) -> list[Path]:
+    """Complete bundles in a directory that were never logged from here, oldest first."""
+    candidates = sorted(path.parent for path in results_dir.glob(f"*/{CONTENTS}"))
+    return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
+
+
+def write_atomically(path: Path, body: object) -> None:
+    """`body` as JSON: the whole file, synced, or no file."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(body, file, indent=1, ensure_ascii=False, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_links(artifacts: Path) -> None:
+    """What is uploaded lies inside the bundle: a link could name any file of this machine."""
+    if not artifacts.is_dir() or artifacts.is_symlink():
+        raise BundleError(f"{artifacts} is not a directory: the bundle has lost its artifacts.")
+    for path in artifacts.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise BundleError(f"{path} is not a regular file: a result bundle holds no links.")
 
 
 def _contents(fields: dict[str, Any]) -> RunContents:
     """Check every value's type: a bundle may have travelled."""
     return RunContents(
         name=_text(fields["name"]),
-        params={_text(k): _text(v) for k, v in fields["params"].items()},
+        params=_texts(fields["params"]),
         metrics={_text(k): _number(v) for k, v in fields["metrics"].items()},
-        history={_text(k): [_number(x) for x in v] for k, v in fields["history"].items()},
-        tags={_text(k): _text(v) for k, v in fields["tags"].items()},
+        history={_text(k): [_number(x) for x in _sequence(v)] for k, v in fields["history"].items()},
+        tags=_texts(fields["tags"]),
         dataset=Dataset(**{name: _text(fields["dataset"][name]) for name in ("name", "split", "digest", "source")}),
         description=_text(fields["description"]),
-        started_ms=int(_number(fields["started_ms"])),
-        ended_ms=int(_number(fields["ended_ms"])),
+        started_ms=_moment(fields["started_ms"]),
+        ended_ms=_moment(fields["ended_ms"]),
     )
+
+
+def _origin(fields: dict[str, Any]) -> Origin:
+    experiment, run_id = fields["experiment"], fields["run_id"]
+    return Origin(
+        None if experiment is None else _text(experiment),
+        None if run_id is None else _matching(RUN_ID, run_id),
+        _texts(fields["tags"]),
+    )
+
+
+def _texts(value: Mapping[object, object]) -> dict[str, str]:
+    return {_text(k): _text(v) for k, v in value.items()}
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.80} is not text")
+    value.encode()  # JSON can escape half of a surrogate pair, which no server takes
     return value
 
 
-def _optional_text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    if not pattern.fullmatch(_text(value)):
+        raise ValueError(f"{value!r:.80} does not match {pattern.pattern}")
+    return _text(value)
+
+
+def _sequence(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is not a list")
+    return value
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError(f"{value!r:.80} is not a finite number")
     return float(value)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _moment(value: object) -> int:
+    if not 0 <= (number := _number(value)) < LATEST_MS:
+        raise ValueError(f"{value!r:.80} is not a time in milliseconds")
+    return int(number)

@@ -12,7 +12,7 @@ from whisperbench.leaderboard import Board, Row
 from whisperbench.tracking import run_path
 
 Value = str | int | float | bool | None
-Shown = Literal["always", "where known", "where they differ", "in files"]
+Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
 
 NOT_MEASURED = "–"
 SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
@@ -66,6 +66,11 @@ class Column:
                 return bool(values - {None, "", False})
             case "where they differ":
                 return len(values) > 1
+            case "to tell rows apart":
+                looks = {(row.configuration.label, row.configuration.gpu) for row in rows}
+                return len({(row.configuration.label, row.configuration.gpu, self.value(row)) for row in rows}) > len(
+                    looks
+                )
             case "in files":
                 return False
 
@@ -90,7 +95,7 @@ def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
     return limit
 
 
-def _rate(metric: str, digits: int) -> Callable[[Row], str]:
+def _rate(metric: str, digits: int = 2) -> Callable[[Row], str]:
     """Median, and the range where there are repeats: `41.34 (40.90–41.80)`."""
 
     def show(row: Row) -> str:
@@ -133,6 +138,14 @@ COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, numeric=True),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
     Column("model", "model", lambda row: row.configuration.model),
+    Column("model_id", "model id", lambda row: row.configuration.model_id, shown="to tell rows apart"),
+    Column(
+        "model_revision",
+        "revision",
+        lambda row: row.configuration.revision,
+        lambda row: (row.configuration.revision or NOT_MEASURED)[:8],
+        shown="to tell rows apart",
+    ),
     Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype")),
     Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), numeric=True),
     Column("dtype", "dtype", lambda row: row.configuration.dtype),
@@ -151,15 +164,15 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    Column("reqs_per_sec", "reqs/sec", _median("reqs_per_sec"), _rate("reqs_per_sec", 2), numeric=True),
+    Column("reqs_per_sec", "reqs/sec", _median("reqs_per_sec"), _rate("reqs_per_sec"), numeric=True),
     Column("reqs_per_sec_low", "reqs/sec from", _limit("reqs_per_sec", "low"), shown="in files"),
     Column("reqs_per_sec_high", "reqs/sec to", _limit("reqs_per_sec", "high"), shown="in files"),
-    Column("rtfx", "RTFx", _median("rtfx"), _rate("rtfx", 0), numeric=True),
+    Column("rtfx", "RTFx", _median("rtfx"), _rate("rtfx", 1), numeric=True),
     Column(
         "energy_wh_per_audio_hour",
         "Wh per audio hour",
         _median("energy_wh_per_audio_hour"),
-        _rate("energy_wh_per_audio_hour", 2),
+        _rate("energy_wh_per_audio_hour"),
         shown="where known",
         numeric=True,
     ),
@@ -181,8 +194,6 @@ COLUMNS = (
     Column("when", "when", lambda row: f"{row.configuration.newest.start_time:%Y-%m-%d %H:%M}"),
     Column("who", "who", lambda row: ", ".join(row.configuration.users)),
     Column("notes", "notes", lambda row: "; ".join(row.configuration.warnings), shown="where known"),
-    Column("model_id", "model id", lambda row: row.configuration.model_id, shown="in files"),
-    Column("model_revision", "revision", lambda row: row.configuration.revision, shown="in files"),
     Column("config_digest", "digest", lambda row: row.configuration.newest.config_digest, shown="in files"),
     Column(
         "run_id",

@@ -115,6 +115,7 @@ class BenchmarkConfig:
     seed: int = option(32, at_least(0), "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
+    offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -16,6 +16,8 @@ class WhisperbenchError(Exception):
 class ConfigError(WhisperbenchError):
     """An option has a value that is not allowed, or two options contradict each other."""
 
+    exit_status = 2  # what click uses for a wrong command line
+
 
 class ModelError(WhisperbenchError):
     """A checkpoint cannot be found, read or converted, or is not Whisper."""

@@ -11,52 +11,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from whisperbench.configurations import RunRecord
-from whisperbench.errors import ConfigError, TrackingError
+from whisperbench.errors import ConfigError
 from whisperbench.pairing import StoredTranscripts, read_table
 from whisperbench.record import KIND
 from whisperbench.selection import ComparisonError
-from whisperbench.tracking import _explained, without_password
+from whisperbench.tracking import explained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAGE = 1_000
 THREADS = 8
-PROBE_SECONDS = (3.0, 6.0)  # to connect, to answer
 LOCAL_UI = "http://127.0.0.1:5000"
 TRANSCRIPTS = "transcripts.json"
 REPEATED_METRICS = ("reqs_per_sec", "rtfx")
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
-
-
-def tracking_address() -> str:
-    """The tracking URI that MLflow would use."""
-    import mlflow
-
-    return str(mlflow.get_tracking_uri())
-
-
-def must_answer(address: str) -> None:
-    """Ask a tracking server for anything at all, once: MLflow's own client waits and retries for longer.
-
-    Raises:
-        TrackingError: nothing came back within 10 s; whatever does come back is MLflow's to judge.
-    """
-    import requests
-
-    if not address.startswith("http"):
-        return
-    try:
-        requests.get(address, timeout=PROBE_SECONDS, stream=True, allow_redirects=False).close()
-    except requests.exceptions.SSLError:
-        return
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise TrackingError(
-            f"The tracking server {without_password(address)} does not answer ({type(error).__name__}). "
-            "Check MLFLOW_TRACKING_URI and the server."
-        ) from error
 
 
 def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
@@ -86,7 +58,7 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
 
     names, records = _experiments(client), []
     for run_id in run_ids:
-        with _explained(client, "does not give its runs"):
+        with explained(client, "does not give its runs"):
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
@@ -113,20 +85,20 @@ def read_transcripts(
     wanted = list(dict.fromkeys(run_ids))
 
     def read(run_id: str) -> StoredTranscripts | None:
-        kept = cache / f"{run_id}.json"
+        kept = cache / f"{quote(run_id, safe='')}.json"
         if not kept.exists():
             _download(client, run_id, kept)
         found = read_table(kept.read_text(encoding="utf-8", errors="replace")) if kept.exists() else None
         advance()
         return found
 
-    with _explained(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
+    with explained(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
 
 
 def _experiments(client: MlflowClient) -> dict[str, str]:
     """Id to name of every experiment that is not deleted."""
-    with _explained(client, "does not list its experiments"):
+    with explained(client, "does not list its experiments"):
         return {e.experiment_id: e.name for e in _pages(lambda token: client.search_experiments(page_token=token))}
 
 
@@ -142,7 +114,7 @@ def _must_exist(wanted: Iterable[str], existing: Iterable[str]) -> None:
 def _search(client: MlflowClient, experiment_ids: list[str], condition: str, filter_text: str | None) -> list[Any]:
     from mlflow.exceptions import MlflowException
 
-    with _explained(client, "does not search its runs"):
+    with explained(client, "does not search its runs"):
         try:
             return _pages(
                 lambda token: client.search_runs(experiment_ids, condition, max_results=PAGE, page_token=token)
@@ -194,7 +166,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
 
-    with _explained(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
+    with explained(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(complete, records))
 
 
@@ -208,7 +180,7 @@ def _download(client: MlflowClient, run_id: str, target: Path) -> None:
 
 def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
     """Log files as artifacts of a run, side by side."""
-    with _explained(client, "did not take the files"):
+    with explained(client, "did not take the files"):
         for path in paths:
             client.log_artifact(run_id, str(path))
 

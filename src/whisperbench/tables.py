@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from whisperbench.columns import NOT_MEASURED, Links
-from whisperbench.configurations import RunRecord
+from whisperbench.configurations import RunRecord, fields_of
 from whisperbench.difference import Difference
 from whisperbench.leaderboard import Board, LeftOut, Row, best_per_gpu_and_model
 from whisperbench.published import Beside
@@ -82,6 +82,9 @@ def explanation(board: Board) -> str:
         )
     else:
         said.append("Ranks are per GPU. “=” marks a tie: the ranges of the repeats overlap.")
+        keys = {row.configuration.speed_key: fields_of(row.configuration.speed_key) for row in board.rows}
+        if len({fields.get("schema") for fields in keys.values()}) > 1:
+            said.append("Runs whose clock covers something else (schema) are ranked apart.")
     if board.group.has("reqs_per_sec"):
         said.append("Rates are medians, with the range of the repeats; n counts the repeats.")
     if any(row.pareto for row in board.rows):

@@ -1,0 +1,107 @@
+"""One command in a process group of its own, of which nothing is left when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+TICK_SECONDS = 0.5
+GRACE_SECONDS = 10.0
+"""What a process group gets to end by itself, after SIGTERM and again after SIGKILL."""
+
+LAST_BYTES = 64_000
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended; `exit_status` is -n when signal n killed it, `timed_out` when we did for its time."""
+
+    exit_status: int
+    seconds: float
+    timed_out: bool
+    log: Path
+
+    @property
+    def failure(self) -> str:
+        """Why it failed: the time limit, the signal, or the last error that it printed."""
+        if self.timed_out:
+            return f"stopped after {self.seconds:.0f} s by time_limit_minutes"
+        if self.exit_status < 0:
+            name = signal.Signals(-self.exit_status).name
+            hint = " (the system kills what takes too much memory)" if name == "SIGKILL" else ""
+            return f"killed by {name} after {self.seconds:.0f} s{hint}"
+        return last_error(self.log) or f"exit status {self.exit_status} after {self.seconds:.0f} s"
+
+
+def run_to_end(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    time_limit_seconds: float,
+    tick: Callable[[float], None],
+) -> Ended:
+    """Run a command, its output in `log`; afterwards no process of its group lives.
+
+    `tick(seconds)` is called twice a second.  Whatever it raises, and a signal that raises in this
+    thread, ends the group too.  A `time_limit_seconds` of 0 is none.
+    """
+    begun, timed_out = time.perf_counter(), False
+    with log.open("wb") as output:
+        child = subprocess.Popen(  # noqa: S603 - the command is ours
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True
+        )
+    try:
+        while child.poll() is None and not timed_out:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TICK_SECONDS)
+            seconds = time.perf_counter() - begun
+            tick(seconds)
+            timed_out = 0 < time_limit_seconds < seconds and child.poll() is None
+    finally:
+        _end_group(child)
+    return Ended(child.wait(), time.perf_counter() - begun, timed_out, log)
+
+
+def last_error(log: Path) -> str | None:
+    """The last line that starts with `error:` or names an exception, else the last line; None without one."""
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - LAST_BYTES))
+        text = stream.read().decode("utf-8", errors="replace")
+    lines = [line for raw in text.splitlines() if (line := ESCAPES.sub("", raw).strip())]
+    errors = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
+    found = (errors or lines)[-1:]
+    return found[0].removeprefix("error: ") if found else None
+
+
+def _end_group(leader: subprocess.Popen[bytes]) -> None:
+    """End every process of the leader's group: SIGTERM, and SIGKILL for what is left after 10 s."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        if _group(leader.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader.pid, number)
+        while time.monotonic() < deadline:
+            if leader.poll() is not None and not _group(leader.pid):
+                return
+            time.sleep(0.05)
+
+
+def _group(leader: int) -> list[int]:
+    """Processes of a group that still do something: a zombie holds nothing."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found

@@ -1,0 +1,312 @@
+"""What is missing before an hour of GPU time is spent: checks as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from whisperbench import hub, models, tracking
+from whisperbench.bundle import unlogged_bundles
+from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, option, text_of
+from whisperbench.corpus import load_corpus
+from whisperbench.errors import ConfigError, WhisperbenchError
+from whisperbench.gpu import MIB, Hardware
+from whisperbench.journal import abandoned
+from whisperbench.record import KIND
+from whisperbench.stale import close_stale_runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+GIB = 1 << 30
+HUB_SECONDS = 8
+IMPORT_SECONDS = 180
+ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
+FREE_GPU_SHARE = 0.92  # what the engine asks for unless gpu_memory_utilization says otherwise
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorConfig:
+    """Options of the doctor flow.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    model: str = option("large-v3-turbo", NON_EMPTY, "Model that is going to be measured.")
+    model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
+    corpus: str = option("librispeech", NON_EMPTY, "Corpus that is going to be transcribed.")
+    split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
+    results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
+    json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, rule = getattr(self, field.name), field.metadata["rule"]
+            if type(value) is not type(field.default) or not rule.holds(value):
+                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `status` is ok, warning or problem, `remedy` says what to do about the last two."""
+
+    name: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Patient:
+    """What is examined: `experiment` and `run_id` are where a run would go, `cache` is where checkpoints are kept."""
+
+    config: DoctorConfig
+    hardware: Hardware
+    cache: Path
+    experiment: str | None = None
+    run_id: str | None = None
+
+
+def examine(patient: Patient) -> Iterator[Check]:
+    """Every check, as it is done; one that breaks is a problem, not the end."""
+    for check in CHECKS:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
+        try:
+            yield from (dataclasses.replace(found, name=found.name or name) for found in check(patient))
+        except WhisperbenchError as error:
+            yield Check(name, "problem", str(error))
+        except Exception as error:
+            yield Check(name, "problem", f"{type(error).__name__}: {tracking.without_password(str(error))[:300]}")
+
+
+def check_gpu(patient: Patient) -> Sequence[Check]:
+    hardware = patient.hardware
+    if not hardware.has_gpu:
+        return [
+            _warning(
+                f"none: NVML finds no NVIDIA GPU; runs would use {hardware.gpu_name}",
+                "On a GPU machine look at nvidia-smi.",
+            )
+        ]
+    capability = hardware.compute_capability or (0, 0)
+    text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
+    if capability < (8, 0):
+        return [
+            _warning(
+                text, "Before Ampere there is no bfloat16: dtype=auto uses float16, kv_cache_dtype=fp8 does not work."
+            )
+        ]
+    return [_ok(text)]
+
+
+def check_gpu_memory(patient: Patient) -> Sequence[Check]:
+    if not patient.hardware.has_gpu:
+        return []
+    import pynvml
+
+    pynvml.nvmlInit()
+    handle = pynvml.nvmlDeviceGetHandleByIndex(patient.hardware.index)
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
+    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    if memory.free < FREE_GPU_SHARE * memory.total:
+        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+        return [_problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)]
+    if users:
+        return [_warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")]
+    return [_ok(text)]
+
+
+def check_vllm(patient: Patient) -> Sequence[Check]:
+    """Imported in a process of its own: a broken build may take the process with it."""
+    program = (
+        "import torch, vllm; print('|'.join(map(str, ('found', vllm.__version__, torch.__version__, torch.version.cuda,"
+        " torch.cuda.is_available()))))"
+    )
+    command = [sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return [_problem(f"import takes more than {IMPORT_SECONDS} s", "Is the environment on a network drive?")]
+    answer = next((line.split("|") for line in done.stdout.splitlines() if line.startswith("found|")), None)
+    if answer is None:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:300]
+        remedy = "Install the environment: make demo without a GPU, mlflow run . --env-manager uv (or conda) with one."
+        return [_problem(f"cannot be imported: {reason}", remedy)]
+    _, version, torch, cuda, usable = answer
+    text = f"vllm {version}, torch {torch}, CUDA {cuda}"
+    if patient.hardware.has_gpu and usable != "True":
+        remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
+        return [_problem(f"{text}: torch cannot use the GPU", remedy)]
+    if not patient.hardware.has_gpu and cuda != "None":
+        return [
+            _problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
+        ]
+    return [_ok(text)]
+
+
+def check_disk(patient: Patient) -> Sequence[Check]:
+    found = []
+    for what, path in (("results_dir", Path(patient.config.results_dir).absolute()), ("cache", patient.cache)):
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free / GIB
+        text = f"{free:,.1f} GiB free for {what} {path}"
+        if free < LITTLE_DISK_GIB:
+            found.append(_problem(text, f"Make room, or choose another {what}."))
+        elif free < ENOUGH_DISK_GIB:
+            found.append(_warning(text, "A large model is 3 GiB, test-clean 0.4 GiB."))
+        else:
+            found.append(_ok(text))
+    return found
+
+
+def check_model(patient: Patient) -> Sequence[Check]:
+    model, revision = patient.config.model, patient.config.model_revision
+    hub_id = models.ALIASES.get(model, model)
+    if hub_id not in models.PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
+        checkpoint = models.resolve_model(model, revision, cache_dir=patient.cache, random_weights=False)
+        return [_ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")]
+    import huggingface_hub
+
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if isinstance(huggingface_hub.try_to_load_from_cache(hub_id, name, revision=revision), str):
+            return [_ok(f"{hub_id} at hand in the hub's cache")]
+    return [
+        _downloadable(
+            hub_id, lambda: huggingface_hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model"
+        )
+    ]
+
+
+def check_corpus(patient: Patient) -> Sequence[Check]:
+    config = patient.config
+    if config.corpus != "librispeech":
+        corpus = load_corpus(config.corpus, config.split, 0)
+        silent = sum(utterance.reference is None for utterance in corpus.utterances)
+        text = f"{len(corpus.utterances):,} utterances in {corpus.source}"
+        if silent:
+            return [_warning(f"{text}, no transcripts", "There will be no WER, throughput only.")]
+        return [_ok(text)]
+    import huggingface_hub
+
+    try:
+        snapshot = huggingface_hub.snapshot_download(hub.HUB_ID, repo_type="dataset", local_files_only=True)
+        at_hand = config.split in hub.parquet_splits(Path(snapshot))
+    except OSError:
+        at_hand = False
+    if at_hand:
+        return [_ok(f"{config.split} of {hub.HUB_ID} at hand in the hub's cache")]
+    api = huggingface_hub.HfApi()
+    return [
+        _downloadable(
+            f"{config.split} of {hub.HUB_ID}", lambda: api.dataset_info(hub.HUB_ID, timeout=HUB_SECONDS), "corpus"
+        )
+    ]
+
+
+def check_tracking_server(patient: Patient) -> Sequence[Check]:
+    """Whether runs can be opened and filled is found out by opening one and filling it; it is deleted where that is allowed."""
+    client = tracking.connect()
+    address, version = tracking.without_password(client.tracking_uri), tracking.server_version(client)
+    tags = {KIND: "doctor"}
+    run_id = tracking.open_run(client, experiment=patient.experiment, run_id=patient.run_id, name="doctor", tags=tags)
+    with tracking.explained(client, "does not let this user write"):
+        client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
+        if patient.run_id is None:
+            client.set_terminated(run_id, "FINISHED")
+            _delete_where_allowed(client, run_id)
+    return [_ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")]
+
+
+def check_stale_runs(patient: Patient) -> Sequence[Check]:
+    closed = close_stale_runs(tracking.connect())
+    return [
+        _ok(
+            f"closed as KILLED, their processes are dead: {', '.join(run.name for run in closed)}" if closed else "none"
+        )
+    ]
+
+
+def check_results(patient: Patient) -> Sequence[Check]:
+    results = Path(patient.config.results_dir)
+    found = []
+    if unlogged := unlogged_bundles(results):
+        remedy = f"mlflow run . -e upload -P bundles={results}"
+        found.append(_warning(f"{len(unlogged)} result(s) in {results} were not logged from here", remedy))
+    for partial in abandoned(results):
+        text = f"a measurement was cut off after {len(partial.transcripts)} transcripts: {partial.directory}"
+        found.append(_warning(text, "Keep its transcripts.jsonl or remove the directory."))
+    return found or [_ok(f"nothing unfinished in {results}")]
+
+
+def check_environment_manager(patient: Patient) -> Sequence[Check]:
+    found = [name for name in ("conda", "mamba", "uv") if shutil.which(name)]
+    if not found:
+        return [
+            _warning("neither conda nor uv", "pip install uv, or use an installed environment: --env-manager local.")
+        ]
+    return [_ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")]
+
+
+CHECKS: tuple[Callable[[Patient], Sequence[Check]], ...] = (
+    check_gpu,
+    check_gpu_memory,
+    check_vllm,
+    check_disk,
+    check_model,
+    check_corpus,
+    check_tracking_server,
+    check_stale_runs,
+    check_results,
+    check_environment_manager,
+)
+
+
+def _ok(found: str) -> Check:
+    return Check("", "ok", found)
+
+
+def _warning(found: str, remedy: str) -> Check:
+    return Check("", "warning", found, remedy)
+
+
+def _problem(found: str, remedy: str) -> Check:
+    return Check("", "problem", found, remedy)
+
+
+def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
+    try:
+        ask()
+    except Exception as error:  # of whichever HTTP library this version of the hub's client is built on
+        reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
+        return _problem(
+            f"{what} is not on this disk, and the hub does not give it: {reason}",
+            f"Use a local {option_name}=DIRECTORY or {option_name}=demo.",
+        )
+    return _ok(f"{what} can be downloaded")
+
+
+def _delete_where_allowed(client: MlflowClient, run_id: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "PERMISSION_DENIED":
+            raise
+
+
+def _process_name(pid: int) -> str:
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).name()} ({pid})"
+    except psutil.Error:
+        return f"process {pid}"
