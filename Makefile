@@ -9,7 +9,7 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo ui test check bench lock clean
+.PHONY: help demo ui test check bench lock mlproject clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test    install the development tools and run every test"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end (and the engine, where there is a GPU)"
+	@echo "make mlproject   write MLproject anew from the option records"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml anew (needs uv)"
 
 demo: $(VENV)/cpu.installed
@@ -67,6 +68,9 @@ lock:
 	$(PYTHON) -c 'pins = open("requirements/gpu.txt").read().splitlines(); \
 	  head = open("conda.yaml").read().partition("  - pip:\n"); \
 	  open("conda.yaml", "w").write(head[0] + head[1] + "".join(f"      - {pin}\n" for pin in pins))'
+
+mlproject: $(VENV)/cpu.installed
+	$(BIN)/python -m flows.project_file > MLproject.new && mv MLproject.new MLproject
 
 clean:
 	rm -rf $(VENV) results mlflow.db mlruns mlartifacts

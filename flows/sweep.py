@@ -236,13 +236,14 @@ class Work:
         ids = [line.run_id for line in progress.lines if line.state in ("done", "skipped") and line.run_id]
         if not ids:
             return
+        records = runs.get_runs(self.client, ids)
         config = CompareConfig(
-            sort=self.options.objective if self.options.searches else "wer", seed=self.options.one.seed
+            sort=self.options.objective if self.options.searches else "wer",
+            references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
+            seed=self.options.one.seed,
         )
         try:
-            files = compare.leaderboard(
-                self.client, runs.get_runs(self.client, ids), config, Links(runs.ui_address(self.client)), "this sweep"
-            )
+            files = compare.leaderboard(self.client, records, config, Links(runs.ui_address(self.client)), "this sweep")
         except ComparisonError as error:
             console.say(f"no leaderboard: {error}")
             return

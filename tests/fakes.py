@@ -16,6 +16,9 @@ from whisperbench.gpu import Hardware
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again")
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY_SECONDS"
+LEDGER_VARIABLE = "FAKE_ENGINE_LEDGER"
+"""A file that gets the key of every request as it is handed out, for tests that kill the process."""
+
 NO_GPU = Hardware("Fake CPU", 0)
 
 
@@ -23,11 +26,13 @@ class FakeEngine:
     """An `Engine` whose text depends on the audio alone, one request a step, `delay` seconds each."""
 
     def __init__(
-        self, settings: EngineSettings | None = None, hardware: Hardware = NO_GPU, log: Path | None = None
+        self, _settings: EngineSettings | None = None, _hardware: Hardware = NO_GPU, log: Path | None = None
     ) -> None:
         self.facts = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
         self.delay = float(os.environ.get(DELAY_VARIABLE, "0"))
         self.closed = False
+        ledger = os.environ.get(LEDGER_VARIABLE)
+        self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if ledger else None
         self._waiting: collections.deque[Request] = collections.deque()
         if log is not None:
             log.write_text("fake engine: ready\n", encoding="utf-8")
@@ -45,7 +50,10 @@ class FakeEngine:
 
     def step(self) -> Sequence[Output]:
         time.sleep(self.delay)
-        return [text_of(self._waiting.popleft())]
+        output = text_of(self._waiting.popleft())
+        if self._ledger is not None:
+            os.write(self._ledger, f"{output.key}\n".encode())
+        return [output]
 
     def generate(self, requests: Sequence[Request]) -> Sequence[Output]:
         return [text_of(request) for request in requests]

