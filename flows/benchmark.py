@@ -28,7 +28,7 @@ from whisperbench.audio import load_audio
 from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
-from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings
+from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings, require_engine_for
 from whisperbench.environment import describe_environment, git_is_dirty
 from whisperbench.errors import TrackingError
 from whisperbench.gpu import Hardware, detect_hardware
@@ -109,6 +109,7 @@ def measure_and_bundle(
 ) -> bundle.Bundle:
     """The data path: corpus and model, engine, clock, score, and the result on disk."""
     started_ms = _now_ms()
+    require_engine_for(hardware)
     checkpoint = resolve_model(
         config.model, config.model_revision, cache_dir=CACHE, random_weights=config.random_weights
     )

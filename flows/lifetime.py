@@ -137,11 +137,9 @@ def kill_children() -> None:
     """End what this process has started and what was started by that: an engine that was only half up, say."""
     import psutil
 
-    children = psutil.Process().children(recursive=True)
-    for child in children:
+    for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
-    psutil.wait_procs(children, timeout=1)
 
 
 def _insist(number: int, done: threading.Event) -> None:

