@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -27,7 +26,9 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
-def store(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, no_project_run: None) -> mlflow.MlflowClient:
+def store(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, no_project_run: None
+) -> mlflow.MlflowClient:
     address = fresh_store(tmp_path, empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     return mlflow.MlflowClient(address)
@@ -150,7 +151,7 @@ DESIGNED_TAGS = (
 def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_project_run: None) -> None:
     """`mlflow run . -P model=demo -P corpus=demo` with the real engine, read back from the store."""
     address = fresh_store(tmp_path, empty_store)
-    options = {"model": "demo", "corpus": "demo", "max_num_seqs": "16", "repeats": "2", "results_dir": str(tmp_path / "r")}
+    options = {"model": "demo", "corpus": "demo", "max_num_seqs": "16", "repeats": "2", "results_dir": f"{tmp_path}/r"}
     command = [sys.executable, "-m", "mlflow", "run", ".", "--env-manager", "local", "--experiment-name", "speech"]
     done = subprocess.run(
         command + [word for name, value in options.items() for word in ("-P", f"{name}={value}")],
@@ -189,5 +190,3 @@ def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_pro
     assert len(table["data"]) == 8
     page = Path(client.download_artifacts(run.info.run_id, "samples/samples.html")).read_text()
     assert page.count("<audio") >= 7
-
-

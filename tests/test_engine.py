@@ -23,7 +23,7 @@ A10 = Hardware("NVIDIA A10", 1, memory_mib=23_028, compute_capability=(8, 6))
 T4 = Hardware("Tesla T4", 1, memory_mib=15_360, compute_capability=(7, 5))
 XEON = Hardware("Intel(R) Xeon(R)", 0, cpu_has_bfloat16=True)
 OLD_CPU = Hardware("Some old CPU", 0)
-TURBO = Checkpoint("openai/whisper-large-v3-turbo", "/x", None, Architecture(1280, 32, 4, 128, 51_866), special_ids(51_866))
+TURBO = Checkpoint("a/turbo", "/x", None, Architecture(1280, 32, 4, 128, 51_866), special_ids(51_866))
 
 
 def settings(hardware: Hardware, **options: Any) -> EngineSettings:

@@ -17,7 +17,8 @@ EDGES = (0, 1, 2, 100, 159, 160, 161, 199, 200, 201, 399, 400, 401, SAMPLES - 40
 
 
 def extracted(audio: npt.NDArray[np.float32], bins: int) -> npt.NDArray[np.float32]:
-    features: npt.NDArray[np.float32] = EXTRACTORS[bins](audio, sampling_rate=16_000, return_tensors="np").input_features[0]
+    batch = EXTRACTORS[bins](audio, sampling_rate=16_000, return_tensors="np")
+    features: npt.NDArray[np.float32] = batch.input_features[0]
     return features
 
 

@@ -29,9 +29,7 @@ READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
 def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript, ...]:
-    return tuple(
-        Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4)
-    )
+    return tuple(Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4))
 
 
 def contents(score_it: bool = True, gpu: GpuReadings | None = READINGS, **options: Any) -> record.RunContents:

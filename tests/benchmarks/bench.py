@@ -76,7 +76,7 @@ def one_engine(
     output: Path,
     measure_memory: bool,
 ) -> dict[str, Any]:
-    """Both front ends in turn with one engine; first, if wanted, the client's peak memory for few and many utterances."""
+    """Both front ends in turn with one engine; first, if wanted, the client's peak memory for few and for many."""
     checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
     settings = engine_settings(config, checkpoint, hardware)
     plan = measure.plan_for(config, settings, checkpoint.count_tokens)
