@@ -19,6 +19,7 @@ help:
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end (and the engine, where there is a GPU)"
 	@echo "make mlproject   write MLproject anew from the option records"
+	@echo "make server  the team's tracking server (README: A server for the team); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml anew (needs uv)"
 
 demo: $(VENV)/cpu.installed
@@ -71,6 +72,18 @@ lock:
 
 mlproject: $(VENV)/cpu.installed
 	$(BIN)/python -m flows.project_file > MLproject.new && mv MLproject.new MLproject
+
+# The team's server.  Settings: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all of them: deploy/serve)
+server: $(VENV)/server.installed
+	deploy/serve
+
+user: $(VENV)/server.installed
+	python deploy/adduser $(LOGIN)
+
+$(VENV)/server.installed: requirements/server.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/cpu.txt --requirement requirements/server.txt mlflow
+	touch $@
 
 clean:
 	rm -rf $(VENV) results mlflow.db mlruns mlartifacts

@@ -22,6 +22,7 @@ import click
 
 from flows import console
 from flows.cli import errors_end_the_command, options_of
+from flows.guardian import no_orphans
 from flows.lifetime import signals_raise, tracked_run
 from whisperbench import bundle, measure, record, tracking
 from whisperbench.audio import load_audio
@@ -58,6 +59,7 @@ def main(**options: Any) -> None:
 
 def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -> None:
     """Measure, keep the result on disk, and only then send it: whatever happens to the server, it can be sent later."""
+    measure.keep_memory_flat()
     hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
     report_partial_results(Path(config.results_dir))
     measured: list[bundle.Bundle] = []
@@ -118,7 +120,7 @@ def measure_and_bundle(
     with console.bar("checking audio", len(corpus.utterances), "files/sec") as checking:
         inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached)
 
-    with Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
+    with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         engine = start_engine(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:

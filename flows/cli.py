@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
@@ -11,8 +12,10 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from flows.lifetime import Interrupted, exit_status
+from whisperbench.alignment import visible
 from whisperbench.config import kind_of, parse, text_of
 from whisperbench.errors import WhisperbenchError
+from whisperbench.redaction import redact
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,7 +61,9 @@ def errors_end_the_command(command: F) -> F:
 
 
 def fail(error: WhisperbenchError) -> NoReturn:
-    click.secho(f"error: {error}", fg="red", err=True)
+    """What others wrote may be in the message: no secret is shown, and a terminal obeys nothing."""
+    lines = redact(str(error), os.environ).splitlines()
+    click.secho(f"error: {chr(10).join(map(visible, lines))}", fg="red", err=True)
     sys.exit(error.exit_status)
 
 

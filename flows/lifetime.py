@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from flows.aftermath import mark_killed_after
 from whisperbench import tracking
 from whisperbench.errors import TrackingError, WhisperbenchError
 
@@ -67,7 +68,6 @@ def tracked_run(
     """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
 
     FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
-    `mlflow run` leaves a status alone that is set before this process ends.
     """
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
@@ -88,6 +88,13 @@ def tracked_run(
                 status, failure = "KILLED", signal.Signals(arrived[0]).name
                 kill_children()
             _close(client, run_id, status, failure)
+            if (
+                status == "KILLED"
+                and run_id == os.environ.get("MLFLOW_RUN_ID")
+                and LAUNCHER not in os.environ  # a sweep leaves a status alone, or knows better
+                and (launcher := _launcher()) is not None
+            ):
+                mark_killed_after(launcher, run_id)
 
 
 def _close(client: MlflowClient, run_id: str, status: str, failure: str | None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -24,6 +26,10 @@ from whisperbench.search import Best, Search, first_rung, search
 from whisperbench.selection import CompareConfig, ComparisonError
 from whisperbench.sweep_config import SweepOptions
 
+T = TypeVar("T")
+
+OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
+
 
 class SweepError(WhisperbenchError):
     """A sweep got to its end, but not everything in it succeeded."""
@@ -34,6 +40,7 @@ class Work:
 
     def __init__(self, run: TrackedRun, options: SweepOptions, command: Sequence[str], ledger: Ledger) -> None:
         self.run, self.client, self.options, self.command, self.ledger = run, run.client, options, command, ledger
+        self.experiment = children.experiment_of(run.client, run.run_id)
         self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
         self.directory.mkdir(parents=True, exist_ok=True)
 
@@ -48,7 +55,9 @@ class Work:
                     watch.changed(line)
         self.conclude(progress)
         if progress.count("failed"):
-            causes = "; ".join(f"{line.name}: {line.failure}" for line in progress.lines if line.state == "failed")
+            causes = "; ".join(
+                f"{line.name}: {(line.failure or '').rstrip('.')}" for line in progress.lines if line.state == "failed"
+            )
             raise SweepError(f"{progress.sentence}. {causes}")
         console.say(progress.sentence)
 
@@ -101,7 +110,9 @@ class Work:
 
     def measure(self, task: Task, line: Line, progress: Progress, watch: Watch, *, first_rung: bool = False) -> None:
         """One process, one child run: FINISHED by itself, or closed here with its cause and its log."""
-        line.run_id = run_id = children.open_child(self.client, self.run.run_id, task, first_rung=first_rung)
+        line.run_id = run_id = patiently(
+            lambda: children.open_child(self.client, self.run.run_id, task, first_rung=first_rung)
+        )
         line.state = "running"
         watch.changed(line)
         self.log_progress(progress)
@@ -126,12 +137,13 @@ class Work:
                 if children.state_of(self.client, run_id).status == "RUNNING":
                     tracking.close_run(self.client, run_id, "KILLED", "its sweep was stopped")
             raise
-        state = children.state_of(self.client, run_id)
+        state = patiently(lambda: children.state_of(self.client, run_id))
         line.seconds = ended.seconds
         if state.status == "FINISHED":
             line.state, line.metrics = "done", state.metrics
         else:
-            line.state, line.failure = "failed", children.close_failed(self.client, run_id, ended)
+            line.failure = patiently(lambda: children.close_failed(self.client, run_id, ended))
+            line.state = "failed"
         watch.changed(line)
         self.log_progress(progress)
 
@@ -151,7 +163,8 @@ class Work:
         """Counts and table in the parent run; a server that is away for a moment does not end the sweep."""
         step = progress.count("done", "failed", "skipped", "pruned")
         with contextlib.suppress(TrackingError):
-            children.log_progress(self.client, self.run.run_id, progress.metrics, progress.markdown(), step)
+            note = progress.markdown(lambda run_id: tracking.run_path(self.experiment, run_id))
+            children.log_progress(self.client, self.run.run_id, progress.metrics, note, step)
 
     def conclude(self, progress: Progress) -> None:
         """The leaderboard of everything that this sweep has measured or found finished."""
@@ -188,3 +201,18 @@ class Work:
 
 def described(settings: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in settings.items())
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What `ask` returns; a tracking server that is away for some minutes does not end a night's sweep."""
+    deadline, said = time.monotonic() + OUTAGE_SECONDS, False
+    while True:
+        try:
+            return ask()
+        except TrackingError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not said:
+                console.say(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
+            said = True
+            time.sleep(RETRY_SECONDS)

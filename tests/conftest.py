@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.comparing import fresh_store
-from tests.serving import Server
+from tests.serving import Server, served_store
 
 MLFLOW_VARIABLES = (
     *("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"),
@@ -28,7 +27,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracking_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
     """A real tracking server that serves artifacts; shared, so that tests look at their own runs only."""
     directory = tmp_path_factory.mktemp("server")
-    with Server(directory, fresh_store(directory, empty_store)) as server:
+    with Server(directory, served_store(directory, empty_store)) as server:
         yield server
 
 

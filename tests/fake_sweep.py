@@ -70,9 +70,14 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
     """What the real one would log, as far as a sweep and its leaderboard look at it; 2 reqs/sec per sequence."""
     from mlflow.entities import Metric, Param, RunTag
 
-    digest = inspect_corpus(load_corpus(config.corpus, config.split, config.limit), 1).digest
+    corpus = load_corpus(config.corpus, config.split, config.limit)
+    digest, utterances = inspect_corpus(corpus, 1).digest, float(len(corpus.utterances))
     gpu = detect_hardware().gpu_name
-    made = run_of(config, gpu=gpu, dataset=digest, rate=2.0 * config.max_num_seqs, params={"vllm_version": VLLM})
+    rate, long = (
+        2.0 * config.max_num_seqs,
+        {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances},
+    )
+    made = run_of(config, gpu=gpu, dataset=digest, rate=rate, params={"vllm_version": VLLM}, metrics=long)
     params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
     client.log_batch(
         run_id,

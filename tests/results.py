@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -61,7 +60,7 @@ def result_in(
 
 
 def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:
-    """Everything that a run holds: params, metrics with their histories, tags, data sets, and artifacts byte by byte."""
+    """Everything that a run holds: params, metrics with histories, tags, data sets, and artifacts byte by byte."""
     run = client.get_run(run_id)
     download_to.mkdir(parents=True, exist_ok=True)
     folder = Path(client.download_artifacts(run_id, "", str(download_to)))
@@ -80,11 +79,3 @@ def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:
         ],
         "artifacts": {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()},
     }
-
-
-@contextlib.contextmanager
-def environment(monkeypatch: Any, values: Mapping[str, str]) -> Any:
-    with monkeypatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        yield

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.comparing import fresh_store
 
 START_SECONDS = 120
 REQUEST = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD) ")
@@ -27,8 +30,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def served_store(directory: Path, template: Path) -> str:
+    """A fresh SQLite store whose artifacts go through the server, as those of a server that made it would."""
+    store = fresh_store(directory, template)
+    with contextlib.closing(sqlite3.connect(directory / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/0'")
+    return store
+
+
 class Server:
-    """`mlflow server` in a process group of its own, over a store that outlives it: it can be killed and started again."""
+    """`mlflow server` in a process group of its own, over a store that outlives it: to be killed and started again."""
 
     def __init__(
         self,
@@ -43,8 +54,12 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = directory / "server.log"
         self.served = directory / "served"
-        self._directory, self._env, self._limits = directory, {**os.environ, **(env or {})}, limits
-        self._command = command or [
+        self.directory, self._env, self.limits = (
+            directory,
+            {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})},
+            limits,
+        )
+        self.command = list(command or []) or [
             *(sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"),
             *("--backend-store-uri", store, "--artifacts-destination", str(self.served)),
         ]
@@ -53,13 +68,13 @@ class Server:
     def start(self) -> Self:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
-                cwd=self._directory,
+                self.command,
+                cwd=self.directory,
                 env=self._env,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=self._limits,
+                preexec_fn=self.limits,  # noqa: PLW1509 - one system call
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():

@@ -85,14 +85,14 @@ class TestJournal:
 
     def test_the_log_of_an_engine_that_failed_is_kept(self, tmp_path: Path) -> None:
         """The error message points to it."""
-        with pytest.raises(EngineError), journal_in(tmp_path) as journal:
+        with pytest.raises(EngineError), journal_in(tmp_path) as journal:  # noqa: PT012 - raised in the middle of what follows
             (journal.artifacts / "engine.log").write_text("out of memory", encoding="utf-8")
             raise EngineError
         assert (journal.artifacts / "engine.log").exists()
 
     def test_a_failure_after_the_clock_keeps_transcripts(self, tmp_path: Path) -> None:
         """What goes wrong while scoring costs no transcript, and no result appears."""
-        with pytest.raises(ZeroDivisionError), journal_in(tmp_path) as journal:
+        with pytest.raises(ZeroDivisionError), journal_in(tmp_path) as journal:  # noqa: PT012 - raised in the middle of what follows
             journal.append(0, transcript(0))
             journal.finish(contents_of(), lambda _: print(1 / 0))
         assert [t.utt_id for _, t in read_partial(journal.directory).transcripts] == ["u0000"]
@@ -126,7 +126,7 @@ class TestFullDisk:
     def test_while_transcripts_come(self, tmp_path: Path) -> None:
         """The error says where the finished ones are, and they are there."""
         with journal_in(tmp_path) as journal:
-            with files_of_at_most(4096), pytest.raises(BundleError, match="Finished transcripts are in"):
+            with files_of_at_most(4096), pytest.raises(BundleError, match="Finished transcripts are in"):  # noqa: PT012 - raised in the middle of what follows
                 for number in range(100):
                     journal.append(0, transcript(number))
             found = [t.utt_id for _, t in read_partial(journal.directory).transcripts]

@@ -11,23 +11,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import random
 import resource
 import signal
-import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.comparing import fresh_store
 from tests.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.processes import log_results, run_command
 from tests.results import contents_of, held_by, result_in
-from tests.serving import Proxy, Server
+from tests.serving import Proxy, Server, served_store
 from whisperbench import tracking
 from whisperbench.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.errors import TrackingError
@@ -38,6 +41,7 @@ from whisperbench.uploads import find_bundles
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
 
+PROJECT = Path(__file__).resolve().parents[1]
 CLIENT_KILLS = 20
 SOAK_PROCESSES, SOAK_RUNS = 4, 200
 REPEATS = 6
@@ -89,7 +93,7 @@ class TestServerKilled:
     def mortal(cls, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Any:
         """A server of its own, to be killed and started again."""
         directory = tmp_path_factory.mktemp("mortal")
-        with Server(directory, fresh_store(directory, empty_store)) as server:
+        with Server(directory, served_store(directory, empty_store)) as server:
             yield server
 
     def test_before_the_measurement(self, warm: Any, tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ class TestServerKilled:
         assert not benchmark.ledger.exists()
 
     def test_while_it_measures(self, warm: Any, mortal: Server, tmp_path: Path) -> None:
-        """Status 3, the bundle's path and the command; the upload finishes the same run, which then says nothing of it."""
+        """Status 3, the bundle's path and the command; the upload finishes the same run."""
         benchmark = Benchmark(warm, tmp_path, mortal.address, delay=0.01)
         benchmark.wait_until_transcribing()
         mortal.kill()
@@ -120,7 +124,7 @@ class TestServerKilled:
         assert len(all_runs(client, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'")) == 1
 
     def test_between_logging_and_closing(self, mortal: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Everything is there but the status: closing fails as any tracking error does, and an upload closes the run."""
+        """Everything is there but the status: closing fails as logging does, and an upload closes the run."""
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         client = tracking.connect(mortal.address)
         run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
@@ -188,18 +192,20 @@ def test_one_lost_connection_is_not_worth_a_word(
 
 def test_disk_full_on_the_server(tmp_path: Path, empty_store: Path) -> None:
     """Artifacts do not fit: an error that names the server; with room again the upload completes the run."""
-    store = fresh_store(tmp_path, empty_store)
+    store = served_store(tmp_path, empty_store)
     room = (tmp_path / "mlflow.db").stat().st_size + 1_000_000  # the database fits, the artifact does not
 
     def limits() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
     bundle = result_in(tmp_path / "results", contents_of(), transcripts={0: "word " * room})
-    with Server(tmp_path, store, limits=limits) as full:
+    with Server(tmp_path, store, limits=limits) as server:
+        client = tracking.connect(server.address)
         with pytest.raises(TrackingError, match="did not take the result"):
-            tracking.upload(tracking.connect(full.address), bundle)
-    with Server(tmp_path, store) as roomy:
-        client = tracking.connect(roomy.address)
+            tracking.upload(client, bundle)
+        server.kill()
+        server.limits = None
+        server.start()
         run_id, was_missing = tracking.upload(client, read_bundle(bundle.directory))
         assert was_missing
         sent = held_by(client, run_id, tmp_path / "found")["artifacts"]["transcripts.json"]
@@ -216,7 +222,7 @@ class TestClientKilled:
         assert whole.exit_status() == 0, whole.log.read_text()
         seconds = time.monotonic() - whole.started
         warmup = len(whole.ledger.read_text().splitlines()) - REPEATS * CLIPS
-        moments = random.Random(32)
+        moments = random.Random(32)  # noqa: S311 - moments, not secrets
         killed = []
         for number in range(CLIENT_KILLS):
             benchmark = self.benchmark(warm, tmp_path / str(number), address, delay)
@@ -338,13 +344,44 @@ def test_soak(warm: Any, tracking_server: Server, tmp_path: Path) -> None:
         assert f'said in {run.info.run_name.replace("-", " ")}"' in text
 
 
-def test_a_sqlite_store_that_is_locked(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another program holds the database: an error of ours, and the bundle is whole."""
-    monkeypatch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
-    client = tracking.connect(fresh_store(tmp_path, empty_store))
-    bundle = result_in(tmp_path / "results")
-    with sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(TrackingError, match="locked"):
-            tracking.upload(client, bundle)
-    assert tracking.upload(client, bundle)[1]
+@pytest.mark.engine
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
+@pytest.mark.parametrize(
+    ("number", "measuring"), [(signal.SIGKILL, False), (signal.SIGTERM, True)], ids=["killed at start", "told to stop"]
+)
+def test_the_real_engine_ends_with_its_client(
+    number: signal.Signals, measuring: bool, tmp_path: Path, empty_store: Path
+) -> None:
+    """No process of the engine is left after 10 s, also when it was only half up; what was finished is kept."""
+    results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
+    command = [sys.executable, "-m", "flows.benchmark", *DEMO, "--repeats", "50", "--results_dir", str(results)]
+    with (tmp_path / "out.log").open("wb") as log:
+        client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    follower = psutil.Process(client.pid)
+    deadline = time.monotonic() + 300
+    while not (is_transcribing(results) if measuring else is_half_up(follower)):
+        assert client.poll() is None, (tmp_path / "out.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)  # the guardian looks twice a second
+    family = follower.children(recursive=True)
+    assert family
+    client.send_signal(number)
+    assert client.wait(10) == (128 + number if number != signal.SIGKILL else -number)
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    store = tracking.connect(address)
+    close_stale_runs(store)
+    assert [run.info.status for run in all_runs(store)] == ["KILLED"]
+    kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
+    assert sum(map(len, kept)) >= (1 if measuring else 0)
+
+
+def is_transcribing(results: Path) -> bool:
+    return any(path.stat().st_size for path in results.glob("*/transcripts.jsonl"))
+
+
+def is_half_up(client: psutil.Process) -> bool:
+    """Its engine process is there and has not started its own worker yet, or only just."""
+    return any("EngineCore" in child.name() or "spawn_main" in " ".join(child.cmdline()) for child in client.children())

@@ -48,6 +48,7 @@ class TestOptions:
             ({"objective": "speed"}, "one of none, wer, reqs_per_sec"),
             ({"objective": "rtfx", "grid": "published"}, "choose one"),
             ({"objective": "rtfx", "splits": "test-clean,test-other"}, "one set of data"),
+            ({"objective": "rtfx", "max_wer": 3.0, "load_format": "dummy"}, "random weights"),
             ({"objective": "rtfx", "max_num_seqs": "512..64"}, "low below high"),
             ({"repeats": 0}, "1 or more"),
             ({"order": "sorted"}, "given, random"),

@@ -75,15 +75,21 @@ class Patient:
 
 
 def examine(patient: Patient) -> Iterator[Check]:
-    """Every check, as it is done; one that breaks is a problem, not the end."""
+    """Every check, as it is done."""
     for check in CHECKS:
-        name = check.__name__.removeprefix("check_").replace("_", " ")
-        try:
-            yield from (dataclasses.replace(found, name=found.name or name) for found in check(patient))
-        except WhisperbenchError as error:
-            yield Check(name, "problem", str(error))
-        except Exception as error:
-            yield Check(name, "problem", f"{type(error).__name__}: {tracking.without_password(str(error))[:300]}")
+        yield from run_check(check, patient)
+
+
+def run_check(check: Callable[[Patient], Sequence[Check]], patient: Patient) -> Sequence[Check]:
+    """The findings of one check under its name; one that breaks is a problem, not the end."""
+    name = check.__name__.removeprefix("check_").replace("_", " ")
+    try:
+        return [dataclasses.replace(found, name=name) for found in check(patient)]
+    except WhisperbenchError as error:
+        return [Check(name, "problem", str(error), "The message says what to change.")]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {tracking.without_password(str(error))[:300]}"
+        return [Check(name, "problem", reason, "Not expected: please report it.")]
 
 
 def check_gpu(patient: Patient) -> Sequence[Check]:
@@ -212,7 +218,7 @@ def check_corpus(patient: Patient) -> Sequence[Check]:
 
 
 def check_tracking_server(patient: Patient) -> Sequence[Check]:
-    """Whether runs can be opened and filled is found out by opening one and filling it; it is deleted where that is allowed."""
+    """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
     client = tracking.connect()
     address, version = tracking.without_password(client.tracking_uri), tracking.server_version(client)
     tags = {KIND: "doctor"}
@@ -225,7 +231,7 @@ def check_tracking_server(patient: Patient) -> Sequence[Check]:
     return [_ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")]
 
 
-def check_stale_runs(patient: Patient) -> Sequence[Check]:
+def check_stale_runs(_patient: Patient) -> Sequence[Check]:
     closed = close_stale_runs(tracking.connect())
     return [
         _ok(
@@ -246,7 +252,7 @@ def check_results(patient: Patient) -> Sequence[Check]:
     return found or [_ok(f"nothing unfinished in {results}")]
 
 
-def check_environment_manager(patient: Patient) -> Sequence[Check]:
+def check_environment_manager(_patient: Patient) -> Sequence[Check]:
     found = [name for name in ("conda", "mamba", "uv") if shutil.which(name)]
     if not found:
         return [

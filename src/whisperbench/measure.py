@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import ctypes
 import dataclasses
 import os
 import statistics
@@ -24,6 +25,8 @@ from whisperbench.gpu import GpuMonitor, GpuReadings, Hardware
 
 MAX_WORKERS = 8
 """More threads than this only wait for each other: the engine's client needs the interpreter too."""
+
+M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -137,6 +140,16 @@ def plan_for(config: BenchmarkConfig, settings: EngineSettings, count_tokens: Ca
         warmup=windows_per_step,
         count_tokens=count_tokens if config.random_weights else None,
     )
+
+
+def keep_memory_flat() -> None:
+    """Ask glibc to take blocks of more than 700 kB from the system and to give them back, not to keep them in heaps.
+
+    Readers allocate what the engine's thread frees, a megabyte per utterance, and heaps grow gaps: between 500 and
+    5,000 utterances the client's peak grew by 16 %, with this by 3 %.  Elsewhere than on glibc it does nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 700_000)
 
 
 def free_cores() -> int:

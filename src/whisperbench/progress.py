@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 State = Literal["waiting", "running", "done", "failed", "pruned", "skipped"]
@@ -98,8 +98,13 @@ class Progress:
             rows.append((line.name, str(line.repeat), state, *rate, elapsed, eta, (line.run_id or "")[:8]))
         return rows
 
-    def markdown(self) -> str:
-        rows = [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in self.rows()]
+    def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
+        """The sentence and the table; with `address_of` a run id, each run is a link."""
+        rows = []
+        for line, row in zip(self.lines, self.rows(), strict=True):
+            *cells, run = (_cell(cell) for cell in row)
+            linked = f"[{run}]({address_of(line.run_id)})" if address_of and line.run_id else run
+            rows.append(f"| {' | '.join((*cells, linked))} |")
         head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
         return "\n".join([self.sentence, "", *head, *rows]) + "\n"
 

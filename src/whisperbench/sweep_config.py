@@ -117,6 +117,8 @@ class SweepOptions:
             for name in ("corpora", "splits"):
                 if "," in getattr(self, name):
                     raise ConfigError(f"{name}={getattr(self, name)} is not allowed: a search needs one set of data.")
+            if self.common["load_format"] == "dummy" and (self.max_wer or self.objective == "wer"):
+                raise ConfigError("load_format=dummy is random weights: they have no WER to search by.")
         elif self.max_wer:
             raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
         for name in LISTS:

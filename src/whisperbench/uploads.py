@@ -43,7 +43,7 @@ def find_bundles(wanted: str) -> Found:
         BundleError: it names none.
     """
     path = Path(wanted).expanduser()
-    named = [path] if path.exists() else [Path(name) for name in glob.glob(str(path))]
+    named = [path] if path.exists() else [Path(name) for name in glob.glob(str(path))]  # noqa: PTH207 - Path.glob takes no absolute pattern
     candidates = {inside for each in named for inside in (each, *each.glob("*"))}
     bundles = sorted(each for each in candidates if (each / CONTENTS).is_file() and not each.name.endswith(PARTIAL))
     partial = sorted(each for each in candidates if each.is_dir() and each.name.endswith(PARTIAL))

@@ -49,6 +49,7 @@ FLAT_MEMORY = (500, 5_000)  # utterances
 def main(
     models: str, kv_cache_dtypes: str, max_num_seqs: str, limit: int, stock_limit: int, output: Path, corpus: Path
 ) -> None:
+    measure.keep_memory_flat()
     hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
     output.mkdir(parents=True, exist_ok=True)
     if not hardware.has_gpu:
