@@ -207,6 +207,7 @@ class VllmEngine:
                 self.close()
                 raise
             except Exception as error:
+                self.close()
                 raise EngineError(_why_it_failed(error, log, settings)) from error
         self._facts = self._ask_facts(time.perf_counter() - started)
 
@@ -247,10 +248,7 @@ class VllmEngine:
 
     def _make_workers_follow(self) -> set[int]:
         """Tell the engine's processes to end with this one; their ids."""
-        import psutil
-
-        children = psutil.Process().children(recursive=True)
-        processes = {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+        processes = {process.pid for process in _engine_processes()}
         workers = self._llm.collective_rpc("follow_client", args=(os.getpid(), sorted(processes)))
         return processes | set(workers)
 
@@ -258,14 +256,12 @@ class VllmEngine:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
-        children = psutil.Process().children(recursive=True)
+        processes = _engine_processes()
         if llm := getattr(self, "_llm", None):
-            with (
-                _output_to(self._log),
-                contextlib.suppress(Exception),
-            ):  # an engine that is dead already cannot be asked to stop
+            # An engine that is dead already cannot be asked to stop.
+            with _output_to(self._log), contextlib.suppress(Exception):
                 llm.llm_engine.engine_core.shutdown(timeout=5)
-        _, alive = psutil.wait_procs([c for c in children if c.pid in self._pids], timeout=3)
+        _, alive = psutil.wait_procs(processes, timeout=3)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -295,6 +291,18 @@ class VllmEngine:
             torch_version=torch.__version__,
             load_seconds=load_seconds,
         )
+
+
+def _engine_processes() -> list[Any]:
+    """vLLM's processes below this one, which name themselves VLLM::EngineCore and VLLM::Worker."""
+    import psutil
+
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or waits for its parent to notice
+            if child.name().startswith("VLLM"):
+                found.append(child)
+    return found
 
 
 def _start(settings: EngineSettings) -> Any:
