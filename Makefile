@@ -9,7 +9,7 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo ui test check bench lock mlproject clean
+.PHONY: help demo ui test check bench lock mlproject server user clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +28,7 @@ demo: $(VENV)/cpu.installed
 ui: $(VENV)/cpu.installed
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-test: check
+test: check $(VENV)/server.installed
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev.installed
@@ -73,16 +73,17 @@ lock:
 mlproject: $(VENV)/cpu.installed
 	$(BIN)/python -m flows.project_file > MLproject.new && mv MLproject.new MLproject
 
-# The team's server.  Settings: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all of them: deploy/serve)
+# The team's server: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all settings: flows/server/serve)
 server: $(VENV)/server.installed
-	deploy/serve
+	flows/server/serve
 
 user: $(VENV)/server.installed
-	python deploy/adduser $(LOGIN)
+	python flows/server/adduser $(LOGIN)
 
 $(VENV)/server.installed: requirements/server.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/cpu.txt --requirement requirements/server.txt mlflow
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/cpu.txt \
+	  --requirement requirements/server.txt mlflow
 	touch $@
 
 clean:

@@ -11,7 +11,11 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 LOOK_SECONDS = 0.5
 DONE = b"done"
@@ -19,21 +23,42 @@ DONE = b"done"
 
 @contextlib.contextmanager
 def no_orphans() -> Iterator[None]:
-    """Inside the block, the death of this process is the death of its descendants, within a second."""
-    with subprocess.Popen([sys.executable, __file__, str(os.getpid())], stdin=subprocess.PIPE) as guardian:  # noqa: S603
+    """Inside the block, the death of this process is the death of its descendants, within a second; and when the block
+    raises, what it has started ends too."""
+    before = descendants()
+    command = [sys.executable, __file__, str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as guardian:  # noqa: S603 - this file
+        guardian.wait()  # it goes on in a process of its own: see main
         try:
             yield
+        except BaseException:
+            kill(descendants() - before)
+            raise
         finally:
-            with contextlib.suppress(BrokenPipeError):
-                guardian.communicate(DONE)
+            guardian.communicate(DONE)
+
+
+def descendants() -> set[psutil.Process]:
+    """What this process has started, and what was started by that."""
+    import psutil
+
+    return set(psutil.Process().children(recursive=True))
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def main(watched: int) -> None:
+    if os.fork():
+        os._exit(0)  # no child of the watched process any more, which looks for the engine's among its children
+    os.setsid()
     import psutil
 
-    if os.fork():
-        os._exit(0)  # not a child of the watched process any more: it does not wait for it, nor count it among its own
-    os.setsid()
     client = psutil.Process(watched)
     seen: set[psutil.Process] = set()
     while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:

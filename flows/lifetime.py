@@ -13,16 +13,18 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from flows.aftermath import mark_killed_after
+from flows.guardian import descendants, kill
 from whisperbench import tracking
 from whisperbench.errors import TrackingError, WhisperbenchError
 
 if TYPE_CHECKING:
+    import psutil
     from mlflow import MlflowClient
 
     from whisperbench.bundle import Origin
 
 PARENT_POLL_SECONDS = 1.0
-ENGINE_SECONDS = 8.0
+ENGINE_SECONDS = 2.0
 """After a signal the engine has this long to end by itself; then its processes are killed."""
 EXIT_SECONDS = 30.0
 """And this process has this long to close its run; then it ends as it is."""
@@ -71,6 +73,7 @@ def tracked_run(
     """
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
+    before = descendants()
     with signals_raise() as arrived:
         run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
         status, failure = "FAILED", None
@@ -86,7 +89,7 @@ def tracked_run(
         finally:
             if arrived:  # whatever it looked like to the code that was interrupted
                 status, failure = "KILLED", signal.Signals(arrived[0]).name
-                kill_children()
+                kill(descendants() - before)
             _close(client, run_id, status, failure)
             if (
                 status == "KILLED"
@@ -114,13 +117,14 @@ def signals_raise() -> Iterator[list[int]]:
     Yields the signals that arrived.  A signal that is ignored already (`nohup`) stays ignored.
     """
     arrived: list[int] = []
+    children = descendants()
     done = threading.Event()
 
     def handler(number: int, _frame: FrameType | None) -> NoReturn:
         arrived.append(number)
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # once is enough: let the engine be closed in peace
-        threading.Thread(target=_insist, args=(number, done), name="insist", daemon=True).start()
+        threading.Thread(target=_insist, args=(number, done, children), name="insist", daemon=True).start()
         raise Interrupted(number)
 
     before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
@@ -140,20 +144,11 @@ def exit_status(signalled: Interrupted) -> int:
     return 128 + signalled.number
 
 
-def kill_children() -> None:
-    """End what this process has started and what was started by that: an engine that was only half up, say."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-
-
-def _insist(number: int, done: threading.Event) -> None:
+def _insist(number: int, done: threading.Event, before: set[psutil.Process]) -> None:
     """An exception can get lost (in a destructor, in a library that catches everything): make sure of the end."""
     if done.wait(ENGINE_SECONDS):
         return
-    kill_children()
+    kill(descendants() - before)
     if not done.wait(EXIT_SECONDS - ENGINE_SECONDS):
         os._exit(128 + number)
 

@@ -247,3 +247,31 @@ def test_the_watch_ends_with_the_block() -> None:
     with signals_raise():
         pass
     assert not [thread for thread in threading.enumerate() if thread.name in ("launcher-watch", "insist")]
+
+
+class TestNoOrphans:
+    PROGRAM = (
+        "import os, signal, subprocess, sys, time\n"
+        "from flows.guardian import no_orphans\n"
+        "with no_orphans():\n"
+        "    children = [subprocess.Popen(['bash', '-c', 'sleep 60 & wait'], start_new_session=True) for _ in range(2)]\n"
+        "    print(*(child.pid for child in children), flush=True)\n"
+        "    time.sleep(1.5)\n"
+        "    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+
+    @pytest.mark.parametrize("end", ["killed", "in peace"])
+    def test_descendants_end_with_a_killed_process_only(self, end: str) -> None:
+        """Within a second or two, those of children too; a process that ends in peace leaves what it wants to leave."""
+        with subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM, end], env=python_path(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            children = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+            time.sleep(0.5)  # bash starts theirs
+            family = [*children, *(grandchild for child in children for grandchild in child.children())]
+            process.wait(20)
+        gone, left = psutil.wait_procs(family, timeout=3)
+        for each in left:
+            each.kill()
+        assert (left if end == "killed" else gone) == []
