@@ -254,7 +254,7 @@ class TestNoOrphans:
         "import os, signal, subprocess, sys, time\n"
         "from flows.guardian import no_orphans\n"
         "with no_orphans():\n"
-        "    children = [subprocess.Popen(['bash', '-c', 'sleep 60 & wait'], start_new_session=True) for _ in range(2)]\n"
+        "    children = [subprocess.Popen(['bash', '-c', 'sleep 60 & wait']) for _ in range(2)]\n"
         "    print(*(child.pid for child in children), flush=True)\n"
         "    time.sleep(1.5)\n"
         "    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -194,7 +194,7 @@ class VllmEngine:
         with _output_to(log):
             try:
                 self._llm = _start(settings)
-                self._pids = self._make_workers_follow()
+                self._pids = {process.pid for process in _engine_processes()}
                 if hardware.has_gpu:
                     self._llm.collective_rpc("use_one_thread")
                 import torch
@@ -245,12 +245,6 @@ class VllmEngine:
 
     def pids(self) -> set[int]:
         return self._pids | {os.getpid()}
-
-    def _make_workers_follow(self) -> set[int]:
-        """Tell the engine's processes to end with this one; their ids."""
-        processes = {process.pid for process in _engine_processes()}
-        workers = self._llm.collective_rpc("follow_client", args=(os.getpid(), sorted(processes)))
-        return processes | set(workers)
 
     def close(self) -> None:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""

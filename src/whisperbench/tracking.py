@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags a call
 LONGEST_TAG = 5_000
+COLLISIONS = 5
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
@@ -249,8 +251,22 @@ def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     source = json.dumps({"uri": data.source})
     dataset = Dataset(data.name, data.digest, "local", source, profile=json.dumps({"split": data.split}))
     if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
-        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
+        _despite_others(lambda: client.log_inputs(run_id, inputs))
     client.log_artifacts(run_id, str(bundle.artifacts))
+
+
+def _despite_others(call: Callable[[], None]) -> None:
+    """MLflow looks whether a data set exists and then inserts it: of two that do so at once it refuses the slower."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(COLLISIONS):
+        try:
+            return call()
+        except MlflowException as error:
+            if attempt == COLLISIONS - 1 or not re.search("IntegrityError|UniqueViolation", str(error)):
+                raise
+    return None
 
 
 def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
