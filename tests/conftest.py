@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def tracking_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
     directory = tmp_path_factory.mktemp("server")
     with Server(directory, served_store(directory, empty_store)) as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_arrive() -> None:
+    """A service that starts the tests in the background has SIGINT or SIGHUP ignored, and what tests start inherits it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

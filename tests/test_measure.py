@@ -71,6 +71,7 @@ def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
 def test_the_engine_is_kept_full_and_never_over_full(tmp_path: Path) -> None:
     """Requests in flight reach the bound and do not pass it; several threads prepare."""
     engine = WatchedEngine()
+    engine.delay = 0.02  # slower than the readers
     list(transcribe(engine, corpus_of(tmp_path, [1.0] * 60), PLAN))
     assert engine.fullest == PLAN.in_flight
     assert 2 <= len(engine.prepared) <= PLAN.workers
