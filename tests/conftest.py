@@ -34,7 +34,7 @@ def tracking_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path)
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_arrive() -> None:
-    """A service that starts the tests in the background has SIGINT or SIGHUP ignored, and what tests start inherits it."""
+    """Where tests are started in the background SIGINT or SIGHUP is ignored, and what they start inherits that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
