@@ -11,10 +11,11 @@ server, the whole result is on local disk in results_dir.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,15 @@ import click
 from flows import console
 from flows.cli import errors_end_the_command, options_of
 from flows.guardian import no_orphans
-from flows.lifetime import signals_raise, tracked_run
-from whisperbench import bundle, measure, record, tracking
+from flows.lifetime import TrackedRun, signals_raise, tracked_run
+from whisperbench import bundle, measure, record, runs, tracking
 from whisperbench.audio import load_audio
 from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
 from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings, require_engine_for
 from whisperbench.environment import describe_environment, git_is_dirty
-from whisperbench.errors import TrackingError
+from whisperbench.errors import EngineError, TrackingError
 from whisperbench.gpu import Hardware, detect_hardware
 from whisperbench.journal import Journal, abandoned
 from whisperbench.models import resolve_model
@@ -73,7 +74,8 @@ def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -
             client = preflight()
             with tracked_run(client, record.run_name(config)) as run:
                 tracking.log_environment(client, run.run_id, describe_environment(hardware))
-                measured.append(measure_and_bundle(config, hardware, run.origin(), start_engine))
+                with log_of_a_failed_engine(run):
+                    measured.append(measure_and_bundle(config, hardware, run.origin(), start_engine))
                 tracking.log_bundle(client, run.run_id, measured[0])
             measured[0].mark_logged(tracking.without_password(client.tracking_uri), run.run_id)
             console.say(f"\n{run.where()}")
@@ -82,6 +84,19 @@ def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -
             later = "" if each.logged else f"\nlog it later: {each.upload_command}"
             console.say(f"result: {each.directory}{later}")
     click.echo(record.closing_line(measured[0].contents.params, measured[0].contents.metrics))
+
+
+@contextlib.contextmanager
+def log_of_a_failed_engine(run: TrackedRun) -> Iterator[None]:
+    """Leave the engine's log in the run, where a teammate without access to this machine finds it."""
+    try:
+        yield
+    except EngineError as error:
+        if error.log:
+            redact_file(error.log, os.environ)
+            with contextlib.suppress(TrackingError):  # a server that is away must not hide why the engine failed
+                runs.log_files(run.client, run.run_id, [error.log])
+        raise
 
 
 def preflight() -> MlflowClient:

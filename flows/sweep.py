@@ -8,7 +8,8 @@
 
 The same command again measures only what has not been finished, whatever ended the first one.  A
 configuration that fails is a FAILED child run with its cause and its log, and the sweep goes on.
-The leaderboard of the sweep goes to stdout, progress to stderr.  Exit status 1 if anything failed.
+The leaderboard of the sweep goes to stdout, progress to stderr.  Exit status 1 if a configuration of a grid
+failed, or if a search found no setting.
 """
 
 from __future__ import annotations

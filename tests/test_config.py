@@ -29,7 +29,7 @@ from whisperbench.errors import ConfigError
         ("gpu_hourly_usd", -0.5, "0 or more"),
         ("model", "", "non-empty"),
         ("model", "a\nb", "without control characters"),
-        ("limit", "8", "is not a int"),
+        ("limit", "8", "expected int"),
     ],
 )
 def test_a_bad_value_is_refused(option: str, value: object, said: str) -> None:

@@ -6,11 +6,13 @@
 | connection cut | a proxy cuts every request in turn, before or after the server saw it | one run, complete |
 | disk full on the server | the server may not write files beyond a few bytes | status 3, bundle, upload completes it |
 | disk full here | `test_bundle.TestFullDisk` | transcripts kept, no half bundle |
+| engine killed | SIGKILL to the real engine while it works | FAILED with the cause and its log, transcripts kept |
 | client killed | SIGKILL at random moments | every finished utterance once, every run its status |
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import os
@@ -20,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from whisperbench import tracking
 from whisperbench.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.errors import TrackingError
 from whisperbench.journal import read_partial
+from whisperbench.record import FAILURE
 from whisperbench.stale import close_stale_runs
 from whisperbench.tracking import BUNDLE_TAG
 from whisperbench.uploads import find_bundles
@@ -42,6 +46,7 @@ from whisperbench.uploads import find_bundles
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
 
 PROJECT = Path(__file__).resolve().parents[1]
+real_engine = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
 CLIENT_KILLS = 20
 SOAK_PROCESSES, SOAK_RUNS = 4, 200
 REPEATS = 6
@@ -344,8 +349,30 @@ def test_soak(warm: Any, tracking_server: Server, tmp_path: Path) -> None:
         assert f'said in {run.info.run_name.replace("-", " ")}"' in text
 
 
+@contextlib.contextmanager
+def real_benchmark(tmp_path: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The benchmark command with the real engine on the demo clips, again and again; its output is in out.log."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
+    options = ["--repeats", "50", "--results_dir", str(tmp_path / "results")]
+    command = [sys.executable, "-m", "flows.benchmark", *DEMO, *options]
+    with (tmp_path / "out.log").open("wb") as log:
+        client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield client
+    finally:
+        client.kill()  # its guardian ends the rest
+
+
+def wait_until(happens: Callable[[], bool], client: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not happens():
+        assert client.poll() is None, (tmp_path / "out.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 @pytest.mark.engine
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
+@real_engine
 @pytest.mark.parametrize(
     ("number", "measuring"), [(signal.SIGKILL, False), (signal.SIGTERM, True)], ids=["killed at start", "told to stop"]
 )
@@ -354,21 +381,14 @@ def test_the_real_engine_ends_with_its_client(
 ) -> None:
     """No process of the engine is left after 10 s, also when it was only half up; what was finished is kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
-    command = [sys.executable, "-m", "flows.benchmark", *DEMO, "--repeats", "50", "--results_dir", str(results)]
-    with (tmp_path / "out.log").open("wb") as log:
-        client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
-    follower = psutil.Process(client.pid)
-    deadline = time.monotonic() + 300
-    while not (is_transcribing(results) if measuring else is_half_up(follower)):
-        assert client.poll() is None, (tmp_path / "out.log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    time.sleep(1)  # the guardian looks twice a second
-    family = follower.children(recursive=True)
-    assert family
-    client.send_signal(number)
-    assert client.wait(10) == (128 + number if number != signal.SIGKILL else -number)
+    with real_benchmark(tmp_path, address) as client:
+        follower = psutil.Process(client.pid)
+        wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
+        time.sleep(1)  # the guardian looks twice a second
+        family = follower.children(recursive=True)
+        assert family
+        client.send_signal(number)
+        assert client.wait(10) == (128 + number if number != signal.SIGKILL else -number)
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
     store = tracking.connect(address)
@@ -376,6 +396,31 @@ def test_the_real_engine_ends_with_its_client(
     assert [run.info.status for run in all_runs(store)] == ["KILLED"]
     kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
     assert sum(map(len, kept)) >= (1 if measuring else 0)
+
+
+@pytest.mark.engine
+@real_engine
+def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) -> None:
+    """Killed while it transcribes: one clear line, a FAILED run that holds the engine's log, no process left."""
+    results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
+    with real_benchmark(tmp_path, address) as client:
+        wait_until(lambda: is_transcribing(results), client, tmp_path)
+        family = psutil.Process(client.pid).children(recursive=True)
+        (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
+        core.kill()
+        assert client.wait(30) == 1
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    output = (tmp_path / "out.log").read_text()
+    assert "error: The engine died while it worked" in output
+    assert "Traceback" not in output
+    store = tracking.connect(address)
+    (run,) = all_runs(store)
+    assert run.info.status == "FAILED"
+    assert "engine died" in run.data.tags[FAILURE]
+    assert "engine.log" in [artifact.path for artifact in store.list_artifacts(run.info.run_id)]
+    (kept,) = results.glob(f"*{PARTIAL}")
+    assert read_partial(kept).transcripts
 
 
 def is_transcribing(results: Path) -> bool:

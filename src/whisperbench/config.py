@@ -118,14 +118,7 @@ class BenchmarkConfig:
     offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, rule = getattr(self, field.name), field.metadata["rule"]
-            if type(value) is not type(field.default):
-                raise ConfigError(f"{field.name}={value!r} is not a {type(field.default).__name__}.")
-            if not rule.holds(value):
-                raise ConfigError(
-                    f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}"
-                )
+        validate(self)
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
@@ -154,6 +147,22 @@ class BenchmarkConfig:
             if field.name in params:
                 values[field.name] = parse(params[field.name], kind_of(field), field.name)
         return cls(**values)
+
+
+def validate(options: Any) -> None:
+    """Hold every option of a record to the type of its default and to its rule.
+
+    Raises:
+        ConfigError: the message names the option, the value, what is allowed, and the nearest choice.
+    """
+    for field in dataclasses.fields(options):
+        value, rule = getattr(options, field.name), field.metadata["rule"]
+        if type(value) is not kind_of(field):
+            raise ConfigError(f"{field.name}={value!r} is not allowed: expected {kind_of(field).__name__}.")
+        if not rule.holds(value):
+            raise ConfigError(
+                f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}"
+            )
 
 
 def kind_of(field: dataclasses.Field[Any]) -> type[Any]:

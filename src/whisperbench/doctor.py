@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from whisperbench import hub, models, tracking
 from whisperbench.bundle import unlogged_bundles
-from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, option, text_of
+from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, option, validate
 from whisperbench.corpus import load_corpus
-from whisperbench.errors import ConfigError, WhisperbenchError
+from whisperbench.errors import WhisperbenchError
 from whisperbench.gpu import MIB, Hardware
 from whisperbench.journal import abandoned
 from whisperbench.record import KIND
@@ -47,10 +47,7 @@ class DoctorConfig:
     json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, rule = getattr(self, field.name), field.metadata["rule"]
-            if type(value) is not type(field.default) or not rule.holds(value):
-                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.")
+        validate(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

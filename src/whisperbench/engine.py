@@ -22,6 +22,7 @@ import numpy as np
 from whisperbench.config import BenchmarkConfig
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.gpu import Hardware
+from whisperbench.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -190,11 +191,14 @@ class VllmEngine:
         self._settings, self._log = settings, log
         self._in_flight: set[str] = set()
         self._pids: set[int] = set()
+        self._watchdog: Watchdog | None = None
         started = time.perf_counter()
         with _output_to(log):
             try:
                 self._llm = _start(settings)
-                self._pids = {process.pid for process in _engine_processes()}
+                processes = _engine_processes()
+                self._pids = {process.pid for process in processes}
+                self._watchdog = Watchdog(processes, self._llm.llm_engine.engine_core.outputs_queue)
                 if hardware.has_gpu:
                     self._llm.collective_rpc("use_one_thread")
                 import torch
@@ -208,7 +212,7 @@ class VllmEngine:
                 raise
             except Exception as error:
                 self.close()
-                raise EngineError(_why_it_failed(error, log, settings)) from error
+                raise EngineError(_why_it_failed(error, log, settings), log) from error
         self._facts = self._ask_facts(time.perf_counter() - started)
 
     @property
@@ -250,6 +254,8 @@ class VllmEngine:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
+        if self._watchdog:
+            self._watchdog.stop()
         processes = _engine_processes()
         if llm := getattr(self, "_llm", None):
             # An engine that is dead already cannot be asked to stop.
@@ -268,8 +274,16 @@ class VllmEngine:
             yield
         except EngineDeadError as error:
             raise EngineError(
-                f"The engine died while it worked: {_cause(self._log) or error}. Its log: {self._log}"
+                f"The engine died while it worked: {self._why_it_died(error)}. Its log: {self._log}", self._log
             ) from error
+
+    def _why_it_died(self, error: Exception) -> str:
+        if cause := _cause(self._log):
+            return cause
+        if self._watchdog and self._watchdog.gone:
+            gone = " and ".join(self._watchdog.gone)
+            return f"its process {gone} ended without a word (the system kills what takes too much memory: see `dmesg`)"
+        return str(error)
 
     def _ask_facts(self, load_seconds: float) -> EngineFacts:
         import torch
@@ -329,10 +343,14 @@ def _start(settings: EngineSettings) -> Any:
 
 def _sampling(exact_tokens: int | None) -> Any:
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
 
+    once = RequestOutputKind.FINAL_ONLY  # as LLM.generate asks: no half-finished outputs, which nobody reads
     if exact_tokens is None:
-        return SamplingParams(temperature=0.0, max_tokens=MAX_OUTPUT_TOKENS)
-    return SamplingParams(temperature=0.0, max_tokens=exact_tokens, min_tokens=exact_tokens, ignore_eos=True)
+        return SamplingParams(temperature=0.0, max_tokens=MAX_OUTPUT_TOKENS, output_kind=once)
+    return SamplingParams(
+        temperature=0.0, max_tokens=exact_tokens, min_tokens=exact_tokens, ignore_eos=True, output_kind=once
+    )
 
 
 def _output(key: str, result: Any) -> Output:

@@ -6,6 +6,8 @@ what was wrong, with the numbers, and the way out.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class WhisperbenchError(Exception):
     """Something that the person who typed the command can understand and mend."""
@@ -32,7 +34,11 @@ class AudioError(WhisperbenchError):
 
 
 class EngineError(WhisperbenchError):
-    """The engine cannot start with these settings, or died while it worked."""
+    """The engine cannot start with these settings, or died while it worked; `log` is what it wrote until then."""
+
+    def __init__(self, message: str = "", log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
 
 
 class BundleError(WhisperbenchError):

@@ -211,7 +211,7 @@ def _pipelined(engine: Engine, utterances: Sequence[Utterance], plan: Plan) -> I
     ready: collections.deque[tuple[Request, Any]] = collections.deque()
     open_utterances: dict[int, _Open] = {}
 
-    with _pool(plan.workers) as pool:
+    with reader_threads(plan.workers) as pool:
         while work or reading or ready or engine.in_flight:
             while work and len(reading) + len(ready) < plan.in_flight:
                 reading.append(pool.submit(_prepare, engine, *work.popleft(), plan))
@@ -313,7 +313,7 @@ def _index(key: str) -> int:
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+def reader_threads(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
     """Reader threads that are told to stop, not waited for, when the loop ends early."""
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="reader", initializer=_one_torch_thread)
     try:

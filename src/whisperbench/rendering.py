@@ -32,6 +32,14 @@ def stock_prompt(audio: npt.NDArray[np.float32], prompt_token_ids: Sequence[int]
     }
 
 
+def render_with_vllm(llm: Any, audio: npt.NDArray[np.float32], prompt_token_ids: Sequence[int]) -> Any:
+    """The engine input that `LLM.generate` makes of that prompt, features included."""
+    from vllm.renderers.inputs.preprocess import parse_model_prompt
+
+    prompt = parse_model_prompt(llm.llm_engine.model_config, stock_prompt(audio, prompt_token_ids))
+    return llm.llm_engine.renderer.render_cmpl([prompt])[0]
+
+
 class WindowRenderer:
     """Makes engine inputs from windows of audio; safe to call from several threads at once.
 
@@ -43,7 +51,7 @@ class WindowRenderer:
         self._prompt, self._mel_bins, self._dtype = list(prompt_token_ids), mel_bins, dtype
         probe = np.sin(np.arange(8_000, dtype=np.float32) / 7)
         try:
-            self._pattern = self._render_with_vllm(llm, probe)
+            self._pattern = render_with_vllm(llm, probe, self._prompt)
             self._check(probe)
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
             import vllm
@@ -74,12 +82,6 @@ class WindowRenderer:
     @property
     def _element(self) -> Any:
         return self._pattern["decoder_prompt"]["mm_kwargs"]["audio"][0]["input_features"]
-
-    def _render_with_vllm(self, llm: Any, audio: npt.NDArray[np.float32]) -> Any:
-        from vllm.renderers.inputs.preprocess import parse_model_prompt
-
-        prompt = parse_model_prompt(llm.llm_engine.model_config, stock_prompt(audio, self._prompt))
-        return llm.llm_engine.renderer.render_cmpl([prompt])[0]
 
     def _check(self, probe: npt.NDArray[np.float32]) -> None:
         """Our input for the probe must be vLLM's own, field by field and bit by bit."""

@@ -7,7 +7,7 @@ import fnmatch
 import re
 
 from whisperbench.alignment import visible
-from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, at_least, one_of, option, text_of
+from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, at_least, one_of, option, validate
 from whisperbench.configurations import RunRecord
 from whisperbench.errors import ConfigError, WhisperbenchError
 
@@ -61,10 +61,7 @@ class CompareConfig:
     seed: int = option(32, at_least(0), "Seed of the paired tests.")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, rule = getattr(self, field.name), field.metadata["rule"]
-            if type(value) is not type(field.default) or not rule.holds(value):
-                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.")
+        validate(self)
         wanted = 1 if self.gates else 2
         if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
             expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"

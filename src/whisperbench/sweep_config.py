@@ -19,6 +19,7 @@ from whisperbench.config import (
     option,
     parse,
     text_of,
+    validate,
 )
 from whisperbench.errors import ConfigError
 from whisperbench.leaderboard import SORTINGS
@@ -105,10 +106,7 @@ class SweepOptions:
     trials: int = option(20, at_least(1), "Settings that a search measures.")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, rule = getattr(self, field.name), field.metadata["rule"]
-            if type(value) is not type(field.default) or not rule.holds(value):
-                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.")
+        validate(self)
         if self.searches:
             if self.grid != "none":
                 raise ConfigError(

@@ -7,8 +7,8 @@ import glob
 from pathlib import Path
 
 from whisperbench.bundle import CONTENTS, PARTIAL
-from whisperbench.config import NON_EMPTY, option
-from whisperbench.errors import BundleError, ConfigError
+from whisperbench.config import NON_EMPTY, option, validate
+from whisperbench.errors import BundleError
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +24,7 @@ class UploadConfig:
     )
 
     def __post_init__(self) -> None:
-        if not NON_EMPTY.holds(self.bundles):
-            raise ConfigError(f"bundles={self.bundles!r} is not allowed: expected {NON_EMPTY.text}.")
+        validate(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""An engine process that is killed: vLLM's client (0.26 to 0.32) then waits for its next output for ever."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+LOOK_SECONDS = 0.5
+GRACE_SECONDS = 2.0
+"""An engine that fails by itself says so; this long its own word is waited for."""
+
+
+class Watchdog:
+    """Puts `EngineDeadError` where vLLM's client waits once one of `processes` (of psutil) is gone."""
+
+    def __init__(self, processes: Sequence[Any], outputs: queue.Queue[Any]) -> None:
+        self.gone: list[str] = []
+        self._processes, self._outputs = processes, outputs
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """To be called before the engine is closed, whose processes then end as they should."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        while not self._stopped.wait(LOOK_SECONDS):
+            if gone := [process for process in self._processes if _is_gone(process)]:
+                self.gone = [str(process.pid) for process in gone]
+                if not self._stopped.wait(GRACE_SECONDS):
+                    self._outputs.put_nowait(EngineDeadError())
+                return
+
+
+def _is_gone(process: Any) -> bool:
+    import psutil
+
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
