@@ -195,6 +195,8 @@ def find(client: MlflowClient, config: CompareConfig) -> list[RunRecord]:
 
 
 def fetch(client: MlflowClient, wanted: Sequence[RunRecord]) -> dict[str, StoredTranscripts | None]:
+    if not wanted:
+        return {}
     with console.bar("fetching transcripts", len(wanted), "runs/sec") as bar:
         return runs.read_transcripts(client, [r.run_id for r in wanted], CACHE, bar.advance)
 

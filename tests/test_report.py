@@ -144,6 +144,23 @@ class TestMarkdown:
         assert "| 2.00 |" in published
         assert "35.30" not in ranking
 
+    def test_published_settings_stand_gpu_by_gpu(self) -> None:
+        """Also for a GPU that nobody published: one row per published setting, one column per GPU, the best figure."""
+        twice = dataclasses.replace(LARGE, front_end="stock")
+        runs = [run_of(LARGE, gpu="NVIDIA H200", rate=118.07), run_of(twice, gpu="NVIDIA H200", rate=56.0)]
+        text = leaderboard_markdown(report_of(*runs, run_of(LARGE, gpu="NVIDIA L40S", rate=30.0), references=True))
+        table = text.partition("## Published settings, GPU by GPU, reqs/sec")[2]
+        assert (
+            "| model | kv/seqs | A10, published | H100, published | GB200, published | NVIDIA H200, measured" in table
+        )
+        assert "| large-v3 | auto/128 | 9.47 | 35.30 | 19.18 | 118.07 | 30.00 |" in table
+        assert "| large-v3-turbo | fp8/256 | 14.25 | 50.23 | – | – | – |" in table
+
+    def test_published_settings_are_of_the_whole_test_set(self) -> None:
+        """60 utterances say little: no such table for them."""
+        few = run_of(LARGE, metrics={"utterances": 60.0})
+        assert "GPU by GPU, reqs/sec" not in leaderboard_markdown(report_of(few, references=True))
+
     def test_hostile_texts_stay_texts(self) -> None:
         """No HTML, no links, no table cells, no control characters."""
         text = leaderboard_markdown(report_of(hostile_run(), run_of(LARGE)))

@@ -27,15 +27,24 @@ class Published:
     reqs_per_sec: float
 
     @property
+    def settings(self) -> tuple[str, str]:
+        """Model, and cache type and sequences: `("large-v3", "fp8/256")`."""
+        return self.model, f"{self.kv_cache_dtype}/{self.max_num_seqs}"
+
+    @property
     def label(self) -> str:
-        return f"{self.model} {self.kv_cache_dtype}/{self.max_num_seqs}"
+        return " ".join(self.settings)
 
     def is_of(self, configuration: Configuration) -> bool:
         """Same model, and one GPU of the same family: H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
-        names = {configuration.model, configuration.model_id.rpartition("/")[2]}
         same_gpu = re.search(rf"\b{re.escape(self.gpu)}\b", configuration.newest.gpu) is not None
+        return same_gpu and self.is_of_the_model_of(configuration)
+
+    def is_of_the_model_of(self, configuration: Configuration) -> bool:
+        """Same model on one GPU, whichever."""
+        names = {configuration.model, configuration.model_id.rpartition("/")[2]}
         single = configuration.param("gpu_count") in (None, "1")
-        return same_gpu and single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
+        return single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
 
     def has_settings_of(self, configuration: Configuration) -> bool:
         settings = (configuration.param("kv_cache_dtype"), configuration.param("max_num_seqs"))

@@ -34,6 +34,8 @@ def leaderboard_markdown(report: Report) -> str:
         parts += ["## What rescoring changes", *(changes or ["No rank changes."])]
     if report.beside:
         parts += ["## Published results, not ranked", *_table(tables.published(report.beside)), f"Source: {SOURCE}."]
+        if settings := _table(tables.published_settings(report)):
+            parts += ["## Published settings, GPU by GPU, reqs/sec", *settings]
     if report.left_out:
         parts += ["## Left out", *_table(tables.left_out(report.left_out, report.links))]
     parts.append(markdown(report.summary))

@@ -10,7 +10,7 @@ from whisperbench.columns import NOT_MEASURED, Links
 from whisperbench.configurations import RunRecord, fields_of
 from whisperbench.difference import Difference
 from whisperbench.leaderboard import Board, LeftOut, Row, best_per_gpu_and_model
-from whisperbench.published import Beside
+from whisperbench.published import UTTERANCES, Beside
 from whisperbench.rescoring import RankChange
 from whisperbench.statistics import PairedTest
 
@@ -123,10 +123,38 @@ def published(found: Iterable[Beside]) -> Table:
     rows = []
     for each in found:
         p, c = each.published, each.configuration
-        theirs = ["published", p.gpu, p.model, f"{p.kv_cache_dtype}/{p.max_num_seqs}", number(p.wer)]
+        theirs = ["published", p.gpu, *p.settings, number(p.wer)]
         ours = [c.label, number(c.wer), number(each.measured_reqs_per_sec)] if c else [NOT_MEASURED] * 3
         rows.append([*theirs, number(p.reqs_per_sec), *ours, number(each.ratio), ", ".join(each.caveats)])
     return Table(headings, rows, frozenset({4, 5, 7, 8, 9}))
+
+
+def published_settings(report: Report) -> Table:
+    """The best throughput with the published settings, GPU by GPU; no rows where none was measured on the whole test
+    set."""
+    theirs = [each.published for each in report.beside]
+    measured: dict[tuple[str, tuple[str, str]], float] = {}
+    for c in (row.configuration for board in report.boards for row in board.rows):
+        rate = c.median("reqs_per_sec")
+        if rate is None or c.newest.metric("utterances") != UTTERANCES:
+            continue
+        for p in theirs:
+            if p.is_of_the_model_of(c) and p.has_settings_of(c):
+                measured[c.gpu, p.settings] = max(rate, measured.get((c.gpu, p.settings), 0.0))
+    if not measured:
+        return Table([], [])
+    ours, gpus = dict.fromkeys(gpu for gpu, _ in measured), dict.fromkeys(p.gpu for p in theirs)
+    published = {(p.gpu, p.settings): p.reqs_per_sec for p in theirs}
+    rows = [
+        [
+            *settings,
+            *(number(published.get((gpu, settings))) for gpu in gpus),
+            *(number(measured.get((gpu, settings))) for gpu in ours),
+        ]
+        for settings in dict.fromkeys(p.settings for p in theirs)
+    ]
+    headings = ["model", "kv/seqs", *(f"{gpu}, published" for gpu in gpus), *(f"{gpu}, measured" for gpu in ours)]
+    return Table(headings, rows, frozenset(range(2, len(headings))))
 
 
 def left_out(found: Iterable[LeftOut], links: Links) -> Table:
