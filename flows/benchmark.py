@@ -29,11 +29,12 @@ from whisperbench import bundle, measure, record, runs, tracking
 from whisperbench.audio import load_audio
 from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
-from whisperbench.corpus import Corpus, inspect_corpus, load_corpus
+from whisperbench.corpus import Corpus, load_corpus
 from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings, require_engine_for
 from whisperbench.environment import describe_environment, git_is_dirty
 from whisperbench.errors import EngineError, TrackingError
 from whisperbench.gpu import Hardware, detect_hardware
+from whisperbench.inspection import inspect_corpus
 from whisperbench.journal import Journal, abandoned
 from whisperbench.models import resolve_model
 from whisperbench.redaction import redact_file
@@ -133,7 +134,7 @@ def measure_and_bundle(
     settings = engine_settings(config, checkpoint, hardware)
     corpus = load_corpus(config.corpus, config.split, config.limit)
     with console.bar("checking audio", len(corpus.utterances), "files/sec") as checking:
-        inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached)
+        inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached, CACHE)
 
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")

@@ -22,9 +22,10 @@ from flows.sweep import sweep as run_sweep
 from tests.comparing import run_of
 from whisperbench import record, tracking
 from whisperbench.config import BenchmarkConfig
-from whisperbench.corpus import inspect_corpus, load_corpus
+from whisperbench.corpus import load_corpus
 from whisperbench.errors import EngineError
 from whisperbench.gpu import detect_hardware
+from whisperbench.inspection import inspect_corpus
 from whisperbench.models import resolve_model
 from whisperbench.record import CONFIG_DIGEST, DATASET_DIGEST
 from whisperbench.sweep_config import SweepConfig

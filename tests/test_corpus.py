@@ -19,10 +19,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperbench import hub
-from whisperbench.audio import SAMPLE_RATE
-from whisperbench.corpus import DEMO, Corpus, CorpusFacts, Utterance, inspect_corpus, load_corpus
+from whisperbench import hub, inspection
+from whisperbench.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
+from whisperbench.corpus import DEMO, Corpus, Utterance, load_corpus
 from whisperbench.errors import AudioError, CorpusError
+from whisperbench.inspection import CorpusFacts, inspect_corpus
 from whisperbench.transcripts import read_transcript
 
 EXAMPLES = 150  # raised to 10,000 by hand before a release
@@ -260,6 +261,60 @@ def test_inspection_reports_progress_in_order(two: Corpus) -> None:
     seen: list[int] = []
     inspect_corpus(two, workers=2, progress=seen.append)
     assert seen == [1, 2]
+
+
+def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is kept; a file or a text that changes is looked at again."""
+    put(tmp_path / "c", "a.wav", "b.wav")
+    (tmp_path / "c" / "t.trans.txt").write_text("a HELLO\nb WORLD\n")
+    decoded: list[str] = []
+
+    def loading(source: AudioSource) -> Samples:
+        decoded.append(source.name)
+        return load_audio(source)
+
+    monkeypatch.setattr(inspection, "load_audio", loading)
+
+    def inspect() -> tuple[CorpusFacts, list[str]]:
+        decoded.clear()
+        seen: list[int] = []
+        facts = inspect_corpus(load(tmp_path / "c"), 1, seen.append, tmp_path / "cache")
+        assert seen[-1] == 2
+        return facts, list(decoded)
+
+    first, looked_at = inspect()
+    assert looked_at == ["a.wav", "b.wav"]
+    assert inspect() == (first, [])
+    os.utime(tmp_path / "c" / "a.wav", ns=(1, 1))
+    assert inspect() == (first, ["a.wav", "b.wav"])
+    (tmp_path / "c" / "t.trans.txt").write_text("a HELLO\nb WORDS\n")
+    changed_text, looked_at = inspect()
+    assert looked_at == ["a.wav", "b.wav"]
+    assert changed_text.digest != first.digest
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text('{"seconds": [1.0]')
+    assert inspect() == (changed_text, ["a.wav", "b.wav"])
+
+
+def test_a_file_that_breaks_is_found_although_it_was_good(tmp_path: Path) -> None:
+    """What is kept hides no bad file."""
+    put(tmp_path / "c", "a.wav", "b.wav")
+    corpus = load(tmp_path / "c")
+    inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+    (tmp_path / "c" / "b.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+    (tmp_path / "c" / "b.wav").unlink()
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+
+
+def test_what_comes_from_the_hub_is_decoded_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a row is that of its parquet files."""
+    parquet(tmp_path / "hub", "test-clean")
+    first = inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(inspection, "load_audio", None)
+    assert inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache") == first
 
 
 def test_inspection_names_the_first_bad_file_in_order(tmp_path: Path) -> None:
@@ -542,7 +597,8 @@ def fake_hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def ask(home: Path, endpoint: str, split: str = "test-clean") -> subprocess.CompletedProcess[str]:
     """Load `librispeech` in a process whose hub is `endpoint` and whose caches are under `home`."""
-    code = f"from whisperbench.corpus import *; c = load_corpus('librispeech', {split!r}, 2)\n"
+    code = "from whisperbench.corpus import load_corpus; from whisperbench.inspection import inspect_corpus\n"
+    code += f"c = load_corpus('librispeech', {split!r}, 2)\n"
     code += "print(c.source, *(u.id for u in c.utterances), inspect_corpus(c, 1).digest)"
     environment = {
         "PATH": os.environ["PATH"],

@@ -11,7 +11,8 @@ import pytest
 from whisperbench import engine
 from whisperbench.architecture import Architecture
 from whisperbench.config import BenchmarkConfig
-from whisperbench.engine import EngineSettings, _why_it_failed, engine_settings
+from whisperbench.engine import EngineSettings, engine_settings
+from whisperbench.engine_log import cause_in, why_it_did_not_start
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.gpu import Hardware
 from whisperbench.models import Checkpoint
@@ -83,10 +84,31 @@ def test_a_failed_start_names_the_cause_and_the_option(tmp_path: Path, line: str
     """The engine's own processes write the cause to its log; vLLM's parent only says that there is one."""
     log = tmp_path / "engine.log"
     log.write_text(f"(EngineCore pid=1) ERROR core.py: {line}\nRuntimeError: init failed. See root cause above.\n")
-    message = _why_it_failed(RuntimeError("Engine core initialization failed"), log, settings(H100))
+    message = why_it_did_not_start(RuntimeError("Engine core initialization failed"), log, settings(H100))
     assert line in message
     assert advice in message
     assert str(log) in message
+
+
+def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    """The system's killer for memory lets nobody write why: the log holds nothing but pointers to a cause."""
+    log = tmp_path / "engine.log"
+    log.write_text("Exception: WorkerProc initialization failed. See stack trace for root cause.\n")
+    error = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+    message = why_it_did_not_start(error, log, settings(H100))
+    assert "ended without a word" in message
+    assert "lower max_num_seqs=128 or max_num_batched_tokens" in message
+
+
+def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
+    """What a healthy engine wrote while it started is no cause of its death."""
+    log = tmp_path / "engine.log"
+    log.write_text("ImportError: no module named optional\n")
+    start = log.stat().st_size
+    assert cause_in(log, start) is None
+    with log.open("a") as file:
+        file.write("torch.AcceleratorError: CUDA error: an illegal memory access\n")
+    assert cause_in(log, start) == "torch.AcceleratorError: CUDA error: an illegal memory access"
 
 
 def test_a_vllm_that_renders_otherwise_is_refused() -> None:

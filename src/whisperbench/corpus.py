@@ -1,26 +1,20 @@
-"""A corpus option becomes utterances in a stable order, and a digest of what they hold."""
+"""A corpus option becomes utterances in a stable order."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
-import math
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from whisperbench import hub
-from whisperbench.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, load_audio
+from whisperbench.audio import AudioSource
 from whisperbench.errors import CorpusError
 from whisperbench.transcripts import Line, is_transcript, read_transcript
-
-__all__ = ["AudioSource", "Corpus", "CorpusFacts", "Utterance", "inspect_corpus", "load_corpus"]
 
 T = TypeVar("T")
 
@@ -49,22 +43,6 @@ class Corpus:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusFacts:
-    """What decoding every file tells: the length of each utterance, and one digest of them all."""
-
-    seconds: tuple[float, ...]
-    digest: str
-
-    @property
-    def audio_seconds(self) -> float:
-        return math.fsum(self.seconds)
-
-    @property
-    def utterances_over_30s(self) -> int:
-        return sum(seconds > WINDOW_SECONDS for seconds in self.seconds)
-
-
 def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     """The first `limit` utterances (0 = all) of a corpus, by id.
 
@@ -88,31 +66,6 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     if parts := _openslr_splits(folder):
         return _corpus("librispeech", split, _from_folder(_chosen(parts, split, folder)), str(folder), limit)
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
-
-
-def inspect_corpus(corpus: Corpus, workers: int, progress: Callable[[int], None] | None = None) -> CorpusFacts:
-    """Decode every file once, on `workers` threads, keeping only its length and its hash.
-
-    The digest covers ids, references and decoded samples, in order; it does not depend on file formats that lose
-    nothing, on paths or on speakers.  `progress` is called with the number of utterances done.
-
-    Raises:
-        AudioError: the first file, in the corpus's order, that cannot be decoded.
-    """
-    seconds: list[float] = []
-    digest = hashlib.sha256()
-    with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
-        for utterance, (length, content) in zip(corpus.utterances, pool.map(_read, corpus.utterances), strict=True):
-            digest.update(json.dumps([utterance.id, utterance.reference, content]).encode() + b"\n")
-            seconds.append(length)
-            if progress is not None:
-                progress(len(seconds))
-    return CorpusFacts(tuple(seconds), digest.hexdigest()[:32])
-
-
-def _read(utterance: Utterance) -> tuple[float, str]:
-    audio = load_audio(utterance.audio)
-    return audio.size / SAMPLE_RATE, hashlib.sha256(audio.astype("<f4", copy=False).tobytes()).hexdigest()
 
 
 def _corpus(name: str, split: str, found: Iterable[tuple[Line, AudioSource]], source: str, limit: int) -> Corpus:

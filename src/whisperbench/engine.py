@@ -10,8 +10,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import os
-import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from whisperbench.config import BenchmarkConfig
+from whisperbench.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.gpu import Hardware
 from whisperbench.watchdog import Watchdog
@@ -193,7 +192,7 @@ class VllmEngine:
         self._pids: set[int] = set()
         self._watchdog: Watchdog | None = None
         started = time.perf_counter()
-        with _output_to(log):
+        with output_to(log):
             try:
                 self._llm = _start(settings)
                 processes = _engine_processes()
@@ -212,8 +211,9 @@ class VllmEngine:
                 raise
             except Exception as error:
                 self.close()
-                raise EngineError(_why_it_failed(error, log, settings), log) from error
+                raise EngineError(why_it_did_not_start(error, log, settings), log) from error
         self._facts = self._ask_facts(time.perf_counter() - started)
+        self._healthy_until = log.stat().st_size  # bytes of the log: what it says up to here was no failure
 
     @property
     def facts(self) -> EngineFacts:
@@ -259,7 +259,7 @@ class VllmEngine:
         processes = _engine_processes()
         if llm := getattr(self, "_llm", None):
             # An engine that is dead already cannot be asked to stop.
-            with _output_to(self._log), contextlib.suppress(Exception):
+            with output_to(self._log), contextlib.suppress(Exception):
                 llm.llm_engine.engine_core.shutdown(timeout=5)
         _, alive = psutil.wait_procs(processes, timeout=3)
         for process in alive:
@@ -273,17 +273,8 @@ class VllmEngine:
         try:
             yield
         except EngineDeadError as error:
-            raise EngineError(
-                f"The engine died while it worked: {self._why_it_died(error)}. Its log: {self._log}", self._log
-            ) from error
-
-    def _why_it_died(self, error: Exception) -> str:
-        if cause := _cause(self._log):
-            return cause
-        if self._watchdog and self._watchdog.gone:
-            gone = " and ".join(self._watchdog.gone)
-            return f"its process {gone} ended without a word (the system kills what takes too much memory: see `dmesg`)"
-        return str(error)
+            why = cause_in(self._log, self._healthy_until) or KILLED
+            raise EngineError(f"The engine died while it worked: {why}. Its log: {self._log}", self._log) from error
 
     def _ask_facts(self, load_seconds: float) -> EngineFacts:
         import torch
@@ -364,48 +355,3 @@ def _installed(distribution: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to `log`: the engine's processes inherit them and keep writing there."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, descriptor in enumerate(saved, start=1):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-
-
-REMEDIES = (
-    (
-        r"out of memory|OutOfMemory|No available memory for the cache blocks|less than desired GPU memory",
-        "Not enough memory: lower max_num_seqs={s.max_num_seqs} or max_num_batched_tokens={s.max_num_batched_tokens}, "
-        "or change gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if "
-        "another process holds the GPU).",
-    ),
-    (r"FP8|fp8", "The attention cache in fp8 does not fit this GPU or dtype={s.dtype}: use kv_cache_dtype=auto."),
-)
-
-
-def _why_it_failed(error: Exception, log: Path, settings: EngineSettings) -> str:
-    cause = _cause(log) or f"{type(error).__name__}: {error}"
-    text = f"{cause}\n{error}"
-    advice = next((way for pattern, way in REMEDIES if re.search(pattern, text)), "")
-    return f"The engine did not start: {cause}. {advice.format(s=settings)} Its log: {log}".replace("  ", " ")
-
-
-def _cause(log: Path) -> str | None:
-    """The last exception that the engine's processes wrote, without the parent's 'see root cause above'."""
-    found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", log.read_text(errors="replace"))
-    causes = [line.strip() for line in found if "root cause" not in line]
-    return causes[-1][:400] if causes else None

@@ -34,6 +34,7 @@ class RowAudio:
     name: str
     index: int
     rows: Sequence[Mapping[str, Any]] = field(repr=False, compare=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     def open(self, _mode: Literal["rb"], /) -> BinaryIO:
         content = self.rows[self.index]["audio"]["bytes"]
@@ -102,8 +103,12 @@ def read_parquet(files: Sequence[Path]) -> list[tuple[Line, RowAudio]]:
         raise CorpusError(f"{where} lacks {', '.join(missing)} of the columns {', '.join(COLUMNS)}; it has {found}.")
     audio = rows.select_columns(["audio"]).cast_column("audio", datasets.Audio(decode=False))
     columns = (rows[name] for name in ("id", "text", "speaker_id"))
+    paths = tuple(files)
     return [
-        (Line(f"{where} row {index}", key, text, speaker=_text(speaker)), RowAudio(f"{key} in {where}", index, audio))
+        (
+            Line(f"{where} row {index}", key, text, speaker=_text(speaker)),
+            RowAudio(f"{key} in {where}", index, audio, paths),
+        )
         for index, (key, text, speaker) in enumerate(zip(*columns, strict=True))
     ]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 from whisperbench.config import BenchmarkConfig
-from whisperbench.corpus import inspect_corpus, load_corpus
+from whisperbench.corpus import load_corpus
 from whisperbench.errors import WhisperbenchError
 from whisperbench.gpu import Hardware
+from whisperbench.inspection import inspect_corpus
 from whisperbench.measure import free_cores
 from whisperbench.models import resolve_model
 
@@ -47,7 +48,7 @@ class Identities:
         hardware: Hardware,
         vllm_version: str | None,
         cache_dir: Path,
-        counting: Callable[[str, int], AbstractContextManager[Counter]],
+        counting: Callable[[str, int, str], AbstractContextManager[Counter]],
     ) -> None:
         self._hardware, self._vllm_version = hardware, vllm_version
         self._cache_dir, self._counting = cache_dir, counting
@@ -73,8 +74,9 @@ class Identities:
     def _digest(self, config: BenchmarkConfig) -> str | None:
         def find() -> str:
             corpus = load_corpus(config.corpus, config.split, config.limit)
-            with self._counting("checking audio", len(corpus.utterances)) as counter:
-                return inspect_corpus(corpus, config.workers or free_cores(), counter.reached).digest
+            with self._counting("checking audio", len(corpus.utterances), "files/sec") as counter:
+                workers = config.workers or free_cores()
+                return inspect_corpus(corpus, workers, counter.reached, self._cache_dir).digest
 
         return self._once(("data", config.corpus, config.split, config.limit), find)
 

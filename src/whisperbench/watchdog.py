@@ -16,7 +16,6 @@ class Watchdog:
     """Puts `EngineDeadError` where vLLM's client waits once one of `processes` (of psutil) is gone."""
 
     def __init__(self, processes: Sequence[Any], outputs: queue.Queue[Any]) -> None:
-        self.gone: list[str] = []
         self._processes, self._outputs = processes, outputs
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
@@ -31,8 +30,7 @@ class Watchdog:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         while not self._stopped.wait(LOOK_SECONDS):
-            if gone := [process for process in self._processes if _is_gone(process)]:
-                self.gone = [str(process.pid) for process in gone]
+            if any(map(_is_gone, self._processes)):
                 if not self._stopped.wait(GRACE_SECONDS):
                     self._outputs.put_nowait(EngineDeadError())
                 return

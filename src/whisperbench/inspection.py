@@ -1,0 +1,131 @@
+"""Every file of a corpus decoded once, before the clock starts: lengths, and one digest of it all.
+
+What was found is kept on disk and holds as long as the files, their transcripts and the decoding libraries stay
+as they are: the runs of a sweep, and repeats on one machine, look at a corpus once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from whisperbench.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, load_audio
+from whisperbench.corpus import Corpus, Utterance
+from whisperbench.hub import RowAudio
+
+DECODERS = ("soundfile", "av", "soxr", "numpy")
+SCHEMA = 1  # of what is kept
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusFacts:
+    """What decoding every file tells: the length of each utterance, and one digest of them all."""
+
+    seconds: tuple[float, ...]
+    digest: str
+
+    @property
+    def audio_seconds(self) -> float:
+        return math.fsum(self.seconds)
+
+    @property
+    def utterances_over_30s(self) -> int:
+        return sum(seconds > WINDOW_SECONDS for seconds in self.seconds)
+
+
+def inspect_corpus(
+    corpus: Corpus, workers: int, progress: Callable[[int], None] | None = None, cache_dir: Path | None = None
+) -> CorpusFacts:
+    """Decode every file once, on `workers` threads, keeping only its length and its hash.
+
+    The digest covers ids, references and decoded samples, in order; it does not depend on file formats that lose
+    nothing, on paths or on speakers.  `progress` is called with the number of utterances done.  With `cache_dir`
+    nothing is decoded that was before and has not changed since; it is read all the same, so that the clock meets
+    files that the system has in memory, whether they were known or not.
+
+    Raises:
+        AudioError: the first file, in the corpus's order, that cannot be decoded.
+    """
+    kept = cache_dir and (key := _key(corpus)) and cache_dir / "inspected" / f"{key}.json"
+    known = _read_facts(kept, len(corpus.utterances)) if kept else None
+    seconds: list[float] = []
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
+        if known:
+            for done, _ in enumerate(pool.map(_touch, corpus.utterances), 1):
+                _tell(progress, done)
+            return known
+        for utterance, (length, content) in zip(corpus.utterances, pool.map(_decode, corpus.utterances), strict=True):
+            digest.update(json.dumps([utterance.id, utterance.reference, content]).encode() + b"\n")
+            seconds.append(length)
+            _tell(progress, len(seconds))
+    facts = CorpusFacts(tuple(seconds), digest.hexdigest()[:32])
+    if kept:
+        _write_facts(kept, facts)
+    return facts
+
+
+def _tell(progress: Callable[[int], None] | None, done: int) -> None:
+    if progress is not None:
+        progress(done)
+
+
+def _touch(utterance: Utterance) -> None:
+    with utterance.audio.open("rb") as file:
+        while file.read(READ_BYTES):
+            pass
+
+
+def _decode(utterance: Utterance) -> tuple[float, str]:
+    audio = load_audio(utterance.audio)
+    return audio.size / SAMPLE_RATE, hashlib.sha256(audio.astype("<f4", copy=False).tobytes()).hexdigest()
+
+
+def _key(corpus: Corpus) -> str | None:
+    """What the facts depend on, as 32 hexadecimal digits; None where a file is not there to be asked."""
+    versions = [importlib.metadata.version(name) for name in DECODERS]
+    digest = hashlib.sha256(json.dumps([SCHEMA, *versions]).encode())
+    try:
+        for utterance in corpus.utterances:
+            state = [utterance.id, utterance.reference, *_state(utterance.audio)]
+            digest.update(json.dumps(state).encode() + b"\n")
+    except OSError:
+        return None
+    return digest.hexdigest()[:32]
+
+
+def _state(source: AudioSource) -> list[object]:
+    """Which file, and the times and the size that a change of its content would change."""
+    if isinstance(source, RowAudio):
+        return [source.index, *(each for path in source.files for each in _state(path))]
+    if not isinstance(source, Path):
+        raise OSError(f"{source.name} has no file to be asked for its state")
+    found = source.stat()
+    return [str(source.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _read_facts(path: Path, utterances: int) -> CorpusFacts | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        facts = CorpusFacts(tuple(map(float, found["seconds"])), str(found["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return facts if len(facts.seconds) == utterances else None
+
+
+def _write_facts(path: Path, facts: CorpusFacts) -> None:
+    # A home that cannot be written costs the next run some seconds, nothing else.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        partial.replace(path)
