@@ -30,7 +30,7 @@ from whisperbench.audio import load_audio
 from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, load_corpus
-from whisperbench.engine import Engine, EngineSettings, VllmEngine, engine_settings, require_engine_for
+from whisperbench.engine import Engine, VllmEngine, require_engine_for
 from whisperbench.environment import describe_environment, git_is_dirty
 from whisperbench.errors import EngineError, TrackingError
 from whisperbench.gpu import Hardware, detect_hardware
@@ -40,6 +40,7 @@ from whisperbench.models import resolve_model
 from whisperbench.redaction import redact_file
 from whisperbench.samples import write_samples
 from whisperbench.scoring import Score, score
+from whisperbench.settings import EngineSettings, engine_settings
 from whisperbench.stale import close_stale_runs
 
 if TYPE_CHECKING:

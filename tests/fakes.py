@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from whisperbench.engine import EngineFacts, EngineSettings, Output, Request
+from whisperbench.engine import EngineFacts, Output, Request
 from whisperbench.gpu import Hardware
+from whisperbench.settings import EngineSettings
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again")
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY_SECONDS"

@@ -11,12 +11,12 @@ import pytest
 from whisperbench import engine
 from whisperbench.architecture import Architecture
 from whisperbench.config import BenchmarkConfig
-from whisperbench.engine import EngineSettings, engine_settings
 from whisperbench.engine_log import cause_in, why_it_did_not_start
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.gpu import Hardware
 from whisperbench.models import Checkpoint
 from whisperbench.rendering import WindowRenderer
+from whisperbench.settings import EngineSettings, engine_settings
 from whisperbench.tokens import special_ids
 
 H100 = Hardware("NVIDIA H100 80GB HBM3", 1, memory_mib=81_559, compute_capability=(9, 0))

@@ -12,10 +12,11 @@ from whisperbench import measure
 from whisperbench.audio import load_audio
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Utterance, load_corpus
-from whisperbench.engine import VllmEngine, engine_settings
+from whisperbench.engine import VllmEngine
 from whisperbench.gpu import detect_hardware
 from whisperbench.models import Checkpoint, resolve_model
 from whisperbench.scoring import score
+from whisperbench.settings import engine_settings
 
 pytestmark = pytest.mark.engine
 

@@ -8,10 +8,11 @@ import pytest
 
 from whisperbench import record
 from whisperbench.config import BenchmarkConfig
-from whisperbench.engine import EngineFacts, EngineSettings
+from whisperbench.engine import EngineFacts
 from whisperbench.gpu import GpuReadings, Hardware
 from whisperbench.measure import Measurement, Pass, Transcript
 from whisperbench.scoring import score
+from whisperbench.settings import EngineSettings
 
 GPU = Hardware("NVIDIA H100 80GB HBM3", 1, 81_559, (9, 0), "580.1")
 SETTINGS = EngineSettings("/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from whisperbench.engine import EngineSettings
+    from whisperbench.settings import EngineSettings
 
 KILLED = "one of its processes ended without a word (the system kills what takes too much memory: see `dmesg`)"
 

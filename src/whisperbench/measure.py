@@ -20,8 +20,9 @@ from typing import Any
 from whisperbench.audio import SAMPLE_RATE, load_audio, windows
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Utterance
-from whisperbench.engine import WINDOW_TOKENS, Engine, EngineSettings, Output, Request
+from whisperbench.engine import Engine, Output, Request
 from whisperbench.gpu import GpuMonitor, GpuReadings, Hardware
+from whisperbench.settings import WINDOW_TOKENS, EngineSettings
 
 MAX_WORKERS = 8
 """More threads than this only wait for each other: the engine's client needs the interpreter too."""

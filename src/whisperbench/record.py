@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench import __version__
 from whisperbench.config import BenchmarkConfig
-from whisperbench.engine import EngineFacts, EngineSettings
+from whisperbench.engine import EngineFacts
 from whisperbench.gpu import Hardware
 from whisperbench.measure import Measurement, Pass, Transcript
 from whisperbench.scoring import Score
+from whisperbench.settings import EngineSettings
 
 SCHEMA = "1"
 """Version of the record and of what the clock covers; part of the speed key."""

@@ -32,11 +32,12 @@ from whisperbench import measure
 from whisperbench.audio import load_audio
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Utterance, load_corpus
-from whisperbench.engine import Request, VllmEngine, engine_settings
+from whisperbench.engine import Request, VllmEngine
 from whisperbench.features import SAMPLES, log_mel_tensor
 from whisperbench.gpu import Hardware, detect_hardware
 from whisperbench.models import resolve_model
 from whisperbench.rendering import render_with_vllm
+from whisperbench.settings import engine_settings
 
 RESULTS = Path(__file__).parent / "results"
 FLAT_MEMORY = (500, 5_000)  # utterances
