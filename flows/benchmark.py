@@ -30,10 +30,10 @@ from whisperbench.audio import load_audio
 from whisperbench.bundle import Origin
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Corpus, load_corpus
-from whisperbench.engine import Engine, VllmEngine, require_engine_for
+from whisperbench.engine import Engine, VllmEngine, hardware_of_the_engine, require_engine_for
 from whisperbench.environment import describe_environment, git_is_dirty
-from whisperbench.errors import EngineError, TrackingError
-from whisperbench.gpu import Hardware, detect_hardware
+from whisperbench.errors import CorpusError, EngineError, TrackingError
+from whisperbench.gpu import Hardware
 from whisperbench.inspection import inspect_corpus
 from whisperbench.journal import Journal, abandoned
 from whisperbench.models import resolve_model
@@ -63,7 +63,7 @@ def main(**options: Any) -> None:
 def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -> None:
     """Measure, keep the result on disk, and only then send it: whatever happens to the server, it can be sent later."""
     measure.keep_memory_flat()
-    hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     report_partial_results(Path(config.results_dir))
     measured: list[bundle.Bundle] = []
     try:
@@ -137,6 +137,11 @@ def measure_and_bundle(
     with console.bar("checking audio", len(corpus.utterances), "files/sec") as checking:
         inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached, CACHE)
 
+    if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
+        raise CorpusError(
+            f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
+            "than 30 s. Use long_audio=split."
+        )
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         engine = start_engine(settings, hardware, journal.artifacts / ENGINE_LOG)

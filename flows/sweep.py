@@ -29,7 +29,7 @@ from flows.lifetime import tracked_run
 from flows.sweep_work import Work
 from whisperbench import children, record, stale, tracking
 from whisperbench.config import text_of
-from whisperbench.gpu import detect_hardware
+from whisperbench.engine import hardware_of_the_engine
 from whisperbench.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.identity import Identities, engine_version
 from whisperbench.ledger import Ledger
@@ -58,7 +58,7 @@ def sweep(options: SweepOptions, command: Sequence[str] = BENCHMARK, vllm_versio
     """
     plan = Search.of(options) if options.searches else tasks_of(options)
     client = tracking.connect()
-    hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     identities = Identities(hardware, vllm_version or engine_version(), CACHE, console.bar)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = experiment_now(client)
@@ -113,7 +113,8 @@ def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, ledger: Led
             if name in plan.space:
                 click.echo(f"{option}: {getattr(options, option)}")
         first = ledger.line(Task(plan.config(plan.first), 1, "first"))
-        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.trials
+        click.echo(f"settings: at most {plan.most_settings}, the first {'is done' if first.run_id else 'is to do'}")
+        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.most_settings
     else:
         progress = Progress([ledger.line(task) for task in plan])
         click.echo(progress.markdown())

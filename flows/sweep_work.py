@@ -16,7 +16,7 @@ from flows.benchmark import PROJECT
 from flows.lifetime import LAUNCHER, TrackedRun
 from flows.watching import Watch
 from whisperbench import children, runs, tracking
-from whisperbench.child_process import run_to_end
+from whisperbench.child_process import Ended, run_to_end
 from whisperbench.columns import Links
 from whisperbench.errors import ConfigError, TrackingError, WhisperbenchError
 from whisperbench.grid import Task, command_line, sweep_digest
@@ -66,7 +66,7 @@ class Work:
         identity = self.ledger.identities.of(wanted.config(wanted.first))
         study = f"{self.options.objective}-{sweep_digest([], sweep=wanted.digest, identity=identity)}"
         study += "" if self.options.resume else f"-{self.run.run_id}"
-        progress = Progress([], planned=wanted.trials)
+        progress = Progress([], planned=wanted.most_settings)
         places: dict[str, int] = {}
 
         def line_for(task: Task) -> Line:
@@ -90,11 +90,13 @@ class Work:
                 line = line_for(task)
                 if line.state == "waiting":
                     self.measure(task, line, progress, watch, first_rung=limit is not None)
+                else:
+                    watch.changed(line)
                 if line.state == "failed":
                     return None
                 if limit is not None:
                     line.state = "pruned"  # unless the whole is measured next
-                watch.changed(line)
+                    watch.changed(line)
                 return line.metrics
 
             best = search(
@@ -105,6 +107,7 @@ class Work:
                 rung=lambda metrics: first_rung(metrics, wanted.most_seqs),
                 recall=recall,
             )
+        progress.planned = len(progress.lines)  # there may have been no more, or some that cannot be
         self.conclude(progress)
         self.announce(wanted, best, progress)
 
@@ -113,39 +116,45 @@ class Work:
         line.run_id = run_id = patiently(
             lambda: children.open_child(self.client, self.run.run_id, task, first_rung=first_rung)
         )
-        line.state = "running"
-        watch.changed(line)
-        self.log_progress(progress)
-        log = self.directory / run_id / "benchmark.log"
-        log.parent.mkdir()
-
-        def tick(seconds: float) -> None:
-            line.seconds = seconds
-            watch.tick()
-
-        arguments = [f"--{name}={value}" for name, value in task.config.as_params().items()]
         try:
-            ended = run_to_end(
-                [*self.command, *arguments],
-                env=self.environment(run_id),
-                log=log,
-                time_limit_seconds=60 * self.options.time_limit_minutes,
-                tick=tick,
-            )
+            line.state = "running"
+            watch.changed(line)
+            self.log_progress(progress)
+            ended = self.process(task, line, watch)
+            state = patiently(lambda: children.state_of(self.client, run_id))
+            line.seconds = ended.seconds
+            if state.status == "FINISHED":
+                line.state, line.metrics = "done", state.metrics
+            else:
+                line.failure = patiently(lambda: children.close_failed(self.client, run_id, ended))
+                line.state = "failed"
         except BaseException:
             with contextlib.suppress(TrackingError):
                 if children.state_of(self.client, run_id).status == "RUNNING":
                     tracking.close_run(self.client, run_id, "KILLED", "its sweep was stopped")
             raise
-        state = patiently(lambda: children.state_of(self.client, run_id))
-        line.seconds = ended.seconds
-        if state.status == "FINISHED":
-            line.state, line.metrics = "done", state.metrics
-        else:
-            line.failure = patiently(lambda: children.close_failed(self.client, run_id, ended))
-            line.state = "failed"
         watch.changed(line)
         self.log_progress(progress)
+
+    def process(self, task: Task, line: Line, watch: Watch) -> Ended:
+        """The process that measures one configuration, until nothing of it is left."""
+        log = self.directory / str(line.run_id) / "benchmark.log"
+        try:
+            log.parent.mkdir()
+        except OSError as error:
+            raise SweepError(f"results_dir={self.options.one.results_dir} cannot be written: {error}.") from error
+
+        def tick(seconds: float) -> None:
+            line.seconds = seconds
+            watch.tick()
+
+        return run_to_end(
+            [*self.command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
+            env=self.environment(str(line.run_id)),
+            log=log,
+            time_limit_seconds=60 * self.options.time_limit_minutes,
+            tick=tick,
+        )
 
     def environment(self, run_id: str) -> dict[str, str]:
         """Of a configuration's process: its own run, this source whatever the working directory, and who watches it."""

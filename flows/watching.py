@@ -14,6 +14,7 @@ from whisperbench.alignment import visible
 from whisperbench.progress import HEADINGS, Line, Progress, clock, plain
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "pruned": "dim"}
+FRAME_LINES = 6  # title, headings and borders
 NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 
 
@@ -51,12 +52,21 @@ class Watch:
         console.say(visible(f"[{place}/{self._progress.total}] {plain(row)}"))
 
 
+def window(progress: Progress, height: int) -> slice:
+    """The lines that a terminal has room for, with what runs now in the last third."""
+    height = max(1, height)
+    now = next((i for i, line in enumerate(progress.lines) if line.state == "running"), len(progress.lines) - 1)
+    start = min(max(0, now + 1 - (2 * height + 2) // 3), max(0, len(progress.lines) - height))
+    return slice(start, start + height)
+
+
 def table(progress: Progress) -> rich.table.Table:
     remaining = progress.remaining_seconds
     left = "unknown time" if remaining is None else clock(remaining)
     found = rich.table.Table(title=f"{progress.sentence}; {left} left", title_style="bold")
     for heading in HEADINGS:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
-    for line, row in zip(progress.lines, progress.rows(), strict=True):
+    rows = list(zip(progress.lines, progress.rows(), strict=True))
+    for line, row in rows[window(progress, console.stderr.height - FRAME_LINES)]:
         found.add_row(*(rich.text.Text(visible(cell)) for cell in row), style=STYLES.get(line.state, ""))
     return found

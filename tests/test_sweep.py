@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from flows.watching import window
 from tests.comparing import fresh_store
 from tests.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
 from whisperbench.child_process import last_error, run_to_end
@@ -230,6 +231,16 @@ class TestCommand:
         """Without an error the last line; without a line nothing."""
         (tmp_path / "log").write_text(text)
         assert last_error(tmp_path / "log") == error
+
+
+@pytest.mark.parametrize(
+    ("running", "height", "shown"),
+    [(0, 30, range(20)), (0, 6, range(6)), (10, 6, range(7, 13)), (19, 6, range(14, 20)), (None, 6, range(14, 20))],
+)
+def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
+    """A sweep may have more lines than the terminal."""
+    lines = [Line(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
+    assert list(range(20))[window(Progress(lines), height)] == list(shown)
 
 
 class TestProgress:

@@ -186,7 +186,7 @@ def _finished(run: Any) -> Finished:
         config_digest=tags.get(CONFIG_DIGEST),
         dataset_digest=tags.get(DATASET_DIGEST),
         model_revision=params.get("model_revision_resolved"),
-        vllm_version=params.get("vllm_version"),
+        vllm_version=params.get("vllm_version", "").partition("+")[0] or None,  # as `engine_version` tells it
         gpu_name=params.get("gpu_name"),
     )
     seconds = ((run.info.end_time or 0) - (run.info.start_time or 0)) / 1000

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
@@ -36,11 +37,12 @@ def one_of(*choices: str) -> Rule:
 
 
 def at_least(minimum: int | float) -> Rule:
-    return Rule(f"a number of {minimum} or more", lambda value: value >= minimum)
+    return Rule(f"a number of {minimum} or more", lambda value: value >= minimum and math.isfinite(value))
 
 
 NON_EMPTY = Rule("a non-empty text without control characters", lambda v: bool(v) and v.isprintable())
 TRUE_OR_FALSE = Rule("true or false", lambda value: isinstance(value, bool))
+SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)  # what numpy takes
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
@@ -112,7 +114,7 @@ class BenchmarkConfig:
         one_of("pipelined", "stock"),
         "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate.",
     )
-    seed: int = option(32, at_least(0), "Seed of the engine and of the bootstrap.")
+    seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
     offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")

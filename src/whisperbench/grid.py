@@ -25,6 +25,11 @@ from whisperbench.record import run_name
 from whisperbench.sweep_config import LISTS, MAIN, SweepOptions
 
 GRIDS = Path(__file__).parent / "data" / "grids"
+OF_THE_SWEEP = {
+    "repeats": "give it to the sweep, which interleaves them",
+    "results_dir": "give it to the sweep",
+    "offline": "a sweep keeps its books on the tracking server",
+}
 IN_THE_NAME = frozenset({"model", "kv_cache_dtype", "max_num_seqs"})
 
 
@@ -74,8 +79,15 @@ def read_grid(grid: str) -> list[Mapping[str, list[str]]]:
             f"grid={grid}: expected a list of entries such as '- {{model: large-v3, max_num_seqs: [128, 256]}}'."
         )
     for number, entry in enumerate(found, 1):
-        if unknown := [name for name in entry if name not in MAIN]:
-            raise ConfigError(f"grid={grid}, entry {number}: {unknown[0]!r} is not an option of the benchmark.")
+        for name, value in entry.items():
+            if name not in MAIN:
+                raise ConfigError(f"grid={grid}, entry {number}: {name!r} is not an option of the benchmark.")
+            if name in OF_THE_SWEEP:
+                raise ConfigError(
+                    f"grid={grid}, entry {number}: {name} is not a setting to compare; {OF_THE_SWEEP[name]}."
+                )
+            if value == []:
+                raise ConfigError(f"grid={grid}, entry {number}: {name} has no value.")
     return [{name: _texts(value) for name, value in entry.items()} for entry in found]
 
 
@@ -100,10 +112,12 @@ def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:
         for name in MAIN
         if name not in IN_THE_NAME | NOT_PART_OF_A_CONFIGURATION and len({p[name] for _, p in params.values()}) > 1
     ]
-    return {
+    names = {
         digest: "-".join([run_name(config), *(values[name].rstrip("/").rpartition("/")[2] for name in varying)])
         for digest, (config, values) in params.items()
     }
+    counts = Counter(names.values())  # two directories may end alike
+    return {digest: name if counts[name] == 1 else f"{name}-{digest[:6]}" for digest, name in names.items()}
 
 
 def sweep_digest(configurations: Iterable[BenchmarkConfig], **more: object) -> str:

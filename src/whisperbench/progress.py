@@ -13,7 +13,7 @@ HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "E
 ENDED: tuple[State, ...] = ("done", "failed", "pruned")
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Line:
     """One run of the sweep; `estimate_seconds` from earlier runs like it, None where there are none.
 

@@ -263,8 +263,8 @@ def summary(line: str, params: Mapping[str, str], metrics: Mapping[str, float], 
             rows.append(f"| {name} | {metrics[name]:,.2f} {unit}{interval} |")
     notes = []
     if "wer" not in metrics:
-        why = "random weights" if tags.get(RANDOM_WEIGHTS) else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {why}.")
+        silent = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
+        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else silent}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
     if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):

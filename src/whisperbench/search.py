@@ -12,6 +12,9 @@ little about the whole.
 from __future__ import annotations
 
 import dataclasses
+import enum
+import itertools
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,10 +37,24 @@ WORTH_A_RUNG = 1.25  # seconds of transcribing per second of loading from which 
 PATIENCE = 10  # known settings proposed in a row, after which they are drawn at random
 MOST_REPETITIONS = 100  # in a row: there are no others
 MEASURED = "measured"
+NEEDS = {
+    "wer": "the corpus needs transcripts",
+    "energy_wh_per_audio_hour": "it is read from a GPU",
+    "usd_per_audio_hour": "runs from before gpu_hourly_usd was given have none, resume=false measures them again",
+}
+"""What a metric that is absent needs."""
 SHARE_STEP = 0.01  # of a range of gpu_memory_utilization that names no step
 
 Space = Mapping[str, tuple[str, ...] | Range]
 Settings = dict[str, str]
+
+
+class Look(enum.Enum):
+    """What a first look at a setting says of it."""
+
+    PASSED = enum.auto()
+    PRUNED = enum.auto()
+    FAILED = enum.auto()
 
 
 class Evaluate(Protocol):
@@ -92,26 +109,43 @@ class Search:
         return sweep_digest([fixed], space=dict(self.space), metric=self.sorting.metric, max_wer=self.max_wer)
 
     @property
+    def most_settings(self) -> int:
+        """How many settings are measured at most: lists may hold fewer than `trials`."""
+        sizes = [len(values) for values in self.space.values() if isinstance(values, tuple)]
+        return min(self.trials, math.prod(sizes)) if len(sizes) == len(self.space) else self.trials
+
+    @property
     def most_seqs(self) -> int:
         """The largest max_num_seqs that a setting may have."""
         values = self.space.get("max_num_seqs", (self.fixed.get("max_num_seqs", "1"),))
         return int(values.high) if isinstance(values, Range) else max(map(int, values))
 
-    def is_measured_by(self, metrics: Mapping[str, float]) -> bool:
-        """Whether the objective, and the WER where it is bounded, are among the metrics."""
-        return self.sorting.metric in metrics and (self.max_wer is None or "wer" in metrics)
+    def missing_from(self, metrics: Mapping[str, float]) -> str | None:
+        """The objective, or the WER where it is bounded, when it is not among the metrics."""
+        needed = (self.sorting.metric, *(() if self.max_wer is None else ("wer",)))
+        return next((name for name in needed if name not in metrics), None)
 
     @property
     def first(self) -> dict[str, Any]:
-        """The first of each list, and the benchmark's default or the range's nearer end."""
-        found: dict[str, Any] = {}
+        """The first values of the lists that go together, and the benchmark's default or a range's nearer end.
+
+        Raises:
+            ConfigError: none go together; says why the first do not.
+        """
+        axes: list[tuple[Any, ...]] = []
         for name, values in self.space.items():
-            if isinstance(values, tuple):
-                found[name] = values[0]
+            kind = kind_of(MAIN[name])
+            axes.append(values if isinstance(values, tuple) else (kind(values.nearest(kind(MAIN[name].default))),))
+        refused: list[ConfigError] = []
+        for combination in itertools.product(*axes):
+            settings = dict(zip(self.space, combination, strict=True))
+            try:
+                self.config({name: text_of(value) for name, value in settings.items()})
+            except ConfigError as error:
+                refused.append(error)
             else:
-                default: float = kind_of(MAIN[name])(MAIN[name].default)
-                found[name] = kind_of(MAIN[name])(values.nearest(default))
-        return found
+                return settings
+        raise refused[0]
 
 
 def search(
@@ -125,20 +159,23 @@ def search(
 ) -> Best | None:
     """Measure `trials` different settings, fewer where there are no more; the best that keeps `max_wer`.
 
-    The study `name` in the SQLite file `storage` is continued: a setting that was cut off is measured
+    The study `name` in the SQLite file `storage` is continued: settings that were cut off or failed are measured
     first, one that is known is not measured again.  `rung` tells from a finished setting's metrics how
     many utterances a first look takes (None: no first look).  `recall` is told each setting that an
     earlier start has measured.
 
     Returns:
         None when no setting could be measured within the bound.
+
+    Raises:
+        ConfigError: a finished run has no value to search by.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     study = _open(optuna, wanted, storage, name)
-    earlier = [t for t in study.get_trials(deepcopy=False) if MEASURED in t.user_attrs]
+    earlier = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(MEASURED)]
     known = {tuple(t.user_attrs["settings"].items()) for t in earlier}
     for finished in earlier:
         if "metrics" in finished.user_attrs:
@@ -183,12 +220,21 @@ def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
     )
     # A sampler that starts again with the same seed would propose again what it proposed before.
     study.sampler = optuna.samplers.TPESampler(seed=wanted.seed + len(study.trials))
-    for trial in [t for t in study.trials if t.state == optuna.trial.TrialState.RUNNING]:
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
     if not study.trials:
         study.enqueue_trial(wanted.first)
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    for params in _unfinished(study):
+        study.enqueue_trial(params)
     return study
+
+
+def _unfinished(study: Study) -> list[dict[str, Any]]:
+    """What was cut off or failed, and was not measured at another start, once each."""
+    done = [t.params for t in study.trials if t.user_attrs.get(MEASURED)]
+    left = [t.params for t in study.trials if t.params and t.params not in done]
+    return [params for place, params in enumerate(left) if params not in left[:place]]
 
 
 def _suggest(trial: Trial, space: Space) -> Settings:
@@ -216,30 +262,36 @@ def _measure(
     from optuna.trial import TrialState
 
     trial.set_user_attr("settings", settings)
-    state = TrialState.FAIL
-    value = None
-    if not _passes_first_look(trial, settings, wanted, evaluate, _rung_of(study, rung)):
-        state = TrialState.PRUNED
-    elif (found := evaluate(settings, None)) is not None and wanted.is_measured_by(found):
+    look = _first_look(trial, settings, wanted, evaluate, _rung_of(study, rung))
+    found = evaluate(settings, None) if look is Look.PASSED else None
+    if look is Look.PRUNED:
+        trial.set_user_attr(MEASURED, True)
+        study.tell(trial, state=TrialState.PRUNED)
+    elif found is None:
+        study.tell(trial, state=TrialState.FAIL)  # perhaps the machine's fault: the next start tries it again
+    elif missing := wanted.missing_from(found):
+        study.tell(trial, state=TrialState.FAIL)
+        raise ConfigError(f"A finished run has no {missing} to search by: {NEEDS.get(missing, 'see its log')}.")
+    else:
         trial.set_user_attr("metrics", dict(found))
         if wanted.max_wer is not None:
             trial.set_constraint("wer", found["wer"] - wanted.max_wer)
-        state, value = TrialState.COMPLETE, found[wanted.sorting.metric]
-    trial.set_user_attr(MEASURED, True)
-    study.tell(trial, value, state=state)
+        trial.set_user_attr(MEASURED, True)
+        study.tell(trial, found[wanted.sorting.metric], state=TrialState.COMPLETE)
 
 
-def _passes_first_look(trial: Trial, settings: Settings, wanted: Search, evaluate: Evaluate, limit: int | None) -> bool:
+def _first_look(trial: Trial, settings: Settings, wanted: Search, evaluate: Evaluate, limit: int | None) -> Look:
     """Whether the whole corpus is worth measuring; settings that fail on a part fail on the whole."""
     if limit is None:
-        return True
+        return Look.PASSED
     look = evaluate(settings, limit)
     metric = wanted.sorting.metric
     if look is None or metric not in look:
-        return False
+        return Look.FAILED
     trial.report(look[metric], step=limit)
     too_wrong = wanted.max_wer is not None and look.get("wer_ci_low", 0.0) > wanted.max_wer
-    return not too_wrong and (metric == "wer" or not trial.should_prune())
+    pruned = too_wrong or (metric != "wer" and trial.should_prune())
+    return Look.PRUNED if pruned else Look.PASSED
 
 
 def _rung_of(study: Study, rung: Callable[[Mapping[str, float]], int | None]) -> int | None:

@@ -7,7 +7,7 @@ import fnmatch
 import re
 
 from whisperbench.alignment import visible
-from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, at_least, one_of, option, validate
+from whisperbench.config import NON_EMPTY, SEED, TRUE_OR_FALSE, at_least, one_of, option, validate
 from whisperbench.configurations import RunRecord
 from whisperbench.errors import ConfigError, WhisperbenchError
 
@@ -58,7 +58,7 @@ class CompareConfig:
     max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the spread.")
     rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
     results_dir: str = option("results", NON_EMPTY, "Directory for the leaderboard's files.")
-    seed: int = option(32, at_least(0), "Seed of the paired tests.")
+    seed: int = option(32, SEED, "Seed of the paired tests.")
 
     def __post_init__(self) -> None:
         validate(self)

@@ -17,7 +17,7 @@ WINDOW_TOKENS = 1_500  # encoder positions of one 30 s window
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What vLLM takes, nothing left to choose."""
+    """What vLLM and the front end take, nothing left to choose."""
 
     checkpoint: str
     dtype: str
@@ -31,6 +31,7 @@ class EngineSettings:
     seed: int
     mel_bins: int
     prompt_token_ids: tuple[int, ...]
+    front_end: str
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -58,6 +59,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         seed=config.seed,
         mel_bins=checkpoint.mel_bins,
         prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
+        front_end=config.front_end,
     )
 
 

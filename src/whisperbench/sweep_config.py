@@ -13,6 +13,7 @@ from whisperbench.config import (
     NON_EMPTY,
     TRUE_OR_FALSE,
     BenchmarkConfig,
+    Rule,
     at_least,
     kind_of,
     one_of,
@@ -117,6 +118,8 @@ class SweepOptions:
                     raise ConfigError(f"{name}={getattr(self, name)} is not allowed: a search needs one set of data.")
             if self.common["load_format"] == "dummy" and (self.max_wer or self.objective == "wer"):
                 raise ConfigError("load_format=dummy is random weights: they have no WER to search by.")
+            if self.objective == "cost" and not self.one.gpu_hourly_usd:
+                raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
         elif self.max_wer:
             raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
         for name in LISTS:
@@ -152,7 +155,7 @@ class SweepOptions:
         if ".." in text and kind is not str:
             if not self.searches:
                 raise ConfigError(f"{name}={text} is a range, and only a search goes through one: give objective too.")
-            return _range(name, text, kind)
+            return _range(name, text, kind, MAIN[LISTS[name]].metadata["rule"])
         values = tuple(part.strip() for part in text.split(","))
         if not all(values) or len(set(values)) < len(values):
             raise ConfigError(f"{name}={text!r} is not allowed: expected different values, separated by commas.")
@@ -161,13 +164,16 @@ class SweepOptions:
         return values
 
 
-def _range(name: str, text: str, kind: type[Any]) -> Range:
+def _range(name: str, text: str, kind: type[Any], rule: Rule) -> Range:
     limits, _, step_text = text.partition(":")
     low_text, _, high_text = limits.partition("..")
     low, high = (parse(part.strip(), kind, name) for part in (low_text, high_text))
     step = parse(step_text.strip(), kind, name) if step_text else None
     if low >= high or (step is not None and step <= 0):
         raise ConfigError(f"{name}={text!r} is not allowed: expected low..high or low..high:step with low below high.")
+    for end in (low, high):
+        if not rule.holds(end) or (kind is int and step is None and end < 1):  # a logarithmic scale has no 0
+            raise ConfigError(f"{name}={text!r} is not allowed: {text_of(end)} is not {rule.text}.")
     return Range(low, high, step)
 
 

@@ -32,9 +32,9 @@ from whisperbench import measure
 from whisperbench.audio import load_audio
 from whisperbench.config import BenchmarkConfig
 from whisperbench.corpus import Utterance, load_corpus
-from whisperbench.engine import Request, VllmEngine
+from whisperbench.engine import Request, VllmEngine, hardware_of_the_engine
 from whisperbench.features import SAMPLES, log_mel_tensor
-from whisperbench.gpu import Hardware, detect_hardware
+from whisperbench.gpu import Hardware
 from whisperbench.models import resolve_model
 from whisperbench.rendering import render_with_vllm
 from whisperbench.settings import engine_settings
@@ -55,7 +55,7 @@ def main(
     models: str, kv_cache_dtypes: str, max_num_seqs: str, limit: int, stock_limit: int, output: Path, corpus: Path
 ) -> None:
     measure.keep_memory_flat()
-    hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     output.mkdir(parents=True, exist_ok=True)
     if not hardware.has_gpu:
         found = front_end_alone(limit or 300)
