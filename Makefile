@@ -17,7 +17,7 @@ help:
 	@echo "make ui      browse the runs at http://127.0.0.1:5000"
 	@echo "make test    install the development tools and run every test"
 	@echo "make check   ruff and mypy"
-	@echo "make bench   measure the front end (and the engine, where there is a GPU)"
+	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make mlproject   write MLproject anew from the option records"
 	@echo "make server  the team's tracking server (README: A server for the team); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml anew (needs uv)"
@@ -36,8 +36,10 @@ check: $(VENV)/dev.installed
 	ruff format --check .
 	mypy
 
-bench: $(VENV)/cpu.installed
-	$(BIN)/python -m tests.benchmarks.bench
+# On a GPU: make bench BENCH_PYTHON="$(which python)", inside an environment with vLLM's CUDA build (conda.yaml).
+BENCH_PYTHON ?= $(BIN)/python
+bench: $(if $(filter $(BIN)/python,$(BENCH_PYTHON)),$(VENV)/cpu.installed)
+	$(BENCH_PYTHON) -m tests.benchmarks.bench
 
 # torch first and by itself, with whatever its build needs; then everything else exactly as pinned.
 # The CPU pins leave out torchaudio, torchvision and torchcodec: their only builds on the index are for CUDA.

@@ -68,10 +68,9 @@ def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -
     measured: list[bundle.Bundle] = []
     try:
         if config.offline:
+            origin = Origin(run_id=os.environ.get("MLFLOW_RUN_ID"), tags=tracking.local_tags({}))
             with signals_raise():
-                measured.append(
-                    measure_and_bundle(config, hardware, Origin(tags=tracking.local_tags({})), start_engine)
-                )
+                measured.append(measure_and_bundle(config, hardware, origin, start_engine))
         else:
             client = preflight()
             with tracked_run(client, record.run_name(config)) as run:
@@ -112,7 +111,10 @@ def preflight() -> MlflowClient:
         for stale in close_stale_runs(client):
             console.say(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
     except TrackingError as error:
-        raise TrackingError(f"{error} Or measure now and log the result later: offline=true.") from error
+        raise TrackingError(
+            f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
+            "PYTHONPATH=src python -m flows.benchmark … --offline true"
+        ) from error
     return client
 
 

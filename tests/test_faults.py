@@ -106,7 +106,7 @@ class TestServerKilled:
         benchmark = Benchmark(warm, tmp_path, "http://127.0.0.1:9")
         assert benchmark.exit_status() == 3
         assert time.monotonic() - benchmark.started < 10
-        assert "offline=true" in benchmark.log.read_text()
+        assert "--offline true" in benchmark.log.read_text()
         assert not benchmark.ledger.exists()
 
     def test_while_it_measures(self, warm: Any, mortal: Server, tmp_path: Path) -> None:

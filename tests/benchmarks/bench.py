@@ -40,6 +40,7 @@ from whisperbench.rendering import render_with_vllm
 from whisperbench.settings import engine_settings
 
 RESULTS = Path(__file__).parent / "results"
+LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
 FLAT_MEMORY = (500, 5_000)  # utterances
 
 
@@ -58,7 +59,8 @@ def main(
     hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     output.mkdir(parents=True, exist_ok=True)
     if not hardware.has_gpu:
-        found = front_end_alone(limit or 300)
+        count = limit or 300
+        found = {**front_end_alone(count), "file_to_engine_input": without_gpu(hardware, corpus, count)}
         write(output / f"front_end-{slug(hardware.gpu_name)}.json", hardware, found)
         click.echo(json.dumps(found, indent=1))
         return
@@ -67,7 +69,7 @@ def main(
     grid = itertools.product(models.split(","), kv_cache_dtypes.split(","), map(int, max_num_seqs.split(",")))
     for model, kv_cache_dtype, seqs in grid:
         config = BenchmarkConfig(model=model, kv_cache_dtype=kv_cache_dtype, max_num_seqs=seqs, load_format="dummy")
-        found = one_engine(config, hardware, utterances, stock_limit or len(utterances), output, not rows)
+        found = one_engine(config, hardware, utterances, stock_limit or len(utterances), not rows)
         name = f"{model}-{kv_cache_dtype}-{seqs}"
         write(output / f"{slug(hardware.gpu_name)}-{name}.json", hardware, found)
         rows.append((name, found))
@@ -79,14 +81,13 @@ def one_engine(
     hardware: Hardware,
     utterances: Sequence[Utterance],
     stock_limit: int,
-    output: Path,
     measure_memory: bool,
 ) -> dict[str, Any]:
     """Both front ends in turn with one engine; first, if wanted, the client's peak memory for few and for many."""
     checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
     settings = engine_settings(config, checkpoint, hardware)
     plan = measure.plan_for(config, settings, checkpoint.count_tokens)
-    engine = VllmEngine(settings, hardware, output / f"{config.model}.log")
+    engine = VllmEngine(settings, hardware, LOG)
     try:
 
         def run(front_end: str, chosen: Sequence[Utterance]) -> dict[str, Any]:
@@ -133,10 +134,23 @@ def one_engine(
             "workers": plan.workers,
             "reqs_per_sec": median,
             "ratio": round(median["pipelined"] / median["stock"], 2),
-            "front_end_cpu_ms_per_utterance": front_end,
+            "file_to_engine_input": front_end,
             "client_peak_mib_by_utterances": memory,
             "passes": passes,
         }
+    finally:
+        engine.close()
+
+
+def without_gpu(hardware: Hardware, corpus: Path, count: int) -> dict[str, float]:
+    """`front_end_cpu` with an engine that is started for its renderer only."""
+    utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", 0).utterances
+    config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=2)
+    checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
+    settings = engine_settings(config, checkpoint, hardware)
+    engine = VllmEngine(settings, hardware, LOG)
+    try:
+        return front_end_cpu(engine, utterances, settings.prompt_token_ids)
     finally:
         engine.close()
 
@@ -160,7 +174,8 @@ def front_end_cpu(
 
     with measure.reader_threads(1) as pool:  # one torch thread each
         found = {each.__name__: pool.submit(milliseconds, each).result() for each in (stock, pipelined)}
-    return {**found, "share_of_stock": round(found["pipelined"] / found["stock"], 3)}
+    milliseconds_each = {f"{name}_cpu_ms_per_utterance": value for name, value in found.items()}
+    return {**milliseconds_each, "cpu_share_of_stock": round(found["pipelined"] / found["stock"], 3)}
 
 
 def front_end_alone(count: int) -> dict[str, Any]:
