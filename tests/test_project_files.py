@@ -113,6 +113,17 @@ def test_the_readmes_commands_name_what_exists() -> None:
             assert (PROJECT / (module.replace(".", "/") + ".py")).exists(), command
 
 
+def test_the_readmes_links_lead_somewhere() -> None:
+    """Figures and folders that it points to are part of the project."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", read("README.md")) if "://" not in link]
+    assert links
+    for link in links:
+        tracked = subprocess.run(
+            ["git", "ls-files", link], cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout
+        assert tracked, link
+
+
 def test_the_readme_names_every_option_of_main() -> None:
     """The table of options in the README is complete, with the right defaults."""
     text = read("README.md")
