@@ -138,7 +138,8 @@ class VllmEngine:
                 self._llm = _start(settings)
                 processes = _engine_processes()
                 self._pids = {process.pid for process in processes}
-                self._watchdog = Watchdog(processes, self._llm.llm_engine.engine_core.outputs_queue)
+                if processes:
+                    self._watchdog = Watchdog(processes, self._llm.llm_engine.engine_core.outputs_queue)
                 if hardware.has_gpu:
                     self._llm.collective_rpc("use_one_thread")
                 if settings.front_end == "pipelined":

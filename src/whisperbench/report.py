@@ -125,7 +125,11 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return []
     marks = ["--:" if place in table.numeric else "---" for place in range(len(table.headings))]
-    lines = [table.headings, marks, *([_cell(cell) for cell in row] for row in table.rows)]
+    lines = [
+        [markdown(heading) for heading in table.headings],
+        marks,
+        *([_cell(cell) for cell in row] for row in table.rows),
+    ]
     return ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
 
 

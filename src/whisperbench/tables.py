@@ -143,7 +143,8 @@ def published_settings(report: Report) -> Table:
                 measured[c.gpu, p.settings] = max(rate, measured.get((c.gpu, p.settings), 0.0))
     if not measured:
         return Table([], [])
-    ours, gpus = dict.fromkeys(gpu for gpu, _ in measured), dict.fromkeys(p.gpu for p in theirs)
+    fastest_first = sorted(measured.items(), key=lambda item: -item[1])
+    ours, gpus = dict.fromkeys(gpu for (gpu, _), _ in fastest_first), dict.fromkeys(p.gpu for p in theirs)
     published = {(p.gpu, p.settings): p.reqs_per_sec for p in theirs}
     rows = [
         [
