@@ -125,11 +125,8 @@ def _table(table: Table) -> list[str]:
     if not table.rows:
         return []
     marks = ["--:" if place in table.numeric else "---" for place in range(len(table.headings))]
-    lines = [
-        [markdown(heading) for heading in table.headings],
-        marks,
-        *([_cell(cell) for cell in row] for row in table.rows),
-    ]
+    headings = [markdown(heading) for heading in table.headings]
+    lines = [headings, marks, *([_cell(cell) for cell in row] for row in table.rows)]
     return ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
 
 
