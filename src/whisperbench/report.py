@@ -33,9 +33,9 @@ def leaderboard_markdown(report: Report) -> str:
         changes = _table(tables.rank_changes(report.rank_changes))
         parts += ["## What rescoring changes", *(changes or ["No rank changes."])]
     if report.beside:
-        parts += ["## Published results, not ranked", *_table(tables.published(report.beside)), f"Source: {SOURCE}."]
         if settings := _table(tables.published_settings(report)):
             parts += ["## Published settings, GPU by GPU, reqs/sec", *settings]
+        parts += ["## Published results, not ranked", *_table(tables.published(report.beside)), f"Source: {SOURCE}."]
     if report.left_out:
         parts += ["## Left out", *_table(tables.left_out(report.left_out, report.links))]
     parts.append(markdown(report.summary))

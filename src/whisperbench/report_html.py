@@ -37,9 +37,9 @@ def leaderboard_html(report: Report) -> str:
         changes = _table(tables.rank_changes(report.rank_changes)) or "<p>No rank changes.</p>"
         parts += ["<h2>What rescoring changes</h2>", changes]
     if report.beside:
-        parts += ["<h2>Published results, not ranked</h2>", _table(tables.published(report.beside))]
         if (settings := tables.published_settings(report)).rows:
             parts += ["<h2>Published settings, GPU by GPU, reqs/sec</h2>", _table(settings)]
+        parts += ["<h2>Published results, not ranked</h2>", _table(tables.published(report.beside))]
         parts.append(f'<p class="quiet">Source: {escape(SOURCE)}.</p>')
     if report.left_out:
         parts += ["<h2>Left out</h2>", _table(tables.left_out(report.left_out, report.links))]
