@@ -16,6 +16,7 @@ from flows.aftermath import mark_killed_after
 from flows.guardian import descendants, kill
 from whisperbench import tracking
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.process import is_gone
 
 if TYPE_CHECKING:
     import psutil
@@ -171,12 +172,10 @@ def _follow(launcher: int, done: threading.Event) -> None:
     """A `mlflow run` that is killed leaves its project running; end it as if it had been killed too."""
     import psutil
 
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         followed = psutil.Process(launcher)
-        while followed.is_running() and followed.status() != psutil.STATUS_ZOMBIE:
+        while not is_gone(followed):
             if done.wait(PARENT_POLL_SECONDS):
                 return
-    except psutil.NoSuchProcess:
-        pass
     sys.stderr.write("the process that started this one is gone: stopping\n")
     os.kill(os.getpid(), signal.SIGTERM)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.comparing import fresh_store
 from tests.serving import Server, served_store
 
 MLFLOW_VARIABLES = (
@@ -37,6 +38,16 @@ def signals_arrive() -> None:
     """Where tests are started in the background SIGINT or SIGHUP is ignored, and what they start inherits that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of a fresh store, which the flows use too."""
+    from whisperbench import tracking
+
+    address = fresh_store(tmp_path, empty_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    return tracking.connect(address)
 
 
 @pytest.fixture

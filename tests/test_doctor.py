@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows import doctor as flow
-from tests.comparing import fresh_store
 from tests.fakes import NO_GPU
 from tests.results import CONFIG, result_in, transcript
 from whisperbench import doctor, tracking
@@ -26,13 +25,6 @@ from whisperbench.process import Process
 from whisperbench.tracking import PROCESS_TAG
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
-
-
-@pytest.fixture
-def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    address = fresh_store(tmp_path, empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return tracking.connect(address)
 
 
 def patient(tmp_path: Path, hardware: Hardware = NO_GPU, **options: Any) -> Patient:

@@ -113,15 +113,20 @@ def test_the_readmes_commands_name_what_exists() -> None:
             assert (PROJECT / (module.replace(".", "/") + ".py")).exists(), command
 
 
+def tracked(*paths: str) -> list[str]:
+    """The project's files (below `paths`); a source archive without git's memory cannot tell, and skips the test."""
+    listed = subprocess.run(["git", "ls-files", *paths], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return listed.stdout.splitlines()
+
+
 def test_the_readmes_links_lead_somewhere() -> None:
     """Figures and folders that it points to are part of the project."""
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", read("README.md")) if "://" not in link]
     assert links
     for link in links:
-        tracked = subprocess.run(
-            ["git", "ls-files", link], cwd=PROJECT, capture_output=True, text=True, check=True
-        ).stdout
-        assert tracked, link
+        assert tracked(link), link
 
 
 def test_the_readme_names_every_option_of_main() -> None:
@@ -133,10 +138,7 @@ def test_the_readme_names_every_option_of_main() -> None:
 
 def test_nothing_is_committed_that_must_not_be() -> None:
     """No weights, stores, results or lock files; top level as agreed."""
-    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
-    if listed.returncode != 0:
-        pytest.skip("not a git checkout")
-    files = listed.stdout.splitlines()
+    files = tracked()
     forbidden = re.compile(r"\.safetensors$|model\.bin$|mlflow\.db|^mlruns/|^results/|uv\.lock$|\.whl$|^\.bundle/")
     assert [path for path in files if forbidden.search(path)] == []
     top = {path.split("/")[0] for path in files}

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows import upload
-from tests.comparing import fresh_store
 from tests.results import contents_of, held_by, result_in
 from tests.serving import Server
 from whisperbench import tracking
@@ -22,13 +21,6 @@ from whisperbench.tracking import BUNDLE_TAG
 from whisperbench.uploads import UploadConfig, find_bundles
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
-
-
-@pytest.fixture
-def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    address = fresh_store(tmp_path, empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return tracking.connect(address)
 
 
 def run_flow(bundles: Path | str) -> Result:

@@ -20,12 +20,12 @@ import math
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from whisperbench.errors import BundleError
+from whisperbench.files import write_atomically
 from whisperbench.record import SCHEMA, Dataset, RunContents
 
 CONTENTS = "bundle.json"
@@ -132,28 +132,6 @@ def unlogged_bundles(results_dir: Path) -> list[Path]:
     """Complete bundles in a directory that were never logged from here, oldest first."""
     candidates = sorted(path.parent for path in results_dir.glob(f"*/{CONTENTS}"))
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
-
-
-def write_atomically(path: Path, body: object) -> None:
-    """`body` as JSON: the whole file, synced, or no file."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(body, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refuse_links(artifacts: Path) -> None:

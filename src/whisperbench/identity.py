@@ -38,9 +38,8 @@ class Counter(Protocol):
 class Identities:
     """Finds identities on this machine; a model and a set of data are looked at once, however many share them.
 
-    Looking at them also downloads and converts what is missing, so that no configuration's process
-    has to.  Each process decodes the audio again, to check it: that is outside its clock, and cheap
-    beside the start of an engine.
+    Looking at them also downloads, converts and decodes what was not before, so that no configuration's
+    process has to.
     """
 
     def __init__(

@@ -7,11 +7,11 @@ as they are: the runs of a sweep, and repeats on one machine, look at a corpus o
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from whisperbench.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, load_audio
 from whisperbench.corpus import Corpus, Utterance
+from whisperbench.files import write_atomically
 from whisperbench.hub import RowAudio
 
 DECODERS = ("soundfile", "av", "soxr", "numpy")
@@ -94,23 +95,30 @@ def _key(corpus: Corpus) -> str | None:
     """What the facts depend on, as 32 hexadecimal digits; None where a file is not there to be asked."""
     versions = [importlib.metadata.version(name) for name in DECODERS]
     digest = hashlib.sha256(json.dumps([SCHEMA, *versions]).encode())
+    state_of = functools.cache(_state)  # the rows of a parquet data set share its files: each is asked once
     try:
         for utterance in corpus.utterances:
-            state = [utterance.id, utterance.reference, *_state(utterance.audio)]
-            digest.update(json.dumps(state).encode() + b"\n")
+            files, row = _place(utterance.audio)
+            digest.update(json.dumps([utterance.id, utterance.reference, state_of(files), row]).encode() + b"\n")
     except OSError:
         return None
     return digest.hexdigest()[:32]
 
 
-def _state(source: AudioSource) -> list[object]:
-    """Which file, and the times and the size that a change of its content would change."""
+def _place(source: AudioSource) -> tuple[tuple[Path, ...], int]:
+    """The files that hold an utterance, and its row in them (0 in a file of its own)."""
     if isinstance(source, RowAudio):
-        return [source.index, *(each for path in source.files for each in _state(path))]
+        return source.files, source.index
     if not isinstance(source, Path):
         raise OSError(f"{source.name} has no file to be asked for its state")
-    found = source.stat()
-    return [str(source.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return (source,), 0
+
+
+def _state(files: tuple[Path, ...]) -> str:
+    """Which files, and the sizes and times that a change of their content would change; as a digest."""
+    found = [(path.resolve(), path.stat()) for path in files]
+    states = [[str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in found]
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
 def _read_facts(path: Path, utterances: int) -> CorpusFacts | None:
@@ -126,6 +134,4 @@ def _write_facts(path: Path, facts: CorpusFacts) -> None:
     # A home that cannot be written costs the next run some seconds, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, asdict(facts))

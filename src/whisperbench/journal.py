@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from whisperbench.bundle import ARTIFACTS, PARTIAL, Bundle, Origin, sync, write_atomically, write_contents
+from whisperbench.bundle import ARTIFACTS, PARTIAL, Bundle, Origin, write_contents
 from whisperbench.errors import BundleError, EngineError
+from whisperbench.files import sync, write_atomically
 from whisperbench.measure import Measurement, Transcript
 from whisperbench.process import Process
 from whisperbench.record import SCHEMA, RunContents

@@ -172,8 +172,12 @@ def _range(name: str, text: str, kind: type[Any], rule: Rule) -> Range:
     if low >= high or (step is not None and step <= 0):
         raise ConfigError(f"{name}={text!r} is not allowed: expected low..high or low..high:step with low below high.")
     for end in (low, high):
-        if not rule.holds(end) or (kind is int and step is None and end < 1):  # a logarithmic scale has no 0
+        if not rule.holds(end):
             raise ConfigError(f"{name}={text!r} is not allowed: {text_of(end)} is not {rule.text}.")
+    if kind is int and step is None and low < 1:
+        raise ConfigError(
+            f"{name}={text!r} is not allowed: 0 is not on a logarithmic scale; start above it or give a step."
+        )
     return Range(low, high, step)
 
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from whisperbench.process import is_gone
+
 LOOK_SECONDS = 0.5
 GRACE_SECONDS = 2.0
 """An engine that fails by itself says so; this long its own word is waited for."""
@@ -30,16 +32,7 @@ class Watchdog:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         while not self._stopped.wait(LOOK_SECONDS):
-            if any(map(_is_gone, self._processes)):
+            if any(map(is_gone, self._processes)):
                 if not self._stopped.wait(GRACE_SECONDS):
                     self._outputs.put_nowait(EngineDeadError())
                 return
-
-
-def _is_gone(process: Any) -> bool:
-    import psutil
-
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

@@ -9,6 +9,7 @@ end alone: utterances per second and core, the stock feature extractor against t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -19,7 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from whisperbench.corpus import Utterance, load_corpus
 from whisperbench.engine import Request, VllmEngine, hardware_of_the_engine
 from whisperbench.features import SAMPLES, log_mel_tensor
 from whisperbench.gpu import Hardware
-from whisperbench.models import resolve_model
+from whisperbench.models import Checkpoint, resolve_model
 from whisperbench.rendering import render_with_vllm
-from whisperbench.settings import engine_settings
+from whisperbench.settings import EngineSettings, engine_settings
 
 RESULTS = Path(__file__).parent / "results"
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
@@ -76,6 +77,18 @@ def main(
         click.echo(table(rows))
 
 
+@contextlib.contextmanager
+def started(config: BenchmarkConfig, hardware: Hardware) -> Iterator[tuple[VllmEngine, EngineSettings, Checkpoint]]:
+    """An engine with random weights, closed again at the end of the block."""
+    checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
+    settings = engine_settings(config, checkpoint, hardware)
+    engine = VllmEngine(settings, hardware, LOG)
+    try:
+        yield engine, settings, checkpoint
+    finally:
+        engine.close()
+
+
 def one_engine(
     config: BenchmarkConfig,
     hardware: Hardware,
@@ -84,11 +97,8 @@ def one_engine(
     measure_memory: bool,
 ) -> dict[str, Any]:
     """Both front ends in turn with one engine; first, if wanted, the client's peak memory for few and for many."""
-    checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
-    settings = engine_settings(config, checkpoint, hardware)
-    plan = measure.plan_for(config, settings, checkpoint.count_tokens)
-    engine = VllmEngine(settings, hardware, LOG)
-    try:
+    with started(config, hardware) as (engine, settings, checkpoint):
+        plan = measure.plan_for(config, settings, checkpoint.count_tokens)
 
         def run(front_end: str, chosen: Sequence[Utterance]) -> dict[str, Any]:
             with_front_end = dataclasses.replace(plan, front_end=front_end)
@@ -138,21 +148,14 @@ def one_engine(
             "client_peak_mib_by_utterances": memory,
             "passes": passes,
         }
-    finally:
-        engine.close()
 
 
 def without_gpu(hardware: Hardware, corpus: Path, count: int) -> dict[str, float]:
     """`front_end_cpu` with an engine that is started for its renderer only."""
     utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", 0).utterances
     config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=2)
-    checkpoint = resolve_model(config.model, "main", cache_dir=Path(tempfile.gettempdir()), random_weights=True)
-    settings = engine_settings(config, checkpoint, hardware)
-    engine = VllmEngine(settings, hardware, LOG)
-    try:
+    with started(config, hardware) as (engine, settings, _):
         return front_end_cpu(engine, utterances, settings.prompt_token_ids)
-    finally:
-        engine.close()
 
 
 def front_end_cpu(
