@@ -63,7 +63,7 @@ def test_the_gpu_pins_stand_in_conda_yaml() -> None:
     assert packages["pip"] == pins("requirements/gpu.txt")
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu", "dev", "server"])
+@pytest.mark.parametrize("name", ["cpu", "torch-cuda", "gpu", "dev", "server"])
 def test_pins_are_exact_and_name_no_index(name: str) -> None:
     """Every line is a name and one version; none says where it comes from."""
     for line in pins(f"requirements/{name}.txt"):
