@@ -105,7 +105,8 @@ def install(what, arguments, may_be_missing=False):
             took = clock(time.time() - started)
             say(f"installed {what}: {packages} packages, {megabytes:,.0f} MB, {took}")
         return True
-    if not (may_be_missing and any("No matching distribution" in line for line in last)):
+    # pip has another sentence for the same where the user has a constraint on it.
+    if not (may_be_missing and any("No matching distribution" in x or "ResolutionImpossible" in x for x in last)):
         say("".join(last))
         refuse(f"pip could not install {what} (status {pip.returncode}); all that it said: {LOG}")
     return False
