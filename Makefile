@@ -57,7 +57,7 @@ lock: $(VENV)/dev.installed
 	$(BIN)/python requirements/lock.py $(LOCK_FLAGS)
 
 mlproject: $(VENV)/cpu.installed
-	$(BIN)/python -m flows.project_file > MLproject.new && mv MLproject.new MLproject
+	$(BIN)/python -m flows.terminal.mlproject > MLproject.new && mv MLproject.new MLproject
 
 # The team's server: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all settings: flows/server/serve)
 server: $(VENV)/server.installed

@@ -23,7 +23,7 @@ def mark_killed_after(launcher: int, run_id: str) -> None:
 def main(launcher: int, run_id: str) -> None:
     import psutil
 
-    from whisperbench import tracking
+    from whisperbench.tracking import write as tracking
 
     client = tracking.connect()  # MLflow takes seconds to import: meanwhile mlflow run ends
     try:

@@ -21,27 +21,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows import console
-from flows.cli import errors_end_the_command, options_of
 from flows.guardian import no_orphans
 from flows.lifetime import TrackedRun, signals_raise, tracked_run
-from whisperbench import bundle, measure, record, runs, tracking
-from whisperbench.audio import load_audio
-from whisperbench.bundle import Origin
-from whisperbench.config import BenchmarkConfig
-from whisperbench.corpus import Corpus, load_corpus
-from whisperbench.engine import Engine, VllmEngine, hardware_of_the_engine, require_engine_for
-from whisperbench.environment import describe_environment, git_is_dirty
+from flows.terminal import console
+from flows.terminal.command import errors_end_the_command, options_of
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.settings import EngineSettings, engine_settings
+from whisperbench.engines.vllm import Engine, VllmEngine, hardware_of_the_engine, require_engine_for
 from whisperbench.errors import CorpusError, EngineError, TrackingError
-from whisperbench.gpu import Hardware
-from whisperbench.inspection import inspect_corpus
-from whisperbench.journal import Journal, abandoned
-from whisperbench.models import resolve_model
-from whisperbench.redaction import redact_file
-from whisperbench.samples import write_samples
-from whisperbench.scoring import Score, score
-from whisperbench.settings import EngineSettings, engine_settings
-from whisperbench.stale import close_stale_runs
+from whisperbench.inputs.audio import load_audio
+from whisperbench.inputs.checkpoint import resolve_model
+from whisperbench.inputs.corpus import Corpus, load_corpus
+from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.measure import clock as measure
+from whisperbench.measure.score import Score, score
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results import bundle
+from whisperbench.results import contents as record
+from whisperbench.results.bundle import Origin
+from whisperbench.results.environment import describe_environment, git_is_dirty
+from whisperbench.results.journal import Journal, abandoned
+from whisperbench.results.samples import write_samples
+from whisperbench.text import redact_file
+from whisperbench.tracking import read as runs
+from whisperbench.tracking import write as tracking
+from whisperbench.tracking.stale import close_stale_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

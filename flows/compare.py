@@ -22,24 +22,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows import console
-from flows.cli import errors_end_the_command, options_of
 from flows.lifetime import tracked_run
-from whisperbench import record, report, report_html, runs, tables, tracking
-from whisperbench.alignment import align, to_terminal, visible
-from whisperbench.columns import Links
-from whisperbench.configurations import RunRecord
-from whisperbench.difference import Difference, difference
-from whisperbench.errors import WhisperbenchError
-from whisperbench.gate import Contest, contest, judge
-from whisperbench.leaderboard import Board, Group, Grouping, contenders, differences, rank
-from whisperbench.pairing import StoredTranscripts, compare_contenders, paired_test
-from whisperbench.plot import pareto_svg
-from whisperbench.published import beside
-from whisperbench.rescoring import Rescored, rank_changes, rescore
-from whisperbench.scoring import Normalizer
-from whisperbench.selection import CompareConfig, ComparisonError
-from whisperbench.statistics import PairedTest
+from flows.terminal import console
+from flows.terminal.command import errors_end_the_command, options_of
+from whisperbench.compare import report, report_html, tables
+from whisperbench.compare.columns import Links
+from whisperbench.compare.difference import Difference, difference
+from whisperbench.compare.gate import Contest, contest, judge
+from whisperbench.compare.leaderboard import Board, Group, Grouping, contenders, differences, rank
+from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test
+from whisperbench.compare.plot import pareto_svg
+from whisperbench.compare.published import beside
+from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
+from whisperbench.compare.selection import selects
+from whisperbench.compare.systems import RunRecord
+from whisperbench.errors import ComparisonError, WhisperbenchError
+from whisperbench.measure.alignment import align, to_terminal
+from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.score import Normalizer
+from whisperbench.options import CompareConfig
+from whisperbench.results import contents as record
+from whisperbench.text import visible
+from whisperbench.tracking import read as runs
+from whisperbench.tracking import write as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -185,7 +190,7 @@ def find(client: MlflowClient, config: CompareConfig) -> list[RunRecord]:
     Raises:
         ComparisonError: there are none; says what was searched and how to make one.
     """
-    found = [r for r in runs.find_runs(client, config.experiment_names, config.filter_text) if config.selects(r)]
+    found = [r for r in runs.find_runs(client, config.experiment_names, config.filter_text) if selects(config, r)]
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {config.searched} of "

@@ -20,11 +20,11 @@ from typing import Any
 
 import click
 
-from flows.cli import errors_end_the_command, options_of
-from whisperbench.alignment import visible
-from whisperbench.doctor import Check, DoctorConfig, Patient, examine
-from whisperbench.gpu import detect_hardware
-from whisperbench.redaction import redact
+from flows.terminal.command import errors_end_the_command, options_of
+from whisperbench.doctor import Check, Patient, examine
+from whisperbench.engines.hardware import detect_hardware
+from whisperbench.options import DoctorConfig
+from whisperbench.text import redact, visible
 
 CACHE = Path.home() / ".cache" / "whisperbench"
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

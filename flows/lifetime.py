@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flows.aftermath import mark_killed_after
 from flows.guardian import descendants, kill
-from whisperbench import tracking
 from whisperbench.errors import TrackingError, WhisperbenchError
-from whisperbench.process import is_gone
+from whisperbench.supervise.owner import is_gone
+from whisperbench.tracking import write as tracking
 
 if TYPE_CHECKING:
     import psutil
     from mlflow import MlflowClient
 
-    from whisperbench.bundle import Origin
+    from whisperbench.results.bundle import Origin
 
 PARENT_POLL_SECONDS = 1.0
 ENGINE_SECONDS = 2.0

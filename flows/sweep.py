@@ -22,20 +22,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows import console
 from flows.benchmark import CACHE
-from flows.cli import errors_end_the_command, options_of
 from flows.lifetime import tracked_run
 from flows.sweep_work import Work
-from whisperbench import children, record, stale, tracking
-from whisperbench.config import text_of
-from whisperbench.engine import hardware_of_the_engine
-from whisperbench.grid import Task, configurations_of, schedule, sweep_digest
-from whisperbench.identity import Identities, engine_version
-from whisperbench.ledger import Ledger
-from whisperbench.progress import Progress, clock
-from whisperbench.search import Search
-from whisperbench.sweep_config import LISTS, SweepConfig, SweepOptions
+from flows.terminal import console
+from flows.terminal.command import errors_end_the_command, options_of
+from whisperbench.engines.vllm import hardware_of_the_engine
+from whisperbench.options import LISTS, SweepConfig, SweepOptions, text_of
+from whisperbench.results import contents as record
+from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
+from whisperbench.sweep.identity import Identities, engine_version
+from whisperbench.sweep.progress import Progress, clock
+from whisperbench.sweep.resume import Ledger
+from whisperbench.sweep.search import Search
+from whisperbench.tracking import stale
+from whisperbench.tracking import sweep_runs as children
+from whisperbench.tracking import write as tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,20 +11,22 @@ from typing import TypeVar
 
 import click
 
-from flows import compare, console
+from flows import compare
 from flows.benchmark import PROJECT
 from flows.lifetime import LAUNCHER, TrackedRun
-from flows.watching import Watch
-from whisperbench import children, runs, tracking
-from whisperbench.child_process import Ended, run_to_end
-from whisperbench.columns import Links
-from whisperbench.errors import ConfigError, TrackingError, WhisperbenchError
-from whisperbench.grid import Task, command_line, sweep_digest
-from whisperbench.ledger import Ledger
-from whisperbench.progress import Line, Progress
-from whisperbench.search import Best, Search, first_rung, search
-from whisperbench.selection import CompareConfig, ComparisonError
-from whisperbench.sweep_config import SweepOptions
+from flows.terminal import console
+from flows.terminal.sweep_table import Watch
+from whisperbench.compare.columns import Links
+from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
+from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.supervise.process_group import Ended, run_to_end
+from whisperbench.sweep.grid import Task, command_line, sweep_digest
+from whisperbench.sweep.progress import Line, Progress
+from whisperbench.sweep.resume import Ledger
+from whisperbench.sweep.search import Best, Search, first_rung, search
+from whisperbench.tracking import read as runs
+from whisperbench.tracking import sweep_runs as children
+from whisperbench.tracking import write as tracking
 
 T = TypeVar("T")
 

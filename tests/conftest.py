@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.comparing import fresh_store
-from tests.serving import Server, served_store
+from tests.support.servers import Server, served_store
+from tests.support.stores import fresh_store
 
 MLFLOW_VARIABLES = (
     *("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"),
@@ -43,7 +43,7 @@ def signals_arrive() -> None:
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of a fresh store, which the flows use too."""
-    from whisperbench import tracking
+    from whisperbench.tracking import write as tracking
 
     address = fresh_store(tmp_path, empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -61,5 +61,5 @@ def no_project_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def warm() -> Any:
     """Processes that are forked from one that has MLflow and the flows imported: milliseconds instead of 6 s."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.processes"])
+    context.set_forkserver_preload(["tests.support.processes"])
     return context

@@ -13,8 +13,8 @@ import click
 import pytest
 import yaml
 
-from flows.project_file import ENTRY_POINTS, project_file
-from whisperbench.config import BenchmarkConfig, text_of
+from flows.terminal.mlproject import ENTRY_POINTS, project_file
+from whisperbench.options import BenchmarkConfig, text_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisperbench import hub, models, tracking
-from whisperbench.bundle import unlogged_bundles
-from whisperbench.config import NON_EMPTY, TRUE_OR_FALSE, option, validate
-from whisperbench.corpus import load_corpus
+from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.errors import WhisperbenchError
-from whisperbench.gpu import MIB, Hardware
-from whisperbench.journal import abandoned
-from whisperbench.record import KIND
-from whisperbench.stale import close_stale_runs
+from whisperbench.inputs import checkpoint as models
+from whisperbench.inputs import librispeech as hub
+from whisperbench.inputs.corpus import load_corpus
+from whisperbench.options import DoctorConfig
+from whisperbench.results.bundle import unlogged_bundles
+from whisperbench.results.contents import KIND
+from whisperbench.results.journal import abandoned
+from whisperbench.tracking import write as tracking
+from whisperbench.tracking.stale import close_stale_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,25 +31,6 @@ HUB_SECONDS = 8
 IMPORT_SECONDS = 180
 ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
 FREE_GPU_SHARE = 0.92  # what the engine asks for unless gpu_memory_utilization says otherwise
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorConfig:
-    """Options of the doctor flow.
-
-    Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
-    """
-
-    model: str = option("large-v3-turbo", NON_EMPTY, "Model that is going to be measured.")
-    model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
-    corpus: str = option("librispeech", NON_EMPTY, "Corpus that is going to be transcribed.")
-    split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
-    results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
-    json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
-
-    def __post_init__(self) -> None:
-        validate(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

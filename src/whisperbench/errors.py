@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from whisperbench.text import visible
+
 
 class WhisperbenchError(Exception):
     """Something that the person who typed the command can understand and mend."""
@@ -43,6 +45,18 @@ class EngineError(WhisperbenchError):
 
 class BundleError(WhisperbenchError):
     """A result bundle is incomplete, from another schema, or not a bundle."""
+
+
+class ComparisonError(WhisperbenchError):
+    """Runs that were asked for cannot be found, or may not be compared with each other.
+
+    The message may name runs: what others wrote is made visible, so that a terminal does not obey it.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
 
 
 class TrackingError(WhisperbenchError):

@@ -29,16 +29,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.benchmarks.corpus import build_corpus, lengths, tiled_audio
-from whisperbench import measure
-from whisperbench.audio import load_audio
-from whisperbench.config import BenchmarkConfig
-from whisperbench.corpus import Utterance, load_corpus
-from whisperbench.engine import Request, VllmEngine, hardware_of_the_engine
-from whisperbench.features import SAMPLES, log_mel_tensor
-from whisperbench.gpu import Hardware
-from whisperbench.models import Checkpoint, resolve_model
-from whisperbench.rendering import render_with_vllm
-from whisperbench.settings import EngineSettings, engine_settings
+from whisperbench.engines.features import SAMPLES, log_mel_tensor
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.settings import EngineSettings, engine_settings
+from whisperbench.engines.vllm import Request, VllmEngine, hardware_of_the_engine
+from whisperbench.engines.vllm_inputs import render_with_vllm
+from whisperbench.inputs.audio import load_audio
+from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
+from whisperbench.inputs.corpus import Utterance, load_corpus
+from whisperbench.measure import clock as measure
+from whisperbench.options import BenchmarkConfig
 
 RESULTS = Path(__file__).parent / "results"
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"

@@ -1,0 +1,205 @@
+"""The columns of a leaderboard, as data: the tables for people, the CSV and the JSON are all made from this list."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+from urllib.parse import quote
+
+from whisperbench.compare.leaderboard import Board, Row
+from whisperbench.compare.systems import RunRecord
+from whisperbench.tracking.write import run_path
+
+Value = str | int | float | bool | None
+Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
+
+NOT_MEASURED = "–"
+SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses in the MLflow UI; `address` is the server's, without a password."""
+
+    address: str
+
+    def run(self, run: RunRecord) -> str:
+        return f"{self.address}/{run_path(quote(run.experiment_id), quote(run.run_id))}"
+
+    def transcripts(self, runs: Sequence[RunRecord]) -> str:
+        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment."""
+        together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
+        wanted = ", ".join(f"'{run.run_id}'" for run in together)
+        return (
+            f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
+            f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
+            "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Column:
+    """`name` heads it in files, `heading` in tables; `show` is `value` as people read it."""
+
+    name: str
+    heading: str
+    value: Callable[[Row], Value]
+    show: Callable[[Row], str] | None = None
+    shown: Shown = "always"
+    numeric: bool = False
+    link: bool = False
+
+    def text(self, row: Row) -> str:
+        if self.show is not None:
+            return self.show(row)
+        value = self.value(row)
+        return NOT_MEASURED if value is None else str(value)
+
+    def is_shown(self, rows: Sequence[Row]) -> bool:
+        """Whether a table of these rows has this column."""
+        values = {self.value(row) for row in rows}
+        match self.shown:
+            case "always":
+                return True
+            case "where known":
+                return bool(values - {None, "", False})
+            case "where they differ":
+                return len(values) > 1
+            case "to tell rows apart":
+                looks = {(row.configuration.label, row.configuration.gpu) for row in rows}
+                return len({(row.configuration.label, row.configuration.gpu, self.value(row)) for row in rows}) > len(
+                    looks
+                )
+            case "in files":
+                return False
+
+
+def shown_columns(board: Board) -> list[Column]:
+    return [column for column in COLUMNS if column.is_shown(board.rows)]
+
+
+def _param(name: str) -> Callable[[Row], Value]:
+    return lambda row: row.configuration.param(name)
+
+
+def _median(metric: str) -> Callable[[Row], Value]:
+    return lambda row: row.configuration.median(metric)
+
+
+def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
+    def limit(row: Row) -> Value:
+        spread = row.configuration.spread(metric)
+        return getattr(spread, side) if spread else None
+
+    return limit
+
+
+def _rate(metric: str, digits: int = 2) -> Callable[[Row], str]:
+    """Median, and the range where there are repeats: `41.34 (40.90–41.80)`."""
+
+    def show(row: Row) -> str:
+        spread = row.configuration.spread(metric)
+        if spread is None:
+            return NOT_MEASURED
+        median, low, high = (f"{value:,.{digits}f}" for value in (spread.median, spread.low, spread.high))
+        return median if low == high else f"{median} ({low}–{high})"
+
+    return show
+
+
+def _rank(row: Row) -> str:
+    return NOT_MEASURED if row.rank is None else f"{row.rank}{' =' if row.tied else ''}"
+
+
+def _wer(row: Row) -> str:
+    wer, interval = row.configuration.wer, row.configuration.interval
+    if wer is None:
+        return NOT_MEASURED
+    return f"{wer:.2f} ({interval.low:.2f}–{interval.high:.2f})" if interval else f"{wer:.2f}"
+
+
+def _against_the_best(row: Row) -> str:
+    if row.no_test:
+        return f"not tested: {row.no_test}"
+    if row.most_accurate:
+        return "best"
+    if row.test:
+        return f"{row.test.difference:+.2f}, p = {row.test.p_value:.3f}"
+    return "intervals apart" if row.configuration.wer is not None else NOT_MEASURED
+
+
+def _interval(row: Row, side: Literal["low", "high"]) -> Value:
+    interval = row.configuration.interval
+    return getattr(interval, side) if interval else None
+
+
+COLUMNS = (
+    Column("rank", "rank", lambda row: row.rank, _rank, numeric=True),
+    Column("tied", "tied", lambda row: row.tied, shown="in files"),
+    Column("model", "model", lambda row: row.configuration.model),
+    Column("model_id", "model id", lambda row: row.configuration.model_id, shown="to tell rows apart"),
+    Column(
+        "model_revision",
+        "revision",
+        lambda row: row.configuration.revision,
+        lambda row: (row.configuration.revision or NOT_MEASURED)[:8],
+        shown="to tell rows apart",
+    ),
+    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype")),
+    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), numeric=True),
+    Column("dtype", "dtype", lambda row: row.configuration.dtype),
+    Column("settings", "other settings", lambda row: row.configuration.settings, shown="where known"),
+    Column("vllm_version", "vLLM", _param("vllm_version"), shown="where they differ"),
+    Column("gpu", "gpu", lambda row: row.configuration.gpu),
+    Column("wer", "WER %", lambda row: row.configuration.wer, _wer, numeric=True),
+    Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
+    Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
+    Column(
+        "wer_difference",
+        "against the best",
+        lambda row: row.test.difference if row.test else row.no_test or None,
+        _against_the_best,
+        shown="where known",
+        numeric=True,
+    ),
+    Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
+    Column("reqs_per_sec", "reqs/sec", _median("reqs_per_sec"), _rate("reqs_per_sec"), numeric=True),
+    Column("reqs_per_sec_low", "reqs/sec from", _limit("reqs_per_sec", "low"), shown="in files"),
+    Column("reqs_per_sec_high", "reqs/sec to", _limit("reqs_per_sec", "high"), shown="in files"),
+    Column("rtfx", "RTFx", _median("rtfx"), _rate("rtfx", 1), numeric=True),
+    Column(
+        "energy_wh_per_audio_hour",
+        "Wh per audio hour",
+        _median("energy_wh_per_audio_hour"),
+        _rate("energy_wh_per_audio_hour"),
+        shown="where known",
+        numeric=True,
+    ),
+    Column(
+        "usd_per_audio_hour",
+        "$ per audio hour",
+        _median("usd_per_audio_hour"),
+        _rate("usd_per_audio_hour", 4),
+        shown="where known",
+        numeric=True,
+    ),
+    Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
+    Column(
+        "n",
+        "n",
+        lambda row: spread.n if (spread := row.configuration.spread("reqs_per_sec")) else len(row.configuration.runs),
+        numeric=True,
+    ),
+    Column("when", "when", lambda row: f"{row.configuration.newest.start_time:%Y-%m-%d %H:%M}"),
+    Column("who", "who", lambda row: ", ".join(row.configuration.users)),
+    Column("notes", "notes", lambda row: "; ".join(row.configuration.warnings), shown="where known"),
+    Column("config_digest", "digest", lambda row: row.configuration.newest.config_digest, shown="in files"),
+    Column(
+        "run_id",
+        "run",
+        lambda row: row.configuration.newest.run_id,
+        lambda row: row.configuration.newest.run_id[:8],
+        link=True,
+    ),
+)

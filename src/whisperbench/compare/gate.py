@@ -1,0 +1,98 @@
+"""The regression gate: is a run worse than its baseline, by more than chance and by how much?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from whisperbench.compare.leaderboard import significantly_worse
+from whisperbench.compare.systems import Configuration, RunRecord, differing, fields_of
+from whisperbench.errors import ComparisonError
+from whisperbench.measure.bootstrap import PairedTest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    regression: bool
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contest:
+    """A candidate and the runs that it is judged against: repeats of one configuration."""
+
+    candidate: RunRecord
+    baseline: Configuration
+
+
+def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> Contest:
+    """The candidate (the newest run, or the one named) and its baseline.
+
+    `baseline` is a run id, a run's name or a config digest (its first 8 digits do); of the runs that
+    it names, those that may be compared with the candidate count.
+
+    Raises:
+        ComparisonError: there is no such baseline or candidate, or they may not be compared.
+    """
+    named = [r for r in records if baseline in (r.run_id, r.name) or _is_digest_of(baseline, r)]
+    if not named:
+        names = ", ".join(sorted({r.name for r in records})[:10])
+        raise ComparisonError(f"baseline={baseline!r} is no run's id, name or config digest. Names found: {names}.")
+    rivals = [r for r in records if r.run_id == candidate_id or (candidate_id is None and r.run_id != baseline)]
+    if not rivals:
+        raise ComparisonError(f"There is no run to judge against the baseline {baseline!r}: measure one first.")
+    candidate = max(rivals, key=lambda r: (r.start_time, r.run_id))
+    others = sorted((r for r in named if r is not candidate), key=lambda r: (r.start_time, r.run_id), reverse=True)
+    if not others:
+        raise ComparisonError(f"The only run of baseline {baseline!r} is the candidate itself ({candidate.run_id}).")
+    comparable = [r for r in others if not _differences(r, candidate)]
+    if not comparable:
+        found = "; ".join(_differences(others[0], candidate))
+        raise ComparisonError(
+            f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {others[0].name} "
+            f"({others[0].run_id}): {found}."
+        )
+    return Contest(candidate, Configuration(tuple(comparable)))
+
+
+def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
+    """Worse is: a WER significantly above the baseline's, or a throughput more than `max_slowdown` percent
+    below it even at the near ends of both ranges.
+
+    Args:
+        test: candidate − baseline, or why there is none; None where no WER was measured on either side.
+
+    Raises:
+        ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing.
+    """
+    candidate, baseline = Configuration((found.candidate,)), found.baseline
+    names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
+    if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
+        reason = test if isinstance(test, str) else "only one of them has a WER"
+        raise ComparisonError(f"The WER of {names[0]} may not be compared with that of {names[1]}: {reason}.")
+    rate, usual = candidate.spread("reqs_per_sec"), baseline.spread("reqs_per_sec")
+    if rate is None or usual is None:
+        raise ComparisonError(f"reqs_per_sec was not measured in {names[0] if rate is None else names[1]}.")
+    change = 100 * (rate.median / usual.median - 1) if usual.median > 0 else 0.0
+    slower = rate.high < usual.low * (1 - max_slowdown / 100)
+    speed = f"{rate.median:.2f} reqs/sec instead of {usual.median:.2f} ({change:+.1f} %, allowed -{max_slowdown:g} %)"
+    worse = test is not None and significantly_worse(test)
+    accuracy = "no WER was measured" if test is None else f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f}"
+    if test is not None:
+        accuracy += f" ({test.difference:+.2f} points, p = {test.p_value:.3f})"
+    if not (worse or slower):
+        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {accuracy}; {speed}.")
+    which = " and ".join(text for text, is_so in (("less accurate", worse), ("slower", slower)) if is_so)
+    return Verdict(True, f"REGRESSION: {names[0]} is {which} than {names[1]}: {accuracy}; {speed}.")
+
+
+def _is_digest_of(text: str, record: RunRecord) -> bool:
+    return len(text) >= 8 and record.config_digest is not None and record.config_digest.startswith(text)
+
+
+def _differences(expected: RunRecord, found: RunRecord) -> tuple[str, ...]:
+    """The fields of both keys that differ, each with its two values; a missing key differs from everything."""
+    if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
+        return ("a run has no accuracy key or no speed key",)
+    was, is_now = ({**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (expected, found))
+    return tuple(f"{name}: {new} instead of {old}" for name, (old, new) in differing(was, is_now).items())

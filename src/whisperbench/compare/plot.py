@@ -1,0 +1,173 @@
+"""The Pareto plot of a board, WER against throughput, as an SVG that needs nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from whisperbench.compare.leaderboard import Board, Row
+from whisperbench.compare.published import Beside
+from whisperbench.text import escape
+
+LONGEST_LABEL = 34
+COLOURS = 6
+"""Hues that stay apart for colour-blind eyes; further GPUs share the last."""
+
+STYLE = Path(__file__).parents[1] / "data" / "report" / "plot.css"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Point:
+    """One mark; `series` is its GPU's number, None for a published result."""
+
+    wer: float
+    rate: float
+    label: str
+    title: str
+    series: int | None
+    pareto: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Axis:
+    """A linear scale from values to pixels, with round ticks."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    step: float
+
+    @classmethod
+    def over(cls, values: Sequence[float], start: float, end: float, ticks: int) -> Axis:
+        """Around `values`, in about `ticks` round steps; never below 0."""
+        low, high = min(values), max(values)
+        span = (high - low) or abs(high) or 1.0
+        rough = span * 1.25 / ticks
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+        bottom = max(0.0, math.floor((low - span * 0.08) / step) * step)
+        return cls(bottom, math.ceil((high + span * 0.08) / step) * step, start, end, step)
+
+    def at(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        digits = max(0, -math.floor(math.log10(self.step) + 1e-9))
+        count = round((self.high - self.low) / self.step)
+        return [(self.low + i * self.step, f"{self.low + i * self.step:.{digits}f}") for i in range(count + 1)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    def touches(self, other: Box) -> bool:
+        beside = self.left > other.left + other.width or other.left > self.left + self.width
+        return not (beside or self.top > other.top + other.height or other.top > self.top + self.height)
+
+
+def gpus_of(board: Board) -> list[str]:
+    """The GPUs of a board in a fixed order: their place is their colour."""
+    return sorted({row.configuration.gpu for row in board.rows})
+
+
+def colour(board: Board, gpu: str) -> int:
+    return min(gpus_of(board).index(gpu), COLOURS - 1)
+
+
+def points_of(board: Board, beside: Sequence[Beside]) -> list[Point]:
+    """The board's rows that have both figures, and the published ones of the same GPU family and model."""
+    points = [point for row in board.rows if (point := _point(board, row)) is not None]
+    here = {id(row.configuration) for row in board.rows}
+    for each in beside:
+        if points and each.configuration is not None and id(each.configuration) in here:
+            p = each.published
+            title = f"published: {p.label}, {p.gpu}\nWER {p.wer:.2f} %, {p.reqs_per_sec:.2f} reqs/sec"
+            points.append(Point(p.wer, p.reqs_per_sec, p.label, title, None, pareto=False))
+    return points
+
+
+def pareto_svg(
+    board: Board, beside: Sequence[Beside], *, width: int = 1080, height: int = 440, kind: str = "wide"
+) -> str | None:
+    """Right is faster, down is more accurate; one line per GPU joins its optimal points. None without points."""
+    points = points_of(board, beside)
+    if not points:
+        return None
+    left, right, top, bottom = 52, width - 16, 14, height - 44
+    x = Axis.over([p.rate for p in points], left, right, max(3, width // 110))
+    y = Axis.over([p.wer for p in points], bottom, top, 5)
+    parts = [
+        f'<svg class="pareto {kind}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" aria-label="WER against throughput">',
+        f"<style>{STYLE.read_text(encoding='utf-8')}</style>",
+        f'<rect class="paper" width="{width}" height="{height}"/>',
+    ]
+    for value, text in x.ticks:
+        parts.append(f'<line class="grid" x1="{x.at(value):.1f}" x2="{x.at(value):.1f}" y1="{top}" y2="{bottom}"/>')
+        parts.append(f'<text x="{x.at(value):.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
+    for value, text in y.ticks:
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y.at(value):.1f}" y2="{y.at(value):.1f}"/>')
+        parts.append(f'<text x="{left - 8}" y="{y.at(value) + 4:.1f}" text-anchor="end">{text}</text>')
+    parts.append(f'<text x="{(left + right) / 2:.0f}" y="{height - 8}" text-anchor="middle">reqs/sec (faster →)</text>')
+    parts.append(
+        f'<text transform="translate(13 {(top + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        "WER % (← more accurate)</text>"
+    )
+    series = sorted({p.series for p in points if p.series is not None})
+    parts += [_front([p for p in points if p.series == number and p.pareto], x, y, number) for number in series]
+    parts += [_mark(p, x, y) for p in sorted(points, key=lambda p: (p.pareto, p.series is not None))]
+    parts += _labels(points, x, y)
+    return "".join([*parts, "</svg>"])
+
+
+def _point(board: Board, row: Row) -> Point | None:
+    c, rate = row.configuration, row.configuration.median("reqs_per_sec")
+    if c.wer is None or rate is None:
+        return None
+    title = f"{c.label}\n{c.gpu}\nWER {c.wer:.2f} %, {rate:.2f} reqs/sec"
+    return Point(c.wer, rate, c.label, title, colour(board, c.gpu), row.pareto)
+
+
+def _front(points: Sequence[Point], x: Axis, y: Axis, series: int) -> str:
+    corners = " ".join(f"{x.at(p.rate):.1f},{y.at(p.wer):.1f}" for p in sorted(points, key=lambda p: p.rate))
+    return f'<polyline class="front" stroke="var(--c{series})" points="{corners}"/>' if len(points) > 1 else ""
+
+
+def _mark(point: Point, x: Axis, y: Axis) -> str:
+    cx, cy = x.at(point.rate), y.at(point.wer)
+    title = "".join(f"{escape(line)}&#10;" for line in point.title.split("\n")).removesuffix("&#10;")
+    if point.series is None:
+        shape = f'<path class="published" d="M{cx:.1f} {cy - 5.5:.1f}l5.5 5.5-5.5 5.5-5.5-5.5z">'
+        return f'<g class="point" tabindex="0">{shape}<title>{title}</title></path></g>'
+    kind, radius = ("optimal", 6) if point.pareto else ("other", 4.5)
+    return (
+        f'<g class="point" tabindex="0"><circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}" '
+        f'fill="var(--c{point.series})"><title>{title}</title></circle></g>'
+    )
+
+
+def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
+    """Names of the optimal points, each where it covers neither a point nor another name, else nowhere."""
+    taken = [Box(x.at(p.rate) - 6, y.at(p.wer) - 6, 12, 12) for p in points]
+    found = []
+    for point in sorted((p for p in points if p.pareto), key=lambda p: -p.rate):
+        text = point.label if len(point.label) <= LONGEST_LABEL else f"{point.label[: LONGEST_LABEL - 1]}…"
+        cx, cy, width = x.at(point.rate), y.at(point.wer), 6.6 * len(text)
+        places = [(cx - width / 2, cy - 22), (cx + 10, cy - 7), (cx - width / 2, cy + 9), (cx - width - 10, cy - 7)]
+        for box in (Box(left, top, width, 14) for left, top in places):
+            inside = box.left >= x.start and box.left + box.width <= x.end and y.end <= box.top <= y.start - box.height
+            if inside and not any(box.touches(other) for other in taken):
+                taken.append(box)
+                found.append(f'<text class="label" x="{box.left:.1f}" y="{box.top + 11:.1f}">{escape(text)}</text>')
+                break
+    return found

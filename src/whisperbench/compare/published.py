@@ -1,0 +1,116 @@
+"""Published results, to be shown beside our own and never ranked among them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from whisperbench.compare.systems import Configuration
+
+RESULTS = Path(__file__).parents[1] / "data" / "published_results.csv"
+SOURCE = "the README of the public script this project follows (LibriSpeech test-clean, 2,620 utterances)"
+UTTERANCES = 2_620
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """One published row; `gpu` is a family such as H100, `wer` is in percent."""
+
+    gpu: str
+    model: str
+    kv_cache_dtype: str
+    max_num_seqs: int
+    wer: float
+    reqs_per_sec: float
+
+    @property
+    def settings(self) -> tuple[str, str]:
+        """Model, and cache type and sequences: `("large-v3", "fp8/256")`."""
+        return self.model, f"{self.kv_cache_dtype}/{self.max_num_seqs}"
+
+    @property
+    def label(self) -> str:
+        return " ".join(self.settings)
+
+    def is_of(self, configuration: Configuration) -> bool:
+        """Same model, and one GPU of the same family: H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
+        same_gpu = re.search(rf"\b{re.escape(self.gpu)}\b", configuration.newest.gpu) is not None
+        return same_gpu and self.is_of_the_model_of(configuration)
+
+    def is_of_the_model_of(self, configuration: Configuration) -> bool:
+        """Same model on one GPU, whichever."""
+        names = {configuration.model, configuration.model_id.rpartition("/")[2]}
+        single = configuration.param("gpu_count") in (None, "1")
+        return single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
+
+    def has_settings_of(self, configuration: Configuration) -> bool:
+        settings = (configuration.param("kv_cache_dtype"), configuration.param("max_num_seqs"))
+        return settings == (self.kv_cache_dtype, str(self.max_num_seqs))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Beside:
+    """A published row and the measured configuration that it is shown with, where there is one."""
+
+    published: Published
+    configuration: Configuration | None
+
+    @property
+    def measured_reqs_per_sec(self) -> float | None:
+        return self.configuration.median("reqs_per_sec") if self.configuration else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Measured throughput over the published one."""
+        measured = self.measured_reqs_per_sec
+        return None if measured is None else measured / self.published.reqs_per_sec
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Why the ratio does not compare like with like."""
+        c = self.configuration
+        if c is None:
+            return ()
+        count = c.newest.metric("utterances")
+        return (
+            *(() if self.published.has_settings_of(c) else ("other settings",)),
+            *(("random weights",) if c.newest.random_weights else ()),
+            *(() if count == UTTERANCES else (f"other data: {count or 0:,.0f} utterances",)),
+        )
+
+
+def published_results() -> tuple[Published, ...]:
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        return tuple(
+            Published(
+                gpu=row["gpu"],
+                model=row["model"],
+                kv_cache_dtype=row["kv_cache_dtype"],
+                max_num_seqs=int(row["max_num_seqs"]),
+                wer=float(row["wer"]),
+                reqs_per_sec=float(row["reqs_per_sec"]),
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+def beside(measured: Iterable[Configuration]) -> tuple[Beside, ...]:
+    """Each published row with the measured configuration that is most like it.
+
+    The same settings come first, then real weights, the whole test set, and the highest throughput.
+    """
+    candidates = [(c, rate) for c in measured if (rate := c.median("reqs_per_sec")) is not None]
+
+    def likeness(published: Published, configuration: Configuration, rate: float) -> tuple[bool, bool, bool, float]:
+        newest = configuration.newest
+        whole = newest.metric("utterances") == UTTERANCES
+        return published.has_settings_of(configuration), not newest.random_weights, whole, rate
+
+    def nearest(published: Published) -> Configuration | None:
+        fitting = [(likeness(published, c, rate), c) for c, rate in candidates if published.is_of(c)]
+        return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+    return tuple(Beside(published, nearest(published)) for published in published_results())

@@ -1,0 +1,80 @@
+"""The options of one run, resolved for this checkpoint and this hardware: what the engine is started with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from whisperbench.engines.hardware import Hardware
+from whisperbench.errors import ConfigError
+from whisperbench.options import BenchmarkConfig
+
+if TYPE_CHECKING:
+    from whisperbench.inputs.checkpoint import Checkpoint
+
+WINDOW_TOKENS = 1_500  # encoder positions of one 30 s window
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What vLLM and the front end take, nothing left to choose."""
+
+    checkpoint: str
+    dtype: str
+    kv_cache_dtype: str
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+    enforce_eager: bool
+    load_format: str
+    quantization: str | None
+    seed: int
+    mel_bins: int
+    prompt_token_ids: tuple[int, ...]
+    front_end: str
+
+
+def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
+    """Resolve `auto` and 0 for this hardware.
+
+    Raises:
+        ConfigError: the hardware or the checkpoint cannot do what is asked.
+    """
+    if config.kv_cache_dtype == "fp8" and not hardware.has_gpu:
+        raise ConfigError(
+            f"kv_cache_dtype=fp8 needs a GPU, and this run would use {hardware.gpu_name}. Use kv_cache_dtype=auto."
+        )
+    if config.quantization != "none" and not hardware.has_gpu:
+        raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
+    return EngineSettings(
+        checkpoint=checkpoint.path,
+        dtype=_dtype(config, hardware),
+        kv_cache_dtype=config.kv_cache_dtype,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        enforce_eager=config.enforce_eager or not hardware.has_gpu,
+        load_format=config.load_format,
+        quantization=None if config.quantization == "none" else config.quantization,
+        seed=config.seed,
+        mel_bins=checkpoint.mel_bins,
+        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
+        front_end=config.front_end,
+    )
+
+
+def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
+    """`auto`: bfloat16 from Ampere on (an fp8 cache needs it on Hopper), float16 before; on a CPU
+    bfloat16 where it has instructions for it (float16 is five times slower there), else float32."""
+    if config.dtype != "auto":
+        return config.dtype
+    if hardware.has_gpu:
+        return "bfloat16" if (hardware.compute_capability or (0, 0)) >= (8, 0) else "float16"
+    return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
+
+
+def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
+    """1,500 per encoder window: 32 windows from 40 GiB on, 16 from 20, 8 below or on a CPU; no more than sequences."""
+    memory_gib = (hardware.memory_mib or 0) / 1024
+    windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
+    return WINDOW_TOKENS * min(windows, max(max_num_seqs, 2))

@@ -1,0 +1,1 @@
+"""What goes in: a corpus as utterances, checked and digested; and a checkpoint that an engine loads."""

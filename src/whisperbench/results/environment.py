@@ -1,0 +1,48 @@
+"""What a run ran on, as text for people who want to repeat it: environment.txt, and the state of the source."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+from whisperbench.engines.hardware import Hardware
+
+
+def describe_environment(hardware: Hardware) -> str:
+    """Python, system, GPU and every installed distribution as `name==version`.
+
+    Built from names and versions alone: no index address, no variable of the environment, so no secret.
+    """
+    gpu = f"{hardware.gpu_count} x {hardware.gpu_name}" if hardware.has_gpu else f"none (CPU: {hardware.gpu_name})"
+    packages = {
+        (str(d.metadata["Name"]).lower(), d.version) for d in importlib.metadata.distributions() if d.metadata["Name"]
+    }
+    return "\n".join(
+        [
+            f"python {platform.python_version()}",
+            f"system {platform.system()} {platform.release()} {platform.machine()}",
+            f"gpu {gpu}",
+            f"gpu_driver {hardware.cuda_driver or 'none'}",
+            "",
+            *(f"{name}=={version}" for name, version in sorted(packages)),
+            "",
+        ]
+    )
+
+
+def git_is_dirty(root: Path) -> bool | None:
+    """Whether the source tree has uncommitted changes; None outside a git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "status", "--porcelain"],  # noqa: S607 - the user's own git
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return bool(found.stdout.strip())

@@ -1,0 +1,135 @@
+"""The artifact folder `samples/`: the worst utterances and a fixed random few, to listen to and to read.
+
+`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, where links to the
+files beside it lead nowhere: so the audio is in the page, and beside it as WAV for everything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
+from whisperbench.measure.alignment import align, to_html
+from whisperbench.measure.clock import Transcript
+from whisperbench.measure.score import ErrorCounts, ScoredUtterance
+from whisperbench.text import escape
+
+Samples = npt.NDArray[np.float32]
+
+LONGEST_TEXT = 4_000  # characters: 30 s of fast speech are 600
+LONGEST_NAME = 80
+PAGE = Path(__file__).parents[1] / "data" / "samples.html"
+
+
+def write_samples(
+    directory: Path,
+    utterances: Sequence[ScoredUtterance | Transcript],
+    audio_of: Callable[[str], Samples],
+    seed: int,
+    *,
+    worst: int = 5,
+    random: int = 5,
+) -> None:
+    """Write `samples.html` and one WAV per sample, the first 30 s of it, into `directory` (made if absent).
+
+    Args:
+        utterances: scored, or transcripts as they are; of these there are only the random few.
+        audio_of: an utterance's samples at 16 kHz by its id; called once for each sample.
+        seed: the random few depend on it and on the number of utterances only, so that runs over one
+            corpus show the same ones, save those that are among the worst.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    worst_ones = _worst(utterances, worst)
+    shuffled = np.random.default_rng(seed).permutation(len(utterances)).tolist()
+    random_ones = [index for index in shuffled if index not in worst_ones][:random]
+    cards: dict[str, list[str]] = {"Most errors": [], "Random": []}
+    number = 0
+    for heading, chosen in zip(cards, (worst_ones, sorted(random_ones)), strict=True):
+        for index in chosen:
+            number += 1
+            utterance = utterances[index]
+            name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
+            (directory / name).write_bytes(wav)
+            cards[heading].append(_card(utterance, name, wav))
+    sections = [f"<h2>{heading}</h2>\n" + "\n".join(found) for heading, found in cards.items() if found]
+    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
+        shown=number, utterances=f"{len(utterances):,}", sections="\n".join(sections)
+    )
+    (directory / "samples.html").write_text(page, encoding="utf-8")
+
+
+def file_name(number: int, utt_id: str) -> str:
+    """`01_2830-3980-0043.wav`: any id, as a name that every file system and web server takes."""
+    return f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:LONGEST_NAME]}.wav"
+
+
+def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:
+    """Positions of the utterances with most errors, then with the highest rate; only those that have errors."""
+    errors = {
+        index: (utterance.counts.errors, math.inf if utterance.counts.percent is None else utterance.counts.percent)
+        for index, utterance in enumerate(utterances)
+        if isinstance(utterance, ScoredUtterance) and utterance.counts.errors
+    }
+    return sorted(errors, key=lambda index: errors[index], reverse=True)[:count]
+
+
+def _wav(audio: Samples) -> bytes:
+    """The first 30 s as a 16-bit WAV, which every browser plays."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.nan_to_num(audio[:WINDOW_SAMPLES]), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> str:
+    facts = [f"{utterance.seconds:.1f} s"]
+    if utterance.seconds > WINDOW_SECONDS:
+        facts.append(f"the first {WINDOW_SECONDS} s are here")
+    if utterance.speaker is not None:
+        facts.append(f"speaker {escape(_cut(utterance.speaker, LONGEST_NAME))}")
+    written = f"<h4>Hypothesis</h4>{_paragraph(utterance.hypothesis)}"
+    if utterance.reference is not None:
+        written = f"<h4>Reference</h4>{_paragraph(utterance.reference)}{written}"
+    if isinstance(utterance, ScoredUtterance):
+        facts.append(_in_words(utterance.counts))
+        written = f"{_difference(utterance)}<details><summary>Before normalisation</summary>{written}</details>"
+    title = escape(_cut(utterance.utt_id, LONGEST_NAME))
+    source = f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
+    return (
+        f'<article><h3>{title}</h3>\n<p class="facts">{" · ".join(facts)} · <code>{name}</code></p>\n'
+        f'<audio controls preload="metadata" aria-label="Audio of {title}" src="{source}"></audio>\n{written}</article>'
+    )
+
+
+def _difference(utterance: ScoredUtterance) -> str:
+    texts = utterance.reference_normalized, utterance.hypothesis_normalized
+    pieces = align(*(text[:LONGEST_TEXT].split() for text in texts))
+    longest = max(map(len, texts))
+    note = f" <small>… ({longest:,} characters)</small>" if longest > LONGEST_TEXT else ""
+    return f'<p class="text" dir="auto">{to_html(pieces) or "(no words)"}{note}</p>'
+
+
+def _in_words(counts: ErrorCounts) -> str:
+    rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
+    kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
+    errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
+    return f"{errors} in {counts.words:,} words{rate}: {kinds}"
+
+
+def _paragraph(text: str) -> str:
+    return f'<p class="text" dir="auto">{escape(_cut(text)) or "(empty)"}</p>'
+
+
+def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text`, or its beginning and how long it is: a page must open whatever a model wrote."""
+    return text if len(text) <= longest else f"{text[:longest]} … ({len(text):,} characters)"

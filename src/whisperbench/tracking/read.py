@@ -1,0 +1,190 @@
+"""Reading runs from an MLflow tracking server: benchmark runs, their repeats and their transcripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from whisperbench.compare.paired_tests import StoredTranscripts, read_table
+from whisperbench.compare.systems import RunRecord
+from whisperbench.errors import ComparisonError, ConfigError
+from whisperbench.results.contents import KIND
+from whisperbench.tracking.write import explained
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PAGE = 1_000
+THREADS = 8
+LOCAL_UI = "http://127.0.0.1:5000"
+TRANSCRIPTS = "transcripts.json"
+REPEATED_METRICS = ("reqs_per_sec", "rtfx")
+FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
+
+
+def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
+    """Finished benchmark runs of the experiments named (None: of all), with the history of repeated ones.
+
+    Raises:
+        ComparisonError: there is no experiment of that name.
+        ConfigError: MLflow does not understand the filter.
+        TrackingError: the server went away.
+    """
+    names = _experiments(client)
+    if experiments is not None:
+        _must_exist(experiments, names.values())
+        names = {id_: name for id_, name in names.items() if name in experiments}
+    condition = f"{FINISHED_BENCHMARKS} and {filter_text}" if filter_text else FINISHED_BENCHMARKS
+    records = [_record(run, names) for run in _search(client, list(names), condition, filter_text)]
+    return _with_history(client, records)
+
+
+def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
+    """Runs by id.
+
+    Raises:
+        ComparisonError: there is no such run, or it is not a finished benchmark run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    names, records = _experiments(client), []
+    for run_id in run_ids:
+        with explained(client, "does not give its runs"):
+            try:
+                run = client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                raise ComparisonError(f"There is no run {run_id} on this tracking server.") from error
+        kind, status = run.data.tags.get(KIND, "none"), run.info.status
+        if kind != "benchmark" or status != "FINISHED":
+            raise ComparisonError(
+                f"Run {run_id} is no finished benchmark run: its kind is {kind}, its status {status}."
+            )
+        records.append(_record(run, names))
+    return _with_history(client, records)
+
+
+def read_transcripts(
+    client: MlflowClient, run_ids: Iterable[str], cache: Path, advance: Callable[[], None] = lambda: None
+) -> dict[str, StoredTranscripts | None]:
+    """transcripts.json of each run, downloaded in parallel and kept in `cache` (a finished run's never change).
+
+    None for a run without a readable one.
+    """
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted = list(dict.fromkeys(run_ids))
+
+    def read(run_id: str) -> StoredTranscripts | None:
+        kept = cache / f"{quote(run_id, safe='')}.json"
+        if not kept.exists():
+            _download(client, run_id, kept)
+        found = read_table(kept.read_text(encoding="utf-8", errors="replace")) if kept.exists() else None
+        advance()
+        return found
+
+    with explained(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(wanted, pool.map(read, wanted), strict=True))
+
+
+def _experiments(client: MlflowClient) -> dict[str, str]:
+    """Id to name of every experiment that is not deleted."""
+    with explained(client, "does not list its experiments"):
+        return {e.experiment_id: e.name for e in _pages(lambda token: client.search_experiments(page_token=token))}
+
+
+def _must_exist(wanted: Iterable[str], existing: Iterable[str]) -> None:
+    existing = sorted(existing)
+    for name in wanted:
+        if name not in existing:
+            near = difflib.get_close_matches(name, existing, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(existing[:10])}."
+            raise ComparisonError(f"There is no experiment {name!r} on this tracking server.{hint}")
+
+
+def _search(client: MlflowClient, experiment_ids: list[str], condition: str, filter_text: str | None) -> list[Any]:
+    from mlflow.exceptions import MlflowException
+
+    with explained(client, "does not search its runs"):
+        try:
+            return _pages(
+                lambda token: client.search_runs(experiment_ids, condition, max_results=PAGE, page_token=token)
+            )
+        except MlflowException as error:
+            if filter_text is None or error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
+            raise ConfigError(f"filter={filter_text!r} is not a filter that MLflow understands: {reason}") from error
+
+
+def _pages(read: Callable[[str | None], Any]) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = read(token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
+    info, data = run.info, run.data
+    return RunRecord(
+        run_id=info.run_id,
+        experiment_id=info.experiment_id,
+        experiment=experiments.get(info.experiment_id, info.experiment_id),
+        name=info.run_name or info.run_id,
+        user=data.tags.get("mlflow.user") or info.user_id or "unknown",
+        start_time=datetime.datetime.fromtimestamp((info.start_time or 0) / 1000, datetime.UTC),
+        params=data.params,
+        metrics=data.metrics,
+        tags=data.tags,
+    )
+
+
+def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Each run that was measured several times with the rates of all its repeats."""
+
+    def complete(record: RunRecord) -> RunRecord:
+        repeats = record.params.get("repeats", "1")
+        if not repeats.isdecimal() or int(repeats) < 2:
+            return record
+        history = {}
+        for name in REPEATED_METRICS:
+            # The step after the last repeat holds the median once more, as the run's metric.
+            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, name) if m.step < int(repeats)}
+            history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
+        return dataclasses.replace(record, history=history)
+
+    with explained(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(complete, records))
+
+
+def _download(client: MlflowClient, run_id: str, target: Path) -> None:
+    """Copy the artifact to `target`, complete or not at all; a run without one leaves nothing."""
+    if not any(artifact.path == TRANSCRIPTS for artifact in client.list_artifacts(run_id)):
+        return
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        Path(client.download_artifacts(run_id, TRANSCRIPTS, folder)).replace(target)
+
+
+def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
+    """Log files as artifacts of a run, side by side."""
+    with explained(client, "did not take the files"):
+        for path in paths:
+            client.log_artifact(run_id, str(path))
+
+
+def ui_address(client: MlflowClient) -> str:
+    """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
+    address = str(client.tracking_uri)
+    return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI

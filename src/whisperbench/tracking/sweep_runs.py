@@ -1,0 +1,211 @@
+"""The runs of a sweep on the tracking server: opened, found again, and closed when nobody else can.
+
+A child run is opened by the sweep and filled by the process that it starts, so that it has the right
+status whatever happens to that process.  Tags say which process of which host a run belongs to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.supervise.owner import Process
+from whisperbench.supervise.process_group import Ended
+from whisperbench.sweep.grid import Task
+from whisperbench.sweep.identity import Identity
+from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, explained, local_tags
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PARENT = "mlflow.parentRunId"
+SWEEP_DIGEST = "whisperbench.sweep_digest"
+REPEAT = "whisperbench.repeat"
+FIRST_RUNG = "whisperbench.first_rung"
+PAGE = 1_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished child of any sweep of the experiment; `seconds` with engine start and logging."""
+
+    run_id: str
+    identity: Identity
+    seconds: float
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class State:
+    """A run's status, why it failed (None where it does not say), and its metrics."""
+
+    status: str
+    failure: str | None
+    metrics: Mapping[str, float]
+
+
+def experiment_id(client: MlflowClient, name: str | None) -> str | None:
+    """The id of the experiment that a run without one would be opened in; None when there is none yet."""
+    with explained(client, "does not list its experiments"):
+        found = client.get_experiment_by_name(name or "Default")
+    return found.experiment_id if found else None
+
+
+def experiment_of(client: MlflowClient, run_id: str) -> str:
+    with explained(client, "does not give the run"):
+        return str(client.get_run(run_id).info.experiment_id)
+
+
+def interrupted_sweep(client: MlflowClient, experiment: str, digest: str) -> str | None:
+    """The newest run of this sweep on this host that did not get to its end, and that nothing works on."""
+    condition = f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP_DIGEST}` = '{digest}'"
+    for run in _search(client, experiment, condition):
+        if run.info.status == "FINISHED":
+            return None
+        if _is_dead(run):
+            return str(run.info.run_id)
+    return None
+
+
+def reopen(client: MlflowClient, run_id: str) -> None:
+    """Continue a run that was interrupted: RUNNING again, and without the cause of its end."""
+    with explained(client, "does not reopen the run"):
+        client.update_run(run_id, status="RUNNING")
+        if FAILURE in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, FAILURE)
+
+
+def open_child(client: MlflowClient, parent_id: str, task: Task, *, first_rung: bool = False) -> str:
+    """A child run for one task, RUNNING, which the task's own process will fill; its id."""
+    process = Process.this()
+    tags = {
+        PARENT: parent_id,
+        KIND: "benchmark",
+        SCHEMA_TAG: SCHEMA,
+        CONFIG_DIGEST: task.config.digest,
+        REPEAT: str(task.repeat),
+        **({FIRST_RUNG: "true"} if first_rung else {}),
+        **({PROCESS_TAG: str(process)} if process else {}),  # until its own process takes it over
+    }
+    with explained(client, "refuses to open a run"):
+        run = client.create_run(experiment_of(client, parent_id), run_name=task.name, tags=local_tags(tags))
+        return str(run.info.run_id)
+
+
+def state_of(client: MlflowClient, run_id: str) -> State:
+    with explained(client, "does not give the run"):
+        run = client.get_run(run_id)
+    return State(run.info.status, run.data.tags.get(FAILURE), run.data.metrics)
+
+
+def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:
+    """FAILED with the cause in a tag and the process's log as an artifact; the cause, which it may have told itself."""
+    told = state_of(client, run_id).failure if ended.exit_status > 0 and not ended.timed_out else None
+    failure = told or ended.failure
+    with explained(client, "does not take the log"):
+        client.log_artifact(run_id, str(ended.log))
+    close_run(client, run_id, "FAILED", failure)
+    return failure
+
+
+def orphans(client: MlflowClient, experiment: str) -> list[str]:
+    """Children whose process works on although that of their sweep (of this host) is dead; it notices soon."""
+    running = {run.info.run_id: run for run in _search(client, experiment, "attributes.status = 'RUNNING'")}
+    found = []
+    for run_id, run in running.items():
+        parent_id = run.data.tags.get(PARENT)
+        if parent_id is None or _is_dead(run):
+            continue
+        with explained(client, "does not give the run"):
+            parent = running.get(parent_id) or client.get_run(parent_id)
+        if _is_dead(parent):
+            found.append(run_id)
+    return found
+
+
+def finished_children(client: MlflowClient, experiment: str) -> list[Finished]:
+    """Every finished child of a sweep, the oldest first; the first rungs of a search too."""
+    condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
+    runs = [run for run in _search(client, experiment, condition) if PARENT in run.data.tags]
+    return [_finished(run) for run in reversed(runs)]
+
+
+def estimate_seconds(config: BenchmarkConfig, identity: Identity | None, earlier: Iterable[Finished]) -> float | None:
+    """The median time of earlier runs on this GPU: of this configuration, else of this model and data.
+
+    None where there is neither: other models take another time.
+    """
+    if identity is None:
+        return None
+    known = [each for each in earlier if each.identity.gpu_name == identity.gpu_name]
+    data = ("model", "load_format", "limit")
+    params = config.as_params()
+    for like in (
+        [each for each in known if each.identity.config_digest == identity.config_digest],
+        [
+            each
+            for each in known
+            if each.identity.dataset_digest == identity.dataset_digest
+            and all(each.params.get(name) == params[name] for name in data)
+        ],
+    ):
+        if like:
+            return statistics.median(each.seconds for each in like)
+    return None
+
+
+def log_progress(client: MlflowClient, run_id: str, metrics: Mapping[str, float], note: str, step: int) -> None:
+    """The counts as metrics, and the table so far as the description of the run."""
+    import time
+
+    from mlflow.entities import Metric, RunTag
+
+    now = time.time_ns() // 1_000_000
+    with explained(client, "does not take the progress"):
+        found = [Metric(name, value, now, step) for name, value in metrics.items()]
+        client.log_batch(run_id, metrics=found, tags=[RunTag(NOTE_TAG, note)])
+
+
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    """Params that the run does not have yet: `mlflow run` has logged those that it declares."""
+    from mlflow.entities import Param
+
+    with explained(client, "does not take the params"):
+        known = client.get_run(run_id).data.params
+        client.log_batch(run_id, params=[Param(k, v) for k, v in params.items() if k not in known])
+
+
+def _finished(run: Any) -> Finished:
+    tags, params = run.data.tags, run.data.params
+    identity = Identity(
+        config_digest=tags.get(CONFIG_DIGEST),
+        dataset_digest=tags.get(DATASET_DIGEST),
+        model_revision=params.get("model_revision_resolved"),
+        vllm_version=params.get("vllm_version", "").partition("+")[0] or None,  # as `engine_version` tells it
+        gpu_name=params.get("gpu_name"),
+    )
+    seconds = ((run.info.end_time or 0) - (run.info.start_time or 0)) / 1000
+    return Finished(run.info.run_id, identity, seconds, params, run.data.metrics)
+
+
+def _is_dead(run: Any) -> bool:
+    here, owner = Process.this(), Process.parse(run.data.tags.get(PROCESS_TAG, ""))
+    return here is not None and owner is not None and owner.is_dead(here)
+
+
+def _search(client: MlflowClient, experiment: str, condition: str) -> Sequence[Any]:
+    """Runs that meet a condition, the newest first."""
+    found: list[Any] = []
+    token = None
+    with explained(client, "does not search its runs"):
+        while True:
+            page = client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found

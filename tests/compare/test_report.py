@@ -1,0 +1,339 @@
+"""The same comparison in markdown, CSV, JSON, HTML and SVG, whatever its texts hold."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from tests.support.stores import H100, run_of, spoken, table_of
+from whisperbench.compare.columns import COLUMNS, Links
+from whisperbench.compare.difference import MetricChange, difference
+from whisperbench.compare.leaderboard import Grouping, rank
+from whisperbench.compare.paired_tests import read_table
+from whisperbench.compare.plot import Axis, pareto_svg
+from whisperbench.compare.published import beside
+from whisperbench.compare.report import (
+    csv_cell,
+    difference_markdown,
+    leaderboard_csv,
+    leaderboard_json,
+    leaderboard_markdown,
+)
+from whisperbench.compare.report_html import difference_html, leaderboard_html
+from whisperbench.compare.systems import RunRecord
+from whisperbench.compare.tables import Report
+from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.options import BenchmarkConfig
+
+LINKS = Links("http://mlflow.example")
+LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
+SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
+HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
+
+
+def report_of(
+    *runs: RunRecord,
+    sort: str = "wer",
+    references: bool = False,
+    tests: Mapping[str, PairedTest | str] | None = None,
+) -> Report:
+    grouping = Grouping.of(runs, sort)
+    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
+    found = beside([c for group in grouping.groups for c in group.configurations]) if references else ()
+    return Report(boards, grouping.left_out, found, None, LINKS, "every experiment")
+
+
+def hostile_run() -> RunRecord:
+    """A run whose every text is an attack."""
+    run = run_of(BenchmarkConfig(model="m", corpus="c"), gpu=HOSTILE, name=FORMULA, user=HOSTILE)
+    params = {
+        **run.params,
+        "model": HOSTILE,
+        "dtype_effective": FORMULA,
+        "vllm_version": HOSTILE,
+        "quantization": HOSTILE,
+    }
+    return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, their attributes and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class TestMarkdown:
+    def test_the_short_answer_comes_first(self) -> None:
+        """The fastest per GPU and model, the most accurate and the Pareto-optimal ones, before any ranking."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
+        answer, _, rest = text.partition("\n## ")
+        assert f"| {H100} | large-v3-turbo | auto/128 | 60.00 | 3.00 |" in answer
+        assert "**Most accurate:** large-v3 auto/128" in answer
+        assert "**Pareto-optimal on" in answer
+        assert "ranked by WER" in rest
+
+    def test_a_row_has_everything(self) -> None:
+        """Rank, settings, figures with their ranges, n, when, who, and a link into the ML view of the run."""
+        runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
+        text = leaderboard_markdown(report_of(*runs))
+        link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
+        assert (
+            f"| 1 | large-v3 | auto | 128 | bfloat16 | {H100} | 2.31 (2.05–2.60) | 41.00 (40.00–42.00) | "
+            f"303.4 (296.0–310.8) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
+        ) in text
+
+    def test_the_short_answer_is_told_gpu_by_gpu(self) -> None:
+        """Each GPU has its own optimal configurations."""
+        runs = [run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, gpu="NVIDIA A10", rate=9.0)]
+        answer = leaderboard_markdown(report_of(*runs)).partition("\n## ")[0]
+        assert f"**Pareto-optimal on {H100} (WER %, reqs/sec):** large-v3 auto/128 (2.00, 40.00)." in answer
+        assert "**Pareto-optimal on NVIDIA A10 (WER %, reqs/sec):** large-v3-turbo auto/128 (3.00, 9.00)." in answer
+
+    def test_ties_are_named(self) -> None:
+        """Who is not significantly worse than the best, in the short answer and in its row."""
+        best, tie, far = (
+            run_of(c, wer=w, interval=(w - 1, w + 1)) for c, w in ((LARGE, 2.0), (TURBO, 2.5), (BASE, 9.0))
+        )
+        tests: dict[str, PairedTest | str] = {tie.run_id: PairedTest(0.5, -0.1, 1.1, 0.2)}
+        report = report_of(best, tie, far, tests=tests)
+        text = leaderboard_markdown(report)
+        assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
+        against = [cells[8].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        assert against[0] == "against the best"
+        assert against[2:] == ["best", "+0.50, p = 0.200", "intervals apart"]
+
+    def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
+        """No column of dashes."""
+        assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
+        assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
+
+    def test_rows_that_look_alike_are_told_apart(self) -> None:
+        """Two revisions of one model get a column; a board without such rows has none."""
+        runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]
+        assert "| revision |" in (text := leaderboard_markdown(report_of(*runs)))
+        assert "| aaaaaaaa |" in text
+        assert "| revision |" not in leaderboard_markdown(report_of(runs[0], run_of(TURBO)))
+
+    def test_what_was_left_out_is_listed(self) -> None:
+        """With its figures and the reason."""
+        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), run_of(LARGE, dataset="e2" * 16)))
+        assert "## Left out" in text
+        assert "nothing to be ranked against: dataset:" in text
+
+    def test_published_rows_are_apart(self) -> None:
+        """All 13, marked as published, with the ratio where something was measured; none of them in a ranking."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), references=True))
+        ranking, _, published = text.partition("## Published")
+        assert published.count("| published |") == 13
+        assert "| 2.00 |" in published
+        assert "35.30" not in ranking
+
+    def test_published_settings_stand_gpu_by_gpu(self) -> None:
+        """Also for a GPU that nobody published: one row per published setting, one column per GPU, the best figure."""
+        twice = dataclasses.replace(LARGE, front_end="stock")
+        runs = [run_of(LARGE, gpu="NVIDIA H200", rate=118.07), run_of(twice, gpu="NVIDIA H200", rate=56.0)]
+        text = leaderboard_markdown(report_of(*runs, run_of(LARGE, gpu="NVIDIA L40S", rate=30.0), references=True))
+        table = text.partition("## Published settings, GPU by GPU, reqs/sec")[2]
+        assert "| A10, published | H100, published | GB200, published | NVIDIA H200, measured | NVIDIA L40S," in table
+        assert "| large-v3 | auto/128 | 9.47 | 35.30 | 19.18 | 118.07 | 30.00 |" in table
+        assert "| large-v3-turbo | fp8/256 | 14.25 | 50.23 | – | – | – |" in table
+
+    def test_published_settings_are_of_the_whole_test_set(self) -> None:
+        """60 utterances say little: no such table for them."""
+        few = run_of(LARGE, metrics={"utterances": 60.0})
+        assert "GPU by GPU, reqs/sec" not in leaderboard_markdown(report_of(few, references=True))
+
+    def test_hostile_texts_stay_texts(self) -> None:
+        """No HTML, no links, no table cells, no control characters."""
+        text = leaderboard_markdown(report_of(hostile_run(), run_of(LARGE)))
+        assert "<script" not in text
+        assert not re.search(r"(?<!\\)\[x\]\(javascript", text.replace("\\]", "]").replace("\\[", "\\["))
+        assert all(character.isprintable() for character in text.replace("\n", ""))
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
+        assert set(cells) == {6, cells[-1]}  # the short answer's columns and the board's
+
+
+class TestCsvAndJson:
+    def test_csv_has_all_columns_unrounded(self) -> None:
+        """One line per row, read back by Python's own reader."""
+        (row,) = csv.DictReader(io.StringIO(leaderboard_csv(report_of(run_of(wer=2.3123456)))))
+        assert row["wer"] == "2.3123456"
+        assert set(row) == {"board", "url", *(column.name for column in COLUMNS)}
+
+    @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
+    def test_csv_never_starts_a_formula(self, start: str) -> None:
+        """Texts that a spreadsheet would compute get an apostrophe, or are spelled out."""
+        cell = csv_cell(f"{start}cmd")
+        assert isinstance(cell, str)
+        assert cell[0] in "'\\"
+
+    def test_csv_numbers_stay_numbers(self) -> None:
+        """A negative difference is no formula."""
+        assert csv_cell(-0.5) == -0.5
+
+    def test_hostile_csv(self) -> None:
+        """No cell of a hostile run begins a formula or holds a control character."""
+        rows = csv.reader(io.StringIO(leaderboard_csv(report_of(hostile_run()))))
+        cells = [cell for row in rows for cell in row]
+        assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
+        assert all(cell.isprintable() for cell in cells)
+
+    def test_json_tells_every_run_of_a_row(self) -> None:
+        """Boards with their key, rows with all columns and all runs."""
+        runs = [run_of(LARGE, day=day) for day in range(2)]
+        found = json.loads(leaderboard_json(report_of(*runs)))
+        (board,) = found["boards"]
+        assert board["key"]["limit"] == "0"
+        assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
+
+    def test_nan_does_not_reach_json(self) -> None:
+        """A metric that is no number was not measured."""
+        found = json.loads(leaderboard_json(report_of(run_of(wer=float("nan")))))
+        assert found["boards"][0]["rows"][0]["wer"] is None
+
+
+class TestHtml:
+    def test_it_is_self_contained(self) -> None:
+        """No file, font, script or style from anywhere else; links lead to runs only."""
+        page = Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO), references=True)))
+        assert not page.all("link")
+        assert not [attributes for _, attributes in page.elements if "src" in attributes]
+        assert {str(link["href"]).split("/#/")[0] for link in page.all("a")} == {"http://mlflow.example"}
+
+    def test_only_its_own_script_may_run(self) -> None:
+        """The policy names the script by its hash; injected ones would not run."""
+        page = Page(leaderboard_html(report_of(run_of())))
+        (policy,) = (m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+        assert re.search(r"default-src 'none'; .*script-src 'sha256-[^']{44}'", str(policy))
+        assert len(page.all("script")) == 1
+
+    def test_hostile_texts_stay_texts(self) -> None:
+        """They are shown as they are, and no element comes from them."""
+        page = Page(leaderboard_html(report_of(hostile_run(), run_of(LARGE))))
+        assert len(page.all("script")) == 1
+        assert not page.all("img")
+        assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
+        text = "".join(page.words)
+        assert SCRIPT in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+    def test_every_row_can_be_sorted_and_filtered(self) -> None:
+        """Each cell carries the value it is sorted by, each row its GPU."""
+        page = Page(leaderboard_html(report_of(run_of(LARGE, wer=2.5))))
+        assert [row["data-gpu"] for row in page.all("tr") if "data-gpu" in row] == [H100]
+        assert "2.5" in [cell.get("data-value") for cell in page.all("td")]
+
+    def test_a_difference_shows_both_hypotheses(self) -> None:
+        """Aligned with the reference, escaped, and with the change of errors."""
+        a, b = run_of(LARGE, wer=10.0), run_of(TURBO, wer=20.0)
+        of_a = read_table(
+            table_of([("u1", "s1", "one two three", "one two three", 0, 3), ("u2", "s2", "four", "four", 0, 1)])
+        )
+        of_b = read_table(
+            table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
+        )
+        text = difference_html(difference(a, b, of_a, of_b, 32), LINKS, str)
+        page = Page(text)
+        assert len(page.all("article")) == 1
+        assert "u1 +2 errors" in "".join(page.words)
+        assert len(page.all("mark")) == 1
+        assert len(page.all("script")) == 1
+
+
+def test_transcripts_are_linked_side_by_side() -> None:
+    """The view of one experiment: its first ten runs, none of another."""
+    here = [run_of() for _ in range(12)]
+    elsewhere = dataclasses.replace(run_of(), experiment_id="2")
+    address = unquote(LINKS.transcripts([here[0], elsewhere, *here[1:]]))
+    assert re.findall("[0-9a-f]{32}", address) == [run.run_id for run in here[:10]]
+    assert address.startswith("http://mlflow.example/#/experiments/1/runs?searchFilter=attributes.run_id IN (")
+    assert address.endswith("&compareRunsMode=ARTIFACT&workflowType=machine_learning")
+
+
+class TestDifference:
+    @pytest.mark.parametrize(
+        ("a", "b", "percent"), [(2.0, 3.0, 50.0), (0.0, 3.0, None), (None, 3.0, None), (2.0, None, None)]
+    )
+    def test_percent(self, a: float | None, b: float | None, percent: float | None) -> None:
+        """Of the first value; nothing where there is nothing to divide by."""
+        assert MetricChange("wer", a, b).percent == percent
+
+    def test_params_and_metrics_that_differ(self) -> None:
+        """Only what differs of the params; every metric with its change in percent."""
+        a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)
+        text = difference_markdown(difference(a, b, None, None, 32), LINKS)
+        assert "| model | large-v3 | large-v3-turbo |" in text
+        assert "| dtype |" not in text
+        assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
+        assert "WER: no paired test, no transcripts." in text
+
+    def test_runs_that_may_not_be_compared(self) -> None:
+        """The fields of the keys that differ come before anything else."""
+        text = difference_markdown(difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 32), LINKS)
+        assert f"| gpu | {H100} | NVIDIA A10 |" in text.partition("## Params")[0]
+
+    def test_the_utterances_that_changed_most_come_first(self) -> None:
+        """In either direction, most errors first; equal ones are not shown."""
+        of_a, of_b = (read_table(spoken(errors)) for errors in ([0, 5, 1, 2], [0, 1, 4, 3]))
+        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32)
+        assert [(each.a.utt_id, each.change) for each in found.utterances] == [
+            ("u0001", -4),
+            ("u0002", 3),
+            ("u0003", 1),
+        ]
+
+
+class TestPlot:
+    def test_one_mark_per_configuration_and_a_title_on_each(self) -> None:
+        """Hovering shows the configuration; the file is well-formed XML."""
+        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
+        root = ET.fromstring(pareto_svg(report.boards[0], ()) or "")  # noqa: S314 - our own file
+        titles = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
+        assert sorted(title.split("\n")[0] for title in titles) == ["large-v3 auto/128", "large-v3-turbo auto/128"]
+
+    def test_published_results_are_marks_of_their_own(self) -> None:
+        """Six H100 rows are beside two measured ones of that GPU."""
+        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
+        assert (pareto_svg(report.boards[0], report.beside) or "").count('class="published"') == 6
+
+    def test_nothing_to_plot(self) -> None:
+        """Without a WER there is no plot."""
+        assert pareto_svg(report_of(run_of(wer=None)).boards[0], ()) is None
+
+    def test_hostile_labels_are_escaped(self) -> None:
+        """The plot of a hostile run is well-formed and holds no script."""
+        root = ET.fromstring(pareto_svg(report_of(hostile_run()).boards[0], ()) or "")  # noqa: S314 - our own file
+        assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
+
+    @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [2.3], [1e-6, 2e-6], [2.2, 2.41], [3.0, 4000.0]])
+    def test_axes_hold_their_values(self, values: list[float]) -> None:
+        """Round ticks around any values, also around one value and around 0."""
+        axis = Axis.over(values, 50, 500, 5)
+        assert axis.low <= min(values) <= max(values) <= axis.high
+        assert axis.low >= 0
+        assert 2 <= len(axis.ticks) <= 12
+        assert all(50 <= axis.at(value) <= 500 for value in values)

@@ -1,0 +1,148 @@
+"""The real engine on real speech: accuracy as known, both front ends alike, and alike to transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.vllm import VllmEngine
+from whisperbench.inputs.audio import load_audio
+from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
+from whisperbench.inputs.corpus import Utterance, load_corpus
+from whisperbench.measure import clock as measure
+from whisperbench.measure.score import score
+from whisperbench.options import BenchmarkConfig
+
+pytestmark = pytest.mark.engine
+
+SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
+KNOWN_WER = {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 8.11}
+"""tiny.en on the sample, percent; one word is 0.22 points of all 60 utterances together."""
+CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16)
+
+Texts = dict[str, measure.Transcript]
+
+
+@pytest.fixture(scope="module")
+def utterances() -> list[Utterance]:
+    """The 60 utterances of the sample; the 8 demo clips where there is no sample."""
+    if not SAMPLE.exists():
+        return list(load_corpus("demo", "all", 0).utterances)
+    return [u for split in KNOWN_WER for u in load_corpus(str(SAMPLE), split, 0).utterances]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return resolve_model("demo", "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    hardware = detect_hardware()
+    log = tmp_path_factory.mktemp("engine") / "engine.log"
+    started = VllmEngine(engine_settings(CONFIG, checkpoint, hardware), hardware, log)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def pipelined(engine: VllmEngine, checkpoint: Checkpoint, utterances: list[Utterance]) -> Texts:
+    return transcripts("pipelined", engine, checkpoint, utterances)
+
+
+def transcripts(front_end: str, engine: VllmEngine, checkpoint: Checkpoint, utterances: list[Utterance]) -> Texts:
+    hardware = detect_hardware()
+    plan = measure.plan_for(CONFIG, engine_settings(CONFIG, checkpoint, hardware), checkpoint.count_tokens)
+    plan = dataclasses.replace(plan, front_end=front_end)
+    found = dict(measure.transcribe(engine, utterances, plan))
+    return {found[i].utt_id: found[i] for i in sorted(found)}
+
+
+def test_word_error_rate_is_the_known_one(pipelined: Texts, utterances: list[Utterance]) -> None:
+    """Per split within 0.3 points of what these weights are known to give; on the demo clips under 6 %."""
+    if not SAMPLE.exists():
+        found = score(list(pipelined.values()), "en", 32).wer
+        assert found is not None
+        assert found < 6
+        return
+    for split, known in KNOWN_WER.items():
+        ids = {u.id for u in load_corpus(str(SAMPLE), split, 0).utterances}
+        found = score([t for t in pipelined.values() if t.utt_id in ids], "en", 32).wer
+        assert found == pytest.approx(known, abs=0.3), split
+    assert len(pipelined) == len(utterances)
+
+
+def test_both_front_ends_give_the_same_text(
+    engine: VllmEngine, checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance]
+) -> None:
+    """Features that are equal to the bit give equal texts."""
+    stock = transcripts("stock", engine, checkpoint, utterances)
+    assert {k: t.hypothesis for k, t in pipelined.items()} == {k: t.hypothesis for k, t in stock.items()}
+    assert {k: t.output_tokens for k, t in pipelined.items()} == {k: t.output_tokens for k, t in stock.items()}
+
+
+def test_transformers_gives_the_same_text(
+    checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance]
+) -> None:
+    """Greedy decoding with transformers' own Whisper agrees in at least 95 % of the utterances."""
+    import torch
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    processor = WhisperProcessor.from_pretrained(checkpoint.path)
+    dtype = getattr(torch, engine_settings(CONFIG, checkpoint, detect_hardware()).dtype)
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint.path, dtype=dtype).eval()
+    model.generation_config.suppress_tokens = None  # the engine suppresses nothing
+    model.generation_config.begin_suppress_tokens = None
+    prompt = torch.tensor([checkpoint.prompt_token_ids("en")])
+    differing = []
+    for utterance in utterances:
+        features = processor(load_audio(utterance.audio), sampling_rate=16_000, return_tensors="pt").input_features
+        with torch.no_grad():
+            ids = model.generate(features.to(dtype), decoder_input_ids=prompt, do_sample=False, max_new_tokens=224)
+        text = processor.batch_decode(ids, skip_special_tokens=True)[0].strip()
+        ours = pipelined[utterance.id].hypothesis
+        if text != ours:
+            differing.append(f"{utterance.id}\n  transformers: {text}\n  vllm:         {ours}")
+    print(f"{len(differing)} of {len(utterances)} differ\n" + "\n".join(differing))
+    allowed = max(1, int(0.05 * len(utterances)))  # one of the 8 demo clips is more than 5 %
+    assert len(differing) <= allowed, "\n".join(differing)
+
+
+def test_odd_audio_goes_through(engine: VllmEngine, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Silence, a tenth of a second, 8 kHz stereo and 40 s are transcribed, not skipped."""
+    import numpy as np
+    import soundfile
+
+    speech = load_audio(load_corpus("demo", "all", 1).utterances[0].audio)
+    long = np.concatenate([speech, np.zeros(16_000, np.float32)] * 14)[: 40 * 16_000]
+    files = {
+        "silence": (np.zeros(32_000, np.float32), 16_000),
+        "short": (speech[8_000:9_600], 16_000),
+        "stereo": (np.stack([speech[::2], speech[::2]], axis=1), 8_000),
+        "long": (long, 16_000),
+    }
+    for name, (samples, rate) in files.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, rate)
+    corpus = load_corpus(str(tmp_path), "all", 0)
+    found = transcripts("pipelined", engine, checkpoint, list(corpus.utterances))
+    assert set(found) == set(files)
+    assert found["long"].windows == 2
+    assert "experience" in found["stereo"].hypothesis.lower()
+    assert found["long"].hypothesis.lower().count("experience") >= 10
+
+
+def test_the_engine_leaves_no_process(engine: VllmEngine) -> None:
+    """Its processes are children that are known, so that they can be told from strangers on a GPU."""
+    import psutil
+
+    children = {child.pid for child in psutil.Process().children(recursive=True)}
+    engine_processes = engine.pids() - {psutil.Process().pid}
+    assert engine_processes <= children
+    assert engine_processes
+    engine.close()
+    assert not [pid for pid in engine_processes if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

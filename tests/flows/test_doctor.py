@@ -1,0 +1,225 @@
+"""Doctor: each finding is caused for real, and says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows import doctor as flow
+from tests.support.bundles import CONFIG, result_in, transcript
+from tests.support.fakes import NO_GPU
+from whisperbench import doctor
+from whisperbench.doctor import Check, Patient, examine, run_check
+from whisperbench.engines.hardware import Hardware
+from whisperbench.errors import ConfigError
+from whisperbench.options import DoctorConfig
+from whisperbench.results.bundle import Origin
+from whisperbench.results.journal import FACTS, Journal
+from whisperbench.supervise.owner import Process
+from whisperbench.tracking import write as tracking
+from whisperbench.tracking.write import PROCESS_TAG
+
+pytestmark = pytest.mark.usefixtures("no_project_run")
+
+
+def patient(tmp_path: Path, hardware: Hardware = NO_GPU, **options: Any) -> Patient:
+    config = DoctorConfig(**{"model": "demo", "corpus": "demo", "results_dir": str(tmp_path / "results"), **options})
+    return Patient(config, hardware, tmp_path / "cache")
+
+
+def only(checks: Any) -> Check:
+    (check,) = checks
+    assert isinstance(check, Check)
+    return check
+
+
+def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path) -> None:
+    """Everything is checked once, by name; whatever is not ok says what to do."""
+    found = list(examine(patient(tmp_path)))
+    assert {check.name for check in found} >= {
+        "gpu",
+        "vllm",
+        "disk",
+        "model",
+        "corpus",
+        "tracking server",
+        "stale runs",
+    }
+    assert {check.status for check in found} <= {"ok", "warning", "problem"}
+    assert all(check.remedy for check in found if check.status != "ok")
+
+
+def test_a_check_that_breaks_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the end of the others."""
+
+    def check_magic(_: Patient) -> list[Check]:
+        raise ZeroDivisionError("https://u:secret@host")
+
+    monkeypatch.setattr(doctor, "CHECKS", (check_magic, doctor.check_gpu))
+    magic, gpu = examine(patient(tmp_path))
+    assert (magic.name, magic.status, magic.found) == ("magic", "problem", "ZeroDivisionError: https://***@host")
+    assert gpu.name == "gpu"
+
+
+class TestHardware:
+    def test_no_gpu(self, tmp_path: Path) -> None:
+        """Possible, but hardly meant."""
+        assert only(doctor.check_gpu(patient(tmp_path))).status == "warning"
+
+    @pytest.mark.parametrize(("capability", "status"), [((9, 0), "ok"), ((7, 5), "warning")])
+    def test_a_gpu(self, capability: tuple[int, int], status: str, tmp_path: Path) -> None:
+        """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
+        gpu = Hardware("NVIDIA T4", 1, 15_360, capability, "580.1")
+        assert only(doctor.check_gpu(patient(tmp_path, gpu))).status == status
+
+
+class TestVllm:
+    @pytest.mark.parametrize(
+        ("printed", "status", "says"),
+        [
+            ("found|0.32.0|2.13.0|None|False", "ok", "vllm 0.32.0"),
+            ("found|0.32.0|2.13.0|13.0|False", "problem", "there is no GPU"),
+            ("", "problem", "No module named 'vllm'"),
+        ],
+    )
+    def test_what_another_python_says(
+        self, printed: str, status: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A build for the CPU, a GPU build without a GPU, and none at all."""
+        python = tmp_path / "python"
+        answer = f"echo '{printed}'" if printed else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
+        python.write_text(f"#!/bin/sh\n{answer}\n")
+        python.chmod(0o700)
+        monkeypatch.setattr(doctor.sys, "executable", str(python))
+        check = only(doctor.check_vllm(patient(tmp_path)))
+        assert check.status == status
+        assert says in check.found
+
+
+class TestData:
+    def test_a_model_that_is_not_known(self, tmp_path: Path) -> None:
+        """With the names that are."""
+        check = only(run_check(doctor.check_model, patient(tmp_path, model="large-v9")))
+        assert check.status == "problem"
+        assert "large-v3" in check.found
+
+    def test_a_corpus_that_is_not_there(self, tmp_path: Path) -> None:
+        """By its path."""
+        check = only(run_check(doctor.check_corpus, patient(tmp_path, corpus=str(tmp_path / "nowhere"))))
+        assert check.status == "problem"
+        assert "nowhere" in check.found
+
+    def test_a_corpus_without_transcripts(self, tmp_path: Path) -> None:
+        """Throughput only."""
+        clips = Path(doctor.__file__).parent / "data" / "demo"
+        clip = next(path for path in sorted(clips.rglob("*")) if path.suffix in (".wav", ".flac", ".ogg"))
+        (tmp_path / "clips").mkdir()
+        shutil.copy(clip, tmp_path / "clips")
+        check = only(doctor.check_corpus(patient(tmp_path, corpus=str(tmp_path / "clips"))))
+        assert (check.status, "throughput only" in check.remedy) == ("warning", True)
+
+    def test_no_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk with less than a gibibyte is a problem, one with less than ten is worth a word."""
+        for size, status in ((0.5, "problem"), (5, "warning"), (500, "ok")):
+            usage = shutil.disk_usage(tmp_path)._replace(free=int(size * doctor.GIB))
+            monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, usage=usage: usage)
+            assert {check.status for check in doctor.check_disk(patient(tmp_path))} == {status}
+
+
+class TestTracking:
+    def test_a_server_that_takes_runs(self, client: Any, tmp_path: Path) -> None:
+        """Found out by opening a run and filling it; nothing stays behind."""
+        assert only(doctor.check_tracking_server(patient(tmp_path))).status == "ok"
+        assert client.search_runs(["0"]) == []
+
+    def test_no_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A problem with its address."""
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        check = only(run_check(doctor.check_tracking_server, patient(tmp_path)))
+        assert check.status == "problem"
+        assert "127.0.0.1:9" in check.found
+
+    def test_stale_runs_are_closed(self, client: Any, tmp_path: Path) -> None:
+        """By name."""
+        here = Process.this()
+        assert here is not None
+        run_id = tracking.open_run(client, experiment=None, run_id=None, name="left behind", tags={})
+        client.set_tag(run_id, PROCESS_TAG, str(dataclasses.replace(here, pid=4194399)))
+        assert "left behind" in only(doctor.check_stale_runs(patient(tmp_path))).found
+        assert client.get_run(run_id).info.status == "KILLED"
+
+
+class TestResults:
+    def test_nothing_unfinished(self, tmp_path: Path) -> None:
+        """Also where there is no such directory yet."""
+        assert only(doctor.check_results(patient(tmp_path))).status == "ok"
+
+    def test_results_that_were_not_logged(self, tmp_path: Path) -> None:
+        """With the command that logs them."""
+        result_in(tmp_path / "results")
+        check = only(doctor.check_results(patient(tmp_path)))
+        assert check.status == "warning"
+        assert "-e upload" in check.remedy
+
+    def test_a_measurement_that_was_cut_off(self, tmp_path: Path) -> None:
+        """Where its transcripts are."""
+        with Journal(tmp_path / "results", CONFIG.digest, {}, Origin()) as journal:
+            journal.append(0, transcript(0))
+        facts = (journal.directory / FACTS).read_text()
+        (journal.directory / FACTS).write_text(facts.replace(f"pid={os.getpid()}|", "pid=4194399|"))
+        check = only(doctor.check_results(patient(tmp_path)))
+        assert (check.status, str(journal.directory) in check.found) == ("warning", True)
+
+
+class TestCommand:
+    @staticmethod
+    def run(**options: str) -> Result:
+        return CliRunner().invoke(flow.main, [word for name, value in options.items() for word in (f"--{name}", value)])
+
+    @pytest.fixture(autouse=True)
+    def three_checks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One of each status."""
+
+        def check_all(_: Patient) -> list[Check]:
+            secret = "token \x1b[31m" + os.environ.get("HF_TOKEN", "")
+            return [Check("", "ok", "fine"), Check("", "warning", "hm", "look"), Check("", "problem", secret, "mend")]
+
+        monkeypatch.setattr(doctor, "CHECKS", (check_all,))
+
+    def test_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One each, with what to do; secrets and terminal escapes stay inside; status 1 on a problem."""
+        monkeypatch.setenv("HF_TOKEN", "s3cret-pa55word")
+        result = self.run()
+        assert result.exit_code == 1
+        assert result.stdout.splitlines() == [
+            "ok       all: fine",
+            "warning  all: hm -> look",
+            "problem  all: token \\x1b[31m*** -> mend",
+        ]
+
+    def test_json(self) -> None:
+        """For machines."""
+        result = self.run(json="true")
+        assert result.exit_code == 1
+        assert [check["status"] for check in json.loads(result.stdout)] == ["ok", "warning", "problem"]
+
+    def test_no_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Warnings alone are status 0."""
+
+        def check_it(_: Patient) -> list[Check]:
+            return [Check("", "warning", "hm", "look")]
+
+        monkeypatch.setattr(doctor, "CHECKS", (check_it,))
+        assert self.run().exit_code == 0
+
+    def test_options_are_checked(self) -> None:
+        """As everywhere."""
+        with pytest.raises(ConfigError, match="model="):
+            DoctorConfig(model="")

@@ -1,0 +1,279 @@
+"""The sweep flow with real processes and a real MLflow store; only what a configuration's process does is made up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from flows.terminal.sweep_table import window
+from tests.support.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
+from tests.support.stores import fresh_store
+from whisperbench.supervise.process_group import last_error, run_to_end
+from whisperbench.sweep.progress import Line, Progress
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE = 90.0
+CLIPS = 80
+
+
+class Bench:
+    """A fresh store and a small corpus in a folder, and the sweep command run there."""
+
+    def __init__(self, directory: Path, address: str) -> None:
+        import mlflow
+        import soundfile
+
+        self.directory = directory
+        self.client = mlflow.MlflowClient(address)
+        self.engine = f"600.{uuid.uuid4().int % 10**9}"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        path = os.pathsep.join((str(PROJECT / "src"), str(PROJECT)))
+        self.env = {**inherited, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": path, ENGINE_VARIABLE: self.engine}
+        (directory / "clips").mkdir()
+        for number in range(CLIPS):
+            soundfile.write(directory / "clips" / f"{number}.wav", np.zeros(1_600, dtype=np.float32), 16_000)
+
+    def start(self, seconds: float = 0.0, **options: object) -> subprocess.Popen[str]:
+        given = {"corpora": "clips", "load_format": "dummy", **options}
+        words = [f"--{name}={value}" for name, value in given.items()]
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.support.fake_sweep", "sweep", *words],
+            cwd=self.directory,
+            env={**self.env, SECONDS_VARIABLE: str(seconds)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, **options: object) -> tuple[int, str, str]:
+        process = self.start(**options)
+        out, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, out, err
+
+    def runs(self, kind: str) -> list[Any]:
+        """The oldest first."""
+        found = self.client.search_runs(["0"], f"tags.`whisperbench.kind` = '{kind}'", order_by=["start_time ASC"])
+        return list(found)
+
+    def statuses(self) -> list[str]:
+        return sorted(run.info.status for run in self.runs("benchmark"))
+
+    def engines(self) -> list[int]:
+        """Fake engine processes that live."""
+        return [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [self.engine]]
+
+    def files(self, run: Any) -> set[str]:
+        return {each.path for each in self.client.list_artifacts(run.info.run_id)}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("template") / "mlflow.db"
+
+
+@pytest.fixture
+def bench(tmp_path: Path, template: Path) -> Bench:
+    return Bench(tmp_path, fresh_store(tmp_path, template))
+
+
+class TestKilled:
+    def test_what_is_missing_after_a_sigkill_is_exactly_what_the_next_start_runs(self, bench: Bench) -> None:
+        """One parent, every configuration once, nothing RUNNING, no engine left; a third start has nothing to do."""
+        process = bench.start(seconds=3, models="tiny.en", max_num_seqs="4,8", repeats=2)
+        wait_for(lambda: bench.statuses() == ["FINISHED", "RUNNING"] and len(bench.engines()) == 1)
+        process.kill()
+        process.communicate()
+        finished = {run.info.run_id for run in bench.runs("benchmark") if run.info.status == "FINISHED"}
+
+        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8", repeats=2)
+        assert status == 0, err
+        assert bench.engines() == []
+        assert bench.statuses() == ["FINISHED"] * 4 + ["KILLED"]
+        done = [run for run in bench.runs("benchmark") if run.info.status == "FINISHED"]
+        assert finished < {run.info.run_id for run in done}
+        assert [run.data.params["max_num_seqs"] for run in done] == ["4", "8", "4", "8"]
+        assert "3 done, 0 failed, 1 skipped (finished before), 0 to do" in err
+        (parent,) = bench.runs("sweep")
+        assert parent.info.status == "FINISHED"
+        assert {run.data.tags["mlflow.parentRunId"] for run in done} == {parent.info.run_id}
+        assert {name: parent.data.metrics[name] for name in ("done", "failed", "skipped", "total")} == {
+            "done": 3, "failed": 0, "skipped": 1, "total": 4,
+        }  # fmt: skip
+        assert parent.data.tags["mlflow.note.content"].count("tiny.en-auto-") == 4
+        assert "leaderboard.md" in bench.files(parent)
+        assert "tiny.en" in out
+
+        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8", repeats=2, dry_run="true")
+        assert status == 0, err
+        assert "0 done, 0 failed, 4 skipped" in out
+        assert "time: 0:00" in out
+
+    def test_a_sigterm_closes_the_child_and_the_parent(self, bench: Bench) -> None:
+        """KILLED, both; 128 + 15 is the exit status; the engine is gone."""
+        process = bench.start(seconds=600, models="tiny.en")
+        wait_for(lambda: len(bench.engines()) == 1)
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert bench.statuses() == ["KILLED"]
+        assert [run.info.status for run in bench.runs("sweep")] == ["KILLED"]
+        assert bench.engines() == []
+
+
+class TestFailures:
+    def test_the_sweep_goes_on_and_says_what_failed(self, bench: Bench) -> None:
+        """Bad model, out of memory, killed, too slow: FAILED with cause and log; the rest FINISHED; exit status 1."""
+        entries = f"[{OUT_OF_MEMORY}, {KILLED_BY_THE_SYSTEM}, {SLOW}, 4]"
+        grid = f"- {{model: no_such_model, max_num_seqs: 4}}\n- {{model: tiny.en, max_num_seqs: {entries}}}\n"
+        (bench.directory / "grid.yaml").write_text(grid, encoding="utf-8")
+        status, out, err = bench.run(grid="grid.yaml", time_limit_minutes=0.15)
+        assert status == 1, err
+        assert "1 done, 4 failed, 0 skipped" in err
+        assert "| tiny.en | auto | 4 |" in out
+        failed = [run for run in bench.runs("benchmark") if run.info.status == "FAILED"]
+        causes = [run.data.tags["whisperbench.failure"] for run in failed]
+        assert "no_such_model" in causes[0]
+        assert causes[1] == "CUDA out of memory: 12 GiB wanted, 3 GiB free."
+        assert causes[2].startswith("killed by SIGKILL after")
+        assert "time_limit_minutes" in causes[3]
+        assert all("benchmark.log" in bench.files(run) for run in failed)
+        assert bench.engines() == []
+        (parent,) = bench.runs("sweep")
+        assert parent.info.status == "FAILED"
+        assert "out of memory" in parent.data.tags["whisperbench.failure"]
+
+    def test_nothing_that_can_be_measured_is_an_error_at_once(self, bench: Bench) -> None:
+        """Without a process started for it."""
+        status, _, err = bench.run(models="tiny.en", corpora="no_such_folder")
+        assert status == 1
+        assert "no_such_folder" in err
+        assert bench.runs("benchmark") == []
+
+
+class TestSearch:
+    def test_it_ends_with_the_command_line_of_the_winner(self, bench: Bench) -> None:
+        """The fake is fastest with most sequences; a second start has nothing to measure and says the same.
+
+        Its transcribing takes longer than its start: the second setting gets a first look at a tenth.
+        """
+        winner = "mlflow run . -P model=tiny.en -P corpus=clips -P max_num_seqs=2 -P load_format=dummy"
+        for expected in ("2 done, 0 failed, 0 skipped", "0 done, 0 failed, 2 skipped"):
+            status, out, err = bench.run(models="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
+            assert status == 0, err
+            assert out.splitlines()[-2:] == ["reqs_per_sec: 4.00 | best of 2 settings", winner]
+            assert expected in err
+            assert "2 runs ranked" in out
+        assert [run.info.status for run in bench.runs("benchmark")] == ["FINISHED"] * 3
+        looks = [run for run in bench.runs("benchmark") if "whisperbench.first_rung" in run.data.tags]
+        assert [run.data.params["limit"] for run in looks] == [str(CLIPS // 10)]
+        assert [run.data.params["best_command"] for run in bench.runs("sweep")] == [winner] * 2
+
+
+class TestCommand:
+    def run_here(self, directory: Path, program: str, **more: Any) -> Any:
+        more = {"time_limit_seconds": 0.0, "tick": lambda _seconds: None, **more}
+        command = [sys.executable, "-c", program]
+        return run_to_end(command, env=dict(os.environ), log=directory / "log", **more)
+
+    def test_nothing_of_its_group_is_left(self, tmp_path: Path) -> None:
+        """A process that the command left behind is ended, one that ignores SIGTERM too."""
+        mark = f"600.{uuid.uuid4().int % 10**9}"
+        program = f"import subprocess; subprocess.Popen(['sleep', '{mark}'])"
+        assert self.run_here(tmp_path, program).exit_status == 0
+        assert not [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [mark]]
+
+    def test_what_tick_raises_ends_it(self, tmp_path: Path) -> None:
+        """As a signal does that raises in the thread that waits."""
+        before = {child.pid for child in psutil.Process().children()}  # other tests' servers
+        pids: list[int] = []
+
+        def tick(_seconds: float) -> None:
+            pids.extend(child.pid for child in psutil.Process().children() if child.pid not in before)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            self.run_here(tmp_path, "import time; time.sleep(600)", tick=tick)
+        assert pids
+        assert not any(psutil.pid_exists(pid) for pid in pids)
+
+    @pytest.mark.parametrize(
+        ("text", "error"),
+        [
+            ("loading\nerror: no such model.\nbye\n", "no such model."),
+            (
+                "Traceback (most recent call last):\nRuntimeError: CUDA out of memory\n",
+                "RuntimeError: CUDA out of memory",
+            ),
+            ("\x1b[31merror: red\x1b[0m\n", "red"),
+            ("only this\n\n", "only this"),
+            ("", None),
+        ],
+    )
+    def test_the_cause_is_the_last_error_in_the_log(self, tmp_path: Path, text: str, error: str | None) -> None:
+        """Without an error the last line; without a line nothing."""
+        (tmp_path / "log").write_text(text)
+        assert last_error(tmp_path / "log") == error
+
+
+@pytest.mark.parametrize(
+    ("running", "height", "shown"),
+    [(0, 30, range(20)), (0, 6, range(6)), (10, 6, range(7, 13)), (19, 6, range(14, 20)), (None, 6, range(14, 20))],
+)
+def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
+    """A sweep may have more lines than the terminal."""
+    lines = [Line(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
+    assert list(range(20))[window(Progress(lines), height)] == list(shown)
+
+
+class TestProgress:
+    METRICS: Mapping[str, float] = {"wer": 2.314, "reqs_per_sec": 41.337}
+
+    def progress(self) -> Progress:
+        return Progress(
+            [
+                Line("a", 1, 100.0, "done", 120.0, "a1" * 16, metrics=self.METRICS),
+                Line("b", 1, 300.0, "running", 100.0, "b1" * 16),
+                Line("a", 2, 100.0),
+                Line("b", 2, 300.0),
+            ]
+        )
+
+    def test_the_eta_prefers_what_this_sweep_has_measured(self) -> None:
+        """a took 120 s here, not 100; b has 200 s to go, then a, then b again."""
+        progress = self.progress()
+        assert [row[6] for row in progress.rows()] == ["", "3:20", "5:20", "10:20"]
+        assert progress.remaining_seconds == 200 + 120 + 300
+
+    def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
+        """Rather than too small."""
+        progress = Progress([Line("a", 1, 100.0), Line("b", 1)])
+        assert [row[6] for row in progress.rows()] == ["1:40", "unknown"]
+        assert progress.remaining_seconds is None
+
+    def test_markdown_has_a_row_per_run(self) -> None:
+        """With two digits, as the published tables have; a pipe in a name breaks no table."""
+        progress = self.progress()
+        progress.lines[1].name = "x|y"
+        text = progress.markdown()
+        assert "1 done, 0 failed, 0 skipped (finished before), 3 to do" in text
+        assert "| a | 1 | done | 2.31 | 41.34 | 2:00 |  | a1a1a1a1 |" in text
+        assert "x\\|y" in text
+        assert f"[a1a1a1a1](#/runs/{'a1' * 16}) |" in progress.markdown(lambda run_id: f"#/runs/{run_id}")

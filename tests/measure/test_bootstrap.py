@@ -1,0 +1,236 @@
+"""The bootstrap over speakers: worked by hand, against SciPy, and by simulation of what it promises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.stats
+
+from whisperbench.measure.bootstrap import Interval, PairedTest, bootstrap_interval, paired_bootstrap
+
+Floats = npt.NDArray[np.float64]
+
+
+def names(count: int) -> list[str]:
+    return [f"speaker {number}" for number in range(count)]
+
+
+def speakers_of_a_corpus(generator: np.random.Generator, count: int, spread: float) -> tuple[Floats, Floats]:
+    """Expected errors at a WER of 3 % and words of each speaker; `spread` is the rates' standard deviation / mean."""
+    words = 20 * generator.integers(20, 80, size=count).astype(np.float64)
+    rates = np.full(count, 0.03) if spread == 0 else generator.gamma(spread**-2, 0.03 * spread**2, size=count)
+    return np.asarray(rates * words), words
+
+
+def test_interval_worked_by_hand() -> None:
+    """Two speakers with 4 and 16 errors in 100 words each, in Student's t with one degree of freedom.
+
+    R = 20/200 = 0.1; residuals −6 and 6; squared error 2/1 × 72 / 200² = 0.0036, error 0.06.  The 50 %
+    limits of t with one degree of freedom are ±1: 10 % ± 6 %.
+    """
+    interval = bootstrap_interval([4, 16], [100, 100], ["a", "b"], seed=1, resamples=200_000, level=0.5)
+    assert interval is not None
+    assert interval.low == pytest.approx(4, abs=0.1)
+    assert interval.high == pytest.approx(16, abs=0.1)
+
+
+def test_resampled_interval_worked_by_hand() -> None:
+    """Six speakers of 100 words; one has 6 errors and the others none, so a resample is k = how often it is drawn.
+
+    R = 1 %, residuals five of −1 and one of 5: error = √(6/5 × 30) / 600 = 1 %.  A resample has the
+    rate k % and the error √(6/5 × (36k − 6k²)) / 600: t = (k − 1) / 1 for k = 0 needs the floor of one
+    error, 1/600, so t = −6.  k follows Binomial(6, 1/6): P(0) = 0.335, P(0 to 1) = 0.737.  At a level
+    of 0.4 the tails are 0.3: the low quantile is k = 0, t = −6, and the high one, at 0.7, k = 1, t = 0.
+    So the limits are 1 − 0 × 1 = 1 and 1 + 6 × 1 = 7 percent.
+    """
+    interval = bootstrap_interval([6, 0, 0, 0, 0, 0], [100] * 6, names(6), seed=1, level=0.4)
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((1, 7))
+
+
+def test_p_value_worked_by_hand() -> None:
+    """In the corpus above as a difference, the sample's own t is 1 % / 1 % = 1: which resamples are as far away?
+
+    k = 0 is, with t = −6.  For k = 2 the error is √(6/5 × 48) / 600 = 1.265 %, so t = 0.79 is not; for
+    k = 3 it is √(6/5 × 54) / 600 = 1.342 %, so t = 1.49 is, and so are all above.
+    p = P(k = 0) + P(k ≥ 3) = 0.3349 + 0.0623 = 0.3972.
+    """
+    test = paired_bootstrap([6, 0, 0, 0, 0, 0], [0] * 6, [100] * 6, names(6), seed=1, resamples=100_000)
+    assert test.difference == pytest.approx(1)
+    assert test.p_value == pytest.approx(0.3972, abs=0.005)
+    assert not test.significant
+
+
+def test_limits_are_those_of_scipy() -> None:
+    """SciPy's resampling of the same t statistic gives the same limits within 3 % of the interval's width."""
+    generator = np.random.default_rng(5)
+    expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
+    errors, n = generator.poisson(expected).astype(np.float64), len(words)
+
+    def rate_and_error(e: Floats, w: Floats) -> tuple[Any, Any]:
+        rate = e.sum(axis=-1) / w.sum(axis=-1)
+        residuals = e - rate[..., np.newaxis] * w
+        return rate, np.sqrt(n / (n - 1) * (residuals**2).sum(axis=-1)) / w.sum(axis=-1)
+
+    rate, error = rate_and_error(errors, words)
+
+    def t_statistic(e: Floats, w: Floats, axis: int) -> Any:
+        assert axis in (-1, e.ndim - 1)
+        resampled, its_error = rate_and_error(e, w)
+        return (resampled - rate) / its_error
+
+    t_limits = scipy.stats.bootstrap(
+        (errors, words), t_statistic, paired=True, vectorized=True, method="percentile", rng=6, n_resamples=20_000
+    ).confidence_interval
+    theirs = Interval(100 * (rate - t_limits.high * error), 100 * (rate - t_limits.low * error))
+    ours = bootstrap_interval(errors, words, names(n), seed=7, resamples=20_000)
+    assert ours is not None
+    tolerance = 0.03 * (theirs.high - theirs.low)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=tolerance)
+
+
+def test_interval_agrees_with_scipy_bca() -> None:
+    """With 200 speakers SciPy's BCa interval of the ratio of sums lies within 6 % of the width of ours."""
+    generator = np.random.default_rng(8)
+    expected, words = speakers_of_a_corpus(generator, 200, spread=0.5)
+    errors = generator.poisson(expected)
+    theirs = scipy.stats.bootstrap(
+        (errors, words),
+        lambda e, w, axis: 100 * e.sum(axis=axis) / w.sum(axis=axis),
+        paired=True, vectorized=True, method="BCa", rng=9, n_resamples=10_000,
+    ).confidence_interval  # fmt: skip
+    ours = bootstrap_interval(errors, words, names(200), seed=10)
+    assert ours is not None
+    tolerance = 0.06 * (theirs.high - theirs.low)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=tolerance)
+
+
+@pytest.mark.parametrize(("speakers", "spread"), [(30, 0), (30, 0.7), (40, 0), (40, 0.7), (40, 1.0), (100, 0.7)])
+def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
+    """Of 2,000 simulated corpora, 93 to 97 % have the true WER of 3 % inside their interval."""
+    generator, covered = np.random.default_rng(11), 0
+    for seed in range(2_000):
+        expected, words = speakers_of_a_corpus(generator, speakers, spread)
+        interval = bootstrap_interval(generator.poisson(expected), words, names(speakers), seed, resamples=1_000)
+        assert interval is not None
+        covered += interval.low <= 3 <= interval.high
+    assert 0.93 <= covered / 2_000 <= 0.97
+
+
+@pytest.mark.parametrize(("speakers", "share"), [(30, 1.0), (40, 1.0), (40, 0.1), (100, 1.0), (5, 1.0), (3, 1.0)])
+def test_equal_systems_rarely_differ(speakers: int, share: float) -> None:
+    """Of 2,000 pairs of equally good systems, fewer than 6 % are called different.
+
+    `share` of a speaker's errors are a system's own; the others are made by both systems.
+    """
+    generator, called_different = np.random.default_rng(12), 0
+    for seed in range(2_000):
+        expected, words = speakers_of_a_corpus(generator, speakers, spread=0.7)
+        common = generator.poisson((1 - share) * expected)
+        a, b = (common + generator.poisson(share * expected) for _ in range(2))
+        called_different += paired_bootstrap(a, b, words, names(speakers), seed, resamples=1_000).significant
+    assert called_different / 2_000 < 0.06
+
+
+def test_a_real_difference_is_found() -> None:
+    """A system with 30 % fewer errors on 40 speakers is told from the other, and by how much."""
+    generator = np.random.default_rng(13)
+    expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
+    test = paired_bootstrap(generator.poisson(expected), generator.poisson(0.7 * expected), words, names(40), seed=1)
+    assert test.significant
+    assert 0 < test.low < 0.9 < test.high
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_p_value_and_limits_say_the_same(seed: int) -> None:
+    """p < 0.05 exactly where the limits leave 0 out."""
+    generator = np.random.default_rng(seed)
+    expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
+    test = paired_bootstrap(generator.poisson(expected), generator.poisson(0.9 * expected), words, names(40), seed)
+    assert test.significant == (not test.low <= 0 <= test.high)
+
+
+def test_swapping_the_systems_swaps_the_sign() -> None:
+    """a − b and b − a have the same p and mirrored limits."""
+    a, b, words = [5, 2, 9, 4, 7, 1], [4, 2, 3, 4, 6, 0], [100, 80, 120, 90, 110, 60]
+    test, mirrored = (paired_bootstrap(*pair, words, names(6), seed=1) for pair in ((a, b), (b, a)))
+    assert (mirrored.difference, mirrored.low, mirrored.high) == pytest.approx(
+        (-test.difference, -test.high, -test.low)
+    )
+    assert mirrored.p_value == test.p_value
+
+
+def test_utterances_of_a_speaker_stay_together() -> None:
+    """Splitting each speaker's words over utterances changes nothing; making each its own speaker narrows."""
+    errors, words = [10, 2, 30, 4, 6, 0, 9, 3], [100] * 8
+    whole = bootstrap_interval(errors, words, names(8), seed=1)
+    halves = bootstrap_interval(
+        [half for e in errors for half in (e // 2, e - e // 2)], [50] * 16, [n for n in names(8) for _ in "ab"], seed=1
+    )
+    strangers = bootstrap_interval(
+        [half for e in errors for half in (e // 2, e - e // 2)], [50] * 16, names(16), seed=1
+    )
+    assert whole is not None
+    assert strangers is not None
+    assert halves == whole
+    assert strangers.high - strangers.low < whole.high - whole.low
+
+
+def test_seed_and_not_order_decides() -> None:
+    """The same seed gives the same limits, whatever the order of the utterances; another seed gives others."""
+    errors, words, clusters = [1, 5, 2, 0, 7, 3, 2], [20, 30, 25, 10, 40, 30, 25], list("abcdefa")
+    first = bootstrap_interval(errors, words, clusters, seed=1)
+    assert bootstrap_interval(errors[::-1], words[::-1], clusters[::-1], seed=1) == first
+    assert bootstrap_interval(errors, words, clusters, seed=2) != first
+
+
+def test_no_errors_at_all() -> None:
+    """Without an error the interval is (0, 0) and two systems do not differ."""
+    nothing, words = [0] * 8, [10] * 8
+    assert bootstrap_interval(nothing, words, names(8), seed=1) == Interval(0, 0)
+    assert paired_bootstrap(nothing, nothing, words, names(8), seed=1) == PairedTest(0, 0, 0, p_value=1)
+
+
+def test_same_difference_for_every_speaker_is_certain() -> None:
+    """Where each speaker loses the same, no resample contradicts, and p is as small as 1 / (resamples + 1)."""
+    test = paired_bootstrap([3] * 8, [1] * 8, [50] * 8, names(8), seed=1, resamples=999)
+    assert (test.difference, test.p_value) == pytest.approx((4, 1 / 1000))
+    assert test.significant
+
+
+def test_nothing_can_be_said() -> None:
+    """One speaker, no utterance, no reference word: no interval, and a test that excludes nothing or refuses."""
+    assert bootstrap_interval([1, 2], [10, 10], ["a", "a"], seed=1) is None
+    assert bootstrap_interval([], [], [], seed=1) is None
+    assert bootstrap_interval([1, 2], [0, 0], ["a", "b"], seed=1) is None
+    assert paired_bootstrap([1, 2], [0, 0], [10, 10], ["a", "a"], seed=1) == PairedTest(15, -np.inf, np.inf, 1)
+    with pytest.raises(ValueError, match="0 reference words"):
+        paired_bootstrap([1, 2], [0, 0], [0, 0], ["a", "b"], seed=1)
+
+
+@pytest.mark.parametrize("call", [bootstrap_interval, lambda e, w, c, seed: paired_bootstrap(e, e, w, c, seed)])
+def test_shapes_that_do_not_match(call: Callable[..., object]) -> None:
+    """Errors, words and clusters of different lengths are refused, not broadcast."""
+    with pytest.raises(ValueError, match="do not match"):
+        call([1], [10, 10], ["a", "b"], seed=1)
+
+
+def test_speakers_without_reference_words() -> None:
+    """Insertions of a speaker without words count; a resample of such speakers only has no rate."""
+    interval = bootstrap_interval([5, 0, 0, 0, 0], [0, 0, 0, 0, 10], names(5), seed=1)
+    assert interval is not None
+    assert 0 <= interval.low <= 50 <= interval.high < np.inf
+
+
+def test_quick_enough_for_a_whole_test_set() -> None:
+    """2,620 utterances, each its own cluster, and 10,000 resamples take less than 2 s."""
+    generator = np.random.default_rng(14)
+    words, errors = 1 + generator.poisson(20, 2_620), generator.poisson(0.5, 2_620)
+    started = time.perf_counter()
+    bootstrap_interval(errors, words, names(2_620), seed=1)
+    assert time.perf_counter() - started < 2

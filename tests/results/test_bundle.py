@@ -1,0 +1,320 @@
+"""A result on disk: complete or absent, what was finished is kept, and no file makes the reader crash."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.bundles import CONFIG, contents_of, result_in, transcript
+from whisperbench.errors import BundleError, EngineError
+from whisperbench.results.bundle import ARTIFACTS, CONTENTS, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.journal import TRANSCRIPTS, Journal, abandoned, read_partial
+from whisperbench.supervise.owner import Process
+
+FUZZED = 300
+"""Inputs per fuzz test in the suite; 10,000 each were run by hand."""
+
+
+def journal_in(results_dir: Path, origin: Origin | None = None) -> Journal:
+    return Journal(results_dir, CONFIG.digest, CONFIG.as_params(), origin or Origin())
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Params, metrics, histories, tags, times and origin come back as they were."""
+    origin = Origin("speech", "0" * 32, {"mlflow.user": "ann"})
+    written = result_in(tmp_path, contents_of(), origin)
+    assert read_bundle(written.directory) == written
+
+
+def test_a_renamed_bundle_is_the_same_bundle(tmp_path: Path) -> None:
+    """Its id is inside: a copy under another name is not another result."""
+    written = result_in(tmp_path)
+    moved = written.directory.rename(tmp_path / "for ann")
+    assert read_bundle(moved).id == written.id
+
+
+def test_it_reads_without_mlflow(tmp_path: Path) -> None:
+    """bundle.json says its schema and holds everything under names that people know."""
+    body = json.loads((result_in(tmp_path).directory / CONTENTS).read_text(encoding="utf-8"))
+    assert body["schema"] == "1"
+    assert body["contents"]["metrics"]["wer"] == 2.5
+
+
+def test_it_is_private(tmp_path: Path) -> None:
+    """Nobody else on the machine reads it, neither while it grows nor afterwards."""
+    with journal_in(tmp_path) as journal:
+        journal.append(0, transcript(0))
+        assert stat.S_IMODE(journal.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(result_in(tmp_path).directory.stat().st_mode) == 0o700
+
+
+class TestJournal:
+    def test_a_transcript_is_on_disk_as_soon_as_it_is_finished(self, tmp_path: Path) -> None:
+        """Nothing waits in a buffer of the process."""
+        with journal_in(tmp_path) as journal:
+            for number in range(3):
+                journal.append(0, transcript(number))
+                assert len(read_partial(journal.directory).transcripts) == number + 1
+
+    def test_a_line_that_was_being_written_does_not_count(self, tmp_path: Path) -> None:
+        """A kill in the middle of a write loses that utterance and no other."""
+        with journal_in(tmp_path) as journal:
+            journal.append(0, transcript(0))
+            journal.append(0, transcript(1))
+        path = journal.directory / TRANSCRIPTS
+        path.write_bytes(path.read_bytes()[:-5])
+        assert read_partial(journal.directory).transcripts == ((0, transcript(0)),)
+
+    def test_nothing_finished_leaves_nothing(self, tmp_path: Path) -> None:
+        """A measurement that ends before its first utterance leaves no directory."""
+        with pytest.raises(KeyboardInterrupt), journal_in(tmp_path):
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == []
+
+    def test_the_log_of_an_engine_that_failed_is_kept(self, tmp_path: Path) -> None:
+        """The error message points to it."""
+        with pytest.raises(EngineError), journal_in(tmp_path) as journal:  # noqa: PT012 - raised in the middle of what follows
+            (journal.artifacts / "engine.log").write_text("out of memory", encoding="utf-8")
+            raise EngineError
+        assert (journal.artifacts / "engine.log").exists()
+
+    def test_a_failure_after_the_clock_keeps_transcripts(self, tmp_path: Path) -> None:
+        """What goes wrong while scoring costs no transcript, and no result appears."""
+        with pytest.raises(ZeroDivisionError), journal_in(tmp_path) as journal:  # noqa: PT012 - raised in the middle of what follows
+            journal.append(0, transcript(0))
+            journal.finish(contents_of(), lambda _: print(1 / 0))
+        assert [t.utt_id for _, t in read_partial(journal.directory).transcripts] == ["u0000"]
+        assert unlogged_bundles(tmp_path) == []
+        with pytest.raises(BundleError, match="cut off"):
+            read_bundle(journal.directory)
+
+    def test_only_dead_processes_have_abandoned_theirs(self, tmp_path: Path) -> None:
+        """A journal that this process is writing is nobody's to report."""
+        with journal_in(tmp_path) as journal:
+            journal.append(0, transcript(0))
+            assert abandoned(tmp_path) == []
+        facts = json.loads((journal.directory / "journal.json").read_text())
+        facts["process"] = facts["process"].replace(f"pid={os.getpid()}|", "pid=4194399|")
+        (journal.directory / "journal.json").write_text(json.dumps(facts))
+        assert [partial.directory for partial in abandoned(tmp_path)] == [journal.directory]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The system refuses to let any file of this process grow beyond `size` bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class TestFullDisk:
+    def test_while_transcripts_come(self, tmp_path: Path) -> None:
+        """The error says where the finished ones are, and they are there."""
+        with journal_in(tmp_path) as journal:
+            with files_of_at_most(4096), pytest.raises(BundleError, match="Finished transcripts are in"):  # noqa: PT012 - raised in the middle of what follows
+                for number in range(100):
+                    journal.append(0, transcript(number))
+            found = [t.utt_id for _, t in read_partial(journal.directory).transcripts]
+        assert found == [f"u{number:04d}" for number in range(len(found))]
+        assert len(found) > 10
+
+    def test_while_the_result_is_written(self, tmp_path: Path) -> None:
+        """No half bundle: it is absent, and its transcripts are kept."""
+        with journal_in(tmp_path) as journal:
+            journal.append(0, transcript(0))
+            with files_of_at_most(500), pytest.raises(BundleError, match="cannot be written"):
+                journal.finish(contents_of(), lambda _: None)
+        assert unlogged_bundles(tmp_path) == []
+        assert not (journal.directory / CONTENTS).exists()
+        assert len(read_partial(journal.directory).transcripts) == 1
+
+    def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
+        """Said before the engine starts."""
+        (tmp_path / "file").touch()
+        with pytest.raises(BundleError, match="results_dir="):
+            journal_in(tmp_path / "file" / "results")
+
+
+class TestProcess:
+    def test_this_process_lives(self) -> None:
+        """And is found again from its text."""
+        here = Process.this()
+        assert here is not None
+        assert Process.parse(str(here)) == here
+        assert not here.is_dead(here)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "dead"),
+        [
+            ("pid", 4194399, True),
+            ("started", 1, True),
+            ("host", "elsewhere", False),
+            ("machine", "0" * 32, False),
+            ("namespace", "pid:[1]", False),
+        ],
+    )
+    def test_dead_only_where_it_is_certain(self, field: str, value: Any, dead: bool) -> None:
+        """No such process, or a later one under its number; never one of another host or container."""
+        here = Process.this()
+        assert here is not None
+        assert dataclasses.replace(here, **{field: value}).is_dead(here) is dead
+
+    def test_after_a_reboot(self) -> None:
+        """A host's own processes are dead; a container's cannot be told from those of a container of the same name."""
+        here = Process("gpu1", "m" * 32, "boot2", "pid:[4026531836]", 7, 100)
+        assert dataclasses.replace(here, boot="boot1").is_dead(here)
+        inside = dataclasses.replace(here, namespace="pid:[4026532999]")
+        assert not dataclasses.replace(inside, boot="boot1").is_dead(inside)
+
+    @given(st.text())
+    def test_any_text_is_a_process_or_none(self, text: str) -> None:
+        """Tags are anybody's to write."""
+        Process.parse(text)
+        Process.parse(f"host=a|machine=b|boot=c|namespace=d|pid={text}|started=1")
+
+
+class TestHostileBundles:
+    def test_links_are_refused(self, tmp_path: Path) -> None:
+        """A bundle that has travelled cannot make an upload send another file of this machine."""
+        bundle = result_in(tmp_path)
+        (bundle.artifacts / "notes.txt").symlink_to("/etc/passwd")
+        with pytest.raises(BundleError, match="no links"):
+            read_bundle(bundle.directory)
+
+    def test_a_linked_directory_is_refused(self, tmp_path: Path) -> None:
+        """Nor a whole directory."""
+        bundle = result_in(tmp_path)
+        bundle.artifacts.rename(tmp_path / "elsewhere")
+        bundle.artifacts.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(BundleError, match="not a directory"):
+            read_bundle(bundle.directory)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (("schema",), "2"),
+            (("id",), "../../etc"),
+            (("id",), "x' OR 1"),
+            (("origin", "run_id"), "../1"),
+            (("contents", "metrics"), {"wer": float("nan")}),
+            (("contents", "metrics"), {"wer": 10**400}),
+            (("contents", "params"), {"model": "\ud800"}),
+            (("contents", "history"), {"wer": "123"}),
+            (("contents", "started_ms"), -1),
+            (("contents", "dataset"), []),
+        ],
+    )
+    def test_a_value_that_is_not_allowed(self, tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
+        """Refused with the bundle's path, before anything is sent."""
+        bundle = result_in(tmp_path)
+        body = json.loads((bundle.directory / CONTENTS).read_text())
+        place = body
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+        (bundle.directory / CONTENTS).write_text(json.dumps(body))
+        with pytest.raises(BundleError, match=str(bundle.directory)):
+            read_bundle(bundle.directory)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A bundle to spoil, and what its bundle.json holds."""
+    bundle = result_in(
+        tmp_path_factory.mktemp("fuzz"), contents_of(), Origin("speech", "0" * 32, {"mlflow.user": "ann"})
+    )
+    return bundle.directory, json.loads((bundle.directory / CONTENTS).read_text())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+GOOD_LINE = json.dumps({"repeat": 0, **dataclasses.asdict(transcript(0))}).encode()
+
+
+def paths_of(body: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    yield prefix
+    items = body.items() if isinstance(body, dict) else enumerate(body) if isinstance(body, list) else ()
+    for name, inner in items:
+        yield from paths_of(inner, (*prefix, name))
+
+
+def spoiled(body: Any, path: tuple[Any, ...], value: Any) -> Any:
+    if not path:
+        return value
+    body = copy.deepcopy(body)
+    place = body
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    return body
+
+
+class TestFuzz:
+    """No crash other than the project's own error."""
+
+    @settings(max_examples=FUZZED, deadline=None)
+    @given(data=st.data())
+    def test_any_value_in_any_place(self, written: tuple[Path, Any], data: st.DataObject) -> None:
+        """One place of a good bundle holds something else."""
+        directory, body = written
+        path = data.draw(st.sampled_from(sorted(paths_of(body), key=str)))
+        text = json.dumps(spoiled(body, path, data.draw(JSON)))
+        self.reads_or_refuses(directory, text.encode())
+
+    @settings(max_examples=FUZZED, deadline=None)
+    @given(data=st.data())
+    def test_any_bytes(self, written: tuple[Path, Any], data: st.DataObject) -> None:
+        """Bytes that are no bundle, and good ones cut or with a few bytes exchanged."""
+        directory, body = written
+        good = json.dumps(body).encode()
+        cut = data.draw(st.integers(0, len(good)))
+        self.reads_or_refuses(
+            directory, data.draw(st.binary() | st.just(good[:cut]) | st.just(good[:cut] + b"\0" + good[cut:]))
+        )
+
+    @settings(max_examples=FUZZED, deadline=None)
+    @given(
+        facts=st.just({"process": "", "run_id": None}) | JSON,
+        lines=st.lists(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | st.just(GOOD_LINE)),
+    )
+    def test_any_journal(self, tmp_path_factory: pytest.TempPathFactory, facts: Any, lines: list[bytes]) -> None:
+        """Nor of what a measurement that was cut off left."""
+        directory = tmp_path_factory.getbasetemp() / "any.partial"
+        directory.mkdir(exist_ok=True)
+        (directory / "journal.json").write_text(json.dumps(facts))
+        (directory / TRANSCRIPTS).write_bytes(b"\n".join(lines))
+        try:
+            found = read_partial(directory).transcripts
+        except BundleError:
+            return
+        assert set(found) <= {(0, transcript(0))}
+
+    @staticmethod
+    def reads_or_refuses(directory: Path, content: bytes) -> None:
+        (directory / CONTENTS).write_bytes(content)
+        try:
+            bundle = read_bundle(directory)
+        except BundleError:
+            return
+        assert all(isinstance(value, str) for value in bundle.contents.params.values())
+        assert (directory / ARTIFACTS).is_dir()

@@ -1,0 +1,125 @@
+"""What a run holds: names, units, keys, and absence where nothing was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from whisperbench.engines.hardware import GpuReadings, Hardware
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.vllm import EngineFacts
+from whisperbench.measure.clock import Measurement, Pass, Transcript
+from whisperbench.measure.score import score
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results import contents as record
+
+GPU = Hardware("NVIDIA H100 80GB HBM3", 1, 81_559, (9, 0), "580.1")
+SETTINGS = EngineSettings(
+    "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined"
+)
+FACTS = record.Facts(
+    model_id="openai/whisper-large-v3",
+    model_revision="06f233fe06e710322aca913c1bc4249a0d71fce1",
+    dataset=record.Dataset("librispeech", "test-clean", "ab" * 16, "openslr/librispeech_asr@1"),
+    utterances_over_30s=9,
+    hardware=GPU,
+    settings=SETTINGS,
+    engine=EngineFacts("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
+    git_dirty=False,
+)
+READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
+
+
+def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript, ...]:
+    return tuple(Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4))
+
+
+def contents(score_it: bool = True, gpu: GpuReadings | None = READINGS, **options: Any) -> record.RunContents:
+    config = BenchmarkConfig(model="large-v3", **options)
+    passes = tuple(Pass(wall, 1.0, transcripts(), gpu) for wall in (4.0, 2.0, 3.0)[: config.repeats])
+    scored = score(transcripts(), "en", 32) if score_it else None
+    return record.run_contents(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
+
+
+def test_params_hold_every_option_and_the_facts() -> None:
+    """An option by its name, then what was resolved under names of its own."""
+    params = contents().params
+    assert set(BenchmarkConfig().as_params()) <= set(params)
+    assert params["dtype"] == "auto"
+    assert params["dtype_effective"] == "bfloat16"
+    for name in ("model_id", "gpu_name", "gpu_count", "vllm_version", "torch_version", "cuda_driver", "normalizer"):
+        assert params[name], name
+
+
+def test_metrics_have_their_units() -> None:
+    """Percent, utterances per second, Wh and dollars per audio hour, each from totals."""
+    metrics = contents(gpu_hourly_usd=3.6).metrics
+    assert metrics["wer"] == pytest.approx(25.0)
+    assert (metrics["substitutions"], metrics["deletions"], metrics["insertions"]) == (4, 0, 0)
+    assert metrics["reference_words"] == 16
+    assert metrics["reqs_per_sec"] == pytest.approx(1.0)
+    assert metrics["rtfx"] == pytest.approx(9.0)
+    assert metrics["energy_wh_per_audio_hour"] == pytest.approx(2.0 / (36 / 3600))
+    assert metrics["usd_per_audio_hour"] == pytest.approx(3.6 * 4 / 36)
+    assert metrics["utterances_over_30s"] == 9
+    assert metrics["latency_p95_ms"] == pytest.approx(3500)
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
+    metrics = contents(score_it=False, gpu=None).metrics
+    for name in ("wer", "cer", "wer_ci_low", "gpu_util_mean", "energy_wh_per_audio_hour", "usd_per_audio_hour"):
+        assert name not in metrics
+
+
+def test_the_median_repeat_gives_the_metrics_and_each_is_a_step() -> None:
+    """Three repeats of 4, 2 and 3 s: the run shows 3 s, the history all three."""
+    found = contents(repeats=3)
+    assert found.metrics["wall_seconds"] == 3.0
+    assert list(found.history["wall_seconds"]) == [4.0, 2.0, 3.0]
+
+
+def test_keys_name_what_must_agree() -> None:
+    """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
+    tags = contents(limit=5).tags
+    assert tags[record.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
+    assert tags[record.ACCURACY_KEY].endswith("|language=en|long_audio=split")
+    assert tags[record.SPEED_KEY] == (
+        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
+    )
+    assert record.RANDOM_WEIGHTS not in tags
+
+
+def test_random_weights_are_tagged_and_say_so() -> None:
+    """A run with random weights cannot be taken for an accurate one."""
+    found = contents(score_it=False, load_format="dummy")
+    assert found.tags[record.RANDOM_WEIGHTS] == "true"
+    assert "weights=random" in found.tags[record.SPEED_KEY]
+    assert "random weights" in found.description
+
+
+def test_the_closing_line_is_the_published_one() -> None:
+    """The line that people paste in a README."""
+    found = contents(kv_cache_dtype="fp8", max_num_seqs=256)
+    assert record.closing_line(found.params, found.metrics) == (
+        "WER: 25.00 | throughput: 1.00 reqs/sec | model: large-v3 | kv_cache_dtype: fp8 | max_num_seqs: 256 | "
+        "gpu: NVIDIA H100 80GB HBM3"
+    )
+    assert "WER: not measured" in record.closing_line(found.params, {"reqs_per_sec": 1.0})
+
+
+def test_the_transcript_table_has_a_row_per_utterance() -> None:
+    """Raw texts and counts; null counts where there is no reference."""
+    table = record.transcript_table(transcripts(), score(transcripts(), "en", 1))
+    assert table["columns"] == list(record.TRANSCRIPT_COLUMNS)
+    assert table["data"][0] == ["u0", "0", 9.0, "the cat sat down", "the hat sat down", 1, 0, 0, 4]  # type: ignore[index]
+    bare = record.transcript_table(transcripts(None), None)
+    assert bare["data"][0][3:] == [None, "the hat sat down", None, None, None, None]  # type: ignore[index]
+
+
+def test_warnings_of_any_repeat_are_tagged() -> None:
+    """A stranger on the GPU in one repeat of three taints the run."""
+    tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, ("1 other process(es) on the GPU",))
+    assert contents(gpu=tainted).tags[record.WARNINGS] == "1 other process(es) on the GPU"
+    assert record.WARNINGS not in contents().tags

@@ -1,0 +1,92 @@
+"""The sweep command with a benchmark that measures nothing, for tests that kill it.
+
+`python -m tests.support.fake_sweep sweep --models …` starts `python -m tests.support.fake_sweep benchmark --model …`
+for each configuration.  That one behaves as its model's or its settings' part in the test asks for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+
+from flows.benchmark import CACHE
+from flows.lifetime import tracked_run
+from flows.sweep import sweep as run_sweep
+from flows.terminal.command import errors_end_the_command, options_of
+from tests.support.stores import run_of
+from whisperbench.engines.hardware import detect_hardware
+from whisperbench.errors import EngineError
+from whisperbench.inputs.checkpoint import resolve_model
+from whisperbench.inputs.corpus import load_corpus
+from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.options import BenchmarkConfig, SweepConfig
+from whisperbench.results import contents as record
+from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST
+from whisperbench.tracking import write as tracking
+
+VLLM = "0.0"
+SECONDS_VARIABLE = "FAKE_BENCHMARK_SECONDS"
+ENGINE_VARIABLE = "FAKE_ENGINE_SLEEPS"  # seconds that the fake engine process would live, and what it is found by
+OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW = 7, 9, 11  # max_num_seqs that end otherwise
+
+
+@click.group()
+def main() -> None:
+    """Both commands."""
+
+
+@main.command()
+@options_of(SweepConfig)
+@errors_end_the_command
+def sweep(**options: Any) -> None:
+    run_sweep(SweepConfig(**options), (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
+
+
+@main.command()
+@options_of(BenchmarkConfig)
+@errors_end_the_command
+def benchmark(**options: Any) -> None:
+    config = BenchmarkConfig(**options)
+    client = tracking.connect()
+    with tracked_run(client, record.run_name(config)) as run:
+        resolve_model(config.model, config.model_revision, cache_dir=CACHE, random_weights=config.random_weights)
+        # Like an engine: a process of its own, in this one's group.
+        engine = subprocess.Popen(["sleep", os.environ.get(ENGINE_VARIABLE, "600")])
+        if config.max_num_seqs == OUT_OF_MEMORY:
+            raise EngineError("CUDA out of memory: 12 GiB wanted, 3 GiB free.")
+        if config.max_num_seqs == KILLED_BY_THE_SYSTEM:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600 if config.max_num_seqs == SLOW else float(os.environ.get(SECONDS_VARIABLE, "0")))
+        fill(client, run.run_id, config)
+        engine.kill()
+
+
+def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
+    """What the real one would log, as far as a sweep and its leaderboard look at it; 2 reqs/sec per sequence."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    corpus = load_corpus(config.corpus, config.split, config.limit)
+    digest, utterances = inspect_corpus(corpus, 1).digest, float(len(corpus.utterances))
+    gpu = detect_hardware().gpu_name
+    rate, long = (
+        2.0 * config.max_num_seqs,
+        {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances},
+    )
+    made = run_of(config, gpu=gpu, dataset=digest, rate=rate, params={"vllm_version": VLLM}, metrics=long)
+    params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, 0, 0) for name, value in made.metrics.items()],
+        params=[Param(name, value) for name, value in params.items()],
+        tags=[RunTag(n, v) for n, v in {**made.tags, DATASET_DIGEST: digest, CONFIG_DIGEST: config.digest}.items()],
+    )
+
+
+if __name__ == "__main__":
+    main()

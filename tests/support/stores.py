@@ -1,0 +1,141 @@
+"""Runs to compare, made up: as records, and logged to a real MLflow store as the benchmark flow would log them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whisperbench.compare.systems import RunRecord
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results.contents import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY, key
+from whisperbench.tracking.write import TABLE_TAG
+
+H100 = "NVIDIA H100 80GB HBM3"
+MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
+
+
+def run_of(
+    config: BenchmarkConfig | None = None,
+    *,
+    gpu: str = H100,
+    wer: float | None = 2.5,
+    rate: float | None = 40.0,
+    day: int = 0,
+    name: str | None = None,
+    user: str = "ann",
+    dataset: str = "d1" * 16,
+    normalizer: str = "whisper-english/0.1.15",
+    interval: tuple[float, float] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> RunRecord:
+    """One finished benchmark run; None = not measured."""
+    config = config or BenchmarkConfig(model="large-v3")
+    limits = interval or (None if wer is None else (wer * 0.9, wer * 1.1))
+    data = {"dataset": dataset, "limit": config.limit}
+    weights = "random" if config.random_weights else "real"
+    figures = {
+        "wer": wer,
+        "wer_ci_low": limits[0] if limits else None,
+        "wer_ci_high": limits[1] if limits else None,
+        "reqs_per_sec": rate,
+        "rtfx": None if rate is None else rate * 7.4,
+        "utterances": 2620.0,
+        **(metrics or {}),
+    }
+    return RunRecord(
+        run_id=uuid.uuid4().hex,
+        experiment_id="1",
+        experiment="speech",
+        name=name or f"{config.model}-{config.kv_cache_dtype}-{config.max_num_seqs}",
+        user=user,
+        start_time=MONDAY + datetime.timedelta(days=day),
+        params={
+            **config.as_params(),
+            "model_id": f"openai/whisper-{config.model}",
+            "model_revision_resolved": "4fdc",
+            "gpu_name": gpu,
+            "gpu_count": "1",
+            "dtype_effective": "bfloat16",
+            "vllm_version": "0.32.0",
+            **(params or {}),
+        },
+        metrics={name: value for name, value in figures.items() if value is not None},
+        tags={
+            KIND: "benchmark",
+            ACCURACY_KEY: key(**data, normalizer=normalizer, language="en", long_audio=config.long_audio),
+            SPEED_KEY: key(**data, long_audio=config.long_audio, weights=weights, gpu=gpu, gpu_count=1, schema="1"),
+            CONFIG_DIGEST: config.digest,
+            **(tags or {}),
+        },
+    )
+
+
+def without_tag(run: RunRecord, tag: str) -> RunRecord:
+    return dataclasses.replace(run, tags={k: v for k, v in run.tags.items() if k != tag})
+
+
+def table_of(rows: Iterable[Sequence[Any]]) -> str:
+    """transcripts.json from (utt_id, speaker, reference, hypothesis, errors, words)."""
+    columns = ["utt_id", "speaker", "seconds", "reference", "hypothesis"]
+    columns += ["substitutions", "deletions", "insertions", "words"]
+    data = [[u, s, 7.4, ref, hyp, errors, 0, 0, words] for u, s, ref, hyp, errors, words in rows]
+    return json.dumps({"columns": columns, "data": data})
+
+
+def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said: str = "a word") -> str:
+    """transcripts.json of len(errors) utterances, that many errors each."""
+    reference = " ".join(["word"] * words)
+    return table_of((f"u{i:04d}", f"s{i // per_speaker}", reference, said, e, words) for i, e in enumerate(errors))
+
+
+def fresh_store(directory: Path, template: Path) -> str:
+    """The address of a new SQLite store in `directory`: a copy of `template`, made there once."""
+    import mlflow
+
+    if not template.exists():
+        mlflow.MlflowClient(f"sqlite:///{template}").search_experiments()
+    shutil.copy(template, directory / "mlflow.db")
+    with sqlite3.connect(directory / "mlflow.db") as database:
+        database.execute("UPDATE experiments SET artifact_location = ?", (str(directory / "artifacts"),))
+    return f"sqlite:///{directory / 'mlflow.db'}"
+
+
+def _artifacts_beside(client: Any) -> str | None:
+    """Beside a SQLite store, not in the working directory; a server knows its own place."""
+    address = str(client.tracking_uri)
+    return str(Path(address.removeprefix("sqlite:///")).parent / "artifacts") if address.startswith("sqlite") else None
+
+
+def log(client: Any, run: RunRecord, transcripts: str | None = None, *, status: str = "FINISHED") -> str:
+    """Log a record as one run of experiment `run.experiment`; its id on the server."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    found = client.get_experiment_by_name(run.experiment)
+    place = _artifacts_beside(client)
+    experiment_id = found.experiment_id if found else client.create_experiment(run.experiment, place)
+    started = int(run.start_time.timestamp() * 1000)
+    tags = {**run.tags, "mlflow.user": run.user, TABLE_TAG: '[{"path": "transcripts.json", "type": "table"}]'}
+    run_id: str = client.create_run(experiment_id, start_time=started, run_name=run.name).info.run_id
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, started, 0) for name, value in run.metrics.items()],
+        params=[Param(name, value) for name, value in run.params.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    if transcripts is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "transcripts.json"
+            path.write_text(transcripts, encoding="utf-8")
+            client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id, status)
+    return run_id

@@ -1,0 +1,194 @@
+"""Lists and grid files become configurations in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from whisperbench.errors import ConfigError
+from whisperbench.options import LISTS, MAIN, NOT_IN_A_SWEEP, BenchmarkConfig, Range, SweepConfig
+from whisperbench.sweep.grid import command_line, configurations_of, names_of, schedule, sweep_digest
+
+
+def settings(**options: object) -> list[tuple[str, str, int]]:
+    return [(c.model, c.kv_cache_dtype, c.max_num_seqs) for c in configurations_of(SweepConfig(**options))]
+
+
+def grid_file(directory: Path, text: str) -> str:
+    path = directory / "grid.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+class TestOptions:
+    def test_every_option_of_the_benchmark_is_one_of_the_sweep(self) -> None:
+        """As a list, under its own name, or left out on purpose; with the benchmark's own default."""
+        own = {field.name: field for field in dataclasses.fields(SweepConfig)}
+        for name, field in MAIN.items():
+            if name in LISTS.values():
+                assert name in {LISTS[option] for option in own if option in LISTS}
+            elif name not in NOT_IN_A_SWEEP:
+                assert own[name].default == field.default
+
+    def test_without_options_a_sweep_is_the_benchmark(self) -> None:
+        """The one configuration of a sweep without options is that of a benchmark without options."""
+        assert configurations_of(SweepConfig()) == (BenchmarkConfig(),)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"models": "large-v3,,tiny"}, "separated by commas"),
+            ({"models": "tiny,tiny"}, "different values"),
+            ({"max_num_seqs": "128,many"}, "whole number"),
+            ({"max_num_seqs": "64..512"}, "only a search goes through one"),
+            ({"max_wer": 2.5}, "objective=reqs_per_sec too"),
+            ({"objective": "speed"}, "one of none, wer, reqs_per_sec"),
+            ({"objective": "rtfx", "grid": "published"}, "choose one"),
+            ({"objective": "rtfx", "splits": "test-clean,test-other"}, "one set of data"),
+            ({"objective": "rtfx", "max_wer": 3.0, "load_format": "dummy"}, "random weights"),
+            ({"objective": "rtfx", "max_num_seqs": "512..64"}, "low below high"),
+            ({"objective": "rtfx", "max_num_seqs": "0..512"}, "0 is not a number of 1 or more"),
+            ({"objective": "rtfx", "max_num_batched_tokens": "0..48000"}, "0 is not"),
+            ({"objective": "rtfx", "gpu_memory_utilization": "0.5..1.5"}, "1.5 is not a number above 0"),
+            ({"objective": "cost", "max_num_seqs": "64..512"}, "give gpu_hourly_usd"),
+            ({"repeats": 0}, "1 or more"),
+            ({"order": "sorted"}, "given, random"),
+        ],
+    )
+    def test_a_wrong_value_is_named_with_the_way_out(self, options: dict[str, object], message: str) -> None:
+        """The message names what would be right."""
+        with pytest.raises(ConfigError, match=message):
+            SweepConfig(**options)
+
+    def test_a_range_is_for_a_search(self) -> None:
+        """`low..high:step`, both ends included."""
+        options = SweepConfig(objective="rtfx", max_num_seqs="64..512:64", gpu_memory_utilization="0.8..0.95")
+        assert options.values("max_num_seqs") == Range(64, 512, 64)
+        assert options.values("gpu_memory_utilization") == Range(0.8, 0.95, None)
+
+
+class TestProduct:
+    def test_the_last_list_turns_fastest(self) -> None:
+        """Models change slowest, so that a model's rows stand together."""
+        assert settings(models="large-v3,large-v3-turbo", kv_cache_dtypes="auto,fp8", max_num_seqs="128, 256") == [
+            (model, cache, seqs)
+            for model in ("large-v3", "large-v3-turbo")
+            for cache in ("auto", "fp8")
+            for seqs in (128, 256)
+        ]
+
+    def test_other_options_are_passed_through(self) -> None:
+        """Every configuration has them."""
+        found = configurations_of(SweepConfig(splits="test-clean,test-other", limit=20, load_format="dummy", seed=7))
+        assert [(c.split, c.limit, c.load_format, c.seed) for c in found] == [
+            ("test-clean", 20, "dummy", 7),
+            ("test-other", 20, "dummy", 7),
+        ]
+
+    def test_a_combination_that_cannot_be_is_refused_before_anything_runs(self) -> None:
+        """fp8 with float16, which FlashAttention 3 does not do."""
+        with pytest.raises(ConfigError, match="kv_cache_dtype=fp8 needs dtype=bfloat16"):
+            configurations_of(SweepConfig(kv_cache_dtypes="auto,fp8", dtypes="auto,float16"))
+
+
+class TestGridFile:
+    def test_published_is_the_six_rows_of_the_published_table(self) -> None:
+        """In its order; the rest of the options as ever."""
+        assert settings(grid="published", load_format="dummy") == [
+            ("large-v3", "auto", 128),
+            ("large-v3-turbo", "auto", 128),
+            ("large-v3", "fp8", 128),
+            ("large-v3-turbo", "fp8", 128),
+            ("large-v3", "fp8", 256),
+            ("large-v3-turbo", "fp8", 256),
+        ]
+
+    def test_an_entry_is_a_product_of_its_own(self, tmp_path: Path) -> None:
+        """What it does not name comes from the command line, lists included."""
+        grid = grid_file(tmp_path, "- {model: tiny, max_num_seqs: [4, 8]}\n- {model: base, max_num_seqs: 16}\n")
+        found = settings(grid=grid, kv_cache_dtypes="auto,fp8")
+        assert len(found) == 6
+        assert found[:2] == [("tiny", "auto", 4), ("tiny", "auto", 8)] or found[:2] == [
+            ("tiny", "auto", 4),
+            ("tiny", "fp8", 4),
+        ]
+        assert set(found[4:]) == {("base", "auto", 16), ("base", "fp8", 16)}
+
+    def test_true_and_false_are_those_of_the_command_line(self, tmp_path: Path) -> None:
+        """YAML's booleans and numbers become options."""
+        grid = grid_file(tmp_path, "- {enforce_eager: [true, false], gpu_memory_utilization: 0.9}\n")
+        assert [(c.enforce_eager, c.gpu_memory_utilization) for c in configurations_of(SweepConfig(grid=grid))] == [
+            (True, 0.9),
+            (False, 0.9),
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("model: tiny", "expected a list of entries"),
+            ("- {modell: tiny}", "'modell' is not an option"),
+            ("- {max_num_seqs: lots}", "whole number"),
+            ("- {model: tiny}\n- {model: tiny}", "stands 2 times"),
+            ("- {repeats: 3}", "repeats is not a setting to compare; give it to the sweep"),
+            ("- {offline: true}", "books on the tracking server"),
+            ("- {model: []}", "model has no value"),
+            ("- [", "cannot be read"),
+            ("", "expected a list of entries"),
+        ],
+    )
+    def test_a_file_that_is_no_grid_is_named(self, tmp_path: Path, text: str, message: str) -> None:
+        """With what is wrong in it."""
+        with pytest.raises(ConfigError, match=message):
+            configurations_of(SweepConfig(grid=grid_file(tmp_path, text)))
+
+    def test_a_file_that_is_not_there_lists_the_grids_of_the_package(self) -> None:
+        """So that a slip of the pen is seen at once."""
+        with pytest.raises(ConfigError, match="published"):
+            configurations_of(SweepConfig(grid="publisht"))
+
+    def test_two_answers_to_one_question_are_refused(self) -> None:
+        """models= beside a grid that names models would otherwise be dropped in silence."""
+        with pytest.raises(ConfigError, match="both say what model is"):
+            configurations_of(SweepConfig(grid="published", models="tiny"))
+
+
+class TestSchedule:
+    GRID = configurations_of(SweepConfig(models="a,b", max_num_seqs="4,8"))
+
+    def test_repeats_are_interleaved(self) -> None:
+        """a b a b: drift does not favour one."""
+        found = [(task.name, task.repeat) for task in schedule(self.GRID, 2, "given", 0)]
+        names = ["a-auto-4", "a-auto-8", "b-auto-4", "b-auto-8"]
+        assert found == [(name, 1) for name in names] + [(name, 2) for name in names]
+
+    def test_random_order_is_seeded_and_stays_within_a_round(self) -> None:
+        """Another seed gives another order; each round has everything once."""
+        names = [[task.name for task in schedule(self.GRID, 3, "random", seed)] for seed in (1, 1, 2)]
+        assert names[0] == names[1] != names[2]
+        assert all(sorted(names[0][i : i + 4]) == sorted(names[0][:4]) for i in (0, 4, 8))
+
+    def test_a_name_says_what_differs_in_the_grid(self) -> None:
+        """Beyond model, cache and sequences only what is not the same everywhere."""
+        found = names_of(configurations_of(SweepConfig(models="tiny", dtypes="bfloat16,float32", limit=5)))
+        assert list(found.values()) == ["tiny-auto-128-bfloat16", "tiny-auto-128-float32"]
+
+    def test_directories_that_end_alike_have_names_of_their_own(self) -> None:
+        """Two fine-tunes are two rows, each with a name to tell it by."""
+        found = names_of(configurations_of(SweepConfig(models="/ft/a/step-10,/ft/b/step-10,tiny")))
+        assert len(set(found.values())) == 3
+        assert [name.startswith("step-10-auto-128-") for name in found.values()] == [True, True, False]
+
+
+class TestIdentityOfASweep:
+    def test_order_and_repeats_do_not_make_another_sweep(self) -> None:
+        """The same configurations are the same sweep; one more is another."""
+        there = configurations_of(SweepConfig(models="a,b"))
+        assert sweep_digest(there) == sweep_digest(there[::-1])
+        assert sweep_digest(there) != sweep_digest(configurations_of(SweepConfig(models="a,b,c")))
+
+    def test_a_command_line_says_what_is_not_the_default(self) -> None:
+        """And always the model; quoted for a shell."""
+        config = BenchmarkConfig(model="my model", max_num_seqs=256)
+        assert command_line(config) == "mlflow run . -P 'model=my model' -P max_num_seqs=256"
