@@ -1,4 +1,4 @@
-"""Run records, and the configurations that they are repeats of: what a leaderboard is made of.
+"""Run records, and the systems that they are repeats of: what a leaderboard is made of.
 
 Pure data; nothing here reads a server.
 """
@@ -97,7 +97,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Configuration:
+class System:
     """Runs that are repeats of each other, newest first: one row of a leaderboard."""
 
     runs: tuple[RunRecord, ...]
@@ -192,14 +192,14 @@ class Configuration:
         return (*sorted(said), *(("measured with uncommitted changes",) if dirty else ()))
 
 
-def configurations(records: Iterable[RunRecord]) -> tuple[Configuration, ...]:
-    """Records of one group as configurations: same digest, model revision, GPU, engine version and clock."""
+def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
+    """Records of one group as systems: same digest, model revision, GPU, engine version and clock."""
     found = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
         revision = record.params.get("model_revision_resolved") or record.params.get("model_revision")
         identity = record.config_digest or record.run_id
         found[identity, revision, record.speed_key, record.params.get("vllm_version")].append(record)
-    return tuple(Configuration(tuple(runs)) for runs in found.values())
+    return tuple(System(tuple(runs)) for runs in found.values())
 
 
 def fields_of(key: str) -> dict[str, str]:

@@ -20,9 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from whisperbench.compare.leaderboard import SORTINGS, Sorting
 from whisperbench.errors import ConfigError
-from whisperbench.options import LISTS, MAIN, BenchmarkConfig, Range, SweepOptions, kind_of, text_of
+from whisperbench.options import LISTS, MAIN, SORTINGS, BenchmarkConfig, Range, Sorting, SweepOptions, kind_of, text_of
 from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:

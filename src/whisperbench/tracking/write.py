@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.contents import FAILURE
+from whisperbench.results.links import run_path
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, without_password
 
@@ -173,11 +174,6 @@ def run_url(client: MlflowClient, run_id: str) -> str | None:
     if not address.startswith("http"):
         return None
     return f"{address.rstrip('/')}/{run_path(client.get_run(run_id).info.experiment_id, run_id)}"
-
-
-def run_path(experiment_id: str, run_id: str) -> str:
-    """The part of a run's address after the server's; without the parameter it opens in the GenAI view."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 @contextlib.contextmanager
