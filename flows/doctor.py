@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.doctor import Check, Patient, examine
+from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.options import DoctorConfig
 from whisperbench.text import redact, visible
@@ -35,7 +35,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @errors_end_the_command
 def main(**options: Any) -> None:
     config = DoctorConfig(**options)
-    patient = Patient(
+    setup = Setup(
         config,
         detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")),
         CACHE,
@@ -43,7 +43,7 @@ def main(**options: Any) -> None:
         os.environ.get("MLFLOW_RUN_ID"),
     )
     checks = []
-    for check in examine(patient):
+    for check in examine(setup):
         checks.append(check)
         if not config.json:
             show(check)
