@@ -16,7 +16,6 @@ from typing import Any
 import click
 
 from flows.benchmark import CACHE
-from flows.lifetime import tracked_run
 from flows.sweep import sweep as run_sweep
 from flows.terminal.command import errors_end_the_command, options_of
 from tests.support.stores import run_of
@@ -29,6 +28,7 @@ from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
 from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import tracked_run
 
 VLLM = "0.0"
 SECONDS_VARIABLE = "FAKE_BENCHMARK_SECONDS"
