@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from whisperbench.supervise import process_group
 from whisperbench.supervise.process_group import last_error, run_to_end
 
 
@@ -21,9 +22,18 @@ class TestCommand:
         return run_to_end(command, env=dict(os.environ), log=directory / "log", **more)
 
     def test_nothing_of_its_group_is_left(self, tmp_path: Path) -> None:
-        """A process that the command left behind is ended, one that ignores SIGTERM too."""
+        """A process that the command left behind is ended."""
         mark = f"600.{uuid.uuid4().int % 10**9}"
         program = f"import subprocess; subprocess.Popen(['sleep', '{mark}'])"
+        assert self.run_here(tmp_path, program).exit_status == 0
+        assert not [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [mark]]
+
+    def test_one_that_ignores_sigterm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is killed after its time."""
+        monkeypatch.setattr(process_group, "GRACE_SECONDS", 0.5)
+        mark = f"600.{uuid.uuid4().int % 10**9}"
+        stubborn = f"['bash', '-c', 'trap \"\" TERM; echo ready; exec sleep {mark}']"
+        program = f"import subprocess; subprocess.Popen({stubborn}, stdout=subprocess.PIPE).stdout.readline()"
         assert self.run_here(tmp_path, program).exit_status == 0
         assert not [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [mark]]
 

@@ -27,6 +27,7 @@ from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
 from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST
+from whisperbench.supervise.orphans import no_orphans
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.tracked_run import tracked_run
 
@@ -54,7 +55,7 @@ def sweep(**options: Any) -> None:
 def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
     client = tracking.connect()
-    with tracked_run(client, record.run_name(config)) as run:
+    with tracked_run(client, record.run_name(config)) as run, no_orphans():
         resolve_model(config.model, config.model_revision, cache_dir=CACHE, random_weights=config.random_weights)
         # Like an engine: a process of its own, in this one's group.
         engine = subprocess.Popen(["sleep", os.environ.get(ENGINE_VARIABLE, "600")])

@@ -70,6 +70,16 @@ def test_a_signal_before_the_run_is_open(client: Any, monkeypatch: pytest.Monkey
     assert client.search_runs(["0"]) == []
 
 
+def test_a_signal_while_the_run_is_closed(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends as killed, and is not left RUNNING."""
+    really = client.set_terminated
+    calls = iter([lambda *_: interrupt(), really])
+    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))
+    with pytest.raises(Interrupted), tracked_run(client, "demo") as run:
+        pass
+    assert client.get_run(run.run_id).info.status == "KILLED"
+
+
 def test_a_server_that_is_gone_does_not_hide_the_cause(client: Any, tmp_path: Path) -> None:
     """The first error is the one that is told."""
     with pytest.raises(EngineError, match="out of memory"), tracked_run(client, "demo"):  # noqa: PT012 - raised in the middle of what follows
