@@ -11,13 +11,13 @@ from typing import TypeVar
 
 import click
 
-from flows import compare
 from flows.benchmark import PROJECT
 from flows.terminal import console
 from flows.terminal.sweep_table import Watch
-from whisperbench.compare.columns import Links
+from whisperbench.compare_runs import leaderboard
 from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
 from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.results.links import Links, run_path
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task, command_line, sweep_digest
 from whisperbench.sweep.progress import Line, Progress
@@ -173,7 +173,7 @@ class Work:
         """Counts and table in the parent run; a server that is away for a moment does not end the sweep."""
         step = progress.count("done", "failed", "skipped", "pruned")
         with contextlib.suppress(TrackingError):
-            note = progress.markdown(lambda run_id: tracking.run_path(self.experiment, run_id))
+            note = progress.markdown(lambda run_id: run_path(self.experiment, run_id))
             children.log_progress(self.client, self.run.run_id, progress.metrics, note, step)
 
     def conclude(self, progress: Progress) -> None:
@@ -189,10 +189,12 @@ class Work:
             seed=self.options.one.seed,
         )
         try:
-            files = compare.leaderboard(self.client, records, config, Links(runs.ui_address(self.client)), "this sweep")
+            links = Links(runs.ui_address(self.client))
+            files = leaderboard(self.client, records, config, links, "this sweep", console.TerminalListener())
         except ComparisonError as error:
             console.say(f"no leaderboard: {error}")
             return
+        click.echo(files["leaderboard.md"])
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,14 +188,13 @@ def find(client: MlflowClient, options: CompareConfig) -> list[RunRecord]:
     return found
 
 
-def fetch(
-    client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener
-) -> dict[str, StoredTranscripts | None]:
+def fetch(client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener) -> dict[str, StoredTranscripts | None]:
     """The transcripts of these runs by run id; None for a run without readable ones."""
     if not wanted:
         return {}
     with listener.counting("fetching transcripts", len(wanted), "runs/sec") as done:
-        return read.read_transcripts(client, [r.run_id for r in wanted], CACHE, done)
+        read_so_far = itertools.count(1)
+        return read.read_transcripts(client, [r.run_id for r in wanted], CACHE, lambda: done(next(read_so_far)))
 
 
 def write_and_log(client: MlflowClient, directory: Path, files: Files, listener: Listener) -> None:

@@ -10,10 +10,12 @@ import pytest
 
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
 from whisperbench.compare.gate import contest, judge
-from whisperbench.compare.leaderboard import Board, Group, Grouping, best_per_gpu_and_model, contenders, pareto, rank
+from whisperbench.compare.groups import Group, Grouping
+from whisperbench.compare.leaderboard import Board, best_per_gpu_and_model, contenders, pareto, rank
 from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test, read_table
-from whisperbench.compare.published import beside, published_results
-from whisperbench.compare.systems import Configuration, RunRecord, Spread, configurations, differing, fields_of
+from whisperbench.compare.published import counterparts, published_results
+from whisperbench.compare.selection import selects
+from whisperbench.compare.systems import RunRecord, Spread, System, differing, fields_of, systems
 from whisperbench.errors import ComparisonError
 from whisperbench.options import BenchmarkConfig, CompareConfig
 from whisperbench.results.contents import ACCURACY_KEY
@@ -30,7 +32,7 @@ def board_of(*runs: RunRecord, sort: str = "wer", transcripts: dict[str, str] | 
 
 
 def ranks(board: Board) -> list[tuple[str, int | None, bool]]:
-    return [(row.configuration.label, row.rank, row.tied) for row in board.rows]
+    return [(row.system.label, row.rank, row.tied) for row in board.rows]
 
 
 class TestGrouping:
@@ -54,7 +56,7 @@ class TestGrouping:
             for m in ("large-v3", "base")
         ]
         grouping = Grouping.of([run_of(LARGE), run_of(TURBO), run_of(FP8), *dummies], "reqs_per_sec")
-        assert [len(group.configurations) for group in grouping.groups] == [3, 2]
+        assert [len(group.systems) for group in grouping.groups] == [3, 2]
 
     def test_a_run_without_a_key_is_left_out(self) -> None:
         """Nobody knows what a run without keys may be compared with."""
@@ -75,7 +77,7 @@ class TestGrouping:
         (left,) = Grouping.of([*near, *far, lone], "wer").left_out
         assert left.reason == "nothing to be ranked against: long_audio: trim instead of split"
 
-    def test_the_main_group_has_most_configurations(self) -> None:
+    def test_the_main_group_has_most_systems(self) -> None:
         """The first board answers for the data that most was measured on."""
         few = [run_of(BenchmarkConfig(model=m, limit=20)) for m in ("a", "b")]
         many = [run_of(BenchmarkConfig(model=m)) for m in ("a", "b", "c")]
@@ -87,14 +89,14 @@ class TestRepeats:
     def test_runs_of_one_configuration_are_one_row(self) -> None:
         """Median, lowest, highest and number of the repeats."""
         (row,) = board_of(*(run_of(LARGE, rate=rate, day=i) for i, rate in enumerate((40.0, 44.0, 41.0)))).rows
-        assert row.configuration.spread("reqs_per_sec") == Spread((41.0, 44.0, 40.0))
-        assert row.configuration.median("reqs_per_sec") == 41.0
-        assert row.configuration.newest.metric("reqs_per_sec") == 41.0
+        assert row.system.spread("reqs_per_sec") == Spread((41.0, 44.0, 40.0))
+        assert row.system.median("reqs_per_sec") == 41.0
+        assert row.system.newest.metric("reqs_per_sec") == 41.0
 
     def test_repeats_inside_a_run_count_like_runs(self) -> None:
         """A run with three repeats and one with one are four measurements."""
         inner = dataclasses.replace(run_of(LARGE, rate=41.0), history={"reqs_per_sec": (40.0, 41.0, 45.0)})
-        (found,) = configurations([inner, run_of(LARGE, rate=39.0)])
+        (found,) = systems([inner, run_of(LARGE, rate=39.0)])
         spread = found.spread("reqs_per_sec")
         assert spread is not None
         assert (spread.n, spread.low, spread.high) == (4, 39.0, 45.0)
@@ -102,24 +104,24 @@ class TestRepeats:
     @pytest.mark.parametrize("params", [{"model_revision_resolved": "beef"}, {"vllm_version": "0.33.0"}])
     def test_another_revision_or_engine_is_another_configuration(self, params: dict[str, str]) -> None:
         """What computes differently is no repeat."""
-        assert len(configurations([run_of(LARGE), run_of(LARGE, params=params)])) == 2
+        assert len(systems([run_of(LARGE), run_of(LARGE, params=params)])) == 2
 
     def test_another_gpu_is_another_configuration(self) -> None:
         """One configuration is one GPU."""
-        assert len(configurations([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2
+        assert len(systems([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2
 
     @pytest.mark.parametrize(
         ("wers", "typical"), [([3.0, 1.0, 2.0], 2.0), ([1.0, 2.0], 1.0), ([None, 2.0], 2.0), ([None, None], None)]
     )
     def test_the_typical_run_has_the_median_wer(self, wers: list[float | None], typical: float | None) -> None:
         """Of two the lower; runs without a WER do not count."""
-        (found,) = configurations([run_of(LARGE, wer=wer, day=day) for day, wer in enumerate(wers)])
+        (found,) = systems([run_of(LARGE, wer=wer, day=day) for day, wer in enumerate(wers)])
         assert found.wer == typical
 
     def test_what_does_not_compute_makes_no_difference(self) -> None:
         """Repeats may have another price and another results directory."""
         priced = BenchmarkConfig(model="large-v3", gpu_hourly_usd=2.5, results_dir="elsewhere")
-        assert len(configurations([run_of(LARGE), run_of(priced)])) == 1
+        assert len(systems([run_of(LARGE), run_of(priced)])) == 1
 
 
 class TestRankByWer:
@@ -175,7 +177,7 @@ class TestRankByWer:
         """Data without transcripts still tells which settings are fast."""
         board = board_of(run_of(LARGE, wer=None, rate=10.0), run_of(TURBO, wer=None, rate=20.0))
         assert board.sort == "reqs_per_sec"
-        assert [row.configuration.model for row in board.rows] == ["large-v3-turbo", "large-v3"]
+        assert [row.system.model for row in board.rows] == ["large-v3-turbo", "large-v3"]
 
 
 class TestRankByRate:
@@ -190,12 +192,12 @@ class TestRankByRate:
         """Rates are ranked inside one speed key and shown side by side across GPUs."""
         runs = [run_of(c, gpu=g, rate=r) for c, g, r in ((LARGE, H100, 40.0), (FP8, H100, 50.0), (LARGE, A10, 9.0))]
         board = board_of(*runs, sort="reqs_per_sec")
-        assert [(r.configuration.gpu, r.rank) for r in board.rows] == [(H100, 1), (H100, 2), (A10, 1)]
+        assert [(r.system.gpu, r.rank) for r in board.rows] == [(H100, 1), (H100, 2), (A10, 1)]
 
     def test_less_energy_is_better(self) -> None:
         """Energy and cost are ranked upwards."""
         runs = [run_of(c, metrics={"energy_wh_per_audio_hour": e}) for c, e in ((LARGE, 2.0), (TURBO, 1.0))]
-        assert board_of(*runs, sort="energy").rows[0].configuration.model == "large-v3-turbo"
+        assert board_of(*runs, sort="energy").rows[0].system.model == "large-v3-turbo"
 
 
 class TestShortAnswer:
@@ -207,7 +209,7 @@ class TestShortAnswer:
             run_of(TURBO, rate=60.0),
             run_of(LARGE, gpu=A10, rate=9.0),
         ]
-        found = [row.configuration.label for row in best_per_gpu_and_model(board_of(*runs))]
+        found = [row.system.label for row in best_per_gpu_and_model(board_of(*runs))]
         assert found == ["large-v3-turbo auto/128", "large-v3 fp8/128", "large-v3 auto/128"]
 
     def test_pareto_keeps_what_nothing_beats_on_its_gpu(self) -> None:
@@ -215,7 +217,7 @@ class TestShortAnswer:
         best = run_of(LARGE, wer=2.0, rate=40.0)
         fast, beaten = run_of(TURBO, wer=2.5, rate=60.0), run_of(FP8, wer=2.4, rate=39.0)
         small = run_of(FP8, wer=2.4, rate=9.0, gpu=A10)
-        assert [c.newest for c in pareto(configurations([best, fast, beaten, small]))] == [fast, best, small]
+        assert [c.newest for c in pareto(systems([best, fast, beaten, small]))] == [fast, best, small]
 
     @pytest.mark.parametrize("seed", range(20))
     def test_pareto_agrees_with_the_definition(self, seed: int) -> None:
@@ -230,7 +232,7 @@ class TestShortAnswer:
             a for a, b in itertools.permutations(figures, 2)
             if figures[b] != figures[a] and all(y <= x for x, y in zip(figures[a], figures[b], strict=True))
         }  # fmt: skip
-        assert {c.newest.run_id for c in pareto(configurations(runs))} == figures.keys() - beaten
+        assert {c.newest.run_id for c in pareto(systems(runs))} == figures.keys() - beaten
 
 
 class TestPairedTest:
@@ -306,7 +308,7 @@ class TestPublished:
 
     def test_a_row_stands_beside_the_run_with_its_settings(self) -> None:
         """The ratio is measured over published throughput."""
-        found = beside(configurations([run_of(LARGE, rate=70.6), run_of(FP8, rate=100.0)]))
+        found = counterparts(systems([run_of(LARGE, rate=70.6), run_of(FP8, rate=100.0)]))
         row = next(
             each for each in found if each.published.label == "large-v3 auto/128" and each.published.gpu == "H100"
         )
@@ -317,14 +319,14 @@ class TestPublished:
         """However fast random weights are."""
         dummy = BenchmarkConfig(model="large-v3", load_format="dummy")
         random = run_of(dummy, wer=None, rate=90.0, tags={"whisperbench.random_weights": "true"})
-        row = next(each for each in beside(configurations([random, run_of(LARGE, rate=70.0)])) if each.configuration)
+        row = next(each for each in counterparts(systems([random, run_of(LARGE, rate=70.0)])) if each.system)
         assert row.measured_reqs_per_sec == 70.0
 
     def test_what_is_not_alike_is_said(self) -> None:
         """Other settings, fewer utterances and random weights are named beside the ratio."""
         config = BenchmarkConfig(model="large-v3", max_num_seqs=384, load_format="dummy")
         run = run_of(config, wer=None, metrics={"utterances": 60.0}, tags={"whisperbench.random_weights": "true"})
-        row = next(each for each in beside(configurations([run])) if each.configuration)
+        row = next(each for each in counterparts(systems([run])) if each.system)
         assert row.caveats == ("other settings", "random weights", "other data: 60 utterances")
 
     @pytest.mark.parametrize(
@@ -339,8 +341,8 @@ class TestPublished:
     )
     def test_families_and_models_are_told_apart(self, gpu: str, model: str, fits: bool) -> None:
         """A10 is not A100; large-v3 is neither turbo nor distilled."""
-        run = Configuration((run_of(BenchmarkConfig(model=model), gpu=gpu),))
-        assert published_results()[0].is_of(run) is fits
+        run = System((run_of(BenchmarkConfig(model=model), gpu=gpu),))
+        assert published_results()[0].has_gpu_and_model_of(run) is fits
 
 
 class TestGate:
@@ -415,7 +417,7 @@ class TestSelection:
     )
     def test_globs(self, options: dict[str, str], selected: bool) -> None:
         """A GPU by any part of its name, a model by its whole name, or a pattern."""
-        assert CompareConfig(**options).selects(run_of(LARGE)) is selected  # type: ignore[arg-type]
+        assert selects(CompareConfig(**options), run_of(LARGE)) is selected  # type: ignore[arg-type]
 
 
 def test_keys_say_where_they_differ() -> None:
@@ -426,4 +428,4 @@ def test_keys_say_where_they_differ() -> None:
 def test_a_group_names_its_data() -> None:
     """The corpus's last part and the split."""
     config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
-    assert Group({}, configurations([run_of(config)])).data == "LibriSpeech dev-clean"
+    assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"

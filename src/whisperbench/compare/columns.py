@@ -13,7 +13,6 @@ Value = str | int | float | bool | None
 Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
 
 
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
     """`name` heads it in files, `heading` in tables; `show` is `value` as people read it."""
@@ -44,9 +43,7 @@ class Column:
                 return len(values) > 1
             case "to tell rows apart":
                 looks = {(row.system.label, row.system.gpu) for row in rows}
-                return len({(row.system.label, row.system.gpu, self.value(row)) for row in rows}) > len(
-                    looks
-                )
+                return len({(row.system.label, row.system.gpu, self.value(row)) for row in rows}) > len(looks)
             case "in files":
                 return False
 

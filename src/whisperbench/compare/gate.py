@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.leaderboard import significantly_worse
-from whisperbench.compare.systems import System, RunRecord, differing, fields_of
+from whisperbench.compare.systems import RunRecord, System, differing, fields_of
 from whisperbench.errors import ComparisonError
 from whisperbench.measure.bootstrap import PairedTest
 

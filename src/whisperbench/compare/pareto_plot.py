@@ -19,7 +19,7 @@ COLOURS = 6
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """One mark; `title` is shown when somebody points at it, `series` is its GPU's number, None for a published result."""
+    """One mark; `title` shows up when it is pointed at, `series` is its GPU's number, None for a published result."""
 
     wer: float
     rate: float
@@ -129,7 +129,7 @@ def _point(board: Board, row: Row) -> Point | None:
 
 
 def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, float, float]]:
-    """Names of the optimal points and their places, each where it covers neither a point nor another name, else nowhere."""
+    """Names of the optimal points and their places, where one covers neither a point nor another name."""
     taken = [Box(x.at(p.rate) - 6, y.at(p.wer) - 6, 12, 12) for p in points]
     found = []
     for point in sorted((p for p in points if p.pareto), key=lambda p: -p.rate):

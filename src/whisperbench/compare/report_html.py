@@ -42,7 +42,10 @@ def difference_html(found: Difference, links: Links) -> str:
 
 def _board(board: Board, report: Report) -> dict[str, object]:
     columns, gpus = shown_columns(board), gpus_of(board)
-    plots = pareto_svg(board, report.published), pareto_svg(board, report.published, width=380, height=340, kind="narrow")
+    plots = (
+        pareto_svg(board, report.published),
+        pareto_svg(board, report.published, width=380, height=340, kind="narrow"),
+    )
     return {
         "title": content.title(board),
         "explanation": content.explanation(board),

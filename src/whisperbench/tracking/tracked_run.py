@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.results.links import run_path
 from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
 from whisperbench.tracking import write as tracking
@@ -38,7 +39,7 @@ class TrackedRun:
         experiment_id = self.client.get_run(self.run_id).info.experiment_id
         return (
             f"look: mlflow ui --backend-store-uri {tracking.without_password(self.client.tracking_uri)}\n"
-            f"run:  http://127.0.0.1:5000/{tracking.run_path(experiment_id, self.run_id)}"
+            f"run:  http://127.0.0.1:5000/{run_path(experiment_id, self.run_id)}"
         )
 
 
