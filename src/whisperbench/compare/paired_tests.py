@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whisperbench.compare.leaderboard import Group, contenders
+from whisperbench.compare.groups import Group
+from whisperbench.compare.leaderboard import contenders
 from whisperbench.measure.bootstrap import PairedTest, paired_bootstrap
 
 NO_TRANSCRIPTS = "no transcripts"
