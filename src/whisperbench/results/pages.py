@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ from whisperbench.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from whisperbench.measure.alignment import Piece
 
 TEMPLATES = Path(__file__).parents[1] / "data" / "pages"
 
@@ -50,8 +47,3 @@ def environment() -> Environment:
 def render(template: str, **values: object) -> Markup:
     """A template of `data/pages` with these values; a value that the template names and nobody gives is an error."""
     return Markup(environment().get_template(template).render(values))  # noqa: S704 - its values are escaped
-
-
-def to_html(pieces: Sequence[Piece]) -> Markup:
-    """An alignment: `<del class="delete">`, `<ins class="insert">`, both in `<mark class="substitute">`."""
-    return environment().get_template("parts.html.jinja").module.aligned(pieces)  # type: ignore[attr-defined,no-any-return]
