@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,10 @@ from flows.guardian import no_orphans
 from flows.lifetime import TrackedRun, signals_raise, tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.settings import EngineSettings, engine_settings
-from whisperbench.engines.vllm import Engine, VllmEngine, hardware_of_the_engine, require_engine_for
+from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.seam import StartEngine
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
 from whisperbench.errors import CorpusError, EngineError, TrackingError
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import resolve_model
@@ -54,8 +55,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 CACHE = Path.home() / ".cache" / "whisperbench"
 ENGINE_LOG = "engine.log"
 
-StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]
-
 
 @click.command(help=__doc__)
 @options_of(BenchmarkConfig)
@@ -64,9 +63,8 @@ def main(**options: Any) -> None:
     benchmark(BenchmarkConfig(**options))
 
 
-def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -> None:
+def benchmark(config: BenchmarkConfig, start: StartEngine = start_engine) -> None:
     """Measure, keep the result on disk, and only then send it: whatever happens to the server, it can be sent later."""
-    measure.keep_memory_flat()
     hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     report_partial_results(Path(config.results_dir))
     measured: list[bundle.Bundle] = []
@@ -74,7 +72,7 @@ def benchmark(config: BenchmarkConfig, start_engine: StartEngine = VllmEngine) -
         if config.offline:
             origin = Origin(run_id=os.environ.get("MLFLOW_RUN_ID"), tags=tracking.local_tags({}))
             with signals_raise():
-                measured.append(measure_and_bundle(config, hardware, origin, start_engine))
+                measured.append(measure_and_bundle(config, hardware, origin, start))
         else:
             client = preflight()
             with tracked_run(client, record.run_name(config)) as run:
@@ -130,7 +128,7 @@ def report_partial_results(results_dir: Path) -> None:
 
 
 def measure_and_bundle(
-    config: BenchmarkConfig, hardware: Hardware, origin: Origin, start_engine: StartEngine = VllmEngine
+    config: BenchmarkConfig, hardware: Hardware, origin: Origin, start: StartEngine = start_engine
 ) -> bundle.Bundle:
     """The data path: corpus and model, engine, clock, score, and the result on disk."""
     started_ms = _now_ms()
@@ -141,7 +139,7 @@ def measure_and_bundle(
     settings = engine_settings(config, checkpoint, hardware)
     corpus = load_corpus(config.corpus, config.split, config.limit)
     with console.bar("checking audio", len(corpus.utterances), "files/sec") as checking:
-        inspected = inspect_corpus(corpus, config.workers or measure.free_cores(), checking.reached, CACHE)
+        inspected = inspect_corpus(corpus, config.workers or free_cores(), checking.reached, CACHE)
 
     if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
@@ -150,10 +148,9 @@ def measure_and_bundle(
         )
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         console.say(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        engine = start_engine(settings, hardware, journal.artifacts / ENGINE_LOG)
+        engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             console.say(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            plan = measure.plan_for(config, settings, checkpoint.count_tokens)
             with console.bar("transcribing", len(corpus.utterances) * config.repeats) as bar:
 
                 def on_result(repeat: int, transcript: measure.Transcript) -> None:
@@ -163,8 +160,9 @@ def measure_and_bundle(
                 measurement = measure.measure(
                     engine,
                     corpus.utterances,
-                    plan,
                     repeats=config.repeats,
+                    warmup=settings.windows_per_step,
+                    count_tokens=checkpoint.count_tokens if config.random_weights else None,
                     hardware=hardware,
                     on_result=on_result,
                 )

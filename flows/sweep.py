@@ -27,7 +27,7 @@ from flows.lifetime import tracked_run
 from flows.sweep_work import Work
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.engines.vllm import hardware_of_the_engine
+from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.options import LISTS, SweepConfig, SweepOptions, text_of
 from whisperbench.results import contents as record
 from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest

@@ -98,7 +98,7 @@ def check_gpu_memory(patient: Patient) -> Sequence[Check]:
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(patient.hardware.index)
+    handle = pynvml.nvmlDeviceGetHandleByIndex(patient.hardware.devices[0].index)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
     users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from flows import doctor as flow
 from tests.support.bundles import CONFIG, result_in, transcript
-from tests.support.fakes import NO_GPU
+from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench import doctor
 from whisperbench.doctor import Check, Patient, examine, run_check
 from whisperbench.engines.hardware import Hardware
@@ -76,7 +76,7 @@ class TestHardware:
     @pytest.mark.parametrize(("capability", "status"), [((9, 0), "ok"), ((7, 5), "warning")])
     def test_a_gpu(self, capability: tuple[int, int], status: str, tmp_path: Path) -> None:
         """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
-        gpu = Hardware("NVIDIA T4", 1, 15_360, capability, "580.1")
+        gpu = one_gpu("NVIDIA T4", 15_360, capability)
         assert only(doctor.check_gpu(patient(tmp_path, gpu))).status == status
 
 
