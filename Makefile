@@ -9,13 +9,14 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo ui test check bench lock mlproject server user clean
+.PHONY: help demo ui test unit check bench lock mlproject server user clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    install the CPU environment and run the demo benchmark (no GPU, no hub needed)"
 	@echo "make ui      browse the runs at http://127.0.0.1:5000"
 	@echo "make test    install the development tools and run every test"
+	@echo "make unit    the tests that start no engine and no server: under a minute"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make mlproject   write MLproject anew from the option records"
@@ -30,6 +31,9 @@ ui: $(VENV)/cpu.installed
 
 test: check $(VENV)/server.installed
 	$(BIN)/python -m pytest
+
+unit: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m "not engine and not server"
 
 check: $(VENV)/dev.installed
 	ruff check .

@@ -25,6 +25,7 @@ import click
 from flows.lifetime import tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
+from flows.terminal.transcripts import to_terminal
 from whisperbench.compare import report, report_html, tables
 from whisperbench.compare.columns import Links
 from whisperbench.compare.difference import Difference, difference
@@ -37,7 +38,7 @@ from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
 from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
-from whisperbench.measure.alignment import align, to_terminal
+from whisperbench.measure.alignment import align
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
 from whisperbench.options import CompareConfig

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,20 +11,43 @@ import rich.console
 import rich.progress
 import rich.text
 
-from whisperbench.measure.alignment import align, to_terminal
+from whisperbench.listener import Listener
 
 if TYPE_CHECKING:
     from whisperbench.measure.clock import Transcript
     from whisperbench.measure.score import Score
 
-SHOWN_TRANSCRIPTS = 12
-"""A corpus of at most this many utterances has each transcript shown at the end."""
-
 stderr = rich.console.Console(stderr=True, highlight=False)
 
 
-def say(text: str) -> None:
-    stderr.print(rich.text.Text(text), soft_wrap=True)
+def say(text: str, style: str = "") -> None:
+    stderr.print(rich.text.Text(text, style=style), soft_wrap=True)
+
+
+@functools.singledispatch
+def draw(record: object) -> None:
+    """Draw a record on stderr; the modules of this package register the types that they can draw."""
+    raise TypeError(f"nothing here draws a {type(record).__name__}")
+
+
+class TerminalListener(Listener):
+    """What the library says, on stderr: sentences, warnings in yellow, bars, and records as they are drawn here."""
+
+    def said(self, sentence: str) -> None:
+        say(sentence)
+
+    def warned(self, sentence: str) -> None:
+        say(sentence, style="yellow")
+
+    @contextmanager
+    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        with bar(what, total, unit) as shown:
+            yield shown.reached
+
+    def show(self, record: object) -> None:
+        from flows.terminal import sweep_table, transcripts  # noqa: F401 - they register what they draw
+
+        draw(record)
 
 
 class Rate(rich.progress.ProgressColumn):
@@ -63,17 +87,5 @@ def bar(what: str, total: int, unit: str = "reqs/sec") -> Iterator[Bar]:
         yield Bar(progress, progress.add_task(what, total=total))
 
 
-def show_transcripts(transcripts: Sequence[Transcript], score: Score | None) -> None:
-    """Each transcript of a small corpus, its differences from the reference in colour."""
-    if len(transcripts) > SHOWN_TRANSCRIPTS:
-        return
-    scored = {each.utt_id: each for each in score.utterances} if score else {}
-    for transcript in transcripts:
-        found = scored.get(transcript.utt_id)
-        errors = f"{found.counts.errors} of {found.counts.words} words wrong" if found else "no reference"
-        stderr.print(rich.text.Text(f"\n{transcript.utt_id}  {transcript.seconds:.1f} s  {errors}", style="bold"))
-        if found:
-            words = found.reference_normalized.split(), found.hypothesis_normalized.split()
-            stderr.print(to_terminal(align(*words)))
-        else:
-            stderr.print(rich.text.Text(transcript.hypothesis))
+def show_transcripts(transcripts: tuple[Transcript, ...], score: Score | None) -> None:
+    TerminalListener().show(score or transcripts)

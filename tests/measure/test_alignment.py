@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from whisperbench.measure.alignment import Piece, align, to_html, to_terminal
+from flows.terminal.transcripts import to_terminal
+from whisperbench.measure.alignment import Piece, align, to_html
 from whisperbench.text import escape, visible
 
 HOSTILE = "<script>alert('x')</script> & \x1b[2J\x1b]0;title\x07 \0 \u202etxt.exe \ud800"

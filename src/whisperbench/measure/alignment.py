@@ -1,21 +1,18 @@
 """Two texts side by side, word by word: the differences that a person sees on the terminal and in HTML.
 
-Every rendering is safe to show: control characters, terminal escapes and marks that reorder text
-appear as what they are (`\\x1b`), and HTML is escaped.
+Both renderings (HTML here, the terminal in `flows.terminal`) are safe to show: control characters, terminal escapes
+and marks that reorder text appear as what they are (`\\x1b`), and HTML is escaped.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import jiwer
 
-from whisperbench.text import escape, visible
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from whisperbench.text import escape
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -52,24 +49,6 @@ def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> li
         )
         for chunk in compare(reference, hypothesis).alignments[0]
     ]
-
-
-def to_terminal(pieces: Sequence[Piece]) -> Text:
-    """`the (quick→thick) fox (jumped→) (→over)`: readable without colour, red and green with it."""
-    from rich.text import Text
-
-    text = Text()
-    for number, piece in enumerate(pieces):
-        text.append(" " if number else "")
-        if piece.kind == "equal":
-            text.append(visible(piece.reference))
-            continue
-        text.append("(")
-        text.append(visible(piece.reference), style="red strike")
-        text.append("→")
-        text.append(visible(piece.hypothesis), style="green")
-        text.append(")")
-    return text
 
 
 def to_html(pieces: Sequence[Piece]) -> str:

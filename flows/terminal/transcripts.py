@@ -1,0 +1,61 @@
+"""Transcripts beside their references, word by word, in colour where stderr is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from flows.terminal.console import draw, say, stderr
+from whisperbench.compare.difference import Difference
+from whisperbench.measure.alignment import Piece, align
+from whisperbench.measure.clock import Transcript
+from whisperbench.measure.score import Normalizer, Score
+from whisperbench.text import visible
+
+SHOWN_TRANSCRIPTS = 12
+"""A corpus of at most this many utterances has each transcript shown at the end."""
+
+
+def to_terminal(pieces: Sequence[Piece]) -> Text:
+    """`the (quick→thick) fox (jumped→) (→over)`: readable without colour, red and green with it."""
+    text = Text()
+    for number, piece in enumerate(pieces):
+        text.append(" " if number else "")
+        if piece.kind == "equal":
+            text.append(visible(piece.reference))
+            continue
+        text.append("(")
+        text.append(visible(piece.reference), style="red strike")
+        text.append("→")
+        text.append(visible(piece.hypothesis), style="green")
+        text.append(")")
+    return text
+
+
+@draw.register
+def draw_score(score: Score) -> None:
+    """Each transcript of a small corpus, its differences from the reference in colour."""
+    for each in score.utterances if len(score.utterances) <= SHOWN_TRANSCRIPTS else ():
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.counts.errors} of {each.counts.words} words wrong", "bold")
+        stderr.print(to_terminal(align(each.reference_normalized.split(), each.hypothesis_normalized.split())))
+
+
+@draw.register(tuple)
+def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
+    """The same where there are no references."""
+    for each in transcripts if len(transcripts) <= SHOWN_TRANSCRIPTS else ():
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
+        stderr.print(Text(each.hypothesis))
+
+
+@draw.register
+def draw_difference(found: Difference) -> None:
+    """The utterances that changed most from one run to the other, each aligned with the reference."""
+    normalize = Normalizer(found.a.params.get("language", "en"))
+    for each in found.utterances:
+        say(f"\n{visible(each.a.utt_id)}  {each.change:+d} errors")
+        reference = normalize(each.a.reference or "").split()
+        for run, utterance in ((found.a, each.a), (found.b, each.b)):
+            say(f"  {visible(run.name)} {run.run_id[:8]}")
+            stderr.print(to_terminal(align(reference, normalize(utterance.hypothesis).split())))

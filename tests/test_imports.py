@@ -1,0 +1,219 @@
+"""The layout's rules, read from the source: who may import whom, and what each folder may hold.
+
+Every import counts: at the top of a module, inside a function, and for types alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.terminal.mlproject import ENTRY_POINTS
+
+PROJECT = Path(__file__).resolve().parents[1]
+SOURCE = PROJECT / "src"
+LIBRARY = SOURCE / "whisperbench"
+FLOWS = PROJECT / "flows"
+
+BASE = {"errors", "options", "text", "files", "listener", "supervise"}
+"""What everything may import."""
+
+SEES: dict[str, set[str]] = {
+    "inputs": set(),
+    "engines": {"inputs"},
+    "measure": {"inputs", "engines"},
+    "results": {"inputs", "engines", "measure"},
+    "tracking": {"inputs", "engines", "measure", "results"},
+    "compare": {"measure", "results"},
+    "sweep": {"inputs", "engines", "measure", "results", "tracking", "compare"},
+}
+"""Each package, and those that it may import besides the base and itself."""
+
+IMPORTED_IN = {
+    "mlflow": r"src/whisperbench/tracking/.+",
+    "vllm": r"src/whisperbench/engines/vllm\w*\.py",
+    "ray": r"src/whisperbench/(engines/fleet|sweep/ray)\w*\.py",
+    "rich": r"flows/terminal/.+",
+    "click": r"flows/.+",
+}
+"""Libraries that one place alone knows."""
+
+HEAVY = {"datasets", "librosa", "matplotlib", "mlflow", "optuna", "ray", "torch", "transformers", "vllm"}
+"""Libraries that no module imports before a function needs them: they take seconds, or touch a GPU."""
+
+
+class Import(NamedTuple):
+    """`module` is the dotted name, down to a submodule of the project; `at_once`: on importing `path`."""
+
+    path: str
+    line: int
+    module: str
+    at_once: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line} imports {self.module}"
+
+    @property
+    def top(self) -> str:
+        """The library that is imported."""
+        return self.module.partition(".")[0]
+
+    @property
+    def part(self) -> str:
+        """The package or module of whisperbench that is imported; empty for anything else."""
+        names = self.module.split(".")
+        return names[1] if names[0] == "whisperbench" and len(names) > 1 else ""
+
+
+def modules() -> list[Path]:
+    return sorted([*LIBRARY.rglob("*.py"), *FLOWS.rglob("*.py")])
+
+
+def imports_of(path: Path) -> list[Import]:
+    return list(imports_in(path.read_text(encoding="utf-8"), path.relative_to(PROJECT).as_posix()))
+
+
+def imports_in(text: str, name: str) -> Iterator[Import]:
+    """Every import of the module `name`, wherever it stands in it."""
+
+    def inside(node: ast.AST, at_once: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(name, child.lineno, alias.name, at_once) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{name}:{child.lineno}: a relative import"
+                for alias in child.names:
+                    yield Import(name, child.lineno, _resolved(str(child.module), alias.name), at_once)
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or _is_for_types(child):
+                yield from inside(child, False)
+            else:
+                yield from inside(child, at_once)
+
+    return inside(ast.parse(text), True)
+
+
+def _resolved(module: str, name: str) -> str:
+    """`from package import submodule` is an import of the submodule."""
+    home = (SOURCE if module.startswith("whisperbench") else PROJECT).joinpath(*module.split("."))
+    return f"{module}.{name}" if (home / f"{name}.py").exists() or (home / name / "__init__.py").exists() else module
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def every_import() -> list[Import]:
+    return [each for path in modules() for each in imports_of(path)]
+
+
+def test_every_import_is_read() -> None:
+    """At the top, for types alone, in a method, and of a submodule by its name."""
+    text = """
+import os.path
+from whisperbench.options import BenchmarkConfig
+if TYPE_CHECKING:
+    import mlflow
+class Engine:
+    from whisperbench.inputs import audio, checkpoint
+    async def start(self):
+        with self:
+            import vllm.config
+"""
+    assert [(each.module, each.part, each.at_once) for each in imports_in(text, "here.py")] == [
+        ("os.path", "", True),
+        ("whisperbench.options", "options", True),
+        ("mlflow", "", False),
+        ("whisperbench.inputs.audio", "inputs", True),
+        ("whisperbench.inputs.checkpoint", "inputs", True),
+        ("vllm.config", "", False),
+    ]
+
+
+def test_packages_import_one_way() -> None:
+    """inputs <- engines <- measure <- results <- tracking; compare and sweep as the table says; never a top module."""
+    wrong = []
+    for path in sorted(LIBRARY.rglob("*.py")):
+        home = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+        if home in BASE:
+            allowed = {"errors"} if home == "options" else BASE
+        elif home in SEES:
+            allowed = BASE | SEES[home]
+        else:
+            continue  # a top module wires all packages
+        wrong += [str(each) for each in imports_of(path) if each.part and each.part not in {*allowed, home}]
+    assert not wrong, listed(wrong)
+
+
+def test_nothing_in_the_library_imports_a_flow() -> None:
+    """The library runs without a terminal: in a notebook, or in an actor of a cluster."""
+    wrong = [str(each) for each in every_import() if each.top == "flows" and each.path.startswith("src/")]
+    assert not wrong, listed(wrong)
+
+
+def test_libraries_are_imported_where_they_belong() -> None:
+    """One place alone knows the tracking server, the engine, the terminal and the command line."""
+    wrong = [
+        str(each)
+        for each in every_import()
+        for library, place in IMPORTED_IN.items()
+        if each.top == library and not re.fullmatch(place, each.path)
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_importing_a_module_is_cheap() -> None:
+    """Heavy libraries are imported by the function that needs them, so that `--help` answers at once."""
+    wrong = [str(each) for each in every_import() if each.at_once and each.top in HEAVY]
+    assert not wrong, listed(wrong)
+
+
+def test_the_library_reads_like_a_table_of_contents() -> None:
+    """The packages of the layout, and at most ten modules beside them."""
+    packages = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    assert packages == {*SEES, "supervise"}
+    beside = [path.name for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
+    assert len(beside) <= 10, beside
+
+
+def test_a_package_says_what_it_is_and_does_nothing() -> None:
+    """`__init__.py` holds the charter alone; the topmost one has the version too."""
+    for path in modules():
+        if path.name != "__init__.py":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), path
+        rest = [ast.unparse(node).partition(" = ")[0] for node in tree.body[1:]]
+        assert rest == (["__version__"] if path.parent == LIBRARY else []), path
+
+
+def test_flows_are_entry_points_of_under_80_lines() -> None:
+    """One module per entry point of MLproject, and nothing else beside them."""
+    found = {path.stem: lines_of(path) for path in FLOWS.glob("*.py") if path.name != "__init__.py"}
+    assert {f"flows.{name}" for name in found} == {module for module, _ in ENTRY_POINTS.values()}
+    assert {name: lines for name, lines in found.items() if lines >= 80} == {}
+
+
+def test_no_test_file_is_past_400_lines() -> None:
+    """What is longer tests more than one thing."""
+    tests = (PROJECT / "tests").rglob("*.py")
+    assert {str(path.relative_to(PROJECT)): lines_of(path) for path in tests if lines_of(path) > 400} == {}
+
+
+def test_every_marker_has_a_test() -> None:
+    """A marker that no test carries promises what nothing does."""
+    options = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT / "tests").rglob("test_*.py"))
+    markers = [marker.partition(":")[0] for marker in options["markers"]]
+    assert [marker for marker in markers if not re.search(rf"pytest\.mark\.{marker}\b", text)] == []
+
+
+def listed(wrong: list[str]) -> str:
+    return "\n" + "\n".join(wrong)
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
