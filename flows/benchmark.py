@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.guardian import no_orphans
-from flows.lifetime import TrackedRun, signals_raise, tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
 from whisperbench.engines.hardware import Hardware, free_cores
@@ -43,10 +41,13 @@ from whisperbench.results.bundle import Origin
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.journal import Journal, abandoned
 from whisperbench.results.samples import write_samples
+from whisperbench.supervise.orphans import no_orphans
+from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

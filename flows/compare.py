@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.lifetime import tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.transcripts import to_terminal
@@ -46,6 +45,7 @@ from whisperbench.results import contents as record
 from whisperbench.text import visible
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import tracked_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.benchmark import CACHE
-from flows.lifetime import tracked_run
 from flows.sweep_work import Work
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
@@ -38,6 +37,7 @@ from whisperbench.sweep.search import Search
 from whisperbench.tracking import stale
 from whisperbench.tracking import sweep_runs as children
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import tracked_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
