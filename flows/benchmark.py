@@ -29,6 +29,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm import Engine, VllmEngine, hardware_of_the_engine, require_engine_for
 from whisperbench.errors import CorpusError, EngineError, TrackingError
+from whisperbench.files import cache_directory
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Corpus, load_corpus
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROJECT = Path(__file__).resolve().parents[1]
-CACHE = Path.home() / ".cache" / "whisperbench"
+CACHE = cache_directory()
 ENGINE_LOG = "engine.log"
 
 StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]
