@@ -28,6 +28,7 @@ from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
 from whisperbench.errors import CorpusError, EngineError, TrackingError
+from whisperbench.files import cache_directory
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Corpus, load_corpus
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROJECT = Path(__file__).resolve().parents[1]
-CACHE = Path.home() / ".cache" / "whisperbench"
+CACHE = cache_directory()
 ENGINE_LOG = "engine.log"
 
 

@@ -37,6 +37,7 @@ from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
 from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
+from whisperbench.files import cache_directory
 from whisperbench.measure.alignment import align
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
@@ -50,7 +51,7 @@ from whisperbench.tracking.tracked_run import tracked_run
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CACHE = Path.home() / ".cache" / "whisperbench" / "transcripts"
+CACHE = cache_directory() / "transcripts"
 
 Files = dict[str, str]
 

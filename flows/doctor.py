@@ -15,7 +15,6 @@ import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,10 +22,11 @@ import click
 from flows.terminal.command import errors_end_the_command, options_of
 from whisperbench.doctor import Check, Patient, examine
 from whisperbench.engines.hardware import detect_hardware
+from whisperbench.files import cache_directory
 from whisperbench.options import DoctorConfig
 from whisperbench.text import redact, visible
 
-CACHE = Path.home() / ".cache" / "whisperbench"
+CACHE = cache_directory()
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 

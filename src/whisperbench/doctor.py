@@ -16,6 +16,7 @@ from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs import checkpoint as models
 from whisperbench.inputs import librispeech as hub
 from whisperbench.inputs.corpus import load_corpus
+from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.contents import KIND
@@ -155,8 +156,8 @@ def check_disk(patient: Patient) -> Sequence[Check]:
 
 def check_model(patient: Patient) -> Sequence[Check]:
     model, revision = patient.config.model, patient.config.model_revision
-    hub_id = models.ALIASES.get(model, model)
-    if hub_id not in models.PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
+    hub_id = ALIASES.get(model, model)
+    if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
         checkpoint = models.resolve_model(model, revision, cache_dir=patient.cache, random_weights=False)
         return [_ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")]
     import huggingface_hub
