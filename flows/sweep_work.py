@@ -12,9 +12,9 @@ from typing import TypeVar
 import click
 
 from flows import compare
-from flows.benchmark import PROJECT
 from flows.terminal import console
 from flows.terminal.sweep_table import Watch
+from whisperbench.benchmark import PROJECT
 from whisperbench.compare.columns import Links
 from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
 from whisperbench.options import CompareConfig, SweepOptions
