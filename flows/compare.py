@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.lifetime import tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.transcripts import to_terminal
@@ -38,6 +37,7 @@ from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
 from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
+from whisperbench.files import cache_directory
 from whisperbench.measure.alignment import align
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
@@ -46,11 +46,12 @@ from whisperbench.results import contents as record
 from whisperbench.text import visible
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import tracked_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CACHE = Path.home() / ".cache" / "whisperbench" / "transcripts"
+CACHE = cache_directory() / "transcripts"
 
 Files = dict[str, str]
 

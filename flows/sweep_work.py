@@ -12,10 +12,9 @@ from typing import TypeVar
 import click
 
 from flows import compare
-from flows.benchmark import PROJECT
-from flows.lifetime import LAUNCHER, TrackedRun
 from flows.terminal import console
 from flows.terminal.sweep_table import Watch
+from whisperbench.benchmark import PROJECT
 from whisperbench.compare.columns import Links
 from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
 from whisperbench.options import CompareConfig, SweepOptions
@@ -27,6 +26,7 @@ from whisperbench.sweep.search import Best, Search, first_rung, search
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import sweep_runs as children
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import TrackedRun
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class Work:
         )
 
     def environment(self, run_id: str) -> dict[str, str]:
-        """Of a configuration's process: its own run, this source whatever the working directory, and who watches it."""
+        """Of a configuration's process: its own run, and this source whatever the working directory."""
         path = [str(PROJECT / "src"), str(PROJECT), os.environ.get("PYTHONPATH", "")]
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
         return {
@@ -167,7 +167,6 @@ class Work:
             "MLFLOW_TRACKING_URI": str(self.client.tracking_uri),
             "MLFLOW_RUN_ID": run_id,
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
-            LAUNCHER: str(os.getpid()),
         }
 
     def log_progress(self, progress: Progress) -> None:

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.lifetime import signals_raise, tracked_run
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
 from whisperbench.errors import TrackingError
 from whisperbench.options import UploadConfig
 from whisperbench.results.bundle import read_bundle
 from whisperbench.results.contents import KIND
+from whisperbench.supervise.signals import signals_raise
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.upload import find_bundles
 
 if TYPE_CHECKING:

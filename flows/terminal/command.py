@@ -11,9 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from flows.lifetime import Interrupted, exit_status
 from whisperbench.errors import WhisperbenchError
 from whisperbench.options import kind_of, parse, text_of
+from whisperbench.supervise.signals import Interrupted
 from whisperbench.text import redact, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,9 +52,9 @@ def errors_end_the_command(command: F) -> F:
             return command(*args, **kwargs)
         except WhisperbenchError as error:
             fail(error)
-        except Interrupted as signalled:
-            click.secho(f"stopped by {signalled}", fg="red", err=True)
-            sys.exit(exit_status(signalled))
+        except Interrupted as interrupted:
+            click.secho(f"stopped by {interrupted}", fg="red", err=True)
+            sys.exit(interrupted.exit_status)
 
     return run  # type: ignore[return-value]
 

@@ -13,6 +13,7 @@ from whisperbench.compare.gate import contest, judge
 from whisperbench.compare.leaderboard import Board, Group, Grouping, best_per_gpu_and_model, contenders, pareto, rank
 from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test, read_table
 from whisperbench.compare.published import beside, published_results
+from whisperbench.compare.selection import selects
 from whisperbench.compare.systems import Configuration, RunRecord, Spread, configurations, differing, fields_of
 from whisperbench.errors import ComparisonError
 from whisperbench.options import BenchmarkConfig, CompareConfig
@@ -415,7 +416,7 @@ class TestSelection:
     )
     def test_globs(self, options: dict[str, str], selected: bool) -> None:
         """A GPU by any part of its name, a model by its whole name, or a pattern."""
-        assert CompareConfig(**options).selects(run_of(LARGE)) is selected  # type: ignore[arg-type]
+        assert selects(CompareConfig(**options), run_of(LARGE)) is selected  # type: ignore[arg-type]
 
 
 def test_keys_say_where_they_differ() -> None:

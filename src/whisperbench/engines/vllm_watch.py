@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from whisperbench.supervise.owner import is_gone
-
-LOOK_SECONDS = 0.5
-GRACE_SECONDS = 2.0
-"""An engine that fails by itself says so; this long its own word is waited for."""
+from whisperbench.supervise.watch import ProcessWatch
 
 
-class Watchdog:
+class Watchdog(ProcessWatch):
     """Puts `EngineDeadError` where vLLM's client waits once one of `processes` (of psutil) is gone."""
 
-    def __init__(self, processes: Sequence[Any], outputs: queue.Queue[Any]) -> None:
-        self._processes, self._outputs = processes, outputs
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="engine-watch", daemon=True)
-        self._thread.start()
+    def __init__(self, processes: Iterable[Any], outputs: queue.Queue[Any]) -> None:
+        def say_that_it_is_dead() -> None:
+            from vllm.v1.engine.exceptions import EngineDeadError
 
-    def stop(self) -> None:
-        """To be called before the engine is closed, whose processes then end as they should."""
-        self._stopped.set()
-        self._thread.join()
+            outputs.put_nowait(EngineDeadError())
 
-    def _watch(self) -> None:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        while not self._stopped.wait(LOOK_SECONDS):
-            if any(map(is_gone, self._processes)):
-                if not self._stopped.wait(GRACE_SECONDS):
-                    self._outputs.put_nowait(EngineDeadError())
-                return
+        super().__init__((process.pid for process in processes), say_that_it_is_dead)

@@ -12,10 +12,7 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    import psutil
+from typing import Self
 
 INITIAL_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO: not in a container with process ids of its own
 
@@ -65,16 +62,6 @@ class Process:
             # Containers share names and machine ids too easily: only a host itself is known by them after a reboot.
             return self.namespace == here.namespace == INITIAL_NAMESPACE and self.machine != "none"
         return self.namespace == here.namespace and _started(self.pid) != self.started
-
-
-def is_gone(process: psutil.Process) -> bool:
-    """Whether a process of this machine has ended, or only its zombie is left."""
-    import psutil
-
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _started(pid: int) -> int | None:

@@ -12,6 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
+from whisperbench.supervise.launcher import LAUNCHER
+from whisperbench.supervise.orphans import is_gone
+
 TICK_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 """What a process group gets to end by itself, after SIGTERM and again after SIGKILL."""
@@ -51,13 +56,19 @@ def run_to_end(
 ) -> Ended:
     """Run a command, its output in `log`; afterwards no process of its group lives.
 
+    The command is told whom to follow: a flow stops when this process is gone.
     `tick(seconds)` is called twice a second.  Whatever it raises, and a signal that raises in this
     thread, ends the group too.  A `time_limit_seconds` of 0 is none.
     """
     begun, timed_out = time.perf_counter(), False
     with log.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - the command is ours
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**env, LAUNCHER: str(os.getpid())},
+            start_new_session=True,
         )
     try:
         while child.poll() is None and not timed_out:
@@ -85,23 +96,21 @@ def last_error(log: Path) -> str | None:
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """End every process of the leader's group: SIGTERM, and SIGKILL for what is left after 10 s."""
     for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader.pid, number)
         deadline = time.monotonic() + GRACE_SECONDS
-        if _group(leader.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(leader.pid, number)
-        while time.monotonic() < deadline:
-            if leader.poll() is not None and not _group(leader.pid):
-                return
+        while leader.poll() is None or _is_at_work(leader.pid):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.05)
+        else:
+            return
 
 
-def _group(leader: int) -> list[int]:
-    """Processes of a group that still do something: a zombie holds nothing."""
-    import psutil
-
-    found = []
+def _is_at_work(group: int) -> bool:
+    """Whether a process of the group still does something; its leader may be gone."""
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group and not is_gone(process):
+                return True
+    return False

@@ -1,7 +1,7 @@
 """`mlflow run` ends every run as FINISHED or FAILED after its project has ended, also one that was closed as KILLED
 (3.17 compares the status's name with numbers).  This process outlives it and puts the status right:
 
-    python -m flows.aftermath <process id of mlflow run> <run id>
+    python -m whisperbench.tracking.killed_status <process id of mlflow run> <run id>
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def mark_killed_after(launcher: int, run_id: str) -> None:
 
 
 def main(launcher: int, run_id: str) -> None:
+    """Wait for the end of the process `launcher`; then FAILED becomes KILLED."""
     import psutil
 
     from whisperbench.tracking import write as tracking

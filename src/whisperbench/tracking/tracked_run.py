@@ -1,0 +1,83 @@
+"""A run from its opening to its end, with the right status whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
+from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.tracking import write as tracking
+from whisperbench.tracking.killed_status import mark_killed_after
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from whisperbench.results.bundle import Origin
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run that is open, and the client of its server."""
+
+    client: MlflowClient
+    run_id: str
+
+    def origin(self) -> Origin:
+        """How the run was opened, for its bundle."""
+        return tracking.origin_of(self.client, self.run_id)
+
+    def where(self) -> str:
+        """The run's page, or how to open it where no server runs."""
+        if url := tracking.run_url(self.client, self.run_id):
+            return f"run: {url}"
+        experiment_id = self.client.get_run(self.run_id).info.experiment_id
+        return (
+            f"look: mlflow ui --backend-store-uri {tracking.without_password(self.client.tracking_uri)}\n"
+            f"run:  http://127.0.0.1:5000/{tracking.run_path(experiment_id, self.run_id)}"
+        )
+
+
+@contextlib.contextmanager
+def tracked_run(
+    client: MlflowClient, name: str, tags: dict[str, str] | None = None, run_id: str | None = None
+) -> Iterator[TrackedRun]:
+    """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
+
+    FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
+    """
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    run_id = run_id or os.environ.get(RUN_ID)
+    with signals_raise() as raised:
+        run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
+        status, failure = "FAILED", None
+        try:
+            yield TrackedRun(client, run_id)
+            status = "FINISHED"
+        except Interrupted as interrupted:  # also one that a block inside this one was told of
+            status, failure = "KILLED", str(interrupted)
+            raise
+        except BaseException as error:
+            failure = str(error) if isinstance(error, WhisperbenchError) else f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if raised:  # whatever it looked like to the code that was interrupted
+                status, failure = "KILLED", str(raised[0])
+            _close(client, run_id, status, failure)
+            of_mlflow_run = run_id == os.environ.get(RUN_ID) and LAUNCHER not in os.environ  # a sweep knows better
+            if status == "KILLED" and of_mlflow_run and (launched_by := launcher()) is not None:
+                mark_killed_after(launched_by, run_id)
+
+
+def _close(client: MlflowClient, run_id: str, status: str, failure: str | None) -> None:
+    # A server that is away must not hide why the run ended.
+    with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
+        try:
+            tracking.close_run(client, run_id, status, failure)
+        except Interrupted as interrupted:
+            tracking.close_run(client, run_id, "KILLED", str(interrupted))
+            raise

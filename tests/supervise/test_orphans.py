@@ -1,0 +1,51 @@
+"""What a process had started ends with it, when it is killed or fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from tests.support.commands import python_path
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from whisperbench.supervise.orphans import no_orphans
+with no_orphans():
+    children = [subprocess.Popen(['bash', '-c', 'sleep 60 & wait']) for _ in range(2)]
+    print(*(child.pid for child in children), flush=True)
+    time.sleep(1.5)
+    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == 'raises': sys.exit('failed')
+"""
+
+
+def gone_and_left(end: str) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The children and grandchildren of a process 3 s after its end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, end], env=python_path(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        time.sleep(0.5)  # bash starts theirs
+        family = [*children, *(grandchild for child in children for grandchild in child.children())]
+        process.wait(20)
+    gone, left = psutil.wait_procs(family, timeout=3)
+    for each in left:
+        each.kill()
+    return gone, left
+
+
+@pytest.mark.parametrize("end", ["killed", "in peace"])
+def test_descendants_end_with_a_killed_process_only(end: str) -> None:
+    """Within a second or two, those of children too; a process that ends in peace leaves what it wants to leave."""
+    gone, left = gone_and_left(end)
+    assert (left if end == "killed" else gone) == []
+
+
+def test_descendants_end_with_a_block_that_raises() -> None:
+    """As a signal does before an engine that is half up can be closed; the process itself may live on."""
+    assert gone_and_left("raises")[1] == []
