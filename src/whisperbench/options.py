@@ -209,7 +209,7 @@ LISTS = {
 """Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
 
 NOT_IN_A_SWEEP = frozenset({"offline"})
-"""A sweep finds out on the tracking server what is done: it cannot do without one."""
+"""Without a tracking server a sweep cannot tell what is done."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
