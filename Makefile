@@ -20,7 +20,7 @@ help:
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make mlproject   write MLproject anew from the option records"
-	@echo "make server  the team's tracking server (README: A server for the team); make user LOGIN=ann adds a teammate"
+	@echo "make server  the team's tracking server (flows/server/README.md); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
 
 demo: $(VENV)/cpu.installed

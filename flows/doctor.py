@@ -15,7 +15,6 @@ import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,10 +22,10 @@ import click
 from flows.terminal.command import errors_end_the_command, options_of
 from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
+from whisperbench.files import cache_directory
 from whisperbench.options import DoctorConfig
 from whisperbench.text import redact, visible
 
-CACHE = Path.home() / ".cache" / "whisperbench"
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -38,7 +37,7 @@ def main(**options: Any) -> None:
     setup = Setup(
         config,
         detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")),
-        CACHE,
+        cache_directory(),
         os.environ.get("MLFLOW_EXPERIMENT_NAME"),
         os.environ.get("MLFLOW_RUN_ID"),
     )

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.benchmark import CACHE
 from flows.sweep_work import Work
 from flows.terminal import console
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.engines.vllm import hardware_of_the_engine
+from whisperbench.engines.start import hardware_of_the_engine
+from whisperbench.files import cache_directory
 from whisperbench.options import LISTS, SweepConfig, SweepOptions, text_of
 from whisperbench.results import contents as record
 from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
@@ -61,7 +61,7 @@ def sweep(options: SweepOptions, command: Sequence[str] = BENCHMARK, vllm_versio
     plan = Search.of(options) if options.searches else tasks_of(options)
     client = tracking.connect()
     hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
-    identities = Identities(hardware, vllm_version or engine_version(), CACHE, console.bar)
+    identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), console.bar)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = experiment_now(client)
     unfinished = clean_up(client, experiment, digest) if experiment and not options.dry_run else None

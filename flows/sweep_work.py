@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import click
 
-from flows.benchmark import PROJECT
 from flows.terminal import console
 from flows.terminal.sweep_table import Watch
+from whisperbench.benchmark import PROJECT
 from whisperbench.compare_runs import leaderboard
 from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
 from whisperbench.options import CompareConfig, SweepOptions

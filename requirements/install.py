@@ -96,6 +96,8 @@ def install(what, arguments, may_be_missing=False):
             log.write(line)
             last = [*last[-14:], line]
             packages += line.startswith("Collecting ")
+            if line.startswith("Successfully installed "):
+                packages = len(line.split()) - 2
             megabytes += downloaded(line)
             step = "unpacking" if line.startswith("Installing collected") else f"{packages} packages"
             progress(f"{what}: {step}, {megabytes:,.0f} MB, {clock(time.time() - started)}")

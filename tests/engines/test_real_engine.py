@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
-from whisperbench.engines.vllm import VllmEngine
+from whisperbench.engines.start import start_engine
+from whisperbench.engines.vllm_pipelined import VllmPipelined
+from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
 from whisperbench.inputs.corpus import Utterance, load_corpus
-from whisperbench.measure import clock as measure
+from whisperbench.measure.clock import Transcript, clips_of, transcript_of
 from whisperbench.measure.score import score
 from whisperbench.options import BenchmarkConfig
 
@@ -25,7 +27,7 @@ KNOWN_WER = {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 8.11}
 """tiny.en on the sample, percent; one word is 0.22 points of all 60 utterances together."""
 CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16)
 
-Texts = dict[str, measure.Transcript]
+Texts = dict[str, Transcript]
 
 
 @pytest.fixture(scope="module")
@@ -42,25 +44,32 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
-    hardware = detect_hardware()
+def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmPipelined]:
+    hardware = detect_hardware("")
     log = tmp_path_factory.mktemp("engine") / "engine.log"
-    started = VllmEngine(engine_settings(CONFIG, checkpoint, hardware), hardware, log)
+    started = start_engine(engine_settings(CONFIG, checkpoint, hardware), hardware, log)
+    assert isinstance(started, VllmPipelined)
     yield started
     started.close()
 
 
 @pytest.fixture(scope="module")
-def pipelined(engine: VllmEngine, checkpoint: Checkpoint, utterances: list[Utterance]) -> Texts:
-    return transcripts("pipelined", engine, checkpoint, utterances)
+def pipelined(engine: VllmPipelined, utterances: list[Utterance]) -> Texts:
+    return transcripts(engine, utterances)
 
 
-def transcripts(front_end: str, engine: VllmEngine, checkpoint: Checkpoint, utterances: list[Utterance]) -> Texts:
-    hardware = detect_hardware()
-    plan = measure.plan_for(CONFIG, engine_settings(CONFIG, checkpoint, hardware), checkpoint.count_tokens)
-    plan = dataclasses.replace(plan, front_end=front_end)
-    found = dict(measure.transcribe(engine, utterances, plan))
+def transcripts(engine: Engine, utterances: list[Utterance]) -> Texts:
+    found = {
+        text.index: transcript_of(utterances[text.index], text) for text in engine.transcribe(clips_of(utterances))
+    }
     return {found[i].utt_id: found[i] for i in sorted(found)}
+
+
+def stock_on(engine: VllmPipelined) -> VllmStock:
+    """The other engine, on the processes of one that runs: a second start would take a minute."""
+    stock = VllmStock.__new__(VllmStock)
+    stock.__dict__.update(engine.__dict__)
+    return stock
 
 
 def test_word_error_rate_is_the_known_one(pipelined: Texts, utterances: list[Utterance]) -> None:
@@ -78,10 +87,10 @@ def test_word_error_rate_is_the_known_one(pipelined: Texts, utterances: list[Utt
 
 
 def test_both_front_ends_give_the_same_text(
-    engine: VllmEngine, checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance]
+    engine: VllmPipelined, pipelined: Texts, utterances: list[Utterance]
 ) -> None:
     """Features that are equal to the bit give equal texts."""
-    stock = transcripts("stock", engine, checkpoint, utterances)
+    stock = transcripts(stock_on(engine), utterances)
     assert {k: t.hypothesis for k, t in pipelined.items()} == {k: t.hypothesis for k, t in stock.items()}
     assert {k: t.output_tokens for k, t in pipelined.items()} == {k: t.output_tokens for k, t in stock.items()}
 
@@ -94,7 +103,7 @@ def test_transformers_gives_the_same_text(
     from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
     processor = WhisperProcessor.from_pretrained(checkpoint.path)
-    dtype = getattr(torch, engine_settings(CONFIG, checkpoint, detect_hardware()).dtype)
+    dtype = getattr(torch, engine_settings(CONFIG, checkpoint, detect_hardware("")).dtype)
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint.path, dtype=dtype).eval()
     model.generation_config.suppress_tokens = None  # the engine suppresses nothing
     model.generation_config.begin_suppress_tokens = None
@@ -113,7 +122,7 @@ def test_transformers_gives_the_same_text(
     assert len(differing) <= allowed, "\n".join(differing)
 
 
-def test_odd_audio_goes_through(engine: VllmEngine, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_odd_audio_goes_through(engine: VllmPipelined, tmp_path: Path) -> None:
     """Silence, a tenth of a second, 8 kHz stereo and 40 s are transcribed, not skipped."""
     import numpy as np
     import soundfile
@@ -129,14 +138,14 @@ def test_odd_audio_goes_through(engine: VllmEngine, checkpoint: Checkpoint, tmp_
     for name, (samples, rate) in files.items():
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)
     corpus = load_corpus(str(tmp_path), "all", 0)
-    found = transcripts("pipelined", engine, checkpoint, list(corpus.utterances))
+    found = transcripts(engine, list(corpus.utterances))
     assert set(found) == set(files)
     assert found["long"].windows == 2
     assert "experience" in found["stereo"].hypothesis.lower()
     assert found["long"].hypothesis.lower().count("experience") >= 10
 
 
-def test_the_engine_leaves_no_process(engine: VllmEngine) -> None:
+def test_the_engine_leaves_no_process(engine: VllmPipelined) -> None:
     """Its processes are children that are known, so that they can be told from strangers on a GPU."""
     import psutil
 

@@ -21,7 +21,6 @@ from click.testing import CliRunner, Result
 from flows import compare
 from tests.support.servers import Server
 from tests.support.stores import H100, fresh_store, log, run_of, spoken, table_of, without_tag
-from whisperbench import compare_runs
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.systems import RunRecord
@@ -46,7 +45,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, directory: Path, address: str) -> No
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr(compare_runs, "CACHE", directory / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
     monkeypatch.chdir(directory)
 
 
@@ -57,7 +56,7 @@ def run_flow(**options: str) -> Result:
 
 
 def fetched(directory: Path) -> set[str]:
-    return {path.stem for path in (directory / "cache").glob("*.json")}
+    return {path.stem for path in (directory / "whisperbench" / "transcripts").glob("*.json")}
 
 
 class TestLeaderboards:

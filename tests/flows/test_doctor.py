@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from flows import doctor as flow
 from tests.support.bundles import CONFIG, result_in, transcript
-from tests.support.fakes import NO_GPU
+from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench import doctor
 from whisperbench.doctor import Check, Setup, examine, run_check
 from whisperbench.engines.hardware import Hardware
@@ -25,6 +25,8 @@ from whisperbench.results.journal import FACTS, Journal
 from whisperbench.supervise.owner import Process
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.write import PROCESS_TAG
+
+CPU_BUILD = "found|0.32.0|2.13.0|None|False"
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -40,8 +42,18 @@ def only(checks: Any) -> Check:
     return check
 
 
-def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path) -> None:
+def python_that_prints(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for the Python that imports vLLM, which takes seconds; without a text there is no vLLM."""
+    python = directory / "python"
+    answer = f"echo '{text}'" if text else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(doctor.sys, "executable", str(python))
+
+
+def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is checked once, by name; whatever is not ok says what to do."""
+    python_that_prints(CPU_BUILD, tmp_path, monkeypatch)
     found = list(examine(setup_in(tmp_path)))
     assert {check.name for check in found} >= {
         "gpu",
@@ -76,7 +88,7 @@ class TestHardware:
     @pytest.mark.parametrize(("capability", "status"), [((9, 0), "ok"), ((7, 5), "warning")])
     def test_a_gpu(self, capability: tuple[int, int], status: str, tmp_path: Path) -> None:
         """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
-        gpu = Hardware("NVIDIA T4", 1, 15_360, capability, "580.1")
+        gpu = one_gpu("NVIDIA T4", 15_360, capability)
         assert only(doctor.check_gpu(setup_in(tmp_path, gpu))).status == status
 
 
@@ -84,7 +96,7 @@ class TestVllm:
     @pytest.mark.parametrize(
         ("printed", "status", "says"),
         [
-            ("found|0.32.0|2.13.0|None|False", "ok", "vllm 0.32.0"),
+            (CPU_BUILD, "ok", "vllm 0.32.0"),
             ("found|0.32.0|2.13.0|13.0|False", "problem", "there is no GPU"),
             ("", "problem", "No module named 'vllm'"),
         ],
@@ -93,14 +105,17 @@ class TestVllm:
         self, printed: str, status: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A build for the CPU, a GPU build without a GPU, and none at all."""
-        python = tmp_path / "python"
-        answer = f"echo '{printed}'" if printed else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
-        python.write_text(f"#!/bin/sh\n{answer}\n")
-        python.chmod(0o700)
-        monkeypatch.setattr(doctor.sys, "executable", str(python))
+        python_that_prints(printed, tmp_path, monkeypatch)
         check = only(doctor.check_vllm(setup_in(tmp_path)))
         assert check.status == status
         assert says in check.found
+
+    @pytest.mark.engine
+    def test_the_one_that_is_installed(self, tmp_path: Path) -> None:
+        """Imported for real, in a process of its own."""
+        check = only(doctor.check_vllm(setup_in(tmp_path)))
+        assert check.found.startswith("vllm ")
+        assert check.status == "ok"
 
 
 class TestData:

@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from whisperbench.engines.hardware import GpuReadings, Hardware
+from tests.support.fakes import one_gpu
+from whisperbench.engines.seam import EngineFacts
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm import EngineFacts
 from whisperbench.measure.clock import Measurement, Pass, Transcript
+from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results import contents as record
 
-GPU = Hardware("NVIDIA H100 80GB HBM3", 1, 81_559, (9, 0), "580.1")
+GPU = one_gpu("NVIDIA H100 80GB HBM3")
 SETTINGS = EngineSettings(
-    "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined"
+    "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined", "split", 0
 )
 FACTS = record.Facts(
     model_id="openai/whisper-large-v3",

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from flows.benchmark import CACHE
 from flows.sweep import sweep as run_sweep
 from flows.terminal.command import errors_end_the_command, options_of
 from tests.support.stores import run_of
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.errors import EngineError
+from whisperbench.files import cache_directory
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
@@ -56,7 +56,9 @@ def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
     client = tracking.connect()
     with tracked_run(client, record.run_name(config)) as run, no_orphans():
-        resolve_model(config.model, config.model_revision, cache_dir=CACHE, random_weights=config.random_weights)
+        resolve_model(
+            config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights
+        )
         # Like an engine: a process of its own, in this one's group.
         engine = subprocess.Popen(["sleep", os.environ.get(ENGINE_VARIABLE, "600")])
         if config.max_num_seqs == OUT_OF_MEMORY:

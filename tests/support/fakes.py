@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import collections
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import Device, Hardware
+from whisperbench.engines.seam import Clip, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm import EngineFacts, Output, Request
+from whisperbench.inputs.audio import SAMPLE_RATE, Samples, load_audio
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again")
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY_SECONDS"
 LEDGER_VARIABLE = "FAKE_ENGINE_LEDGER"
-"""A file that gets the key of every request as it is handed out, for tests that kill the process."""
+"""A file that gets the index of every clip as its text is handed out, for tests that kill the process."""
 
-NO_GPU = Hardware("Fake CPU", 0)
+NO_GPU = Hardware("Fake CPU")
+
+
+def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (9, 0)) -> Hardware:
+    return Hardware("Fake CPU", (Device(name, memory_mib, capability),), "580.1")
 
 
 class FakeEngine:
-    """An `Engine` whose text depends on the audio alone, one request a step, `delay` seconds each."""
+    """An `Engine` whose text depends on the audio alone, one clip after the other, `delay` seconds each."""
 
     def __init__(
         self, _settings: EngineSettings | None = None, _hardware: Hardware = NO_GPU, log: Path | None = None
@@ -34,30 +37,17 @@ class FakeEngine:
         self.closed = False
         ledger = os.environ.get(LEDGER_VARIABLE)
         self._ledger = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if ledger else None
-        self._waiting: collections.deque[Request] = collections.deque()
         if log is not None:
             log.write_text("fake engine: ready\n", encoding="utf-8")
 
-    @property
-    def in_flight(self) -> int:
-        return len(self._waiting)
-
-    def prepare(self, request: Request) -> Any:
-        return len(request.audio)
-
-    def submit(self, request: Request, prepared: Any) -> None:
-        assert prepared == len(request.audio)
-        self._waiting.append(request)
-
-    def step(self) -> Sequence[Output]:
-        time.sleep(self.delay)
-        output = text_of(self._waiting.popleft())
-        if self._ledger is not None:
-            os.write(self._ledger, f"{output.key}\n".encode())
-        return [output]
-
-    def generate(self, requests: Sequence[Request]) -> Sequence[Output]:
-        return [text_of(request) for request in requests]
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        for clip in clips:
+            audio = load_audio(clip.audio)
+            time.sleep(self.delay)
+            words = text_of(audio, clip.tokens).split()
+            if self._ledger is not None:
+                os.write(self._ledger, f"{clip.index}\n".encode())
+            yield Text(clip.index, " ".join(words), len(words), len(audio) / SAMPLE_RATE, 1, self.delay)
 
     def pids(self) -> set[int]:
         return {os.getpid()}
@@ -66,9 +56,7 @@ class FakeEngine:
         self.closed = True
 
 
-def text_of(request: Request) -> Output:
+def text_of(audio: Samples, tokens: int | None = None) -> str:
     """One word per second of audio (or as many as are asked for), chosen by the samples."""
-    count = request.exact_tokens or 1 + len(request.audio) // 16_000
-    start = int(np.abs(request.audio).sum() * 1000) % len(WORDS)
-    words = [WORDS[(start + i) % len(WORDS)] for i in range(count)]
-    return Output(request.key, " ".join(words), count)
+    start = int(np.abs(audio).sum() * 1000) % len(WORDS)
+    return " ".join(WORDS[(start + i) % len(WORDS)] for i in range(tokens or 1 + len(audio) // SAMPLE_RATE))

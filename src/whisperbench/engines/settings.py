@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
+from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.options import BenchmarkConfig
-
-if TYPE_CHECKING:
-    from whisperbench.inputs.checkpoint import Checkpoint
-
-WINDOW_TOKENS = 1_500  # encoder positions of one 30 s window
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What vLLM and the front end take, nothing left to choose."""
+    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core."""
 
     checkpoint: str
     dtype: str
@@ -32,6 +28,13 @@ class EngineSettings:
     mel_bins: int
     prompt_token_ids: tuple[int, ...]
     front_end: str
+    long_audio: str
+    workers: int
+
+    @property
+    def windows_per_step(self) -> int:
+        """Windows that the engine encodes in one step."""
+        return self.max_num_batched_tokens // WINDOW_POSITIONS
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -60,6 +63,8 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         mel_bins=checkpoint.mel_bins,
         prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
         front_end=config.front_end,
+        long_audio=config.long_audio,
+        workers=config.workers,
     )
 
 
@@ -77,4 +82,4 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
     """1,500 per encoder window: 32 windows from 40 GiB on, 16 from 20, 8 below or on a CPU; no more than sequences."""
     memory_gib = (hardware.memory_mib or 0) / 1024
     windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
-    return WINDOW_TOKENS * min(windows, max(max_num_seqs, 2))
+    return WINDOW_POSITIONS * min(windows, max(max_num_seqs, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -106,6 +105,8 @@ def write_configuration(
 
     `generation` adds what no dimension tells: suppressed tokens and alignment heads.
     """
+    from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
+
     extra = dict(generation or {})
     ids = {
         "bos_token_id": 50_257,  # so in every published size, English-only ones included
@@ -113,41 +114,25 @@ def write_configuration(
         "pad_token_id": tokens[END_OF_TEXT],
         "decoder_start_token_id": tokens["<|startoftranscript|>"],
     }
-    config: dict[str, Any] = {
-        "activation_dropout": 0.0,
-        "activation_function": "gelu",
-        "apply_spec_augment": False,
-        "architectures": ["WhisperForConditionalGeneration"],
-        "attention_dropout": 0.0,
-        "d_model": architecture.d_model,
-        "decoder_attention_heads": architecture.heads,
-        "decoder_ffn_dim": architecture.ffn_dim,
-        "decoder_layerdrop": 0.0,
-        "decoder_layers": architecture.decoder_layers,
-        "dropout": 0.0,
-        "encoder_attention_heads": architecture.heads,
-        "encoder_ffn_dim": architecture.ffn_dim,
-        "encoder_layerdrop": 0.0,
-        "encoder_layers": architecture.encoder_layers,
-        "init_std": 0.02,
-        "is_encoder_decoder": True,
-        "max_source_positions": WINDOW_POSITIONS,
-        "max_target_positions": TEXT_POSITIONS,
-        "median_filter_width": 7,
-        "model_type": "whisper",
-        "num_hidden_layers": architecture.encoder_layers,
-        "num_mel_bins": architecture.mel_bins,
-        "scale_embedding": False,
-        "tie_word_embeddings": True,
-        "torch_dtype": dtype,
-        "use_cache": True,
-        "vocab_size": architecture.vocab_size,
+    WhisperConfig(
+        architectures=["WhisperForConditionalGeneration"],
+        dtype=dtype,
+        d_model=architecture.d_model,
+        encoder_layers=architecture.encoder_layers,
+        encoder_attention_heads=architecture.heads,
+        encoder_ffn_dim=architecture.ffn_dim,
+        decoder_layers=architecture.decoder_layers,
+        decoder_attention_heads=architecture.heads,
+        decoder_ffn_dim=architecture.ffn_dim,
+        num_mel_bins=architecture.mel_bins,
+        vocab_size=architecture.vocab_size,
+        max_source_positions=WINDOW_POSITIONS,
+        max_target_positions=TEXT_POSITIONS,
         **ids,
         **{name: extra[name] for name in ("suppress_tokens", "begin_suppress_tokens") if name in extra},
-    }
-    write_json(directory / "config.json", config)
-    write_json(directory / "generation_config.json", _generation(architecture, tokens) | ids | extra)
-    write_json(directory / "preprocessor_config.json", _preprocessor(architecture.mel_bins))
+    ).save_pretrained(directory)
+    GenerationConfig(**_generation(architecture, tokens), **ids, **extra).save_pretrained(directory)
+    WhisperFeatureExtractor(feature_size=architecture.mel_bins).save_pretrained(directory)
 
 
 def _generation(architecture: Architecture, tokens: Mapping[str, int]) -> dict[str, Any]:
@@ -163,25 +148,3 @@ def _generation(architecture: Architecture, tokens: Mapping[str, int]) -> dict[s
         values["lang_to_id"] = {f"<|{code}|>": index for code, index in language_ids(tokens).items()}
         values["task_to_id"] = {task: tokens[f"<|{task}|>"] for task in ("transcribe", "translate")}
     return values
-
-
-def _preprocessor(mel_bins: int) -> dict[str, Any]:
-    return {
-        "chunk_length": 30,
-        "dither": 0.0,
-        "feature_extractor_type": "WhisperFeatureExtractor",
-        "feature_size": mel_bins,
-        "hop_length": 160,
-        "n_fft": 400,
-        "n_samples": 480_000,
-        "nb_max_frames": 3_000,
-        "padding_side": "right",
-        "padding_value": 0.0,
-        "processor_class": "WhisperProcessor",
-        "return_attention_mask": False,
-        "sampling_rate": 16_000,
-    }
-
-
-def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One audio file becomes float32 mono at 16 kHz; what is longer than 30 s is split, trimmed or dropped.
+"""One audio file becomes float32 mono at 16 kHz.
 
 libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) whatever libsndfile does not know.
 A file that ends before its header says so is an error: half an utterance would be scored as a whole one.
@@ -18,11 +18,6 @@ from whisperbench.errors import AudioError
 SAMPLE_RATE = 16_000
 WINDOW_SECONDS = 30
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
-
-SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
-PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
-STEP_SAMPLES = SAMPLE_RATE // 100
-SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
 
 READ_FRAMES = 1 << 24  # frames per read: a header that promises terabytes allocates 64 MiB
 UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe gives a size near 2 or 4 GiB
@@ -68,43 +63,6 @@ def load_audio(source: AudioSource) -> Samples:
     if not mono.size:
         raise AudioError(f"{where} holds no samples. {FETCH_AGAIN}")
     return mono
-
-
-def windows(audio: Samples, policy: str) -> list[Samples]:
-    """What the model is given of one utterance: parts of at most 30 s, views of `audio`.
-
-    Args:
-        audio: samples at 16 kHz, shape (n,).
-        policy: `split` at quiet points (the parts joined are the audio), `trim` to the first 30 s,
-            or `drop`, which gives no part at all for audio longer than 30 s.
-    """
-    if policy not in ("split", "trim", "drop"):
-        raise ValueError(f"policy={policy!r}: expected split, trim or drop")
-    if audio.size <= WINDOW_SAMPLES:
-        return [audio]
-    if policy == "drop":
-        return []
-    if policy == "trim":
-        return [audio[:WINDOW_SAMPLES]]
-    parts = []
-    while audio.size > WINDOW_SAMPLES:
-        cut = _quietest_point(audio)
-        parts.append(audio[:cut])
-        audio = audio[cut:]
-    return [*parts, audio]
-
-
-def _quietest_point(audio: Samples) -> int:
-    """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
-    import librosa
-
-    end = min(WINDOW_SAMPLES, audio.size - SHORTEST_SAMPLES)
-    start = WINDOW_SAMPLES - SEARCH_SAMPLES
-    loudness = librosa.feature.rms(
-        y=audio[start:end], frame_length=PAUSE_SAMPLES, hop_length=STEP_SAMPLES, center=False
-    )[0]
-    quietest: int = loudness.size - 1 - int(np.argmin(loudness[::-1]))
-    return start + quietest * STEP_SAMPLES + PAUSE_SAMPLES // 2
 
 
 def _decode(file: BinaryIO, where: str) -> tuple[Samples, int]:

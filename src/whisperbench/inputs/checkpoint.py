@@ -6,7 +6,6 @@ An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTr
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import functools
@@ -14,63 +13,27 @@ import hashlib
 import importlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from whisperbench.errors import ConfigError, ModelError
+from whisperbench.files import build_directory_once
 from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.checkpoint_download import CONFIGURATION_FILES, TOKENIZER_FILES, download_checkpoint
 from whisperbench.inputs.ctranslate2_checkpoint import convert
-from whisperbench.inputs.tokenizer import (
-    language_ids,
-    published_tokenizer,
-    read_json,
-    read_tokens,
-    special_ids,
-    write_tokenizer,
-)
-from whisperbench.inputs.weight_files import WEIGHT_PATTERNS, weight_files
+from whisperbench.inputs.published_models import ALIASES, PUBLISHED
+from whisperbench.inputs.tokenizer import language_ids, published_tokenizer, read_tokens, special_ids, write_tokenizer
+from whisperbench.inputs.untrusted import read_json
+from whisperbench.inputs.weight_files import weight_files
 
-LAYOUT = "2"
-"""Part of the key of everything in the cache: raise it when what is written there changes."""
+LAYOUT = "3"
+"""Part of the name of every directory in the cache: raise it when what is written there changes."""
 
-HUB_TIMEOUT_SECONDS = 8
+REVISION_SCHEMA = "2"
+"""What revisions of local directories start from: with another one the runs of before are of other models."""
 
-CONFIGURATION_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "merges.txt", "normalizer.json"),
-)
 CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
-
-PUBLISHED = {
-    "openai/whisper-tiny": Architecture(384, 4, 4, 80, 51_865),
-    "openai/whisper-tiny.en": Architecture(384, 4, 4, 80, 51_864),
-    "openai/whisper-base": Architecture(512, 6, 6, 80, 51_865),
-    "openai/whisper-base.en": Architecture(512, 6, 6, 80, 51_864),
-    "openai/whisper-small": Architecture(768, 12, 12, 80, 51_865),
-    "openai/whisper-small.en": Architecture(768, 12, 12, 80, 51_864),
-    "openai/whisper-medium": Architecture(1024, 24, 24, 80, 51_865),
-    "openai/whisper-medium.en": Architecture(1024, 24, 24, 80, 51_864),
-    "openai/whisper-large": Architecture(1280, 32, 32, 80, 51_865),
-    "openai/whisper-large-v2": Architecture(1280, 32, 32, 80, 51_865),
-    "openai/whisper-large-v3": Architecture(1280, 32, 32, 128, 51_866),
-    "openai/whisper-large-v3-turbo": Architecture(1280, 32, 4, 128, 51_866),
-    "distil-whisper/distil-small.en": Architecture(768, 12, 4, 80, 51_864),
-    "distil-whisper/distil-medium.en": Architecture(1024, 24, 2, 80, 51_864),
-    "distil-whisper/distil-large-v2": Architecture(1280, 32, 2, 80, 51_865),
-    "distil-whisper/distil-large-v3": Architecture(1280, 32, 2, 128, 51_866),
-    "distil-whisper/distil-large-v3.5": Architecture(1280, 32, 2, 128, 51_866),
-}
-"""Hub ids and their dimensions, from the configurations on the hub: what random weights are shaped by."""
-
-ALIASES = {hub_id.split("/")[1].removeprefix("whisper-"): hub_id for hub_id in PUBLISHED} | {
-    "large": "openai/whisper-large-v3",
-    "large-v1": "openai/whisper-large",  # the hub's `large` is the first one, and has no other name
-    "turbo": "openai/whisper-large-v3-turbo",
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,7 +121,7 @@ def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights:
         return _local(str(directory), directory, cache_dir, random_weights)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub_id, flags=re.ASCII):
         raise ModelError(_unknown(model))
-    path = _download(hub_id, revision, with_weights=not random_weights)
+    path = download_checkpoint(hub_id, revision, with_weights=not random_weights)
     return _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
 
 
@@ -184,7 +147,8 @@ def _unknown(model: str) -> str:
 def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool) -> Checkpoint:
     if (directory / "model.bin").is_file():
         digest = _digest(directory, CTRANSLATE2_FILES)
-        target = _build_once(cache_dir / "converted" / digest, lambda target: convert(directory, target))
+        converted = cache_dir / "converted" / f"{digest}-{LAYOUT}"
+        target = _built_once(converted, lambda target: convert(directory, target))
         return _hugging_face(model_id, target, digest, with_weights=True)
     checkpoint = _hugging_face(model_id, directory, None, with_weights=not random_weights)
     weights = () if random_weights else weight_files(directory)
@@ -225,60 +189,21 @@ def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
         write_configuration(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
         write_tokenizer(target, published_tokenizer(architecture.vocab_size))
 
-    directory = _build_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)
+    directory = _built_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)
     return _hugging_face(hub_id, directory, None, with_weights=False)
 
 
-def _download(hub_id: str, revision: str, *, with_weights: bool) -> Path:
-    """The snapshot directory of a hub model, whose name is the commit; the user's own hub cache is used."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
+def _built_once(directory: Path, build: Callable[[Path], None]) -> Path:
     try:
-        # `snapshot_download` waits without a limit for its first answer, so that the hub is tried before.
-        HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{hub_id} has no branch, tag or commit {revision!r} on the hub.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"The hub has no model {hub_id}, or it is private: then log in with `hf auth login` or set HF_TOKEN."
-        ) from error
-    except Exception as error:  # the hub's HTTP library lets its own errors through, and versions use different ones
-        with contextlib.suppress(OSError, ValueError):
-            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
-        cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
-        raise ModelError(
-            f"{hub_id} cannot be fetched from the Hugging Face hub, and the local cache does not hold revision "
-            f"{revision!r}: {cause}. Without the hub use a local checkpoint directory, model=demo, or "
-            "load_format=dummy (random weights: throughput only)."
-        ) from error
-
-
-def _build_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """`target`, built when it does not exist: in a directory beside it that is renamed when it is whole."""
-    if target.is_dir():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            build(part)
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        return build_directory_once(directory, build)
     except OSError as error:
-        if target.is_dir():  # another process was faster
-            return target
         raise ModelError(
-            f"{target} cannot be written: {error}. It takes as much disk space as the checkpoint."
+            f"{directory} cannot be written: {error}. It takes as much disk space as the checkpoint."
         ) from error
-    return target
 
 
 def _digest(directory: Path, names: Iterable[str]) -> str:
-    digest = hashlib.sha256(LAYOUT.encode())
+    digest = hashlib.sha256(REVISION_SCHEMA.encode())
     for name in names:
         path = directory / name
         if path.is_file():

@@ -17,21 +17,23 @@ import numpy as np
 from whisperbench.errors import ModelError
 from whisperbench.inputs.architecture import TEXT_POSITIONS, WINDOW_POSITIONS, Architecture, write_configuration
 from whisperbench.inputs.ctranslate2_file import FLOATS, read_variables
-from whisperbench.inputs.tokenizer import added_tokens, read_json, write_tokenizer
+from whisperbench.inputs.tokenizer import added_tokens, read_tokenizer, write_tokenizer
+from whisperbench.inputs.untrusted import read_json
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from tokenizers import Tokenizer
 
-SETTINGS = {
+ATTRIBUTES = {
     "decoder/activation": 3,  # GELU
     "decoder/alibi": 0,
     "decoder/pre_norm": 1,
     "decoder/scale_embeddings": 0,
     "decoder/start_from_zero_embedding": 0,
 }
-OPTIONAL_SETTINGS = {"decoder/alibi_use_positive_positions": 0, "decoder/scale_alibi": 0}
+OPTIONAL_ATTRIBUTES = {"decoder/alibi_use_positive_positions": 0, "decoder/scale_alibi": 0}
 MAX_LAYERS = 64  # twice the largest
-ALIGNMENT_SETTINGS = {"decoder/alignment_heads", "decoder/alignment_layer"}  # of other model families; unused here
+ALIGNMENT_ATTRIBUTES = {"decoder/alignment_heads", "decoder/alignment_layer"}  # of other model families; unused here
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def convert(source: Path, target: Path) -> None:
     architecture = read_architecture(variables, path)
     tensors = hugging_face_tensors(variables, architecture, path)
     tokenizer = _tokenizer(source)
-    tokens = added_tokens(tokenizer, source / "tokenizer.json")
+    tokens = added_tokens(tokenizer)
     architecture.check_tokens(tokens, source)
     write_configuration(
         target,
@@ -91,11 +93,11 @@ def read_architecture(variables: Mapping[str, npt.NDArray[Any]], path: Path) -> 
         vocab_size=embeddings.shape[0],
     )
     heads = dict.fromkeys(("encoder/num_heads", "decoder/num_heads"), architecture.heads)
-    for name, wanted in (SETTINGS | heads).items():
-        _check_setting(_need(variables, name, 0, path), name, wanted, path)
-    for name, wanted in OPTIONAL_SETTINGS.items():
+    for name, wanted in (ATTRIBUTES | heads).items():
+        _check_attribute(_need(variables, name, 0, path), name, wanted, path)
+    for name, wanted in OPTIONAL_ATTRIBUTES.items():
         if name in variables:
-            _check_setting(_need(variables, name, 0, path), name, wanted, path)
+            _check_attribute(_need(variables, name, 0, path), name, wanted, path)
     return architecture
 
 
@@ -115,11 +117,11 @@ def hugging_face_tensors(
                 "quantised one is another model where accuracy is compared. Convert again with --quantization float16."
             )
     weights = list(_weights(architecture))
-    settings = {*SETTINGS, *OPTIONAL_SETTINGS, *ALIGNMENT_SETTINGS, "encoder/num_heads", "decoder/num_heads"}
+    attributes = {*ATTRIBUTES, *OPTIONAL_ATTRIBUTES, *ALIGNMENT_ATTRIBUTES, "encoder/num_heads", "decoder/num_heads"}
     known = {weight.name for weight in weights}
     if missing := sorted(known - set(variables)):
         raise ModelError(f"{path} lacks {len(missing)} weights of this architecture, the first is {missing[0]}.")
-    if unknown := sorted(set(variables) - known - settings):
+    if unknown := sorted(set(variables) - known - attributes):
         raise ModelError(f"{path} holds {len(unknown)} variables that Whisper does not have: {', '.join(unknown[:3])}.")
     tensors: dict[str, npt.NDArray[Any]] = {}
     for weight in weights:
@@ -191,7 +193,7 @@ def _need(variables: Mapping[str, npt.NDArray[Any]], name: str, rank: int, path:
     return variables[name]
 
 
-def _check_setting(value: npt.NDArray[Any], name: str, wanted: int, path: Path) -> None:
+def _check_attribute(value: npt.NDArray[Any], name: str, wanted: int, path: Path) -> None:
     if value.item() != wanted:
         raise ModelError(f"{path}: {name} is {value.item()}, and a Whisper of this size has {wanted}.")
 
@@ -204,13 +206,13 @@ def _layers(variables: Mapping[str, npt.NDArray[Any]], side: str, path: Path) ->
     return count
 
 
-def _tokenizer(source: Path) -> dict[str, Any]:
+def _tokenizer(source: Path) -> Tokenizer:
     if not (path := source / "tokenizer.json").is_file():
         raise ModelError(
             f"{source} lacks tokenizer.json. Copy it from the checkpoint that it was made of, or convert again with "
             "--copy_files tokenizer.json."
         )
-    return read_json(path)
+    return read_tokenizer(path)
 
 
 def _generation(path: Path, architecture: Architecture) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench import __version__
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.seam import EngineFacts
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm import EngineFacts
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.score import Score
 from whisperbench.options import BenchmarkConfig

@@ -38,7 +38,7 @@ class Journal:
         self.name = f"{stamp}-{digest}-{secrets.token_hex(4)}"
         self.results_dir, self.origin = results_dir, origin
         self.directory = results_dir / f"{self.name}{PARTIAL}"
-        self._finished = 0
+        self.finished = 0
         facts = {
             "schema": SCHEMA,
             "process": str(Process.this() or ""),
@@ -65,7 +65,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._file)
-        if not self._finished and not isinstance(error, EngineError):
+        if not self.finished and not isinstance(error, EngineError):
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def append(self, repeat: int, transcript: Transcript) -> None:
@@ -79,7 +79,7 @@ class Journal:
             self._write(line.encode() + b"\n")
         except OSError as error:
             raise self._refused(error) from error
-        self._finished += 1
+        self.finished += 1
 
     def clock_stopped(self, measurement: Measurement) -> None:
         """Keep what no transcript tells, the times and the GPU's readings, before anything is scored."""

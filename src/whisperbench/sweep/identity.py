@@ -9,12 +9,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import Hardware, free_cores
 from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
-from whisperbench.measure.clock import free_cores
 from whisperbench.options import BenchmarkConfig
 
 ENGINES = ("vllm", "vllm-cpu")

@@ -1,4 +1,4 @@
-"""Hardware detection, and a monitor that stays silent without a GPU."""
+"""What GPUs did while the clock ran; a monitor stays silent without one."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ from typing import Any
 
 import pytest
 
-from whisperbench.engines import hardware as gpu
-from whisperbench.engines.hardware import GpuMonitor, Hardware, detect_hardware
+from tests.support.fakes import NO_GPU, one_gpu
+from whisperbench.engines.hardware import MIB, Device, Hardware
+from whisperbench.measure import gpu_monitor as gpu
+from whisperbench.measure.gpu_monitor import GpuMonitor
 
-H100 = Hardware("NVIDIA H100 80GB HBM3", 1, memory_mib=81_559, compute_capability=(9, 0))
-
-
-def test_an_empty_list_of_devices_is_the_cpu() -> None:
-    """CUDA_VISIBLE_DEVICES= hides every GPU: then the CPU's name stands in and the count is 0."""
-    found = detect_hardware("")
-    assert found.gpu_count == 0
-    assert found.gpu_name
-    assert not found.has_gpu
+H100 = one_gpu("NVIDIA H100 80GB HBM3")
 
 
 def test_without_a_gpu_nothing_is_read() -> None:
     """Absent, not zero."""
-    with GpuMonitor(Hardware("some CPU", 0), set) as monitor:
+    with GpuMonitor(NO_GPU, set) as monitor:
         pass
     assert monitor.readings is None
 
@@ -42,7 +36,7 @@ class Nvml:
             self.samples += 1
             return SimpleNamespace(gpu=90)
         return {
-            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=(1_000 + self.samples) * gpu.MIB),
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=(1_000 + self.samples) * MIB),
             "nvmlDeviceGetPowerUsage": 650_000,
             "nvmlDeviceGetClockInfo": 1_980 if self.samples < 3 else 1_200,
             "nvmlDeviceGetCurrentClocksEventReasons": self.events,
@@ -56,7 +50,7 @@ class Nvml:
 def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
     """Means, a peak and the energy between two counter readings; strangers, thermal slowdown and clock drops warn."""
     nvml = Nvml(events)
-    monkeypatch.setattr(gpu, "_open_device", lambda _visible: (object(), 0))
+    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
     monkeypatch.setattr(gpu, "_ask", nvml)
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
     with GpuMonitor(H100, lambda: {1}) as monitor:
@@ -74,9 +68,25 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NVML tells the host's process ids, none is ours, and nobody can be called a stranger."""
-    monkeypatch.setattr(gpu, "_open_device", lambda _visible: (object(), 0))
+    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
     monkeypatch.setattr(gpu, "_ask", Nvml())
     with GpuMonitor(H100, lambda: {4_242}) as monitor:
         pass
     assert monitor.readings is not None
     assert monitor.readings.warnings == ()
+
+
+def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Utilisation is the mean, memory the fullest, power and energy the sum of all."""
+    devices = {name: Nvml() for name in ("0", "1")}
+    monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
+    monkeypatch.setattr(gpu, "_ask", lambda name, device, *more: device(name, *more))
+    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), index=i) for i in (0, 1)))
+    with GpuMonitor(hardware, set) as monitor:
+        while not all(device.samples for device in devices.values()):
+            pass
+    found = monitor.readings
+    assert found is not None
+    assert (found.util_mean, found.power_mean_watts) == (90, 1_300)
+    assert found.energy_wh == pytest.approx(0.002)
+    assert found.memory_peak_mib == 1_000 + max(device.samples for device in devices.values())

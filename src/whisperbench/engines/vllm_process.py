@@ -1,0 +1,183 @@
+"""vLLM's `LLM` for Whisper in processes of its own: started, watched, asked for its facts, and ended.
+
+Both engines that are built on vLLM share this.  It needs nothing of vLLM but its public API; what a version does not
+have beyond that (the queue that the watchdog writes to, the titles of processes) is done without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.start import installed
+from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
+from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.windows import WindowText
+from whisperbench.errors import EngineError
+
+MAX_OUTPUT_TOKENS = 224
+"""Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
+
+CPU_KV_CACHE_GIB = 4
+
+
+class VllmProcess:
+    """vLLM's processes, started; all that they write meanwhile goes to `log`, where a failure is looked up.
+
+    Raises:
+        EngineError: vLLM does not start; the message names the cause and the option to change.
+    """
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        self.settings, self._log = settings, log
+        self._pids: set[int] = set()
+        self._watchdog: Watchdog | None = None
+        self._before = _descendants()
+        started = time.perf_counter()
+        with output_to(log):
+            try:
+                self.llm = _start(settings)
+                processes = self._processes()
+                self._pids = {process.pid for process in processes}
+                if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
+                    self._watchdog = Watchdog(processes, outputs)
+                if hardware.has_gpu:
+                    self.llm.collective_rpc("use_one_thread")
+                self.started()
+            except EngineError as error:
+                self.close()
+                error.log = log
+                raise
+            except Exception as error:
+                self.close()
+                raise EngineError(why_it_did_not_start(error, log, settings), log) from error
+        self._facts = self._ask_facts(time.perf_counter() - started)
+        self._healthy_until = log.stat().st_size  # bytes of the log: what it says up to here was no failure
+
+    def started(self) -> None:
+        """What an engine does once vLLM is up; whatever it raises is a start that failed."""
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    def pids(self) -> set[int]:
+        return self._pids | {os.getpid()}
+
+    def close(self) -> None:
+        """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
+        import psutil
+
+        if self._watchdog:
+            self._watchdog.stop()
+        processes = self._processes()
+        if llm := getattr(self, "llm", None):
+            # An engine that is dead already cannot be asked to stop.
+            with output_to(self._log), contextlib.suppress(Exception):
+                llm.llm_engine.engine_core.shutdown(timeout=5)
+        _, alive = psutil.wait_procs(processes, timeout=3)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Around every call of vLLM: its word for a dead engine becomes an EngineError that names the cause."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except EngineDeadError as error:
+            why = cause_in(self._log, self._healthy_until) or KILLED
+            raise EngineError(f"The engine died while it worked: {why}. Its log: {self._log}", self._log) from error
+
+    def _processes(self) -> list[Any]:
+        """What has started since: those that name themselves VLLM::…, or all but Python's own where none does."""
+        import psutil
+
+        named, others = [], []
+        for process in _descendants() - self._before:
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or waits for its parent to notice
+                if process.name().startswith("VLLM"):
+                    named.append(process)
+                elif not any("resource_tracker" in word for word in process.cmdline()):
+                    others.append(process)
+        return named or others
+
+    def _ask_facts(self, load_seconds: float) -> EngineFacts:
+        import torch
+        import vllm
+
+        config = self.llm.llm_engine.vllm_config
+        dtype = str(config.model_config.dtype).removeprefix("torch.")
+        cache = config.cache_config.cache_dtype
+        return EngineFacts(
+            dtype_effective=dtype,
+            kv_cache_dtype_effective=dtype if cache == "auto" else cache,
+            vllm_version=vllm.__version__,
+            torch_version=torch.__version__,
+            load_seconds=load_seconds,
+        )
+
+
+def sampling(tokens: int | None) -> Any:
+    """Greedy until the model ends its text, or exactly so many tokens."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    once = RequestOutputKind.FINAL_ONLY  # as LLM.generate asks: no half-finished outputs, which nobody reads
+    if tokens is None:
+        return SamplingParams(temperature=0.0, max_tokens=MAX_OUTPUT_TOKENS, output_kind=once)
+    return SamplingParams(temperature=0.0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, output_kind=once)
+
+
+def window_text(key: str, result: Any) -> WindowText:
+    """vLLM's result of one request."""
+    completion = result.outputs[0]
+    return WindowText(key, completion.text.strip(), len(completion.token_ids))
+
+
+def _start(settings: EngineSettings) -> Any:
+    # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    if not installed("flashinfer-python"):
+        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    from vllm import LLM
+
+    return LLM(
+        model=settings.checkpoint,
+        dtype=settings.dtype,
+        kv_cache_dtype=settings.kv_cache_dtype,
+        max_model_len=448,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        enforce_eager=settings.enforce_eager,
+        load_format=settings.load_format,
+        quantization=settings.quantization,
+        seed=settings.seed,
+        limit_mm_per_prompt={"audio": 1},
+        worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
+        trust_remote_code=False,
+    )
+
+
+def _descendants() -> set[Any]:
+    import psutil
+
+    return set(psutil.Process().children(recursive=True))
+
+
+def _queue_of_outputs(llm: Any) -> Any:
+    """Where vLLM's client waits for the engine's outputs; None in a version that waits elsewhere."""
+    return getattr(getattr(llm.llm_engine, "engine_core", None), "outputs_queue", None)

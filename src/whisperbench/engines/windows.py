@@ -1,0 +1,121 @@
+"""A clip becomes windows of at most 30 s, what Whisper takes at once; the outputs of its windows become one text."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from whisperbench.engines.seam import Clip, Text
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load_audio
+
+SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
+PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
+STEP_SAMPLES = SAMPLE_RATE // 100
+SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a clip: at most 30 s of float32 samples at 16 kHz.
+
+    `key` is `clip:part`.  `tokens` set: generate that many, whatever the model says (random weights).
+    """
+
+    key: str
+    audio: Samples
+    tokens: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WindowText:
+    """The text of one window, and how many tokens it took."""
+
+    key: str
+    text: str
+    tokens: int
+
+
+@dataclasses.dataclass(slots=True)
+class ClipInWork:
+    """A clip whose windows are on their way through the model."""
+
+    index: int
+    windows: list[Window]
+    started: float | None = None
+    texts: dict[str, WindowText] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def read(cls, clip: Clip, long_audio: str) -> ClipInWork:
+        """Read a clip's file and cut it into windows: none where long audio is dropped.
+
+        Raises:
+            AudioError: the file cannot be decoded.
+        """
+        parts = split(load_audio(clip.audio), long_audio)
+        samples = sum(len(part) for part in parts)
+        tokens: list[int | None] = [None] * len(parts)
+        if clip.tokens is not None:
+            tokens = [max(1, round(clip.tokens * len(part) / max(samples, 1))) for part in parts]
+        return cls(clip.index, [Window(f"{clip.index}:{i}", part, tokens[i]) for i, part in enumerate(parts)])
+
+    def submitted(self, now: float) -> None:
+        self.started = self.started or now
+
+    def finish(self, output: WindowText, now: float | None = None) -> Text | None:
+        """Take one window's text; the clip's when that was the last one.  `now` is None where nobody knows."""
+        self.texts[output.key] = output
+        return self.text(now) if len(self.texts) == len(self.windows) else None
+
+    def text(self, now: float | None = None) -> Text:
+        parts = [self.texts[window.key] for window in self.windows]
+        return Text(
+            index=self.index,
+            text=" ".join(part.text for part in parts if part.text),
+            tokens=sum(part.tokens for part in parts),
+            audio_seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
+            windows=len(parts),
+            latency_seconds=None if now is None or self.started is None else now - self.started,
+        )
+
+
+def clip_of(key: str) -> int:
+    """The index of the clip that a window belongs to."""
+    return int(key.partition(":")[0])
+
+
+def split(audio: Samples, policy: str) -> list[Samples]:
+    """What the model is given of one utterance: parts of at most 30 s, views of `audio`.
+
+    Args:
+        audio: samples at 16 kHz, shape (n,).
+        policy: `split` at quiet points (the parts joined are the audio), `trim` to the first 30 s,
+            or `drop`, which gives no part at all for audio longer than 30 s.
+    """
+    if policy not in ("split", "trim", "drop"):
+        raise ValueError(f"policy={policy!r}: expected split, trim or drop")
+    if audio.size <= WINDOW_SAMPLES:
+        return [audio]
+    if policy == "drop":
+        return []
+    if policy == "trim":
+        return [audio[:WINDOW_SAMPLES]]
+    parts = []
+    while audio.size > WINDOW_SAMPLES:
+        cut = _quietest_point(audio)
+        parts.append(audio[:cut])
+        audio = audio[cut:]
+    return [*parts, audio]
+
+
+def _quietest_point(audio: Samples) -> int:
+    """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
+    import librosa
+
+    end = min(WINDOW_SAMPLES, audio.size - SHORTEST_SAMPLES)
+    start = WINDOW_SAMPLES - SEARCH_SAMPLES
+    loudness = librosa.feature.rms(
+        y=audio[start:end], frame_length=PAUSE_SAMPLES, hop_length=STEP_SAMPLES, center=False
+    )[0]
+    quietest: int = loudness.size - 1 - int(np.argmin(loudness[::-1]))
+    return start + quietest * STEP_SAMPLES + PAUSE_SAMPLES // 2
