@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from whisperbench.engines.windows import SHORTEST_SAMPLES, split
 from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES
 
-EXAMPLES = 40
+EXAMPLES = 60
 
 
 def noise(seconds: float, seed: int = 0) -> npt.NDArray[np.float32]:

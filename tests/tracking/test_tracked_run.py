@@ -74,7 +74,7 @@ def test_a_signal_while_the_run_is_closed(client: Any, monkeypatch: pytest.Monke
     """It ends as killed, and is not left RUNNING."""
     really = client.set_terminated
     calls = iter([lambda *_: interrupt(), really])
-    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))
+    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))  # noqa: PLW0108 - a new one each time
     with pytest.raises(Interrupted), tracked_run(client, "demo") as run:
         pass
     assert client.get_run(run.run_id).info.status == "KILLED"
