@@ -53,7 +53,7 @@ class ParentRun:
             sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)
 
     def leaderboard(self) -> str:
-        """Everything that this sweep has measured or found finished, ranked; its files are logged. Empty without any."""
+        """What this sweep has measured or found finished, ranked, its files logged; empty where there is nothing."""
         from whisperbench.compare_runs import leaderboard
 
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]

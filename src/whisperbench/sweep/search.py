@@ -41,6 +41,7 @@ NEEDS = {
 """What a metric that is absent needs."""
 SHARE_STEP = 0.01  # of a range of gpu_memory_utilization that names no step
 
+
 class Look(enum.Enum):
     """What a first look at a setting says of it."""
 
