@@ -34,7 +34,7 @@ class Shown:
         if progress.ended:
             if self.live:
                 self.live.stop()
-            self.__init__()
+            self.live, self.states = None, {}
 
     def say_changes(self, progress: Progress) -> None:
         """A line for each run that is in another state than it was, and not only waits."""

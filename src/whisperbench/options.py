@@ -262,7 +262,9 @@ class SweepOptions:
     load_format: str = listed("load_format")
     front_end: str = listed("front_end")
     grid: str = option(
-        "none", NON_EMPTY, "A grid that is no full product: a YAML file, 'published' (six settings per GPU) or 'bench' (of `make bench`)."
+        "none",
+        NON_EMPTY,
+        "A grid that is no full product: a YAML file, 'published' (six settings per GPU) or 'bench' (of `make bench`).",
     )
     repeats: int = option(
         1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."

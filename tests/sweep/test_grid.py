@@ -93,10 +93,11 @@ class TestProduct:
         with pytest.raises(ConfigError, match="kv_cache_dtype=fp8 needs dtype=bfloat16"):
             configurations_of(SweepConfig(kv_cache_dtypes="auto,fp8", dtypes="auto,float16"))
 
-
     def test_front_ends_and_weights_are_lists_too(self) -> None:
         """Front ends turn fastest: a drift of the machine meets both."""
-        found = configurations_of(SweepConfig(front_end="pipelined,stock", load_format="auto,dummy", max_num_seqs="4,8"))
+        found = configurations_of(
+            SweepConfig(front_end="pipelined,stock", load_format="auto,dummy", max_num_seqs="4,8")
+        )
         assert [(c.max_num_seqs, c.load_format, c.front_end) for c in found[:5]] == [
             (4, "auto", "pipelined"),
             (4, "auto", "stock"),
