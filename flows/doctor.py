@@ -20,13 +20,12 @@ from typing import Any
 import click
 
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.doctor import Check, Patient, examine
+from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options import DoctorConfig
 from whisperbench.text import redact, visible
 
-CACHE = cache_directory()
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -35,15 +34,15 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @errors_end_the_command
 def main(**options: Any) -> None:
     config = DoctorConfig(**options)
-    patient = Patient(
+    setup = Setup(
         config,
         detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")),
-        CACHE,
+        cache_directory(),
         os.environ.get("MLFLOW_EXPERIMENT_NAME"),
         os.environ.get("MLFLOW_RUN_ID"),
     )
     checks = []
-    for check in examine(patient):
+    for check in examine(setup):
         checks.append(check)
         if not config.json:
             show(check)

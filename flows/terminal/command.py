@@ -1,4 +1,4 @@
-"""What the commands share: options made from a dataclass, and one place where errors become exit codes."""
+"""What the commands share: options made from a record, and one place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from whisperbench.errors import WhisperbenchError
-from whisperbench.options import kind_of, parse, text_of
+from whisperbench.options import Options, kind_of, parse, text_of
 from whisperbench.supervise.signals import Interrupted
 from whisperbench.text import redact, visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def options_of(record: type[Any]) -> Callable[[F], F]:
+def options_of(record: type[Options]) -> Callable[[F], F]:
     """Give a command one option per field of `record`: `--max_num_seqs`, or `--max-num-seqs`.
 
     Values arrive as text and are parsed to the type of the field's default, so that `mlflow run`,

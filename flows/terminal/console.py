@@ -5,17 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import rich.console
 import rich.progress
 import rich.text
 
 from whisperbench.listener import Listener
-
-if TYPE_CHECKING:
-    from whisperbench.measure.clock import Transcript
-    from whisperbench.measure.score import Score
 
 stderr = rich.console.Console(stderr=True, highlight=False)
 
@@ -85,7 +80,3 @@ def bar(what: str, total: int, unit: str = "reqs/sec") -> Iterator[Bar]:
     )
     with rich.progress.Progress(*columns, console=stderr) as progress:
         yield Bar(progress, progress.add_task(what, total=total))
-
-
-def show_transcripts(transcripts: tuple[Transcript, ...], score: Score | None) -> None:
-    TerminalListener().show(score or transcripts)

@@ -1,6 +1,6 @@
 """MLproject, made from the option records: one entry point per flow, one parameter per option.
 
-    PYTHONPATH=src python -m flows.project_file > MLproject
+    PYTHONPATH=src python -m flows.terminal.mlproject > MLproject
 
 A test holds the file to this text, so that a click option, a record's field and an MLproject parameter
 have one name and one default.
@@ -9,7 +9,6 @@ have one name and one default.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import click
 
@@ -17,6 +16,7 @@ from whisperbench.options import (
     BenchmarkConfig,
     CompareConfig,
     DoctorConfig,
+    Options,
     SweepConfig,
     UploadConfig,
     kind_of,
@@ -31,7 +31,7 @@ conda_env: conda.yaml
 entry_points:
 """
 
-ENTRY_POINTS: dict[str, tuple[str, type[Any]]] = {
+ENTRY_POINTS: dict[str, tuple[str, type[Options]]] = {
     "main": ("flows.benchmark", BenchmarkConfig),
     "sweep": ("flows.sweep", SweepConfig),
     "compare": ("flows.compare", CompareConfig),
@@ -44,7 +44,7 @@ def project_file() -> str:
     return HEADER + "\n".join(entry_point(name, *found) for name, found in ENTRY_POINTS.items())
 
 
-def entry_point(name: str, module: str, options: type[Any]) -> str:
+def entry_point(name: str, module: str, options: type[Options]) -> str:
     fields = dataclasses.fields(options)
     lines = [f"  {name}:", "    parameters:"]
     for field in fields:

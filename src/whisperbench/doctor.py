@@ -9,23 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.errors import WhisperbenchError
-from whisperbench.inputs import checkpoint as models
-from whisperbench.inputs import librispeech as hub
+from whisperbench.inputs import librispeech
+from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.contents import KIND
 from whisperbench.results.journal import abandoned
+from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.stale import close_stale_runs
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 GIB = 1 << 30
 HUB_SECONDS = 8
@@ -45,8 +43,8 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Patient:
-    """What is examined: `experiment` and `run_id` are where a run would go, `cache` is where checkpoints are kept."""
+class Setup:
+    """What is examined: `experiment` and `run_id` say where a run would go, `cache` is where checkpoints are kept."""
 
     config: DoctorConfig
     hardware: Hardware
@@ -55,26 +53,26 @@ class Patient:
     run_id: str | None = None
 
 
-def examine(patient: Patient) -> Iterator[Check]:
+def examine(setup: Setup) -> Iterator[Check]:
     """Every check, as it is done."""
     for check in CHECKS:
-        yield from run_check(check, patient)
+        yield from run_check(check, setup)
 
 
-def run_check(check: Callable[[Patient], Sequence[Check]], patient: Patient) -> Sequence[Check]:
+def run_check(check: Callable[[Setup], Sequence[Check]], setup: Setup) -> Sequence[Check]:
     """The findings of one check under its name; one that breaks is a problem, not the end."""
     name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
-        return [dataclasses.replace(found, name=name) for found in check(patient)]
+        return [dataclasses.replace(found, name=name) for found in check(setup)]
     except WhisperbenchError as error:
         return [Check(name, "problem", str(error), "The message says what to change.")]
     except Exception as error:
-        reason = f"{type(error).__name__}: {tracking.without_password(str(error))[:300]}"
+        reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
         return [Check(name, "problem", reason, "Not expected: please report it.")]
 
 
-def check_gpu(patient: Patient) -> Sequence[Check]:
-    hardware = patient.hardware
+def check_gpu(setup: Setup) -> Sequence[Check]:
+    hardware = setup.hardware
     if not hardware.has_gpu:
         return [
             _warning(
@@ -93,25 +91,16 @@ def check_gpu(patient: Patient) -> Sequence[Check]:
     return [_ok(text)]
 
 
-def check_gpu_memory(patient: Patient) -> Sequence[Check]:
-    if not patient.hardware.has_gpu:
+def check_gpu_memory(setup: Setup) -> Sequence[Check]:
+    if not setup.hardware.has_gpu:
         return []
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(patient.hardware.devices[0].index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
-    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
-    if memory.free < FREE_GPU_SHARE * memory.total:
-        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
-        return [_problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)]
-    if users:
-        return [_warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")]
-    return [_ok(text)]
+    return [_free_memory(pynvml.nvmlDeviceGetHandleByIndex(device.index)) for device in setup.hardware.devices]
 
 
-def check_vllm(patient: Patient) -> Sequence[Check]:
+def check_vllm(setup: Setup) -> Sequence[Check]:
     """Imported in a process of its own: a broken build may take the process with it."""
     program = (
         "import torch, vllm; print('|'.join(map(str, ('found', vllm.__version__, torch.__version__, torch.version.cuda,"
@@ -129,19 +118,19 @@ def check_vllm(patient: Patient) -> Sequence[Check]:
         return [_problem(f"cannot be imported: {reason}", remedy)]
     _, version, torch, cuda, usable = answer
     text = f"vllm {version}, torch {torch}, CUDA {cuda}"
-    if patient.hardware.has_gpu and usable != "True":
+    if setup.hardware.has_gpu and usable != "True":
         remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
         return [_problem(f"{text}: torch cannot use the GPU", remedy)]
-    if not patient.hardware.has_gpu and cuda != "None":
+    if not setup.hardware.has_gpu and cuda != "None":
         return [
             _problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
         ]
     return [_ok(text)]
 
 
-def check_disk(patient: Patient) -> Sequence[Check]:
+def check_disk(setup: Setup) -> Sequence[Check]:
     found = []
-    for what, path in (("results_dir", Path(patient.config.results_dir).absolute()), ("cache", patient.cache)):
+    for what, path in (("results_dir", Path(setup.config.results_dir).absolute()), ("cache", setup.cache)):
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / GIB
         text = f"{free:,.1f} GiB free for {what} {path}"
@@ -154,11 +143,11 @@ def check_disk(patient: Patient) -> Sequence[Check]:
     return found
 
 
-def check_model(patient: Patient) -> Sequence[Check]:
-    model, revision = patient.config.model, patient.config.model_revision
+def check_model(setup: Setup) -> Sequence[Check]:
+    model, revision = setup.config.model, setup.config.model_revision
     hub_id = ALIASES.get(model, model)
     if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
-        checkpoint = models.resolve_model(model, revision, cache_dir=patient.cache, random_weights=False)
+        checkpoint = resolve_model(model, revision, cache_dir=setup.cache, random_weights=False)
         return [_ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")]
     import huggingface_hub
 
@@ -172,8 +161,8 @@ def check_model(patient: Patient) -> Sequence[Check]:
     ]
 
 
-def check_corpus(patient: Patient) -> Sequence[Check]:
-    config = patient.config
+def check_corpus(setup: Setup) -> Sequence[Check]:
+    config = setup.config
     if config.corpus != "librispeech":
         corpus = load_corpus(config.corpus, config.split, 0)
         silent = sum(utterance.reference is None for utterance in corpus.utterances)
@@ -184,35 +173,37 @@ def check_corpus(patient: Patient) -> Sequence[Check]:
     import huggingface_hub
 
     try:
-        snapshot = huggingface_hub.snapshot_download(hub.HUB_ID, repo_type="dataset", local_files_only=True)
-        at_hand = config.split in hub.parquet_splits(Path(snapshot))
+        snapshot = huggingface_hub.snapshot_download(librispeech.HUB_ID, repo_type="dataset", local_files_only=True)
+        at_hand = config.split in librispeech.parquet_splits(Path(snapshot))
     except OSError:
         at_hand = False
     if at_hand:
-        return [_ok(f"{config.split} of {hub.HUB_ID} at hand in the hub's cache")]
+        return [_ok(f"{config.split} of {librispeech.HUB_ID} at hand in the hub's cache")]
     api = huggingface_hub.HfApi()
     return [
         _downloadable(
-            f"{config.split} of {hub.HUB_ID}", lambda: api.dataset_info(hub.HUB_ID, timeout=HUB_SECONDS), "corpus"
+            f"{config.split} of {librispeech.HUB_ID}",
+            lambda: api.dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS),
+            "corpus",
         )
     ]
 
 
-def check_tracking_server(patient: Patient) -> Sequence[Check]:
+def check_tracking_server(setup: Setup) -> Sequence[Check]:
     """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
     client = tracking.connect()
-    address, version = tracking.without_password(client.tracking_uri), tracking.server_version(client)
+    address, version = without_password(client.tracking_uri), tracking.server_version(client)
     tags = {KIND: "doctor"}
-    run_id = tracking.open_run(client, experiment=patient.experiment, run_id=patient.run_id, name="doctor", tags=tags)
+    run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
     with tracking.explained(client, "does not let this user write"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
-        if patient.run_id is None:
+        if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
-            _delete_where_allowed(client, run_id)
+            tracking.delete_where_allowed(client, run_id)
     return [_ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")]
 
 
-def check_stale_runs(_patient: Patient) -> Sequence[Check]:
+def check_stale_runs(_setup: Setup) -> Sequence[Check]:
     closed = close_stale_runs(tracking.connect())
     return [
         _ok(
@@ -221,8 +212,8 @@ def check_stale_runs(_patient: Patient) -> Sequence[Check]:
     ]
 
 
-def check_results(patient: Patient) -> Sequence[Check]:
-    results = Path(patient.config.results_dir)
+def check_results(setup: Setup) -> Sequence[Check]:
+    results = Path(setup.config.results_dir)
     found = []
     if unlogged := unlogged_bundles(results):
         remedy = f"mlflow run . -e upload -P bundles={results}"
@@ -233,7 +224,7 @@ def check_results(patient: Patient) -> Sequence[Check]:
     return found or [_ok(f"nothing unfinished in {results}")]
 
 
-def check_environment_manager(_patient: Patient) -> Sequence[Check]:
+def check_environment_manager(_setup: Setup) -> Sequence[Check]:
     found = [name for name in ("conda", "mamba", "uv") if shutil.which(name)]
     if not found:
         return [
@@ -242,7 +233,7 @@ def check_environment_manager(_patient: Patient) -> Sequence[Check]:
     return [_ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")]
 
 
-CHECKS: tuple[Callable[[Patient], Sequence[Check]], ...] = (
+CHECKS: tuple[Callable[[Setup], Sequence[Check]], ...] = (
     check_gpu,
     check_gpu_memory,
     check_vllm,
@@ -280,14 +271,19 @@ def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
     return _ok(f"{what} can be downloaded")
 
 
-def _delete_where_allowed(client: MlflowClient, run_id: str) -> None:
-    from mlflow.exceptions import MlflowException
+def _free_memory(handle: Any) -> Check:
+    """How much of one GPU's memory is free, and who has the rest."""
+    import pynvml
 
-    try:
-        client.delete_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "PERMISSION_DENIED":
-            raise
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
+    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    if memory.free < FREE_GPU_SHARE * memory.total:
+        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+        return _problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
+    if users:
+        return _warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")
+    return _ok(text)
 
 
 def _process_name(pid: int) -> str:

@@ -2,7 +2,7 @@
 
 Each field is an option of the command line, a parameter of MLproject and a param of the run: one
 name and one default, held together by `tests/test_project_files.py`.  A field's metadata carries
-its help text and its rule, so that the command line is made from this class.
+its help text and its rule, so that the command line is made from the record.
 """
 
 from __future__ import annotations
@@ -57,13 +57,64 @@ def option(default: Any, rule: Rule, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"rule": rule, "help": text})
 
 
+def kind_of(field: dataclasses.Field[Any]) -> type[Any]:
+    """str, int, float or bool: the type of an option's default."""
+    return type(field.default)
+
+
+def text_of(value: object) -> str:
+    """The command line's spelling of a value: `true` and `false`, 0.92, large-v3."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse(text: str, kind: type[T], name: str) -> T:
+    """`text` as a value of `kind`, or a ConfigError that names the option."""
+    try:
+        if kind is bool:
+            return kind({"true": True, "false": False}[text.lower()])
+        return kind(text)
+    except (ValueError, KeyError) as error:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise ConfigError(f"{name}={text!r} is not allowed: expected {wanted}.") from error
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class BenchmarkConfig:
-    """Options of one benchmark run.
+class Options:
+    """A record of options.
 
     Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
+        ConfigError: a value is not allowed; the message names the option, the value, what is allowed, and the
+            nearest choice.  Or two options contradict each other.
     """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, rule = getattr(self, field.name), field.metadata["rule"]
+            if type(value) is not kind_of(field):
+                raise ConfigError(f"{field.name}={value!r} is not allowed: expected {kind_of(field).__name__}.")
+            if not rule.holds(value):
+                near = difflib.get_close_matches(str(value), rule.choices, n=1)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{hint}")
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Refuse options that contradict each other."""
+
+    def as_params(self) -> dict[str, str]:
+        """Every option as the text that a command line would carry."""
+        return {field.name: text_of(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> Self:
+        """The inverse of `as_params`; names that are not options are ignored."""
+        fields = (field for field in dataclasses.fields(cls) if field.name in params)
+        return cls(**{field.name: parse(params[field.name], kind_of(field), field.name) for field in fields})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkConfig(Options):
+    """Options of one benchmark run."""
 
     model: str = option(
         "large-v3-turbo",
@@ -125,17 +176,12 @@ class BenchmarkConfig:
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
     offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
 
-    def __post_init__(self) -> None:
-        validate(self)
+    def check_together(self) -> None:
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
                 "FlashAttention 3 writes bfloat16 only from an fp8 cache."
             )
-
-    def as_params(self) -> dict[str, str]:
-        """Every option as the text that a command line would carry."""
-        return {field.name: text_of(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @property
     def digest(self) -> str:
@@ -146,57 +192,6 @@ class BenchmarkConfig:
     @property
     def random_weights(self) -> bool:
         return self.load_format == "dummy"
-
-    @classmethod
-    def from_params(cls, params: Mapping[str, str]) -> Self:
-        """The inverse of `as_params`; names that are not options are ignored."""
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            if field.name in params:
-                values[field.name] = parse(params[field.name], kind_of(field), field.name)
-        return cls(**values)
-
-
-def validate(options: Any) -> None:
-    """Hold every option of a record to the type of its default and to its rule.
-
-    Raises:
-        ConfigError: the message names the option, the value, what is allowed, and the nearest choice.
-    """
-    for field in dataclasses.fields(options):
-        value, rule = getattr(options, field.name), field.metadata["rule"]
-        if type(value) is not kind_of(field):
-            raise ConfigError(f"{field.name}={value!r} is not allowed: expected {kind_of(field).__name__}.")
-        if not rule.holds(value):
-            raise ConfigError(
-                f"{field.name}={text_of(value)!r} is not allowed: expected {rule.text}.{_hint(value, rule)}"
-            )
-
-
-def kind_of(field: dataclasses.Field[Any]) -> type[Any]:
-    """str, int, float or bool: the type of an option's default."""
-    return type(field.default)
-
-
-def text_of(value: object) -> str:
-    """The command line's spelling of a value: `true` and `false`, 0.92, large-v3."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def parse(text: str, kind: type[T], name: str) -> T:
-    """`text` as a value of `kind`, or a ConfigError that names the option."""
-    try:
-        if kind is bool:
-            return kind({"true": True, "false": False}[text.lower()])
-        return kind(text)
-    except (ValueError, KeyError) as error:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(f"{name}={text!r} is not allowed: expected {wanted}.") from error
-
-
-def _hint(value: object, rule: Rule) -> str:
-    near = difflib.get_close_matches(str(value), rule.choices, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
@@ -244,12 +239,8 @@ def listed(name: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SweepOptions:
-    """Options that the benchmark does not have, or has for one value only.
-
-    Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
-    """
+class SweepOptions(Options):
+    """Options that the benchmark does not have, or has for one value only."""
 
     models: str = listed("model")
     kv_cache_dtypes: str = listed("kv_cache_dtype")
@@ -286,8 +277,7 @@ class SweepOptions:
     max_wer: float = option(0.0, at_least(0), "The search takes no setting with a WER above this, in percent; 0 = any.")
     trials: int = option(20, at_least(1), "Settings that a search measures.")
 
-    def __post_init__(self) -> None:
-        validate(self)
+    def check_together(self) -> None:
         if self.searches:
             if self.grid != "none":
                 raise ConfigError(
@@ -376,12 +366,8 @@ SweepConfig: type[SweepOptions] = dataclasses.make_dataclass(
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CompareConfig:
-    """Options of the compare flow.
-
-    Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
-    """
+class CompareConfig(Options):
+    """Options of the compare flow."""
 
     experiments: str = option("all", NON_EMPTY, "Names of experiments, separated by commas; all = every one.")
     filter: str = option(
@@ -407,8 +393,7 @@ class CompareConfig:
     results_dir: str = option("results", NON_EMPTY, "Directory for the leaderboard's files.")
     seed: int = option(32, SEED, "Seed of the paired tests.")
 
-    def __post_init__(self) -> None:
-        validate(self)
+    def check_together(self) -> None:
         wanted = 1 if self.gates else 2
         if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
             expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
@@ -442,28 +427,17 @@ class CompareConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class UploadConfig:
-    """Options of the upload flow.
-
-    Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
-    """
+class UploadConfig(Options):
+    """Options of the upload flow."""
 
     bundles: str = option(
         "results", NON_EMPTY, "A result bundle, a directory of them, or a quoted pattern such as 'results/20261122*'."
     )
 
-    def __post_init__(self) -> None:
-        validate(self)
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DoctorConfig:
-    """Options of the doctor flow.
-
-    Raises:
-        ConfigError: a value is not allowed; the message names the option, the value and the rule.
-    """
+class DoctorConfig(Options):
+    """Options of the doctor flow."""
 
     model: str = option("large-v3-turbo", NON_EMPTY, "Model that is going to be measured.")
     model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
@@ -471,6 +445,3 @@ class DoctorConfig:
     split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
     json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
-
-    def __post_init__(self) -> None:
-        validate(self)

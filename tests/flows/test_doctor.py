@@ -16,7 +16,7 @@ from flows import doctor as flow
 from tests.support.bundles import CONFIG, result_in, transcript
 from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench import doctor
-from whisperbench.doctor import Check, Patient, examine, run_check
+from whisperbench.doctor import Check, Setup, examine, run_check
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
 from whisperbench.options import DoctorConfig
@@ -26,12 +26,14 @@ from whisperbench.supervise.owner import Process
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.write import PROCESS_TAG
 
+CPU_BUILD = "found|0.32.0|2.13.0|None|False"
+
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
 
-def patient(tmp_path: Path, hardware: Hardware = NO_GPU, **options: Any) -> Patient:
+def setup_in(tmp_path: Path, hardware: Hardware = NO_GPU, **options: Any) -> Setup:
     config = DoctorConfig(**{"model": "demo", "corpus": "demo", "results_dir": str(tmp_path / "results"), **options})
-    return Patient(config, hardware, tmp_path / "cache")
+    return Setup(config, hardware, tmp_path / "cache")
 
 
 def only(checks: Any) -> Check:
@@ -40,9 +42,19 @@ def only(checks: Any) -> Check:
     return check
 
 
-def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path) -> None:
+def python_that_prints(text: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for the Python that imports vLLM, which takes seconds; without a text there is no vLLM."""
+    python = directory / "python"
+    answer = f"echo '{text}'" if text else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
+    python.write_text(f"#!/bin/sh\n{answer}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(doctor.sys, "executable", str(python))
+
+
+def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is checked once, by name; whatever is not ok says what to do."""
-    found = list(examine(patient(tmp_path)))
+    python_that_prints(CPU_BUILD, tmp_path, monkeypatch)
+    found = list(examine(setup_in(tmp_path)))
     assert {check.name for check in found} >= {
         "gpu",
         "vllm",
@@ -59,11 +71,11 @@ def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path) -> N
 def test_a_check_that_breaks_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not the end of the others."""
 
-    def check_magic(_: Patient) -> list[Check]:
+    def check_magic(_: Setup) -> list[Check]:
         raise ZeroDivisionError("https://u:secret@host")
 
     monkeypatch.setattr(doctor, "CHECKS", (check_magic, doctor.check_gpu))
-    magic, gpu = examine(patient(tmp_path))
+    magic, gpu = examine(setup_in(tmp_path))
     assert (magic.name, magic.status, magic.found) == ("magic", "problem", "ZeroDivisionError: https://***@host")
     assert gpu.name == "gpu"
 
@@ -71,20 +83,20 @@ def test_a_check_that_breaks_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mo
 class TestHardware:
     def test_no_gpu(self, tmp_path: Path) -> None:
         """Possible, but hardly meant."""
-        assert only(doctor.check_gpu(patient(tmp_path))).status == "warning"
+        assert only(doctor.check_gpu(setup_in(tmp_path))).status == "warning"
 
     @pytest.mark.parametrize(("capability", "status"), [((9, 0), "ok"), ((7, 5), "warning")])
     def test_a_gpu(self, capability: tuple[int, int], status: str, tmp_path: Path) -> None:
         """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
         gpu = one_gpu("NVIDIA T4", 15_360, capability)
-        assert only(doctor.check_gpu(patient(tmp_path, gpu))).status == status
+        assert only(doctor.check_gpu(setup_in(tmp_path, gpu))).status == status
 
 
 class TestVllm:
     @pytest.mark.parametrize(
         ("printed", "status", "says"),
         [
-            ("found|0.32.0|2.13.0|None|False", "ok", "vllm 0.32.0"),
+            (CPU_BUILD, "ok", "vllm 0.32.0"),
             ("found|0.32.0|2.13.0|13.0|False", "problem", "there is no GPU"),
             ("", "problem", "No module named 'vllm'"),
         ],
@@ -93,26 +105,29 @@ class TestVllm:
         self, printed: str, status: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A build for the CPU, a GPU build without a GPU, and none at all."""
-        python = tmp_path / "python"
-        answer = f"echo '{printed}'" if printed else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
-        python.write_text(f"#!/bin/sh\n{answer}\n")
-        python.chmod(0o700)
-        monkeypatch.setattr(doctor.sys, "executable", str(python))
-        check = only(doctor.check_vllm(patient(tmp_path)))
+        python_that_prints(printed, tmp_path, monkeypatch)
+        check = only(doctor.check_vllm(setup_in(tmp_path)))
         assert check.status == status
         assert says in check.found
+
+    @pytest.mark.engine
+    def test_the_one_that_is_installed(self, tmp_path: Path) -> None:
+        """Imported for real, in a process of its own."""
+        check = only(doctor.check_vllm(setup_in(tmp_path)))
+        assert check.found.startswith("vllm ")
+        assert check.status == "ok"
 
 
 class TestData:
     def test_a_model_that_is_not_known(self, tmp_path: Path) -> None:
         """With the names that are."""
-        check = only(run_check(doctor.check_model, patient(tmp_path, model="large-v9")))
+        check = only(run_check(doctor.check_model, setup_in(tmp_path, model="large-v9")))
         assert check.status == "problem"
         assert "large-v3" in check.found
 
     def test_a_corpus_that_is_not_there(self, tmp_path: Path) -> None:
         """By its path."""
-        check = only(run_check(doctor.check_corpus, patient(tmp_path, corpus=str(tmp_path / "nowhere"))))
+        check = only(run_check(doctor.check_corpus, setup_in(tmp_path, corpus=str(tmp_path / "nowhere"))))
         assert check.status == "problem"
         assert "nowhere" in check.found
 
@@ -122,7 +137,7 @@ class TestData:
         clip = next(path for path in sorted(clips.rglob("*")) if path.suffix in (".wav", ".flac", ".ogg"))
         (tmp_path / "clips").mkdir()
         shutil.copy(clip, tmp_path / "clips")
-        check = only(doctor.check_corpus(patient(tmp_path, corpus=str(tmp_path / "clips"))))
+        check = only(doctor.check_corpus(setup_in(tmp_path, corpus=str(tmp_path / "clips"))))
         assert (check.status, "throughput only" in check.remedy) == ("warning", True)
 
     def test_no_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,19 +145,19 @@ class TestData:
         for size, status in ((0.5, "problem"), (5, "warning"), (500, "ok")):
             usage = shutil.disk_usage(tmp_path)._replace(free=int(size * doctor.GIB))
             monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, usage=usage: usage)
-            assert {check.status for check in doctor.check_disk(patient(tmp_path))} == {status}
+            assert {check.status for check in doctor.check_disk(setup_in(tmp_path))} == {status}
 
 
 class TestTracking:
     def test_a_server_that_takes_runs(self, client: Any, tmp_path: Path) -> None:
         """Found out by opening a run and filling it; nothing stays behind."""
-        assert only(doctor.check_tracking_server(patient(tmp_path))).status == "ok"
+        assert only(doctor.check_tracking_server(setup_in(tmp_path))).status == "ok"
         assert client.search_runs(["0"]) == []
 
     def test_no_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A problem with its address."""
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-        check = only(run_check(doctor.check_tracking_server, patient(tmp_path)))
+        check = only(run_check(doctor.check_tracking_server, setup_in(tmp_path)))
         assert check.status == "problem"
         assert "127.0.0.1:9" in check.found
 
@@ -152,19 +167,19 @@ class TestTracking:
         assert here is not None
         run_id = tracking.open_run(client, experiment=None, run_id=None, name="left behind", tags={})
         client.set_tag(run_id, PROCESS_TAG, str(dataclasses.replace(here, pid=4194399)))
-        assert "left behind" in only(doctor.check_stale_runs(patient(tmp_path))).found
+        assert "left behind" in only(doctor.check_stale_runs(setup_in(tmp_path))).found
         assert client.get_run(run_id).info.status == "KILLED"
 
 
 class TestResults:
     def test_nothing_unfinished(self, tmp_path: Path) -> None:
         """Also where there is no such directory yet."""
-        assert only(doctor.check_results(patient(tmp_path))).status == "ok"
+        assert only(doctor.check_results(setup_in(tmp_path))).status == "ok"
 
     def test_results_that_were_not_logged(self, tmp_path: Path) -> None:
         """With the command that logs them."""
         result_in(tmp_path / "results")
-        check = only(doctor.check_results(patient(tmp_path)))
+        check = only(doctor.check_results(setup_in(tmp_path)))
         assert check.status == "warning"
         assert "-e upload" in check.remedy
 
@@ -174,7 +189,7 @@ class TestResults:
             journal.append(0, transcript(0))
         facts = (journal.directory / FACTS).read_text()
         (journal.directory / FACTS).write_text(facts.replace(f"pid={os.getpid()}|", "pid=4194399|"))
-        check = only(doctor.check_results(patient(tmp_path)))
+        check = only(doctor.check_results(setup_in(tmp_path)))
         assert (check.status, str(journal.directory) in check.found) == ("warning", True)
 
 
@@ -187,7 +202,7 @@ class TestCommand:
     def three_checks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One of each status."""
 
-        def check_all(_: Patient) -> list[Check]:
+        def check_all(_: Setup) -> list[Check]:
             secret = "token \x1b[31m" + os.environ.get("HF_TOKEN", "")
             return [Check("", "ok", "fine"), Check("", "warning", "hm", "look"), Check("", "problem", secret, "mend")]
 
@@ -213,7 +228,7 @@ class TestCommand:
     def test_no_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Warnings alone are status 0."""
 
-        def check_it(_: Patient) -> list[Check]:
+        def check_it(_: Setup) -> list[Check]:
             return [Check("", "warning", "hm", "look")]
 
         monkeypatch.setattr(doctor, "CHECKS", (check_it,))
