@@ -9,11 +9,10 @@ from pathlib import Path
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
-from whisperbench.results.links import Links
+from whisperbench.results.links import Links, run_path
 from whisperbench.sweep.progress import Progress
 from whisperbench.tracking import read, sweep_runs
 from whisperbench.tracking.tracked_run import TrackedRun
-from whisperbench.tracking.write import run_path
 
 
 class ParentRun:
