@@ -28,7 +28,7 @@ from flows.terminal.command import errors_end_the_command, options_of
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.files import cache_directory
 from whisperbench.options import LISTS, SweepConfig, SweepOptions, text_of
-from whisperbench.results import contents as record
+from whisperbench.results import names
 from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities, engine_version
 from whisperbench.sweep.progress import Progress, clock
@@ -36,7 +36,7 @@ from whisperbench.sweep.resume import Ledger
 from whisperbench.sweep.search import Search
 from whisperbench.tracking import stale
 from whisperbench.tracking import sweep_runs as children
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def sweep(options: SweepOptions, command: Sequence[str] = BENCHMARK, vllm_versio
     `command` measures one configuration, with a vLLM of `vllm_version` (None: the one that is installed).
     """
     plan = Search.of(options) if options.searches else tasks_of(options)
-    client = tracking.connect()
+    client = connect()
     hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), console.bar)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
@@ -74,7 +74,7 @@ def sweep(options: SweepOptions, command: Sequence[str] = BENCHMARK, vllm_versio
     if unfinished and not attached:
         console.say(f"continuing sweep {unfinished}")
         children.reopen(client, unfinished)
-    tags = {record.KIND: "sweep", record.SCHEMA_TAG: record.SCHEMA, children.SWEEP_DIGEST: digest}
+    tags = {names.KIND: "sweep", names.SCHEMA_TAG: names.SCHEMA, children.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
         params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
         children.log_params(client, run.run_id, params)

@@ -18,6 +18,7 @@ from whisperbench.benchmark import PROJECT
 from whisperbench.compare.columns import Links
 from whisperbench.errors import ComparisonError, ConfigError, TrackingError, WhisperbenchError
 from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.results.run_record import run_path
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task, command_line, sweep_digest
 from whisperbench.sweep.progress import Line, Progress
@@ -26,6 +27,7 @@ from whisperbench.sweep.search import Best, Search, first_rung, search
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import sweep_runs as children
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import ui_address
 from whisperbench.tracking.tracked_run import TrackedRun
 
 T = TypeVar("T")
@@ -173,7 +175,7 @@ class Work:
         """Counts and table in the parent run; a server that is away for a moment does not end the sweep."""
         step = progress.count("done", "failed", "skipped", "pruned")
         with contextlib.suppress(TrackingError):
-            note = progress.markdown(lambda run_id: tracking.run_path(self.experiment, run_id))
+            note = progress.markdown(lambda run_id: run_path(self.experiment, run_id))
             children.log_progress(self.client, self.run.run_id, progress.metrics, note, step)
 
     def conclude(self, progress: Progress) -> None:
@@ -189,14 +191,14 @@ class Work:
             seed=self.options.one.seed,
         )
         try:
-            files = compare.leaderboard(self.client, records, config, Links(runs.ui_address(self.client)), "this sweep")
+            files = compare.leaderboard(self.client, records, config, Links(ui_address(self.client)), "this sweep")
         except ComparisonError as error:
             console.say(f"no leaderboard: {error}")
             return
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
-        runs.log_files(self.client, self.run.run_id, paths)
+        tracking.log_files(self.client, self.run.run_id, paths)
 
     def announce(self, wanted: Search, best: Best | None, progress: Progress) -> None:
         console.say(progress.sentence)

@@ -21,6 +21,10 @@ from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.contents import KIND
 from whisperbench.results.journal import abandoned
+from whisperbench.tracking.connection import connect
+from whisperbench.tracking.connection import explained
+from whisperbench.tracking.connection import server_version
+from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.stale import close_stale_runs
 
@@ -69,7 +73,7 @@ def run_check(check: Callable[[Patient], Sequence[Check]], patient: Patient) -> 
     except WhisperbenchError as error:
         return [Check(name, "problem", str(error), "The message says what to change.")]
     except Exception as error:
-        reason = f"{type(error).__name__}: {tracking.without_password(str(error))[:300]}"
+        reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
         return [Check(name, "problem", reason, "Not expected: please report it.")]
 
 
@@ -200,11 +204,11 @@ def check_corpus(patient: Patient) -> Sequence[Check]:
 
 def check_tracking_server(patient: Patient) -> Sequence[Check]:
     """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
-    client = tracking.connect()
-    address, version = tracking.without_password(client.tracking_uri), tracking.server_version(client)
+    client = connect()
+    address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
     run_id = tracking.open_run(client, experiment=patient.experiment, run_id=patient.run_id, name="doctor", tags=tags)
-    with tracking.explained(client, "does not let this user write"):
+    with explained(client, "does not let this user write"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if patient.run_id is None:
             client.set_terminated(run_id, "FINISHED")
@@ -213,7 +217,7 @@ def check_tracking_server(patient: Patient) -> Sequence[Check]:
 
 
 def check_stale_runs(_patient: Patient) -> Sequence[Check]:
-    closed = close_stale_runs(tracking.connect())
+    closed = close_stale_runs(connect())
     return [
         _ok(
             f"closed as KILLED, their processes are dead: {', '.join(run.name for run in closed)}" if closed else "none"

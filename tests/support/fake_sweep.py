@@ -26,9 +26,9 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
-from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST
+from whisperbench.results.names import CONFIG_DIGEST, DATASET_DIGEST
 from whisperbench.supervise.orphans import no_orphans
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 VLLM = "0.0"
@@ -54,7 +54,7 @@ def sweep(**options: Any) -> None:
 @errors_end_the_command
 def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
-    client = tracking.connect()
+    client = connect()
     with tracked_run(client, record.run_name(config)) as run, no_orphans():
         resolve_model(
             config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights

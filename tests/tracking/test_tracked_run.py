@@ -11,7 +11,7 @@ from tests.support.commands import interrupt
 from tests.support.stores import fresh_store
 from whisperbench.errors import EngineError
 from whisperbench.supervise.signals import Interrupted
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_project_run")
 
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path) -> Any:
-    return tracking.connect(fresh_store(tmp_path, empty_store))
+    return connect(fresh_store(tmp_path, empty_store))
 
 
 def test_finished(client: Any) -> None:
@@ -74,7 +74,7 @@ def test_a_signal_while_the_run_is_closed(client: Any, monkeypatch: pytest.Monke
     """It ends as killed, and is not left RUNNING."""
     really = client.set_terminated
     calls = iter([lambda *_: interrupt(), really])
-    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))
+    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))  # noqa: PLW0108 - another one at each call
     with pytest.raises(Interrupted), tracked_run(client, "demo") as run:
         pass
     assert client.get_run(run.run_id).info.status == "KILLED"

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import CONFIG_DIGEST, DATASET_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.identity import Identity
-from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, explained, local_tags
+from whisperbench.tracking.connection import explained, search_runs
+from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +27,6 @@ PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
 FIRST_RUNG = "whisperbench.first_rung"
-PAGE = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,12 +200,5 @@ def _is_dead(run: Any) -> bool:
 
 def _search(client: MlflowClient, experiment: str, condition: str) -> Sequence[Any]:
     """Runs that meet a condition, the newest first."""
-    found: list[Any] = []
-    token = None
     with explained(client, "does not search its runs"):
-        while True:
-            page = client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+        return search_runs(client, [experiment], condition)
