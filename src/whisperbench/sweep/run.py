@@ -12,7 +12,7 @@ from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.options import LISTS, SweepOptions, text_of
-from whisperbench.results.contents import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.sweep.grid import Task, command_line, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
@@ -23,8 +23,8 @@ from whisperbench.sweep.resume import EarlierRuns
 from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
 from whisperbench.tracking import stale, sweep_runs
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
