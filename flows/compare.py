@@ -30,22 +30,24 @@ from whisperbench.compare.columns import Links
 from whisperbench.compare.difference import Difference, difference
 from whisperbench.compare.gate import Contest, contest, judge
 from whisperbench.compare.leaderboard import Board, Group, Grouping, contenders, differences, rank
-from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test
+from whisperbench.compare.paired_tests import compare_contenders, paired_test
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import beside
 from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
-from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.measure.alignment import align
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
 from whisperbench.options import CompareConfig
-from whisperbench.results import contents as record
-from whisperbench.text import visible
+from whisperbench.results import names
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts
+from whisperbench.text import visible, without_password
 from whisperbench.tracking import read as runs
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect, ui_address
 from whisperbench.tracking.tracked_run import tracked_run
 
 if TYPE_CHECKING:
@@ -62,8 +64,8 @@ Files = dict[str, str]
 def main(**options: Any) -> None:
     config = CompareConfig(**options)
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for the tables
-    client = tracking.connect()
-    links = Links(runs.ui_address(client))
+    client = connect()
+    links = Links(ui_address(client))
     if config.gates:
         sys.exit(gate(client, config))
     compare = compare_two if config.run_ids else compare_all
@@ -196,7 +198,7 @@ def find(client: MlflowClient, config: CompareConfig) -> list[RunRecord]:
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {config.searched} of "
-            f"{tracking.without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
+            f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
         )
     return found
 
@@ -217,8 +219,8 @@ def write_and_log(client: MlflowClient, directory: Path, files: Files) -> None:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
-    with tracked_run(client, "compare", {record.KIND: "compare", record.SCHEMA_TAG: record.SCHEMA}) as run:
-        runs.log_files(client, run.run_id, paths)
+    with tracked_run(client, "compare", {names.KIND: "compare", names.SCHEMA_TAG: names.SCHEMA}) as run:
+        tracking.log_files(client, run.run_id, paths)
     console.say(f"files: {', '.join(map(str, paths))}\n{run.where()}")
 
 

@@ -11,13 +11,16 @@ import pytest
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
 from whisperbench.compare.gate import contest, judge
 from whisperbench.compare.leaderboard import Board, Group, Grouping, best_per_gpu_and_model, contenders, pareto, rank
-from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test, read_table
+from whisperbench.compare.paired_tests import compare_contenders, paired_test
 from whisperbench.compare.published import beside, published_results
 from whisperbench.compare.selection import selects
-from whisperbench.compare.systems import Configuration, RunRecord, Spread, configurations, differing, fields_of
+from whisperbench.compare.systems import Configuration, Spread, configurations
 from whisperbench.errors import ComparisonError
 from whisperbench.options import BenchmarkConfig, CompareConfig
-from whisperbench.results.contents import ACCURACY_KEY
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.names import ACCURACY_KEY
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts, read_table
 
 A10 = "NVIDIA A10"
 LARGE, TURBO = BenchmarkConfig(model="large-v3"), BenchmarkConfig(model="large-v3-turbo")

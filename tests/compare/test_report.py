@@ -18,7 +18,6 @@ from tests.support.stores import H100, run_of, spoken, table_of
 from whisperbench.compare.columns import COLUMNS, Links
 from whisperbench.compare.difference import MetricChange, difference
 from whisperbench.compare.leaderboard import Grouping, rank
-from whisperbench.compare.paired_tests import read_table
 from whisperbench.compare.plot import Axis, pareto_svg
 from whisperbench.compare.published import beside
 from whisperbench.compare.report import (
@@ -29,10 +28,11 @@ from whisperbench.compare.report import (
     leaderboard_markdown,
 )
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.systems import RunRecord
 from whisperbench.compare.tables import Report
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import read_table
 
 LINKS = Links("http://mlflow.example")
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))

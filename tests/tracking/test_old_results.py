@@ -19,7 +19,8 @@ from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.results.bundle import CONTENTS, Bundle, read_bundle
 from whisperbench.results.journal import TRANSCRIPTS, abandoned, read_partial
 from whisperbench.tracking import read as runs
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
+from whisperbench.tracking.upload import upload_bundle
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -46,7 +47,7 @@ def store(tmp_path: Path) -> Any:
         for run_id in (SLOWER, FASTER):
             place = str(OLD / "artifacts" / run_id)
             database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (place, run_id))
-    return tracking.connect(f"sqlite:///{tmp_path / 'store.db'}")
+    return connect(f"sqlite:///{tmp_path / 'store.db'}")
 
 
 def test_a_bundle_is_read(bundle: Bundle) -> None:
@@ -64,7 +65,7 @@ def test_a_bundle_is_read(bundle: Bundle) -> None:
 
 def test_a_bundle_is_uploaded(client: Any, bundle: Bundle, tmp_path: Path) -> None:
     """The run holds what the bundle holds."""
-    run_id, was_missing = tracking.upload(client, bundle)
+    run_id, was_missing = upload_bundle(client, bundle)
     assert was_missing
     found = held_by(client, run_id, tmp_path / "download")
     assert (found["name"], found["status"]) == ("demo-auto-64", "FINISHED")
@@ -120,6 +121,6 @@ def test_runs_of_a_store_are_compared(store: Any, tmp_path: Path) -> None:
 
 def test_an_uploaded_bundle_is_compared_with_the_runs_of_a_store(store: Any, bundle: Bundle) -> None:
     """They share their keys: three rows of one board."""
-    tracking.upload(store, bundle)
+    upload_bundle(store, bundle)
     (group,) = Grouping.of(runs.find_runs(store, None, None), "wer").groups
     assert sorted(c.param("max_num_seqs") or "" for c in group.configurations) == ["128", "256", "64"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from whisperbench.compare.paired_tests import StoredTranscripts, StoredUtterance, paired_test
-from whisperbench.compare.systems import RunRecord, differing, fields_of
+from whisperbench.compare.paired_tests import paired_test
 from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
 
 MOST_CHANGED = 20
 

@@ -12,9 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
-from whisperbench.compare.systems import Configuration, RunRecord, Spread, configurations, differing, fields_of
+from whisperbench.compare.systems import Configuration, Spread, configurations
 from whisperbench.measure.bootstrap import PairedTest
-from whisperbench.results.contents import ACCURACY_KEY, SPEED_KEY
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
+from whisperbench.results.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

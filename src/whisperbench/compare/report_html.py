@@ -18,9 +18,9 @@ from whisperbench.compare.difference import ChangedUtterance, Difference
 from whisperbench.compare.leaderboard import Board, Row
 from whisperbench.compare.plot import colour, gpus_of, pareto_svg, points_of
 from whisperbench.compare.published import SOURCE
-from whisperbench.compare.systems import RunRecord
 from whisperbench.compare.tables import Cell, Linked, Report, Table
 from whisperbench.measure.alignment import align, to_html
+from whisperbench.results.run_record import RunRecord
 from whisperbench.text import escape
 
 FILES = Path(__file__).parents[1] / "data" / "report"

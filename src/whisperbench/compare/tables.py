@@ -11,8 +11,9 @@ from whisperbench.compare.difference import Difference
 from whisperbench.compare.leaderboard import Board, LeftOut, Row, best_per_gpu_and_model
 from whisperbench.compare.published import UTTERANCES, Beside
 from whisperbench.compare.rescoring import RankChange
-from whisperbench.compare.systems import RunRecord, fields_of
 from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.results.keys import fields_of
+from whisperbench.results.run_record import RunRecord
 
 MOST_NAMES = 6
 SORTED_BY = {

@@ -10,10 +10,11 @@ from whisperbench.compare.columns import Links
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.results.run_record import run_path
 from whisperbench.sweep.progress import Progress
-from whisperbench.tracking import read, sweep_runs
+from whisperbench.tracking import read, sweep_runs, write
+from whisperbench.tracking.connection import ui_address
 from whisperbench.tracking.tracked_run import TrackedRun
-from whisperbench.tracking.write import run_path
 
 
 class ParentRun:
@@ -65,7 +66,7 @@ class ParentRun:
             references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
             seed=self._options.one.seed,
         )
-        links = Links(read.ui_address(self.client))
+        links = Links(ui_address(self.client))
         try:
             files = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
@@ -75,5 +76,5 @@ class ParentRun:
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
-        read.log_files(self.client, self.run_id, paths)
+        write.log_files(self.client, self.run_id, paths)
         return files["leaderboard.md"]

@@ -11,11 +11,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.results.contents import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
-from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, explained, local_tags
+from whisperbench.tracking.connection import explained, search_runs
+from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +25,6 @@ PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
 FIRST_RUNG = "whisperbench.first_rung"
-PAGE = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -176,11 +176,5 @@ def _is_dead(run: Any) -> bool:
 
 def _search(client: MlflowClient, experiment: str, condition: str) -> list[Any]:
     """Runs that meet a condition, the newest first."""
-    from mlflow.utils import get_results_from_paginated_fn
-
-    def page(most: int, token: str | None) -> Any:
-        return client.search_runs([experiment], condition, max_results=most, page_token=token)
-
     with explained(client, "does not search its runs"):
-        found: list[Any] = get_results_from_paginated_fn(page, PAGE)
-    return found
+        return search_runs(client, [experiment], condition)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.results.run_record import run_path
 from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.killed_status import mark_killed_after
 
@@ -37,8 +39,8 @@ class TrackedRun:
             return f"run: {url}"
         experiment_id = self.client.get_run(self.run_id).info.experiment_id
         return (
-            f"look: mlflow ui --backend-store-uri {tracking.without_password(self.client.tracking_uri)}\n"
-            f"run:  http://127.0.0.1:5000/{tracking.run_path(experiment_id, self.run_id)}"
+            f"look: mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)}\n"
+            f"run:  http://127.0.0.1:5000/{run_path(experiment_id, self.run_id)}"
         )
 
 
