@@ -159,7 +159,7 @@ def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement
     tags = {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
-        ACCURACY_KEY: keys.accuracy_key(config, facts, normalizer),
+        ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
         SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
         SIGNATURE: keys.signature(config, facts, normalizer),
         CONFIG_DIGEST: config.digest,

@@ -28,10 +28,10 @@ def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def accuracy_key(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
+def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) -> str:
     """What two runs must share before their WER is ranked."""
     return key(
-        dataset=facts.dataset.digest,
+        dataset=dataset_digest,
         limit=config.limit,
         normalizer=normalizer,
         language=config.language,

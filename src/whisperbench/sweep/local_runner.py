@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from whisperbench.errors import SweepError, TrackingError
 from whisperbench.listener import Listener
@@ -16,10 +16,8 @@ from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.progress import PlannedRun
 from whisperbench.tracking import sweep_runs
+from whisperbench.tracking.connection import Client
 from whisperbench.tracking.write import close_run
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 T = TypeVar("T")
 
@@ -34,7 +32,7 @@ class LocalRunner:
 
     def __init__(
         self,
-        client: MlflowClient,
+        client: Client,
         parent_id: str,
         command: Sequence[str],
         directory: Path,

@@ -12,10 +12,9 @@ from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
 from whisperbench.results.run_record import run_path
 from whisperbench.sweep.progress import Progress
-from whisperbench.tracking import read, sweep_runs
+from whisperbench.tracking import read, sweep_runs, write
 from whisperbench.tracking.connection import ui_address
 from whisperbench.tracking.tracked_run import TrackedRun
-from whisperbench.tracking.write import log_files
 
 
 class ParentRun:
@@ -77,5 +76,5 @@ class ParentRun:
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
-        log_files(self.client, self.run_id, paths)
+        write.log_files(self.client, self.run_id, paths)
         return files["leaderboard.md"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from whisperbench.engines.start import engine_version, hardware_of_the_engine
 from whisperbench.errors import ConfigError, SweepError
@@ -23,11 +22,8 @@ from whisperbench.sweep.resume import EarlierRuns
 from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
 from whisperbench.tracking import stale, sweep_runs
-from whisperbench.tracking.connection import connect
+from whisperbench.tracking.connection import Client, connect
 from whisperbench.tracking.tracked_run import tracked_run
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 ORPHAN_SECONDS = 60
 
@@ -87,7 +83,7 @@ def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
     return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
 
 
-def clean_up(client: MlflowClient, experiment: str, digest: str, listener: Listener) -> str | None:
+def clean_up(client: Client, experiment: str, digest: str, listener: Listener) -> str | None:
     """Close what dead processes left RUNNING, and wait for what they left working; the sweep that was cut off."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     while (working := sweep_runs.orphaned_runs(client, experiment)) and time.monotonic() < deadline:
