@@ -63,3 +63,11 @@ class TrackingError(WhisperbenchError):
     """The tracking server cannot be reached or refuses; what was measured is safe on disk."""
 
     exit_status = 3
+
+
+class SweepError(WhisperbenchError):
+    """A sweep got to its end, but not everything in it succeeded; `found` is what it has found, as text."""
+
+    def __init__(self, message: str, found: str = "") -> None:
+        super().__init__(message)
+        self.found = found

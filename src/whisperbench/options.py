@@ -205,6 +205,8 @@ LISTS = {
     "splits": "split",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "gpu_memory_utilization": "gpu_memory_utilization",
+    "load_format": "load_format",
+    "front_end": "front_end",
 }
 """Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
 
@@ -248,8 +250,12 @@ class SweepOptions(Options):
     splits: str = listed("split")
     max_num_batched_tokens: str = listed("max_num_batched_tokens")
     gpu_memory_utilization: str = listed("gpu_memory_utilization")
+    load_format: str = listed("load_format")
+    front_end: str = listed("front_end")
     grid: str = option(
-        "none", NON_EMPTY, "A grid that is no full product: a YAML file, or 'published' (six settings per GPU)."
+        "none",
+        NON_EMPTY,
+        "A grid that is no full product: a YAML file, 'published' (six settings per GPU) or 'bench' (of `make bench`).",
     )
     repeats: int = option(
         1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."
@@ -277,10 +283,10 @@ class SweepOptions(Options):
                 raise ConfigError(
                     f"objective={self.objective} searches ranges, grid={self.grid} lists settings: choose one."
                 )
-            for name in ("corpora", "splits"):
+            for name in ("corpora", "splits", "load_format"):
                 if "," in getattr(self, name):
                     raise ConfigError(f"{name}={getattr(self, name)} is not allowed: a search needs one set of data.")
-            if self.common["load_format"] == "dummy" and (self.max_wer or self.objective == "wer"):
+            if self.load_format == "dummy" and (self.max_wer or self.objective == "wer"):
                 raise ConfigError("load_format=dummy is random weights: they have no WER to search by.")
             if self.objective == "cost" and not self.one.gpu_hourly_usd:
                 raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
@@ -301,7 +307,7 @@ class SweepOptions(Options):
 
     @property
     def one(self) -> BenchmarkConfig:
-        """The shared options as a benchmark's, for their types: seed, limit, results_dir, load_format."""
+        """The shared options as a benchmark's, for their types: seed, limit, results_dir."""
         return BenchmarkConfig.from_params(self.common)
 
     @property

@@ -19,7 +19,7 @@ import pytest
 from flows.terminal.sweep_table import window
 from tests.support.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
 from tests.support.stores import fresh_store
-from whisperbench.sweep.progress import Line, Progress
+from whisperbench.sweep.progress import PlannedRun, Progress
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
@@ -192,7 +192,7 @@ class TestSearch:
 )
 def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
     """A sweep may have more lines than the terminal."""
-    lines = [Line(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
+    lines = [PlannedRun(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
     assert list(range(20))[window(Progress(lines), height)] == list(shown)
 
 
@@ -202,10 +202,10 @@ class TestProgress:
     def progress(self) -> Progress:
         return Progress(
             [
-                Line("a", 1, 100.0, "done", 120.0, "a1" * 16, metrics=self.METRICS),
-                Line("b", 1, 300.0, "running", 100.0, "b1" * 16),
-                Line("a", 2, 100.0),
-                Line("b", 2, 300.0),
+                PlannedRun("a", 1, 100.0, "done", 120.0, "a1" * 16, metrics=self.METRICS),
+                PlannedRun("b", 1, 300.0, "running", 100.0, "b1" * 16),
+                PlannedRun("a", 2, 100.0),
+                PlannedRun("b", 2, 300.0),
             ]
         )
 
@@ -217,14 +217,14 @@ class TestProgress:
 
     def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
         """Rather than too small."""
-        progress = Progress([Line("a", 1, 100.0), Line("b", 1)])
+        progress = Progress([PlannedRun("a", 1, 100.0), PlannedRun("b", 1)])
         assert [row[6] for row in progress.rows()] == ["1:40", "unknown"]
         assert progress.remaining_seconds is None
 
     def test_markdown_has_a_row_per_run(self) -> None:
         """With two digits, as the published tables have; a pipe in a name breaks no table."""
         progress = self.progress()
-        progress.lines[1].name = "x|y"
+        progress.runs[1].name = "x|y"
         text = progress.markdown()
         assert "1 done, 0 failed, 0 skipped (finished before), 3 to do" in text
         assert "| a | 1 | done | 2.31 | 41.34 | 2:00 |  | a1a1a1a1 |" in text

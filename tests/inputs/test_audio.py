@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisperbench.errors import AudioError
-from whisperbench.inputs.audio import SAMPLE_RATE, SHORTEST_SAMPLES, WINDOW_SAMPLES, load_audio, windows
+from whisperbench.inputs.audio import SAMPLE_RATE, load_audio
 from whisperbench.inputs.corpus import DEMO
 
 EXAMPLES = 60  # raised to 10,000 by hand before a release
@@ -217,8 +217,8 @@ def test_any_damage_is_an_audio_error_or_audio(position: int, patch: bytes) -> N
 def test_reading_flac_imports_neither_librosa_nor_torch() -> None:
     """The fast path is soundfile alone: librosa takes a second to import."""
     code = (
-        "import sys; from pathlib import Path; from whisperbench.inputs.audio import load_audio, windows\n"
-        f"windows(load_audio(Path({str(CLIP)!r})), 'split')\n"
+        "import sys; from pathlib import Path; from whisperbench.inputs.audio import load_audio\n"
+        f"load_audio(Path({str(CLIP)!r}))\n"
         f"print({{'librosa', 'torch', 'av', 'soxr'}} & set(sys.modules))"
     )
     source = Path(__file__).resolve().parents[2] / "src"
@@ -226,59 +226,3 @@ def test_reading_flac_imports_neither_librosa_nor_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(source)}
     )
     assert done.stdout.strip() == "set()"
-
-
-def noise(seconds: float, seed: int = 0) -> npt.NDArray[np.float32]:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * SAMPLE_RATE)).astype(np.float32)
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(size=st.integers(1, 5 * WINDOW_SAMPLES), seed=st.integers(0, 9), quiet=st.floats(0, 1))
-def test_split_loses_nothing(size: int, seed: int, quiet: float) -> None:
-    """Parts joined are the audio, each fits a window, and no cut leaves a scrap."""
-    audio = noise(5 * 30, seed)[:size]
-    audio[int(quiet * size) :] = 0
-    parts = windows(audio, "split")
-    assert np.array_equal(np.concatenate(parts), audio)
-    assert all(part.size <= WINDOW_SAMPLES for part in parts)
-    if len(parts) > 1:
-        assert min(part.size for part in parts) >= SHORTEST_SAMPLES
-    assert [part.size for part in windows(audio, "split")] == [part.size for part in parts]
-
-
-@pytest.mark.parametrize("pause", [20.5, 24.0, 27.3, 29.6])
-def test_split_cuts_in_the_pause(pause: float) -> None:
-    """The cut lies inside a pause of 0.3 s in the last 10 s of the window."""
-    audio = noise(40)
-    audio[round(pause * SAMPLE_RATE) : round((pause + 0.3) * SAMPLE_RATE)] *= 0.01
-    first, second = windows(audio, "split")
-    assert pause < first.size / SAMPLE_RATE < pause + 0.3
-    assert first.size + second.size == audio.size
-
-
-def test_trim_keeps_the_first_thirty_seconds() -> None:
-    """Trim is what the published script did."""
-    audio = noise(31)
-    (part,) = windows(audio, "trim")
-    assert np.array_equal(part, audio[:WINDOW_SAMPLES])
-
-
-def test_drop_drops_long_audio_only() -> None:
-    """Exactly 30 s stays, one sample more goes."""
-    audio = noise(31)
-    assert windows(audio[: WINDOW_SAMPLES + 1], "drop") == []
-    assert len(windows(audio[:WINDOW_SAMPLES], "drop")) == 1
-
-
-@pytest.mark.parametrize("policy", ["split", "trim", "drop"])
-def test_short_audio_is_one_window_untouched(policy: str) -> None:
-    """Up to 30 s every policy gives the audio itself."""
-    audio = noise(2)
-    (part,) = windows(audio, policy)
-    assert part is audio
-
-
-def test_an_unknown_policy_is_a_mistake() -> None:
-    """A policy that nobody defined must not pass as one of the three."""
-    with pytest.raises(ValueError, match="pad"):
-        windows(noise(1), "pad")

@@ -3,123 +3,21 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from tests.support.checkpoints import published
+from tests.support.ctranslate2_models import TIED, Arrays, D, pack, tiny_whisper, unpack
 from whisperbench.errors import ModelError
 from whisperbench.inputs.architecture import Architecture, write_configuration
-from whisperbench.inputs.ctranslate2_checkpoint import convert, hugging_face_tensors, read_architecture
-from whisperbench.inputs.ctranslate2_file import read_variables
-from whisperbench.inputs.tokenizer import published_tokenizer, special_ids, write_tokenizer
+from whisperbench.inputs.ctranslate2_checkpoint import convert
+from whisperbench.inputs.tokenizer import special_ids, write_tokenizer
 
-Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
-
-TYPE_IDS = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 CLIPS = Path(__file__).resolve().parents[2] / "src/whisperbench/data/demo"
-D = 64
-
-
-def pack(
-    variables: Mapping[str, np.ndarray[Any, Any]],
-    aliases: Sequence[tuple[str, str]] = (),
-    header: tuple[int, str, int] = (6, "WhisperSpec", 3),
-) -> bytes:
-    """The bytes of a `model.bin`, written independently of the code under test."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-    parts = [struct.pack("<I", header[0]), text(header[1]), struct.pack("<II", header[2], len(variables))]
-    for name, array in variables.items():
-        parts += [text(name), struct.pack("<B", array.ndim), struct.pack(f"<{array.ndim}I", *array.shape)]
-        parts += [struct.pack("<BI", TYPE_IDS[array.dtype.name], array.nbytes), array.tobytes()]
-    parts.append(struct.pack("<I", len(aliases)))
-    parts += [text(name) for pair in aliases for name in pair]
-    return b"".join(parts)
-
-
-def unpack(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Variables and aliases of a `model.bin`, read independently of the code under test."""
-    data, at = path.read_bytes(), 0
-
-    def take(kind: str) -> int:
-        nonlocal at
-        at += struct.calcsize("<" + kind)
-        return int(struct.unpack_from("<" + kind, data, at - struct.calcsize("<" + kind))[0])
-
-    def text() -> str:
-        nonlocal at
-        length = take("H")
-        at += length
-        return data[at - length : at - 1].decode()
-
-    take("I"), text(), take("I")
-    variables = {}
-    for _ in range(take("I")):
-        name = text()
-        shape = [take("I") for _ in range(take("B"))]
-        dtype = list(TYPE_IDS)[take("B")]
-        size = take("I")
-        variables[name] = np.frombuffer(data[at : at + size], dtype).reshape(shape)
-        at += size
-    aliases = {text(): text() for _ in range(take("I"))}
-    assert at == len(data)
-    return variables, aliases
-
-
-def tiny_whisper() -> Arrays:
-    """The variables of the smallest English-only Whisper: one layer of one head on each side."""
-    rng = np.random.default_rng(32)
-
-    def weight(*shape: int) -> np.ndarray[Any, Any]:
-        return rng.standard_normal(shape, dtype=np.float32).astype(np.float16)
-
-    def linear(scope: str, outputs: int, inputs: int) -> Arrays:
-        return {f"{scope}/weight": weight(outputs, inputs), f"{scope}/bias": weight(outputs)}
-
-    def norm(scope: str) -> Arrays:
-        return {f"{scope}/gamma": weight(D), f"{scope}/beta": weight(D)}
-
-    variables: Arrays = {
-        "decoder/activation": np.array(3, np.int8),
-        "decoder/alibi": np.array(0, np.int8),
-        "decoder/alignment_heads": np.array(1, np.int16),
-        "decoder/alignment_layer": np.array(-1, np.int16),
-        "decoder/pre_norm": np.array(1, np.int8),
-        "decoder/scale_embeddings": np.array(0, np.int8),
-        "decoder/start_from_zero_embedding": np.array(0, np.int8),
-        "decoder/num_heads": np.array(1, np.int16),
-        "encoder/num_heads": np.array(1, np.int16),
-        "decoder/embeddings/weight": weight(51_864, D),
-        "decoder/position_encodings/encodings": weight(448, D),
-        "encoder/position_encodings/encodings": weight(1500, D),
-        "encoder/conv1/weight": weight(D, 80, 3),
-        "encoder/conv1/bias": weight(D),
-        "encoder/conv2/weight": weight(D, D, 3),
-        "encoder/conv2/bias": weight(D),
-    }
-    for side in ("encoder", "decoder"):
-        layer = f"{side}/layer_0"
-        variables |= norm(f"{side}/layer_norm") | norm(f"{layer}/self_attention/layer_norm")
-        variables |= linear(f"{layer}/self_attention/linear_0", 3 * D, D)
-        variables[f"{layer}/self_attention/linear_0/bias"][D : 2 * D] = 0
-        variables |= linear(f"{layer}/self_attention/linear_1", D, D)
-        variables |= norm(f"{layer}/ffn/layer_norm")
-        variables |= linear(f"{layer}/ffn/linear_0", 4 * D, D) | linear(f"{layer}/ffn/linear_1", D, 4 * D)
-    cross = "decoder/layer_0/attention"
-    variables |= norm(f"{cross}/layer_norm") | linear(f"{cross}/linear_0", D, D) | linear(f"{cross}/linear_1", 2 * D, D)
-    variables[f"{cross}/linear_1/bias"][:D] = 0
-    return variables | linear(f"{cross}/linear_2", D, D)
-
-
-TIED = [("decoder/projection/weight", "decoder/embeddings/weight")]
 
 
 def write_checkpoint(directory: Path, model: bytes, config: object = None) -> Path:
@@ -127,7 +25,7 @@ def write_checkpoint(directory: Path, model: bytes, config: object = None) -> Pa
     directory.mkdir(exist_ok=True)
     (directory / "model.bin").write_bytes(model)
     (directory / "config.json").write_text(json.dumps({} if config is None else config))
-    (directory / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_864)), encoding="utf-8")
+    (directory / "tokenizer.json").write_text(published(51_864).to_str(), encoding="utf-8")
     return directory
 
 
@@ -174,8 +72,8 @@ def test_what_ctranslate2_made_of_a_checkpoint_is_turned_back_into_it(
     for name, array in expected.items():
         assert np.array_equal(tensors[name], array.astype(quantization)), name
     theirs, ours = (json.loads((path / "config.json").read_text()) for path in (original, tmp_path / "hf"))
-    assert {name for name in ours if name in theirs and ours[name] != theirs[name]} <= {"torch_dtype"}
-    assert ours["torch_dtype"] == quantization
+    assert {name for name in ours if name in theirs and ours[name] != theirs[name]} <= {"dtype"}
+    assert ours["dtype"] == quantization
 
 
 def test_an_int8_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
@@ -195,7 +93,7 @@ def make_with_ctranslate2(tmp_path: Path, architecture: Architecture, quantizati
     original = tmp_path / "original"
     original.mkdir()
     write_configuration(original, architecture, special_ids(architecture.vocab_size), dtype="float32")
-    write_tokenizer(original, published_tokenizer(architecture.vocab_size))
+    write_tokenizer(original, published(architecture.vocab_size))
     torch.manual_seed(32)
     model = WhisperForConditionalGeneration(WhisperConfig.from_pretrained(original))
     with torch.no_grad():
@@ -374,17 +272,18 @@ def test_a_broken_config_is_refused(tmp_path: Path, config: object, message: str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": {"vocab": {}, "merges": [7]}}, "a merge that is not a pair"),
-        ({"model": {"vocab": {}, "merges": ["abc"]}}, "a merge that is not a pair"),
-        ({"model": {"vocab": {"\ud800": 1}, "merges": []}}, "not Unicode"),
-        ({"model": {"type": "Unigram"}}, "no byte-level BPE"),
-        ({"added_tokens": "none"}, "no added tokens"),
+        ({"model": {"vocab": {}, "merges": [7]}}, "not a Whisper tokenizer: data did not match"),
+        ({"model": {"vocab": {}, "merges": ["abc"]}}, "not a Whisper tokenizer: data did not match"),
+        ({"model": {"vocab": {"\ud800": 1}, "merges": []}}, "not a Whisper tokenizer: unexpected end of hex escape"),
+        ({"model": {"type": "Unigram"}}, "not a Whisper tokenizer: Missing vocab"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}, "a byte-level BPE with added tokens"),
+        ({"added_tokens": "none"}, "not a Whisper tokenizer: invalid type"),
     ],
 )
 def test_a_tokenizer_with_odd_content_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     """tokenizer.json is as untrusted as the weights."""
     source = write_checkpoint(tmp_path / "ct2", pack(tiny_whisper(), TIED))
-    (source / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_864) | change))
+    (source / "tokenizer.json").write_text(json.dumps(json.loads(published(51_864).to_str()) | change))
     with pytest.raises(ModelError, match=message):
         converted(source, tmp_path / "hf")
 
@@ -392,65 +291,9 @@ def test_a_tokenizer_with_odd_content_is_refused(tmp_path: Path, change: dict[st
 def test_a_missing_or_foreign_tokenizer_is_refused(tmp_path: Path) -> None:
     """Without its own tokenizer a checkpoint's ids mean nothing."""
     source = write_checkpoint(tmp_path / "ct2", pack(tiny_whisper(), TIED))
-    (source / "tokenizer.json").write_text(json.dumps(published_tokenizer(51_865)))
+    (source / "tokenizer.json").write_text(published(51_865).to_str(), encoding="utf-8")
     with pytest.raises(ModelError, match="belongs to another checkpoint"):
         converted(source, tmp_path / "hf")
     (source / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"lacks tokenizer\.json"):
         converted(source, tmp_path / "hf")
-
-
-SMALL: Arrays = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.array(3, np.int8)}
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "cannot be read"),
-        (b"\6\0", "cut short"),
-        (pack(SMALL, header=(5, "WhisperSpec", 3)), r"are \(5, 'WhisperSpec', 3\); known is"),
-        (pack(SMALL, header=(6, "TransformerSpec", 7)), "TransformerSpec"),
-        (pack(SMALL) + b"more", "4 bytes follow the end"),
-        (pack(SMALL, [("c", "nothing")]), "alias c of nothing"),
-        (pack(SMALL, [("b", "a/weight")]), "alias b of a/weight"),
-        (pack(SMALL)[:-8], "cut short"),
-        (pack({"a": np.zeros((1, 1, 1, 1), np.int8)}), "4 dimensions"),
-        (pack({"a": np.zeros((0,), np.int8)}), "empty"),
-        (pack(SMALL).replace(b"\2\2\0\0\0\3\0\0\0", b"\2\xff\xff\xff\xff\xff\xff\xff\xff"), "12 bytes"),
-        (pack({"a": np.zeros(4, np.int8)}).replace(b"\4\0\0\0\1\4", b"\4\0\0\0\5\4"), "bfloat16"),
-        (pack({"aa": SMALL["b"], "bb": SMALL["b"]}).replace(b"bb\0", b"aa\0"), "aa comes twice"),
-    ],
-)
-def test_a_broken_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
-    """A file that is cut short, foreign or contradicts itself is named with what is wrong."""
-    path = tmp_path / "model.bin"
-    path.write_bytes(data)
-    with pytest.raises(ModelError, match=message):
-        read_variables(path)
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("fuzz") / "model.bin"
-
-
-FUZZED = pack(SMALL | {"decoder/embeddings/weight": np.ones((4, 64), np.float32)}, [("c", "a/weight")])
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    cut=st.integers(0, len(FUZZED)),
-    flips=st.lists(st.tuples(st.integers(0, len(FUZZED) - 1), st.integers(0, 255)), max_size=6),
-)
-def test_no_damage_does_more_than_raise_a_model_error(scratch: Path, cut: int, flips: list[tuple[int, int]]) -> None:
-    """However a file is cut and its bytes are changed, it is read or refused."""
-    data = bytearray(FUZZED)
-    for position, value in flips:
-        data[position] = value
-    scratch.write_bytes(bytes(data[: cut or None]))
-    try:
-        variables = read_variables(scratch)
-        hugging_face_tensors(variables, read_architecture(variables, scratch), scratch)
-    except ModelError:
-        return
-    raise AssertionError("the file is far too small for a Whisper")

@@ -21,7 +21,6 @@ from tests.support.bundles import CONFIG, contents_of, result_in, transcript
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.results.bundle import ARTIFACTS, CONTENTS, Origin, read_bundle, unlogged_bundles
 from whisperbench.results.journal import TRANSCRIPTS, Journal, abandoned, read_partial
-from whisperbench.supervise.owner import Process
 
 FUZZED = 300
 """Inputs per fuzz test in the suite; 10,000 each were run by hand."""
@@ -148,44 +147,6 @@ class TestFullDisk:
         (tmp_path / "file").touch()
         with pytest.raises(BundleError, match="results_dir="):
             journal_in(tmp_path / "file" / "results")
-
-
-class TestProcess:
-    def test_this_process_lives(self) -> None:
-        """And is found again from its text."""
-        here = Process.this()
-        assert here is not None
-        assert Process.parse(str(here)) == here
-        assert not here.is_dead(here)
-
-    @pytest.mark.parametrize(
-        ("field", "value", "dead"),
-        [
-            ("pid", 4194399, True),
-            ("started", 1, True),
-            ("host", "elsewhere", False),
-            ("machine", "0" * 32, False),
-            ("namespace", "pid:[1]", False),
-        ],
-    )
-    def test_dead_only_where_it_is_certain(self, field: str, value: Any, dead: bool) -> None:
-        """No such process, or a later one under its number; never one of another host or container."""
-        here = Process.this()
-        assert here is not None
-        assert dataclasses.replace(here, **{field: value}).is_dead(here) is dead
-
-    def test_after_a_reboot(self) -> None:
-        """A host's own processes are dead; a container's cannot be told from those of a container of the same name."""
-        here = Process("gpu1", "m" * 32, "boot2", "pid:[4026531836]", 7, 100)
-        assert dataclasses.replace(here, boot="boot1").is_dead(here)
-        inside = dataclasses.replace(here, namespace="pid:[4026532999]")
-        assert not dataclasses.replace(inside, boot="boot1").is_dead(inside)
-
-    @given(st.text())
-    def test_any_text_is_a_process_or_none(self, text: str) -> None:
-        """Tags are anybody's to write."""
-        Process.parse(text)
-        Process.parse(f"host=a|machine=b|boot=c|namespace=d|pid={text}|started=1")
 
 
 class TestHostileBundles:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from flows.sweep import sweep as run_sweep
+from flows.sweep import run as run_sweep
 from flows.terminal.command import errors_end_the_command, options_of
 from tests.support.stores import run_of
 from whisperbench.engines.hardware import detect_hardware
@@ -26,7 +26,7 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
-from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST
+from whisperbench.results.contents import DATASET_DIGEST, SPEED_KEY, speed_key
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.tracked_run import tracked_run
@@ -76,18 +76,17 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
 
     corpus = load_corpus(config.corpus, config.split, config.limit)
     digest, utterances = inspect_corpus(corpus, 1).digest, float(len(corpus.utterances))
-    gpu = detect_hardware().gpu_name
-    rate, long = (
-        2.0 * config.max_num_seqs,
-        {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances},
-    )
-    made = run_of(config, gpu=gpu, dataset=digest, rate=rate, params={"vllm_version": VLLM}, metrics=long)
+    hardware, rate = detect_hardware(), 2.0 * config.max_num_seqs
+    long = {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances}
+    own = {DATASET_DIGEST: digest, SPEED_KEY: speed_key(config, digest, hardware)}
+    given = {"vllm_version": VLLM}
+    made = run_of(config, gpu=hardware.gpu_name, dataset=digest, rate=rate, params=given, metrics=long, tags=own)
     params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
     client.log_batch(
         run_id,
         metrics=[Metric(name, value, 0, 0) for name, value in made.metrics.items()],
         params=[Param(name, value) for name, value in params.items()],
-        tags=[RunTag(n, v) for n, v in {**made.tags, DATASET_DIGEST: digest, CONFIG_DIGEST: config.digest}.items()],
+        tags=[RunTag(name, value) for name, value in made.tags.items()],
     )
 
 

@@ -47,6 +47,7 @@ class TestOptions:
             ({"objective": "speed"}, "one of none, wer, reqs_per_sec"),
             ({"objective": "rtfx", "grid": "published"}, "choose one"),
             ({"objective": "rtfx", "splits": "test-clean,test-other"}, "one set of data"),
+            ({"objective": "rtfx", "load_format": "auto,dummy"}, "one set of data"),
             ({"objective": "rtfx", "max_wer": 3.0, "load_format": "dummy"}, "random weights"),
             ({"objective": "rtfx", "max_num_seqs": "512..64"}, "low below high"),
             ({"objective": "rtfx", "max_num_seqs": "0..512"}, "0 is not a number of 1 or more"),
@@ -92,8 +93,31 @@ class TestProduct:
         with pytest.raises(ConfigError, match="kv_cache_dtype=fp8 needs dtype=bfloat16"):
             configurations_of(SweepConfig(kv_cache_dtypes="auto,fp8", dtypes="auto,float16"))
 
+    def test_front_ends_and_weights_are_lists_too(self) -> None:
+        """Front ends turn fastest: a drift of the machine meets both."""
+        found = configurations_of(
+            SweepConfig(front_end="pipelined,stock", load_format="auto,dummy", max_num_seqs="4,8")
+        )
+        assert [(c.max_num_seqs, c.load_format, c.front_end) for c in found[:5]] == [
+            (4, "auto", "pipelined"),
+            (4, "auto", "stock"),
+            (4, "dummy", "pipelined"),
+            (4, "dummy", "stock"),
+            (8, "auto", "pipelined"),
+        ]
+        assert names_of(found[:2])[found[1].digest].endswith("-4-stock")
+
 
 class TestGridFile:
+    def test_bench_is_both_front_ends_with_both_models(self) -> None:
+        """Random weights: what `make bench` measures."""
+        found = configurations_of(SweepConfig(grid="bench"))
+        assert sorted((c.model, c.front_end, c.max_num_seqs, c.load_format) for c in found) == [
+            (model, front_end, 256, "dummy")
+            for model in ("large-v3", "large-v3-turbo")
+            for front_end in ("pipelined", "stock")
+        ]
+
     def test_published_is_the_six_rows_of_the_published_table(self) -> None:
         """In its order; the rest of the options as ever."""
         assert settings(grid="published", load_format="dummy") == [
@@ -132,7 +156,7 @@ class TestGridFile:
             ("- {max_num_seqs: lots}", "whole number"),
             ("- {model: tiny}\n- {model: tiny}", "stands 2 times"),
             ("- {repeats: 3}", "repeats is not a setting to compare; give it to the sweep"),
-            ("- {offline: true}", "books on the tracking server"),
+            ("- {offline: true}", "without a tracking server"),
             ("- {model: []}", "model has no value"),
             ("- [", "cannot be read"),
             ("", "expected a list of entries"),

@@ -73,8 +73,12 @@ def test_a_signal_before_the_run_is_open(client: Any, monkeypatch: pytest.Monkey
 def test_a_signal_while_the_run_is_closed(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends as killed, and is not left RUNNING."""
     really = client.set_terminated
-    calls = iter([lambda *_: interrupt(), really])
-    monkeypatch.setattr(client, "set_terminated", lambda *given: next(calls)(*given))
+
+    def interrupted(*_: Any) -> None:
+        monkeypatch.setattr(client, "set_terminated", really)
+        interrupt()
+
+    monkeypatch.setattr(client, "set_terminated", interrupted)
     with pytest.raises(Interrupted), tracked_run(client, "demo") as run:
         pass
     assert client.get_run(run.run_id).info.status == "KILLED"

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from whisperbench.measure.bootstrap import Interval
 from whisperbench.options import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
 from whisperbench.results.contents import ACCURACY_KEY, CONFIG_DIGEST, GIT_DIRTY, RANDOM_WEIGHTS, SPEED_KEY, WARNINGS
+from whisperbench.results.repeats import Identity
 
 LARGEST = 1e300
 """MLflow stores infinity as 1.8e308; nothing that is measured comes near."""
@@ -194,11 +195,10 @@ class Configuration:
 
 def configurations(records: Iterable[RunRecord]) -> tuple[Configuration, ...]:
     """Records of one group as configurations: same digest, model revision, GPU, engine version and clock."""
-    found = defaultdict(list)
+    found: defaultdict[Identity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
-        revision = record.params.get("model_revision_resolved") or record.params.get("model_revision")
-        identity = record.config_digest or record.run_id
-        found[identity, revision, record.speed_key, record.params.get("vllm_version")].append(record)
+        identity = Identity.of(record.params, record.tags)
+        found[identity if identity.config_digest else record.run_id].append(record)
     return tuple(Configuration(tuple(runs)) for runs in found.values())
 
 

@@ -27,7 +27,7 @@ from whisperbench.inputs.tokenizer import language_ids, published_tokenizer, rea
 from whisperbench.inputs.untrusted import read_json
 from whisperbench.inputs.weight_files import weight_files
 
-LAYOUT = "3"
+LAYOUT = "4"
 """Part of the name of every directory in the cache: raise it when what is written there changes."""
 
 REVISION_SCHEMA = "2"

@@ -6,15 +6,15 @@ import difflib
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from whisperbench.errors import CorpusError
-from whisperbench.inputs import librispeech as hub
 from whisperbench.inputs.audio import AudioSource
-from whisperbench.inputs.transcript_files import Line, is_transcript, read_transcript
+from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, read_parquet
+from whisperbench.inputs.transcript_files import TranscriptEntry, is_transcript, read_transcript
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ WHOLE = "all"  # the split of a corpus that has none
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
+    """One recording and what is said in it."""
+
     id: str
     audio: AudioSource
     reference: str | None  # None: no transcript; "": nothing is said
@@ -56,34 +58,36 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
             contradicts itself; the message names the file or the line.
     """
     if corpus == "librispeech":
-        folder, source = hub.download(split)
-        return _corpus(corpus, split, _from_parquet(hub.parquet_splits(folder), split, folder), source, limit)
+        folder, source = download(split)
+        return _corpus(corpus, split, read_parquet(_chosen(parquet_splits(folder), split, folder)), source, limit)
     if corpus == "demo":
         return _corpus(corpus, WHOLE, _from_folder(DEMO), corpus, limit)
     folder = _existing(corpus)
-    if parquet := hub.parquet_splits(folder):
-        return _corpus("librispeech", split, _from_parquet(parquet, split, folder), str(folder), limit)
+    if parquet := parquet_splits(folder):
+        return _corpus("librispeech", split, read_parquet(_chosen(parquet, split, folder)), str(folder), limit)
     if parts := _openslr_splits(folder):
         return _corpus("librispeech", split, _from_folder(_chosen(parts, split, folder)), str(folder), limit)
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
-def _corpus(name: str, split: str, found: Iterable[tuple[Line, AudioSource]], source: str, limit: int) -> Corpus:
+def _corpus(
+    name: str, split: str, found: Iterable[tuple[TranscriptEntry, AudioSource]], source: str, limit: int
+) -> Corpus:
     """Check what was found as a whole, sort it, and take the first `limit`."""
-    lines: dict[str, Line] = {}
+    entries: dict[str, TranscriptEntry] = {}
     utterances = []
-    for line, audio in found:
-        key = _checked(line.id or "", "id", line.where)
-        if key in lines:
+    for entry, audio in found:
+        key = _checked(entry.id or "", "id", entry.where)
+        if key in entries:
             raise CorpusError(
-                f"{line.where}: the id {key!r} is taken by {lines[key].where}; every utterance needs its own."
+                f"{entry.where}: the id {key!r} is taken by {entries[key].where}; every utterance needs its own."
             )
-        lines[key] = line
-        utterances.append(Utterance(key, audio, line.text, _speaker(line, key)))
-    silent = [line.where for line in lines.values() if line.text is None]
-    if 0 < len(silent) < len(lines):
+        entries[key] = entry
+        utterances.append(Utterance(key, audio, entry.text, _speaker(entry, key)))
+    silent = [entry.where for entry in entries.values() if entry.text is None]
+    if 0 < len(silent) < len(entries):
         raise CorpusError(
-            f"{source}: {len(silent)} of {len(lines)} utterances have no text, the first at {silent[0]}. "
+            f"{source}: {len(silent)} of {len(entries)} utterances have no text, the first at {silent[0]}. "
             "Add their text, or take the text from all of them to measure speed only."
         )
     if limit > len(utterances):
@@ -92,9 +96,9 @@ def _corpus(name: str, split: str, found: Iterable[tuple[Line, AudioSource]], so
     return Corpus(name, split, tuple(utterances[: limit or None]), source)
 
 
-def _speaker(line: Line, key: str) -> str | None:
-    if line.speaker is not None:
-        return _checked(line.speaker, "speaker", line.where)
+def _speaker(entry: TranscriptEntry, key: str) -> str | None:
+    if entry.speaker is not None:
+        return _checked(entry.speaker, "speaker", entry.where)
     match = LIBRISPEECH_ID.fullmatch(key)
     return match[1] if match else None
 
@@ -122,40 +126,35 @@ def _existing(corpus: str) -> Path:
 
 def _openslr_splits(folder: Path) -> dict[str, Path]:
     """The parts of LibriSpeech in the folder that holds `LibriSpeech/`, in that folder, or in one part's."""
-    if folder.name in hub.FOLDERS:
+    if folder.name in FOLDERS:
         return {folder.name: folder}
     for base in (folder, folder / "LibriSpeech"):
-        if parts := {name: base / name for name in hub.FOLDERS if (base / name).is_dir()}:
+        if parts := {name: base / name for name in FOLDERS if (base / name).is_dir()}:
             return parts
     return {}
 
 
-def _chosen(parts: dict[str, T], split: str, folder: Path) -> T:
+def _chosen(parts: Mapping[str, T], split: str, folder: Path) -> T:
     if split not in parts:
         raise CorpusError(f"split={split!r} is not in {folder}; it holds {', '.join(parts) or 'none of LibriSpeech'}.")
     return parts[split]
 
 
-def _from_parquet(parts: dict[str, list[Path]], split: str, folder: Path) -> list[tuple[Line, hub.RowAudio]]:
-    files = _chosen(parts, split, folder)
-    return hub.read_parquet(files)
-
-
-def _from_folder(root: Path) -> list[tuple[Line, Path]]:
-    """Every audio file under `root` with the transcript line that names it."""
+def _from_folder(root: Path) -> list[tuple[TranscriptEntry, Path]]:
+    """Every audio file under `root` with the transcript's entry that names it."""
     audio, transcripts = _files(root.resolve())
     if not audio:
         raise CorpusError(f"{root} holds no audio: expected files that end in {', '.join(SUFFIXES)}.")
     if not transcripts:
-        return [(Line(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
+        return [(TranscriptEntry(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
     found, named = [], set()
     for relative, transcript in transcripts.items():
         folder = posixpath.dirname(relative)
-        for line in read_transcript(transcript):
-            name = _audio_of(line, folder, audio)
+        for entry in read_transcript(transcript):
+            name = _audio_of(entry, folder, audio)
             named.add(name)
-            key = line.id or posixpath.splitext(name)[0]
-            found.append((Line(line.where, key, line.text, name, line.speaker), audio[name]))
+            key = entry.id or posixpath.splitext(name)[0]
+            found.append((TranscriptEntry(entry.where, key, entry.text, name, entry.speaker), audio[name]))
     if unnamed := [name for name in audio if name not in named]:
         raise CorpusError(
             f"{root}: {len(unnamed)} of {len(audio)} audio files have no transcript, the first is {unnamed[0]!r}. "
@@ -184,18 +183,18 @@ def _files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return dict(sorted(audio.items())), dict(sorted(transcripts.items()))
 
 
-def _audio_of(line: Line, folder: str, audio: dict[str, Path]) -> str:
-    """The relative path of a line's audio file; only files that were found inside the corpus count."""
-    name = line.audio if line.audio is not None else line.id or ""
-    _checked(name, "audio file" if line.audio is not None else "id", line.where)
+def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
+    """The relative path of an entry's audio file; only files that were found inside the corpus count."""
+    name = entry.audio if entry.audio is not None else entry.id or ""
+    _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
-    candidates = (path,) if line.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
+    candidates = (path,) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
     present = [candidate for candidate in candidates if candidate in audio]
     if not present:
-        kinds = "" if line.audio is not None else f" ({', '.join(SUFFIXES)})"
+        kinds = "" if entry.audio is not None else f" ({', '.join(SUFFIXES)})"
         raise CorpusError(
-            f"{line.where}: there is no audio file {path!r:.200}{kinds} in the corpus for this transcript."
+            f"{entry.where}: there is no audio file {path!r:.200}{kinds} in the corpus for this transcript."
         )
     if len(present) > 1:
-        raise CorpusError(f"{line.where}: both {' and '.join(present)} could be meant; keep one of them.")
+        raise CorpusError(f"{entry.where}: both {' and '.join(present)} could be meant; keep one of them.")
     return present[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from whisperbench.errors import CorpusError
-from whisperbench.inputs.transcript_files import Line
+from whisperbench.inputs.transcript_files import TranscriptEntry
 
 HUB_ID = "openslr/librispeech_asr"
 HUB_SECONDS = 10  # the hub answers within this, or we say what to do without it
@@ -84,7 +84,7 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     return {split: files for split, files in found.items() if files}
 
 
-def read_parquet(files: Sequence[Path]) -> list[tuple[Line, RowAudio]]:
+def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]]:
     """Every row of one split, its text in memory and its audio on disk.
 
     Raises:
@@ -106,7 +106,7 @@ def read_parquet(files: Sequence[Path]) -> list[tuple[Line, RowAudio]]:
     paths = tuple(files)
     return [
         (
-            Line(f"{where} row {index}", key, text, speaker=_text(speaker)),
+            TranscriptEntry(f"{where} row {index}", key, text, speaker=_text(speaker)),
             RowAudio(f"{key} in {where}", index, audio, paths),
         )
         for index, (key, text, speaker) in enumerate(zip(*columns, strict=True))

@@ -127,7 +127,9 @@ def write_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     """
     from transformers import WhisperTokenizerFast
 
-    written = WhisperTokenizerFast(tokenizer_object=tokenizer, pad_token=END_OF_TEXT, model_max_length=1024)
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    named = {"pad_token": END_OF_TEXT, "extra_special_tokens": special}
+    written = WhisperTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **named)
     try:
         written.save_pretrained(directory)
     except Exception as error:  # of a full disk too the library has no narrower class

@@ -1,4 +1,4 @@
-"""Transcript files become lines that name an utterance, its text, and perhaps its audio file and speaker.
+"""Transcript files become entries that name an utterance, its text, and perhaps its audio file and speaker.
 
 Three formats are read: LibriSpeech's `*.trans.txt`, the `metadata.csv` of an audio folder, and `manifest.jsonl`.
 """
@@ -20,8 +20,8 @@ HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a su
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """What one line says; `None` is what it does not say."""
+class TranscriptEntry:
+    """What a line of a transcript, or a row of a data set, says of one utterance; `None` is what it does not say."""
 
     where: str  # "metadata.csv line 3", for messages
     id: str | None
@@ -31,11 +31,12 @@ class Line:
 
 
 def is_transcript(name: str) -> bool:
+    """Whether a file of this name is one."""
     return name in ("metadata.csv", "manifest.jsonl") or name.endswith(".trans.txt")
 
 
-def read_transcript(path: Path) -> list[Line]:
-    """All lines of one transcript file; blank ones are passed over.
+def read_transcript(path: Path) -> list[TranscriptEntry]:
+    """The entries of one transcript file; blank lines are passed over.
 
     Raises:
         CorpusError: the file is not UTF-8 (with the byte offset), or a line is malformed (with its number).
@@ -53,14 +54,14 @@ def read_transcript(path: Path) -> list[Line]:
     return list(readers.get(path.name, _trans)(text, path))
 
 
-def _trans(text: str, path: Path) -> Iterator[Line]:
+def _trans(text: str, path: Path) -> Iterator[TranscriptEntry]:
     """`ID WORD WORD ...`: the audio is the file of that name beside the transcript."""
     for number, line in _numbered(text):
         utterance, _, words = line.strip().partition(" ")
-        yield Line(f"{path} line {number}", utterance, words.strip())
+        yield TranscriptEntry(f"{path} line {number}", utterance, words.strip())
 
 
-def _csv(text: str, path: Path) -> Iterator[Line]:
+def _csv(text: str, path: Path) -> Iterator[TranscriptEntry]:
     """`file_name` and `text` (or `transcription`), perhaps `id` and `speaker`; other columns are passed over."""
     csv.field_size_limit(LONGEST_CSV_FIELD)
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -80,12 +81,14 @@ def _csv(text: str, path: Path) -> Iterator[Line]:
                 )
             cells = dict(zip(columns, row, strict=True))
             words = cells.get("text", cells.get("transcription"))
-            yield Line(where, cells.get("id") or None, words, cells["file_name"], cells.get("speaker") or None)
+            yield TranscriptEntry(
+                where, cells.get("id") or None, words, cells["file_name"], cells.get("speaker") or None
+            )
     except csv.Error as error:
         raise CorpusError(f"{path} line {rows.line_num} is not CSV: {error}.") from error
 
 
-def _jsonl(text: str, path: Path) -> Iterator[Line]:
+def _jsonl(text: str, path: Path) -> Iterator[TranscriptEntry]:
     """One object per line: `audio`, and perhaps `id`, `text` and `speaker`; other keys are passed over."""
     for number, line in _numbered(text):
         where = f"{path} line {number}"
@@ -101,7 +104,7 @@ def _jsonl(text: str, path: Path) -> Iterator[Line]:
         for key, value in fields.items():
             if not (value is None or (isinstance(value, str) and not HALF_CHARACTER.search(value))):
                 raise CorpusError(f"{where}: {key} must be a text or null, not {value!a:.200}.")
-        yield Line(where, fields["id"], fields["text"], record["audio"], fields["speaker"])
+        yield TranscriptEntry(where, fields["id"], fields["text"], record["audio"], fields["speaker"])
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:

@@ -190,14 +190,12 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
 def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement: Measurement) -> dict[str, str]:
     digest, hardware = facts.dataset.digest, facts.hardware
     data = {"dataset": digest, "limit": config.limit}
-    weights = "random" if config.random_weights else "real"
-    gpu = {"gpu": hardware.gpu_name, "gpu_count": hardware.gpu_count, "schema": SCHEMA}
     warnings = sorted({text for each in measurement.passes if each.gpu for text in each.gpu.warnings})
     tags = {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
         ACCURACY_KEY: key(**data, normalizer=normalizer, language=config.language, long_audio=config.long_audio),
-        SPEED_KEY: key(**data, long_audio=config.long_audio, weights=weights, **gpu),
+        SPEED_KEY: speed_key(config, digest, hardware),
         SIGNATURE: signature(config, facts, normalizer),
         CONFIG_DIGEST: config.digest,
         DATASET_DIGEST: digest,
@@ -209,6 +207,19 @@ def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement
     if warnings:
         tags[WARNINGS] = "; ".join(warnings)
     return tags
+
+
+def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) -> str:
+    """What two runs share when their rates may be ranked against each other."""
+    return key(
+        dataset=dataset_digest,
+        limit=config.limit,
+        long_audio=config.long_audio,
+        weights="random" if config.random_weights else "real",
+        gpu=hardware.gpu_name,
+        gpu_count=hardware.gpu_count,
+        schema=SCHEMA,
+    )
 
 
 def key(**fields: object) -> str:

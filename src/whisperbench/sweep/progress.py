@@ -1,4 +1,4 @@
-"""How far a sweep is: one line per run that it wants, as rows of text, markdown and metrics."""
+"""How far a sweep is: every run that it wants, as rows of text, markdown and metrics."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ ENDED: tuple[State, ...] = ("done", "failed", "pruned")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Line:
-    """One run of the sweep; `estimate_seconds` from earlier runs like it, None where there are none.
+class PlannedRun:
+    """One run of the sweep and how it stands; `estimate_seconds` from earlier runs like it, None where there are none.
 
     `skipped` means that an earlier sweep has finished it: its metrics are that run's.
     """
@@ -32,20 +32,27 @@ class Line:
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """All lines, in the order in which they run; `planned` is how many there will be (a search adds as it goes)."""
+    """All runs, in the order in which they are measured.
 
-    lines: list[Line]
+    `planned` is how many there will be (a search adds as it goes); `ended` when nothing will change any more.
+    """
+
+    runs: list[PlannedRun]
     planned: int = 0
+    ended: bool = False
 
     def count(self, *states: State) -> int:
-        return sum(line.state in states for line in self.lines)
+        """How many runs are in one of these states."""
+        return sum(run.state in states for run in self.runs)
 
     @property
     def total(self) -> int:
-        return max(self.planned, len(self.lines))
+        """How many runs there are and will be."""
+        return max(self.planned, len(self.runs))
 
     @property
     def metrics(self) -> dict[str, float]:
+        """The counts, as metrics of the sweep's run."""
         counts = {"done": "done", "failed": "failed", "skipped": "skipped"}
         found = {name: float(self.count(state)) for name, state in counts.items()}  # type: ignore[arg-type]
         return {**found, "pruned": float(self.count("pruned")), "total": float(self.total)}
@@ -60,50 +67,51 @@ class Progress:
             f"{self.count('skipped')} skipped (finished before), {self.total - ended} to do"
         )
 
-    def expected_seconds(self, line: Line) -> float | None:
-        """What a line takes: the median of this sweep's finished runs, of its own configuration where there is one."""
-        done = [each for each in self.lines if each.state == "done" and each.seconds is not None]
-        own = [each.seconds for each in done if each.name == line.name]
+    def expected_seconds(self, run: PlannedRun) -> float | None:
+        """What a run takes: the median of this sweep's finished runs, of its own configuration where there is one."""
+        done = [each for each in self.runs if each.state == "done" and each.seconds is not None]
+        own = [each.seconds for each in done if each.name == run.name]
         seconds = [s for s in own or [each.seconds for each in done] if s is not None]
-        if own or line.estimate_seconds is None:
-            return statistics.median(seconds) if seconds else line.estimate_seconds
-        return line.estimate_seconds
+        if own or run.estimate_seconds is None:
+            return statistics.median(seconds) if seconds else run.estimate_seconds
+        return run.estimate_seconds
 
     @property
     def remaining_seconds(self) -> float | None:
         """Of everything that waits or runs; None where that cannot be told."""
-        left = [self.remaining_of(line) for line in self.lines if line.state in ("waiting", "running")]
-        more = self.total - len(self.lines)
-        typical = self.expected_seconds(Line("", 0)) if more else 0.0
+        left = [self.remaining_of(run) for run in self.runs if run.state in ("waiting", "running")]
+        more = self.total - len(self.runs)
+        typical = self.expected_seconds(PlannedRun("", 0)) if more else 0.0
         known = [seconds for seconds in left if seconds is not None]
         return None if len(known) < len(left) or typical is None else sum(known) + more * typical
 
-    def remaining_of(self, line: Line) -> float | None:
-        expected = self.expected_seconds(line)
-        return None if expected is None else max(0.0, expected - (line.seconds or 0.0))
+    def remaining_of(self, run: PlannedRun) -> float | None:
+        """Of one run that waits or runs; None where that cannot be told."""
+        expected = self.expected_seconds(run)
+        return None if expected is None else max(0.0, expected - (run.seconds or 0.0))
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Text under HEADINGS; the ETA of a waiting line counts everything before it."""
+        """Text under HEADINGS; the ETA of a waiting run counts everything before it."""
         rows: list[tuple[str, ...]] = []
         ahead: float | None = 0.0
-        for line in self.lines:
+        for run in self.runs:
             eta = ""
-            if line.state in ("waiting", "running"):
-                remaining = self.remaining_of(line)
+            if run.state in ("waiting", "running"):
+                remaining = self.remaining_of(run)
                 ahead = None if ahead is None or remaining is None else ahead + remaining
                 eta = "unknown" if ahead is None else clock(ahead)
-            state = f"{line.state}: {line.failure.splitlines()[0]}" if line.failure else line.state
-            rate = (_figure(line.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
-            elapsed = "" if line.seconds is None else clock(line.seconds)
-            rows.append((line.name, str(line.repeat), state, *rate, elapsed, eta, (line.run_id or "")[:8]))
+            state = f"{run.state}: {run.failure.splitlines()[0]}" if run.failure else run.state
+            rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
+            elapsed = "" if run.seconds is None else clock(run.seconds)
+            rows.append((run.name, str(run.repeat), state, *rate, elapsed, eta, (run.run_id or "")[:8]))
         return rows
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
         """The sentence and the table; with `address_of` a run id, each run is a link."""
         rows = []
-        for line, row in zip(self.lines, self.rows(), strict=True):
-            *cells, run = (_cell(cell) for cell in row)
-            linked = f"[{run}]({address_of(line.run_id)})" if address_of and line.run_id else run
+        for run, row in zip(self.runs, self.rows(), strict=True):
+            *cells, shortened = (_cell(cell) for cell in row)
+            linked = f"[{shortened}]({address_of(run.run_id)})" if address_of and run.run_id else shortened
             rows.append(f"| {' | '.join((*cells, linked))} |")
         head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
         return "\n".join([self.sentence, "", *head, *rows]) + "\n"

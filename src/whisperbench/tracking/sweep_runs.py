@@ -7,16 +7,14 @@ status whatever happens to that process.  Tags say which process of which host a
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import CONFIG_DIGEST, DATASET_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.contents import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
-from whisperbench.sweep.grid import Task
-from whisperbench.sweep.identity import Identity
 from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, explained, local_tags
 
 if TYPE_CHECKING:
@@ -30,14 +28,14 @@ PAGE = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished child of any sweep of the experiment; `seconds` with engine start and logging."""
+class FinishedRun:
+    """A finished child run of any sweep of the experiment; `seconds` with engine start and logging."""
 
     run_id: str
-    identity: Identity
     seconds: float
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    tags: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,14 +47,17 @@ class State:
     metrics: Mapping[str, float]
 
 
-def experiment_id(client: MlflowClient, name: str | None) -> str | None:
-    """The id of the experiment that a run without one would be opened in; None when there is none yet."""
+def current_experiment(client: MlflowClient) -> str | None:
+    """The id of the experiment that a sweep's runs belong to; None while there is none of that name."""
+    if run_id := os.environ.get(RUN_ID):
+        return experiment_of(client, run_id)
     with explained(client, "does not list its experiments"):
-        found = client.get_experiment_by_name(name or "Default")
+        found = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default")
     return found.experiment_id if found else None
 
 
 def experiment_of(client: MlflowClient, run_id: str) -> str:
+    """The id of the experiment of a run."""
     with explained(client, "does not give the run"):
         return str(client.get_run(run_id).info.experiment_id)
 
@@ -80,24 +81,27 @@ def reopen(client: MlflowClient, run_id: str) -> None:
             client.delete_tag(run_id, FAILURE)
 
 
-def open_child(client: MlflowClient, parent_id: str, task: Task, *, first_rung: bool = False) -> str:
-    """A child run for one task, RUNNING, which the task's own process will fill; its id."""
+def open_child_run(
+    client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int, first_rung: bool
+) -> str:
+    """A child run, RUNNING, which a process of its own will fill; its id."""
     process = Process.this()
     tags = {
         PARENT: parent_id,
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
-        CONFIG_DIGEST: task.config.digest,
-        REPEAT: str(task.repeat),
+        CONFIG_DIGEST: config_digest,
+        REPEAT: str(repeat),
         **({FIRST_RUNG: "true"} if first_rung else {}),
         **({PROCESS_TAG: str(process)} if process else {}),  # until its own process takes it over
     }
     with explained(client, "refuses to open a run"):
-        run = client.create_run(experiment_of(client, parent_id), run_name=task.name, tags=local_tags(tags))
+        run = client.create_run(experiment_of(client, parent_id), run_name=name, tags=local_tags(tags))
         return str(run.info.run_id)
 
 
 def state_of(client: MlflowClient, run_id: str) -> State:
+    """How a run stands now."""
     with explained(client, "does not give the run"):
         run = client.get_run(run_id)
     return State(run.info.status, run.data.tags.get(FAILURE), run.data.metrics)
@@ -113,8 +117,8 @@ def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:
     return failure
 
 
-def orphans(client: MlflowClient, experiment: str) -> list[str]:
-    """Children whose process works on although that of their sweep (of this host) is dead; it notices soon."""
+def orphaned_runs(client: MlflowClient, experiment: str) -> list[str]:
+    """Child runs whose process works on although that of their sweep (of this host) is dead; it notices soon."""
     running = {run.info.run_id: run for run in _search(client, experiment, "attributes.status = 'RUNNING'")}
     found = []
     for run_id, run in running.items():
@@ -128,35 +132,20 @@ def orphans(client: MlflowClient, experiment: str) -> list[str]:
     return found
 
 
-def finished_children(client: MlflowClient, experiment: str) -> list[Finished]:
-    """Every finished child of a sweep, the oldest first; the first rungs of a search too."""
+def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
+    """Every finished child run of a sweep, the oldest first; the first rungs of a search too."""
     condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
-    runs = [run for run in _search(client, experiment, condition) if PARENT in run.data.tags]
-    return [_finished(run) for run in reversed(runs)]
-
-
-def estimate_seconds(config: BenchmarkConfig, identity: Identity | None, earlier: Iterable[Finished]) -> float | None:
-    """The median time of earlier runs on this GPU: of this configuration, else of this model and data.
-
-    None where there is neither: other models take another time.
-    """
-    if identity is None:
-        return None
-    known = [each for each in earlier if each.identity.gpu_name == identity.gpu_name]
-    data = ("model", "load_format", "limit")
-    params = config.as_params()
-    for like in (
-        [each for each in known if each.identity.config_digest == identity.config_digest],
-        [
-            each
-            for each in known
-            if each.identity.dataset_digest == identity.dataset_digest
-            and all(each.params.get(name) == params[name] for name in data)
-        ],
-    ):
-        if like:
-            return statistics.median(each.seconds for each in like)
-    return None
+    return [
+        FinishedRun(
+            run_id=run.info.run_id,
+            seconds=((run.info.end_time or 0) - (run.info.start_time or 0)) / 1000,
+            params=run.data.params,
+            metrics=run.data.metrics,
+            tags=run.data.tags,
+        )
+        for run in reversed(_search(client, experiment, condition))
+        if PARENT in run.data.tags
+    ]
 
 
 def log_progress(client: MlflowClient, run_id: str, metrics: Mapping[str, float], note: str, step: int) -> None:
@@ -180,32 +169,18 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> 
         client.log_batch(run_id, params=[Param(k, v) for k, v in params.items() if k not in known])
 
 
-def _finished(run: Any) -> Finished:
-    tags, params = run.data.tags, run.data.params
-    identity = Identity(
-        config_digest=tags.get(CONFIG_DIGEST),
-        dataset_digest=tags.get(DATASET_DIGEST),
-        model_revision=params.get("model_revision_resolved"),
-        vllm_version=params.get("vllm_version", "").partition("+")[0] or None,  # as `engine_version` tells it
-        gpu_name=params.get("gpu_name"),
-    )
-    seconds = ((run.info.end_time or 0) - (run.info.start_time or 0)) / 1000
-    return Finished(run.info.run_id, identity, seconds, params, run.data.metrics)
-
-
 def _is_dead(run: Any) -> bool:
     here, owner = Process.this(), Process.parse(run.data.tags.get(PROCESS_TAG, ""))
     return here is not None and owner is not None and owner.is_dead(here)
 
 
-def _search(client: MlflowClient, experiment: str, condition: str) -> Sequence[Any]:
+def _search(client: MlflowClient, experiment: str, condition: str) -> list[Any]:
     """Runs that meet a condition, the newest first."""
-    found: list[Any] = []
-    token = None
+    from mlflow.utils import get_results_from_paginated_fn
+
+    def page(most: int, token: str | None) -> Any:
+        return client.search_runs([experiment], condition, max_results=most, page_token=token)
+
     with explained(client, "does not search its runs"):
-        while True:
-            page = client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+        found: list[Any] = get_results_from_paginated_fn(page, PAGE)
+    return found

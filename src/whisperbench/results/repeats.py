@@ -1,0 +1,33 @@
+"""When two runs are repeats of each other: the one definition for a sweep that goes on and for a leaderboard's rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Self
+
+from whisperbench.results.contents import CONFIG_DIGEST, SPEED_KEY
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Identity:
+    """What runs share exactly when they are repeats: options, weights, data and GPU, and engine.
+
+    The config digest leaves out the options that change nothing that is measured
+    (`options.NOT_PART_OF_A_CONFIGURATION`).
+    """
+
+    config_digest: str | None
+    model_revision: str | None
+    speed_key: str | None
+    vllm_version: str | None
+
+    @classmethod
+    def of(cls, params: Mapping[str, str], tags: Mapping[str, str]) -> Self:
+        """The identity of a run with these params and tags."""
+        return cls(
+            config_digest=tags.get(CONFIG_DIGEST),
+            model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
+            speed_key=tags.get(SPEED_KEY),
+            vllm_version=params.get("vllm_version", "").partition("+")[0] or None,
+        )

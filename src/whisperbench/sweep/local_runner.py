@@ -1,0 +1,118 @@
+"""Measures one configuration at a time on this host: a child run, and a process of its own that fills it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from whisperbench.errors import SweepError, TrackingError
+from whisperbench.listener import Listener
+from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.process_group import Ended, run_to_end
+from whisperbench.sweep.grid import Task
+from whisperbench.sweep.progress import PlannedRun
+from whisperbench.tracking import sweep_runs
+from whisperbench.tracking.write import close_run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
+
+
+class LocalRunner:
+    """Starts `command` once per configuration; the log of each goes below `directory`.
+
+    `changed` is called when a run has started and when it has ended, `tick` twice a second in between.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        parent_id: str,
+        command: Sequence[str],
+        directory: Path,
+        *,
+        time_limit_seconds: float,
+        listener: Listener,
+        changed: Callable[[], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self._client, self._parent_id, self._command = client, parent_id, command
+        self._directory, self._time_limit_seconds, self._listener = directory, time_limit_seconds, listener
+        self._changed, self._tick = changed, tick
+
+    def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
+        """Measure `task` and note in `run` what came of it.
+
+        The child run is FINISHED by the process itself, or closed here with its cause and its log.
+        """
+        client = self._client
+        run.run_id = run_id = self._despite_outages(
+            lambda: sweep_runs.open_child_run(
+                client,
+                self._parent_id,
+                name=task.name,
+                config_digest=task.config.digest,
+                repeat=task.repeat,
+                first_rung=first_rung,
+            )
+        )
+        try:
+            run.state = "running"
+            self._changed()
+            ended = self._process(task, run, run_id)
+            state = self._despite_outages(lambda: sweep_runs.state_of(client, run_id))
+            run.seconds = ended.seconds
+            if state.status == "FINISHED":
+                run.state, run.metrics = "done", state.metrics
+            else:
+                run.failure = self._despite_outages(lambda: sweep_runs.close_failed(client, run_id, ended))
+                run.state = "failed"
+        except BaseException:
+            with contextlib.suppress(TrackingError):
+                if sweep_runs.state_of(client, run_id).status == "RUNNING":
+                    close_run(client, run_id, "KILLED", "its sweep was stopped")
+            raise
+        self._changed()
+
+    def _process(self, task: Task, run: PlannedRun, run_id: str) -> Ended:
+        """The process that measures one configuration, until nothing of it is left."""
+        log = self._directory / run_id / "benchmark.log"
+        try:
+            log.parent.mkdir(parents=True)
+        except OSError as error:
+            raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
+
+        def tick(seconds: float) -> None:
+            run.seconds = seconds
+            self._tick()
+
+        given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
+        return run_to_end(
+            [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
+            env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},
+            log=log,
+            time_limit_seconds=self._time_limit_seconds,
+            tick=tick,
+        )
+
+    def _despite_outages(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns; a tracking server that is away for some minutes does not end a night's sweep."""
+        deadline, said = time.monotonic() + OUTAGE_SECONDS, False
+        while True:
+            try:
+                return ask()
+            except TrackingError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not said:
+                    self._listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
+                said = True
+                time.sleep(RETRY_SECONDS)

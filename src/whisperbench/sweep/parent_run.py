@@ -1,0 +1,79 @@
+"""The run that a sweep's child runs belong to: how far the sweep is, and its leaderboard at the end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from whisperbench.compare.columns import Links
+from whisperbench.errors import ComparisonError, TrackingError
+from whisperbench.listener import Listener
+from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.sweep.progress import Progress
+from whisperbench.tracking import read, sweep_runs
+from whisperbench.tracking.tracked_run import TrackedRun
+from whisperbench.tracking.write import run_path
+
+
+class ParentRun:
+    """Shows and logs `progress` while the child runs are measured, then ranks what was measured or found finished."""
+
+    def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
+        self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
+        self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
+        self._options, self.listener = options, listener
+        self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside the block the progress is shown, at its end for the last time, and logged."""
+        self.show()
+        try:
+            yield
+        finally:
+            self.progress.ended = True
+            self.show()
+        self.log()
+
+    def show(self) -> None:
+        """To the listener alone."""
+        self.listener.show(self.progress)
+
+    def changed(self) -> None:
+        """To the listener, and in the run."""
+        self.show()
+        self.log()
+
+    def log(self) -> None:
+        """In the run alone; a server that is away for a moment does not end the sweep."""
+        step = self.progress.count("done", "failed", "skipped", "pruned")
+        with contextlib.suppress(TrackingError):
+            note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
+            sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)
+
+    def leaderboard(self) -> str:
+        """What this sweep has measured or found finished, ranked, its files logged; empty where there is nothing."""
+        from whisperbench.compare_runs import leaderboard
+
+        ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
+        if not ids:
+            return ""
+        records = read.get_runs(self.client, ids)
+        options = CompareConfig(
+            sort=self._options.objective if self._options.searches else "wer",
+            references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
+            seed=self._options.one.seed,
+        )
+        links = Links(read.ui_address(self.client))
+        try:
+            files = leaderboard(self.client, records, options, links, "this sweep", self.listener)
+        except ComparisonError as error:
+            self.listener.said(f"no leaderboard: {error}")
+            return ""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        paths = [self.directory / name for name in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+        read.log_files(self.client, self.run_id, paths)
+        return files["leaderboard.md"]

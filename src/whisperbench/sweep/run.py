@@ -1,0 +1,191 @@
+"""A sweep from its options to its leaderboard: plan, leave out what is finished, measure the rest, rank."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from whisperbench.engines.start import engine_version, hardware_of_the_engine
+from whisperbench.errors import ConfigError, SweepError
+from whisperbench.files import cache_directory
+from whisperbench.listener import Listener
+from whisperbench.options import LISTS, SweepOptions, text_of
+from whisperbench.results.contents import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.sweep.grid import Task, command_line, configurations_of, schedule, sweep_digest
+from whisperbench.sweep.identity import Identities
+from whisperbench.sweep.local_runner import LocalRunner
+from whisperbench.sweep.parent_run import ParentRun
+from whisperbench.sweep.progress import PlannedRun, Progress, clock
+from whisperbench.sweep.resume import EarlierRuns
+from whisperbench.sweep.search import first_rung, search
+from whisperbench.sweep.space import Search
+from whisperbench.tracking import stale, sweep_runs
+from whisperbench.tracking.tracked_run import tracked_run
+from whisperbench.tracking.write import connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ORPHAN_SECONDS = 60
+
+
+def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vllm_version: str | None = None) -> str:
+    """Measure what `options` ask for; the leaderboard, or what would run, as text.
+
+    `command` measures one configuration, whose options follow it, with a vLLM of `vllm_version` (None: the one that is
+    installed).
+
+    Raises:
+        SweepError: a configuration of a grid failed, or a search found no setting; it holds the text too.
+    """
+    plan = Search.of(options) if options.searches else tasks_of(options)
+    client = connect()
+    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), listener)
+    digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
+    experiment = sweep_runs.current_experiment(client)
+    unfinished = clean_up(client, experiment, digest, listener) if experiment and not options.dry_run else None
+    finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
+    earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
+    if options.dry_run:
+        return forecast(options, plan, earlier)
+    attached = RUN_ID in os.environ or not options.resume
+    if unfinished and not attached:
+        listener.said(f"continuing sweep {unfinished}")
+        sweep_runs.reopen(client, unfinished)
+    tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
+    with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
+        params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
+        sweep_runs.log_params(client, run.run_id, params)
+        listener.said(run.where())
+        parent = ParentRun(run, options, listener)
+        runner = LocalRunner(
+            client,
+            run.run_id,
+            command,
+            parent.directory,
+            time_limit_seconds=60 * options.time_limit_minutes,
+            listener=listener,
+            changed=parent.changed,
+            tick=parent.show,
+        )
+        if isinstance(plan, Search):
+            identity = identities.of(plan.config(plan.first))
+            study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
+            return search_for_the_best(
+                plan, study if options.resume else f"{study}-{run.run_id}", earlier, parent, runner
+            )
+        identities.require_one(task.config for task in plan)
+        return measure_all(plan, earlier, parent, runner)
+
+
+def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
+    """Every run of a grid, in order."""
+    return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
+
+
+def clean_up(client: MlflowClient, experiment: str, digest: str, listener: Listener) -> str | None:
+    """Close what dead processes left RUNNING, and wait for what they left working; the sweep that was cut off."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while (working := sweep_runs.orphaned_runs(client, experiment)) and time.monotonic() < deadline:
+        listener.said(f"waiting for {len(working)} process(es) of a sweep that was killed to end")
+        time.sleep(1)
+    for closed in stale.close_stale_runs(client):
+        listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
+    return sweep_runs.interrupted_sweep(client, experiment, digest)
+
+
+def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
+    """What would run, what is done, and how long the rest takes going by earlier runs."""
+    if isinstance(plan, Search):
+        lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
+        first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
+        lines.append(f"settings: at most {plan.most_settings}, the first {'is done' if first.run_id else 'is to do'}")
+        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.most_settings
+    else:
+        progress = Progress([earlier.plan(task) for task in plan])
+        lines = [progress.markdown()]
+        remaining = progress.remaining_seconds
+    known = "unknown, nothing like it was measured here" if remaining is None else clock(remaining)
+    return "\n".join([*lines, f"time: {known}"])
+
+
+def measure_all(tasks: Sequence[Task], earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner) -> str:
+    """Every task that no earlier sweep has finished, in order; the leaderboard of all of them."""
+    progress = parent.progress
+    progress.runs = [earlier.plan(task) for task in tasks]
+    with parent.watched():
+        for run, task in zip(progress.runs, tasks, strict=True):
+            if run.state == "waiting":
+                runner.measure(task, run)
+    found = parent.leaderboard()
+    failed = [run for run in progress.runs if run.state == "failed"]
+    if failed:
+        causes = "; ".join(f"{run.name}: {(run.failure or '').rstrip('.')}" for run in failed)
+        raise SweepError(f"{progress.sentence}. {causes}", found)
+    parent.listener.said(progress.sentence)
+    return found
+
+
+def search_for_the_best(
+    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner
+) -> str:
+    """Measure what the search proposes; the leaderboard, and the command line of the winner."""
+    progress = parent.progress
+    progress.planned = wanted.most_settings
+    places: dict[str, int] = {}  # a first look at a setting and the whole of it are one row
+
+    def plan(task: Task) -> PlannedRun:
+        run = earlier.plan(task)
+        place = places.setdefault(task.name, len(progress.runs))
+        progress.runs[place : place + 1] = [run]
+        parent.show()
+        return run
+
+    def recall(settings: Mapping[str, str]) -> None:
+        plan(Task(wanted.config(settings), 1, described(settings)))
+
+    def evaluate(settings: Mapping[str, str], limit: int | None) -> Mapping[str, float] | None:
+        try:
+            config = wanted.config(settings, limit)
+        except ConfigError as error:
+            parent.listener.said(f"{described(settings)} cannot be: {error}")
+            return None
+        task = Task(config, 1, described(settings))
+        run = plan(task)
+        if run.state == "waiting":
+            runner.measure(task, run, first_rung=limit is not None)
+        if run.state == "failed":
+            return None
+        if limit is not None:
+            run.state = "pruned"  # unless the whole is measured next
+            parent.show()
+        return run.metrics
+
+    with parent.watched():
+        best = search(
+            wanted,
+            evaluate,
+            storage=parent.directory.parent / "search.db",
+            name=study,
+            rung=lambda metrics: first_rung(metrics, wanted.most_seqs),
+            recall=recall,
+        )
+        progress.planned = len(progress.runs)  # there may have been no more, or some that cannot be
+    found = parent.leaderboard()
+    parent.listener.said(progress.sentence)
+    if best is None:
+        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+        raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.", found)
+    winner = command_line(wanted.config(best.settings))
+    sweep_runs.log_params(parent.client, parent.run_id, {"best_command": winner})
+    settings = progress.count("done", "skipped")
+    return f"{found}\n{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}"
+
+
+def described(settings: Mapping[str, str]) -> str:
+    """`max_num_seqs=64,kv_cache_dtype=fp8`."""
+    return ",".join(f"{name}={value}" for name, value in settings.items())

@@ -1,0 +1,52 @@
+"""Which process works on something, and when it counts as dead."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whisperbench.supervise.owner import Process
+
+
+def test_this_process_lives() -> None:
+    """And is found again from its text."""
+    here = Process.this()
+    assert here is not None
+    assert Process.parse(str(here)) == here
+    assert not here.is_dead(here)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "dead"),
+    [
+        ("pid", 4194399, True),
+        ("started", 1, True),
+        ("host", "elsewhere", False),
+        ("machine", "0" * 32, False),
+        ("namespace", "pid:[1]", False),
+    ],
+)
+def test_dead_only_where_it_is_certain(field: str, value: Any, dead: bool) -> None:
+    """No such process, or a later one under its number; never one of another host or container."""
+    here = Process.this()
+    assert here is not None
+    assert dataclasses.replace(here, **{field: value}).is_dead(here) is dead
+
+
+def test_after_a_reboot() -> None:
+    """A host's own processes are dead; a container's cannot be told from those of a container of the same name."""
+    here = Process("gpu1", "m" * 32, "boot2", "pid:[4026531836]", 7, 100)
+    assert dataclasses.replace(here, boot="boot1").is_dead(here)
+    inside = dataclasses.replace(here, namespace="pid:[4026532999]")
+    assert not dataclasses.replace(inside, boot="boot1").is_dead(inside)
+
+
+@given(st.text())
+def test_any_text_is_a_process_or_none(text: str) -> None:
+    """Tags are anybody's to write."""
+    Process.parse(text)
+    Process.parse(f"host=a|machine=b|boot=c|namespace=d|pid={text}|started=1")
