@@ -62,16 +62,7 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
         sweep_runs.log_params(client, run.run_id, params)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
-        runner = LocalRunner(
-            client,
-            run.run_id,
-            command,
-            parent.directory,
-            time_limit_seconds=60 * options.time_limit_minutes,
-            listener=listener,
-            changed=parent.changed,
-            tick=parent.show,
-        )
+        runner = LocalRunner(parent, command)
         if isinstance(plan, Search):
             identity = identities.of(plan.config(plan.first))
             study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
