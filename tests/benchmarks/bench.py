@@ -69,7 +69,7 @@ def main(grid: str, repeats: int, limit: int, resume: bool, output: Path, corpus
     except SweepError as error:
         failed = error
     found = {"rows": rows(options, hardware), "front_end": with_vllm(hardware, utterances, FLAT_MEMORY)}
-    write(output / f"{slug(hardware.gpu_name)}-{grid}.json", hardware, found)
+    write(output / f"{slug(hardware.gpu_name)}-{Path(grid).stem}.json", hardware, found)
     if failed:
         raise failed
 

@@ -23,7 +23,7 @@ class ParentRun:
     def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
         self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
-        self._options, self.listener = options, listener
+        self.options, self.listener = options, listener
         self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
 
     @contextlib.contextmanager
@@ -62,9 +62,9 @@ class ParentRun:
             return ""
         records = read.get_runs(self.client, ids)
         options = CompareConfig(
-            sort=self._options.objective if self._options.searches else "wer",
+            sort=self.options.objective if self.options.searches else "wer",
             references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
-            seed=self._options.one.seed,
+            seed=self.options.one.seed,
         )
         links = Links(ui_address(self.client))
         try:
