@@ -29,10 +29,10 @@ from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.options import SweepConfig
-from whisperbench.results.contents import CONFIG_DIGEST
+from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
-from whisperbench.tracking.write import connect
 
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
