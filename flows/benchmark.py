@@ -19,7 +19,7 @@ from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from whisperbench import benchmark
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import closing_line
+from whisperbench.results.summary import closing_line
 
 
 @click.command(help=__doc__)

@@ -43,11 +43,11 @@ def signals_arrive() -> None:
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of a fresh store, which the flows use too."""
-    from whisperbench.tracking import write as tracking
+    from whisperbench.tracking.connection import connect
 
     address = fresh_store(tmp_path, empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return tracking.connect(address)
+    return connect(address)
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ SEES: dict[str, set[str]] = {
     "results": {"inputs", "engines", "measure"},
     "tracking": {"inputs", "engines", "measure", "results"},
     "compare": {"measure", "results"},
-    "sweep": {"inputs", "engines", "measure", "results", "tracking", "compare"},
+    "sweep": {"inputs", "engines", "measure", "results", "tracking", "compare", "compare_runs"},
 }
-"""Each package, and those that it may import besides the base and itself."""
+"""Each package, and what it may import besides the base and itself; a sweep ends with what a comparison begins with."""
 
 IMPORTED_IN = {
     "mlflow": r"src/whisperbench/tracking/.+",

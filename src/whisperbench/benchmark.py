@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from whisperbench.engines.hardware import Hardware, free_cores
 from whisperbench.engines.seam import StartEngine
@@ -30,21 +29,21 @@ from whisperbench.listener import Listener
 from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, score
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results import contents as record
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.contents import run_contents, run_name
 from whisperbench.results.environment import describe_environment, git_is_dirty
+from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
 from whisperbench.results.samples import write_samples
+from whisperbench.results.transcripts import TABLE, transcript_table
+from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
-from whisperbench.text import redact_file
-from whisperbench.tracking import read as runs
+from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import Client, connect
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENGINE_LOG = "engine.log"
@@ -62,7 +61,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
         )
     if config.offline:
-        origin = Origin(run_id=os.environ.get("MLFLOW_RUN_ID"), tags=tracking.local_tags({}))
+        origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
         with signals_raise():
             bundle = measure_to_disk(config, hardware, origin, listener, start)
         listener.said(where(bundle))
@@ -70,12 +69,12 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     client = preflight(listener)
     measured: list[Bundle] = []
     try:
-        with tracked_run(client, record.run_name(config)) as tracked:
+        with tracked_run(client, run_name(config)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
             with log_of_a_failed_engine(tracked):
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start))
             tracking.log_bundle(client, tracked.run_id, measured[0])
-        measured[0].mark_logged(tracking.without_password(client.tracking_uri), tracked.run_id)
+        measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:
         for bundle in measured:
@@ -128,21 +127,21 @@ def measure_to_disk(
         transcripts = measurement.median.transcripts
         scored = score_of(config, corpus, transcripts, listener)
         listener.show(scored or transcripts)
-        facts = record.Facts(
+        facts = Facts(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
-            dataset=record.Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
+            dataset=Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
             utterances_over_30s=inspected.utterances_over_30s,
             hardware=hardware,
             settings=settings,
             engine=engine.facts,
             git_dirty=git_is_dirty(PROJECT),
         )
-        contents = record.run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms())
+        contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms())
 
         def write_artifacts(directory: Path) -> None:
-            table = record.transcript_table(transcripts, scored)
-            (directory / "transcripts.json").write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+            table = transcript_table(transcripts, scored)
+            (directory / TABLE).write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
             (directory / "summary.md").write_text(contents.description, encoding="utf-8")
             (directory / "environment.txt").write_text(describe_environment(hardware), encoding="utf-8")
             audio = {utterance.id: utterance.audio for utterance in corpus.utterances}
@@ -170,14 +169,14 @@ def score_of(
     return score(transcripts, config.language, config.seed)
 
 
-def preflight(listener: Listener) -> MlflowClient:
+def preflight(listener: Listener) -> Client:
     """A client of a tracking server that answers, with the runs closed that dead processes of this host left behind.
 
     Raises:
         TrackingError: it does not; the way out is part of the message.
     """
     try:
-        client = tracking.connect()
+        client = connect()
         for stale in close_stale_runs(client):
             listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
     except TrackingError as error:
@@ -197,7 +196,7 @@ def log_of_a_failed_engine(tracked: TrackedRun) -> Iterator[None]:
         if error.log:
             redact_file(error.log, os.environ)
             with contextlib.suppress(TrackingError):  # a server that is away must not hide why the engine failed
-                runs.log_files(tracked.client, tracked.run_id, [error.log])
+                tracking.log_files(tracked.client, tracked.run_id, [error.log])
         raise
 
 

@@ -11,7 +11,7 @@ from whisperbench.compare.difference import difference
 from whisperbench.compare.gate import Contest, contest, judge
 from whisperbench.compare.groups import Group, Grouping, differences
 from whisperbench.compare.leaderboard import Board, contenders, rank
-from whisperbench.compare.paired_tests import StoredTranscripts, compare_contenders, paired_test
+from whisperbench.compare.paired_tests import compare_contenders, paired_test
 from whisperbench.compare.pareto_plot import pareto_svg
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.report import Report
@@ -20,19 +20,21 @@ from whisperbench.compare.report_html import difference_html, leaderboard_html
 from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
 from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
-from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
 from whisperbench.options import CompareConfig
-from whisperbench.results.contents import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.links import Links
+from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.text import visible, without_password
 from whisperbench.tracking import read
+from whisperbench.tracking.connection import connect, ui_address
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import connect
+from whisperbench.tracking.write import log_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +57,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str], No
         verdict, regression = gate(client, options, listener)
         echo(verdict)
         return int(regression)
-    links = Links(read.ui_address(client))
+    links = Links(ui_address(client))
     if options.run_ids:
         a, b = read.get_runs(client, options.run_ids)
         transcripts = fetch(client, (a, b), listener)
@@ -207,5 +209,5 @@ def write_and_log(client: MlflowClient, directory: Path, files: Files, listener:
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}) as run:
-        read.log_files(client, run.run_id, paths)
+        log_files(client, run.run_id, paths)
     listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")

@@ -19,10 +19,11 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
-from whisperbench.results.contents import KIND
 from whisperbench.results.journal import abandoned
+from whisperbench.results.names import KIND
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect, explained, server_version
 from whisperbench.tracking.stale import close_stale_runs
 
 GIB = 1 << 30
@@ -191,11 +192,11 @@ def check_corpus(setup: Setup) -> Sequence[Check]:
 
 def check_tracking_server(setup: Setup) -> Sequence[Check]:
     """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
-    client = tracking.connect()
-    address, version = without_password(client.tracking_uri), tracking.server_version(client)
+    client = connect()
+    address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
     run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
-    with tracking.explained(client, "does not let this user write"):
+    with explained(client, "does not let this user write"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
@@ -204,7 +205,7 @@ def check_tracking_server(setup: Setup) -> Sequence[Check]:
 
 
 def check_stale_runs(_setup: Setup) -> Sequence[Check]:
-    closed = close_stale_runs(tracking.connect())
+    closed = close_stale_runs(connect())
     return [
         _ok(
             f"closed as KILLED, their processes are dead: {', '.join(run.name for run in closed)}" if closed else "none"

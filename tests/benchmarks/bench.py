@@ -29,10 +29,10 @@ from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.options import SweepConfig
-from whisperbench.results.contents import CONFIG_DIGEST
+from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
-from whisperbench.tracking.write import connect
 
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
@@ -69,7 +69,7 @@ def main(grid: str, repeats: int, limit: int, resume: bool, output: Path, corpus
     except SweepError as error:
         failed = error
     found = {"rows": rows(options, hardware), "front_end": with_vllm(hardware, utterances, FLAT_MEMORY)}
-    write(output / f"{slug(hardware.gpu_name)}-{grid}.json", hardware, found)
+    write(output / f"{slug(hardware.gpu_name)}-{Path(grid).stem}.json", hardware, found)
     if failed:
         raise failed
 

@@ -6,9 +6,10 @@ import pytest
 
 from tests.support.stores import run_of, spoken
 from whisperbench.compare.gate import contest, judge
-from whisperbench.compare.paired_tests import paired_test, read_table
+from whisperbench.compare.paired_tests import paired_test
 from whisperbench.errors import ComparisonError
 from whisperbench.options import BenchmarkConfig
+from whisperbench.results.transcripts import read_table
 
 A10 = "NVIDIA A10"
 LARGE = BenchmarkConfig(model="large-v3")

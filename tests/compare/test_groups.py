@@ -6,7 +6,7 @@ from tests.support.stores import run_of, without_tag
 from whisperbench.compare.groups import Group, Grouping
 from whisperbench.compare.systems import systems
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import ACCURACY_KEY
+from whisperbench.results.names import ACCURACY_KEY
 
 LARGE = BenchmarkConfig(model="large-v3")
 TURBO = BenchmarkConfig(model="large-v3-turbo")

@@ -10,9 +10,11 @@ import pytest
 from tests.support.stores import H100, run_of, spoken
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import Board, best_per_gpu_and_model, contenders, pareto, rank
-from whisperbench.compare.paired_tests import compare_contenders, read_table
-from whisperbench.compare.systems import RunRecord, systems
+from whisperbench.compare.paired_tests import compare_contenders
+from whisperbench.compare.systems import systems
 from whisperbench.options import BenchmarkConfig
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import read_table
 
 A10 = "NVIDIA A10"
 LARGE = BenchmarkConfig(model="large-v3")

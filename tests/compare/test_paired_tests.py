@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.stores import spoken, table_of
-from whisperbench.compare.paired_tests import StoredTranscripts, paired_test, read_table
+from whisperbench.compare.paired_tests import paired_test
+from whisperbench.results.transcripts import StoredTranscripts, read_table
 
 
 class TestPairedTest:

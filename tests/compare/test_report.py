@@ -19,17 +19,17 @@ from whisperbench.compare.columns import COLUMNS
 from whisperbench.compare.difference import MetricChange, difference
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
-from whisperbench.compare.paired_tests import read_table
 from whisperbench.compare.pareto_plot import Axis, pareto_svg
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.report import Report
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
 from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
-from whisperbench.compare.systems import RunRecord
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.links import Links
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import read_table
 
 LINKS = Links("http://mlflow.example")
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))

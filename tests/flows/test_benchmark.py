@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 from flows.benchmark import main
 from tests.support.stores import fresh_store
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import FAILURE, TRANSCRIPT_COLUMNS
+from whisperbench.results.names import FAILURE
+from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +92,21 @@ class TestHardware:
         """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
         gpu = one_gpu("NVIDIA T4", 15_360, capability)
         assert only(doctor.check_gpu(setup_in(tmp_path, gpu))).status == status
+
+    def test_memory_of_each_gpu(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One finding for every GPU of the run: what little room there is must not hide behind the first."""
+        nvml = SimpleNamespace(
+            nvmlInit=lambda: None,
+            nvmlDeviceGetHandleByIndex=lambda index: index,
+            nvmlDeviceGetMemoryInfo=lambda index: SimpleNamespace(free=(80 - 40 * index) << 30, total=80 << 30),
+            nvmlDeviceGetComputeRunningProcesses=lambda _: [],
+        )
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        gpu = one_gpu("NVIDIA H100").devices[0]
+        two = Hardware("CPU", (gpu, dataclasses.replace(gpu, index=1)))
+        found = doctor.check_gpu_memory(setup_in(tmp_path, two))
+        assert [check.status for check in found] == ["ok", "problem"]
+        assert found[1].found == "40,960 of 81,920 MiB free; used by processes of another container"
 
 
 class TestVllm:

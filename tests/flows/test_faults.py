@@ -36,11 +36,12 @@ from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import fresh_store
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.contents import FAILURE
 from whisperbench.results.journal import read_partial
+from whisperbench.results.names import FAILURE
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
-from whisperbench.tracking.upload import find_bundles
+from whisperbench.tracking.upload import find_bundles, upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
@@ -89,7 +90,7 @@ class Benchmark:
 def upload_everything(client: Any, results: Path) -> None:
     if unlogged_bundles(results):
         for path in find_bundles(str(results)).bundles:
-            tracking.upload(client, read_bundle(path))
+            upload_bundle(client, read_bundle(path))
 
 
 class TestServerKilled:
@@ -120,7 +121,7 @@ class TestServerKilled:
         assert str(bundle.directory) in said
         assert bundle.upload_command in said
         mortal.start()
-        client = tracking.connect(mortal.address)
+        client = connect(mortal.address)
         upload_everything(client, benchmark.results)
         assert bundle.origin.run_id is not None
         run = client.get_run(bundle.origin.run_id)
@@ -131,7 +132,7 @@ class TestServerKilled:
     def test_between_logging_and_closing(self, mortal: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Everything is there but the status: closing fails as logging does, and an upload closes the run."""
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        client = tracking.connect(mortal.address)
+        client = connect(mortal.address)
         run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
         bundle = result_in(tmp_path, origin=tracking.origin_of(client, run_id))
         tracking.log_bundle(client, run_id, bundle)
@@ -140,14 +141,14 @@ class TestServerKilled:
             tracking.close_run(client, run_id, "FINISHED")
         mortal.start()
         assert client.get_run(run_id).info.status == "RUNNING"
-        assert tracking.upload(client, bundle) == (run_id, True)
+        assert upload_bundle(client, bundle) == (run_id, True)
         assert client.get_run(run_id).info.status == "FINISHED"
 
     def test_after_logging(self, mortal: Server, tmp_path: Path) -> None:
         """What was logged has reached the disk: a kill takes nothing back."""
-        client = tracking.connect(mortal.address)
+        client = connect(mortal.address)
         bundle = result_in(tmp_path / "results")
-        run_id, _ = tracking.upload(client, bundle)
+        run_id, _ = upload_bundle(client, bundle)
         before = held_by(client, run_id, tmp_path / "before")
         mortal.kill()
         mortal.start()
@@ -160,20 +161,20 @@ def test_every_request_cut_in_turn(
 ) -> None:
     """From that request on nothing gets through; a second upload over a good line makes one complete run of it."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    client = tracking.connect(tracking_server.address)
-    whole_id, _ = tracking.upload(client, result_in(tmp_path / "whole", origin=Origin("cuts")))
+    client = connect(tracking_server.address)
+    whole_id, _ = upload_bundle(client, result_in(tmp_path / "whole", origin=Origin("cuts")))
     expected = held_by(client, whole_id, tmp_path / "expected")
     with Proxy(tracking_server.port) as proxy:
-        through = tracking.connect(proxy.address)
+        through = connect(proxy.address)
         for cut in itertools.count(1):
             bundle = result_in(tmp_path / str(cut), origin=Origin("cuts"))
             proxy.reset(cut, answer_lost=answer_lost)
             try:
-                tracking.upload(through, bundle)
+                upload_bundle(through, bundle)
                 break  # it takes fewer requests than that
             except TrackingError:
                 proxy.reset()
-            run_id, _ = tracking.upload(through, bundle)
+            run_id, _ = upload_bundle(through, bundle)
             runs = all_runs(client, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'")
             assert [run.info.run_id for run in runs] == [run_id], f"request {cut}"
             found = held_by(client, run_id, tmp_path / f"found-{cut}")
@@ -188,11 +189,11 @@ def test_one_lost_connection_is_not_worth_a_word(
     """With the retries that the flows use, a single cut while logging is made good at once."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     with Proxy(tracking_server.port) as proxy:
-        client = tracking.connect(proxy.address)
+        client = connect(proxy.address)
         run_id = tracking.open_run(client, experiment="cuts", run_id=None, name="demo", tags={})
         proxy.reset(3, cut_until=3)
         tracking.log_bundle(client, run_id, result_in(tmp_path))
-    assert tracking.connect(tracking_server.address).get_run(run_id).data.metrics["wer"] == 2.5
+    assert connect(tracking_server.address).get_run(run_id).data.metrics["wer"] == 2.5
 
 
 def test_disk_full_on_the_server(tmp_path: Path, empty_store: Path) -> None:
@@ -205,13 +206,13 @@ def test_disk_full_on_the_server(tmp_path: Path, empty_store: Path) -> None:
 
     bundle = result_in(tmp_path / "results", contents_of(), transcripts={0: "word " * room})
     with Server(tmp_path, store, limits=limits) as server:
-        client = tracking.connect(server.address)
+        client = connect(server.address)
         with pytest.raises(TrackingError, match="did not take the result"):
-            tracking.upload(client, bundle)
+            upload_bundle(client, bundle)
         server.kill()
         server.limits = None
         server.start()
-        run_id, was_missing = tracking.upload(client, read_bundle(bundle.directory))
+        run_id, was_missing = upload_bundle(client, read_bundle(bundle.directory))
         assert was_missing
         sent = held_by(client, run_id, tmp_path / "found")["artifacts"]["transcripts.json"]
         assert sent == (bundle.artifacts / "transcripts.json").read_bytes()
@@ -237,7 +238,7 @@ class TestClientKilled:
             benchmark.process.join()
             killed.append(benchmark)
 
-        client = tracking.connect(address)
+        client = connect(address)
         close_stale_runs(client)
         complete = []
         for benchmark in killed:
@@ -298,7 +299,7 @@ class TestSignals:
         told = time.monotonic()
         assert benchmark.exit_status() == 128 + number, benchmark.log.read_text()
         assert time.monotonic() - told < 10
-        (run,) = all_runs(tracking.connect(address))
+        (run,) = all_runs(connect(address))
         assert (run.info.status, run.data.tags["whisperbench.failure"]) == ("KILLED", number.name)
         (partial,) = benchmark.results.glob(f"*{PARTIAL}")
         assert len(read_partial(partial).transcripts) >= 1
@@ -316,7 +317,7 @@ def test_measured_offline_and_uploaded(warm: Any, tmp_path: Path, empty_store: P
     """No server is asked while measuring; the upload makes the run, under the name and the tags of that hour."""
     benchmark = Benchmark(warm, tmp_path, "http://127.0.0.1:9", "--offline", "true")
     assert benchmark.exit_status() == 0, benchmark.log.read_text()
-    client = tracking.connect(fresh_store(tmp_path, empty_store))
+    client = connect(fresh_store(tmp_path, empty_store))
     upload_everything(client, benchmark.results)
     (run,) = all_runs(client)
     assert run.info.status == "FINISHED"
@@ -328,7 +329,7 @@ def test_measured_offline_and_uploaded(warm: Any, tmp_path: Path, empty_store: P
 def test_soak(warm: Any, tracking_server: Server, tmp_path: Path) -> None:
     """Many runs from several processes at once on one server: none lost, none mixed with another."""
     numbers = [range(start, SOAK_RUNS, SOAK_PROCESSES) for start in range(SOAK_PROCESSES)]
-    tracking.connect(tracking_server.address).create_experiment("soak")
+    connect(tracking_server.address).create_experiment("soak")
     workers = [
         warm.Process(target=log_results, args=(tracking_server.address, tmp_path / str(i), list(numbers[i])))
         for i in range(SOAK_PROCESSES)
@@ -338,7 +339,7 @@ def test_soak(warm: Any, tracking_server: Server, tmp_path: Path) -> None:
     for worker in workers:
         worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * SOAK_PROCESSES
-    client = tracking.connect(tracking_server.address)
+    client = connect(tracking_server.address)
     experiment = client.get_experiment_by_name("soak").experiment_id
     runs = client.search_runs([experiment], max_results=1000)
     assert sorted(run.info.run_name for run in runs) == sorted(f"run-{number}" for number in range(SOAK_RUNS))
@@ -391,7 +392,7 @@ def test_the_real_engine_ends_with_its_client(
         assert client.wait(10) == (128 + number if number != signal.SIGKILL else -number)
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
-    store = tracking.connect(address)
+    store = connect(address)
     close_stale_runs(store)
     assert [run.info.status for run in all_runs(store)] == ["KILLED"]
     kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
@@ -414,7 +415,7 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
     output = (tmp_path / "out.log").read_text()
     assert "error: The engine died while it worked" in output
     assert "Traceback" not in output
-    store = tracking.connect(address)
+    store = connect(address)
     (run,) = all_runs(store)
     assert run.info.status == "FAILED"
     assert "engine died" in run.data.tags[FAILURE]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.terminal.sweep_table import window
 from tests.support.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
 from tests.support.stores import fresh_store
-from whisperbench.sweep.progress import PlannedRun, Progress
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
@@ -184,49 +182,3 @@ class TestSearch:
         looks = [run for run in bench.runs("benchmark") if "whisperbench.first_rung" in run.data.tags]
         assert [run.data.params["limit"] for run in looks] == [str(CLIPS // 10)]
         assert [run.data.params["best_command"] for run in bench.runs("sweep")] == [winner] * 2
-
-
-@pytest.mark.parametrize(
-    ("running", "height", "shown"),
-    [(0, 30, range(20)), (0, 6, range(6)), (10, 6, range(7, 13)), (19, 6, range(14, 20)), (None, 6, range(14, 20))],
-)
-def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
-    """A sweep may have more lines than the terminal."""
-    lines = [PlannedRun(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
-    assert list(range(20))[window(Progress(lines), height)] == list(shown)
-
-
-class TestProgress:
-    METRICS: Mapping[str, float] = {"wer": 2.314, "reqs_per_sec": 41.337}
-
-    def progress(self) -> Progress:
-        return Progress(
-            [
-                PlannedRun("a", 1, 100.0, "done", 120.0, "a1" * 16, metrics=self.METRICS),
-                PlannedRun("b", 1, 300.0, "running", 100.0, "b1" * 16),
-                PlannedRun("a", 2, 100.0),
-                PlannedRun("b", 2, 300.0),
-            ]
-        )
-
-    def test_the_eta_prefers_what_this_sweep_has_measured(self) -> None:
-        """a took 120 s here, not 100; b has 200 s to go, then a, then b again."""
-        progress = self.progress()
-        assert [row[6] for row in progress.rows()] == ["", "3:20", "5:20", "10:20"]
-        assert progress.remaining_seconds == 200 + 120 + 300
-
-    def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
-        """Rather than too small."""
-        progress = Progress([PlannedRun("a", 1, 100.0), PlannedRun("b", 1)])
-        assert [row[6] for row in progress.rows()] == ["1:40", "unknown"]
-        assert progress.remaining_seconds is None
-
-    def test_markdown_has_a_row_per_run(self) -> None:
-        """With two digits, as the published tables have; a pipe in a name breaks no table."""
-        progress = self.progress()
-        progress.runs[1].name = "x|y"
-        text = progress.markdown()
-        assert "1 done, 0 failed, 0 skipped (finished before), 3 to do" in text
-        assert "| a | 1 | done | 2.31 | 41.34 | 2:00 |  | a1a1a1a1 |" in text
-        assert "x\\|y" in text
-        assert f"[a1a1a1a1](#/runs/{'a1' * 16}) |" in progress.markdown(lambda run_id: f"#/runs/{run_id}")

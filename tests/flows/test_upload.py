@@ -18,7 +18,8 @@ from whisperbench.errors import BundleError, ConfigError, TrackingError
 from whisperbench.options import UploadConfig
 from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
 from whisperbench.tracking import write as tracking
-from whisperbench.tracking.upload import find_bundles
+from whisperbench.tracking.connection import connect
+from whisperbench.tracking.upload import find_bundles, upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -35,7 +36,7 @@ def runs_of(client: Any, bundle_id: str) -> list[Any]:
 
 def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: Path) -> None:
     """On a real server: params, metrics with their histories, tags, data sets and artifacts byte by byte."""
-    client = tracking.connect(tracking_server.address)
+    client = connect(tracking_server.address)
     tags = {"whisperbench.kind": "benchmark"}
     direct = tracking.open_run(client, experiment="upload", run_id=None, name="demo-auto-128", tags=tags)
     bundle = result_in(tmp_path / "results", origin=tracking.origin_of(client, direct))
@@ -45,9 +46,9 @@ def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: P
 
     other_server = tmp_path / "elsewhere"  # the run is not there: the bundle is all that is known
     other_server.mkdir()
-    later_client = tracking.connect(f"sqlite:///{other_server / 'mlflow.db'}")
+    later_client = connect(f"sqlite:///{other_server / 'mlflow.db'}")
     later_client.create_experiment("upload", str(other_server / "artifacts"))
-    run_id, was_missing = tracking.upload(later_client, read_bundle(bundle.directory))
+    run_id, was_missing = upload_bundle(later_client, read_bundle(bundle.directory))
     assert was_missing
     assert held_by(later_client, run_id, tmp_path / "later") == at_once
 
@@ -122,12 +123,12 @@ def test_a_copy_is_not_another_result(client: Any, tmp_path: Path) -> None:
 def test_two_uploads_at_once(tracking_server: Server, tmp_path: Path) -> None:
     """One does it, the other says that it is being done or that it is done; there is one run."""
     bundle = result_in(tmp_path / "results", origin=Origin("two uploads"))
-    clients = [tracking.connect(tracking_server.address) for _ in range(2)]
+    clients = [connect(tracking_server.address) for _ in range(2)]
     refused = []
 
     def work(client: Any) -> None:
         try:
-            tracking.upload(client, read_bundle(bundle.directory))
+            upload_bundle(client, read_bundle(bundle.directory))
         except BundleError as error:
             refused.append(str(error))
 
@@ -187,4 +188,4 @@ class TestErrors:
         """What the server says becomes one sentence that names it."""
         bundle = result_in(tmp_path / "results", contents_of(params={"x" * 300: "y"}))
         with pytest.raises(TrackingError, match="did not take the result"):
-            tracking.upload(client, bundle)
+            upload_bundle(client, bundle)

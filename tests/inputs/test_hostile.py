@@ -19,7 +19,7 @@ from tests.support.fakes import FakeEngine
 from tests.support.stores import fresh_store
 from whisperbench.results.bundle import read_bundle
 from whisperbench.text import redact, redact_file, without_password
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -64,7 +64,7 @@ def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    return tracking.connect(address)
+    return connect(address)
 
 
 class TalkativeEngine(FakeEngine):

@@ -81,3 +81,12 @@ def test_an_older_tokenizer_without_tokenizer_json_is_read(tmp_path: Path) -> No
     (directory / "added_tokens.json").unlink()
     with pytest.raises(ModelError, match="has no tokenizer"):
         local(directory, tmp_path)
+
+
+def test_what_the_library_did_not_foresee_is_refused_too(tmp_path: Path) -> None:
+    """A prefix longer than the parts of a merge makes it panic, which is no Exception."""
+    tokenizer = json.loads(published(51_865).to_str())
+    tokenizer["model"]["continuing_subword_prefix"] = "longer than any part"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ModelError, match="not a Whisper tokenizer"):
+        read_tokens(tmp_path)

@@ -14,15 +14,19 @@ from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results import contents as record
+from whisperbench.results import names
+from whisperbench.results.facts import Dataset, Facts
+from whisperbench.results.summary import closing_line
+from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS, transcript_table
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
 SETTINGS = EngineSettings(
     "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined", "split", 0
 )
-FACTS = record.Facts(
+FACTS = Facts(
     model_id="openai/whisper-large-v3",
     model_revision="06f233fe06e710322aca913c1bc4249a0d71fce1",
-    dataset=record.Dataset("librispeech", "test-clean", "ab" * 16, "openslr/librispeech_asr@1"),
+    dataset=Dataset("librispeech", "test-clean", "ab" * 16, "openslr/librispeech_asr@1"),
     utterances_over_30s=9,
     hardware=GPU,
     settings=SETTINGS,
@@ -84,43 +88,43 @@ def test_the_median_repeat_gives_the_metrics_and_each_is_a_step() -> None:
 def test_keys_name_what_must_agree() -> None:
     """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
     tags = contents(limit=5).tags
-    assert tags[record.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
-    assert tags[record.ACCURACY_KEY].endswith("|language=en|long_audio=split")
-    assert tags[record.SPEED_KEY] == (
+    assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
+    assert tags[names.ACCURACY_KEY].endswith("|language=en|long_audio=split")
+    assert tags[names.SPEED_KEY] == (
         f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
     )
-    assert record.RANDOM_WEIGHTS not in tags
+    assert names.RANDOM_WEIGHTS not in tags
 
 
 def test_random_weights_are_tagged_and_say_so() -> None:
     """A run with random weights cannot be taken for an accurate one."""
     found = contents(score_it=False, load_format="dummy")
-    assert found.tags[record.RANDOM_WEIGHTS] == "true"
-    assert "weights=random" in found.tags[record.SPEED_KEY]
+    assert found.tags[names.RANDOM_WEIGHTS] == "true"
+    assert "weights=random" in found.tags[names.SPEED_KEY]
     assert "random weights" in found.description
 
 
 def test_the_closing_line_is_the_published_one() -> None:
     """The line that people paste in a README."""
     found = contents(kv_cache_dtype="fp8", max_num_seqs=256)
-    assert record.closing_line(found.params, found.metrics) == (
+    assert closing_line(found.params, found.metrics) == (
         "WER: 25.00 | throughput: 1.00 reqs/sec | model: large-v3 | kv_cache_dtype: fp8 | max_num_seqs: 256 | "
         "gpu: NVIDIA H100 80GB HBM3"
     )
-    assert "WER: not measured" in record.closing_line(found.params, {"reqs_per_sec": 1.0})
+    assert "WER: not measured" in closing_line(found.params, {"reqs_per_sec": 1.0})
 
 
 def test_the_transcript_table_has_a_row_per_utterance() -> None:
     """Raw texts and counts; null counts where there is no reference."""
-    table = record.transcript_table(transcripts(), score(transcripts(), "en", 1))
-    assert table["columns"] == list(record.TRANSCRIPT_COLUMNS)
+    table = transcript_table(transcripts(), score(transcripts(), "en", 1))
+    assert table["columns"] == list(TRANSCRIPT_COLUMNS)
     assert table["data"][0] == ["u0", "0", 9.0, "the cat sat down", "the hat sat down", 1, 0, 0, 4]  # type: ignore[index]
-    bare = record.transcript_table(transcripts(None), None)
+    bare = transcript_table(transcripts(None), None)
     assert bare["data"][0][3:] == [None, "the hat sat down", None, None, None, None]  # type: ignore[index]
 
 
 def test_warnings_of_any_repeat_are_tagged() -> None:
     """A stranger on the GPU in one repeat of three taints the run."""
     tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, ("1 other process(es) on the GPU",))
-    assert contents(gpu=tainted).tags[record.WARNINGS] == "1 other process(es) on the GPU"
-    assert record.WARNINGS not in contents().tags
+    assert contents(gpu=tainted).tags[names.WARNINGS] == "1 other process(es) on the GPU"
+    assert names.WARNINGS not in contents().tags

@@ -11,8 +11,10 @@ from typing import Any
 from whisperbench.measure.clock import Transcript
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.contents import KIND, SCHEMA, SCHEMA_TAG, Dataset, RunContents
+from whisperbench.results.contents import RunContents
+from whisperbench.results.facts import Dataset
 from whisperbench.results.journal import Journal
+from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 
 CONFIG = BenchmarkConfig(model="demo", corpus="demo")
 DATASET = Dataset("demo", "all", "d" * 32, "demo")

@@ -14,7 +14,7 @@ from flows.terminal.console import TerminalListener
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import closing_line
+from whisperbench.results.summary import closing_line
 
 
 @click.command()

@@ -26,9 +26,10 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
-from whisperbench.results.contents import DATASET_DIGEST, SPEED_KEY, speed_key
+from whisperbench.results.keys import speed_key
+from whisperbench.results.names import DATASET_DIGEST, SPEED_KEY
 from whisperbench.supervise.orphans import no_orphans
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 VLLM = "0.0"
@@ -54,7 +55,7 @@ def sweep(**options: Any) -> None:
 @errors_end_the_command
 def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
-    client = tracking.connect()
+    client = connect()
     with tracked_run(client, record.run_name(config)) as run, no_orphans():
         resolve_model(
             config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights

@@ -15,6 +15,7 @@ from flows import upload as upload_flow
 from tests.support import fake_benchmark
 from tests.support.bundles import contents_of, result_in
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 
 assert mlflow.tracking.client
 
@@ -33,7 +34,7 @@ def run_command(command: str, arguments: Sequence[str], environment: Mapping[str
 
 def log_results(address: str, results_dir: Path, numbers: Sequence[int]) -> None:
     """Several runs, one after the other, each with its number in every part of it."""
-    client = tracking.connect(address)
+    client = connect(address)
     for number in numbers:
         contents = contents_of(f"run-{number}", float(number))
         bundle = result_in(results_dir, contents, transcripts={number: f"said in run {number}"})

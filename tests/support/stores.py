@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.compare.systems import RunRecord
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY, key
+from whisperbench.results.keys import key
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
+from whisperbench.results.run_record import RunRecord
 from whisperbench.tracking.write import TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"

@@ -20,7 +20,7 @@ import pytest
 from tests.support.commands import python_path
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import fresh_store
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -110,7 +110,7 @@ class TestMlflowRun:
             _, left = psutil.wait_procs(family, timeout=10)
             assert left == []
         said = (project / "out.log").read_text()
-        run = ended(tracking.connect(address))
+        run = ended(connect(address))
         assert run.info.status == "KILLED", f"{run.data.tags}\n{said}"
         assert TOKEN not in str(run.data.tags)
         (partial,) = (project / "results").glob("*.partial")

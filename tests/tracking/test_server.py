@@ -20,6 +20,7 @@ from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.servers import Server, free_port
 from whisperbench.errors import TrackingError
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 
 PROJECT = Path(__file__).resolve().parents[2]
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -100,7 +101,7 @@ def teammate(monkeypatch: pytest.MonkeyPatch, server: Server, name: str, passwor
         patch.setenv("MLFLOW_TRACKING_URI", server.address)
         patch.setenv("MLFLOW_TRACKING_USERNAME", name)
         patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-        yield tracking.connect()
+        yield connect()
 
 
 def logged_by(client: Any, folder: Path) -> str:
@@ -167,7 +168,7 @@ def test_an_anonymous_client_cannot_log(team_server: Server, tmp_path: Path, mon
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(TrackingError, match="does not answer"):
-        tracking.connect(team_server.address)
+        connect(team_server.address)
 
 
 @pytest.mark.parametrize(("host", "status"), [("mlflow.example.org", 401), ("evil.example.org", 403)])

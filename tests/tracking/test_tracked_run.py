@@ -11,7 +11,7 @@ from tests.support.commands import interrupt
 from tests.support.stores import fresh_store
 from whisperbench.errors import EngineError
 from whisperbench.supervise.signals import Interrupted
-from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("no_project_run")
 
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path) -> Any:
-    return tracking.connect(fresh_store(tmp_path, empty_store))
+    return connect(fresh_store(tmp_path, empty_store))
 
 
 def test_finished(client: Any) -> None:

@@ -15,9 +15,10 @@ from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.servers import Server
 from tests.support.stores import fresh_store
 from whisperbench.errors import TrackingError
-from whisperbench.results.contents import FAILURE
+from whisperbench.results.names import FAILURE
 from whisperbench.supervise.owner import Process
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import connect, server_version
 from whisperbench.tracking.stale import close_stale_runs, stale_runs
 from whisperbench.tracking.write import PROCESS_TAG
 
@@ -28,7 +29,7 @@ SECRET = "s3cret-pa55word"  # noqa: S105
 
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path) -> Any:
-    return tracking.connect(fresh_store(tmp_path, empty_store))
+    return connect(fresh_store(tmp_path, empty_store))
 
 
 def opened(client: Any, **tags: str) -> str:
@@ -89,7 +90,7 @@ class TestPreflight:
                 listener.listen()
             started = time.perf_counter()
             with pytest.raises(TrackingError, match=f"127.0.0.1:{port}") as caught:
-                tracking.connect(f"http://ann:{SECRET}@127.0.0.1:{port}")
+                connect(f"http://ann:{SECRET}@127.0.0.1:{port}")
         assert time.perf_counter() - started < 10
         assert SECRET not in str(caught.value)
 
@@ -103,11 +104,11 @@ class TestPreflight:
         with contextlib.closing(sqlite3.connect(old)) as database, database:
             database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
         with pytest.raises(TrackingError, match="out-of-date"):
-            tracking.connect(f"sqlite:///{old}")
+            connect(f"sqlite:///{old}")
 
     def test_a_server_that_answers_says_its_version(self, tracking_server: Server) -> None:
         """And a store without a server has none."""
-        version = tracking.server_version(tracking.connect(tracking_server.address))
+        version = server_version(connect(tracking_server.address))
         assert version is not None
         assert version[0].isdigit()
 

@@ -6,11 +6,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping
 
-from whisperbench.compare.paired_tests import StoredTranscripts, StoredUtterance, paired_test
-from whisperbench.compare.systems import RunRecord, differing, fields_of
+from whisperbench.compare.paired_tests import paired_test
 from whisperbench.compare.tables import NOT_MEASURED, Section, Table, number
 from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
 
 MOST_CHANGED = 20
 LONGEST_TEXT = 4_000  # characters of one transcript: 30 s of fast speech are 600

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.leaderboard import significantly_worse
-from whisperbench.compare.systems import RunRecord, System, differing, fields_of
+from whisperbench.compare.systems import System
 from whisperbench.errors import ComparisonError
 from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Self
 
-from whisperbench.compare.systems import RunRecord, System, differing, fields_of, systems
+from whisperbench.compare.systems import System, systems
 from whisperbench.options import SORTINGS
-from whisperbench.results.contents import ACCURACY_KEY, SPEED_KEY
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
+from whisperbench.results.run_record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -1,43 +1,15 @@
-"""The stored transcripts of a run, and the paired test of two runs on the same utterances."""
+"""The paired test of two runs on the same utterances."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from whisperbench.compare.groups import Group
 from whisperbench.compare.leaderboard import contenders
 from whisperbench.measure.bootstrap import PairedTest, paired_bootstrap
+from whisperbench.results.transcripts import StoredTranscripts
 
 NO_TRANSCRIPTS = "no transcripts"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredUtterance:
-    """One row of transcripts.json; `errors` and `words` are None where there was no reference."""
-
-    utt_id: str
-    speaker: str | None
-    seconds: float
-    reference: str | None
-    hypothesis: str
-    errors: int | None
-    words: int | None
-
-
-StoredTranscripts = tuple[StoredUtterance, ...]
-
-
-def read_table(text: str) -> StoredTranscripts | None:
-    """transcripts.json as utterances in its order; None where it is not such a table."""
-    try:
-        table = json.loads(text)
-        columns = {name: place for place, name in enumerate(table["columns"])}
-        return tuple(_utterance({name: row[place] for name, place in columns.items()}) for row in table["data"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return None
 
 
 def paired_test(a: StoredTranscripts | None, b: StoredTranscripts | None, seed: int) -> PairedTest | str:
@@ -80,18 +52,3 @@ def compare_contenders(
     if not of_best:
         tests[typical] = NO_TRANSCRIPTS
     return tests
-
-
-def _utterance(row: Mapping[str, Any]) -> StoredUtterance:
-    kinds = [row[name] for name in ("substitutions", "deletions", "insertions")]
-    words = row["words"]
-    known = words is not None and None not in kinds
-    return StoredUtterance(
-        utt_id=str(row["utt_id"]),
-        speaker=None if row["speaker"] is None else str(row["speaker"]),
-        seconds=float(row["seconds"]),
-        reference=None if row["reference"] is None else str(row["reference"]),
-        hypothesis=str(row["hypothesis"]),
-        errors=int(sum(kinds)) if known else None,
-        words=int(words) if known else None,
-    )

@@ -10,9 +10,9 @@ from whisperbench.compare.groups import LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
 from whisperbench.compare.rescoring import RankChange
-from whisperbench.compare.systems import fields_of
 from whisperbench.compare.tables import NOT_MEASURED, Cell, Linked, Section, Table, linked, number
 from whisperbench.options import SORTINGS
+from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
 MOST_NAMES = 6

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.leaderboard import Board
-from whisperbench.compare.paired_tests import StoredTranscripts
-from whisperbench.compare.systems import RunRecord, fields_of
 from whisperbench.measure.clock import Transcript
 from whisperbench.measure.score import Score, score
-from whisperbench.results.contents import ACCURACY_KEY, accuracy_metrics, key
+from whisperbench.results.contents import accuracy_metrics
+from whisperbench.results.keys import with_normalizer
+from whisperbench.results.names import ACCURACY_KEY
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> Resc
     transcripts = [Transcript(u.utt_id, u.speaker, u.seconds, u.reference, u.hypothesis, 0, None, 1) for u in stored]
     found = score(transcripts, run.params.get("language", "en"), seed)
     old = {n: v for n, v in run.metrics.items() if n not in ("wer", "cer", "wer_ci_low", "wer_ci_high")}
-    accuracy_key = key(**{**fields_of(run.accuracy_key or ""), "normalizer": found.normalizer})
+    accuracy_key = with_normalizer(run.accuracy_key or "", found.normalizer)
     return Rescored(
         dataclasses.replace(
             run, metrics={**old, **accuracy_metrics(found)}, tags={**run.tags, ACCURACY_KEY: accuracy_key}

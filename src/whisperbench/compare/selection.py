@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 
-from whisperbench.compare.systems import RunRecord
 from whisperbench.options import CompareConfig
+from whisperbench.results.run_record import RunRecord
 
 
 def selects(options: CompareConfig, record: RunRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Run records, and the systems that they are repeats of: what a leaderboard is made of.
+"""Runs that are repeats of each other are one system: what a leaderboard is made of.
 
 Pure data; nothing here reads a server.
 """
@@ -6,68 +6,18 @@ Pure data; nothing here reads a server.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from whisperbench.measure.bootstrap import Interval
 from whisperbench.options import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
-from whisperbench.results.contents import ACCURACY_KEY, CONFIG_DIGEST, GIT_DIRTY, RANDOM_WEIGHTS, SPEED_KEY, WARNINGS
+from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.repeats import Identity
-
-LARGEST = 1e300
-"""MLflow stores infinity as 1.8e308; nothing that is measured comes near."""
+from whisperbench.results.run_record import RunRecord
 
 IN_COLUMNS = frozenset({"model", "model_revision", "kv_cache_dtype", "max_num_seqs", "dtype"})
 IN_THE_KEYS = frozenset({"corpus", "split", "limit", "language", "long_audio", "load_format"})
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class RunRecord:
-    """One run as the tracking server holds it; `history` has a metric's repeats where there were several."""
-
-    run_id: str
-    experiment_id: str
-    experiment: str
-    name: str
-    user: str
-    start_time: datetime.datetime
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-
-    def metric(self, name: str) -> float | None:
-        """A metric's value; None where it was not measured, or is no number (NaN, infinity)."""
-        value = self.metrics.get(name)
-        return value if value is not None and math.isfinite(value) and abs(value) < LARGEST else None
-
-    def values(self, name: str) -> tuple[float, ...]:
-        """A metric's repeats, or its one value."""
-        value = self.metric(name)
-        return tuple(self.history.get(name, ())) or (() if value is None else (value,))
-
-    @property
-    def accuracy_key(self) -> str | None:
-        return self.tags.get(ACCURACY_KEY)
-
-    @property
-    def speed_key(self) -> str | None:
-        return self.tags.get(SPEED_KEY)
-
-    @property
-    def config_digest(self) -> str | None:
-        return self.tags.get(CONFIG_DIGEST)
-
-    @property
-    def random_weights(self) -> bool:
-        return self.tags.get(RANDOM_WEIGHTS) == "true"
-
-    @property
-    def gpu(self) -> str:
-        return self.params.get("gpu_name", "unknown")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -200,15 +150,3 @@ def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
         identity = Identity.of(record.params, record.tags)
         found[identity if identity.config_digest else record.run_id].append(record)
     return tuple(System(tuple(runs)) for runs in found.values())
-
-
-def fields_of(key: str) -> dict[str, str]:
-    """`dataset=ab12|limit=0` as a dictionary."""
-    return {name: value for name, _, value in (part.partition("=") for part in key.split("|"))}
-
-
-def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Field to (expected, found), for the fields of two keys that differ."""
-    names = dict.fromkeys((*expected, *found))
-    pairs = {name: (expected.get(name, "not set"), found.get(name, "not set")) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.systems import RunRecord
 from whisperbench.results.links import Links
+from whisperbench.results.run_record import RunRecord
 
 NOT_MEASURED = "–"
 

@@ -85,7 +85,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_str(read_text(path))
-    except Exception as error:  # the library has no narrower class
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library has no narrower class: what it did not foresee is no Exception even
         raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
     if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
         raise ModelError(f"{path} is not a Whisper tokenizer: that is a byte-level BPE with added tokens.")

@@ -16,25 +16,35 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import math
 import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from annotated_types import Predicate
 
 from whisperbench.errors import BundleError
 from whisperbench.files import write_atomically
-from whisperbench.results.contents import SCHEMA, Dataset, RunContents
+from whisperbench.results.contents import RunContents
+from whisperbench.results.names import SCHEMA
+from whisperbench.results.schema import read_json
 
 CONTENTS = "bundle.json"
 LOGGED = "logged.json"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
-RUN_ID = re.compile(r"[0-9a-f]{32}")
-BUNDLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-LATEST_MS = 1 << 53
+
+
+def of_32_hexadecimal_digits(text: str) -> bool:
+    """The ids of MLflow's runs."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def of_letters_digits_dots_and_dashes(text: str) -> bool:
+    """The ids of bundles: nothing that means something to a shell, a file system or a filter of MLflow."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,7 +55,7 @@ class Origin:
     """
 
     experiment: str | None = None
-    run_id: str | None = None
+    run_id: Annotated[str, Predicate(of_32_hexadecimal_digits)] | None = None
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -90,15 +100,19 @@ class Bundle:
             os.close(descriptor)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Body:
+    """What bundle.json holds."""
+
+    schema: str
+    id: Annotated[str, Predicate(of_letters_digits_dots_and_dashes)]
+    origin: Origin
+    contents: RunContents
+
+
 def write_contents(directory: Path, bundle_id: str, contents: RunContents, origin: Origin) -> None:
     """bundle.json: written last, and whole or not at all."""
-    body = {
-        "schema": SCHEMA,
-        "id": bundle_id,
-        "origin": dataclasses.asdict(origin),
-        "contents": dataclasses.asdict(contents),
-    }
-    write_atomically(directory / CONTENTS, body)
+    write_atomically(directory / CONTENTS, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -112,18 +126,17 @@ def read_bundle(directory: Path) -> Bundle:
             f"{directory} was cut off while it was measured: its transcripts.jsonl holds what was finished."
         )
     try:
-        body = json.loads((directory / CONTENTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = (directory / CONTENTS).read_bytes()
+        schema = dict(json.loads(content)).get("schema")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(f"{directory} is not a result bundle: {CONTENTS} cannot be read ({error}).") from error
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        found = body.get("schema") if isinstance(body, dict) else None
-        raise BundleError(f"{directory} has schema {found!r:.80}; this version reads {SCHEMA!r}.")
+    if schema != SCHEMA:
+        raise BundleError(f"{directory} has schema {schema!r:.80}; this version reads {SCHEMA!r}.")
     try:
-        bundle = Bundle(
-            directory, _matching(BUNDLE_ID, body["id"]), _contents(body["contents"]), _origin(body["origin"])
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BundleError(f"{directory}: {CONTENTS} is damaged ({type(error).__name__}: {error!s:.200}).") from error
+        body = read_json(_Body, content)
+    except ValueError as error:
+        raise BundleError(f"{directory}: {CONTENTS} is damaged ({error!s:.200}).") from error
+    bundle = Bundle(directory, body.id, body.contents, body.origin)
     _refuse_links(bundle.artifacts)
     return bundle
 
@@ -141,62 +154,3 @@ def _refuse_links(artifacts: Path) -> None:
     for path in artifacts.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise BundleError(f"{path} is not a regular file: a result bundle holds no links.")
-
-
-def _contents(fields: dict[str, Any]) -> RunContents:
-    """Check every value's type: a bundle may have travelled."""
-    return RunContents(
-        name=_text(fields["name"]),
-        params=_texts(fields["params"]),
-        metrics={_text(k): _number(v) for k, v in fields["metrics"].items()},
-        history={_text(k): [_number(x) for x in _sequence(v)] for k, v in fields["history"].items()},
-        tags=_texts(fields["tags"]),
-        dataset=Dataset(**{name: _text(fields["dataset"][name]) for name in ("name", "split", "digest", "source")}),
-        description=_text(fields["description"]),
-        started_ms=_moment(fields["started_ms"]),
-        ended_ms=_moment(fields["ended_ms"]),
-    )
-
-
-def _origin(fields: dict[str, Any]) -> Origin:
-    experiment, run_id = fields["experiment"], fields["run_id"]
-    return Origin(
-        None if experiment is None else _text(experiment),
-        None if run_id is None else _matching(RUN_ID, run_id),
-        _texts(fields["tags"]),
-    )
-
-
-def _texts(value: Mapping[object, object]) -> dict[str, str]:
-    return {_text(k): _text(v) for k, v in value.items()}
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.80} is not text")
-    value.encode()  # JSON can escape half of a surrogate pair, which no server takes
-    return value
-
-
-def _matching(pattern: re.Pattern[str], value: object) -> str:
-    if not pattern.fullmatch(_text(value)):
-        raise ValueError(f"{value!r:.80} does not match {pattern.pattern}")
-    return _text(value)
-
-
-def _sequence(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r:.80} is not a list")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"{value!r:.80} is not a finite number")
-    return float(value)
-
-
-def _moment(value: object) -> int:
-    if not 0 <= (number := _number(value)) < LATEST_MS:
-        raise ValueError(f"{value!r:.80} is not a time in milliseconds")
-    return int(number)

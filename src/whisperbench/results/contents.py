@@ -1,49 +1,38 @@
-"""What one run holds: every param, metric and tag, by the names that people and scripts rely on.
+"""What one run holds: from a measurement to params, metrics and tags.
 
-Pure functions from a measurement to text and numbers.  A metric that was not measured is absent.
+Pure functions.  A metric that was not measured is absent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from whisperbench import __version__
-from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.seam import EngineFacts
-from whisperbench.engines.settings import EngineSettings
-from whisperbench.measure.clock import Measurement, Pass, Transcript
+from annotated_types import Ge, Lt
+
+from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
 from whisperbench.options import BenchmarkConfig
+from whisperbench.results import keys
+from whisperbench.results.facts import Dataset, Facts
+from whisperbench.results.names import (
+    ACCURACY_KEY,
+    CONFIG_DIGEST,
+    DATASET_DIGEST,
+    GIT_DIRTY,
+    KIND,
+    RANDOM_WEIGHTS,
+    SCHEMA,
+    SCHEMA_TAG,
+    SIGNATURE,
+    SPEED_KEY,
+    WARNINGS,
+)
+from whisperbench.results.summary import summary
 
-SCHEMA = "1"
-"""Version of the record and of what the clock covers; part of the speed key."""
-
-KIND = "whisperbench.kind"
-SCHEMA_TAG = "whisperbench.schema"
-ACCURACY_KEY = "whisperbench.accuracy_key"
-SPEED_KEY = "whisperbench.speed_key"
-SIGNATURE = "whisperbench.signature"
-CONFIG_DIGEST = "whisperbench.config_digest"
-RANDOM_WEIGHTS = "whisperbench.random_weights"
-WARNINGS = "whisperbench.warnings"
-FAILURE = "whisperbench.failure"
-DATASET_DIGEST = "dataset.digest"
-GIT_DIRTY = "git.dirty"
-
-TRANSCRIPT_COLUMNS = (
-    "utt_id", "speaker", "seconds", "reference", "hypothesis", "substitutions", "deletions", "insertions", "words",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Dataset:
-    """The data of a run, as MLflow's `log_input` takes it; `digest` has at most 36 characters."""
-
-    name: str
-    split: str
-    digest: str
-    source: str
+Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
+"""A moment since 1970, as MLflow takes it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,22 +49,8 @@ class RunContents:
     tags: Mapping[str, str]
     dataset: Dataset
     description: str
-    started_ms: int
-    ended_ms: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Facts:
-    """What was found out before the clock started."""
-
-    model_id: str
-    model_revision: str | None
-    dataset: Dataset
-    utterances_over_30s: int
-    hardware: Hardware
-    settings: EngineSettings
-    engine: EngineFacts
-    git_dirty: bool | None
+    started_ms: Milliseconds
+    ended_ms: Milliseconds
 
 
 def run_contents(
@@ -87,6 +62,7 @@ def run_contents(
     started_ms: int,
     ended_ms: int,
 ) -> RunContents:
+    """Everything that the run of a measurement holds; without a score it has no accuracy."""
     normalizer = score.normalizer if score else "none"
     speed = [speed_metrics(config, each) for each in measurement.passes]
     metrics = {
@@ -98,7 +74,6 @@ def run_contents(
     }
     params = run_params(config, facts, normalizer)
     tags = run_tags(config, facts, normalizer, measurement)
-    line = closing_line(params, metrics)
     return RunContents(
         name=run_name(config),
         params=params,
@@ -106,17 +81,19 @@ def run_contents(
         history={name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)},
         tags=tags,
         dataset=facts.dataset,
-        description=summary(line, params, metrics, tags),
+        description=summary(params, metrics, tags),
         started_ms=started_ms,
         ended_ms=ended_ms,
     )
 
 
 def run_name(config: BenchmarkConfig) -> str:
+    """`large-v3-fp8-256`: model, attention cache, sequences at once."""
     return f"{config.model.rstrip('/').rpartition('/')[2]}-{config.kv_cache_dtype}-{config.max_num_seqs}"
 
 
 def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[str, str]:
+    """Every option as it was asked for, and the facts under names of their own."""
     hardware, engine = facts.hardware, facts.engine
     resolved = {
         "model_id": facts.model_id,
@@ -150,17 +127,6 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def transcript_table(transcripts: Sequence[Transcript], score: Score | None) -> dict[str, object]:
-    """transcripts.json: an MLflow table, one row per utterance; without a reference its counts are null."""
-    counts = {each.utt_id: each.counts for each in score.utterances} if score else {}
-    rows = []
-    for each in transcripts:
-        found = counts.get(each.utt_id)
-        errors = (found.substitutions, found.deletions, found.insertions, found.words) if found else (None,) * 4
-        rows.append([each.utt_id, each.speaker, round(each.seconds, 3), each.reference, each.hypothesis, *errors])
-    return {"columns": list(TRANSCRIPT_COLUMNS), "data": rows}
-
-
 def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
     """Rates from totals, latencies, GPU readings and what they cost, of one timed pass."""
     gpu, audio_hours = timed.gpu, timed.audio_seconds / 3600
@@ -188,17 +154,16 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
 
 
 def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    digest, hardware = facts.dataset.digest, facts.hardware
-    data = {"dataset": digest, "limit": config.limit}
+    """What kind of run it is, what it may be compared with, and what makes it doubtful."""
     warnings = sorted({text for each in measurement.passes if each.gpu for text in each.gpu.warnings})
     tags = {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
-        ACCURACY_KEY: key(**data, normalizer=normalizer, language=config.language, long_audio=config.long_audio),
-        SPEED_KEY: speed_key(config, digest, hardware),
-        SIGNATURE: signature(config, facts, normalizer),
+        ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
+        SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
+        SIGNATURE: keys.signature(config, facts, normalizer),
         CONFIG_DIGEST: config.digest,
-        DATASET_DIGEST: digest,
+        DATASET_DIGEST: facts.dataset.digest,
     }
     if facts.git_dirty is not None:
         tags[GIT_DIRTY] = str(facts.git_dirty).lower()
@@ -207,78 +172,3 @@ def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement
     if warnings:
         tags[WARNINGS] = "; ".join(warnings)
     return tags
-
-
-def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) -> str:
-    """What two runs share when their rates may be ranked against each other."""
-    return key(
-        dataset=dataset_digest,
-        limit=config.limit,
-        long_audio=config.long_audio,
-        weights="random" if config.random_weights else "real",
-        gpu=hardware.gpu_name,
-        gpu_count=hardware.gpu_count,
-        schema=SCHEMA,
-    )
-
-
-def key(**fields: object) -> str:
-    """`dataset=ab12|limit=0|language=en`: readable, so that two keys can say where they differ."""
-    return "|".join(f"{name}={str(value).replace('|', '/')}" for name, value in fields.items())
-
-
-def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
-    """One line that says everything that matters, as sacreBLEU's does."""
-    return key(
-        model=facts.model_id,
-        rev=(facts.model_revision or "none")[:12],
-        data=f"{facts.dataset.name}/{facts.dataset.split}#{facts.dataset.digest[:8]}",
-        n=config.limit or "all",
-        norm=normalizer,
-        lang=config.language,
-        long=config.long_audio,
-        dtype=facts.engine.dtype_effective,
-        kv=facts.engine.kv_cache_dtype_effective,
-        seqs=config.max_num_seqs,
-        front=config.front_end,
-        gpu=facts.hardware.gpu_name,
-        vllm=facts.engine.vllm_version,
-        v=__version__,
-    )
-
-
-def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, to be pasted in a README."""
-    wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    named = " | ".join(f"{name}: {params[name]}" for name in ("model", "kv_cache_dtype", "max_num_seqs"))
-    return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
-
-
-UNITS = {
-    "wer": "%", "cer": "%", "reqs_per_sec": "utterances/s", "rtfx": "audio s per wall s", "wall_seconds": "s",
-    "audio_seconds": "s", "utterances": "", "utterances_over_30s": "", "output_tokens_per_sec": "tokens/s",
-    "latency_p50_ms": "ms", "latency_p95_ms": "ms", "gpu_util_mean": "%", "gpu_memory_peak_mib": "MiB",
-    "gpu_power_mean_watts": "W", "energy_wh_per_audio_hour": "Wh per audio hour",
-    "usd_per_audio_hour": "USD per audio hour", "engine_load_seconds": "s", "warmup_seconds": "s",
-}  # fmt: skip
-
-
-def summary(line: str, params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """The run in markdown: the closing line, the metrics that were measured, and how to repeat it."""
-    rows = []
-    for name, unit in UNITS.items():
-        if name in metrics:
-            interval = ""
-            if name == "wer" and "wer_ci_low" in metrics:
-                interval = f" (95 % interval {metrics['wer_ci_low']:.2f} to {metrics['wer_ci_high']:.2f})"
-            rows.append(f"| {name} | {metrics[name]:,.2f} {unit}{interval} |")
-    notes = []
-    if "wer" not in metrics:
-        silent = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else silent}.")
-    if WARNINGS in tags:
-        notes.append(f"**Warning**: {tags[WARNINGS]}.")
-    if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
-        notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
-    table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    return "\n\n".join([f"`{line}`", *notes, table, f"Signature: `{tags[SIGNATURE]}`"]) + "\n"

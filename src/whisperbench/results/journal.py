@@ -21,12 +21,36 @@ from whisperbench.errors import BundleError, EngineError
 from whisperbench.files import sync, write_atomically
 from whisperbench.measure.clock import Measurement, Transcript
 from whisperbench.results.bundle import ARTIFACTS, PARTIAL, Bundle, Origin, write_contents
-from whisperbench.results.contents import SCHEMA, RunContents
+from whisperbench.results.contents import RunContents
+from whisperbench.results.names import SCHEMA
+from whisperbench.results.schema import read_json
 from whisperbench.supervise.owner import Process
 
 FACTS = "journal.json"
 TRANSCRIPTS = "transcripts.jsonl"
 CLOCK = "measurement.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Facts:
+    """What journal.json holds."""
+
+    schema: str
+    process: str
+    run_id: str | None
+    params: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Line(Transcript):
+    """A line of transcripts.jsonl: a transcript, and the repeat that it belongs to."""
+
+    repeat: int
+
+    def numbered(self) -> tuple[int, Transcript]:
+        """(repeat, transcript)."""
+        fields = dataclasses.asdict(self)
+        return fields.pop("repeat"), Transcript(**fields)
 
 
 class Journal:
@@ -39,17 +63,12 @@ class Journal:
         self.results_dir, self.origin = results_dir, origin
         self.directory = results_dir / f"{self.name}{PARTIAL}"
         self.finished = 0
-        facts = {
-            "schema": SCHEMA,
-            "process": str(Process.this() or ""),
-            "run_id": origin.run_id,
-            "params": dict(params),
-        }
+        facts = _Facts(SCHEMA, str(Process.this() or ""), origin.run_id, dict(params))
         try:
             results_dir.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700)
             self.artifacts.mkdir()
-            write_atomically(self.directory / FACTS, facts)
+            write_atomically(self.directory / FACTS, dataclasses.asdict(facts))
             self._file = os.open(self.directory / TRANSCRIPTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise BundleError(f"results_dir={results_dir} cannot be written: {error}.") from error
@@ -145,18 +164,15 @@ def read_partial(directory: Path) -> Partial:
     Raises:
         BundleError: it is not a journal, or is damaged.
     """
+    reading = FACTS
     try:
-        facts = json.loads((directory / FACTS).read_text(encoding="utf-8"))
+        facts = read_json(_Facts, (directory / FACTS).read_bytes())
+        reading = TRANSCRIPTS
         lines = (directory / TRANSCRIPTS).read_bytes().split(b"\n")[:-1]
-        process, run_id = facts["process"], facts["run_id"]
-        if not isinstance(process, str) or not isinstance(run_id, str | None):
-            raise TypeError(f"{FACTS} has a process or run id that is not text")  # noqa: TRY301
-        found = tuple(_transcript(line) for line in lines)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(
-            f"{directory} is no journal of a measurement ({type(error).__name__}: {error!s:.200})."
-        ) from error
-    return Partial(directory, Process.parse(process), run_id, found)
+        found = tuple(read_json(_Line, line).numbered() for line in lines)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{directory} is no journal of a measurement ({reading}: {error!s:.200}).") from error
+    return Partial(directory, Process.parse(facts.process), facts.run_id, found)
 
 
 def abandoned(results_dir: Path) -> list[Partial]:
@@ -170,18 +186,3 @@ def abandoned(results_dir: Path) -> list[Partial]:
         if here and partial.transcripts and partial.process and partial.process.is_dead(here):
             found.append(partial)
     return found
-
-
-TYPES = {
-    "utt_id": str, "speaker": str | None, "seconds": float | int, "reference": str | None, "hypothesis": str,
-    "output_tokens": int, "latency_seconds": float | int | None, "windows": int,
-}  # fmt: skip
-
-
-def _transcript(line: bytes) -> tuple[int, Transcript]:
-    fields = json.loads(line)
-    repeat = fields.pop("repeat")
-    wrong = [name for name, kind in TYPES.items() if not isinstance(fields[name], kind)]
-    if wrong or not isinstance(repeat, int):
-        raise TypeError(f"{', '.join(wrong) or 'repeat'} of a transcript has the wrong type")
-    return repeat, Transcript(**fields)

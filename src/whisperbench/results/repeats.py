@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Self
 
-from whisperbench.results.contents import CONFIG_DIGEST, SPEED_KEY
+from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.listener import Listener
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.contents import CONFIG_DIGEST, SPEED_KEY, speed_key
+from whisperbench.results.keys import speed_key
+from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
 from whisperbench.results.repeats import Identity
 
 

@@ -6,20 +6,16 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from whisperbench.errors import SweepError, TrackingError
-from whisperbench.listener import Listener
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task
+from whisperbench.sweep.parent_run import ParentRun
 from whisperbench.sweep.progress import PlannedRun
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.write import close_run
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 T = TypeVar("T")
 
@@ -27,26 +23,10 @@ OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
 class LocalRunner:
-    """Starts `command` once per configuration; the log of each goes below `directory`.
+    """Starts `command` once per configuration; `parent` is told when a run has started, goes on, and has ended."""
 
-    `changed` is called when a run has started and when it has ended, `tick` twice a second in between.
-    """
-
-    def __init__(
-        self,
-        client: MlflowClient,
-        parent_id: str,
-        command: Sequence[str],
-        directory: Path,
-        *,
-        time_limit_seconds: float,
-        listener: Listener,
-        changed: Callable[[], None],
-        tick: Callable[[], None],
-    ) -> None:
-        self._client, self._parent_id, self._command = client, parent_id, command
-        self._directory, self._time_limit_seconds, self._listener = directory, time_limit_seconds, listener
-        self._changed, self._tick = changed, tick
+    def __init__(self, parent: ParentRun, command: Sequence[str]) -> None:
+        self._parent, self._client, self._command = parent, parent.client, command
 
     def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
         """Measure `task` and note in `run` what came of it.
@@ -57,7 +37,7 @@ class LocalRunner:
         run.run_id = run_id = self._despite_outages(
             lambda: sweep_runs.open_child_run(
                 client,
-                self._parent_id,
+                self._parent.run_id,
                 name=task.name,
                 config_digest=task.config.digest,
                 repeat=task.repeat,
@@ -66,7 +46,7 @@ class LocalRunner:
         )
         try:
             run.state = "running"
-            self._changed()
+            self._parent.changed()
             ended = self._process(task, run, run_id)
             state = self._despite_outages(lambda: sweep_runs.state_of(client, run_id))
             run.seconds = ended.seconds
@@ -80,11 +60,11 @@ class LocalRunner:
                 if sweep_runs.state_of(client, run_id).status == "RUNNING":
                     close_run(client, run_id, "KILLED", "its sweep was stopped")
             raise
-        self._changed()
+        self._parent.changed()
 
     def _process(self, task: Task, run: PlannedRun, run_id: str) -> Ended:
         """The process that measures one configuration, until nothing of it is left."""
-        log = self._directory / run_id / "benchmark.log"
+        log = self._parent.directory / run_id / "benchmark.log"
         try:
             log.parent.mkdir(parents=True)
         except OSError as error:
@@ -92,14 +72,14 @@ class LocalRunner:
 
         def tick(seconds: float) -> None:
             run.seconds = seconds
-            self._tick()
+            self._parent.show()
 
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
         return run_to_end(
             [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
             env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},
             log=log,
-            time_limit_seconds=self._time_limit_seconds,
+            time_limit_seconds=60 * self._parent.options.time_limit_minutes,
             tick=tick,
         )
 
@@ -113,6 +93,6 @@ class LocalRunner:
                 if time.monotonic() > deadline:
                     raise
                 if not said:
-                    self._listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
+                    self._parent.listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
                 said = True
                 time.sleep(RETRY_SECONDS)

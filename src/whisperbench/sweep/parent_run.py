@@ -11,7 +11,8 @@ from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
 from whisperbench.results.links import Links, run_path
 from whisperbench.sweep.progress import Progress
-from whisperbench.tracking import read, sweep_runs
+from whisperbench.tracking import read, sweep_runs, write
+from whisperbench.tracking.connection import ui_address
 from whisperbench.tracking.tracked_run import TrackedRun
 
 
@@ -21,7 +22,7 @@ class ParentRun:
     def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
         self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
-        self._options, self.listener = options, listener
+        self.options, self.listener = options, listener
         self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
 
     @contextlib.contextmanager
@@ -60,11 +61,11 @@ class ParentRun:
             return ""
         records = read.get_runs(self.client, ids)
         options = CompareConfig(
-            sort=self._options.objective if self._options.searches else "wer",
+            sort=self.options.objective if self.options.searches else "wer",
             references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
-            seed=self._options.one.seed,
+            seed=self.options.one.seed,
         )
-        links = Links(read.ui_address(self.client))
+        links = Links(ui_address(self.client))
         try:
             files = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
@@ -74,5 +75,5 @@ class ParentRun:
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
-        read.log_files(self.client, self.run_id, paths)
+        write.log_files(self.client, self.run_id, paths)
         return files["leaderboard.md"]

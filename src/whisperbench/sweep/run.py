@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from whisperbench.engines.start import engine_version, hardware_of_the_engine
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.options import LISTS, SweepOptions, text_of
-from whisperbench.results.contents import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.sweep.grid import Task, command_line, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
@@ -22,14 +20,9 @@ from whisperbench.sweep.progress import PlannedRun, Progress, clock
 from whisperbench.sweep.resume import EarlierRuns
 from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
-from whisperbench.tracking import stale, sweep_runs
+from whisperbench.tracking import sweep_runs
+from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import connect
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-ORPHAN_SECONDS = 60
 
 
 def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vllm_version: str | None = None) -> str:
@@ -47,7 +40,10 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
     identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
-    unfinished = clean_up(client, experiment, digest, listener) if experiment and not options.dry_run else None
+    unfinished = None
+    if experiment and not options.dry_run:
+        sweep_runs.clean_up(client, experiment, listener)
+        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
     finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
     earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
     if options.dry_run:
@@ -62,16 +58,7 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
         sweep_runs.log_params(client, run.run_id, params)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
-        runner = LocalRunner(
-            client,
-            run.run_id,
-            command,
-            parent.directory,
-            time_limit_seconds=60 * options.time_limit_minutes,
-            listener=listener,
-            changed=parent.changed,
-            tick=parent.show,
-        )
+        runner = LocalRunner(parent, command)
         if isinstance(plan, Search):
             identity = identities.of(plan.config(plan.first))
             study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
@@ -85,17 +72,6 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
 def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
     """Every run of a grid, in order."""
     return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
-
-
-def clean_up(client: MlflowClient, experiment: str, digest: str, listener: Listener) -> str | None:
-    """Close what dead processes left RUNNING, and wait for what they left working; the sweep that was cut off."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while (working := sweep_runs.orphaned_runs(client, experiment)) and time.monotonic() < deadline:
-        listener.said(f"waiting for {len(working)} process(es) of a sweep that was killed to end")
-        time.sleep(1)
-    for closed in stale.close_stale_runs(client):
-        listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
-    return sweep_runs.interrupted_sweep(client, experiment, digest)
 
 
 def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:

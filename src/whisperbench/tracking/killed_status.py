@@ -24,9 +24,10 @@ def main(launcher: int, run_id: str) -> None:
     """Wait for the end of the process `launcher`; then FAILED becomes KILLED."""
     import psutil
 
-    from whisperbench.tracking import write as tracking
+    from whisperbench.tracking.connection import connect
+    from whisperbench.tracking.write import close_run
 
-    client = tracking.connect()  # MLflow takes seconds to import: meanwhile mlflow run ends
+    client = connect()  # MLflow takes seconds to import: meanwhile mlflow run ends
     try:
         psutil.Process(launcher).wait(MLFLOW_SECONDS)
     except psutil.NoSuchProcess:
@@ -34,7 +35,7 @@ def main(launcher: int, run_id: str) -> None:
     except psutil.TimeoutExpired:
         return
     if client.get_run(run_id).info.status == "FAILED":
-        tracking.close_run(client, run_id, "KILLED")
+        close_run(client, run_id, "KILLED")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import difflib
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from whisperbench.compare.paired_tests import StoredTranscripts, read_table
-from whisperbench.compare.systems import RunRecord
 from whisperbench.errors import ComparisonError, ConfigError
-from whisperbench.results.contents import KIND
-from whisperbench.tracking.write import explained
+from whisperbench.results.names import KIND, METRICS
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
+from whisperbench.tracking.connection import explained, search_experiments, search_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PAGE = 1_000
 THREADS = 8
-LOCAL_UI = "http://127.0.0.1:5000"
-TRANSCRIPTS = "transcripts.json"
-REPEATED_METRICS = ("reqs_per_sec", "rtfx")
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
 
@@ -98,7 +93,7 @@ def read_transcripts(
 def _experiments(client: MlflowClient) -> dict[str, str]:
     """Id to name of every experiment that is not deleted."""
     with explained(client, "does not list its experiments"):
-        return {e.experiment_id: e.name for e in _pages(lambda token: client.search_experiments(page_token=token))}
+        return {e.experiment_id: e.name for e in search_experiments(client)}
 
 
 def _must_exist(wanted: Iterable[str], existing: Iterable[str]) -> None:
@@ -115,25 +110,12 @@ def _search(client: MlflowClient, experiment_ids: list[str], condition: str, fil
 
     with explained(client, "does not search its runs"):
         try:
-            return _pages(
-                lambda token: client.search_runs(experiment_ids, condition, max_results=PAGE, page_token=token)
-            )
+            return search_runs(client, experiment_ids, condition)
         except MlflowException as error:
             if filter_text is None or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
             raise ConfigError(f"filter={filter_text!r} is not a filter that MLflow understands: {reason}") from error
-
-
-def _pages(read: Callable[[str | None], Any]) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = read(token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
 
 
 def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
@@ -159,7 +141,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
         if not repeats.isdecimal() or int(repeats) < 2:
             return record
         history = {}
-        for name in REPEATED_METRICS:
+        for name in (metric.name for metric in METRICS if metric.rate):
             # The step after the last repeat holds the median once more, as the run's metric.
             steps = {m.step: m.value for m in client.get_metric_history(record.run_id, name) if m.step < int(repeats)}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
@@ -171,20 +153,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
 
 def _download(client: MlflowClient, run_id: str, target: Path) -> None:
     """Copy the artifact to `target`, complete or not at all; a run without one leaves nothing."""
-    if not any(artifact.path == TRANSCRIPTS for artifact in client.list_artifacts(run_id)):
+    if not any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
         return
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        Path(client.download_artifacts(run_id, TRANSCRIPTS, folder)).replace(target)
-
-
-def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
-    """Log files as artifacts of a run, side by side."""
-    with explained(client, "did not take the files"):
-        for path in paths:
-            client.log_artifact(run_id, str(path))
-
-
-def ui_address(client: MlflowClient) -> str:
-    """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
-    address = str(client.tracking_uri)
-    return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI
+        Path(client.download_artifacts(run_id, TABLE, folder)).replace(target)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError
 from whisperbench.supervise.owner import Process
-from whisperbench.tracking.write import PROCESS_TAG, close_run, explained
+from whisperbench.tracking.connection import explained, search_experiments, search_runs
+from whisperbench.tracking.write import PROCESS_TAG, close_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-PAGE = 1_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,8 +29,8 @@ def stale_runs(client: MlflowClient) -> list[StaleRun]:
         return []
     condition = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` LIKE 'host={here.host}|%'"
     with explained(client, "does not list its running runs"):
-        experiments = [e.experiment_id for e in client.search_experiments(max_results=PAGE)]
-        running = client.search_runs(experiments, condition, max_results=PAGE)
+        experiments = [e.experiment_id for e in search_experiments(client)]
+        running = search_runs(client, experiments, condition)
     found = []
     for run in running:
         process = Process.parse(run.data.tags[PROCESS_TAG])

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.results.contents import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.listener import Listener
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
-from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, explained, local_tags
+from whisperbench.tracking.connection import explained, search_runs
+from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,7 +28,7 @@ PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
 FIRST_RUNG = "whisperbench.first_rung"
-PAGE = 1_000
+ORPHAN_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -117,6 +121,16 @@ def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:
     return failure
 
 
+def clean_up(client: MlflowClient, experiment: str, listener: Listener) -> None:
+    """Close what dead processes left RUNNING, and wait a minute for what they left working."""
+    deadline = time.monotonic() + ORPHAN_SECONDS
+    while (working := orphaned_runs(client, experiment)) and time.monotonic() < deadline:
+        listener.said(f"waiting for {len(working)} process(es) of a sweep that was killed to end")
+        time.sleep(1)
+    for closed in close_stale_runs(client):
+        listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
+
+
 def orphaned_runs(client: MlflowClient, experiment: str) -> list[str]:
     """Child runs whose process works on although that of their sweep (of this host) is dead; it notices soon."""
     running = {run.info.run_id: run for run in _search(client, experiment, "attributes.status = 'RUNNING'")}
@@ -150,8 +164,6 @@ def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedR
 
 def log_progress(client: MlflowClient, run_id: str, metrics: Mapping[str, float], note: str, step: int) -> None:
     """The counts as metrics, and the table so far as the description of the run."""
-    import time
-
     from mlflow.entities import Metric, RunTag
 
     now = time.time_ns() // 1_000_000
@@ -176,11 +188,5 @@ def _is_dead(run: Any) -> bool:
 
 def _search(client: MlflowClient, experiment: str, condition: str) -> list[Any]:
     """Runs that meet a condition, the newest first."""
-    from mlflow.utils import get_results_from_paginated_fn
-
-    def page(most: int, token: str | None) -> Any:
-        return client.search_runs([experiment], condition, max_results=most, page_token=token)
-
     with explained(client, "does not search its runs"):
-        found: list[Any] = get_results_from_paginated_fn(page, PAGE)
-    return found
+        return search_runs(client, [experiment], condition)

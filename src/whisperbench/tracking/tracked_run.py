@@ -12,6 +12,7 @@ from whisperbench.errors import TrackingError, WhisperbenchError
 from whisperbench.results.links import run_path
 from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.killed_status import mark_killed_after
 
@@ -38,7 +39,7 @@ class TrackedRun:
             return f"run: {url}"
         experiment_id = self.client.get_run(self.run_id).info.experiment_id
         return (
-            f"look: mlflow ui --backend-store-uri {tracking.without_password(self.client.tracking_uri)}\n"
+            f"look: mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)}\n"
             f"run:  http://127.0.0.1:5000/{run_path(experiment_id, self.run_id)}"
         )
 

@@ -1,13 +1,66 @@
-"""What an upload was asked for: its options, and which bundles they name."""
+"""Logging result bundles that could not be logged when they were measured: which ones, and to which runs."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from whisperbench.errors import BundleError
-from whisperbench.results.bundle import CONTENTS, PARTIAL
+from whisperbench.errors import BundleError, TrackingError
+from whisperbench.listener import Listener
+from whisperbench.options import UploadConfig
+from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
+from whisperbench.results.names import FAILURE, KIND
+from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.signals import signals_raise
+from whisperbench.text import without_password
+from whisperbench.tracking.connection import connect, explained, search_experiments
+from whisperbench.tracking.tracked_run import tracked_run
+from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A bundle that a run holds; `was_missing` is false where that run had it before."""
+
+    directory: Path
+    run_id: str
+    was_missing: bool
+
+    def __str__(self) -> str:
+        return f"{self.directory}: {'logged to' if self.was_missing else 'is already in'} run {self.run_id}"
+
+
+def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callable[[Uploaded], None]) -> None:
+    """Log each bundle that was asked for; `on_uploaded` is called as each is on the server.
+
+    Raises:
+        BundleError: nothing is named, or one is damaged: then nothing is sent.
+        TrackingError: the server went away; the same call goes on from there.
+    """
+    found = find_bundles(config.bundles)
+    for path in found.partial:
+        listener.said(f"not a result, cut off while it was measured: {path}")
+    bundles = [read_bundle(path) for path in found.bundles]
+    client = connect()
+    with _run_of_the_project(client):
+        for done, each in enumerate(bundles):
+            try:
+                run_id, was_missing = upload_bundle(client, each)
+            except TrackingError as error:
+                raise TrackingError(
+                    f"{error} {done} of {len(bundles)} bundles are logged; {each.directory} is safe on disk. "
+                    "Run the same command again."
+                ) from error
+            each.mark_logged(without_password(client.tracking_uri), run_id)
+            on_uploaded(Uploaded(each.directory, run_id, was_missing))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,3 +88,55 @@ def find_bundles(wanted: str) -> Found:
             f"bundles={wanted!r} names no result bundle: none of {len(named)} path(s) holds a {CONTENTS}.{cut_off}"
         )
     return Found(tuple(bundles), tuple(partial))
+
+
+def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
+    """Log a bundle to the run it was measured for, or to a new one; (run id, whether there was anything to do).
+
+    Raises:
+        TrackingError: the server went away or refused; the same upload may simply be tried again.
+        BundleError: another process is logging it.
+    """
+    with bundle.locked(), explained(client, "did not take the result"):
+        run = _run_of(client, bundle)
+        if run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id:
+            return str(run.info.run_id), False
+        if run is not None:
+            run_id, tags = str(run.info.run_id), run.data.tags
+        else:
+            tags = {**bundle.origin.tags, BUNDLE_TAG: bundle.id}
+            name, started = bundle.contents.name, bundle.contents.started_ms
+            run_id = create_run(client, bundle.origin.experiment, name, tags, started)
+        fill(client, run_id, bundle)
+        if FAILURE in tags:
+            client.delete_tag(run_id, FAILURE)
+        client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)
+    return run_id, True
+
+
+@contextlib.contextmanager
+def _run_of_the_project(client: MlflowClient) -> Iterator[None]:
+    """`mlflow run` opens a run for the command itself: name it for what it is; otherwise open none."""
+    if RUN_ID in os.environ:
+        with tracked_run(client, "upload", {KIND: "upload"}):
+            yield
+    else:
+        with signals_raise():
+            yield
+
+
+def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
+    """The run that a bundle was measured for, or was uploaded to before; None where there is none on this server."""
+    from mlflow.exceptions import MlflowException
+
+    if bundle.origin.run_id is not None:
+        try:
+            run = client.get_run(bundle.origin.run_id)
+            if run.info.lifecycle_stage == "active" and run.data.tags.get(BUNDLE_TAG, bundle.id) == bundle.id:
+                return run
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    experiments = [e.experiment_id for e in search_experiments(client)]
+    found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
+    return found[0] if found else None

@@ -10,27 +10,21 @@ import contextlib
 import json
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.contents import FAILURE
 from whisperbench.results.links import run_path
+from whisperbench.results.names import FAILURE
+from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, without_password
-
-__all__ = ["without_password"]
+from whisperbench.tracking.connection import explained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-T = TypeVar("T")
-
-PREFLIGHT_SECONDS = 9
-REQUEST_SECONDS = 20
-OLDEST_SERVER = (2, 4)  # the first with datasets as inputs of a run
 BUNDLE_TAG = "whisperbench.bundle"
 PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
@@ -39,48 +33,6 @@ USER_TAG = "mlflow.user"
 METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags a call
 LONGEST_TAG = 5_000
 COLLISIONS = 5
-
-
-def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking server that is known to answer, and to be new enough.
-
-    Raises:
-        TrackingError: the server did not answer within 10 s, refused, or is too old.
-    """
-    # With MLflow's own settings a dead server blocks for 245 s.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout carries the result
-    import mlflow
-
-    address = tracking_uri or str(mlflow.get_tracking_uri())
-
-    def ask() -> tuple[MlflowClient, str | None]:
-        with explained(address, "does not answer"):
-            client = mlflow.MlflowClient(tracking_uri=address)  # a database is looked at here already
-            version = server_version(client)
-            client.search_experiments(max_results=1)
-            return client, version
-
-    client, version = _within(PREFLIGHT_SECONDS, ask, address)
-    if version is not None and _numbers(version) < OLDEST_SERVER:
-        raise TrackingError(
-            f"The tracking server {without_password(address)} is MLflow {version}: it cannot hold the "
-            f"data set of a run. Version {'.'.join(map(str, OLDEST_SERVER))} or newer is needed."
-        )
-    return client
-
-
-def server_version(client: MlflowClient) -> str | None:
-    """The MLflow version of a server; None for a store without one, or where something else answers."""
-    if not str(client.tracking_uri).startswith("http"):
-        return None
-    from mlflow.utils.rest_utils import http_request
-
-    answer = http_request(client._tracking_client.store.get_host_creds(), "/version", "GET", max_retries=0, timeout=5)
-    text = str(answer.text).strip()
-    return text if answer.ok and text[:1].isdigit() and len(text) < 30 else None
 
 
 def open_run(
@@ -92,7 +44,7 @@ def open_run(
     """
     with explained(client, "refuses to open a run"):
         if run_id is None:
-            return _create_run(client, experiment, name, local_tags(tags))
+            return create_run(client, experiment, name, local_tags(tags))
         run = client.get_run(run_id)
         for tag, value in {**_without_secrets(run.data.tags), **tags, **_own_tags()}.items():
             if run.data.tags.get(tag) != value:
@@ -124,6 +76,13 @@ def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
         client.log_text(run_id, text, "environment.txt")
 
 
+def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
+    """Log files as artifacts of a run, side by side."""
+    with explained(client, "did not take the files"):
+        for path in paths:
+            client.log_artifact(run_id, str(path))
+
+
 def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     """Fill a run from a bundle, in a few batched calls; a second time changes nothing.
 
@@ -132,31 +91,7 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
         BundleError: another process is logging it.
     """
     with bundle.locked(), explained(client, "did not take the result"):
-        _fill(client, run_id, bundle)
-
-
-def upload(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
-    """Log a bundle to the run it was measured for, or to a new one; (run id, whether there was anything to do).
-
-    Raises:
-        TrackingError: the server went away or refused; the same upload may simply be tried again.
-        BundleError: another process is logging it.
-    """
-    with bundle.locked(), explained(client, "did not take the result"):
-        run = _run_of(client, bundle)
-        if run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id:
-            return str(run.info.run_id), False
-        if run is not None:
-            run_id, tags = str(run.info.run_id), run.data.tags
-        else:
-            tags = {**bundle.origin.tags, BUNDLE_TAG: bundle.id}
-            name, started = bundle.contents.name, bundle.contents.started_ms
-            run_id = _create_run(client, bundle.origin.experiment, name, tags, started)
-        _fill(client, run_id, bundle)
-        if FAILURE in tags:
-            client.delete_tag(run_id, FAILURE)
-        client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)
-    return run_id, True
+        fill(client, run_id, bundle)
 
 
 def close_run(client: MlflowClient, run_id: str, status: str, failure: str | None = None) -> None:
@@ -187,30 +122,10 @@ def run_url(client: MlflowClient, run_id: str) -> str | None:
     return f"{address.rstrip('/')}/{run_path(client.get_run(run_id).info.experiment_id, run_id)}"
 
 
-@contextlib.contextmanager
-def explained(client: MlflowClient | str, what: str) -> Iterator[None]:
-    """Turn MLflow's and the network's errors into one sentence with the server's address and no password."""
-    import requests
-    import urllib3
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
-        raise TrackingError(
-            f"The tracking server {address} {what} ({redact(reason, os.environ)}). "
-            "Check MLFLOW_TRACKING_URI and the server."
-        ) from error
-
-
-_explained = explained
-
-
-def _create_run(
+def create_run(
     client: MlflowClient, experiment: str | None, name: str, tags: Mapping[str, str], started_ms: int | None = None
 ) -> str:
+    """A new run, in an experiment that is made where there is none of that name; its id."""
     from mlflow.exceptions import MlflowException
 
     experiment = experiment or "Default"
@@ -229,7 +144,8 @@ def _create_run(
     return str(run.info.run_id)
 
 
-def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+    """Log everything that a bundle holds, whoever has locked it; a second time changes nothing."""
     from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
@@ -237,7 +153,7 @@ def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     run = client.get_run(run_id)
     params = [Param(k, v) for k, v in contents.params.items() if k not in run.data.params]
     tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
-    tags[TABLE_TAG] = json.dumps([{"path": "transcripts.json", "type": "table"}])
+    tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
     metrics = [
         Metric(name, value, contents.ended_ms + step, step)
         for name, values in contents.history.items()
@@ -276,23 +192,6 @@ def _despite_others(call: Callable[[], None]) -> None:
     return None
 
 
-def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
-    """The run that a bundle was measured for, or was uploaded to before; None where there is none on this server."""
-    from mlflow.exceptions import MlflowException
-
-    if bundle.origin.run_id is not None:
-        try:
-            run = client.get_run(bundle.origin.run_id)
-            if run.info.lifecycle_stage == "active" and run.data.tags.get(BUNDLE_TAG, bundle.id) == bundle.id:
-                return run
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    experiments = [e.experiment_id for e in client.search_experiments(max_results=1_000)]
-    found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
-    return found[0] if found else None
-
-
 @contextlib.contextmanager
 def _asked_once() -> Iterator[None]:
     """No retries: a server that answered too late has created the run, and a second request would create another."""
@@ -319,31 +218,3 @@ def _own_tags() -> dict[str, str]:
 def _without_secrets(tags: Mapping[str, str]) -> dict[str, str]:
     """Those tags that hold a secret (a git remote with a token in it, say), redacted."""
     return {tag: clean for tag, value in tags.items() if (clean := redact(value, os.environ)) != value}
-
-
-def _within(seconds: float, ask: Callable[[], T], address: str) -> T:
-    """What `ask` returns; a name server or a database that hangs does not hold up the program."""
-    answers: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # raised again in the thread that asked
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="preflight", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TrackingError(
-            f"The tracking server {without_password(address)} does not answer within {seconds:.0f} s. "
-            "Check MLFLOW_TRACKING_URI and the server."
-        )
-    return answers[0]
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

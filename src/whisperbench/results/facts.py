@@ -1,0 +1,33 @@
+"""What is found out before the clock starts: the data, the model, the hardware and the engine as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.settings import EngineSettings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+    """The data of a run, as MLflow's `log_input` takes it; `digest` has at most 36 characters."""
+
+    name: str
+    split: str
+    digest: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out before the clock started."""
+
+    model_id: str
+    model_revision: str | None
+    dataset: Dataset
+    utterances_over_30s: int
+    hardware: Hardware
+    settings: EngineSettings
+    engine: EngineFacts
+    git_dirty: bool | None

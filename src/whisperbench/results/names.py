@@ -1,0 +1,74 @@
+"""The names that people and scripts rely on: a run's tags, its facts, and its metrics with their units.
+
+A new metric is named here and measured elsewhere: the summary of a run and the columns of a leaderboard follow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+SCHEMA = "1"
+"""Version of the record and of what the clock covers; part of the speed key."""
+
+KIND = "whisperbench.kind"
+SCHEMA_TAG = "whisperbench.schema"
+ACCURACY_KEY = "whisperbench.accuracy_key"
+SPEED_KEY = "whisperbench.speed_key"
+SIGNATURE = "whisperbench.signature"
+CONFIG_DIGEST = "whisperbench.config_digest"
+RANDOM_WEIGHTS = "whisperbench.random_weights"
+WARNINGS = "whisperbench.warnings"
+FAILURE = "whisperbench.failure"
+DATASET_DIGEST = "dataset.digest"
+GIT_DIRTY = "git.dirty"
+
+FACTS = (
+    "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
+    "max_num_batched_tokens_effective", "vllm_version", "torch_version", "cuda_driver", "normalizer",
+)  # fmt: skip
+"""Params that are no options: what was found out.  One that is not known is absent."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric, in the order of the summary; one that was not measured is absent from a run.
+
+    `heading` names its column in a leaderboard (None: it has none, or one of its own), with `digits` after the point.
+    A `rate` is read with the value of each repeat, and its column is there even where nothing was measured.
+    """
+
+    name: str
+    unit: str = ""
+    in_summary: bool = True
+    heading: str | None = None
+    digits: int = 2
+    rate: bool = False
+
+
+METRICS = (
+    Metric("wer", "%"),
+    Metric("wer_ci_low", "%", in_summary=False),
+    Metric("wer_ci_high", "%", in_summary=False),
+    Metric("cer", "%"),
+    Metric("substitutions", in_summary=False),
+    Metric("deletions", in_summary=False),
+    Metric("insertions", in_summary=False),
+    Metric("reference_words", in_summary=False),
+    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
+    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
+    Metric("wall_seconds", "s"),
+    Metric("client_cpu_seconds", "s", in_summary=False),
+    Metric("audio_seconds", "s"),
+    Metric("utterances"),
+    Metric("utterances_over_30s"),
+    Metric("output_tokens_per_sec", "tokens/s"),
+    Metric("latency_p50_ms", "ms"),
+    Metric("latency_p95_ms", "ms"),
+    Metric("gpu_util_mean", "%"),
+    Metric("gpu_memory_peak_mib", "MiB"),
+    Metric("gpu_power_mean_watts", "W"),
+    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
+    Metric("usd_per_audio_hour", "USD per audio hour", heading="$ per audio hour", digits=4),
+    Metric("engine_load_seconds", "s"),
+    Metric("warmup_seconds", "s"),
+)

@@ -1,0 +1,141 @@
+"""The way to an MLflow tracking server: the preflight, its answers page by page, and its errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from whisperbench.errors import TrackingError
+from whisperbench.text import redact, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+Client: TypeAlias = "MlflowClient"
+"""For those who are told of a server and may not import MLflow."""
+
+PREFLIGHT_SECONDS = 9
+REQUEST_SECONDS = 20
+OLDEST_SERVER = (2, 4)  # the first with datasets as inputs of a run
+PAGE = 1_000
+LOCAL_UI = "http://127.0.0.1:5000"
+
+
+def connect(tracking_uri: str | None = None) -> MlflowClient:
+    """A client of the tracking server that is known to answer, and to be new enough.
+
+    Raises:
+        TrackingError: the server did not answer within 10 s, refused, or is too old.
+    """
+    # With MLflow's own settings a dead server blocks for 245 s.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout carries the result
+    import mlflow
+
+    address = tracking_uri or str(mlflow.get_tracking_uri())
+
+    def ask() -> tuple[MlflowClient, str | None]:
+        with explained(address, "does not answer"):
+            client = mlflow.MlflowClient(tracking_uri=address)  # a database is looked at here already
+            version = server_version(client)
+            client.search_experiments(max_results=1)
+            return client, version
+
+    client, version = _within(PREFLIGHT_SECONDS, ask, address)
+    if version is not None and _numbers(version) < OLDEST_SERVER:
+        raise TrackingError(
+            f"The tracking server {without_password(address)} is MLflow {version}: it cannot hold the "
+            f"data set of a run. Version {'.'.join(map(str, OLDEST_SERVER))} or newer is needed."
+        )
+    return client
+
+
+def server_version(client: MlflowClient) -> str | None:
+    """The MLflow version of a server; None for a store without one, or where something else answers."""
+    if not str(client.tracking_uri).startswith("http"):
+        return None
+    from mlflow.utils.rest_utils import http_request
+
+    answer = http_request(client._tracking_client.store.get_host_creds(), "/version", "GET", max_retries=0, timeout=5)
+    text = str(answer.text).strip()
+    return text if answer.ok and text[:1].isdigit() and len(text) < 30 else None
+
+
+@contextlib.contextmanager
+def explained(client: MlflowClient | str, what: str) -> Iterator[None]:
+    """Turn MLflow's and the network's errors into one sentence with the server's address and no password."""
+    import requests
+    import urllib3
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+        address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
+        raise TrackingError(
+            f"The tracking server {address} {what} ({redact(reason, os.environ)}). "
+            "Check MLFLOW_TRACKING_URI and the server."
+        ) from error
+
+
+def all_pages(ask: Callable[[int, str | None], Any]) -> list[Any]:
+    """Everything that `ask(results in a page, token of the page)` finds."""
+    from mlflow.utils import get_results_from_paginated_fn
+
+    found: list[Any] = get_results_from_paginated_fn(ask, PAGE)
+    return found
+
+
+def search_runs(client: MlflowClient, experiment_ids: list[str], condition: str) -> list[Any]:
+    """Every run of the experiments that meets a condition, the newest first."""
+    return all_pages(
+        lambda size, token: client.search_runs(experiment_ids, condition, max_results=size, page_token=token)
+    )
+
+
+def search_experiments(client: MlflowClient) -> list[Any]:
+    """Every experiment that is not deleted."""
+    return all_pages(lambda size, token: client.search_experiments(max_results=size, page_token=token))
+
+
+def ui_address(client: MlflowClient) -> str:
+    """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
+    address = str(client.tracking_uri)
+    return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI
+
+
+def _within(seconds: float, ask: Callable[[], T], address: str) -> T:
+    """What `ask` returns; a name server or a database that hangs does not hold up the program."""
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # raised again in the thread that asked
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="preflight", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TrackingError(
+            f"The tracking server {without_password(address)} does not answer within {seconds:.0f} s. "
+            "Check MLFLOW_TRACKING_URI and the server."
+        )
+    return answers[0]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

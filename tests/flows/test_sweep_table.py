@@ -1,0 +1,38 @@
+"""What a person sees of a sweep while it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.terminal.console import TerminalListener
+from flows.terminal.sweep_table import window
+from whisperbench.sweep.progress import PlannedRun, Progress
+
+
+@pytest.mark.parametrize(
+    ("running", "height", "shown"),
+    [(0, 30, range(20)), (0, 6, range(6)), (10, 6, range(7, 13)), (19, 6, range(14, 20)), (None, 6, range(14, 20))],
+)
+def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
+    """A sweep may have more lines than the terminal."""
+    lines = [PlannedRun(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
+    assert list(range(20))[window(Progress(lines), height)] == list(shown)
+
+
+def test_without_a_terminal_there_is_a_line_per_change(capsys: pytest.CaptureFixture[str]) -> None:
+    """However often it is shown; the next sweep begins anew."""
+    listener = TerminalListener()
+    for _ in range(2):
+        progress = Progress([PlannedRun("a", 1, state="skipped"), PlannedRun("b", 1)])
+        listener.show(progress)
+        progress.runs[1].state = "running"
+        listener.show(progress)
+        listener.show(progress)
+        progress.runs[1].state, progress.ended = "done", True
+        listener.show(progress)
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.partition(" |")[0] for line in lines] == [
+            "[1/2] a #1 skipped",
+            "[2/2] b #1 running",
+            "[2/2] b #1 done",
+        ]
