@@ -10,7 +10,7 @@ from flows.terminal.console import draw, say, stderr
 from whisperbench.compare.difference import Difference
 from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.clock import Transcript
-from whisperbench.measure.score import Normalizer, Score
+from whisperbench.measure.score import Score
 from whisperbench.text import visible
 
 SHOWN_TRANSCRIPTS = 12
@@ -52,10 +52,8 @@ def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
 @draw.register
 def draw_difference(found: Difference) -> None:
     """The utterances that changed most from one run to the other, each aligned with the reference."""
-    normalize = Normalizer(found.a.params.get("language", "en"))
     for each in found.utterances:
         say(f"\n{visible(each.a.utt_id)}  {each.change:+d} errors")
-        reference = normalize(each.a.reference or "").split()
-        for run, utterance in ((found.a, each.a), (found.b, each.b)):
+        for run, pieces in zip((found.a, found.b), each.aligned, strict=True):
             say(f"  {visible(run.name)} {run.run_id[:8]}")
-            stderr.print(to_terminal(align(reference, normalize(utterance.hypothesis).split())))
+            stderr.print(to_terminal(pieces))

@@ -1,14 +1,213 @@
-"""Stands in until the compare branch is merged."""
+"""From a tracking server to leaderboards, to what changed between two runs, or to the verdict of a regression gate."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperbench.compare.difference import difference
+from whisperbench.compare.gate import Contest, contest, judge
+from whisperbench.compare.groups import Group, Grouping, differences
+from whisperbench.compare.leaderboard import Board, contenders, rank
+from whisperbench.compare.paired_tests import compare_contenders, paired_test
+from whisperbench.compare.pareto_plot import pareto_svg
+from whisperbench.compare.published import counterparts
+from whisperbench.compare.report import Report
+from whisperbench.compare.report_data import leaderboard_csv, leaderboard_json
+from whisperbench.compare.report_html import difference_html, leaderboard_html
+from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
+from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
+from whisperbench.compare.selection import selects
+from whisperbench.errors import ComparisonError, WhisperbenchError
+from whisperbench.files import cache_directory
+from whisperbench.listener import Listener
+from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.score import Normalizer
+from whisperbench.options import CompareConfig
+from whisperbench.results.links import Links
+from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.run_record import RunRecord
+from whisperbench.results.transcripts import StoredTranscripts
+from whisperbench.text import visible, without_password
+from whisperbench.tracking import read
+from whisperbench.tracking.connection import connect, ui_address
+from whisperbench.tracking.tracked_run import tracked_run
+from whisperbench.tracking.write import log_files
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Files = dict[str, str]
+"""File name to text."""
 
 
-def leaderboard(client: Any, records: Any, options: Any, links: Any, searched: str, listener: Any) -> dict[str, str]:  # noqa: ARG001
-    from flows import compare
+def compare(options: CompareConfig, listener: Listener, echo: Callable[[str], None]) -> int:
+    """Compare the runs that were asked for; the exit status, which is 1 where the gate finds a regression.
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        return compare.leaderboard(client, records, options, links, searched)
+    `echo` gets the result as soon as it is known; then the files are written and logged as a compare run.
+
+    Raises:
+        ComparisonError: there are no such runs, they may not be compared, or results_dir cannot be written.
+        TrackingError: the server went away or refused.
+    """
+    client = connect()
+    if options.gates:
+        verdict, regression = gate(client, options, listener)
+        echo(verdict)
+        return int(regression)
+    links = Links(ui_address(client))
+    if options.run_ids:
+        a, b = read.get_runs(client, options.run_ids)
+        transcripts = fetch(client, (a, b), listener)
+        normalize = Normalizer(a.params.get("language", "en"))
+        found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.seed, normalize)
+        files = {"difference.md": difference_markdown(found, links), "difference.html": difference_html(found, links)}
+        echo(files["difference.md"])
+        listener.show(found)
+    else:
+        files = leaderboard(client, find(client, options), options, links, options.searched, listener)
+        echo(files["leaderboard.md"])
+    write_and_log(client, Path(options.results_dir), files, listener)
+    return 0
+
+
+def leaderboard(
+    client: MlflowClient,
+    records: Sequence[RunRecord],
+    options: CompareConfig,
+    links: Links,
+    searched: str,
+    listener: Listener,
+) -> Files:
+    """Leaderboards of these runs as files ready to be written; `searched` says where the runs are from.
+
+    Raises:
+        ComparisonError: none of the runs can be ranked.
+        TrackingError: the server went away.
+    """
+    grouping = Grouping.of(records, options.sort)
+    if not grouping.groups:
+        reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
+        raise ComparisonError(f"None of the {len(records)} runs found can be ranked: {reasons}.")
+    boards = rank_all(grouping.groups, options, lambda wanted: fetch(client, wanted, listener))
+    changes = None
+    if options.rescore:
+        again = rescore_all(client, records, options.seed, listener)
+        grouping = Grouping.of([again[r.run_id].run if r.run_id in again else r for r in records], options.sort)
+        known = {run_id: each.transcripts for run_id, each in again.items()}
+        before = boards
+        boards = rank_all(grouping.groups, options, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
+        changes = rank_changes(before, boards)
+    published = counterparts([s for g in grouping.groups for s in g.systems]) if options.references else ()
+    report = Report(boards, grouping.left_out, published, changes, links, searched)
+    return {
+        "leaderboard.md": leaderboard_markdown(report),
+        "leaderboard.csv": leaderboard_csv(report),
+        "leaderboard.json": leaderboard_json(report),
+        "leaderboard.html": leaderboard_html(report),
+        "pareto.svg": pareto_svg(boards[0], published) or "",
+    }
+
+
+def rank_all(
+    groups: Sequence[Group],
+    options: CompareConfig,
+    transcripts_of: Callable[[Sequence[RunRecord]], Mapping[str, StoredTranscripts | None]],
+) -> tuple[Board, ...]:
+    """Each group ranked; transcripts are asked for only where a paired test needs them."""
+    needed = [s.typical for group in groups if len(rivals := contenders(group)) > 1 for s in rivals]
+    transcripts = transcripts_of(needed)
+    main = groups[0]
+    return tuple(
+        rank(
+            group,
+            options.sort,
+            compare_contenders(group, transcripts, options.seed),
+            differs=() if group is main else differences(main, group),
+        )
+        for group in groups
+    )
+
+
+def rescore_all(
+    client: MlflowClient, records: Sequence[RunRecord], seed: int, listener: Listener
+) -> dict[str, Rescored]:
+    """Every run that has a WER and its transcripts, scored again; the listener is told how many do not."""
+    scored = [r for r in records if r.metric("wer") is not None]
+    transcripts = fetch(client, scored, listener)
+    again = {}
+    with listener.counting("scoring again", len(scored), "runs/sec") as done:
+        for count, each in enumerate(scored, 1):
+            if (new := rescore(each, transcripts[each.run_id], seed)) is not None:
+                again[each.run_id] = new
+            done(count)
+    if len(again) < len(scored):
+        listener.said(f"{len(scored) - len(again)} of {len(scored)} runs keep their old score: no transcripts")
+    return again
+
+
+def gate(client: MlflowClient, options: CompareConfig, listener: Listener) -> tuple[str, bool]:
+    """The verdict on the newest run (or the one that was named), and whether it is worse than the baseline.
+
+    Raises:
+        ComparisonError: for every error of a comparison, so that exit status 1 means worse and nothing else.
+    """
+    try:
+        candidate_id = options.run_ids[0] if options.run_ids else None
+        found = contest(find(client, options), options.baseline, candidate_id)
+        verdict = judge(found, gate_test(client, found, options.seed, listener), options.max_slowdown)
+    except WhisperbenchError as error:
+        if error.exit_status == 1:
+            raise ComparisonError(str(error)) from error
+        raise
+    return visible(verdict.sentence), verdict.regression
+
+
+def gate_test(client: MlflowClient, found: Contest, seed: int, listener: Listener) -> PairedTest | str | None:
+    """The paired test of candidate and baseline, why there is none, or None where neither has a WER."""
+    candidate, baseline = found.candidate, found.baseline.typical
+    if candidate.metric("wer") is None and baseline.metric("wer") is None:
+        return None
+    transcripts = fetch(client, (candidate, baseline), listener)
+    return paired_test(transcripts[candidate.run_id], transcripts[baseline.run_id], seed)
+
+
+def find(client: MlflowClient, options: CompareConfig) -> list[RunRecord]:
+    """The runs that were asked for.
+
+    Raises:
+        ComparisonError: there are none; says what was searched and how to make one.
+    """
+    found = [r for r in read.find_runs(client, options.experiment_names, options.filter_text) if selects(options, r)]
+    if not found:
+        raise ComparisonError(
+            f"No finished benchmark run was found in {options.searched} of "
+            f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
+        )
+    return found
+
+
+def fetch(client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener) -> dict[str, StoredTranscripts | None]:
+    """The transcripts of these runs by run id; None for a run without readable ones."""
+    if not wanted:
+        return {}
+    with listener.counting("fetching transcripts", len(wanted), "runs/sec") as done:
+        read_so_far = itertools.count(1)
+        kept = cache_directory() / "transcripts"
+        return read.read_transcripts(client, [r.run_id for r in wanted], kept, lambda: done(next(read_so_far)))
+
+
+def write_and_log(client: MlflowClient, directory: Path, files: Files, listener: Listener) -> None:
+    """The files in `directory`, then as artifacts of a compare run."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        paths = [directory / name for name in files]
+        for path, text in zip(paths, files.values(), strict=True):
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
+    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}) as run:
+        log_files(client, run.run_id, paths)
+    listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")

@@ -20,8 +20,25 @@ from whisperbench.errors import ConfigError
 
 T = TypeVar("T", str, int, float, bool)
 
-SORTS = ("wer", "reqs_per_sec", "rtfx", "energy", "cost")
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sorting:
+    """A metric that runs are ranked by, and its name in a heading."""
+
+    metric: str
+    heading: str
+    higher_is_better: bool = False
+
+
+SORTINGS = {
+    "wer": Sorting("wer", "WER"),
+    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", higher_is_better=True),
+    "rtfx": Sorting("rtfx", "RTFx", higher_is_better=True),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour"),
+    "cost": Sorting("usd_per_audio_hour", "cost per audio hour"),
+}
 """What leaderboards are ranked by, and a search looks for."""
+SORTS = tuple(SORTINGS)
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 

@@ -1,8 +1,7 @@
-"""Text that others wrote, fit to be shown or kept: visible, escaped, and without passwords, tokens and keys."""
+"""Text that others wrote, fit to be shown or kept: visible, and without passwords, tokens and keys."""
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,11 +29,6 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
-
-
-def escape(text: str) -> str:
-    """`text` made visible and safe inside an HTML element or a quoted attribute."""
-    return html.escape(visible(text))
 
 
 def without_password(text: str) -> str:

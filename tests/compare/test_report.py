@@ -15,22 +15,19 @@ from urllib.parse import unquote
 import pytest
 
 from tests.support.stores import H100, run_of, spoken, table_of
-from whisperbench.compare.columns import COLUMNS, Links
+from whisperbench.compare.columns import COLUMNS
 from whisperbench.compare.difference import MetricChange, difference
-from whisperbench.compare.leaderboard import Grouping, rank
-from whisperbench.compare.plot import Axis, pareto_svg
-from whisperbench.compare.published import beside
-from whisperbench.compare.report import (
-    csv_cell,
-    difference_markdown,
-    leaderboard_csv,
-    leaderboard_json,
-    leaderboard_markdown,
-)
+from whisperbench.compare.groups import Grouping
+from whisperbench.compare.leaderboard import rank
+from whisperbench.compare.pareto_plot import Axis, pareto_svg
+from whisperbench.compare.published import counterparts
+from whisperbench.compare.report import Report
+from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.tables import Report
+from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
+from whisperbench.results.links import Links
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import read_table
 
@@ -48,7 +45,7 @@ def report_of(
 ) -> Report:
     grouping = Grouping.of(runs, sort)
     boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
-    found = beside([c for group in grouping.groups for c in group.configurations]) if references else ()
+    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
     return Report(boards, grouping.left_out, found, None, LINKS, "every experiment")
 
 
@@ -256,7 +253,7 @@ class TestHtml:
         of_b = read_table(
             table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
         )
-        text = difference_html(difference(a, b, of_a, of_b, 32), LINKS, str)
+        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS)
         page = Page(text)
         assert len(page.all("article")) == 1
         assert "u1 +2 errors" in "".join(page.words)
@@ -285,7 +282,7 @@ class TestDifference:
     def test_params_and_metrics_that_differ(self) -> None:
         """Only what differs of the params; every metric with its change in percent."""
         a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)
-        text = difference_markdown(difference(a, b, None, None, 32), LINKS)
+        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
         assert "| model | large-v3 | large-v3-turbo |" in text
         assert "| dtype |" not in text
         assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
@@ -293,13 +290,15 @@ class TestDifference:
 
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
-        text = difference_markdown(difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 32), LINKS)
+        text = difference_markdown(
+            difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 32, str), LINKS
+        )
         assert f"| gpu | {H100} | NVIDIA A10 |" in text.partition("## Params")[0]
 
     def test_the_utterances_that_changed_most_come_first(self) -> None:
         """In either direction, most errors first; equal ones are not shown."""
         of_a, of_b = (read_table(spoken(errors)) for errors in ([0, 5, 1, 2], [0, 1, 4, 3]))
-        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32)
+        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32, str)
         assert [(each.a.utt_id, each.change) for each in found.utterances] == [
             ("u0001", -4),
             ("u0002", 3),
@@ -318,7 +317,7 @@ class TestPlot:
     def test_published_results_are_marks_of_their_own(self) -> None:
         """Six H100 rows are beside two measured ones of that GPU."""
         report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
-        assert (pareto_svg(report.boards[0], report.beside) or "").count('class="published"') == 6
+        assert (pareto_svg(report.boards[0], report.published) or "").count('class="published"') == 6
 
     def test_nothing_to_plot(self) -> None:
         """Without a WER there is no plot."""

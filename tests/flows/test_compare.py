@@ -10,11 +10,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
-import urllib.request
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows import compare
+from tests.support.servers import Server
 from tests.support.stores import H100, fresh_store, log, run_of, spoken, table_of, without_tag
-from whisperbench.compare.leaderboard import Grouping, rank
+from whisperbench.compare.groups import Grouping
+from whisperbench.compare.leaderboard import rank
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
 from whisperbench.tracking import read as runs
@@ -32,18 +31,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 LARGE, TURBO = BenchmarkConfig(model="large-v3"), BenchmarkConfig(model="large-v3-turbo")
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite store, made once: every test copies it."""
-    return tmp_path_factory.mktemp("template") / "mlflow.db"
-
-
 @pytest.fixture
-def client(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of a fresh store, which the flow uses too; its results and its cache are in tmp_path."""
     import mlflow
 
-    address = fresh_store(tmp_path, template)
+    address = fresh_store(tmp_path, empty_store)
     settle(monkeypatch, tmp_path, address)
     return mlflow.MlflowClient(address)
 
@@ -52,7 +45,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, directory: Path, address: str) -> No
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setattr(compare, "CACHE", directory / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
     monkeypatch.chdir(directory)
 
 
@@ -63,7 +56,7 @@ def run_flow(**options: str) -> Result:
 
 
 def fetched(directory: Path) -> set[str]:
-    return {path.stem for path in (directory / "cache").glob("*.json")}
+    return {path.stem for path in (directory / "whisperbench" / "transcripts").glob("*.json")}
 
 
 class TestLeaderboards:
@@ -329,10 +322,11 @@ class TestScale:
 
 @pytest.mark.server
 class TestServer:
-    def test_two_teammates(self, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_teammates(self, tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each logs from an own process under an own name; one compares all, with links into that server."""
         import mlflow
 
+        server = tracking_server.address
         program = (
             "import mlflow, sys\n"
             "from tests.support.stores import *\n"
@@ -349,43 +343,13 @@ class TestServer:
         ]
         assert [process.wait(120) for process in teammates] == [0, 0]
         settle(monkeypatch, tmp_path, server)
-        result = run_flow()
+        result = run_flow(experiments="speech")
         assert result.exit_code == 0, result.stderr
         found = json.loads((tmp_path / "results" / "leaderboard.json").read_text())
         assert {row["who"] for row in found["boards"][0]["rows"]} == {"ann", "bo"}
         assert [row["tied"] for row in found["boards"][0]["rows"]] == [True, True]
         assert f"({server}/#/experiments/" in result.stdout
         assert f"run: {server}/#/experiments/" in result.stderr.replace("\n", "")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[str]:
-    """The address of a real tracking server on a fresh store."""
-    directory = tmp_path_factory.mktemp("server")
-    store = fresh_store(directory, template)
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(directory / "served")]
-    log_file = (directory / "server.log").open("w")
-    process = subprocess.Popen(command, cwd=directory, stdout=log_file, stderr=log_file, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", directory / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
-        log_file.close()
-
-
-def wait_for(address: str, server_log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):  # noqa: S310 - our own server
-            return
-        threading.Event().wait(0.3)
-    raise TimeoutError(server_log.read_text())
 
 
 def fill(database: Path, records: list[RunRecord]) -> None:

@@ -8,14 +8,20 @@ import pytest
 from rich.console import Console
 
 from flows.terminal.transcripts import to_terminal
-from whisperbench.measure.alignment import Piece, align, to_html
-from whisperbench.text import escape, visible
+from whisperbench.measure.alignment import Piece, align
+from whisperbench.results.pages import environment
+from whisperbench.text import visible
 
 HOSTILE = "<script>alert('x')</script> & \x1b[2J\x1b]0;title\x07 \0 \u202etxt.exe \ud800"
 
 
 def pieces(reference: str, hypothesis: str) -> list[Piece]:
     return align(reference.split(), hypothesis.split())
+
+
+def to_html(found: list[Piece]) -> str:
+    """As the pages show an alignment."""
+    return str(environment().get_template("parts.html.jinja").module.aligned(found))  # type: ignore[attr-defined]
 
 
 def on_terminal(found: list[Piece], colour: bool = True, environment: dict[str, str] | None = None) -> str:
@@ -103,6 +109,7 @@ def test_visible_keeps_every_script() -> None:
     assert visible("two\nlines\t") == r"two\nlines\t"
 
 
-def test_escape_is_safe_in_attributes() -> None:
-    """Both quotes are escaped."""
-    assert escape("\"'<&>\n") == "&quot;&#x27;&lt;&amp;&gt;\\n"
+def test_what_a_template_shows_is_safe_in_attributes() -> None:
+    """Both quotes are escaped, and a line break is spelled out."""
+    shown = environment().from_string('<i title="{{ text }}">').render(text="\"'<&>\n")
+    assert shown == '<i title="&#34;&#39;&lt;&amp;&gt;\\n">'

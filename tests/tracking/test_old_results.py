@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import held_by
-from whisperbench.compare.leaderboard import Grouping, rank
+from whisperbench.compare.groups import Grouping
+from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.results.bundle import CONTENTS, Bundle, read_bundle

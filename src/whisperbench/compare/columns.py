@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
-from urllib.parse import quote
 
 from whisperbench.compare.leaderboard import Board, Row
-from whisperbench.results.names import METRICS, Metric
-from whisperbench.results.run_record import RunRecord, run_path
+from whisperbench.compare.tables import NOT_MEASURED
 
 Value = str | int | float | bool | None
 Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
-
-NOT_MEASURED = "–"
-SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Links:
-    """Addresses in the MLflow UI; `address` is the server's, without a password."""
-
-    address: str
-
-    def run(self, run: RunRecord) -> str:
-        return f"{self.address}/{run_path(quote(run.experiment_id), quote(run.run_id))}"
-
-    def transcripts(self, runs: Sequence[RunRecord]) -> str:
-        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment."""
-        together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
-        wanted = ", ".join(f"'{run.run_id}'" for run in together)
-        return (
-            f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
-            f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
-            "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
-        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,10 +42,8 @@ class Column:
             case "where they differ":
                 return len(values) > 1
             case "to tell rows apart":
-                looks = {(row.configuration.label, row.configuration.gpu) for row in rows}
-                return len({(row.configuration.label, row.configuration.gpu, self.value(row)) for row in rows}) > len(
-                    looks
-                )
+                looks = {(row.system.label, row.system.gpu) for row in rows}
+                return len({(row.system.label, row.system.gpu, self.value(row)) for row in rows}) > len(looks)
             case "in files":
                 return False
 
@@ -80,26 +53,26 @@ def shown_columns(board: Board) -> list[Column]:
 
 
 def _param(name: str) -> Callable[[Row], Value]:
-    return lambda row: row.configuration.param(name)
+    return lambda row: row.system.param(name)
 
 
 def _median(metric: str) -> Callable[[Row], Value]:
-    return lambda row: row.configuration.median(metric)
+    return lambda row: row.system.median(metric)
 
 
 def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
     def limit(row: Row) -> Value:
-        spread = row.configuration.spread(metric)
+        spread = row.system.spread(metric)
         return getattr(spread, side) if spread else None
 
     return limit
 
 
-def _rate(metric: str, digits: int) -> Callable[[Row], str]:
+def _rate(metric: str, digits: int = 2) -> Callable[[Row], str]:
     """Median, and the range where there are repeats: `41.34 (40.90–41.80)`."""
 
     def show(row: Row) -> str:
-        spread = row.configuration.spread(metric)
+        spread = row.system.spread(metric)
         if spread is None:
             return NOT_MEASURED
         median, low, high = (f"{value:,.{digits}f}" for value in (spread.median, spread.low, spread.high))
@@ -113,7 +86,7 @@ def _rank(row: Row) -> str:
 
 
 def _wer(row: Row) -> str:
-    wer, interval = row.configuration.wer, row.configuration.interval
+    wer, interval = row.system.wer, row.system.interval
     if wer is None:
         return NOT_MEASURED
     return f"{wer:.2f} ({interval.low:.2f}–{interval.high:.2f})" if interval else f"{wer:.2f}"
@@ -126,42 +99,33 @@ def _against_the_best(row: Row) -> str:
         return "best"
     if row.test:
         return f"{row.test.difference:+.2f}, p = {row.test.p_value:.3f}"
-    return "intervals apart" if row.configuration.wer is not None else NOT_MEASURED
+    return "intervals apart" if row.system.wer is not None else NOT_MEASURED
 
 
 def _interval(row: Row, side: Literal["low", "high"]) -> Value:
-    interval = row.configuration.interval
+    interval = row.system.interval
     return getattr(interval, side) if interval else None
-
-
-def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
-    """The median over repeats; of the rate that boards are ranked by also the limits, in files."""
-    shown: Shown = "always" if metric.rate else "where known"
-    yield Column(metric.name, heading, _median(metric.name), _rate(metric.name, metric.digits), shown, numeric=True)
-    if metric.name == "reqs_per_sec":
-        yield Column(f"{metric.name}_low", f"{heading} from", _limit(metric.name, "low"), shown="in files")
-        yield Column(f"{metric.name}_high", f"{heading} to", _limit(metric.name, "high"), shown="in files")
 
 
 COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, numeric=True),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
-    Column("model", "model", lambda row: row.configuration.model),
-    Column("model_id", "model id", lambda row: row.configuration.model_id, shown="to tell rows apart"),
+    Column("model", "model", lambda row: row.system.model),
+    Column("model_id", "model id", lambda row: row.system.model_id, shown="to tell rows apart"),
     Column(
         "model_revision",
         "revision",
-        lambda row: row.configuration.revision,
-        lambda row: (row.configuration.revision or NOT_MEASURED)[:8],
+        lambda row: row.system.revision,
+        lambda row: (row.system.revision or NOT_MEASURED)[:8],
         shown="to tell rows apart",
     ),
     Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype")),
     Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), numeric=True),
-    Column("dtype", "dtype", lambda row: row.configuration.dtype),
-    Column("settings", "other settings", lambda row: row.configuration.settings, shown="where known"),
+    Column("dtype", "dtype", lambda row: row.system.dtype),
+    Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="where they differ"),
-    Column("gpu", "gpu", lambda row: row.configuration.gpu),
-    Column("wer", "WER %", lambda row: row.configuration.wer, _wer, numeric=True),
+    Column("gpu", "gpu", lambda row: row.system.gpu),
+    Column("wer", "WER %", lambda row: row.system.wer, _wer, numeric=True),
     Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
     Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
     Column(
@@ -173,23 +137,42 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    *(column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)),
+    Column("reqs_per_sec", "reqs/sec", _median("reqs_per_sec"), _rate("reqs_per_sec"), numeric=True),
+    Column("reqs_per_sec_low", "reqs/sec from", _limit("reqs_per_sec", "low"), shown="in files"),
+    Column("reqs_per_sec_high", "reqs/sec to", _limit("reqs_per_sec", "high"), shown="in files"),
+    Column("rtfx", "RTFx", _median("rtfx"), _rate("rtfx", 1), numeric=True),
+    Column(
+        "energy_wh_per_audio_hour",
+        "Wh per audio hour",
+        _median("energy_wh_per_audio_hour"),
+        _rate("energy_wh_per_audio_hour"),
+        shown="where known",
+        numeric=True,
+    ),
+    Column(
+        "usd_per_audio_hour",
+        "$ per audio hour",
+        _median("usd_per_audio_hour"),
+        _rate("usd_per_audio_hour", 4),
+        shown="where known",
+        numeric=True,
+    ),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
     Column(
         "n",
         "n",
-        lambda row: spread.n if (spread := row.configuration.spread("reqs_per_sec")) else len(row.configuration.runs),
+        lambda row: spread.n if (spread := row.system.spread("reqs_per_sec")) else len(row.system.runs),
         numeric=True,
     ),
-    Column("when", "when", lambda row: f"{row.configuration.newest.start_time:%Y-%m-%d %H:%M}"),
-    Column("who", "who", lambda row: ", ".join(row.configuration.users)),
-    Column("notes", "notes", lambda row: "; ".join(row.configuration.warnings), shown="where known"),
-    Column("config_digest", "digest", lambda row: row.configuration.newest.config_digest, shown="in files"),
+    Column("when", "when", lambda row: f"{row.system.newest.start_time:%Y-%m-%d %H:%M}"),
+    Column("who", "who", lambda row: ", ".join(row.system.users)),
+    Column("notes", "notes", lambda row: "; ".join(row.system.warnings), shown="where known"),
+    Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
     Column(
         "run_id",
         "run",
-        lambda row: row.configuration.newest.run_id,
-        lambda row: row.configuration.newest.run_id[:8],
+        lambda row: row.system.newest.run_id,
+        lambda row: row.system.newest.run_id[:8],
         link=True,
     ),
 )

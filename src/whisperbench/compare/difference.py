@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 from whisperbench.compare.paired_tests import paired_test
+from whisperbench.compare.tables import NOT_MEASURED, Section, Table, number
+from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
 
 MOST_CHANGED = 20
+LONGEST_TEXT = 4_000  # characters of one transcript: 30 s of fast speech are 600
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,13 +34,16 @@ class MetricChange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ChangedUtterance:
+    """An utterance in both runs, each aligned with the reference (the beginning of texts that are absurdly long)."""
+
     a: StoredUtterance
     b: StoredUtterance
+    aligned: tuple[list[Piece], list[Piece]]
 
     @property
     def change(self) -> int:
         """Errors more (or, below 0, less) in the second run."""
-        return (self.b.errors or 0) - (self.a.errors or 0)
+        return _change(self.a, self.b)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,10 +64,45 @@ class Difference:
     test: PairedTest | str
     utterances: tuple[ChangedUtterance, ...]
 
+    @property
+    def outcome(self) -> str:
+        """The outcome of the paired test in one sentence."""
+        test = self.test
+        if isinstance(test, str):
+            return f"WER: no paired test, {test}."
+        verdict = "a significant change" if test.significant else "no significant change"
+        limits = f", 95 % interval {test.low:+.2f} to {test.high:+.2f}" if math.isfinite(test.low) else ""
+        return f"WER: {verdict}, {test.difference:+.2f} points{limits}, p = {test.p_value:.3f}."
+
+    @property
+    def warning(self) -> str:
+        """What may not be compared, and that a table of the reasons follows."""
+        what = "The rates may not" if self.wer_is_comparable else "Neither WER nor rates may"
+        return f"{what} be compared: these fields differ."
+
+    @property
+    def incomparable_fields(self) -> Table:
+        """The table of the reasons; no rows where everything may be compared."""
+        return Table(["field", "from", "to"], [[name, *pair] for name, pair in self.not_comparable.items()])
+
+    @property
+    def sections(self) -> list[Section]:
+        """Params that differ, and metrics."""
+        params = Table(["param", "from", "to"], [[name, *pair] for name, pair in self.params.items()])
+        rows = [[m.name, _precise(m.a), _precise(m.b), _signed(m.percent)] for m in self.metrics]
+        metrics = Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
+        return [Section("Params that differ", params, without_rows="None."), Section("Metrics", metrics)]
+
 
 def difference(
-    a: RunRecord, b: RunRecord, of_a: StoredTranscripts | None, of_b: StoredTranscripts | None, seed: int
+    a: RunRecord,
+    b: RunRecord,
+    of_a: StoredTranscripts | None,
+    of_b: StoredTranscripts | None,
+    seed: int,
+    normalize: Callable[[str], str],
 ) -> Difference:
+    """Compare two runs and their transcripts; `normalize` is what the texts go through before they are aligned."""
     keys = [{**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (a, b)]
     metrics = [MetricChange(name, a.metric(name), b.metric(name)) for name in sorted({*a.metrics, *b.metrics})]
     return Difference(
@@ -71,14 +113,41 @@ def difference(
         params=differing(dict(sorted(a.params.items())), dict(sorted(b.params.items()))),
         metrics=tuple(m for m in metrics if m.a is not None or m.b is not None),
         test=paired_test(of_b, of_a, seed),
-        utterances=most_changed(of_a or (), of_b or ()),
+        utterances=tuple(_aligned(*pair, normalize) for pair in most_changed(of_a or (), of_b or ())),
     )
 
 
-def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> tuple[ChangedUtterance, ...]:
+def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[tuple[StoredUtterance, StoredUtterance]]:
     """The utterances of both runs whose number of errors changed most, in either direction."""
     before = {utterance.utt_id: utterance for utterance in of_a}
-    pairs = [ChangedUtterance(before[u.utt_id], u) for u in of_b if u.utt_id in before]
-    changed = [p for p in pairs if p.change and p.a.reference is not None and p.a.reference == p.b.reference]
-    changed.sort(key=lambda pair: (-abs(pair.change), pair.a.utt_id))
-    return tuple(changed[:MOST_CHANGED])
+    pairs = [(before[u.utt_id], u) for u in of_b if u.utt_id in before]
+    changed = [(a, b) for a, b in pairs if _change(a, b) and a.reference is not None and a.reference == b.reference]
+    return sorted(changed, key=lambda pair: (-abs(_change(*pair)), pair[0].utt_id))[:MOST_CHANGED]
+
+
+def _change(a: StoredUtterance, b: StoredUtterance) -> int:
+    return (b.errors or 0) - (a.errors or 0)
+
+
+def _aligned(a: StoredUtterance, b: StoredUtterance, normalize: Callable[[str], str]) -> ChangedUtterance:
+    reference = normalize(_cut(a.reference or "")).split()
+    return ChangedUtterance(
+        a,
+        b,
+        (
+            align(reference, normalize(_cut(a.hypothesis)).split()),
+            align(reference, normalize(_cut(b.hypothesis)).split()),
+        ),
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
+
+
+def _precise(value: float | None) -> str:
+    return number(value, 2 if value is None or abs(value) >= 1 or value == 0 else 4)
+
+
+def _signed(percent: float | None) -> str:
+    return NOT_MEASURED if percent is None else f"{percent:+.1f} %"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.leaderboard import significantly_worse
-from whisperbench.compare.systems import Configuration
+from whisperbench.compare.systems import System
 from whisperbench.errors import ComparisonError
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
@@ -21,10 +21,10 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contest:
-    """A candidate and the runs that it is judged against: repeats of one configuration."""
+    """A candidate and the runs that it is judged against: repeats of one system."""
 
     candidate: RunRecord
-    baseline: Configuration
+    baseline: System
 
 
 def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> Contest:
@@ -54,7 +54,7 @@ def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | Non
             f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {others[0].name} "
             f"({others[0].run_id}): {found}."
         )
-    return Contest(candidate, Configuration(tuple(comparable)))
+    return Contest(candidate, System(tuple(comparable)))
 
 
 def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
@@ -67,7 +67,7 @@ def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) ->
     Raises:
         ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing.
     """
-    candidate, baseline = Configuration((found.candidate,)), found.baseline
+    candidate, baseline = System((found.candidate,)), found.baseline
     names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
     if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
         reason = test if isinstance(test, str) else "only one of them has a WER"

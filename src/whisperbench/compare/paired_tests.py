@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from whisperbench.compare.leaderboard import Group, contenders
+from whisperbench.compare.groups import Group
+from whisperbench.compare.leaderboard import contenders
 from whisperbench.measure.bootstrap import PairedTest, paired_bootstrap
 from whisperbench.results.transcripts import StoredTranscripts
 

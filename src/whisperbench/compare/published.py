@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from whisperbench.compare.systems import Configuration
+from whisperbench.compare.systems import System
 
 RESULTS = Path(__file__).parents[1] / "data" / "published_results.csv"
 SOURCE = "the README of the public script this project follows (LibriSpeech test-clean, 2,620 utterances)"
@@ -16,7 +16,7 @@ UTTERANCES = 2_620
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Published:
+class PublishedResult:
     """One published row; `gpu` is a family such as H100, `wer` is in percent."""
 
     gpu: str
@@ -35,32 +35,32 @@ class Published:
     def label(self) -> str:
         return " ".join(self.settings)
 
-    def is_of(self, configuration: Configuration) -> bool:
+    def has_gpu_and_model_of(self, system: System) -> bool:
         """Same model, and one GPU of the same family: H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
-        same_gpu = re.search(rf"\b{re.escape(self.gpu)}\b", configuration.newest.gpu) is not None
-        return same_gpu and self.is_of_the_model_of(configuration)
+        same_gpu = re.search(rf"\b{re.escape(self.gpu)}\b", system.newest.gpu) is not None
+        return same_gpu and self.has_model_of(system)
 
-    def is_of_the_model_of(self, configuration: Configuration) -> bool:
+    def has_model_of(self, system: System) -> bool:
         """Same model on one GPU, whichever."""
-        names = {configuration.model, configuration.model_id.rpartition("/")[2]}
-        single = configuration.param("gpu_count") in (None, "1")
+        names = {system.model, system.model_id.rpartition("/")[2]}
+        single = system.param("gpu_count") in (None, "1")
         return single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
 
-    def has_settings_of(self, configuration: Configuration) -> bool:
-        settings = (configuration.param("kv_cache_dtype"), configuration.param("max_num_seqs"))
+    def has_settings_of(self, system: System) -> bool:
+        settings = (system.param("kv_cache_dtype"), system.param("max_num_seqs"))
         return settings == (self.kv_cache_dtype, str(self.max_num_seqs))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Beside:
-    """A published row and the measured configuration that it is shown with, where there is one."""
+class Counterpart:
+    """A published row and the measured system that is most like it, where there is one."""
 
-    published: Published
-    configuration: Configuration | None
+    published: PublishedResult
+    system: System | None
 
     @property
     def measured_reqs_per_sec(self) -> float | None:
-        return self.configuration.median("reqs_per_sec") if self.configuration else None
+        return self.system.median("reqs_per_sec") if self.system else None
 
     @property
     def ratio(self) -> float | None:
@@ -71,7 +71,7 @@ class Beside:
     @property
     def caveats(self) -> tuple[str, ...]:
         """Why the ratio does not compare like with like."""
-        c = self.configuration
+        c = self.system
         if c is None:
             return ()
         count = c.newest.metric("utterances")
@@ -82,10 +82,10 @@ class Beside:
         )
 
 
-def published_results() -> tuple[Published, ...]:
+def published_results() -> tuple[PublishedResult, ...]:
     with RESULTS.open(encoding="utf-8", newline="") as file:
         return tuple(
-            Published(
+            PublishedResult(
                 gpu=row["gpu"],
                 model=row["model"],
                 kv_cache_dtype=row["kv_cache_dtype"],
@@ -97,20 +97,20 @@ def published_results() -> tuple[Published, ...]:
         )
 
 
-def beside(measured: Iterable[Configuration]) -> tuple[Beside, ...]:
-    """Each published row with the measured configuration that is most like it.
+def counterparts(measured: Iterable[System]) -> tuple[Counterpart, ...]:
+    """Each published row with the measured system that is most like it.
 
     The same settings come first, then real weights, the whole test set, and the highest throughput.
     """
     candidates = [(c, rate) for c in measured if (rate := c.median("reqs_per_sec")) is not None]
 
-    def likeness(published: Published, configuration: Configuration, rate: float) -> tuple[bool, bool, bool, float]:
-        newest = configuration.newest
+    def likeness(published: PublishedResult, system: System, rate: float) -> tuple[bool, bool, bool, float]:
+        newest = system.newest
         whole = newest.metric("utterances") == UTTERANCES
-        return published.has_settings_of(configuration), not newest.random_weights, whole, rate
+        return published.has_settings_of(system), not newest.random_weights, whole, rate
 
-    def nearest(published: Published) -> Configuration | None:
-        fitting = [(likeness(published, c, rate), c) for c, rate in candidates if published.is_of(c)]
+    def nearest(published: PublishedResult) -> System | None:
+        fitting = [(likeness(published, c, rate), c) for c, rate in candidates if published.has_gpu_and_model_of(c)]
         return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
-    return tuple(Beside(published, nearest(published)) for published in published_results())
+    return tuple(Counterpart(published, nearest(published)) for published in published_results())

@@ -25,7 +25,7 @@ class Rescored:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankChange:
-    """A configuration before and after rescoring; None where it had no rank or no WER."""
+    """A system before and after rescoring; None where it had no rank or no WER."""
 
     label: str
     gpu: str
@@ -54,15 +54,15 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> Resc
 
 
 def rank_changes(before: Sequence[Board], after: Sequence[Board]) -> tuple[RankChange, ...]:
-    """Configurations whose rank is another one now, in the new order."""
-    old = {row.configuration.newest.run_id: row for board in before for row in board.rows}
+    """Systems whose rank is another one now, in the new order."""
+    old = {row.system.newest.run_id: row for board in before for row in board.rows}
     changes = []
     for row in (row for board in after for row in board.rows):
-        configuration, was = row.configuration, old.get(row.configuration.newest.run_id)
+        system, was = row.system, old.get(row.system.newest.run_id)
         if (was.rank if was else None) != row.rank:
-            wer = (was.configuration.wer if was else None, configuration.wer)
+            wer = (was.system.wer if was else None, system.wer)
             ranks = (was.rank if was else None, row.rank)
-            changes.append(RankChange(configuration.label, configuration.gpu, ranks, wer))
+            changes.append(RankChange(system.label, system.gpu, ranks, wer))
     return tuple(changes)
 
 

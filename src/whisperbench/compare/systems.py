@@ -1,4 +1,4 @@
-"""The configurations that runs are repeats of: what a leaderboard is made of.
+"""The systems that runs are repeats of: the rows of a leaderboard.
 
 Pure data; nothing here reads a server.
 """
@@ -48,7 +48,7 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Configuration:
+class System:
     """Runs that are repeats of each other, newest first: one row of a leaderboard."""
 
     runs: tuple[RunRecord, ...]
@@ -143,10 +143,10 @@ class Configuration:
         return (*sorted(said), *(("measured with uncommitted changes",) if dirty else ()))
 
 
-def configurations(records: Iterable[RunRecord]) -> tuple[Configuration, ...]:
-    """Records of one group as configurations: same digest, model revision, GPU, engine version and clock."""
+def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
+    """Records of one group as systems: same digest, model revision, GPU, engine version and clock."""
     found: defaultdict[Identity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
         identity = Identity.of(record.params, record.tags)
         found[identity if identity.config_digest else record.run_id].append(record)
-    return tuple(Configuration(tuple(runs)) for runs in found.values())
+    return tuple(System(tuple(runs)) for runs in found.values())

@@ -1,8 +1,4 @@
-"""Two texts side by side, word by word: the differences that a person sees on the terminal and in HTML.
-
-Both renderings (HTML here, the terminal in `flows.terminal`) are safe to show: control characters, terminal escapes
-and marks that reorder text appear as what they are (`\\x1b`), and HTML is escaped.
-"""
+"""Two texts side by side, word by word: what was replaced, left out and added."""
 
 from __future__ import annotations
 
@@ -11,8 +7,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jiwer
-
-from whisperbench.text import escape
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -49,21 +43,3 @@ def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> li
         )
         for chunk in compare(reference, hypothesis).alignments[0]
     ]
-
-
-def to_html(pieces: Sequence[Piece]) -> str:
-    """Escaped HTML: `<del class="delete">`, `<ins class="insert">`, both in `<mark class="substitute">`."""
-    return " ".join(map(_piece_to_html, pieces))
-
-
-def _piece_to_html(piece: Piece) -> str:
-    left_out, added = escape(piece.reference), escape(piece.hypothesis)
-    match piece.kind:
-        case "equal":
-            return left_out
-        case "delete":
-            return f'<del class="delete">{left_out}</del>'
-        case "insert":
-            return f'<ins class="insert">{added}</ins>'
-        case "substitute":
-            return f'<mark class="substitute"><del>{left_out}</del> <ins>{added}</ins></mark>'

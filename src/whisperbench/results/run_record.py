@@ -57,8 +57,3 @@ class RunRecord:
     @property
     def gpu(self) -> str:
         return self.params.get("gpu_name", "unknown")
-
-
-def run_path(experiment_id: str, run_id: str) -> str:
-    """The part of a run's address after the server's; without the parameter it opens in the GenAI view."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

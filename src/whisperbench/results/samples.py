@@ -7,27 +7,40 @@ files beside it lead nowhere: so the audio is in the page, and beside it as WAV 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import numpy.typing as npt
 
 from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
-from whisperbench.measure.alignment import align, to_html
+from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.clock import Transcript
 from whisperbench.measure.score import ErrorCounts, ScoredUtterance
-from whisperbench.text import escape
+from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
 
 LONGEST_TEXT = 4_000  # characters: 30 s of fast speech are 600
 LONGEST_NAME = 80
-PAGE = Path(__file__).parents[1] / "data" / "samples.html"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Card:
+    """What the page shows of one utterance; `pieces` is None where there is nothing to compare, `note` follows them."""
+
+    title: str
+    facts: list[str]
+    file: str
+    wav: str
+    reference: str | None
+    hypothesis: str
+    pieces: list[Piece] | None
+    note: str
 
 
 def write_samples(
@@ -51,19 +64,16 @@ def write_samples(
     worst_ones = _worst(utterances, worst)
     shuffled = np.random.default_rng(seed).permutation(len(utterances)).tolist()
     random_ones = [index for index in shuffled if index not in worst_ones][:random]
-    cards: dict[str, list[str]] = {"Most errors": [], "Random": []}
+    sections: dict[str, list[Card]] = {"Most errors": [], "Random": []}
     number = 0
-    for heading, chosen in zip(cards, (worst_ones, sorted(random_ones)), strict=True):
+    for heading, chosen in zip(sections, (worst_ones, sorted(random_ones)), strict=True):
         for index in chosen:
             number += 1
             utterance = utterances[index]
             name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
             (directory / name).write_bytes(wav)
-            cards[heading].append(_card(utterance, name, wav))
-    sections = [f"<h2>{heading}</h2>\n" + "\n".join(found) for heading, found in cards.items() if found]
-    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
-        shown=number, utterances=f"{len(utterances):,}", sections="\n".join(sections)
-    )
+            sections[heading].append(_card(utterance, name, wav))
+    page = render("samples.html.jinja", shown=number, utterances=f"{len(utterances):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
@@ -91,32 +101,29 @@ def _wav(audio: Samples) -> bytes:
     return file.getvalue()
 
 
-def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> str:
+def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> Card:
     facts = [f"{utterance.seconds:.1f} s"]
     if utterance.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
     if utterance.speaker is not None:
-        facts.append(f"speaker {escape(_cut(utterance.speaker, LONGEST_NAME))}")
-    written = f"<h4>Hypothesis</h4>{_paragraph(utterance.hypothesis)}"
-    if utterance.reference is not None:
-        written = f"<h4>Reference</h4>{_paragraph(utterance.reference)}{written}"
+        facts.append(f"speaker {_cut(utterance.speaker, LONGEST_NAME)}")
+    pieces, note = None, ""
     if isinstance(utterance, ScoredUtterance):
         facts.append(_in_words(utterance.counts))
-        written = f"{_difference(utterance)}<details><summary>Before normalisation</summary>{written}</details>"
-    title = escape(_cut(utterance.utt_id, LONGEST_NAME))
-    source = f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
-    return (
-        f'<article><h3>{title}</h3>\n<p class="facts">{" · ".join(facts)} · <code>{name}</code></p>\n'
-        f'<audio controls preload="metadata" aria-label="Audio of {title}" src="{source}"></audio>\n{written}</article>'
+        compared = utterance.reference_normalized, utterance.hypothesis_normalized
+        pieces = align(*(text[:LONGEST_TEXT].split() for text in compared))
+        if (longest := max(map(len, compared))) > LONGEST_TEXT:
+            note = f"… ({longest:,} characters)"
+    return Card(
+        title=_cut(utterance.utt_id, LONGEST_NAME),
+        facts=facts,
+        file=name,
+        wav=base64.b64encode(wav).decode(),
+        reference=None if utterance.reference is None else _cut(utterance.reference),
+        hypothesis=_cut(utterance.hypothesis),
+        pieces=pieces,
+        note=note,
     )
-
-
-def _difference(utterance: ScoredUtterance) -> str:
-    texts = utterance.reference_normalized, utterance.hypothesis_normalized
-    pieces = align(*(text[:LONGEST_TEXT].split() for text in texts))
-    longest = max(map(len, texts))
-    note = f" <small>… ({longest:,} characters)</small>" if longest > LONGEST_TEXT else ""
-    return f'<p class="text" dir="auto">{to_html(pieces) or "(no words)"}{note}</p>'
 
 
 def _in_words(counts: ErrorCounts) -> str:
@@ -124,10 +131,6 @@ def _in_words(counts: ErrorCounts) -> str:
     kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
     errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
     return f"{errors} in {counts.words:,} words{rate}: {kinds}"
-
-
-def _paragraph(text: str) -> str:
-    return f'<p class="text" dir="auto">{escape(_cut(text)) or "(empty)"}</p>'
 
 
 def _cut(text: str, longest: int = LONGEST_TEXT) -> str:

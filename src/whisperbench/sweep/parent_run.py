@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperbench.compare.columns import Links
+from whisperbench.compare_runs import leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
-from whisperbench.results.run_record import run_path
+from whisperbench.results.links import Links, run_path
 from whisperbench.sweep.progress import Progress
 from whisperbench.tracking import read, sweep_runs, write
 from whisperbench.tracking.connection import ui_address
@@ -55,8 +55,6 @@ class ParentRun:
 
     def leaderboard(self) -> str:
         """What this sweep has measured or found finished, ranked, its files logged; empty where there is nothing."""
-        from whisperbench.compare_runs import leaderboard
-
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
             return ""

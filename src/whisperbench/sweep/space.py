@@ -8,9 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from whisperbench.compare.leaderboard import SORTINGS, Sorting
 from whisperbench.errors import ConfigError
-from whisperbench.options import LISTS, MAIN, BenchmarkConfig, Range, SweepOptions, kind_of, text_of
+from whisperbench.options import LISTS, MAIN, SORTINGS, BenchmarkConfig, Range, Sorting, SweepOptions, kind_of, text_of
 from whisperbench.sweep.grid import sweep_digest
 
 Space = Mapping[str, tuple[str, ...] | Range]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
-from whisperbench.results.run_record import run_path
+from whisperbench.results.links import run_path
 from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
 from whisperbench.text import without_password

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.links import run_path
 from whisperbench.results.names import FAILURE
-from whisperbench.results.run_record import run_path
 from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, without_password

@@ -5,27 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
+
+from markupsafe import Markup
 
 from whisperbench.compare.leaderboard import Board, Row
-from whisperbench.compare.published import Beside
-from whisperbench.text import escape
+from whisperbench.compare.published import Counterpart
+from whisperbench.results.pages import render
 
 LONGEST_LABEL = 34
 COLOURS = 6
 """Hues that stay apart for colour-blind eyes; further GPUs share the last."""
 
-STYLE = Path(__file__).parents[1] / "data" / "report" / "plot.css"
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """One mark; `series` is its GPU's number, None for a published result."""
+    """One mark; `title` shows up when it is pointed at, `series` is its GPU's number, None for a published result."""
 
     wer: float
     rate: float
     label: str
-    title: str
+    title: tuple[str, ...]
     series: int | None
     pareto: bool
 
@@ -71,93 +70,66 @@ class Box:
     height: float
 
     def touches(self, other: Box) -> bool:
-        beside = self.left > other.left + other.width or other.left > self.left + self.width
-        return not (beside or self.top > other.top + other.height or other.top > self.top + self.height)
+        apart = self.left > other.left + other.width or other.left > self.left + self.width
+        return not (apart or self.top > other.top + other.height or other.top > self.top + self.height)
 
 
 def gpus_of(board: Board) -> list[str]:
     """The GPUs of a board in a fixed order: their place is their colour."""
-    return sorted({row.configuration.gpu for row in board.rows})
+    return sorted({row.system.gpu for row in board.rows})
 
 
 def colour(board: Board, gpu: str) -> int:
     return min(gpus_of(board).index(gpu), COLOURS - 1)
 
 
-def points_of(board: Board, beside: Sequence[Beside]) -> list[Point]:
+def points_of(board: Board, published: Sequence[Counterpart]) -> list[Point]:
     """The board's rows that have both figures, and the published ones of the same GPU family and model."""
     points = [point for row in board.rows if (point := _point(board, row)) is not None]
-    here = {id(row.configuration) for row in board.rows}
-    for each in beside:
-        if points and each.configuration is not None and id(each.configuration) in here:
+    here = {id(row.system) for row in board.rows}
+    for each in published:
+        if points and each.system is not None and id(each.system) in here:
             p = each.published
-            title = f"published: {p.label}, {p.gpu}\nWER {p.wer:.2f} %, {p.reqs_per_sec:.2f} reqs/sec"
+            title = f"published: {p.label}, {p.gpu}", f"WER {p.wer:.2f} %, {p.reqs_per_sec:.2f} reqs/sec"
             points.append(Point(p.wer, p.reqs_per_sec, p.label, title, None, pareto=False))
     return points
 
 
 def pareto_svg(
-    board: Board, beside: Sequence[Beside], *, width: int = 1080, height: int = 440, kind: str = "wide"
-) -> str | None:
+    board: Board, published: Sequence[Counterpart], *, width: int = 1080, height: int = 440, kind: str = "wide"
+) -> Markup | None:
     """Right is faster, down is more accurate; one line per GPU joins its optimal points. None without points."""
-    points = points_of(board, beside)
+    points = points_of(board, published)
     if not points:
         return None
     left, right, top, bottom = 52, width - 16, 14, height - 44
     x = Axis.over([p.rate for p in points], left, right, max(3, width // 110))
     y = Axis.over([p.wer for p in points], bottom, top, 5)
-    parts = [
-        f'<svg class="pareto {kind}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="WER against throughput">',
-        f"<style>{STYLE.read_text(encoding='utf-8')}</style>",
-        f'<rect class="paper" width="{width}" height="{height}"/>',
-    ]
-    for value, text in x.ticks:
-        parts.append(f'<line class="grid" x1="{x.at(value):.1f}" x2="{x.at(value):.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text x="{x.at(value):.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
-    for value, text in y.ticks:
-        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y.at(value):.1f}" y2="{y.at(value):.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y.at(value) + 4:.1f}" text-anchor="end">{text}</text>')
-    parts.append(f'<text x="{(left + right) / 2:.0f}" y="{height - 8}" text-anchor="middle">reqs/sec (faster →)</text>')
-    parts.append(
-        f'<text transform="translate(13 {(top + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">'
-        "WER % (← more accurate)</text>"
-    )
+    optimal = sorted((p for p in points if p.pareto), key=lambda p: p.rate)
     series = sorted({p.series for p in points if p.series is not None})
-    parts += [_front([p for p in points if p.series == number and p.pareto], x, y, number) for number in series]
-    parts += [_mark(p, x, y) for p in sorted(points, key=lambda p: (p.pareto, p.series is not None))]
-    parts += _labels(points, x, y)
-    return "".join([*parts, "</svg>"])
+    return render(
+        "pareto.svg.jinja",
+        kind=kind,
+        width=width,
+        height=height,
+        x=x,
+        y=y,
+        fronts={number: front for number in series if len(front := [p for p in optimal if p.series == number]) > 1},
+        points=sorted(points, key=lambda p: (p.pareto, p.series is not None)),
+        labels=_labels(points, x, y),
+    )
 
 
 def _point(board: Board, row: Row) -> Point | None:
-    c, rate = row.configuration, row.configuration.median("reqs_per_sec")
+    c, rate = row.system, row.system.median("reqs_per_sec")
     if c.wer is None or rate is None:
         return None
-    title = f"{c.label}\n{c.gpu}\nWER {c.wer:.2f} %, {rate:.2f} reqs/sec"
+    title = c.label, c.gpu, f"WER {c.wer:.2f} %, {rate:.2f} reqs/sec"
     return Point(c.wer, rate, c.label, title, colour(board, c.gpu), row.pareto)
 
 
-def _front(points: Sequence[Point], x: Axis, y: Axis, series: int) -> str:
-    corners = " ".join(f"{x.at(p.rate):.1f},{y.at(p.wer):.1f}" for p in sorted(points, key=lambda p: p.rate))
-    return f'<polyline class="front" stroke="var(--c{series})" points="{corners}"/>' if len(points) > 1 else ""
-
-
-def _mark(point: Point, x: Axis, y: Axis) -> str:
-    cx, cy = x.at(point.rate), y.at(point.wer)
-    title = "".join(f"{escape(line)}&#10;" for line in point.title.split("\n")).removesuffix("&#10;")
-    if point.series is None:
-        shape = f'<path class="published" d="M{cx:.1f} {cy - 5.5:.1f}l5.5 5.5-5.5 5.5-5.5-5.5z">'
-        return f'<g class="point" tabindex="0">{shape}<title>{title}</title></path></g>'
-    kind, radius = ("optimal", 6) if point.pareto else ("other", 4.5)
-    return (
-        f'<g class="point" tabindex="0"><circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="{radius}" '
-        f'fill="var(--c{point.series})"><title>{title}</title></circle></g>'
-    )
-
-
-def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
-    """Names of the optimal points, each where it covers neither a point nor another name, else nowhere."""
+def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, float, float]]:
+    """Names of the optimal points and their places, where one covers neither a point nor another name."""
     taken = [Box(x.at(p.rate) - 6, y.at(p.wer) - 6, 12, 12) for p in points]
     found = []
     for point in sorted((p for p in points if p.pareto), key=lambda p: -p.rate):
@@ -168,6 +140,6 @@ def _labels(points: Sequence[Point], x: Axis, y: Axis) -> list[str]:
             inside = box.left >= x.start and box.left + box.width <= x.end and y.end <= box.top <= y.start - box.height
             if inside and not any(box.touches(other) for other in taken):
                 taken.append(box)
-                found.append(f'<text class="label" x="{box.left:.1f}" y="{box.top + 11:.1f}">{escape(text)}</text>')
+                found.append((text, box.left, box.top + 11))
                 break
     return found

@@ -1,0 +1,99 @@
+"""Which runs may be ranked together, which are left out, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Self
+
+from whisperbench.compare.systems import System, systems
+from whisperbench.options import SORTINGS
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
+from whisperbench.results.run_record import RunRecord
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Systems whose WER may be ranked together; `fields` is the key that they share."""
+
+    fields: Mapping[str, str]
+    systems: tuple[System, ...]
+
+    @property
+    def newest(self) -> RunRecord:
+        return max((c.newest for c in self.systems), key=lambda run: run.start_time)
+
+    @property
+    def data(self) -> str:
+        """`librispeech test-clean`: the data's name, for people."""
+        params = self.newest.params
+        corpus = params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
+        return " ".join(part for part in (corpus, params.get("split")) if part)
+
+    def has(self, metric: str) -> bool:
+        return any(c.median(metric) is not None for c in self.systems)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LeftOut:
+    run: RunRecord
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grouping:
+    """The groups that get a board, the main one first, and the runs that are in none of them."""
+
+    groups: tuple[Group, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @classmethod
+    def of(cls, records: Iterable[RunRecord], sort: str) -> Self:
+        """The main group has the metric sorted by, most systems, the newest run.
+
+        A group of one system is ranked against nothing: it gets a board only if it is the main one.
+        """
+        found, left_out = defaultdict(list), []
+        for record in records:
+            if reason := _unfit(record):
+                left_out.append(LeftOut(record, reason))
+            else:
+                found[_group_key(record)].append(record)
+        groups = [Group(fields_of(key), systems(runs)) for key, runs in found.items()]
+        metric = SORTINGS[sort].metric
+        groups.sort(key=lambda g: (g.has(metric), len(g.systems), g.newest.start_time), reverse=True)
+        kept = [group for number, group in enumerate(groups) if number == 0 or len(group.systems) > 1]
+        for group in groups:
+            if group not in kept:
+                nearest = min(kept, key=lambda other: len(differences(other, group)))
+                reason = "nothing to be ranked against: " + "; ".join(differences(nearest, group))
+                left_out += [LeftOut(run, reason) for c in group.systems for run in c.runs]
+        return cls(tuple(kept), tuple(left_out))
+
+
+def differences(expected: Group, found: Group) -> tuple[str, ...]:
+    """`limit: 20 instead of 0`, one text per differing field; a dataset's digest comes with its name."""
+
+    def said(group: Group, name: str, value: str) -> str:
+        return f"{group.data} ({value[:8]})" if name == "dataset" else value
+
+    return tuple(
+        f"{name}: {said(found, name, is_now)} instead of {said(expected, name, was)}"
+        for name, (was, is_now) in differing(expected.fields, found.fields).items()
+    )
+
+
+def _unfit(record: RunRecord) -> str | None:
+    if record.accuracy_key is None or record.speed_key is None:
+        missing = ACCURACY_KEY if record.accuracy_key is None else SPEED_KEY
+        return f"it has no tag {missing}, so nobody knows what it may be compared with"
+    if record.metric("wer") is None and record.metric("reqs_per_sec") is None:
+        return "neither wer nor reqs_per_sec was measured"
+    return None
+
+
+def _group_key(record: RunRecord) -> str:
+    weights = fields_of(record.speed_key or "").get("weights", "real")
+    return f"{record.accuracy_key}|weights={weights}"

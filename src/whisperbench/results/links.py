@@ -1,0 +1,48 @@
+"""Addresses of runs in the MLflow UI."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+from urllib.parse import quote
+
+SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
+
+
+class Run(Protocol):
+    """What an address is made of."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id on its server."""
+
+    @property
+    def experiment_id(self) -> str:
+        """The id of the experiment that it is in."""
+
+
+def run_path(experiment_id: str, run_id: str) -> str:
+    """The part of a run's address after the server's; without the parameter it opens in the GenAI view."""
+    return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}?workflowType=machine_learning"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Links:
+    """Addresses on one server; `address` is its own, without a password."""
+
+    address: str
+
+    def run(self, run: Run) -> str:
+        """The page of a run."""
+        return f"{self.address}/{run_path(run.experiment_id, run.run_id)}"
+
+    def transcripts(self, runs: Sequence[Run]) -> str:
+        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment."""
+        together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
+        wanted = ", ".join(f"'{run.run_id}'" for run in together)
+        return (
+            f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
+            f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
+            "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
+        )
