@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from whisperbench.compare_runs import leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
@@ -54,8 +55,6 @@ class ParentRun:
 
     def leaderboard(self) -> str:
         """What this sweep has measured or found finished, ranked, its files logged; empty where there is nothing."""
-        from whisperbench.compare_runs import leaderboard
-
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
             return ""
