@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from whisperbench.compare.difference import difference
 from whisperbench.compare.gate import Contest, contest, judge
@@ -32,12 +31,9 @@ from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.text import visible, without_password
 from whisperbench.tracking import read
-from whisperbench.tracking.connection import connect, ui_address
+from whisperbench.tracking.connection import Client, connect, ui_address
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.write import log_files
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 Files = dict[str, str]
 """File name to text."""
@@ -74,7 +70,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str], No
 
 
 def leaderboard(
-    client: MlflowClient,
+    client: Client,
     records: Sequence[RunRecord],
     options: CompareConfig,
     links: Links,
@@ -131,9 +127,7 @@ def rank_all(
     )
 
 
-def rescore_all(
-    client: MlflowClient, records: Sequence[RunRecord], seed: int, listener: Listener
-) -> dict[str, Rescored]:
+def rescore_all(client: Client, records: Sequence[RunRecord], seed: int, listener: Listener) -> dict[str, Rescored]:
     """Every run that has a WER and its transcripts, scored again; the listener is told how many do not."""
     scored = [r for r in records if r.metric("wer") is not None]
     transcripts = fetch(client, scored, listener)
@@ -148,7 +142,7 @@ def rescore_all(
     return again
 
 
-def gate(client: MlflowClient, options: CompareConfig, listener: Listener) -> tuple[str, bool]:
+def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[str, bool]:
     """The verdict on the newest run (or the one that was named), and whether it is worse than the baseline.
 
     Raises:
@@ -165,7 +159,7 @@ def gate(client: MlflowClient, options: CompareConfig, listener: Listener) -> tu
     return visible(verdict.sentence), verdict.regression
 
 
-def gate_test(client: MlflowClient, found: Contest, seed: int, listener: Listener) -> PairedTest | str | None:
+def gate_test(client: Client, found: Contest, seed: int, listener: Listener) -> PairedTest | str | None:
     """The paired test of candidate and baseline, why there is none, or None where neither has a WER."""
     candidate, baseline = found.candidate, found.baseline.typical
     if candidate.metric("wer") is None and baseline.metric("wer") is None:
@@ -174,7 +168,7 @@ def gate_test(client: MlflowClient, found: Contest, seed: int, listener: Listene
     return paired_test(transcripts[candidate.run_id], transcripts[baseline.run_id], seed)
 
 
-def find(client: MlflowClient, options: CompareConfig) -> list[RunRecord]:
+def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     """The runs that were asked for.
 
     Raises:
@@ -189,7 +183,7 @@ def find(client: MlflowClient, options: CompareConfig) -> list[RunRecord]:
     return found
 
 
-def fetch(client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener) -> dict[str, StoredTranscripts | None]:
+def fetch(client: Client, wanted: Sequence[RunRecord], listener: Listener) -> dict[str, StoredTranscripts | None]:
     """The transcripts of these runs by run id; None for a run without readable ones."""
     if not wanted:
         return {}
@@ -199,7 +193,7 @@ def fetch(client: MlflowClient, wanted: Sequence[RunRecord], listener: Listener)
         return read.read_transcripts(client, [r.run_id for r in wanted], kept, lambda: done(next(read_so_far)))
 
 
-def write_and_log(client: MlflowClient, directory: Path, files: Files, listener: Listener) -> None:
+def write_and_log(client: Client, directory: Path, files: Files, listener: Listener) -> None:
     """The files in `directory`, then as artifacts of a compare run."""
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -108,12 +108,12 @@ def test_runs_of_a_store_are_compared(store: Any, tmp_path: Path) -> None:
     grouping = Grouping.of(runs.find_runs(store, None, None), "wer")
     (group,) = grouping.groups
     assert grouping.left_out == ()
-    rows = {row.configuration.newest.run_id: row for row in rank(group, "wer", {}).rows}
-    assert {run_id: (row.rank, row.configuration.wer) for run_id, row in rows.items()} == {
+    rows = {row.system.newest.run_id: row for row in rank(group, "wer", {}).rows}
+    assert {run_id: (row.rank, row.system.wer) for run_id, row in rows.items()} == {
         SLOWER: (1, 93.75),
         FASTER: (1, 93.75),
     }
-    assert rows[FASTER].configuration.median("reqs_per_sec") == pytest.approx(340.08, abs=0.01)
+    assert rows[FASTER].system.median("reqs_per_sec") == pytest.approx(340.08, abs=0.01)
     transcripts = runs.read_transcripts(store, (SLOWER, FASTER), tmp_path / "cache")
     test = paired_test(transcripts[SLOWER], transcripts[FASTER], seed=1)
     assert isinstance(test, PairedTest)
@@ -124,4 +124,4 @@ def test_an_uploaded_bundle_is_compared_with_the_runs_of_a_store(store: Any, bun
     """They share their keys: three rows of one board."""
     upload_bundle(store, bundle)
     (group,) = Grouping.of(runs.find_runs(store, None, None), "wer").groups
-    assert sorted(c.param("max_num_seqs") or "" for c in group.configurations) == ["128", "256", "64"]
+    assert sorted(c.param("max_num_seqs") or "" for c in group.systems) == ["128", "256", "64"]
