@@ -36,8 +36,17 @@ class TerminalListener(Listener):
 
     @contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        with bar(what, total, unit) as shown:
-            yield shown.reached
+        """A bar with a count, a rate and an estimate of the time left."""
+        columns = (
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            Rate(unit),
+            rich.progress.TimeRemainingColumn(),
+        )
+        with rich.progress.Progress(*columns, console=stderr) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda done: progress.update(task, completed=done)
 
     def show(self, record: object) -> None:
         from flows.terminal import sweep_table, transcripts  # noqa: F401 - they register what they draw
@@ -55,28 +64,3 @@ class Rate(rich.progress.ProgressColumn):
     def render(self, task: rich.progress.Task) -> rich.text.Text:
         speed = task.finished_speed or task.speed
         return rich.text.Text(f"{speed:.1f} {self._unit}" if speed else "")
-
-
-class Bar:
-    def __init__(self, progress: rich.progress.Progress, task: rich.progress.TaskID) -> None:
-        self._progress, self._task = progress, task
-
-    def advance(self, count: int = 1) -> None:
-        self._progress.advance(self._task, count)
-
-    def reached(self, count: int) -> None:
-        self._progress.update(self._task, completed=count)
-
-
-@contextmanager
-def bar(what: str, total: int, unit: str = "reqs/sec") -> Iterator[Bar]:
-    """A progress bar with a count, a rate and an estimate of the time left."""
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        Rate(unit),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(*columns, console=stderr) as progress:
-        yield Bar(progress, progress.add_task(what, total=total))
