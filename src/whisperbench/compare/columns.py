@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from whisperbench.compare.leaderboard import Board, Row
 from whisperbench.compare.tables import NOT_MEASURED
+from whisperbench.results.names import METRICS, Metric
 
 Value = str | int | float | bool | None
 Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
@@ -68,7 +69,7 @@ def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
     return limit
 
 
-def _rate(metric: str, digits: int = 2) -> Callable[[Row], str]:
+def _rate(metric: str, digits: int) -> Callable[[Row], str]:
     """Median, and the range where there are repeats: `41.34 (40.90–41.80)`."""
 
     def show(row: Row) -> str:
@@ -107,6 +108,16 @@ def _interval(row: Row, side: Literal["low", "high"]) -> Value:
     return getattr(interval, side) if interval else None
 
 
+def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
+    """The median over repeats; of the rate that boards are ranked by also the limits, in files."""
+    shown: Shown = "always" if metric.rate else "where known"
+    rate = _rate(metric.name, metric.digits)
+    yield Column(metric.name, heading, _median(metric.name), rate, shown=shown, numeric=True)
+    if metric.name == "reqs_per_sec":
+        yield Column(f"{metric.name}_low", f"{heading} from", _limit(metric.name, "low"), shown="in files")
+        yield Column(f"{metric.name}_high", f"{heading} to", _limit(metric.name, "high"), shown="in files")
+
+
 COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, numeric=True),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
@@ -137,26 +148,7 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    Column("reqs_per_sec", "reqs/sec", _median("reqs_per_sec"), _rate("reqs_per_sec"), numeric=True),
-    Column("reqs_per_sec_low", "reqs/sec from", _limit("reqs_per_sec", "low"), shown="in files"),
-    Column("reqs_per_sec_high", "reqs/sec to", _limit("reqs_per_sec", "high"), shown="in files"),
-    Column("rtfx", "RTFx", _median("rtfx"), _rate("rtfx", 1), numeric=True),
-    Column(
-        "energy_wh_per_audio_hour",
-        "Wh per audio hour",
-        _median("energy_wh_per_audio_hour"),
-        _rate("energy_wh_per_audio_hour"),
-        shown="where known",
-        numeric=True,
-    ),
-    Column(
-        "usd_per_audio_hour",
-        "$ per audio hour",
-        _median("usd_per_audio_hour"),
-        _rate("usd_per_audio_hour", 4),
-        shown="where known",
-        numeric=True,
-    ),
+    *(column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
     Column(
         "n",
