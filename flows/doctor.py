@@ -24,6 +24,7 @@ from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options import DoctorConfig
+from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.text import redact, visible
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -39,7 +40,7 @@ def main(**options: Any) -> None:
         detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")),
         cache_directory(),
         os.environ.get("MLFLOW_EXPERIMENT_NAME"),
-        os.environ.get("MLFLOW_RUN_ID"),
+        os.environ.get(RUN_ID),
     )
     checks = []
     for check in examine(setup):

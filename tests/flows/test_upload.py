@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from flows import upload
 from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.servers import Server
+from tests.support.stores import fresh_store
 from whisperbench.errors import BundleError, ConfigError, TrackingError
 from whisperbench.options import UploadConfig
 from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
@@ -34,7 +35,7 @@ def runs_of(client: Any, bundle_id: str) -> list[Any]:
     return list(client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle_id}'"))
 
 
-def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: Path) -> None:
+def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: Path, empty_store: Path) -> None:
     """On a real server: params, metrics with their histories, tags, data sets and artifacts byte by byte."""
     client = connect(tracking_server.address)
     tags = {"whisperbench.kind": "benchmark"}
@@ -46,7 +47,7 @@ def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: P
 
     other_server = tmp_path / "elsewhere"  # the run is not there: the bundle is all that is known
     other_server.mkdir()
-    later_client = connect(f"sqlite:///{other_server / 'mlflow.db'}")
+    later_client = connect(fresh_store(other_server, empty_store))
     later_client.create_experiment("upload", str(other_server / "artifacts"))
     run_id, was_missing = upload_bundle(later_client, read_bundle(bundle.directory))
     assert was_missing

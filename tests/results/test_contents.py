@@ -17,7 +17,6 @@ from whisperbench.results import contents as record
 from whisperbench.results import names
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.summary import closing_line
-from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS, transcript_table
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
 SETTINGS = EngineSettings(
@@ -112,15 +111,6 @@ def test_the_closing_line_is_the_published_one() -> None:
         "gpu: NVIDIA H100 80GB HBM3"
     )
     assert "WER: not measured" in closing_line(found.params, {"reqs_per_sec": 1.0})
-
-
-def test_the_transcript_table_has_a_row_per_utterance() -> None:
-    """Raw texts and counts; null counts where there is no reference."""
-    table = transcript_table(transcripts(), score(transcripts(), "en", 1))
-    assert table["columns"] == list(TRANSCRIPT_COLUMNS)
-    assert table["data"][0] == ["u0", "0", 9.0, "the cat sat down", "the hat sat down", 1, 0, 0, 4]  # type: ignore[index]
-    bare = transcript_table(transcripts(None), None)
-    assert bare["data"][0][3:] == [None, "the hat sat down", None, None, None, None]  # type: ignore[index]
 
 
 def test_warnings_of_any_repeat_are_tagged() -> None:

@@ -111,7 +111,8 @@ def _interval(row: Row, side: Literal["low", "high"]) -> Value:
 def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
     """The median over repeats; of the rate that boards are ranked by also the limits, in files."""
     shown: Shown = "always" if metric.rate else "where known"
-    yield Column(metric.name, heading, _median(metric.name), _rate(metric.name, metric.digits), shown, numeric=True)
+    rate = _rate(metric.name, metric.digits)
+    yield Column(metric.name, heading, _median(metric.name), rate, shown=shown, numeric=True)
     if metric.name == "reqs_per_sec":
         yield Column(f"{metric.name}_low", f"{heading} from", _limit(metric.name, "low"), shown="in files")
         yield Column(f"{metric.name}_high", f"{heading} to", _limit(metric.name, "high"), shown="in files")
