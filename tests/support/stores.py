@@ -140,3 +140,9 @@ def log(client: Any, run: RunRecord, transcripts: str | None = None, *, status: 
             client.log_artifact(run_id, str(path))
     client.set_terminated(run_id, status)
     return run_id
+
+
+def all_runs(client: Any, condition: str = "") -> list[Any]:
+    """Runs of every experiment that meet a condition."""
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, condition, max_results=1000))

@@ -1,0 +1,110 @@
+"""The real engine under hostile hands: its client is killed, told to stop, or loses it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.stores import all_runs, fresh_store
+from whisperbench.results.bundle import PARTIAL
+from whisperbench.results.journal import read_partial
+from whisperbench.results.names import FAILURE
+from whisperbench.tracking.connection import connect
+from whisperbench.tracking.stale import close_stale_runs
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "6")
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.usefixtures("no_project_run"),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM"),
+]
+
+
+@contextlib.contextmanager
+def real_benchmark(tmp_path: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The benchmark command with the real engine on the demo clips, again and again; its output is in out.log."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
+    options = ["--repeats", "50", "--results_dir", str(tmp_path / "results")]
+    command = [sys.executable, "-m", "flows.benchmark", *DEMO, *options]
+    with (tmp_path / "out.log").open("wb") as log:
+        client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield client
+    finally:
+        client.kill()  # its guardian ends the rest
+
+
+def wait_until(happens: Callable[[], bool], client: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not happens():
+        assert client.poll() is None, (tmp_path / "out.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("number", "measuring"), [(signal.SIGKILL, False), (signal.SIGTERM, True)], ids=["killed at start", "told to stop"]
+)
+def test_the_real_engine_ends_with_its_client(
+    number: signal.Signals, measuring: bool, tmp_path: Path, empty_store: Path
+) -> None:
+    """No process of the engine is left after 10 s, also when it was only half up; what was finished is kept."""
+    results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
+    with real_benchmark(tmp_path, address) as client:
+        follower = psutil.Process(client.pid)
+        wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
+        time.sleep(1)  # the guardian looks twice a second
+        family = follower.children(recursive=True)
+        assert family
+        client.send_signal(number)
+        assert client.wait(10) == (128 + number if number != signal.SIGKILL else -number)
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    store = connect(address)
+    close_stale_runs(store)
+    assert [run.info.status for run in all_runs(store)] == ["KILLED"]
+    kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
+    assert sum(map(len, kept)) >= (1 if measuring else 0)
+
+
+def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) -> None:
+    """Killed while it transcribes: one clear line, a FAILED run that holds the engine's log, no process left."""
+    results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
+    with real_benchmark(tmp_path, address) as client:
+        wait_until(lambda: is_transcribing(results), client, tmp_path)
+        family = psutil.Process(client.pid).children(recursive=True)
+        (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
+        core.kill()
+        assert client.wait(30) == 1
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    output = (tmp_path / "out.log").read_text()
+    assert "error: The engine died while it worked" in output
+    assert "Traceback" not in output
+    store = connect(address)
+    (run,) = all_runs(store)
+    assert run.info.status == "FAILED"
+    assert "engine died" in run.data.tags[FAILURE]
+    assert "engine.log" in [artifact.path for artifact in store.list_artifacts(run.info.run_id)]
+    (kept,) = results.glob(f"*{PARTIAL}")
+    assert read_partial(kept).transcripts
+
+
+def is_transcribing(results: Path) -> bool:
+    return any(path.stat().st_size for path in results.glob("*/transcripts.jsonl"))
+
+
+def is_half_up(client: psutil.Process) -> bool:
+    """Its engine process is there and has not started its own worker yet, or only just."""
+    return any("EngineCore" in child.name() or "spawn_main" in " ".join(child.cmdline()) for child in client.children())
