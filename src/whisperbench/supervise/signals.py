@@ -12,6 +12,7 @@
 | a sweep's run ends, takes too long, is stopped | `process_group` | ends every process of its group |
 | `mlflow run` turns KILLED into FAILED | `tracking.killed_status`, outliving both | turns it back |
 | a flow was killed and its run is still RUNNING | `owner`, for `tracking.stale` | the next flow closes the run |
+| a sweep was killed, what it had started works on | `owner`, for `tracking.sweep_runs` | the next sweep waits for it |
 
 Why each is needed, and the tests that fail without it:
 
@@ -35,6 +36,8 @@ Why each is needed, and the tests that fail without it:
   `test_killed_and_no_orphan` (Ctrl-C)
 - The owner: after a SIGKILL or a power cut nobody of then is left who could close the run.
   `test_runs_of_dead_processes_are_closed`, `test_dead_only_where_it_is_certain`
+- The wait: a configuration whose sweep was killed holds the GPU for some seconds more; one that starts beside it would
+  measure two at once.  `test_a_configuration_that_outlives_its_sweep_is_waited_for`
 
 "Gone" is said of a process of this machine (`orphans.is_gone`).  "Dead" is said of the owner that a run names, which
 may be another host's or from before a reboot, and only where it is certain (`owner.Process.is_dead`).
