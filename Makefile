@@ -16,7 +16,7 @@ help:
 	@echo "make demo    install the CPU environment and run the demo benchmark (no GPU, no hub needed)"
 	@echo "make ui      browse the runs at http://127.0.0.1:5000"
 	@echo "make test    install the development tools and run every test"
-	@echo "make unit    the tests that start no engine and no server: under a minute"
+	@echo "make unit    the tests that start no engine and no server"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make mlproject   write MLproject anew from the option records"
