@@ -155,7 +155,7 @@ def test_library_sentences_equal_jiwer() -> None:
 
 
 def test_quick_enough_for_a_whole_test_set() -> None:
-    """2,620 utterances of 20 words, interval included, take less than 3 s of CPU time, whatever else the machine does."""
+    """2,620 utterances of 20 words, interval included, take less than 3 s of CPU time."""
     words = "it was a bright cold day in april and the clocks were striking thirteen as winston smith slipped through"
     pairs = [(f"{words} {number}", f"{words.replace('cold', 'old')} {number}") for number in range(2_620)]
     started = time.process_time()
