@@ -21,6 +21,7 @@ from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_di
 from whisperbench.engines.vllm_watch import Watchdog
 from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
+from whisperbench.supervise.orphans import descendants, kill
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
@@ -39,7 +40,7 @@ class VllmProcess:
         self.settings, self._log = settings, log
         self._pids: set[int] = set()
         self._watchdog: Watchdog | None = None
-        self._before = _descendants()
+        self._before = descendants()
         started = time.perf_counter()
         with output_to(log):
             try:
@@ -83,9 +84,7 @@ class VllmProcess:
             with output_to(self._log), contextlib.suppress(Exception):
                 llm.llm_engine.engine_core.shutdown(timeout=5)
         _, alive = psutil.wait_procs(processes, timeout=3)
-        for process in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill(alive)
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
@@ -103,7 +102,7 @@ class VllmProcess:
         import psutil
 
         named, others = [], []
-        for process in _descendants() - self._before:
+        for process in descendants() - self._before:
             with contextlib.suppress(psutil.Error):  # it has ended meanwhile, or waits for its parent to notice
                 if process.name().startswith("VLLM"):
                     named.append(process)
@@ -170,12 +169,6 @@ def _start(settings: EngineSettings) -> Any:
         worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
     )
-
-
-def _descendants() -> set[Any]:
-    import psutil
-
-    return set(psutil.Process().children(recursive=True))
 
 
 def _queue_of_outputs(llm: Any) -> Any:
