@@ -69,9 +69,12 @@ SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
-def option(default: Any, rule: Rule, text: str) -> Any:
-    """A dataclass field that is also an option: default, rule and help text in one place."""
-    return dataclasses.field(default=default, metadata={"rule": rule, "help": text})
+def option(default: Any, rule: Rule, text: str, *, newer: bool = False) -> Any:
+    """A dataclass field that is also an option: default, rule and help text in one place.
+
+    `newer`: there are runs from before it; its default is what they did, and leaves a configuration's digest alone.
+    """
+    return dataclasses.field(default=default, metadata={"rule": rule, "help": text, "newer": newer})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> type[Any]:
@@ -203,7 +206,10 @@ class BenchmarkConfig(Options):
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that two configurations share exactly when they are repeats."""
-        kept = {k: v for k, v in self.as_params().items() if k not in NOT_PART_OF_A_CONFIGURATION}
+        as_before = {
+            f.name for f in dataclasses.fields(self) if f.metadata["newer"] and getattr(self, f.name) == f.default
+        }
+        kept = {k: v for k, v in self.as_params().items() if k not in NOT_PART_OF_A_CONFIGURATION | as_before}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
