@@ -59,7 +59,7 @@ def test_params_are_the_command_lines_spelling_and_come_back() -> None:
 
 
 def test_the_digest_of_older_runs_stays() -> None:
-    """Options that came later leave the digests of the first release as they were: those runs are repeats of today's."""
+    """Options that came later leave the digests of older runs as they were: those are repeats of today's."""
     assert BenchmarkConfig().digest == "def4e88531105601"
     assert BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8", max_num_seqs=256).digest == "98f7b2388e1adbeb"
 
