@@ -16,7 +16,7 @@ help:
 	@echo "make demo    install the CPU environment and run the demo benchmark (no GPU, no hub needed)"
 	@echo "make ui      browse the runs at http://127.0.0.1:5000"
 	@echo "make test    install the development tools and run every test"
-	@echo "make unit    the tests that start no engine and no server"
+	@echo "make unit    the quick tests: no engine, no server, no commands in processes of their own"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make mlproject   write MLproject anew from the option records"
@@ -29,11 +29,13 @@ demo: $(VENV)/cpu.installed
 ui: $(VENV)/cpu.installed
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
+# Temporary files on tmpfs where there is one: SQLite waits for disks. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+test unit: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
 
 unit: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -m "not engine and not server"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not engine and not server and not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/dev.installed
 	ruff check .

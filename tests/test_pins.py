@@ -72,6 +72,7 @@ def environments() -> dict[str, tuple[list[str], str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", environments())
 def test_the_pins_are_one_resolution(name: str, tmp_path: Path) -> None:
     """On each supported Python nothing contradicts, and what the pins need is the pins."""
@@ -80,6 +81,7 @@ def test_the_pins_are_one_resolution(name: str, tmp_path: Path) -> None:
     assert found == {same_everywhere(line) for line in lines}, said
 
 
+@pytest.mark.slow
 def test_a_contradiction_is_found(tmp_path: Path) -> None:
     """The pin that once broke the first command on every machine but one: torch 2.13.0 asks for triton 3.7.1."""
     lines, overrides = environments()["CPU engine, torch's ordinary build"]
@@ -89,6 +91,7 @@ def test_a_contradiction_is_found(tmp_path: Path) -> None:
     assert "triton" in said
 
 
+@pytest.mark.slow
 def test_a_missing_pin_is_found(tmp_path: Path) -> None:
     """What is installed as pinned, and nothing else, would lack a package that another one imports."""
     lines, overrides = environments()["CPU engine, torch's CPU build"]

@@ -19,6 +19,8 @@ import pytest
 from tests.support.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
 from tests.support.stores import fresh_store
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
 CLIPS = 80

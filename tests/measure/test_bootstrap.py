@@ -110,6 +110,7 @@ def test_interval_agrees_with_scipy_bca() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("speakers", "spread"), [(30, 0), (30, 0.7), (40, 0), (40, 0.7), (40, 1.0), (100, 0.7)])
 def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
     """Of 2,000 simulated corpora, 93 to 97 % have the true WER of 3 % inside their interval."""
@@ -122,6 +123,7 @@ def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
     assert 0.93 <= covered / 2_000 <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("speakers", "share"), [(30, 1.0), (40, 1.0), (40, 0.1), (100, 1.0), (5, 1.0), (3, 1.0)])
 def test_equal_systems_rarely_differ(speakers: int, share: float) -> None:
     """Of 2,000 pairs of equally good systems, fewer than 6 % are called different.

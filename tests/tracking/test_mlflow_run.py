@@ -88,6 +88,7 @@ def ended(client: Any) -> Any:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 class TestMlflowRun:
     """What MLflow itself does to the run and to our process, with the real `mlflow run`."""
 
