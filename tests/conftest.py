@@ -21,7 +21,7 @@ MLFLOW_VARIABLES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers one of them runs all tests of the engine, and one all of the server: none starts it twice."""
+    """With several workers one runs all tests of the engine, and one all of the server: neither is started twice."""
     for item in items:
         for shared in ("engine", "server"):
             if item.get_closest_marker(shared):

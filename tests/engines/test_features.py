@@ -40,6 +40,7 @@ def test_edge_lengths(samples: int, bins: int) -> None:
     assert_same(noise(samples, seed=samples), bins)
 
 
+@pytest.mark.slow
 @given(
     samples=st.integers(0, SAMPLES),
     bins=st.sampled_from([80, 128]),

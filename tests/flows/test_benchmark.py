@@ -99,6 +99,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_ends_as_a_failed_run(
     case: str, benchmark: Command, store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

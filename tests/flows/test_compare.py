@@ -302,6 +302,7 @@ class TestBadInput:
         assert "secret" not in result.stderr
 
 
+@pytest.mark.slow
 class TestScale:
     def test_a_thousand_runs(self, client: Any, tmp_path: Path) -> None:
         """50 params and 40 metrics each, 250 configurations: read and ranked in under 10 s, in little memory."""

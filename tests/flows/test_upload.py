@@ -35,6 +35,7 @@ def runs_of(client: Any, bundle_id: str) -> list[Any]:
     return list(client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle_id}'"))
 
 
+@pytest.mark.slow
 def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: Path, empty_store: Path) -> None:
     """On a real server: params, metrics with their histories, tags, data sets and artifacts byte by byte."""
     client = connect(tracking_server.address)
@@ -121,6 +122,7 @@ def test_a_copy_is_not_another_result(client: Any, tmp_path: Path) -> None:
     assert len(runs_of(client, bundle.id)) == 1
 
 
+@pytest.mark.slow
 def test_two_uploads_at_once(tracking_server: Server, tmp_path: Path) -> None:
     """One does it, the other says that it is being done or that it is done; there is one run."""
     bundle = result_in(tmp_path / "results", origin=Origin("two uploads"))

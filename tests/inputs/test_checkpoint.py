@@ -12,6 +12,8 @@ from tests.support.checkpoints import TINY, checkpoint_directory, local, random_
 from whisperbench.errors import ConfigError, ModelError
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("alias", "hub_id"),

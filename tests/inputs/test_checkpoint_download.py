@@ -13,6 +13,8 @@ import pytest
 from tests.support.checkpoints import checkpoint_directory
 from tests.support.hub import COMMIT, NOWHERE, FakeHub, run_with_hub
 
+pytestmark = pytest.mark.slow
+
 RESOLVE = """
 import json, sys
 from pathlib import Path

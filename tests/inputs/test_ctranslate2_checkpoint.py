@@ -17,6 +17,8 @@ from whisperbench.inputs.architecture import Architecture, write_configuration
 from whisperbench.inputs.ctranslate2_checkpoint import convert
 from whisperbench.inputs.tokenizer import special_ids, write_tokenizer
 
+pytestmark = pytest.mark.slow
+
 CLIPS = Path(__file__).resolve().parents[2] / "src/whisperbench/data/demo"
 
 

@@ -21,7 +21,7 @@ from whisperbench.results.bundle import read_bundle
 from whisperbench.text import redact, redact_file, without_password
 from whisperbench.tracking.connection import connect
 
-pytestmark = pytest.mark.usefixtures("no_project_run")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_project_run")]
 
 SECRETS = {
     "HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz",

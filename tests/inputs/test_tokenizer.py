@@ -19,6 +19,8 @@ from whisperbench.inputs.tokenizer import (
     write_tokenizer,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_languages_are_those_of_transformers() -> None:
     """An independent list, in the order of the vocabulary."""

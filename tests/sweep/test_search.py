@@ -13,6 +13,8 @@ from whisperbench.errors import ConfigError
 from whisperbench.options import SweepConfig
 from whisperbench.sweep.search import Search, Settings, first_rung, search
 
+pytestmark = pytest.mark.slow
+
 SPACE = {
     "max_num_seqs": "32..512:32",
     "kv_cache_dtypes": "auto,fp8",
