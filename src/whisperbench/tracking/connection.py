@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from whisperbench.errors import TrackingError
 from whisperbench.text import redact, without_password
+from whisperbench.tracking.sqlite_store import MAKING_SECONDS, file_of, usable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,6 +40,7 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout carries the result
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints what it raises, with a traceback
     import mlflow
 
     address = tracking_uri or str(mlflow.get_tracking_uri())
@@ -49,7 +52,9 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
             client.search_experiments(max_results=1)
             return client, version
 
-    client, version = _within(PREFLIGHT_SECONDS, ask, address)
+    file = file_of(address)
+    with usable(file) if file else contextlib.nullcontext():
+        client, version = _within(MAKING_SECONDS if file else PREFLIGHT_SECONDS, ask, address)
     if version is not None and _numbers(version) < OLDEST_SERVER:
         raise TrackingError(
             f"The tracking server {without_password(address)} is MLflow {version}: it cannot hold the "
@@ -71,14 +76,18 @@ def server_version(client: MlflowClient) -> str | None:
 
 @contextlib.contextmanager
 def explained(client: MlflowClient | str, what: str) -> Iterator[None]:
-    """Turn MLflow's and the network's errors into one sentence with the server's address and no password."""
+    """Turn MLflow's, the network's and a database's errors into one sentence with the address and no password."""
+    import alembic.util
     import requests
+    import sqlalchemy
     import urllib3
     from mlflow.exceptions import MlflowException
 
+    of_the_network = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+    of_a_database = (sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError)
     try:
         yield
-    except (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+    except (MlflowException, *of_the_network, *of_a_database) as error:
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
         raise TrackingError(
