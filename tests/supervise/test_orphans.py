@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -49,3 +50,53 @@ def test_descendants_end_with_a_killed_process_only(end: str) -> None:
 def test_descendants_end_with_a_block_that_raises() -> None:
     """As a signal does before an engine that is half up can be closed; the process itself may live on."""
     assert gone_and_left("raises")[1] == []
+
+
+SHARES_MEMORY = """
+import os, signal, subprocess, sys, time
+from multiprocessing import get_context, shared_memory
+from whisperbench.supervise.leftovers import own_directory
+from whisperbench.supervise.orphans import descendants, no_orphans
+
+def work(pipe):
+    memory = shared_memory.SharedMemory(create=True, size=4096)
+    pipe.send(memory.name)
+    time.sleep(60)
+
+if __name__ == '__main__':
+    try:
+        with no_orphans():
+            ours, theirs = get_context('spawn').Pipe()
+            get_context('spawn').Process(target=work, args=(theirs,), daemon=True).start()
+            print(ours.recv(), own_directory(), flush=True)
+            time.sleep(1.5)
+            for process in descendants() if sys.argv[1] == 'everything' else ():
+                process.kill()
+            if sys.argv[1] == 'raises':
+                raise ValueError
+            os.kill(os.getpid(), signal.SIGKILL)
+    except ValueError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "everything", "raises"])
+def test_shared_memory_of_the_killed_is_removed(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Python's tracker, which is spared, or by the guardian where that was killed, too; nothing of ours stays."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    program = tmp_path / "program.py"
+    program.write_text(SHARES_MEMORY)
+    with subprocess.Popen(
+        [sys.executable, program, end], env=python_path(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        name, directory = process.stdout.readline().split()
+        assert Path("/dev/shm", name).exists()  # noqa: S108 - the system's
+        assert Path(directory).parent == tmp_path
+        said = process.stderr.read() if end == "raises" else ""
+        process.wait(20)
+    deadline = time.monotonic() + 15
+    while Path("/dev/shm", name).exists() or Path(directory).exists():  # noqa: S108
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)

@@ -21,12 +21,16 @@ from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_di
 from whisperbench.engines.vllm_watch import Watchdog
 from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
+from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
 
 CPU_KV_CACHE_GIB = 4
+
+LONGEST_DIRECTORY = 70
+"""A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 
 
 class VllmProcess:
@@ -153,7 +157,26 @@ def _start(settings: EngineSettings) -> Any:
         os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     from vllm import LLM
 
-    return LLM(
+    with _sockets_in_own_directory():
+        return _llm(LLM, settings)
+
+
+@contextlib.contextmanager
+def _sockets_in_own_directory() -> Iterator[None]:
+    """vLLM leaves eight sockets in the temporary directory; in this process's own they go with it."""
+    name, directory = "VLLM_RPC_BASE_PATH", own_directory()
+    if name in os.environ or directory is None or len(str(directory)) > LONGEST_DIRECTORY:
+        yield
+        return
+    os.environ[name] = str(directory)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _llm(llm: Any, settings: EngineSettings) -> Any:
+    return llm(
         model=settings.checkpoint,
         dtype=settings.dtype,
         kv_cache_dtype=settings.kv_cache_dtype,

@@ -1,9 +1,9 @@
 """A process that is killed takes with it what it had started: an engine that is only half up does not notice that it
 is alone, and would hold the GPU for ever.
 
-    python orphans.py <process id>      the guardian: stops when its standard input says so, or ends
+    python -m whisperbench.supervise.orphans <process id> [<its directory>]
 
-The guardian runs from this file alone and imports nothing of the project, so that it is there at once.
+is the guardian: it stops when its standard input says so, or ends.  It imports little, so that it is there at once.
 """
 
 from __future__ import annotations
@@ -13,23 +13,41 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from whisperbench.supervise.leftovers import (
+    SEGMENTS,
+    are_left,
+    mapped_by,
+    own_directory,
+    remove_own,
+    remove_those_of_the_dead,
+)
 
 if TYPE_CHECKING:
     import psutil
 
 LOOK_SECONDS = 0.5
+TRACKER_SECONDS = 5.0
+"""What Python's own tracker of shared memory gets to remove what the killed had."""
 DONE = b"done"
+SOURCES = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
 def no_orphans() -> Iterator[None]:
     """Inside the block, the death of this process is the death of its descendants, within a second; and when the block
-    raises, what it has started ends too."""
-    before = descendants()
-    command = [sys.executable, "-P", __file__, str(os.getpid())]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as guardian:  # noqa: S603 - this file
+    raises, what it has started ends too.  What dead processes have left behind is removed before and after."""
+    remove_those_of_the_dead()
+    before, directory = descendants(), own_directory()
+    command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), *([str(directory)] if directory else [])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCES), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(  # noqa: S603 - this file
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+    ) as guardian:
         guardian.wait()  # it goes on in a process of its own: see main
         try:
             yield
@@ -38,6 +56,7 @@ def no_orphans() -> Iterator[None]:
             raise
         finally:
             guardian.communicate(DONE)
+            remove_own()
 
 
 def descendants() -> set[psutil.Process]:
@@ -48,14 +67,23 @@ def descendants() -> set[psutil.Process]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL to each and to its descendants; one that has ended meanwhile is no error."""
+    """SIGKILL to each and to its descendants; one that has ended meanwhile is no error.
+
+    Python's tracker is spared: it ends by itself after them, and removes the shared memory that they leave.
+    """
     import psutil
 
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in [*process.children(recursive=True), process]:
                 with contextlib.suppress(psutil.Error):
-                    each.kill()
+                    if not is_tracker(each):
+                        each.kill()
+
+
+def is_tracker(process: psutil.Process) -> bool:
+    """Whether a process is the resource tracker of Python's multiprocessing."""
+    return any("resource_tracker" in word for word in process.cmdline())
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -68,8 +96,9 @@ def is_gone(process: psutil.Process) -> bool:
         return True
 
 
-def main(watched: int) -> None:
-    """Wait for the end of the process of that id, and end what was seen below it."""
+def main(watched: int, directory: Path | None) -> None:
+    """Wait for the end of the process of that id, and end what was seen below it; its shared memory is noted until then
+    in its directory, and removed."""
     if os.fork():
         os._exit(0)  # no child of the watched process any more, which looks for the engine's among its children
     os.setsid()
@@ -77,16 +106,32 @@ def main(watched: int) -> None:
 
     client = psutil.Process(watched)
     seen: set[psutil.Process] = set()
+    noted: set[str] = set()
+    notes = (directory / SEGMENTS).open("a", encoding="utf-8") if directory else None
     while not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
         with contextlib.suppress(psutil.NoSuchProcess):
             seen = {process for process in seen if process.is_running()} | set(client.children(recursive=True))
+        if notes and (new := mapped_by(process.pid for process in seen) - noted):
+            noted |= new
+            notes.writelines(f"{name}\n" for name in new)
+            notes.flush()
         if is_gone(client):
             break
     else:
         if os.read(0, len(DONE)) == DONE:
+            if are_left(noted):  # the tracker removes them when the process itself has ended
+                os.dup2(
+                    os.open(os.devnull, os.O_WRONLY), 2
+                )  # whoever reads the process's output waits for its end only
+                while not is_gone(client):
+                    time.sleep(LOOK_SECONDS)
+                psutil.wait_procs(seen, TRACKER_SECONDS)
+                remove_those_of_the_dead()
             return
     kill(seen)
+    psutil.wait_procs(seen, TRACKER_SECONDS)
+    remove_those_of_the_dead()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None)

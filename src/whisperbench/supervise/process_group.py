@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from whisperbench.supervise.launcher import LAUNCHER
-from whisperbench.supervise.orphans import is_gone
+from whisperbench.supervise.orphans import is_gone, kill
 
 TICK_SECONDS = 0.5
 GRACE_SECONDS = 10.0
@@ -95,11 +95,14 @@ def last_error(log: Path) -> str | None:
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """End every process of the leader's group: SIGTERM, and SIGKILL for what is left after 10 s."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leader.pid, number)
+    for force in (False, True):
+        if force:
+            kill(_at_work(leader.pid))
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader.pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
-        while leader.poll() is None or _is_at_work(leader.pid):
+        while leader.poll() is None or _at_work(leader.pid):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -107,10 +110,11 @@ def _end_group(leader: subprocess.Popen[bytes]) -> None:
             return
 
 
-def _is_at_work(group: int) -> bool:
-    """Whether a process of the group still does something; its leader may be gone."""
+def _at_work(group: int) -> list[psutil.Process]:
+    """The processes of the group that still do something; its leader may be gone."""
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError):
             if os.getpgid(process.pid) == group and not is_gone(process):
-                return True
-    return False
+                found.append(process)
+    return found
