@@ -119,6 +119,8 @@ class Proxy:
         self._cut_from: int | None = None
         self._cut_until: int | None = None
         self._answer_lost = False
+        self.drips = False  # answers come one byte at a time
+        self.swallows_files = False  # artifacts are answered by a page, as a login in front of a server does
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self, cut_from: int | None = None, *, answer_lost: bool = False, cut_until: int | None = None) -> None:
@@ -144,6 +146,12 @@ class Proxy:
             lost = threading.Event()
             threading.Thread(target=self._answers, args=(server, client, lost), daemon=True).start()
             while data := client.recv(65_536):
+                if self.swallows_files and data.startswith(b"PUT "):
+                    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>")
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(65_536):
+                        pass
+                    return
                 if REQUEST.match(data) and self._is_cut():
                     if not self._answer_lost:
                         return
@@ -157,11 +165,14 @@ class Proxy:
                 return False
             return self._cut_until is None or self.requests <= self._cut_until
 
-    @staticmethod
-    def _answers(server: socket.socket, client: socket.socket, lost: threading.Event) -> None:
+    def _answers(self, server: socket.socket, client: socket.socket, lost: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65_536):
                 if lost.is_set():
                     break
+                while self.drips and data:
+                    client.sendall(data[:1])
+                    data = data[1:]
+                    time.sleep(0.2)
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)

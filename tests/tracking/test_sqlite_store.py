@@ -81,7 +81,7 @@ def test_one_that_may_not_be_written() -> None:
         if was == 0:
             os.seteuid(65534)
         try:
-            with pytest.raises(TrackingError, match="readonly database. Give this user the right"), usable(file):
+            with pytest.raises(TrackingError, match=r"readonly database\. Give this user the right"), usable(file):
                 pytest.fail("the block must not begin")
         finally:
             os.seteuid(was)

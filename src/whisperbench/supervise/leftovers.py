@@ -1,4 +1,4 @@
-"""What a process that is killed cannot clear away: a directory that says whose it is, for those that clear it away later.
+"""What a process that is killed cannot clear away: a directory that says whose it is, for those that come later.
 
     <temporary directory>/whisperbench-<process id>-<start>/
         owner       which process made it
@@ -22,7 +22,7 @@ from pathlib import Path
 from whisperbench.supervise.owner import Process
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's, not a place for files of ours
-MAPPED = re.compile(r"/dev/shm/(psm_[0-9a-f]+)$", re.MULTILINE)  # as Python names its segments
+MAPPED = re.compile(rf"{SHARED_MEMORY}/(psm_[0-9a-f]+)$", re.MULTILINE)  # as Python names its segments
 PREFIX = "whisperbench-"
 OWNER, SEGMENTS = "owner", "segments"
 

@@ -6,18 +6,16 @@ import contextlib
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from whisperbench.errors import TrackingError
 from whisperbench.text import redact, without_password
+from whisperbench.tracking.limits import limited, within
 from whisperbench.tracking.sqlite_store import MAKING_SECONDS, file_of, usable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-T = TypeVar("T")
 
 Client: TypeAlias = "MlflowClient"
 """For those who are told of a server and may not import MLflow."""
@@ -54,13 +52,13 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
 
     file = file_of(address)
     with usable(file) if file else contextlib.nullcontext():
-        client, version = _within(MAKING_SECONDS if file else PREFLIGHT_SECONDS, ask, address)
+        client, version = within(MAKING_SECONDS if file else PREFLIGHT_SECONDS, ask, address)
     if version is not None and _numbers(version) < OLDEST_SERVER:
         raise TrackingError(
             f"The tracking server {without_password(address)} is MLflow {version}: it cannot hold the "
             f"data set of a run. Version {'.'.join(map(str, OLDEST_SERVER))} or newer is needed."
         )
-    return client
+    return limited(client)
 
 
 def server_version(client: MlflowClient) -> str | None:
@@ -120,30 +118,6 @@ def ui_address(client: MlflowClient) -> str:
     """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
     address = str(client.tracking_uri)
     return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI
-
-
-def _within(seconds: float, ask: Callable[[], T], address: str) -> T:
-    """What `ask` returns; a name server or a database that hangs does not hold up the program."""
-    answers: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            answers.append(ask())
-        except BaseException as error:  # raised again in the thread that asked
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="preflight", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TrackingError(
-            f"The tracking server {without_password(address)} does not answer within {seconds:.0f} s. "
-            "Check MLFLOW_TRACKING_URI and the server."
-        )
-    return answers[0]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

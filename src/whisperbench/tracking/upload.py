@@ -20,7 +20,7 @@ from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import without_password
 from whisperbench.tracking.connection import connect, explained, search_experiments
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill
+from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill_within_limits, not_arrived
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,14 +100,15 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
     with bundle.locked(), explained(client, "did not take the result"):
         run = _run_of(client, bundle)
         if run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id:
-            return str(run.info.run_id), False
+            if not not_arrived(client, run.info.run_id, bundle):
+                return str(run.info.run_id), False
         if run is not None:
             run_id, tags = str(run.info.run_id), run.data.tags
         else:
             tags = {**bundle.origin.tags, BUNDLE_TAG: bundle.id}
             name, started = bundle.contents.name, bundle.contents.started_ms
             run_id = create_run(client, bundle.origin.experiment, name, tags, started)
-        fill(client, run_id, bundle)
+        fill_within_limits(client, run_id, bundle)
         if FAILURE in tags:
             client.delete_tag(run_id, FAILURE)
         client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)

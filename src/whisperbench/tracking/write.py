@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.links import run_path
 from whisperbench.results.names import FAILURE
@@ -21,6 +22,7 @@ from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, without_password
 from whisperbench.tracking.connection import explained
+from whisperbench.tracking.limits import LOGGING_SECONDS, within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +93,7 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
         BundleError: another process is logging it.
     """
     with bundle.locked(), explained(client, "did not take the result"):
-        fill(client, run_id, bundle)
+        fill_within_limits(client, run_id, bundle)
 
 
 def close_run(client: MlflowClient, run_id: str, status: str, failure: str | None = None) -> None:
@@ -144,8 +146,38 @@ def create_run(
     return str(run.info.run_id)
 
 
+def fill_within_limits(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+    """Log everything that a bundle holds and look whether it has arrived; a second time changes nothing.
+
+    Raises:
+        TrackingError: not all of it has arrived, or it took ten minutes.
+    """
+    within(LOGGING_SECONDS, lambda: fill(client, run_id, bundle), str(client.tracking_uri))
+    if missing := not_arrived(client, run_id, bundle):
+        raise TrackingError(
+            f"The tracking server {without_password(str(client.tracking_uri))} does not hold what it has taken: of "
+            f"{bundle.directory} it lacks {len(missing)} file(s), the first is {missing[0]}. Something between here "
+            "and the server answers for it: ask whoever runs it."
+        )
+
+
+def not_arrived(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
+    """The bundle's files that the run does not hold in their whole size."""
+    held: dict[str, int | None] = {}
+    folders = [""]
+    while folders:
+        for each in client.list_artifacts(run_id, folders.pop() or None):
+            if each.is_dir:
+                folders.append(each.path)
+            else:
+                held[each.path] = each.file_size
+    files = {str(path.relative_to(bundle.artifacts)): path for path in bundle.artifacts.rglob("*") if path.is_file()}
+    # Not every place for artifacts tells sizes.
+    return sorted(name for name, path in files.items() if held.get(name, -1) not in (None, path.stat().st_size))
+
+
 def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log everything that a bundle holds, whoever has locked it; a second time changes nothing."""
+    """Log everything that a bundle holds, whoever has locked it."""
     from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
