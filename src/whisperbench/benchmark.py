@@ -9,7 +9,6 @@ Whatever happens to the server, the whole result is on disk before anything is s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -30,12 +29,12 @@ from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.completion import write_texts
 from whisperbench.results.contents import run_contents, run_name
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
 from whisperbench.results.samples import write_samples
-from whisperbench.results.transcripts import TABLE, transcript_table
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
@@ -86,7 +85,7 @@ def measure_to_disk(
     config: BenchmarkConfig, hardware: Hardware, origin: Origin, listener: Listener, start: StartEngine = start_engine
 ) -> Bundle:
     """The data path: corpus and model, engine, clock, score, and the result on disk."""
-    started_ms, cache = _now_ms(), cache_directory()
+    started_ms, started, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
     require_engine_for(hardware)
     checkpoint = resolve_model(
         config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
@@ -122,11 +121,6 @@ def measure_to_disk(
                 )
         finally:
             engine.close()
-        journal.clock_stopped(measurement)
-
-        transcripts = measurement.median.transcripts
-        scored = score_of(config, corpus, transcripts, listener)
-        listener.show(scored or transcripts)
         facts = Facts(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
@@ -137,12 +131,17 @@ def measure_to_disk(
             engine=engine.facts,
             git_dirty=git_is_dirty(PROJECT),
         )
-        contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=_now_ms())
+        # A clock of the machine that is set back must not end a run before its start.
+        ended_ms = started_ms + round(1000 * (time.perf_counter() - started))
+        journal.clock_stopped(measurement, facts, started_ms, ended_ms)
+
+        transcripts = measurement.median.transcripts
+        scored = score_of(config, corpus, transcripts, listener)
+        listener.show(scored or transcripts)
+        contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
 
         def write_artifacts(directory: Path) -> None:
-            table = transcript_table(transcripts, scored)
-            (directory / TABLE).write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
-            (directory / "summary.md").write_text(contents.description, encoding="utf-8")
+            write_texts(directory, transcripts, scored, contents)
             (directory / "environment.txt").write_text(describe_environment(hardware), encoding="utf-8")
             audio = {utterance.id: utterance.audio for utterance in corpus.utterances}
             write_samples(
@@ -204,7 +203,3 @@ def where(bundle: Bundle) -> str:
     """Where a result is on disk, and how to log it where it is not."""
     later = "" if bundle.logged else f"\nlog it later: {bundle.upload_command}"
     return f"result: {bundle.directory}{later}"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

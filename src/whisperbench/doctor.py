@@ -19,7 +19,7 @@ from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import unlogged_bundles
-from whisperbench.results.journal import abandoned
+from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
@@ -224,7 +224,9 @@ def check_results(setup: Setup) -> Sequence[Check]:
         found.append(_warning(f"{len(unlogged)} result(s) in {results} were not logged from here", remedy))
     for partial in abandoned(results):
         text = f"a measurement was cut off after {len(partial.transcripts)} transcripts: {partial.directory}"
-        found.append(_warning(text, "Keep its transcripts.jsonl or remove the directory."))
+        ended = (partial.directory / CLOCK).exists()
+        complete = f"Complete and log it: mlflow run . -e upload -P bundles={partial.directory}"
+        found.append(_warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory."))
     return found or [_ok(f"nothing unfinished in {results}")]
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,16 @@ class TestFullDisk:
         assert unlogged_bundles(tmp_path) == []
         assert not (journal.directory / CONTENTS).exists()
         assert len(read_partial(journal.directory).transcripts) == 1
+
+    @pytest.mark.parametrize("at", ["append", "finish"])
+    def test_a_directory_that_is_removed(self, at: str, tmp_path: Path) -> None:
+        """A result without its transcripts is none: it is said as soon as it is noticed."""
+        journal = journal_in(tmp_path)
+        journal.append(0, transcript(0))
+        shutil.rmtree(tmp_path)
+        journal.artifacts.mkdir(parents=True)  # as the engine's log brings it back
+        with pytest.raises(BundleError, match="was removed while the measurement went on"), journal:
+            journal.append(0, transcript(1)) if at == "append" else journal.finish(contents_of(), lambda _: None)
 
     def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         """Said before the engine starts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,16 @@ def test_a_signal_while_the_run_is_closed(client: Any, monkeypatch: pytest.Monke
     with pytest.raises(Interrupted), tracked_run(client, "demo") as run:
         pass
     assert client.get_run(run.run_id).info.status == "KILLED"
+
+
+def test_a_clock_that_is_set_back(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run does not end before its start."""
+    with tracked_run(client, "demo") as run:
+        set_back = time.time() - 3600
+        monkeypatch.setattr(time, "time", lambda: set_back)
+        monkeypatch.setattr(time, "time_ns", lambda: int(set_back * 1e9))
+    info = client.get_run(run.run_id).info
+    assert info.end_time >= info.start_time
 
 
 def test_a_server_that_is_gone_does_not_hide_the_cause(client: Any, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def read_bundle(directory: Path) -> Bundle:
     except ValueError as error:
         raise BundleError(f"{directory}: {CONTENTS} is damaged ({error!s:.200}).") from error
     bundle = Bundle(directory, body.id, body.contents, body.origin)
-    _refuse_links(bundle.artifacts)
+    refuse_links(bundle.artifacts)
     return bundle
 
 
@@ -147,7 +147,7 @@ def unlogged_bundles(results_dir: Path) -> list[Path]:
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
 
 
-def _refuse_links(artifacts: Path) -> None:
+def refuse_links(artifacts: Path) -> None:
     """What is uploaded lies inside the bundle: a link could name any file of this machine."""
     if not artifacts.is_dir() or artifacts.is_symlink():
         raise BundleError(f"{artifacts} is not a directory: the bundle has lost its artifacts.")

@@ -6,10 +6,13 @@ and transcripts.jsonl, one line per finished utterance; `Journal.finish` turns i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +23,10 @@ from typing import Self
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.files import sync, write_atomically
 from whisperbench.measure.clock import Measurement, Transcript
+from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.results.bundle import ARTIFACTS, PARTIAL, Bundle, Origin, write_contents
-from whisperbench.results.contents import RunContents
+from whisperbench.results.contents import Milliseconds, RunContents
+from whisperbench.results.facts import Facts
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.schema import read_json
 from whisperbench.supervise.owner import Process
@@ -39,6 +44,29 @@ class _Facts:
     process: str
     run_id: str | None
     params: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoppedPass:
+    """One timed pass without its transcripts."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    utterances: int
+    gpu: GpuReadings | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stopped:
+    """What measurement.json holds: everything that a result needs beside its transcripts, in the corpus's order."""
+
+    warmup_seconds: float
+    passes: tuple[StoppedPass, ...]
+    utt_ids: tuple[str, ...]
+    facts: Facts
+    origin: Origin
+    started_ms: Milliseconds
+    ended_ms: Milliseconds
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +98,8 @@ class Journal:
             self.artifacts.mkdir()
             write_atomically(self.directory / FACTS, dataclasses.asdict(facts))
             self._file = os.open(self.directory / TRANSCRIPTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with contextlib.suppress(OSError):  # on a network's file system without locks
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody completes what is being measured
         except OSError as error:
             raise BundleError(f"results_dir={results_dir} cannot be written: {error}.") from error
 
@@ -91,8 +121,9 @@ class Journal:
         """One line, in one write: after a kill there is at most one incomplete line, the last.
 
         Raises:
-            BundleError: the disk refuses.
+            BundleError: the disk refuses, or the directory was removed.
         """
+        self._must_exist()
         line = json.dumps({"repeat": repeat, **dataclasses.asdict(transcript)})
         try:
             self._write(line.encode() + b"\n")
@@ -100,20 +131,16 @@ class Journal:
             raise self._refused(error) from error
         self.finished += 1
 
-    def clock_stopped(self, measurement: Measurement) -> None:
-        """Keep what no transcript tells, the times and the GPU's readings, before anything is scored."""
-        passes = [
-            {
-                "wall_seconds": each.wall_seconds,
-                "cpu_seconds": each.cpu_seconds,
-                "utterances": each.utterances,
-                "gpu": dataclasses.asdict(each.gpu) if each.gpu else None,
-            }
-            for each in measurement.passes
-        ]
+    def clock_stopped(self, measurement: Measurement, facts: Facts, started_ms: int, ended_ms: int) -> None:
+        """Keep all that no transcript tells before anything is scored: from here on the result can be completed."""
+        passes = tuple(
+            StoppedPass(each.wall_seconds, each.cpu_seconds, each.utterances, each.gpu) for each in measurement.passes
+        )
+        utt_ids = tuple(each.utt_id for each in measurement.median.transcripts)
+        body = Stopped(measurement.warmup_seconds, passes, utt_ids, facts, self.origin, started_ms, ended_ms)
         try:
             os.fsync(self._file)
-            write_atomically(self.directory / CLOCK, {"warmup_seconds": measurement.warmup_seconds, "passes": passes})
+            write_atomically(self.directory / CLOCK, dataclasses.asdict(body))
         except OSError as error:
             raise self._refused(error) from error
 
@@ -123,18 +150,19 @@ class Journal:
         Raises:
             BundleError: the disk refuses; what was finished stays in the partial directory.
         """
-        final = self.results_dir / self.name
         try:
-            write_artifacts(self.artifacts)
-            write_contents(self.directory, self.name, contents, self.origin)
-            for path in sorted(self.directory.rglob("*")):
-                sync(path)
-            sync(self.directory)
-            self.directory.rename(final)
-            sync(self.results_dir)
+            self._must_exist()
+            return seal(self.directory, contents, self.origin, write_artifacts)
         except OSError as error:
             raise self._refused(error) from error
-        return Bundle(final, self.name, contents, self.origin)
+
+    def _must_exist(self) -> None:
+        """A file that was removed takes what is written to it, and keeps nothing."""
+        if not os.fstat(self._file).st_nlink:
+            raise BundleError(
+                f"{self.directory} was removed while the measurement went on: its transcripts are lost. Measure again, "
+                "and choose a results_dir that nobody clears away."
+            )
 
     def _write(self, line: bytes) -> None:
         written = os.write(self._file, line)
@@ -142,10 +170,29 @@ class Journal:
             os.write(self._file, line[written:])
 
     def _refused(self, error: OSError) -> BundleError:
+        upload = f"mlflow run . -e upload -P bundles={shlex.quote(str(self.directory))}"
+        complete = f" Then complete the result: {upload}" if (self.directory / CLOCK).exists() else ""
         return BundleError(
             f"{self.directory}: the result cannot be written ({error.strerror or error}). Finished transcripts are in "
-            f"{TRANSCRIPTS} there. Free some space or choose another results_dir."
+            f"{TRANSCRIPTS} there. Free some space or choose another results_dir.{complete}"
         )
+
+
+def seal(directory: Path, contents: RunContents, origin: Origin, write_artifacts: Callable[[Path], None]) -> Bundle:
+    """A partial directory, its transcripts complete, as a bundle: everything written and synced, under its final name.
+
+    Raises:
+        OSError: the disk refuses; the directory keeps its name.
+    """
+    final = directory.with_name(directory.name.removesuffix(PARTIAL))
+    write_artifacts(directory / ARTIFACTS)
+    write_contents(directory, final.name, contents, origin)
+    for path in sorted(directory.rglob("*")):
+        sync(path)
+    sync(directory)
+    directory.rename(final)
+    sync(final.parent)
+    return Bundle(final, final.name, contents, origin)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -155,6 +202,7 @@ class Partial:
     directory: Path
     process: Process | None
     run_id: str | None
+    params: Mapping[str, str]
     transcripts: tuple[tuple[int, Transcript], ...]
 
 
@@ -172,7 +220,19 @@ def read_partial(directory: Path) -> Partial:
         found = tuple(read_json(_Line, line).numbered() for line in lines)
     except (OSError, ValueError) as error:
         raise BundleError(f"{directory} is no journal of a measurement ({reading}: {error!s:.200}).") from error
-    return Partial(directory, Process.parse(facts.process), facts.run_id, found)
+    return Partial(directory, Process.parse(facts.process), facts.run_id, facts.params, found)
+
+
+def read_stopped(directory: Path) -> Stopped:
+    """What was kept when the clock had stopped.
+
+    Raises:
+        BundleError: it had not, or another version has written it.
+    """
+    try:
+        return read_json(Stopped, (directory / CLOCK).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{directory} was not measured to its end ({CLOCK}: {error!s:.200}).") from error
 
 
 def abandoned(results_dir: Path) -> list[Partial]:

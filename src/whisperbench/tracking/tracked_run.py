@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ def tracked_run(
     with signals_raise() as raised:
         run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
         status, failure = "FAILED", None
+        opened_ms, opened = time.time_ns() // 1_000_000, time.perf_counter()
         try:
             yield TrackedRun(client, run_id)
             status = "FINISHED"
@@ -69,17 +71,18 @@ def tracked_run(
         finally:
             if raised:  # whatever it looked like to the code that was interrupted
                 status, failure = "KILLED", str(raised[0])
-            _close(client, run_id, status, failure)
+            # Not the time of day: it may have been set back meanwhile, and a run ends after its start.
+            _close(client, run_id, status, failure, opened_ms + round(1000 * (time.perf_counter() - opened)))
             of_mlflow_run = run_id == os.environ.get(RUN_ID) and LAUNCHER not in os.environ  # a sweep knows better
             if status == "KILLED" and of_mlflow_run and (launched_by := launcher()) is not None:
                 mark_killed_after(launched_by, run_id)
 
 
-def _close(client: MlflowClient, run_id: str, status: str, failure: str | None) -> None:
+def _close(client: MlflowClient, run_id: str, status: str, failure: str | None, ended_ms: int) -> None:
     # A server that is away must not hide why the run ended.
     with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
         try:
-            tracking.close_run(client, run_id, status, failure)
+            tracking.close_run(client, run_id, status, failure, ended_ms)
         except Interrupted as interrupted:
-            tracking.close_run(client, run_id, "KILLED", str(interrupted))
+            tracking.close_run(client, run_id, "KILLED", str(interrupted), ended_ms)
             raise

@@ -14,6 +14,7 @@ from whisperbench.errors import BundleError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import UploadConfig
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
+from whisperbench.results.completion import complete
 from whisperbench.results.names import FAILURE, KIND
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.signals import signals_raise
@@ -46,9 +47,16 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
         TrackingError: the server went away; the same call goes on from there.
     """
     found = find_bundles(config.bundles)
-    for path in found.partial:
-        listener.said(f"not a result, cut off while it was measured: {path}")
     bundles = [read_bundle(path) for path in found.bundles]
+    for path in found.partial:
+        try:
+            bundles.append(complete(path))
+            listener.said(f"completed {path.name}: measured to its end, but not written; its samples are left out")
+        except BundleError as error:
+            listener.said(f"not a result, cut off while it was measured: {path} ({error})")
+    if not bundles:
+        cut_off = f"{len(found.partial)} measurement(s) there were cut off and hold no result"
+        raise BundleError(f"bundles={config.bundles!r} names no result bundle: {cut_off}.")
     client = connect()
     with _run_of_the_project(client):
         for done, each in enumerate(bundles):
@@ -65,7 +73,7 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
-    """Bundles to log, and measurements among them that were cut off and cannot be."""
+    """Bundles to log, and measurements among them that were cut off, perhaps only while they were written."""
 
     bundles: tuple[Path, ...]
     partial: tuple[Path, ...]
@@ -82,10 +90,9 @@ def find_bundles(wanted: str) -> Found:
     candidates = {inside for each in named for inside in (each, *each.glob("*"))}
     bundles = sorted(each for each in candidates if (each / CONTENTS).is_file() and not each.name.endswith(PARTIAL))
     partial = sorted(each for each in candidates if each.is_dir() and each.name.endswith(PARTIAL))
-    if not bundles:
-        cut_off = f" {len(partial)} measurement(s) there were cut off and hold no result." if partial else ""
+    if not bundles and not partial:
         raise BundleError(
-            f"bundles={wanted!r} names no result bundle: none of {len(named)} path(s) holds a {CONTENTS}.{cut_off}"
+            f"bundles={wanted!r} names no result bundle: none of {len(named)} path(s) holds a {CONTENTS}."
         )
     return Found(tuple(bundles), tuple(partial))
 
@@ -99,9 +106,9 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
     """
     with bundle.locked(), explained(client, "did not take the result"):
         run = _run_of(client, bundle)
-        if run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id:
-            if not not_arrived(client, run.info.run_id, bundle):
-                return str(run.info.run_id), False
+        logged = run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id
+        if logged and not not_arrived(client, run.info.run_id, bundle):
+            return str(run.info.run_id), False
         if run is not None:
             run_id, tags = str(run.info.run_id), run.data.tags
         else:

@@ -96,10 +96,12 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
         fill_within_limits(client, run_id, bundle)
 
 
-def close_run(client: MlflowClient, run_id: str, status: str, failure: str | None = None) -> None:
-    """End a run as FINISHED, FAILED or KILLED; `failure` says why, in a tag."""
+def close_run(
+    client: MlflowClient, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
+) -> None:
+    """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`; `failure` says why, in a tag."""
     with explained(client, "did not close the run"):
-        client.set_terminated(run_id, status)
+        client.set_terminated(run_id, status, ended_ms)
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
             client.set_tag(run_id, FAILURE, text[:LONGEST_TAG] or "unknown")
