@@ -118,6 +118,7 @@ def measure_to_disk(
                     hardware=hardware,
                     on_result=on_result,
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
+                    stall_seconds=60 * config.stall_minutes,
                 )
         finally:
             engine.close()
@@ -138,6 +139,8 @@ def measure_to_disk(
         transcripts = measurement.median.transcripts
         scored = score_of(config, corpus, transcripts, listener)
         listener.show(scored or transcripts)
+        if any(each.frozen_seconds for each in measurement.passes):
+            listener.warned("nothing went on for a while: the speed of this run is no measurement, and is not ranked")
         contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
 
         def write_artifacts(directory: Path) -> None:

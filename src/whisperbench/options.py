@@ -42,7 +42,7 @@ SORTS = tuple(SORTINGS)
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
-NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline"})
+NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline", "stall_minutes"})
 """Options that change neither what is computed nor how: two runs that differ only here are repeats."""
 
 
@@ -194,6 +194,9 @@ class BenchmarkConfig(Options):
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
+    stall_minutes: float = option(
+        5.0, at_least(0), "End a run whose engine makes no progress for so long; 0 = no limit.", newer=True
+    )
     offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
 
     def check_together(self) -> None:

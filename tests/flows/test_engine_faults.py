@@ -32,11 +32,11 @@ pytestmark = [
 
 
 @contextlib.contextmanager
-def real_benchmark(tmp_path: Path, address: str) -> Iterator[subprocess.Popen[bytes]]:
+def real_benchmark(tmp_path: Path, address: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The benchmark command with the real engine on the demo clips, again and again; its output is in out.log."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
     options = ["--repeats", "50", "--results_dir", str(tmp_path / "results")]
-    command = [sys.executable, "-m", "flows.benchmark", *DEMO, *options]
+    command = [sys.executable, "-m", "flows.benchmark", *DEMO, *options, *arguments]
     with (tmp_path / "out.log").open("wb") as log:
         client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -97,6 +97,25 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
     assert run.info.status == "FAILED"
     assert "engine died" in run.data.tags[FAILURE]
     assert "engine.log" in [artifact.path for artifact in store.list_artifacts(run.info.run_id)]
+    (kept,) = results.glob(f"*{PARTIAL}")
+    assert read_partial(kept).transcripts
+
+
+def test_a_real_engine_that_stops_is_ended(tmp_path: Path, empty_store: Path) -> None:
+    """Its process is frozen, as by a GPU that hangs: past stall_minutes the run is FAILED and the transcripts kept."""
+    results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
+    with real_benchmark(tmp_path, address, "--stall_minutes", "0.5") as client:
+        wait_until(lambda: is_transcribing(results), client, tmp_path)
+        family = psutil.Process(client.pid).children(recursive=True)
+        (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
+        core.suspend()
+        assert client.wait(90) == 1
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    assert "error: The engine made no progress for 0.5 minutes and was ended" in (tmp_path / "out.log").read_text()
+    (run,) = all_runs(connect(address))
+    assert run.info.status == "FAILED"
+    assert "no progress" in run.data.tags[FAILURE]
     (kept,) = results.glob(f"*{PARTIAL}")
     assert read_partial(kept).transcripts
 

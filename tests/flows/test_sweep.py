@@ -16,7 +16,14 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.support.fake_sweep import ENGINE_VARIABLE, KILLED_BY_THE_SYSTEM, OUT_OF_MEMORY, SECONDS_VARIABLE, SLOW
+from tests.support.fake_sweep import (
+    ENGINE_VARIABLE,
+    KILLED_BY_THE_SYSTEM,
+    OUT_OF_MEMORY,
+    PAUSES,
+    SECONDS_VARIABLE,
+    SLOW,
+)
 from tests.support.stores import fresh_store
 
 pytestmark = pytest.mark.slow
@@ -158,6 +165,14 @@ class TestFailures:
         (parent,) = bench.runs("sweep")
         assert parent.info.status == "FAILED"
         assert "out of memory" in parent.data.tags["whisperbench.failure"]
+
+    def test_a_frozen_run_is_measured_again(self, bench: Bench) -> None:
+        """It is FINISHED, with its WER; its speed is none, which the sweep says and the next start makes good."""
+        for runs in (1, 2):
+            status, _, err = bench.run(models="tiny.en", max_num_seqs=PAUSES)
+            assert status == 1, err
+            assert "its speed is no measurement: no progress for 34 s" in err
+            assert bench.statuses() == ["FINISHED"] * runs
 
     def test_nothing_that_can_be_measured_is_an_error_at_once(self, bench: Bench) -> None:
         """Without a process started for it."""

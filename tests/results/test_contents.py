@@ -118,3 +118,13 @@ def test_warnings_of_any_repeat_are_tagged() -> None:
     tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, ("1 other process(es) on the GPU",))
     assert contents(gpu=tainted).tags[names.WARNINGS] == "1 other process(es) on the GPU"
     assert names.WARNINGS not in contents().tags
+
+
+def test_a_pause_in_any_repeat_is_tagged() -> None:
+    """The longest of them, also as a warning that people read."""
+    passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen) for frozen in (None, 31.2, 34.4))
+    config = BenchmarkConfig(model="large-v3", repeats=3)
+    found = record.run_contents(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
+    assert found.tags[names.FROZEN] == "no progress for 34 s while the clock ran"
+    assert "**Warning**: no progress for 34 s" in found.description
+    assert names.FROZEN not in contents().tags

@@ -27,7 +27,7 @@ from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
 from whisperbench.results import contents as record
 from whisperbench.results.keys import speed_key
-from whisperbench.results.names import DATASET_DIGEST, SPEED_KEY
+from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.tracked_run import tracked_run
@@ -35,7 +35,7 @@ from whisperbench.tracking.tracked_run import tracked_run
 VLLM = "0.0"
 SECONDS_VARIABLE = "FAKE_BENCHMARK_SECONDS"
 ENGINE_VARIABLE = "FAKE_ENGINE_SLEEPS"  # seconds that the fake engine process would live, and what it is found by
-OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW = 7, 9, 11  # max_num_seqs that end otherwise
+OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW, PAUSES = 7, 9, 11, 13  # max_num_seqs that end otherwise
 
 
 @click.group()
@@ -68,6 +68,8 @@ def benchmark(**options: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600 if config.max_num_seqs == SLOW else float(os.environ.get(SECONDS_VARIABLE, "0")))
         fill(client, run.run_id, config)
+        if config.max_num_seqs == PAUSES:
+            client.set_tag(run.run_id, FROZEN, "no progress for 34 s while the clock ran")
         engine.kill()
 
 

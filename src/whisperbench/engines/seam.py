@@ -59,6 +59,7 @@ class EngineFacts:
 class Engine(Protocol):
     """A model that is loaded and ready.
 
+    One that works long between two texts may have a `pulse: Pulse` that beats with its work (engines.pulse).
     `transcribe` raises AudioError for a file that cannot be decoded and EngineError when the engine dies.
     """
 

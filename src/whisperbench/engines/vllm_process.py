@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.seam import EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
@@ -23,6 +24,8 @@ from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
+
+T = TypeVar("T")
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
@@ -42,6 +45,7 @@ class VllmProcess:
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self._log = settings, log
+        self.pulse = Pulse()
         self._pids: set[int] = set()
         self._watchdog: Watchdog | None = None
         self._before = descendants()
@@ -49,6 +53,7 @@ class VllmProcess:
         with output_to(log):
             try:
                 self.llm = _start(settings)
+                _beat_with(self.llm.llm_engine, self.pulse)
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
@@ -192,6 +197,21 @@ def _llm(llm: Any, settings: EngineSettings) -> Any:
         worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
     )
+
+
+def _beat_with(engine: Any, pulse: Pulse) -> None:
+    """Every request that is handed over and every step's outputs, also where `LLM.generate` hides them."""
+    for name in ("add_request", "step"):
+        setattr(engine, name, _beating(getattr(engine, name), pulse))
+
+
+def _beating(method: Callable[..., T], pulse: Pulse) -> Callable[..., T]:
+    def call(*args: Any, **kwargs: Any) -> T:
+        found = method(*args, **kwargs)
+        pulse.beat()
+        return found
+
+    return call
 
 
 def _queue_of_outputs(llm: Any) -> Any:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pulse import Pulse, StallWatch
 from whisperbench.engines.seam import Clip, Engine, Text
 from whisperbench.errors import EngineError
 from whisperbench.inputs.corpus import Utterance
@@ -38,12 +39,16 @@ class Transcript:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
-    """One timed run over the corpus; transcripts in the corpus's order, dropped utterances absent."""
+    """One timed run over the corpus; transcripts in the corpus's order, dropped utterances absent.
+
+    `frozen_seconds`: for so long nothing went on in the middle of it, so its speed is no measurement; None: it did.
+    """
 
     wall_seconds: float
     cpu_seconds: float
     transcripts: tuple[Transcript, ...]
     gpu: GpuReadings | None
+    frozen_seconds: float | None = None
 
     @property
     def utterances(self) -> int:
@@ -108,20 +113,28 @@ def measure(
     hardware: Hardware,
     on_result: Callable[[int, Transcript], None],
     count_tokens: Callable[[str], int] | None = None,
+    stall_seconds: float = 0.0,
 ) -> Measurement:
     """Warm up with the first `warmup` utterances, then time `repeats` passes.
 
-    `on_result(repeat, transcript)` is called as each utterance finishes.
+    `on_result(repeat, transcript)` is called as each utterance finishes.  An engine that makes no progress for
+    `stall_seconds` (0: no limit) is ended.
 
     Raises:
         AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    for _ in engine.transcribe(clips[:warmup]):
-        pass
+    with StallWatch(engine, stall_seconds) as watch:
+        for _ in engine.transcribe(watch.pulse.of(clips[:warmup])):
+            watch.pulse.beat()
+    usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
-    passes = [_timed(engine, utterances, clips, hardware, repeat, on_result) for repeat in range(repeats)]
+    passes = []
+    for repeat in range(repeats):
+        with StallWatch(engine, stall_seconds) as watch:
+            timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
+        passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
     return Measurement(warmup_seconds, tuple(passes))
 
 
@@ -132,12 +145,14 @@ def _timed(
     hardware: Hardware,
     repeat: int,
     on_result: Callable[[int, Transcript], None],
+    pulse: Pulse,
 ) -> Pass:
     texts: dict[int, Text] = {}
     found: dict[int, Transcript] = {}
     with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
-        for text in engine.transcribe(clips):
+        for text in engine.transcribe(pulse.of(clips)):
+            pulse.beat()
             if text.index in texts:
                 raise EngineError(f"The engine gave two texts for {utterances[text.index].id}.")
             texts[text.index] = text

@@ -38,16 +38,11 @@ def complete(directory: Path) -> Bundle:
             config = BenchmarkConfig.from_params(partial.params)
         except ConfigError as error:
             raise BundleError(f"{directory} was measured with options of another version: {error}") from error
-        passes = tuple(
-            Pass(
-                each.wall_seconds,
-                each.cpu_seconds,
-                tuple(found[repeat, utt_id] for utt_id in stopped.utt_ids),
-                each.gpu,
-            )
-            for repeat, each in enumerate(stopped.passes)
-        )
-        measurement = Measurement(stopped.warmup_seconds, passes)
+        passes = []
+        for repeat, each in enumerate(stopped.passes):
+            texts = tuple(found[repeat, utt_id] for utt_id in stopped.utt_ids)
+            passes.append(Pass(each.wall_seconds, each.cpu_seconds, texts, each.gpu, each.frozen_seconds))
+        measurement = Measurement(stopped.warmup_seconds, tuple(passes))
         transcripts = measurement.median.transcripts
         silent = config.random_weights or any(each.reference is None for each in transcripts)
         scored = None if silent else score(transcripts, config.language, config.seed)

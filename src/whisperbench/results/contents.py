@@ -20,6 +20,7 @@ from whisperbench.results.names import (
     ACCURACY_KEY,
     CONFIG_DIGEST,
     DATASET_DIGEST,
+    FROZEN,
     GIT_DIRTY,
     KIND,
     RANDOM_WEIGHTS,
@@ -156,6 +157,9 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
 def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """What kind of run it is, what it may be compared with, and what makes it doubtful."""
     warnings = sorted({text for each in measurement.passes if each.gpu for text in each.gpu.warnings})
+    frozen = [each.frozen_seconds for each in measurement.passes if each.frozen_seconds is not None]
+    said = f"no progress for {max(frozen):.0f} s while the clock ran" if frozen else ""
+    warnings += [said] if said else []
     tags = {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
@@ -169,6 +173,8 @@ def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement
         tags[GIT_DIRTY] = str(facts.git_dirty).lower()
     if config.random_weights:
         tags[RANDOM_WEIGHTS] = "true"
+    if said:
+        tags[FROZEN] = said
     if warnings:
         tags[WARNINGS] = "; ".join(warnings)
     return tags

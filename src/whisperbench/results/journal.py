@@ -54,6 +54,7 @@ class StoppedPass:
     cpu_seconds: float
     utterances: int
     gpu: GpuReadings | None
+    frozen_seconds: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ class Journal:
     def clock_stopped(self, measurement: Measurement, facts: Facts, started_ms: int, ended_ms: int) -> None:
         """Keep all that no transcript tells before anything is scored: from here on the result can be completed."""
         passes = tuple(
-            StoppedPass(each.wall_seconds, each.cpu_seconds, each.utterances, each.gpu) for each in measurement.passes
+            StoppedPass(each.wall_seconds, each.cpu_seconds, each.utterances, each.gpu, each.frozen_seconds)
+            for each in measurement.passes
         )
         utt_ids = tuple(each.utt_id for each in measurement.median.transcripts)
         body = Stopped(measurement.warmup_seconds, passes, utt_ids, facts, self.origin, started_ms, ended_ms)

@@ -7,7 +7,7 @@ import datetime
 import math
 from collections.abc import Mapping
 
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SPEED_KEY
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, FROZEN, OF_THE_CLOCK, RANDOM_WEIGHTS, SPEED_KEY
 
 LARGEST = 1e300
 """MLflow stores infinity as 1.8e308; nothing that is measured comes near."""
@@ -29,13 +29,16 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None where it was not measured, or is no number (NaN, infinity)."""
-        value = self.metrics.get(name)
+        """A metric's value; None where it was not measured, is no number (NaN, infinity), or the clock ran on while
+        nothing went on."""
+        value = None if name in OF_THE_CLOCK and self.frozen else self.metrics.get(name)
         return value if value is not None and math.isfinite(value) and abs(value) < LARGEST else None
 
     def values(self, name: str) -> tuple[float, ...]:
         """A metric's repeats, or its one value."""
         value = self.metric(name)
+        if name in OF_THE_CLOCK and self.frozen:
+            return ()
         return tuple(self.history.get(name, ())) or (() if value is None else (value,))
 
     @property
@@ -53,6 +56,11 @@ class RunRecord:
     @property
     def random_weights(self) -> bool:
         return self.tags.get(RANDOM_WEIGHTS) == "true"
+
+    @property
+    def frozen(self) -> str | None:
+        """Why its speed is no measurement; None where it is one."""
+        return self.tags.get(FROZEN)
 
     @property
     def gpu(self) -> str:

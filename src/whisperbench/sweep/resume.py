@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from whisperbench.results.names import FROZEN
 from whisperbench.results.repeats import Identity
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.identity import Identities
@@ -24,7 +25,7 @@ class EarlierRuns:
         self._free = [
             (identity, each)
             for identity, each in self._finished
-            if resume and each.params.get("repeats") == str(repeats)
+            if resume and FROZEN not in each.tags and each.params.get("repeats") == str(repeats)
         ]
 
     def plan(self, task: Task) -> PlannedRun:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.listener import Listener
-from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
@@ -44,10 +44,11 @@ class FinishedRun:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """A run's status, why it failed (None where it does not say), and its metrics."""
+    """A run's status, why it failed or its speed is no measurement (None where it does not say), and its metrics."""
 
     status: str
     failure: str | None
+    frozen: str | None
     metrics: Mapping[str, float]
 
 
@@ -108,7 +109,7 @@ def state_of(client: MlflowClient, run_id: str) -> State:
     """How a run stands now."""
     with explained(client, "does not give the run"):
         run = client.get_run(run_id)
-    return State(run.info.status, run.data.tags.get(FAILURE), run.data.metrics)
+    return State(run.info.status, run.data.tags.get(FAILURE), run.data.tags.get(FROZEN), run.data.metrics)
 
 
 def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:

@@ -1,0 +1,112 @@
+"""Whether an engine's work goes on: how long it pauses, and the end of one that has stopped for good."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from whisperbench.errors import EngineError
+from whisperbench.supervise.orphans import kill
+
+if TYPE_CHECKING:
+    from whisperbench.engines.seam import Clip, Engine
+
+FROZEN_SECONDS = 30.0
+"""A longer pause is no part of any engine's work: the speed of a pass that holds one is no measurement."""
+UNUSUAL = 3.0
+"""Unless the warm-up, which is short, already held a third of it: a large model on a CPU takes its time for a step."""
+LOOK_SECONDS = 1.0
+
+
+class Pulse:
+    """Beats with everything that an engine takes, does and hands out; from one thread."""
+
+    def __init__(self) -> None:
+        self.beats = 0
+        self.longest_pause = 0.0
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        """Measure pauses from now on, in seconds."""
+        self.longest_pause, self._last = 0.0, time.perf_counter()
+
+    def beat(self) -> None:
+        """Something went on."""
+        now = time.perf_counter()
+        self.longest_pause = max(self.longest_pause, now - self._last)
+        self._last = now
+        self.beats += 1
+
+    def of(self, clips: Iterable[Clip]) -> Iterator[Clip]:
+        """The clips; each that is taken is a beat."""
+        for clip in clips:
+            self.beat()
+            yield clip
+
+
+class StallWatch:
+    """A `with` block around an engine's work that ends the engine's processes when nothing goes on for
+    `limit_seconds` (0: it never does).
+
+    An engine that works long between two texts has a `pulse` of its own that beats meanwhile.
+
+    Raises:
+        EngineError: they were ended; the message says after how long.
+    """
+
+    def __init__(self, engine: Engine, limit_seconds: float) -> None:
+        self.pulse: Pulse = getattr(engine, "pulse", None) or Pulse()
+        self.stalled = False
+        self._engine, self._limit_seconds = engine, limit_seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="stall-watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.pulse.start()
+        if self._limit_seconds:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self._limit_seconds:
+            self._thread.join()
+        if self.stalled and isinstance(error, EngineError):
+            raise EngineError(
+                f"The engine made no progress for {self._limit_seconds / 60:g} minutes and was ended: its process was "
+                "stopped, or the GPU hangs (look at `nvidia-smi` and `dmesg`). stall_minutes is the limit.",
+                error.log,
+            ) from error
+
+    def frozen_seconds(self, usual: float) -> float | None:
+        """The longest pause, where it is one that no work explains; `usual` is the longest of the warm-up."""
+        pause = self.pulse.longest_pause
+        return pause if pause >= max(FROZEN_SECONDS, UNUSUAL * usual) else None
+
+    def _look(self) -> None:
+        look_seconds = min(LOOK_SECONDS, self._limit_seconds / 4)
+        beats, silent, looked = self.pulse.beats, 0.0, time.perf_counter()
+        while not self._done.wait(look_seconds):
+            now = time.perf_counter()
+            # Where this process itself was stopped for a while, that while is no silence of the engine's.
+            silent = silent + min(now - looked, 2 * look_seconds) if self.pulse.beats == beats else 0.0
+            beats, looked = self.pulse.beats, now
+            if silent >= self._limit_seconds:
+                self.stalled = True
+                _end(self._engine)
+                return
+
+
+def _end(engine: Engine) -> None:
+    import psutil
+
+    for pid in engine.pids() - {os.getpid()}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            kill([psutil.Process(pid)])
