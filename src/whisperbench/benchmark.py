@@ -40,7 +40,7 @@ from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import Client, connect
+from whisperbench.tracking.connection import Client, connect, password_in
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -179,6 +179,8 @@ def preflight(listener: Listener) -> Client:
     """
     try:
         client = connect()
+        if warning := password_in(str(client.tracking_uri)):
+            listener.warned(warning)
         for stale in close_stale_runs(client):
             listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
     except TrackingError as error:

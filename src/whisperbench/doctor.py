@@ -23,7 +23,7 @@ from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import connect, explained, server_version
+from whisperbench.tracking.connection import connect, explained, password_in, server_version
 from whisperbench.tracking.stale import close_stale_runs
 
 GIB = 1 << 30
@@ -204,7 +204,9 @@ def check_tracking_server(setup: Setup) -> Sequence[Check]:
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
             tracking.delete_where_allowed(client, run_id)
-    return [_ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")]
+    works = _ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")
+    said, _, remedy = (password_in(str(client.tracking_uri)) or "").partition(": ")
+    return [works, *([_warning(said, remedy)] if said else [])]
 
 
 def check_stale_runs(_setup: Setup) -> Sequence[Check]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
+from whisperbench.engines.vllm_process import refuse_wrong_variables
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -99,6 +102,39 @@ def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) ->
     message = why_it_did_not_start(error, log, settings(H100))
     assert "ended without a word" in message
     assert "lower max_num_seqs=128 or max_num_batched_tokens" in message
+
+
+def test_a_variable_that_vllm_cannot_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's own error says what is wrong with the value, and not with which; others than vLLM's are none of ours."""
+    variable = "VLLM_CPU_KVCACHE_SPACE"
+    envs = SimpleNamespace(environment_variables={variable: lambda: int(os.environ[variable])})
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(envs=envs))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "vllm.envs", envs)  # type: ignore[arg-type]
+    refuse_wrong_variables()
+    monkeypatch.setenv(variable, "lots")
+    with pytest.raises(EngineError, match=r"VLLM_CPU_KVCACHE_SPACE='lots' is none that vLLM takes: invalid literal"):
+        refuse_wrong_variables()
+    monkeypatch.setenv(variable, "4")
+    refuse_wrong_variables()
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down.\nRuntimeError: cancelled\n",
+        "Worker proc VllmWorker-1 died unexpectedly, shutting down.\nRuntimeError: cancelled\n",
+        "RuntimeError: cancelled\n",
+    ],
+)
+def test_a_worker_that_was_killed(log: str, tmp_path: Path) -> None:
+    """The wait for it is cancelled, which is no cause: that it was killed is one."""
+    (tmp_path / "engine.log").write_text(log)
+    cause = cause_in(tmp_path / "engine.log")
+    assert "cancelled" not in (cause or "")
+    if "died" in log:
+        assert cause is not None
+        assert "VllmWorker-1 was killed" in cause
+        assert "SIGKILL" in cause if "-9" in log else "SIGKILL" not in cause
 
 
 def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:

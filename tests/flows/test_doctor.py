@@ -17,10 +17,13 @@ from click.testing import CliRunner, Result
 from flows import doctor as flow
 from tests.support.bundles import CONFIG, result_in, transcript
 from tests.support.fakes import NO_GPU, one_gpu
+from tests.support.servers import Server
 from whisperbench import doctor
+from whisperbench.benchmark import preflight
 from whisperbench.doctor import Check, Setup, examine, run_check
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
+from whisperbench.listener import Listener
 from whisperbench.options import DoctorConfig
 from whisperbench.results.bundle import Origin
 from whisperbench.results.journal import FACTS, Journal
@@ -178,6 +181,23 @@ class TestTracking:
         check = only(run_check(doctor.check_tracking_server, setup_in(tmp_path)))
         assert check.status == "problem"
         assert "127.0.0.1:9" in check.found
+
+    @pytest.mark.server
+    def test_a_password_in_the_address(
+        self, tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`mlflow run` would print it: a warning, here and before a measurement, with the two variables that do not."""
+        address = f"http://ann:s3cret-pa55word@127.0.0.1:{tracking_server.port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        works, warning = doctor.check_tracking_server(setup_in(tmp_path))
+        assert (works.status, warning.status) == ("ok", "warning")
+        assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in warning.remedy
+        warned: list[str] = []
+        listener = Listener()
+        monkeypatch.setattr(listener, "warned", warned.append)
+        preflight(listener)
+        assert warned == [f"{warning.found}: {warning.remedy}"]
+        assert "s3cret" not in f"{works}{warning}"
 
     def test_stale_runs_are_closed(self, client: Any, tmp_path: Path) -> None:
         """By name."""

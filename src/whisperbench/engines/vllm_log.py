@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from whisperbench.engines.settings import EngineSettings
 
 KILLED = "one of its processes ended without a word (the system kills what takes too much memory: see `dmesg`)"
+
+DIED = re.compile(r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
+NO_CAUSE = re.compile(r"root cause|RuntimeError: cancelled")
 
 REMEDIES = (
     (
@@ -51,10 +55,16 @@ def output_to(log: Path) -> Iterator[None]:
 
 
 def cause_in(log: Path, since: int = 0) -> str | None:
-    """The last exception written after the first `since` bytes, without those that only point to another one."""
+    """What killed a worker, or the last exception, written after the first `since` bytes; without exceptions that only
+    point to another one, or say that waiting for a worker was cancelled."""
     written = log.read_bytes()[since:].decode("utf-8", errors="replace")
     found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", written)
-    causes = [line.strip() for line in found if "root cause" not in line]
+    causes = [line.strip() for line in found if not NO_CAUSE.search(line)]
+    died = DIED.search(written)
+    if died and (not causes or (died["code"] or "").startswith("-")):
+        number = int(died["code"] or 0)
+        by = f" by {signal.Signals(-number).name}" if -number in set(signal.Signals) else ""
+        return f"its worker {died['name']} was killed{by} (the system kills what takes too much memory: see `dmesg`)"
     return causes[-1][:LAST] if causes else None
 
 

@@ -24,6 +24,7 @@ from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
+from whisperbench.text import redact
 
 T = TypeVar("T")
 
@@ -160,10 +161,30 @@ def _start(settings: EngineSettings) -> Any:
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     if not installed("flashinfer-python"):
         os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    refuse_wrong_variables()
     from vllm import LLM
 
     with _sockets_in_own_directory():
         return _llm(LLM, settings)
+
+
+def refuse_wrong_variables() -> None:
+    """vLLM reads its variables when it needs them, and says of a value that it cannot read not whose it is.
+
+    Raises:
+        EngineError: a variable of vLLM's has a value that vLLM does not take.
+    """
+    import vllm.envs
+
+    for name, read in getattr(vllm.envs, "environment_variables", {}).items():
+        if name in os.environ:
+            try:
+                read()
+            except (ValueError, TypeError) as error:
+                value = redact(f"{name}={os.environ[name]!r}", os.environ)
+                raise EngineError(
+                    f"The environment variable {value} is none that vLLM takes: {error}. Correct it, or unset it."
+                ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 
 from whisperbench.errors import TrackingError
 from whisperbench.text import redact, without_password
@@ -59,6 +60,16 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
             f"data set of a run. Version {'.'.join(map(str, OLDEST_SERVER))} or newer is needed."
         )
     return limited(client)
+
+
+def password_in(address: str) -> str | None:
+    """What to say of an address with a password in it; None where there is none."""
+    if not urlsplit(address).password:
+        return None
+    return (
+        "MLFLOW_TRACKING_URI holds a password, which `mlflow run` prints in its last lines: give it in "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and the address without it."
+    )
 
 
 def server_version(client: MlflowClient) -> str | None:
