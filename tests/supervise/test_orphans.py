@@ -80,6 +80,7 @@ if __name__ == '__main__':
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["killed", "everything", "raises"])
 def test_shared_memory_of_the_killed_is_removed(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By Python's tracker, which is spared, or by the guardian where that was killed, too; nothing of ours stays."""

@@ -109,6 +109,7 @@ def test_three_at_once_on_a_fresh_store(tmp_path: Path) -> None:
     assert [process.returncode for process in several] == [0, 0, 0], "\n".join(said)
 
 
+@pytest.mark.slow
 def test_compare_ends_with_3(tmp_path: Path) -> None:
     """1 would mean that a run is worse."""
     garbage(tmp_path / "mlflow.db")
