@@ -86,17 +86,17 @@ def server_version(client: MlflowClient) -> str | None:
 @contextlib.contextmanager
 def explained(client: MlflowClient | str, what: str) -> Iterator[None]:
     """Turn MLflow's, the network's and a database's errors into one sentence with the address and no password."""
-    import alembic.util
     import requests
-    import sqlalchemy
     import urllib3
     from mlflow.exceptions import MlflowException
 
-    of_the_network = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-    of_a_database = (sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError)
+    known = (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
     try:
         yield
-    except (MlflowException, *of_the_network, *of_a_database) as error:
+    except Exception as error:
+        # Those of a database by name: importing them takes a second, which whoever has a server need not wait for.
+        if not isinstance(error, known) and type(error).__module__.partition(".")[0] not in ("sqlalchemy", "alembic"):
+            raise
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
         raise TrackingError(
