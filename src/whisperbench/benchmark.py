@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
@@ -30,18 +30,21 @@ from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.contents import run_contents, run_name
+from whisperbench.results.contents import run_contents, run_start
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
+from whisperbench.results.labels import run_name
 from whisperbench.results.samples import write_samples
 from whisperbench.results.transcripts import TABLE, transcript_table
+from whisperbench.results.watcher import Watcher
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import Client, connect
+from whisperbench.tracking.live import LiveRun
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -69,10 +72,11 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     client = preflight(listener)
     measured: list[Bundle] = []
     try:
-        with tracked_run(client, run_name(config)) as tracked:
+        with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
-            with log_of_a_failed_engine(tracked):
-                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start))
+            live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
+            with log_of_a_failed_engine(tracked), live:
+                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
@@ -83,9 +87,15 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
 
 
 def measure_to_disk(
-    config: BenchmarkConfig, hardware: Hardware, origin: Origin, listener: Listener, start: StartEngine = start_engine
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    origin: Origin,
+    listener: Listener,
+    start: StartEngine = start_engine,
+    watcher: Watcher | None = None,
 ) -> Bundle:
-    """The data path: corpus and model, engine, clock, score, and the result on disk."""
+    """The data path: corpus and model, engine, clock, score, and the result on disk; `watcher` is told meanwhile."""
+    watcher = watcher or Watcher()
     started_ms, cache = _now_ms(), cache_directory()
     require_engine_for(hardware)
     checkpoint = resolve_model(
@@ -100,16 +110,26 @@ def measure_to_disk(
             f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
             "than 30 s. Use long_audio=split."
         )
+    dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
+    watcher.known(run_start(config, checkpoint.model_id, checkpoint.revision, dataset, hardware))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            with listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec") as transcribed:
+            with contextlib.ExitStack() as shown:
+                counting = listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec")
+                transcribed: list[Callable[[int], None]] = []
+
+                def on_start() -> None:
+                    if not transcribed:  # the bar's clock starts with the clock
+                        transcribed.append(shown.enter_context(counting))
+                    watcher.clock_started()
 
                 def on_result(repeat: int, transcript: Transcript) -> None:
                     journal.append(repeat, transcript)
-                    transcribed(journal.finished)
+                    watcher.finished(transcript)
+                    transcribed[0](journal.finished)
 
                 measurement = measure(
                     engine,
@@ -118,9 +138,11 @@ def measure_to_disk(
                     warmup=settings.windows_per_step,
                     hardware=hardware,
                     on_result=on_result,
+                    on_start=on_start,
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
                 )
         finally:
+            watcher.clock_stopped()
             engine.close()
         journal.clock_stopped(measurement)
 
@@ -130,7 +152,7 @@ def measure_to_disk(
         facts = Facts(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
-            dataset=Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
+            dataset=dataset,
             utterances_over_30s=inspected.utterances_over_30s,
             hardware=hardware,
             settings=settings,

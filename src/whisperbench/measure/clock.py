@@ -44,6 +44,8 @@ class Pass:
     cpu_seconds: float
     transcripts: tuple[Transcript, ...]
     gpu: GpuReadings | None
+    finished_seconds: tuple[float, ...] = ()
+    """When each transcript came, since the clock started; in the order in which they came."""
 
     @property
     def utterances(self) -> int:
@@ -107,11 +109,12 @@ def measure(
     warmup: int,
     hardware: Hardware,
     on_result: Callable[[int, Transcript], None],
+    on_start: Callable[[], None] = lambda: None,
     count_tokens: Callable[[str], int] | None = None,
 ) -> Measurement:
     """Warm up with the first `warmup` utterances, then time `repeats` passes.
 
-    `on_result(repeat, transcript)` is called as each utterance finishes.
+    `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.
 
     Raises:
         AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
@@ -121,7 +124,10 @@ def measure(
     for _ in engine.transcribe(clips[:warmup]):
         pass
     warmup_seconds = time.perf_counter() - started
-    passes = [_timed(engine, utterances, clips, hardware, repeat, on_result) for repeat in range(repeats)]
+    passes = []
+    for repeat in range(repeats):
+        on_start()
+        passes.append(_timed(engine, utterances, clips, hardware, repeat, on_result))
     return Measurement(warmup_seconds, tuple(passes))
 
 
@@ -135,6 +141,7 @@ def _timed(
 ) -> Pass:
     texts: dict[int, Text] = {}
     found: dict[int, Transcript] = {}
+    finished: list[float] = []
     with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
         for text in engine.transcribe(clips):
@@ -143,11 +150,13 @@ def _timed(
             texts[text.index] = text
             if text.windows:  # long audio that is dropped is no transcript
                 found[text.index] = transcript = transcript_of(utterances[text.index], text)
+                finished.append(time.perf_counter() - started)
                 on_result(repeat, transcript)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    return Pass(wall_seconds, cpu_seconds, tuple(found[i] for i in sorted(found)), monitor.readings)
+    transcripts = tuple(found[i] for i in sorted(found))
+    return Pass(wall_seconds, cpu_seconds, transcripts, monitor.readings, tuple(finished))
 
 
 def transcript_of(utterance: Utterance, text: Text) -> Transcript:

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError, TrackingError
+from whisperbench.results.labels import run_name
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task
@@ -27,6 +29,7 @@ class LocalRunner:
 
     def __init__(self, parent: ParentRun, command: Sequence[str]) -> None:
         self._parent, self._client, self._command = parent, parent.client, command
+        self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
         """Measure `task` and note in `run` what came of it.
@@ -38,7 +41,7 @@ class LocalRunner:
             lambda: sweep_runs.open_child_run(
                 client,
                 self._parent.run_id,
-                name=task.name,
+                name=run_name(task.config, self._hardware, task.name),
                 config_digest=task.config.digest,
                 repeat=task.repeat,
                 first_rung=first_rung,

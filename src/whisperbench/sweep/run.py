@@ -11,8 +11,9 @@ from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.options import LISTS, SweepOptions, text_of
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.summary import command_line
 from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.sweep.grid import Task, command_line, configurations_of, schedule, sweep_digest
+from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
 from whisperbench.sweep.local_runner import LocalRunner
 from whisperbench.sweep.parent_run import ParentRun

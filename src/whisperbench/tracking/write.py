@@ -10,13 +10,17 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.contents import RunStart
+from whisperbench.results.facts import Dataset as Data
 from whisperbench.results.links import run_path
-from whisperbench.results.names import FAILURE
+from whisperbench.results.names import FAILURE, REPEATS
+from whisperbench.results.repeats import spread_percent
 from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, without_password
@@ -49,9 +53,19 @@ def open_run(
         for tag, value in {**_without_secrets(run.data.tags), **tags, **_own_tags()}.items():
             if run.data.tags.get(tag) != value:
                 client.set_tag(run_id, tag, value)
-        if not os.environ.get("MLFLOW_RUN_NAME") and run.info.run_name is None:
+        if named_by_mlflow(run.info.run_name):
             client.update_run(run_id, name=name)
         return run_id
+
+
+def named_by_mlflow(name: str | None) -> bool:
+    """Whether nobody has chosen a run's name: there is none, or it is one of MLflow's, like `dapper-stoat-918`."""
+    from mlflow.utils import name_utils
+
+    predicate, _, rest = (name or "").partition("-")
+    noun, _, number = rest.partition("-")
+    of_mlflow = predicate in name_utils._GENERATOR_PREDICATES and noun in name_utils._GENERATOR_NOUNS
+    return not name or (of_mlflow and number.isdecimal())
 
 
 def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -74,6 +88,43 @@ def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
     """The first artifact of a run, and the proof that this client may write artifacts, before an hour is spent."""
     with explained(client, "does not take artifacts"):
         client.log_text(run_id, text, "environment.txt")
+
+
+def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
+    """Show in a run what is known before its engine starts; `fill` says the same and more."""
+    from mlflow.entities import Param, RunTag
+
+    with explained(client, "did not take the params"):
+        run = client.get_run(run_id)
+        params = [Param(k, v) for k, v in start.params.items() if k not in run.data.params]
+        tags = {**start.tags, NOTE_TAG: start.description}
+        client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
+        log_dataset(client, run, start.dataset)
+
+
+def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    """Metrics of a moment while the clock runs.
+
+    Raises:
+        TrackingError: whatever goes wrong: MLflow's libraries raise errors of their own in a thread at exit.
+    """
+    from mlflow.entities import Metric
+
+    now = time.time_ns() // 1_000_000
+    with explained(client, "did not take the live metrics"):
+        client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+
+
+def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
+    """MLflow's own metrics of the machine, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them; they end with
+    `until`."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        monitor = SystemMetricsMonitor(run_id, tracking_uri=client.tracking_uri)
+        monitor.start()
+        until.callback(monitor.finish)
 
 
 def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
@@ -146,37 +197,40 @@ def create_run(
 
 def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     """Log everything that a bundle holds, whoever has locked it; a second time changes nothing."""
-    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+    from mlflow.entities import Metric, Param, RunTag
 
     contents = bundle.contents
     run = client.get_run(run_id)
     params = [Param(k, v) for k, v in contents.params.items() if k not in run.data.params]
     tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
     tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
-    metrics = [
-        Metric(name, value, contents.ended_ms + step, step)
+    # One step each: a metric with a history is drawn as a line, and what is compared is a bar.
+    metrics = [Metric(name, value, contents.ended_ms, 0) for name, value in contents.metrics.items()]
+    metrics += [
+        Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
         for name, values in contents.history.items()
+        if len(values) > 1
         for step, value in enumerate(values)
     ]
-    # The last value is what MLflow shows as the run's metric: the median repeat's, one step after the history.
-    repeats = max((len(values) for values in contents.history.values()), default=1)
-    last = repeats if repeats > 1 else 0
-    metrics += [
-        Metric(name, value, contents.ended_ms + last, last)
-        for name, value in contents.metrics.items()
-        if last or name not in contents.history
-    ]
+    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
+        metrics.append(Metric(f"{REPEATS}spread_percent", spread_percent(rates), contents.ended_ms, 0))
     client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
     for start in range(0, len(metrics), METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    data = contents.dataset
-    source = json.dumps({"uri": data.source})
-    dataset = Dataset(data.name, data.digest, "local", source, profile=json.dumps({"split": data.split}))
+    log_dataset(client, run, contents.dataset)
+    client.log_artifacts(run_id, str(bundle.artifacts))
+
+
+def log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
+    """The data set of a run, once."""
+    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    profile = {"split": data.split, **({} if data.rows is None else {"num_rows": data.rows})}
+    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=json.dumps(profile))
     if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
-        _despite_others(lambda: client.log_inputs(run_id, inputs))
-    client.log_artifacts(run_id, str(bundle.artifacts))
+        _despite_others(lambda: client.log_inputs(run.info.run_id, inputs))
 
 
 def _despite_others(call: Callable[[], None]) -> None:
