@@ -44,6 +44,7 @@ from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import Client, connect
+from whisperbench.tracking.home import furnish
 from whisperbench.tracking.live import LiveRun
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
@@ -74,10 +75,12 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
+            furnish(client, tracked.experiment_id)
             live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
             with log_of_a_failed_engine(tracked), live:
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
+        furnish(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:

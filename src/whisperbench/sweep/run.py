@@ -23,6 +23,7 @@ from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.connection import connect
+from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
 
 
@@ -57,6 +58,7 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
         params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
         sweep_runs.log_params(client, run.run_id, params)
+        furnish(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
         runner = LocalRunner(parent, command)

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.contents import RunStart
 from whisperbench.results.facts import Dataset as Data
-from whisperbench.results.links import run_path
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.repeats import spread_percent
 from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
-from whisperbench.text import redact, without_password
+from whisperbench.text import redact, visible
 from whisperbench.tracking.connection import explained
 
 if TYPE_CHECKING:
@@ -146,12 +145,20 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
 
 
 def close_run(client: MlflowClient, run_id: str, status: str, failure: str | None = None) -> None:
-    """End a run as FINISHED, FAILED or KILLED; `failure` says why, in a tag."""
+    """End a run as FINISHED, FAILED or KILLED; `failure` says why, in a tag and on top of its description."""
     with explained(client, "did not close the run"):
         client.set_terminated(run_id, status)
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
             client.set_tag(run_id, FAILURE, text[:LONGEST_TAG] or "unknown")
+            known = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+            client.set_tag(run_id, NOTE_TAG, f"{failed_note(status, text)}\n\n{known}"[:LONGEST_TAG])
+
+
+def failed_note(status: str, failure: str) -> str:
+    """The cause and the way out, which a message of ours names, as markdown that shows it and obeys nothing."""
+    shown = "\n".join(f"    {visible(line)}" for line in failure.splitlines())
+    return f"**{status}**\n\n{shown}"
 
 
 def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
@@ -163,14 +170,6 @@ def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
     except MlflowException as error:
         if error.error_code != "PERMISSION_DENIED":
             raise
-
-
-def run_url(client: MlflowClient, run_id: str) -> str | None:
-    """The run's page in the MLflow UI; None for a store without a server (start `mlflow ui`)."""
-    address = without_password(client.tracking_uri).replace("***@", "")
-    if not address.startswith("http"):
-        return None
-    return f"{address.rstrip('/')}/{run_path(client.get_run(run_id).info.experiment_id, run_id)}"
 
 
 def create_run(
