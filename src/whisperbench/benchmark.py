@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.phases import phase_in
 from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
@@ -117,22 +118,21 @@ def measure_to_disk(
     watcher.known(run_start(config, checkpoint.model_id, checkpoint.revision, dataset, hardware))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
+        log = journal.artifacts / ENGINE_LOG
+        with listener.waiting("starting the engine", lambda: phase_in(log)):
+            engine = start(settings, hardware, log)
         try:
-            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            with contextlib.ExitStack() as shown:
-                counting = listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec")
-                transcribed: list[Callable[[int], None]] = []
+            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
+            with shown_from_the_start(listener, len(corpus.utterances) * config.repeats) as (started, transcribed):
 
                 def on_start() -> None:
-                    if not transcribed:  # the bar's clock starts with the clock
-                        transcribed.append(shown.enter_context(counting))
+                    started()
                     watcher.clock_started()
 
                 def on_result(repeat: int, transcript: Transcript) -> None:
                     journal.append(repeat, transcript)
                     watcher.finished(transcript)
-                    transcribed[0](journal.finished)
+                    transcribed(journal.finished)
 
                 measurement = measure(
                     engine,
@@ -179,6 +179,26 @@ def measure_to_disk(
             redact_file(directory / ENGINE_LOG, os.environ)
 
         return journal.finish(contents, write_artifacts)
+
+
+@contextlib.contextmanager
+def shown_from_the_start(
+    listener: Listener, utterances: int
+) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+    """(called when the clock starts, told how many are done): the bar and its rate begin with the clock, not before."""
+    counts: list[Callable[[int], None]] = []
+    with contextlib.ExitStack() as shown:
+        shown.enter_context(listener.waiting("warming up", lambda: ""))
+
+        def started() -> None:
+            if not counts:  # the first of several repeats
+                shown.close()
+                counts.append(shown.enter_context(listener.counting("transcribing", utterances, "reqs/sec")))
+
+        def transcribed(done: int) -> None:
+            counts[0](done)
+
+        yield started, transcribed
 
 
 def score_of(

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError, TrackingError
+from whisperbench.files import tail
 from whisperbench.results.labels import run_name
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended, run_to_end
@@ -21,6 +22,7 @@ from whisperbench.tracking.write import close_run
 
 T = TypeVar("T")
 
+LAST_WORDS = 4_096  # bytes of a log, to find its last line in
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
@@ -75,6 +77,7 @@ class LocalRunner:
 
         def tick(seconds: float) -> None:
             run.seconds = seconds
+            *_, run.doing = ("", *(line for line in tail(log, LAST_WORDS).splitlines() if line.strip()))
             self._parent.show()
 
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}

@@ -75,4 +75,5 @@ class ParentRun:
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
         write.log_files(self.client, self.run_id, paths)
+        self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
         return files["leaderboard.md"]

@@ -17,10 +17,11 @@ from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_dig
 from whisperbench.sweep.identity import Identities
 from whisperbench.sweep.local_runner import LocalRunner
 from whisperbench.sweep.parent_run import ParentRun
-from whisperbench.sweep.progress import PlannedRun, Progress, clock
+from whisperbench.sweep.progress import PlannedRun, Progress
 from whisperbench.sweep.resume import EarlierRuns
 from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
+from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.home import furnish

@@ -40,7 +40,7 @@ class LiveRun(Watcher):
     """Fills a run while it is measured; a context manager around the measurement.
 
     `live/finished` counts the utterances of all repeats and is the step of the others; `live/reqs_per_sec` is the rate
-    of the repeat that runs.
+    since the clock started.
     """
 
     def __init__(
@@ -48,8 +48,7 @@ class LiveRun(Watcher):
     ) -> None:
         self._client, self._run_id, self._hardware, self._listener = client, run_id, hardware, listener
         self._language = language
-        self._total = self._of_this_pass = 0
-        self._pass_started = time.perf_counter()
+        self._finished, self._started = 0, 0.0
         self._newest: collections.deque[Transcript] = collections.deque(maxlen=SCORED_AT_ONCE)
         self._words = NOTHING
         self._normalizer: Normalizer | None = None
@@ -75,13 +74,12 @@ class LiveRun(Watcher):
             self._listener.warned(f"{error} The measurement goes on; the run is filled when it is over.")
 
     def clock_started(self) -> None:
-        self._of_this_pass, self._pass_started = 0, time.perf_counter()
-        if not self._thread.ident:
+        if not self._thread.ident:  # the first of several passes
+            self._started = time.perf_counter()
             self._thread.start()
 
     def finished(self, transcript: Transcript) -> None:
-        self._total += 1
-        self._of_this_pass += 1
+        self._finished += 1
         self._newest.append(transcript)
 
     def clock_stopped(self) -> None:
@@ -94,15 +92,15 @@ class LiveRun(Watcher):
         while not self._stop.wait(wait):
             began = time.thread_time()
             with contextlib.suppress(WhisperbenchError):  # lost; the result is not
-                write.log_live(self._client, self._run_id, self._metrics(), self._total)
+                finished = self._finished
+                write.log_live(self._client, self._run_id, self._metrics(finished), finished)
             wait = max(LIVE_SECONDS, (time.thread_time() - began) / SHARE)
 
-    def _metrics(self) -> dict[str, float]:
-        rate = self._of_this_pass / (time.perf_counter() - self._pass_started)
+    def _metrics(self, finished: int) -> dict[str, float]:
         gpu = reading_now(self._hardware)
         found = {
-            "finished": float(self._total),
-            "reqs_per_sec": rate,
+            "finished": float(finished),
+            "reqs_per_sec": finished / (time.perf_counter() - self._started),
             "wer": self._wer(),
             "gpu_util": gpu.util_mean if gpu else None,
             "gpu_memory_mib": gpu.memory_peak_mib if gpu else None,
