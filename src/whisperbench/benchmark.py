@@ -36,6 +36,7 @@ from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
 from whisperbench.results.labels import run_name
+from whisperbench.results.plots import PLOTS, write_plots
 from whisperbench.results.samples import write_samples
 from whisperbench.results.transcripts import TABLE, transcript_table
 from whisperbench.results.watcher import Watcher
@@ -176,6 +177,7 @@ def measure_to_disk(
                 lambda utt_id: load_audio(audio[utt_id]),
                 seed=config.seed,
             )
+            write_plots(directory / PLOTS, measurement.median, scored)
             redact_file(directory / ENGINE_LOG, os.environ)
 
         return journal.finish(contents, write_artifacts)

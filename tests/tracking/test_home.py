@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from flows.terminal.home import main
 from tests.support.stores import log, run_of, without_tag
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.keys import key
@@ -111,6 +113,16 @@ class TestDescription:
         """What was measured does not depend on it."""
         (tmp_path / "mlflow.db").write_bytes(b"no database")
         furnish(client, "0")
+
+
+def test_the_homes_of_a_store_are_listed_and_furnished(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with runs of the benchmark, whoever has measured them; `make ui` prints them."""
+    monkeypatch.setenv("MLFLOW_PORT", "5077")
+    client.create_run("0", tags={"whisperbench.kind": "compare"})
+    experiment = client.get_run(log(client, run_of())).info.experiment_id
+    shown = CliRunner().invoke(main, [])
+    assert shown.output == f"speech: http://127.0.0.1:5077/{runs_path(experiment)}\n"
+    assert VIEW_TAG in client.get_experiment(experiment).tags
 
 
 class TestPrintedLinks:

@@ -20,7 +20,7 @@ PHASES = (
     ("almost ready", r"init engine \("),
 )
 ANY_PHASE = re.compile("|".join(f"(?P<p{place}>{pattern})" for place, (_, pattern) in enumerate(PHASES)))
-PERCENT = re.compile(r"(\d{1,3})%")
+PERCENT = re.compile(r"(\d{1,3})%(?:\|| Completed)")  # a bar of tqdm
 
 
 def phase_in(log: Path) -> str:

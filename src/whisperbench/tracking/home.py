@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.errors import TrackingError
-from whisperbench.results.links import VIEW, run_path, runs_path
+from whisperbench.results.links import VIEW, Links, run_path, runs_path
 from whisperbench.results.names import ACCURACY_KEY, CORPUS, GPU, KIND
 from whisperbench.text import visible
-from whisperbench.tracking.connection import explained
+from whisperbench.tracking.connection import explained, search_experiments, ui_address
 from whisperbench.tracking.write import NOTE_TAG
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ def furnish(client: MlflowClient, experiment_id: str) -> None:
             text = description(client, experiment_id)
             _set(client, experiment, WRITTEN_TAG, digest(text))
             _set(client, experiment, NOTE_TAG, text)
+
+
+def homes(client: MlflowClient) -> Iterator[tuple[str, str]]:
+    """Name and address of every experiment that holds a run of the benchmark, furnished, the newest first."""
+    links = Links(ui_address(client))
+    for experiment in search_experiments(client):
+        with explained(client, "does not list its runs"):
+            found = client.search_runs([experiment.experiment_id], ONLY_BENCHMARKS, max_results=1)
+        if found:
+            furnish(client, experiment.experiment_id)
+            yield experiment.name, links.runs(experiment.experiment_id)
 
 
 def saved_view(created_ms: int) -> str:

@@ -50,13 +50,19 @@ class TrackedRun:
 
 @contextlib.contextmanager
 def tracked_run(
-    client: MlflowClient, name: str, tags: dict[str, str] | None = None, run_id: str | None = None
+    client: MlflowClient,
+    name: str,
+    tags: dict[str, str] | None = None,
+    run_id: str | None = None,
+    experiment: str | None = None,
 ) -> Iterator[TrackedRun]:
     """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
 
+    A new one belongs to `experiment`, or to the one that MLFLOW_EXPERIMENT_NAME names.
+
     FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
     """
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     run_id = run_id or os.environ.get(RUN_ID)
     with signals_raise() as raised:
         run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
