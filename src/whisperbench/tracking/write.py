@@ -118,9 +118,10 @@ def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.Ex
     """MLflow's own metrics of the machine, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them; they end with
     `until`."""
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         monitor = SystemMetricsMonitor(run_id, tracking_uri=client.tracking_uri)
         monitor.start()
         until.callback(monitor.finish)
