@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tests.results.test_contents import transcripts
 from whisperbench.measure.clock import Pass, Transcript
 from whisperbench.measure.score import score
-from whisperbench.results.plots import draw_throughput, errors_by_speaker, write_plots
+from whisperbench.results.plots import draw_speakers, draw_throughput, errors_by_speaker, write_plots
 
 TIMED = Pass(4.0, 1.0, transcripts(), None, (0.5, 1.0, 2.0, 4.0))
 
@@ -42,6 +42,16 @@ def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
     values, edges, _ = stairs.get_data()  # type: ignore[attr-defined]
     assert round(sum(values) * (edges[1] - edges[0]), 6) == 4
     assert edges[-1] == TIMED.wall_seconds
+
+
+def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
+    """What others wrote is no formula, and names that begin alike have a bar each."""
+    names = ("$\\frac{$", "averylongspeaker-1", "averylongspeaker-2")
+    said = [dataclasses.replace(transcripts()[0], speaker=name) for name in names]
+    write_plots(tmp_path / "plots", TIMED, score(said, "en", 1))
+    axes = Figure().add_subplot()
+    draw_speakers(axes, errors_by_speaker(score(said, "en", 1)))
+    assert len(axes.patches) == 3
 
 
 def test_speakers_are_counted_by_words() -> None:

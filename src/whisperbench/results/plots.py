@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from whisperbench.measure.clock import Pass
 from whisperbench.measure.score import NOTHING, ErrorCounts, Score
+from whisperbench.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOTS = "plots"
-BINS, MOST_SPEAKERS = 40, 60
+MOST_BINS, IN_A_BIN, MOST_SPEAKERS = 40, 5, 60
 FIRST_LOOK, SECOND_LOOK = "#2b6cb0", "#c05621"
 
 
@@ -44,14 +45,14 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
 
 
 def draw_throughput(axes: Axes, timed: Pass) -> None:
-    """Utterances that finished in each fortieth of the time, as a rate, and the rate of the whole."""
-    width = timed.wall_seconds / BINS
-    counts = [0] * BINS
+    """Utterances that finished in each of up to 40 equal parts of the time, as a rate, and the rate of the whole."""
+    bins = max(1, min(MOST_BINS, len(timed.finished_seconds) // IN_A_BIN))
+    width = timed.wall_seconds / bins
+    counts = [0] * bins
     for second in timed.finished_seconds:
-        counts[min(BINS - 1, int(second / width))] += 1
-    axes.stairs(
-        [count / width for count in counts], [width * edge for edge in range(BINS + 1)], fill=True, color="#bee3f8"
-    )
+        counts[min(bins - 1, int(second / width))] += 1
+    edges = [width * edge for edge in range(bins + 1)]
+    axes.stairs([count / width for count in counts], edges, fill=True, color="#bee3f8")
     axes.axhline(timed.reqs_per_sec, color=FIRST_LOOK, label=f"the whole: {timed.reqs_per_sec:.2f} reqs/sec")
     axes.set(title="Throughput over time", xlabel="seconds since the clock started", ylabel="utterances per second")
     axes.legend()
@@ -73,7 +74,8 @@ def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
     """A bar each, the worst ones where there are too many, and the rate of all."""
     shown = dict(list(speakers.items())[:MOST_SPEAKERS])
     whole = sum(speakers.values(), NOTHING).percent or 0.0
-    axes.bar([name[:12] for name in shown], [counts.percent or 0.0 for counts in shown.values()], color=FIRST_LOOK)
+    axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=FIRST_LOOK)
+    axes.set_xticks(range(len(shown)), [visible(name[:12]) for name in shown], parse_math=False)  # others named them
     axes.axhline(whole, color=SECOND_LOOK, label=f"all speakers: {whole:.2f} %")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
     left_out = f", the worst {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
