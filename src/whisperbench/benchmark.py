@@ -79,6 +79,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
             furnish(client, tracked.experiment_id)
             live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
+            live.known(run_start(config, hardware))  # whatever ends it, it says what was asked for
             with log_of_a_failed_engine(tracked), live:
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
@@ -116,7 +117,7 @@ def measure_to_disk(
             "than 30 s. Use long_audio=split."
         )
     dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
-    watcher.known(run_start(config, checkpoint.model_id, checkpoint.revision, dataset, hardware))
+    watcher.known(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG

@@ -162,7 +162,10 @@ def test_the_description_counts_in_whole_numbers_and_says_how_to_repeat_it() -> 
 def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:
     """The same params and tags, so that nothing is logged twice with two values."""
     found, config = contents(), BenchmarkConfig(model="large-v3")
-    start = record.run_start(config, FACTS.model_id, FACTS.model_revision, FACTS.dataset, GPU)
+    start = record.run_start(config, GPU, FACTS.dataset, FACTS.model_id, FACTS.model_revision)
     assert start.params.items() <= found.params.items()
     assert start.tags.items() <= found.tags.items()
     assert "`mlflow run . -P model=large-v3`" in start.description
+    sooner = record.run_start(config, GPU)
+    assert sooner.params.items() < start.params.items()
+    assert sooner.tags.items() < start.tags.items()

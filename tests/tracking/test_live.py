@@ -138,7 +138,7 @@ def test_without_params_at_the_start_the_measurement_goes_on(client: Any, tmp_pa
     heard = Heard()
     run = watched(client, client.create_run("0").info.run_id, heard)
     (tmp_path / "mlflow.db").write_bytes(b"no database")
-    run.known(run_start(CONFIG, "demo", None, DATASET, NO_GPU))
+    run.known(run_start(CONFIG, NO_GPU, DATASET, "demo"))
     (warning,) = heard.warnings
     assert warning.endswith("The measurement goes on; the run is filled when it is over.")
 

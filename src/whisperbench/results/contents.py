@@ -60,18 +60,25 @@ class RunContents:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunStart:
-    """What is known of a run before its engine starts: part of what it will hold, under the same names."""
+    """What is known of a run before it is measured: part of what it will hold, under the same names.
+
+    `dataset` is None until the corpus has been read.
+    """
 
     params: Mapping[str, str]
     tags: Mapping[str, str]
-    dataset: Dataset
+    dataset: Dataset | None
     description: str
 
 
 def run_start(
-    config: BenchmarkConfig, model_id: str, model_revision: str | None, dataset: Dataset, hardware: Hardware
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    dataset: Dataset | None = None,
+    model_id: str | None = None,
+    model_revision: str | None = None,
 ) -> RunStart:
-    """What a run shows while it is measured."""
+    """What a run shows while it is measured: what was asked for, and what has been found out so far."""
     params = known_params(config, model_id, model_revision, hardware)
     return RunStart(params, known_tags(config, dataset, hardware), dataset, announcement(config, dataset, hardware))
 
@@ -112,7 +119,7 @@ def run_contents(
 
 
 def known_params(
-    config: BenchmarkConfig, model_id: str, model_revision: str | None, hardware: Hardware
+    config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
 ) -> dict[str, str]:
     """Every option as it was asked for, and the facts that need no engine under names of their own."""
     resolved = {
@@ -181,7 +188,7 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def known_tags(config: BenchmarkConfig, dataset: Dataset, hardware: Hardware) -> dict[str, str]:
+def known_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
     """What kind of run it is, of what, as far as that needs no engine."""
     return {
         KIND: "benchmark",
@@ -190,7 +197,7 @@ def known_tags(config: BenchmarkConfig, dataset: Dataset, hardware: Hardware) ->
         CORPUS: data_label(config),
         GPU: gpu_label(hardware),
         CONFIG_DIGEST: config.digest,
-        DATASET_DIGEST: dataset.digest,
+        **({DATASET_DIGEST: dataset.digest} if dataset else {}),
         **({RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
     }
 

@@ -11,7 +11,7 @@ class Watcher:
     they only take note."""
 
     def known(self, start: RunStart) -> None:
-        """Everything that is known before the engine starts."""
+        """What is known before the engine starts; called again when more is."""
 
     def clock_started(self) -> None:
         """A pass over the corpus begins, warmed up."""

@@ -67,7 +67,7 @@ class LiveRun(Watcher):
         self._system.close()
 
     def known(self, start: RunStart) -> None:
-        """Params, tags, data set and description; without an answer they come with the result."""
+        """Params, tags, data set and description, as far as they are known; without an answer they come at the end."""
         try:
             write.log_start(self._client, self._run_id, start)
         except TrackingError as error:

@@ -90,7 +90,7 @@ def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
 
 
 def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
-    """Show in a run what is known before its engine starts; `fill` says the same and more."""
+    """Show in a run what is known before it is measured; `fill` says the same and more."""
     from mlflow.entities import Param, RunTag
 
     with explained(client, "did not take the params"):
@@ -98,7 +98,8 @@ def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
         params = [Param(k, v) for k, v in start.params.items() if k not in run.data.params]
         tags = {**start.tags, NOTE_TAG: start.description}
         client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
-        log_dataset(client, run, start.dataset)
+        if start.dataset:
+            log_dataset(client, run, start.dataset)
 
 
 def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
