@@ -14,7 +14,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
 help:
 	@echo "make demo    install the CPU environment and run the demo benchmark (no GPU, no hub needed)"
-	@echo "make ui      browse the runs at http://127.0.0.1:5000"
+	@echo "make ui      browse the runs: prints their address; MLFLOW_PORT=5001 for another port than 5000"
 	@echo "make test    install the development tools and run every test"
 	@echo "make unit    the quick tests: no engine, no server, no commands in processes of their own"
 	@echo "make check   ruff and mypy"
@@ -27,6 +27,7 @@ demo: $(VENV)/cpu.installed
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local --experiment-name whisperbench -P model=demo -P corpus=demo
 
 ui: $(VENV)/cpu.installed
+	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
 # Temporary files on tmpfs where there is one: SQLite waits for disks. PYTEST_FLAGS="-n 0 -x" for what pytest knows.

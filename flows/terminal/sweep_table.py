@@ -7,8 +7,8 @@ import rich.table
 import rich.text
 
 from flows.terminal import console
-from whisperbench.sweep.progress import HEADINGS, Progress, State, clock, plain
-from whisperbench.text import visible
+from whisperbench.sweep.progress import HEADINGS, Progress, State, plain
+from whisperbench.text import clock, visible
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "pruned": "dim"}
 FRAME_LINES = 6  # title, headings and borders
@@ -60,8 +60,10 @@ def window(progress: Progress, height: int) -> slice:
 def table(progress: Progress) -> rich.table.Table:
     """The sentence, and a row for each run that there is room for."""
     remaining = progress.remaining_seconds
-    left = "unknown time" if remaining is None else clock(remaining)
-    found = rich.table.Table(title=f"{progress.sentence}; {left} left", title_style="bold")
+    late = next((late for run in progress.runs if (late := progress.overdue(run))), "")
+    known = f"{'unknown time' if remaining is None else clock(remaining)} left"
+    left = known if remaining or not late else late  # an overdue run is not about to end
+    found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
     for heading in HEADINGS:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
     rows = list(zip(progress.runs, progress.rows(), strict=True))

@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.phases import phase_in
 from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
@@ -30,17 +31,22 @@ from whisperbench.measure.score import Score, score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.completion import write_texts
-from whisperbench.results.contents import run_contents, run_name
+from whisperbench.results.contents import run_contents, run_start
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
+from whisperbench.results.labels import run_name
+from whisperbench.results.plots import PLOTS, write_plots
 from whisperbench.results.samples import write_samples
+from whisperbench.results.watcher import Watcher
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import Client, connect, password_in
+from whisperbench.tracking.home import furnish
+from whisperbench.tracking.live import LiveRun
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -68,11 +74,15 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     client = preflight(listener)
     measured: list[Bundle] = []
     try:
-        with tracked_run(client, run_name(config)) as tracked:
+        with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
-            with log_of_a_failed_engine(tracked):
-                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start))
+            furnish(client, tracked.experiment_id)
+            live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
+            live.known(run_start(config, hardware))  # whatever ends it, it says what was asked for
+            with log_of_a_failed_engine(tracked), live:
+                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
+        furnish(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:
@@ -82,10 +92,16 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
 
 
 def measure_to_disk(
-    config: BenchmarkConfig, hardware: Hardware, origin: Origin, listener: Listener, start: StartEngine = start_engine
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    origin: Origin,
+    listener: Listener,
+    start: StartEngine = start_engine,
+    watcher: Watcher | None = None,
 ) -> Bundle:
-    """The data path: corpus and model, engine, clock, score, and the result on disk."""
-    started_ms, started, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
+    """The data path: corpus and model, engine, clock, score, and the result on disk; `watcher` is told meanwhile."""
+    watcher = watcher or Watcher()
+    started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
     require_engine_for(hardware)
     checkpoint = resolve_model(
         config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
@@ -99,15 +115,24 @@ def measure_to_disk(
             f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
             "than 30 s. Use long_audio=split."
         )
+    dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
+    watcher.known(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
+        log = journal.artifacts / ENGINE_LOG
+        with listener.waiting("starting the engine", lambda: phase_in(log)):
+            engine = start(settings, hardware, log)
         try:
-            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            with listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec") as transcribed:
+            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
+            with shown_from_the_start(listener, len(corpus.utterances) * config.repeats) as (started, transcribed):
+
+                def on_start() -> None:
+                    started()
+                    watcher.clock_started()
 
                 def on_result(repeat: int, transcript: Transcript) -> None:
                     journal.append(repeat, transcript)
+                    watcher.finished(transcript)
                     transcribed(journal.finished)
 
                 measurement = measure(
@@ -117,15 +142,17 @@ def measure_to_disk(
                     warmup=settings.windows_per_step,
                     hardware=hardware,
                     on_result=on_result,
+                    on_start=on_start,
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
                     stall_seconds=60 * config.stall_minutes,
                 )
         finally:
+            watcher.clock_stopped()
             engine.close()
         facts = Facts(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
-            dataset=Dataset(corpus.name, corpus.split, inspected.digest, corpus.source),
+            dataset=dataset,
             utterances_over_30s=inspected.utterances_over_30s,
             hardware=hardware,
             settings=settings,
@@ -133,7 +160,7 @@ def measure_to_disk(
             git_dirty=git_is_dirty(PROJECT),
         )
         # A clock of the machine that is set back must not end a run before its start.
-        ended_ms = started_ms + round(1000 * (time.perf_counter() - started))
+        ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
         journal.clock_stopped(measurement, facts, started_ms, ended_ms)
 
         transcripts = measurement.median.transcripts
@@ -153,9 +180,30 @@ def measure_to_disk(
                 lambda utt_id: load_audio(audio[utt_id]),
                 seed=config.seed,
             )
+            write_plots(directory / PLOTS, measurement.median, scored)
             redact_file(directory / ENGINE_LOG, os.environ)
 
         return journal.finish(contents, write_artifacts)
+
+
+@contextlib.contextmanager
+def shown_from_the_start(
+    listener: Listener, utterances: int
+) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
+    """(called when the clock starts, told how many are done): the bar and its rate begin with the clock, not before."""
+    counts: list[Callable[[int], None]] = []
+    with contextlib.ExitStack() as shown:
+        shown.enter_context(listener.waiting("warming up", lambda: ""))
+
+        def started() -> None:
+            if not counts:  # the first of several repeats
+                shown.close()
+                counts.append(shown.enter_context(listener.counting("transcribing", utterances, "reqs/sec")))
+
+        def transcribed(done: int) -> None:
+            counts[0](done)
+
+        yield started, transcribed
 
 
 def score_of(

@@ -35,6 +35,9 @@ from whisperbench.tracking.connection import Client, connect, ui_address
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.write import log_files
 
+EXPERIMENT = "whisperbench-compare"
+"""Where comparisons are logged, apart from the runs that they compare; under `mlflow run` it has chosen before."""
+
 Files = dict[str, str]
 """File name to text."""
 
@@ -202,6 +205,6 @@ def write_and_log(client: Client, directory: Path, files: Files, listener: Liste
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
-    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}) as run:
+    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
     listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")

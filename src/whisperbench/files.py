@@ -60,3 +60,13 @@ def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
         if not target.is_dir():  # else another process was faster
             raise
     return target
+
+
+def tail(path: Path, size: int = 1 << 16) -> str:
+    """The last `size` bytes of a file as text; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -23,5 +23,10 @@ class Listener:
         """While the block runs the callable is told how many of `total` are done; `unit` is that of their rate."""
         yield lambda _done: None
 
+    @contextlib.contextmanager
+    def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:  # noqa: ARG002
+        """While the block runs something is waited for; `phase` may be asked from another thread how far it is."""
+        yield
+
     def show(self, record: object) -> None:
         """A record that has changed or come to its end, to be drawn by whoever knows its type."""

@@ -31,6 +31,13 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
 
 
+def clock(seconds: float) -> str:
+    """61 as `1:01`, 3661 as `1:01:01`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def without_password(text: str) -> str:
     """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text."""
     return IN_QUERY.sub(rf"\1={HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))

@@ -115,6 +115,9 @@ def test_bad_input_ends_as_a_failed_run(
     (run,) = store.search_runs(["0"])
     assert run.info.status == "FAILED"
     assert named in run.data.tags[FAILURE]
+    assert run.data.tags["mlflow.note.content"].startswith("**FAILED**\n\n    ")
+    assert run.data.params["max_num_seqs"] == "128"
+    assert "`mlflow run . -P model=" in run.data.tags["mlflow.note.content"]
 
 
 def test_a_bad_option_is_refused_before_a_run_is_opened(benchmark: Command, store: mlflow.MlflowClient) -> None:

@@ -70,7 +70,9 @@ class TestLeaderboards:
         assert {path.name for path in (tmp_path / "results").iterdir()} == names
         assert result.stdout.strip() == (tmp_path / "results" / "leaderboard.md").read_text().strip()
         assert "| 1 = | large-v3-turbo" in result.stdout
-        found = client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'")
+        assert not client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'"), "not among what is compared"
+        own = client.get_experiment_by_name("whisperbench-compare").experiment_id
+        found = client.search_runs([own], "tags.`whisperbench.kind` = 'compare'")
         assert [run.info.status for run in found] == ["FINISHED"]
         assert {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)} == names
 

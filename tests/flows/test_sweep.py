@@ -125,6 +125,9 @@ class TestKilled:
         }  # fmt: skip
         assert parent.data.tags["mlflow.note.content"].count("tiny.en-auto-") == 4
         assert "leaderboard.md" in bench.files(parent)
+        assert f"report: results/sweep-{parent.info.run_id[:8]}/leaderboard.html" in err
+        assert parent.data.metrics["best/reqs_per_sec"] == 16.0
+        assert done[0].info.run_name == "tiny.en-auto-4_clips_CPU_random"
         assert "tiny.en" in out
 
         status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8", repeats=2, dry_run="true")

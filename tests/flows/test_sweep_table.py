@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.terminal.console import TerminalListener
-from flows.terminal.sweep_table import window
+from flows.terminal.sweep_table import table, window
 from whisperbench.sweep.progress import PlannedRun, Progress
 
 
@@ -36,3 +36,11 @@ def test_without_a_terminal_there_is_a_line_per_change(capsys: pytest.CaptureFix
             "[2/2] b #1 running",
             "[2/2] b #1 done",
         ]
+
+
+def test_an_overdue_run_is_not_about_to_end() -> None:
+    """The title says how late it is, and not that no time is left."""
+    progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
+    assert str(table(progress).title).endswith("; 1:00 left")
+    progress.runs[0].seconds = 130.0
+    assert str(table(progress).title).endswith("; 0:30 late")

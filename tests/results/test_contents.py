@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fakes import one_gpu
+from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines.seam import EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.clock import Measurement, Pass, Transcript
@@ -16,6 +16,7 @@ from whisperbench.options import BenchmarkConfig
 from whisperbench.results import contents as record
 from whisperbench.results import names
 from whisperbench.results.facts import Dataset, Facts
+from whisperbench.results.labels import gpu_label, run_name
 from whisperbench.results.summary import closing_line
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
@@ -122,9 +123,59 @@ def test_warnings_of_any_repeat_are_tagged() -> None:
 
 def test_a_pause_in_any_repeat_is_tagged() -> None:
     """The longest of them, also as a warning that people read."""
-    passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen) for frozen in (None, 31.2, 34.4))
+    passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen_seconds=frozen) for frozen in (None, 31.2, 34.4))
     config = BenchmarkConfig(model="large-v3", repeats=3)
     found = record.run_contents(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
     assert found.tags[names.FROZEN] == "no progress for 34 s while the clock ran"
     assert "**Warning**: no progress for 34 s" in found.description
     assert names.FROZEN not in contents().tags
+
+
+def test_a_name_tells_model_setting_data_and_gpu() -> None:
+    """And that the weights are random, or that only a part of the data was used."""
+    config = BenchmarkConfig(model="openai/whisper-large-v3", kv_cache_dtype="fp8", max_num_seqs=256)
+    assert run_name(config, GPU) == "whisper-large-v3-fp8-256_test-clean_H100-80GB"
+    smoke = BenchmarkConfig(model="large-v3", load_format="dummy", limit=8, corpus="/data/calls of may/")
+    assert run_name(smoke, NO_GPU) == "large-v3-auto-128_calls-of-may-first8_CPU_random"
+    assert run_name(config, NO_GPU, "a,b=c") == "a,b=c_test-clean_CPU"
+
+
+@pytest.mark.parametrize(
+    ("nvml", "label"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 80GB"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("Tesla T4", "T4"),
+    ],
+)
+def test_gpus_are_told_apart_by_their_labels(nvml: str, label: str) -> None:
+    """Without what they share."""
+    assert gpu_label(one_gpu(nvml)) == label
+
+
+def test_the_tags_have_short_names() -> None:
+    """For columns and filters."""
+    tags = contents(limit=5).tags
+    assert (tags["model"], tags["corpus"], tags["gpu"]) == ("large-v3", "test-clean-first5", "H100 80GB")
+
+
+def test_the_description_counts_in_whole_numbers_and_says_how_to_repeat_it() -> None:
+    """Each repeat's rate with the spread, and the command."""
+    text = contents(repeats=3, kv_cache_dtype="fp8").description
+    assert "| utterances | 4  |" in text
+    assert "The median of 3 repeats: 1.00, 2.00, 1.33 reqs/sec (spread 75.0 %)." in text
+    assert "The command: `mlflow run . -P model=large-v3 -P kv_cache_dtype=fp8 -P repeats=3`" in text
+
+
+def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:
+    """The same params and tags, so that nothing is logged twice with two values."""
+    found, config = contents(), BenchmarkConfig(model="large-v3")
+    start = record.run_start(config, GPU, FACTS.dataset, FACTS.model_id, FACTS.model_revision)
+    assert start.params.items() <= found.params.items()
+    assert start.tags.items() <= found.tags.items()
+    assert "`mlflow run . -P model=large-v3`" in start.description
+    sooner = record.run_start(config, GPU)
+    assert sooner.params.items() < start.params.items()
+    assert sooner.tags.items() < start.tags.items()

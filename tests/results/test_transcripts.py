@@ -13,9 +13,9 @@ def test_the_transcript_table_has_a_row_per_utterance() -> None:
     """Raw texts and counts; null counts where there is no reference."""
     table = transcript_table(transcripts(), score(transcripts(), "en", 1))
     assert table["columns"] == list(TRANSCRIPT_COLUMNS)
-    assert table["data"][0] == ["u0", "0", 9.0, "the cat sat down", "the hat sat down", 1, 0, 0, 4]  # type: ignore[index]
+    assert table["data"][0] == ["u0", "the hat sat down", "the cat sat down", "0", 9.0, 1, 0, 0, 4]  # type: ignore[index]
     bare = transcript_table(transcripts(None), None)
-    assert bare["data"][0][3:] == [None, "the hat sat down", None, None, None, None]  # type: ignore[index]
+    assert bare["data"][0] == ["u0", "the hat sat down", None, "0", 9.0, None, None, None, None]  # type: ignore[index]
 
 
 def test_what_is_written_is_read() -> None:

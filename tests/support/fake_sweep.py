@@ -25,8 +25,8 @@ from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.options import BenchmarkConfig, SweepConfig
-from whisperbench.results import contents as record
 from whisperbench.results.keys import speed_key
+from whisperbench.results.labels import run_name
 from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.tracking.connection import connect
@@ -56,7 +56,7 @@ def sweep(**options: Any) -> None:
 def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
     client = connect()
-    with tracked_run(client, record.run_name(config)) as run, no_orphans():
+    with tracked_run(client, run_name(config, detect_hardware())) as run, no_orphans():
         resolve_model(
             config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights
         )

@@ -9,7 +9,8 @@ import pytest
 
 from whisperbench.errors import ConfigError
 from whisperbench.options import LISTS, MAIN, NOT_IN_A_SWEEP, BenchmarkConfig, Range, SweepConfig
-from whisperbench.sweep.grid import command_line, configurations_of, names_of, schedule, sweep_digest
+from whisperbench.results.summary import command_line
+from whisperbench.sweep.grid import configurations_of, names_of, schedule, sweep_digest
 
 
 def settings(**options: object) -> list[tuple[str, str, int]]:

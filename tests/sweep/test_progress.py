@@ -26,6 +26,21 @@ class TestProgress:
         assert [row[6] for row in progress.rows()] == ["", "3:20", "5:20", "10:20"]
         assert progress.remaining_seconds == 200 + 120 + 300
 
+    def test_what_a_run_does_stands_beside_its_state(self) -> None:
+        """While it runs, and no longer."""
+        run = self.progress().runs[1]
+        run.doing = "transcribing 5/8"
+        assert [row[2] for row in Progress([run]).rows()] == ["running: transcribing 5/8"]
+        run.state = "done"
+        assert [row[2] for row in Progress([run]).rows()] == ["done"]
+
+    def test_a_run_that_is_late_says_so(self) -> None:
+        """It is not about to end: a time left of nothing would be a guess that has failed."""
+        progress = self.progress()
+        progress.runs[1].seconds = 330.0
+        assert [row[6] for row in progress.rows()] == ["", "0:30 late", "2:00", "7:00"]
+        assert progress.remaining_seconds == 120 + 300
+
     def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
         """Rather than too small."""
         progress = Progress([PlannedRun("a", 1, 100.0), PlannedRun("b", 1)])

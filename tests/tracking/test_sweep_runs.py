@@ -7,10 +7,12 @@ import subprocess
 import time
 from typing import Any
 
+from tests.support.stores import run_of
 from whisperbench.listener import Listener
 from whisperbench.supervise import owner
 from whisperbench.supervise.owner import Process
-from whisperbench.tracking.sweep_runs import PARENT, clean_up, orphaned_runs
+from whisperbench.sweep.parent_run import best_of
+from whisperbench.tracking.sweep_runs import PARENT, clean_up, log_best, orphaned_runs
 from whisperbench.tracking.write import PROCESS_TAG
 
 
@@ -39,3 +41,12 @@ def test_a_configuration_that_outlives_its_sweep_is_waited_for(client: Any) -> N
         assert time.monotonic() - began > 0.5
     assert heard.sentences[0] == "waiting for 1 process(es) of a sweep that was killed to end"
     assert {client.get_run(run_id).info.status for run_id in (parent, child)} == {"KILLED"}
+
+
+def test_a_sweeps_run_has_the_best_of_its_runs(client: Any) -> None:
+    """The lowest WER and the highest rates, each by itself; what no run has measured is absent."""
+    run_id = client.create_run("0").info.run_id
+    records = [run_of(wer=2.5, rate=40.0), run_of(wer=2.0, rate=30.0), run_of(wer=None, rate=None)]
+    log_best(client, run_id, best_of(records))
+    assert client.get_run(run_id).data.metrics == {"best/wer": 2.0, "best/reqs_per_sec": 40.0, "best/rtfx": 296.0}
+    assert best_of(records[2:]) == {}

@@ -48,6 +48,8 @@ class Pass:
     cpu_seconds: float
     transcripts: tuple[Transcript, ...]
     gpu: GpuReadings | None
+    finished_seconds: tuple[float, ...] = ()
+    """When each transcript came, since the clock started; in the order in which they came."""
     frozen_seconds: float | None = None
 
     @property
@@ -112,13 +114,14 @@ def measure(
     warmup: int,
     hardware: Hardware,
     on_result: Callable[[int, Transcript], None],
+    on_start: Callable[[], None] = lambda: None,
     count_tokens: Callable[[str], int] | None = None,
     stall_seconds: float = 0.0,
 ) -> Measurement:
     """Warm up with the first `warmup` utterances, then time `repeats` passes.
 
-    `on_result(repeat, transcript)` is called as each utterance finishes.  An engine that makes no progress for
-    `stall_seconds` (0: no limit) is ended.
+    `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.  An engine
+    that makes no progress for `stall_seconds` (0: no limit) is ended.
 
     Raises:
         AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
@@ -132,6 +135,7 @@ def measure(
     warmup_seconds = time.perf_counter() - started
     passes = []
     for repeat in range(repeats):
+        on_start()
         with StallWatch(engine, stall_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
@@ -149,6 +153,7 @@ def _timed(
 ) -> Pass:
     texts: dict[int, Text] = {}
     found: dict[int, Transcript] = {}
+    finished: list[float] = []
     with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
         for text in engine.transcribe(pulse.of(clips)):
@@ -158,11 +163,13 @@ def _timed(
             texts[text.index] = text
             if text.windows:  # long audio that is dropped is no transcript
                 found[text.index] = transcript = transcript_of(utterances[text.index], text)
+                finished.append(time.perf_counter() - started)
                 on_result(repeat, transcript)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    return Pass(wall_seconds, cpu_seconds, tuple(found[i] for i in sorted(found)), monitor.readings)
+    transcripts = tuple(found[i] for i in sorted(found))
+    return Pass(wall_seconds, cpu_seconds, transcripts, monitor.readings, tuple(finished))
 
 
 def transcript_of(utterance: Utterance, text: Text) -> Transcript:

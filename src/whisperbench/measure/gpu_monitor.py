@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -68,13 +68,7 @@ class GpuMonitor:
         energy = [gpu.energy_wh() for gpu in self._gpus]
         self._stop.set()
         self._thread.join()
-        self.readings = GpuReadings(
-            util_mean=_mean(value for gpu in self._gpus for value in gpu.util),
-            memory_peak_mib=max((value for gpu in self._gpus for value in gpu.memory), default=None),
-            power_mean_watts=_sum(_mean(gpu.power) for gpu in self._gpus),
-            energy_wh=_sum(energy),
-            warnings=tuple(dict.fromkeys(text for gpu in self._gpus for text in gpu.warnings())),
-        )
+        self.readings = _readings(self._gpus, _sum(energy))
 
     def _sample_until_stopped(self) -> None:
         while True:
@@ -136,6 +130,24 @@ class _GpuSamples:
     def _energy(self) -> float | None:
         energy: float | None = _ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)
         return energy
+
+
+def reading_now(hardware: Hardware) -> GpuReadings | None:
+    """One sample of the GPUs, without energy; None without a GPU."""
+    gpus = [_GpuSamples(str(device.index)) for device in hardware.devices]
+    for gpu in gpus:
+        gpu.sample(set())
+    return _readings(gpus, None) if gpus else None
+
+
+def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadings:
+    return GpuReadings(
+        util_mean=_mean(value for gpu in gpus for value in gpu.util),
+        memory_peak_mib=max((value for gpu in gpus for value in gpu.memory), default=None),
+        power_mean_watts=_sum(_mean(gpu.power) for gpu in gpus),
+        energy_wh=energy_wh,
+        warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
+    )
 
 
 def _ask(name: str, *arguments: Any) -> Any:

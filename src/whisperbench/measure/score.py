@@ -142,6 +142,15 @@ def score(transcripts: Sequence[Transcript], language: str, seed: int) -> Score:
     return Score(normalizer.name, utterances, interval)
 
 
+def count_words(transcript: Transcript, normalizer: Normalizer) -> ErrorCounts:
+    """The word errors of one transcript that has a reference.
+
+    Raises:
+        CorpusError: a text cannot be normalised.
+    """
+    return _count(normalizer(transcript.reference or "").split(), normalizer(transcript.hypothesis).split())
+
+
 def _score_one(transcript: Transcript, normalizer: Normalizer) -> ScoredUtterance:
     if transcript.reference is None:
         raise CorpusError(f"Utterance {transcript.utt_id} has no reference, so its errors cannot be counted.")

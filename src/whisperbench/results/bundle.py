@@ -2,7 +2,7 @@
 
     results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
         bundle.json         schema, id, origin, and one `RunContents`: params, metrics, history, tags, dataset, times
-        artifacts/          transcripts.json, samples/, summary.md, environment.txt, engine.log
+        artifacts/          transcripts.json, samples/, plots/, summary.md, environment.txt, engine.log
         transcripts.jsonl   every transcript of every repeat, as it came
         logged.json         which run of which server holds it, once one does
 

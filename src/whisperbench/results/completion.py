@@ -41,7 +41,9 @@ def complete(directory: Path) -> Bundle:
         passes = []
         for repeat, each in enumerate(stopped.passes):
             texts = tuple(found[repeat, utt_id] for utt_id in stopped.utt_ids)
-            passes.append(Pass(each.wall_seconds, each.cpu_seconds, texts, each.gpu, each.frozen_seconds))
+            passes.append(
+                Pass(each.wall_seconds, each.cpu_seconds, texts, each.gpu, frozen_seconds=each.frozen_seconds)
+            )
         measurement = Measurement(stopped.warmup_seconds, tuple(passes))
         transcripts = measurement.median.transcripts
         silent = config.random_weights or any(each.reference is None for each in transcripts)

@@ -11,18 +11,23 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
+from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results import keys
 from whisperbench.results.facts import Dataset, Facts
+from whisperbench.results.labels import data_label, gpu_label, model_label, run_name
 from whisperbench.results.names import (
     ACCURACY_KEY,
     CONFIG_DIGEST,
+    CORPUS,
     DATASET_DIGEST,
     FROZEN,
     GIT_DIRTY,
+    GPU,
     KIND,
+    MODEL,
     RANDOM_WEIGHTS,
     SCHEMA,
     SCHEMA_TAG,
@@ -30,7 +35,7 @@ from whisperbench.results.names import (
     SPEED_KEY,
     WARNINGS,
 )
-from whisperbench.results.summary import summary
+from whisperbench.results.summary import announcement, summary
 
 Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
 """A moment since 1970, as MLflow takes it."""
@@ -54,6 +59,31 @@ class RunContents:
     ended_ms: Milliseconds
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunStart:
+    """What is known of a run before it is measured: part of what it will hold, under the same names.
+
+    `dataset` is None until the corpus has been read.
+    """
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: Dataset | None
+    description: str
+
+
+def run_start(
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    dataset: Dataset | None = None,
+    model_id: str | None = None,
+    model_revision: str | None = None,
+) -> RunStart:
+    """What a run shows while it is measured: what was asked for, and what has been found out so far."""
+    params = known_params(config, model_id, model_revision, hardware)
+    return RunStart(params, known_tags(config, dataset, hardware), dataset, announcement(config, dataset, hardware))
+
+
 def run_contents(
     config: BenchmarkConfig,
     facts: Facts,
@@ -75,41 +105,46 @@ def run_contents(
     }
     params = run_params(config, facts, normalizer)
     tags = run_tags(config, facts, normalizer, measurement)
+    history = {name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)}
     return RunContents(
-        name=run_name(config),
+        name=run_name(config, facts.hardware),
         params=params,
         metrics=metrics,
-        history={name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)},
+        history=history,
         tags=tags,
         dataset=facts.dataset,
-        description=summary(params, metrics, tags),
+        description=summary(config, params, metrics, tags, history),
         started_ms=started_ms,
         ended_ms=ended_ms,
     )
 
 
-def run_name(config: BenchmarkConfig) -> str:
-    """`large-v3-fp8-256`: model, attention cache, sequences at once."""
-    return f"{config.model.rstrip('/').rpartition('/')[2]}-{config.kv_cache_dtype}-{config.max_num_seqs}"
+def known_params(
+    config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
+) -> dict[str, str]:
+    """Every option as it was asked for, and the facts that need no engine under names of their own."""
+    resolved = {
+        "model_id": model_id,
+        "model_revision_resolved": model_revision,
+        "gpu_name": hardware.gpu_name,
+        "gpu_count": str(hardware.gpu_count),
+        "cuda_driver": hardware.cuda_driver,
+    }
+    return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
 
 
 def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[str, str]:
-    """Every option as it was asked for, and the facts under names of their own."""
-    hardware, engine = facts.hardware, facts.engine
-    resolved = {
-        "model_id": facts.model_id,
-        "model_revision_resolved": facts.model_revision,
-        "gpu_name": hardware.gpu_name,
-        "gpu_count": str(hardware.gpu_count),
+    """The same, and what the engine and the score have resolved."""
+    engine = facts.engine
+    return {
+        **known_params(config, facts.model_id, facts.model_revision, facts.hardware),
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
         "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens),
         "vllm_version": engine.vllm_version,
         "torch_version": engine.torch_version,
-        "cuda_driver": hardware.cuda_driver,
         "normalizer": normalizer,
     }
-    return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
@@ -154,25 +189,34 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
+def known_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
+    """What kind of run it is, of what, as far as that needs no engine."""
+    return {
+        KIND: "benchmark",
+        SCHEMA_TAG: SCHEMA,
+        MODEL: model_label(config),
+        CORPUS: data_label(config),
+        GPU: gpu_label(hardware),
+        CONFIG_DIGEST: config.digest,
+        **({DATASET_DIGEST: dataset.digest} if dataset else {}),
+        **({RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
+    }
+
+
 def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    """What kind of run it is, what it may be compared with, and what makes it doubtful."""
+    """The same, what it may be compared with, and what makes it doubtful."""
     warnings = sorted({text for each in measurement.passes if each.gpu for text in each.gpu.warnings})
     frozen = [each.frozen_seconds for each in measurement.passes if each.frozen_seconds is not None]
     said = f"no progress for {max(frozen):.0f} s while the clock ran" if frozen else ""
     warnings += [said] if said else []
     tags = {
-        KIND: "benchmark",
-        SCHEMA_TAG: SCHEMA,
+        **known_tags(config, facts.dataset, facts.hardware),
         ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
         SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
         SIGNATURE: keys.signature(config, facts, normalizer),
-        CONFIG_DIGEST: config.digest,
-        DATASET_DIGEST: facts.dataset.digest,
     }
     if facts.git_dirty is not None:
         tags[GIT_DIRTY] = str(facts.git_dirty).lower()
-    if config.random_weights:
-        tags[RANDOM_WEIGHTS] = "true"
     if said:
         tags[FROZEN] = said
     if warnings:

@@ -8,6 +8,8 @@ from typing import Protocol
 from urllib.parse import quote
 
 SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
+VIEW = "whisperbench"
+"""The name of the saved view of an experiment's runs (`tracking.home`)."""
 
 
 class Run(Protocol):
@@ -27,6 +29,11 @@ def run_path(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}?workflowType=machine_learning"
 
 
+def runs_path(experiment_id: str) -> str:
+    """The same for the table of an experiment's runs, with the columns and the order of the saved view."""
+    return f"#/experiments/{quote(experiment_id)}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
     """Addresses on one server; `address` is its own, without a password."""
@@ -37,12 +44,20 @@ class Links:
         """The page of a run."""
         return f"{self.address}/{run_path(run.experiment_id, run.run_id)}"
 
+    def runs(self, experiment_id: str) -> str:
+        """The table of an experiment's runs."""
+        return f"{self.address}/{runs_path(experiment_id)}"
+
     def transcripts(self, runs: Sequence[Run]) -> str:
-        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment."""
+        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment.
+
+        In any order but the default one MLflow shows the runs of a sweep without their parent, which has no table.
+        """
         together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
         wanted = ", ".join(f"'{run.run_id}'" for run in together)
         return (
             f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
             f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
+            f"&orderByKey={quote('metrics.`wer`', safe='')}&orderByAsc=true"
             "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
         )

@@ -23,6 +23,11 @@ FROZEN = "whisperbench.frozen"
 """Nothing went on for some time while the clock ran: this says for how long.  The speed of such a run is none."""
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
+MODEL, CORPUS, GPU = "model", "corpus", "gpu"
+"""Tags with short names (`results.labels`), for filters and columns; the exact ones are params."""
+
+LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
+"""Metrics of other kinds, by the beginning of their names: while the clock runs, of each repeat, of a sweep's runs."""
 
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
@@ -35,7 +40,7 @@ FACTS = (
 class Metric:
     """A metric, in the order of the summary; one that was not measured is absent from a run.
 
-    `heading` names its column in a leaderboard (None: it has none, or one of its own), with `digits` after the point.
+    `digits` stand after the point.  `heading` names its column in a leaderboard (None: it has none, or one of its own).
     A `rate` is read with the value of each repeat, and its column is there even where nothing was measured.
     """
 
@@ -61,13 +66,13 @@ METRICS = (
     Metric("wall_seconds", "s"),
     Metric("client_cpu_seconds", "s", in_summary=False),
     Metric("audio_seconds", "s"),
-    Metric("utterances"),
-    Metric("utterances_over_30s"),
+    Metric("utterances", digits=0),
+    Metric("utterances_over_30s", digits=0),
     Metric("output_tokens_per_sec", "tokens/s"),
-    Metric("latency_p50_ms", "ms"),
-    Metric("latency_p95_ms", "ms"),
+    Metric("latency_p50_ms", "ms", digits=0),
+    Metric("latency_p95_ms", "ms", digits=0),
     Metric("gpu_util_mean", "%"),
-    Metric("gpu_memory_peak_mib", "MiB"),
+    Metric("gpu_memory_peak_mib", "MiB", digits=0),
     Metric("gpu_power_mean_watts", "W"),
     Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
     Metric("usd_per_audio_hour", "USD per audio hour", heading="$ per audio hour", digits=4),

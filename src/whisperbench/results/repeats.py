@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
+
+
+def spread_percent(values: Sequence[float]) -> float:
+    """From the lowest to the highest value, in percent of their median."""
+    return 100 * (max(values) - min(values)) / statistics.median(values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

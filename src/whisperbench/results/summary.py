@@ -1,10 +1,16 @@
-"""A run in words: the line that closes it on stdout, and summary.md."""
+"""A run in words: the line that closes it on stdout, summary.md, and what a run says while it is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 
+from whisperbench.engines.hardware import Hardware
+from whisperbench.options import MAIN, BenchmarkConfig, text_of
+from whisperbench.results.facts import Dataset
+from whisperbench.results.labels import data_label, setting_name
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
+from whisperbench.results.repeats import spread_percent
 
 
 def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
@@ -14,16 +20,41 @@ def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str
     return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
 
 
-def summary(params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """The run in markdown: the closing line, the metrics that were measured, and how to repeat it."""
+def command_line(config: BenchmarkConfig) -> str:
+    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
+    defaults = {name: text_of(field.default) for name, field in MAIN.items()}
+    changed = {name: value for name, value in config.as_params().items() if value != defaults[name] or name == "model"}
+    return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
+
+
+def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
+    """What a run says of itself, in markdown, until it has a result."""
+    many = "" if dataset is None or dataset.rows is None else f" ({dataset.rows:,} utterances)"
+    return (
+        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. Metrics that begin with "
+        f"`live/` show how far it is.\n\nThe command: `{command_line(config)}`\n"
+    )
+
+
+def summary(
+    config: BenchmarkConfig,
+    params: Mapping[str, str],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    history: Mapping[str, Sequence[float]],
+) -> str:
+    """The run in markdown: the closing line, the metrics that were measured, the repeats, and how to repeat it."""
     rows = []
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
             interval = ""
             if metric.name == "wer" and "wer_ci_low" in metrics:
                 interval = f" (95 % interval {metrics['wer_ci_low']:.2f} to {metrics['wer_ci_high']:.2f})"
-            rows.append(f"| {metric.name} | {metrics[metric.name]:,.2f} {metric.unit}{interval} |")
+            rows.append(f"| {metric.name} | {metrics[metric.name]:,.{metric.digits}f} {metric.unit}{interval} |")
     notes = []
+    if len(rates := history.get("reqs_per_sec", ())) > 1:
+        each = ", ".join(f"{rate:.2f}" for rate in rates)
+        notes.append(f"The median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if "wer" not in metrics:
         silent = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
         notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else silent}.")
@@ -32,4 +63,6 @@ def summary(params: Mapping[str, str], metrics: Mapping[str, float], tags: Mappi
     if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
         notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    return "\n\n".join([f"`{closing_line(params, metrics)}`", *notes, table, f"Signature: `{tags[SIGNATURE]}`"]) + "\n"
+    again = f"The command: `{command_line(config)}`"
+    parts = [f"`{closing_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
+    return "\n\n".join(parts) + "\n"

@@ -14,14 +14,13 @@ import hashlib
 import itertools
 import json
 import random
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from whisperbench.errors import ConfigError
 from whisperbench.options import LISTS, MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig, SweepOptions, text_of
-from whisperbench.results.contents import run_name
+from whisperbench.results.labels import setting_name
 
 GRIDS = Path(__file__).parents[1] / "data" / "grids"
 OF_THE_SWEEP = {
@@ -53,7 +52,7 @@ def configurations_of(options: SweepOptions) -> tuple[BenchmarkConfig, ...]:
     counts = Counter(config.digest for config in configurations)
     for config in configurations:
         if counts[config.digest] > 1:
-            raise ConfigError(f"{run_name(config)} stands {counts[config.digest]} times in grid={options.grid}.")
+            raise ConfigError(f"{setting_name(config)} stands {counts[config.digest]} times in grid={options.grid}.")
     return tuple(configurations)
 
 
@@ -112,7 +111,7 @@ def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:
         if name not in IN_THE_NAME | NOT_PART_OF_A_CONFIGURATION and len({p[name] for _, p in params.values()}) > 1
     ]
     names = {
-        digest: "-".join([run_name(config), *(values[name].rstrip("/").rpartition("/")[2] for name in varying)])
+        digest: "-".join([setting_name(config), *(values[name].rstrip("/").rpartition("/")[2] for name in varying)])
         for digest, (config, values) in params.items()
     }
     counts = Counter(names.values())  # two directories may end alike
@@ -123,13 +122,6 @@ def sweep_digest(configurations: Iterable[BenchmarkConfig], **more: object) -> s
     """16 hexadecimal digits that the same sweep, started again, has too."""
     said = {"configurations": sorted(config.digest for config in configurations), **more}
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def command_line(config: BenchmarkConfig) -> str:
-    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
-    defaults = {name: text_of(field.default) for name, field in MAIN.items()}
-    changed = {name: value for name, value in config.as_params().items() if value != defaults[name] or name == "model"}
-    return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
 def _product(

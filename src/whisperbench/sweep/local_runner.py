@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError, TrackingError
+from whisperbench.files import tail
+from whisperbench.results.labels import run_name
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task
@@ -19,6 +22,7 @@ from whisperbench.tracking.write import close_run
 
 T = TypeVar("T")
 
+LAST_WORDS = 4_096  # bytes of a log, to find its last line in
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
@@ -27,6 +31,7 @@ class LocalRunner:
 
     def __init__(self, parent: ParentRun, command: Sequence[str]) -> None:
         self._parent, self._client, self._command = parent, parent.client, command
+        self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
         """Measure `task` and note in `run` what came of it.
@@ -38,7 +43,7 @@ class LocalRunner:
             lambda: sweep_runs.open_child_run(
                 client,
                 self._parent.run_id,
-                name=task.name,
+                name=run_name(task.config, self._hardware, task.name),
                 config_digest=task.config.digest,
                 repeat=task.repeat,
                 first_rung=first_rung,
@@ -74,6 +79,7 @@ class LocalRunner:
 
         def tick(seconds: float) -> None:
             run.seconds = seconds
+            *_, run.doing = ("", *(line for line in tail(log, LAST_WORDS).splitlines() if line.strip()))
             self._parent.show()
 
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.compare_runs import leaderboard
@@ -11,6 +11,8 @@ from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
 from whisperbench.options import CompareConfig, SweepOptions
 from whisperbench.results.links import Links, run_path
+from whisperbench.results.names import BEST
+from whisperbench.results.run_record import RunRecord
 from whisperbench.sweep.progress import Progress
 from whisperbench.tracking import read, sweep_runs, write
 from whisperbench.tracking.connection import ui_address
@@ -75,4 +77,16 @@ class ParentRun:
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
         write.log_files(self.client, self.run_id, paths)
+        sweep_runs.log_best(self.client, self.run_id, best_of(records))
+        self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
         return files["leaderboard.md"]
+
+
+def best_of(records: Sequence[RunRecord]) -> dict[str, float]:
+    """The lowest WER and the highest rate of these runs, as metrics of their sweep."""
+    found = {}
+    for name, best in (("wer", min), ("reqs_per_sec", max), ("rtfx", max)):
+        values = [value for each in records if (value := each.metric(name)) is not None]
+        if values:
+            found[f"{BEST}{name}"] = best(values)
+    return found

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from whisperbench.text import clock
+
 State = Literal["waiting", "running", "done", "failed", "pruned", "skipped"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
@@ -17,7 +19,8 @@ ENDED: tuple[State, ...] = ("done", "failed", "pruned")
 class PlannedRun:
     """One run of the sweep and how it stands; `estimate_seconds` from earlier runs like it, None where there are none.
 
-    `skipped` means that an earlier sweep has finished it: its metrics are that run's.
+    `skipped` means that an earlier sweep has finished it: its metrics are that run's.  `doing` is what goes on inside
+    one that runs.
     """
 
     name: str
@@ -27,6 +30,7 @@ class PlannedRun:
     seconds: float | None = None
     run_id: str | None = None
     failure: str | None = None
+    doing: str = ""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -90,6 +94,12 @@ class Progress:
         expected = self.expected_seconds(run)
         return None if expected is None else max(0.0, expected - (run.seconds or 0.0))
 
+    def overdue(self, run: PlannedRun) -> str:
+        """`0:30 late`: how much longer than expected a run takes already; empty where it does not."""
+        expected = self.expected_seconds(run)
+        late = 0.0 if expected is None or run.state != "running" else (run.seconds or 0.0) - expected
+        return f"{clock(late)} late" if late >= 1 else ""
+
     def rows(self) -> list[tuple[str, ...]]:
         """Text under HEADINGS; the ETA of a waiting run counts everything before it."""
         rows: list[tuple[str, ...]] = []
@@ -99,8 +109,9 @@ class Progress:
             if run.state in ("waiting", "running"):
                 remaining = self.remaining_of(run)
                 ahead = None if ahead is None or remaining is None else ahead + remaining
-                eta = "unknown" if ahead is None else clock(ahead)
-            state = f"{run.state}: {run.failure.splitlines()[0]}" if run.failure else run.state
+                eta = self.overdue(run) or ("unknown" if ahead is None else clock(ahead))
+            why = run.failure.splitlines()[0] if run.failure else run.doing if run.state == "running" else ""
+            state = f"{run.state}: {why}" if why else run.state
             rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
             elapsed = "" if run.seconds is None else clock(run.seconds)
             rows.append((run.name, str(run.repeat), state, *rate, elapsed, eta, (run.run_id or "")[:8]))
@@ -115,13 +126,6 @@ class Progress:
             rows.append(f"| {' | '.join((*cells, linked))} |")
         head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
         return "\n".join([self.sentence, "", *head, *rows]) + "\n"
-
-
-def clock(seconds: float) -> str:
-    """61 as `1:01`, 3661 as `1:01:01`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plain(row: Sequence[str]) -> str:

@@ -11,17 +11,20 @@ from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.options import LISTS, SweepOptions, text_of
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.summary import command_line
 from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.sweep.grid import Task, command_line, configurations_of, schedule, sweep_digest
+from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
 from whisperbench.sweep.local_runner import LocalRunner
 from whisperbench.sweep.parent_run import ParentRun
-from whisperbench.sweep.progress import PlannedRun, Progress, clock
+from whisperbench.sweep.progress import PlannedRun, Progress
 from whisperbench.sweep.resume import EarlierRuns
 from whisperbench.sweep.search import first_rung, search
 from whisperbench.sweep.space import Search
+from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.connection import connect
+from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
 
 
@@ -56,6 +59,7 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
         params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
         sweep_runs.log_params(client, run.run_id, params)
+        furnish(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
         runner = LocalRunner(parent, command)

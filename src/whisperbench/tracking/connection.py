@@ -25,7 +25,7 @@ PREFLIGHT_SECONDS = 9
 REQUEST_SECONDS = 20
 OLDEST_SERVER = (2, 4)  # the first with datasets as inputs of a run
 PAGE = 1_000
-LOCAL_UI = "http://127.0.0.1:5000"
+UI_PORT = "MLFLOW_PORT"  # what `mlflow ui` takes its port from, too
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
@@ -126,9 +126,19 @@ def search_experiments(client: MlflowClient) -> list[Any]:
 
 
 def ui_address(client: MlflowClient) -> str:
-    """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui`."""
+    """Where the MLflow UI answers: the server's address without a password, or that of `mlflow ui` on this machine."""
     address = str(client.tracking_uri)
-    return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if address.startswith("http") else LOCAL_UI
+    return re.sub(r"//[^/@]*@", "//", address).rstrip("/") if serves_ui(client) else f"http://127.0.0.1:{ui_port()}"
+
+
+def serves_ui(client: MlflowClient) -> bool:
+    """Whether a server is there: for a database somebody starts `mlflow ui`."""
+    return str(client.tracking_uri).startswith("http")
+
+
+def ui_port() -> str:
+    """The port of `mlflow ui`."""
+    return os.environ.get(UI_PORT) or "5000"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

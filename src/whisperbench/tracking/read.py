@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperbench.errors import ComparisonError, ConfigError
-from whisperbench.results.names import KIND, METRICS
+from whisperbench.results.names import KIND, METRICS, REPEATS
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.connection import explained, search_experiments, search_runs
@@ -142,8 +142,9 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             return record
         history = {}
         for name in (metric.name for metric in METRICS if metric.rate):
-            # The step after the last repeat holds the median once more, as the run's metric.
-            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, name) if m.step < int(repeats)}
+            # In older runs the repeats are steps of the metric, and the step after the last is the median once more.
+            held = REPEATS + name if REPEATS + name in record.metrics else name
+            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, held) if m.step < int(repeats)}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
 

@@ -173,6 +173,15 @@ def log_progress(client: MlflowClient, run_id: str, metrics: Mapping[str, float]
         client.log_batch(run_id, metrics=found, tags=[RunTag(NOTE_TAG, note)])
 
 
+def log_best(client: MlflowClient, run_id: str, metrics: Mapping[str, float]) -> None:
+    """What the best of a sweep's runs have, in the sweep's own run."""
+    from mlflow.entities import Metric
+
+    now = time.time_ns() // 1_000_000
+    with explained(client, "does not take the best result"):
+        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+
+
 def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
     """Params that the run does not have yet: `mlflow run` has logged those that it declares."""
     from mlflow.entities import Param

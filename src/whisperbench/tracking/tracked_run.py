@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
-from whisperbench.results.links import run_path
+from whisperbench.results.links import Links
 from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
+from whisperbench.tracking.connection import serves_ui, ui_address, ui_port
 from whisperbench.tracking.killed_status import mark_killed_after
 
 if TYPE_CHECKING:
@@ -30,30 +31,39 @@ class TrackedRun:
     client: MlflowClient
     run_id: str
 
+    @property
+    def experiment_id(self) -> str:
+        return str(self.client.get_run(self.run_id).info.experiment_id)
+
     def origin(self) -> Origin:
         """How the run was opened, for its bundle."""
         return tracking.origin_of(self.client, self.run_id)
 
     def where(self) -> str:
-        """The run's page, or how to open it where no server runs."""
-        if url := tracking.run_url(self.client, self.run_id):
-            return f"run: {url}"
-        experiment_id = self.client.get_run(self.run_id).info.experiment_id
-        return (
-            f"look: mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)}\n"
-            f"run:  http://127.0.0.1:5000/{run_path(experiment_id, self.run_id)}"
-        )
+        """The run's page and that of all runs, and how to open them where no server runs."""
+        links = Links(ui_address(self.client))
+        found = f"run:  {links.run(self)}\nruns: {links.runs(self.experiment_id)}"
+        if serves_ui(self.client):
+            return found
+        store = without_password(self.client.tracking_uri)
+        return f"look: mlflow ui --backend-store-uri {store} --port {ui_port()}\n{found}"
 
 
 @contextlib.contextmanager
 def tracked_run(
-    client: MlflowClient, name: str, tags: dict[str, str] | None = None, run_id: str | None = None
+    client: MlflowClient,
+    name: str,
+    tags: dict[str, str] | None = None,
+    run_id: str | None = None,
+    experiment: str | None = None,
 ) -> Iterator[TrackedRun]:
     """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
 
+    A new one belongs to `experiment`, or to the one that MLFLOW_EXPERIMENT_NAME names.
+
     FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
     """
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     run_id = run_id or os.environ.get(RUN_ID)
     with signals_raise() as raised:
         run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})

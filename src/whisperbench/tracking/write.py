@@ -10,17 +10,20 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.links import run_path
-from whisperbench.results.names import FAILURE
+from whisperbench.results.contents import RunStart
+from whisperbench.results.facts import Dataset as Data
+from whisperbench.results.names import FAILURE, REPEATS
+from whisperbench.results.repeats import spread_percent
 from whisperbench.results.transcripts import TABLE
 from whisperbench.supervise.owner import Process
-from whisperbench.text import redact, without_password
+from whisperbench.text import redact, visible, without_password
 from whisperbench.tracking.connection import explained
 from whisperbench.tracking.limits import LOGGING_SECONDS, within
 
@@ -51,9 +54,19 @@ def open_run(
         for tag, value in {**_without_secrets(run.data.tags), **tags, **_own_tags()}.items():
             if run.data.tags.get(tag) != value:
                 client.set_tag(run_id, tag, value)
-        if not os.environ.get("MLFLOW_RUN_NAME") and run.info.run_name is None:
+        if named_by_mlflow(run.info.run_name):
             client.update_run(run_id, name=name)
         return run_id
+
+
+def named_by_mlflow(name: str | None) -> bool:
+    """Whether nobody has chosen a run's name: there is none, or it is one of MLflow's, like `dapper-stoat-918`."""
+    from mlflow.utils import name_utils
+
+    predicate, _, rest = (name or "").partition("-")
+    noun, _, number = rest.partition("-")
+    of_mlflow = predicate in name_utils._GENERATOR_PREDICATES and noun in name_utils._GENERATOR_NOUNS
+    return not name or (of_mlflow and number.isdecimal())
 
 
 def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -78,6 +91,45 @@ def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
         client.log_text(run_id, text, "environment.txt")
 
 
+def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
+    """Show in a run what is known before it is measured; `fill` says the same and more."""
+    from mlflow.entities import Param, RunTag
+
+    with explained(client, "did not take the params"):
+        run = client.get_run(run_id)
+        params = [Param(k, v) for k, v in start.params.items() if k not in run.data.params]
+        tags = {**start.tags, NOTE_TAG: start.description}
+        client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
+        if start.dataset:
+            log_dataset(client, run, start.dataset)
+
+
+def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+    """Metrics of a moment while the clock runs.
+
+    Raises:
+        TrackingError: whatever goes wrong: MLflow's libraries raise errors of their own in a thread at exit.
+    """
+    from mlflow.entities import Metric
+
+    now = time.time_ns() // 1_000_000
+    with explained(client, "did not take the live metrics"):
+        client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+
+
+def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
+    """MLflow's own metrics of the machine, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them; they end with
+    `until`."""
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+    if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(run_id, tracking_uri=client.tracking_uri)
+        monitor.start()
+        until.callback(monitor.finish)
+
+
 def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
     """Log files as artifacts of a run, side by side."""
     with explained(client, "did not take the files"):
@@ -99,12 +151,21 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
 def close_run(
     client: MlflowClient, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
 ) -> None:
-    """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`; `failure` says why, in a tag."""
+    """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`; `failure` says why, in a tag and on top of its
+    description."""
     with explained(client, "did not close the run"):
         client.set_terminated(run_id, status, ended_ms)
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
             client.set_tag(run_id, FAILURE, text[:LONGEST_TAG] or "unknown")
+            known = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+            client.set_tag(run_id, NOTE_TAG, f"{failed_note(status, text)}\n\n{known}"[:LONGEST_TAG])
+
+
+def failed_note(status: str, failure: str) -> str:
+    """The cause and the way out, which a message of ours names, as markdown that shows it and obeys nothing."""
+    shown = "\n".join(f"    {visible(line)}" for line in failure.splitlines())
+    return f"**{status}**\n\n{shown}"
 
 
 def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
@@ -116,14 +177,6 @@ def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
     except MlflowException as error:
         if error.error_code != "PERMISSION_DENIED":
             raise
-
-
-def run_url(client: MlflowClient, run_id: str) -> str | None:
-    """The run's page in the MLflow UI; None for a store without a server (start `mlflow ui`)."""
-    address = without_password(client.tracking_uri).replace("***@", "")
-    if not address.startswith("http"):
-        return None
-    return f"{address.rstrip('/')}/{run_path(client.get_run(run_id).info.experiment_id, run_id)}"
 
 
 def create_run(
@@ -179,38 +232,41 @@ def not_arrived(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
 
 
 def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log everything that a bundle holds, whoever has locked it."""
-    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+    """Log everything that a bundle holds, whoever has locked it; a second time changes nothing."""
+    from mlflow.entities import Metric, Param, RunTag
 
     contents = bundle.contents
     run = client.get_run(run_id)
     params = [Param(k, v) for k, v in contents.params.items() if k not in run.data.params]
     tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
     tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
-    metrics = [
-        Metric(name, value, contents.ended_ms + step, step)
+    # One step each: a metric with a history is drawn as a line, and what is compared is a bar.
+    metrics = [Metric(name, value, contents.ended_ms, 0) for name, value in contents.metrics.items()]
+    metrics += [
+        Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
         for name, values in contents.history.items()
+        if len(values) > 1
         for step, value in enumerate(values)
     ]
-    # The last value is what MLflow shows as the run's metric: the median repeat's, one step after the history.
-    repeats = max((len(values) for values in contents.history.values()), default=1)
-    last = repeats if repeats > 1 else 0
-    metrics += [
-        Metric(name, value, contents.ended_ms + last, last)
-        for name, value in contents.metrics.items()
-        if last or name not in contents.history
-    ]
+    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
+        metrics.append(Metric(f"{REPEATS}spread_percent", spread_percent(rates), contents.ended_ms, 0))
     client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
     for start in range(0, len(metrics), METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    data = contents.dataset
-    source = json.dumps({"uri": data.source})
-    dataset = Dataset(data.name, data.digest, "local", source, profile=json.dumps({"split": data.split}))
+    log_dataset(client, run, contents.dataset)
+    client.log_artifacts(run_id, str(bundle.artifacts))
+
+
+def log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
+    """The data set of a run, once."""
+    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    profile = {"split": data.split, **({} if data.rows is None else {"num_rows": data.rows})}
+    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=json.dumps(profile))
     if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
-        _despite_others(lambda: client.log_inputs(run_id, inputs))
-    client.log_artifacts(run_id, str(bundle.artifacts))
+        _despite_others(lambda: client.log_inputs(run.info.run_id, inputs))
 
 
 def _despite_others(call: Callable[[], None]) -> None:

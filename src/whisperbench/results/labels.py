@@ -1,0 +1,46 @@
+"""Short names of what was measured, for the names and tags of runs: the exact ones are params."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from whisperbench.engines.hardware import Hardware
+from whisperbench.options import BenchmarkConfig
+
+NOT_IN_A_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
+
+
+def model_label(config: BenchmarkConfig) -> str:
+    """`large-v3`: the model, or the last part of its id or path."""
+    return Path(config.model).name or config.model
+
+
+def data_label(config: BenchmarkConfig) -> str:
+    """`test-clean`, `demo`, `my-corpus`, and `test-clean-first8` where only a part is transcribed."""
+    data = config.split if config.corpus == "librispeech" else Path(config.corpus).name or config.corpus
+    return f"{data}-first{config.limit}" if config.limit else data
+
+
+def gpu_label(hardware: Hardware) -> str:
+    """`H100 80GB`, `2x A100 40GB`, `CPU`: what tells GPUs apart, and nothing that they share."""
+    if not hardware.has_gpu:
+        return "CPU"
+    kept = " ".join(re.sub(r"[ -]+", " ", NOT_IN_A_LABEL.sub("", hardware.gpu_name)).split())
+    return f"{hardware.gpu_count}x {kept}" if hardware.gpu_count > 1 else kept
+
+
+def setting_name(config: BenchmarkConfig) -> str:
+    """`large-v3-fp8-256`: model, attention cache, sequences at once."""
+    return f"{model_label(config)}-{config.kv_cache_dtype}-{config.max_num_seqs}"
+
+
+def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:
+    """`large-v3-fp8-256_test-clean_H100-80GB`: setting, data and GPU, without a character that a shell reads.
+
+    `setting` is how a sweep tells its configurations apart; random weights are marked.
+    """
+    parts = [setting or setting_name(config), data_label(config), gpu_label(hardware)]
+    return "_".join(
+        re.sub(r"[^\w.,=-]+", "-", part) for part in (*parts, *(["random"] if config.random_weights else []))
+    )
