@@ -21,6 +21,7 @@ import click
 
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
+from flows.terminal.tables import printer
 from whisperbench.compare_runs import compare
 from whisperbench.options import CompareConfig
 
@@ -29,7 +30,8 @@ from whisperbench.options import CompareConfig
 @options_of(CompareConfig)
 @errors_end_the_command
 def main(**options: Any) -> None:
-    sys.exit(compare(CompareConfig(**options), TerminalListener(), click.echo))
+    config = CompareConfig(**options)
+    sys.exit(compare(config, TerminalListener(), printer(config.format)))
 
 
 if __name__ == "__main__":
