@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 
 import click
@@ -19,6 +20,7 @@ from whisperbench.text import visible
 
 MOST_ROWS = 40
 BETWEEN = 2  # spaces between two columns
+LONGEST_WORD = 24  # a longer one is broken
 
 
 def printer(wanted: str, console: rich.console.Console | None = None) -> Callable[[str | Sequence[Part]], None]:
@@ -51,12 +53,14 @@ def _draw(part: Part, console: rich.console.Console) -> None:
 def _draw_table(table: Table, console: rich.console.Console) -> None:
     """As many columns from the left as there is room for, long cells on several lines; says what is not shown."""
     widths = column_widths(table, console.width)
-    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, BETWEEN, 0, 0), pad_edge=False, show_edge=False)
+    # One of the spaces between two columns is the box's.
+    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, BETWEEN - 1, 0, 0), pad_edge=False, show_edge=False)
     for place, width in enumerate(widths):
-        justify = "right" if place in table.numeric else "left"
-        drawn.add_column(Text(visible(table.headings[place])), width=width, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        heading = Text("\n".join(_lines(visible(table.headings[place]), width)))
+        drawn.add_column(heading, width=width, justify="right" if place in table.numeric else "left")
     for row in table.rows[:MOST_ROWS]:
-        drawn.add_row(*map(_text, row[: len(widths)]))
+        cells = enumerate(zip(row, widths, strict=False))
+        drawn.add_row(*(_text(cell, width, figure=place in table.numeric) for place, (cell, width) in cells))
     console.print(drawn)
     if len(table.rows) > MOST_ROWS:
         console.print(f"{len(table.rows) - MOST_ROWS} more rows are in the files.", style="dim")
@@ -65,15 +69,27 @@ def _draw_table(table: Table, console: rich.console.Console) -> None:
 
 
 def column_widths(table: Table, room: int) -> list[int]:
-    """The widths of the columns that fit into `room`: none narrower than its longest word, then widened in order."""
-    columns = [[heading, *map(_plain, cells)] for heading, *cells in zip(table.headings, *table.rows, strict=True)]
-    least = [max(len(word) for cell in cells for word in [*cell.split(), ""]) for cells in columns]
+    """The widths of the columns that fit into `room`, from the left.
+
+    None is narrower than its longest word.  What is left then goes to the column that needs most lines, bit by bit.
+    """
+    rows = table.rows[:MOST_ROWS]
+
+    def lines(place: int, width: int) -> list[list[str]]:
+        cells = [_lines(_plain(row[place]), width, figure=place in table.numeric) for row in rows]
+        return [_lines(visible(table.headings[place]), width), *cells]
+
+    places = range(len(table.headings))
+    least = [min(LONGEST_WORD, max(len(line) for cell in lines(place, 1) for line in cell)) for place in places]
     used = list(itertools.accumulate(width + BETWEEN for width in least))
-    shown = max(1, sum(total - BETWEEN <= room for total in used))
-    left, widths = room - (used[shown - 1] - BETWEEN), least[:shown]
-    for place, cells in enumerate(columns[:shown]):
-        more = min(left, max(map(len, cells)) - widths[place])
-        widths[place], left = widths[place] + max(0, more), left - max(0, more)
+    widths = least[: max(1, sum(total - BETWEEN <= room for total in used))]
+    needed = [max(map(len, lines(place, width))) for place, width in enumerate(widths)]
+    for _ in range(room + BETWEEN - used[len(widths) - 1]):
+        place = needed.index(max(needed))
+        if needed[place] == 1:
+            break
+        widths[place] += 1
+        needed[place] = max(map(len, lines(place, widths[place])))
     return widths
 
 
@@ -81,5 +97,16 @@ def _plain(cell: Cell) -> str:
     return visible(cell.text if isinstance(cell, Linked) else cell)
 
 
-def _text(cell: Cell) -> Text:
-    return Text(_plain(cell), style=Style(link=cell.address) if isinstance(cell, Linked) else "")
+def _lines(text: str, width: int, *, figure: bool = False) -> list[str]:
+    """A cell in lines; words stay whole unless they are very long, and so do a figure and the range behind it."""
+    if len(text) <= width:
+        return [text]
+    if figure:
+        return text.replace(" (", "\n(", 1).split("\n")
+    return textwrap.wrap(text, width, break_long_words=width >= LONGEST_WORD)
+
+
+def _text(cell: Cell, width: int | None = None, *, figure: bool = False) -> Text:
+    text = _plain(cell)
+    lines = [text] if width is None else _lines(text, width, figure=figure)
+    return Text("\n".join(lines), style=Style(link=cell.address) if isinstance(cell, Linked) else "")

@@ -79,8 +79,8 @@ def _rate(metric: Metric) -> Callable[[Row], str]:
         spread = row.system.spread(metric.name)
         if spread is None:
             return NOT_MEASURED
-        limits = (spread.median, spread.low, spread.high)
-        median, low, high = (f"{value * metric.scale:,.{metric.digits}f}" for value in limits)
+        median = f"{spread.median * metric.scale:,.{metric.digits}f}"
+        low, high = (f"{value:,.{2 if value < 100 else 1}f}" for value in (spread.low, spread.high))
         return f"{median} ({low}–{high})" if low != high and metric.name == "reqs_per_sec" else median
 
     return show
@@ -139,9 +139,17 @@ COLUMNS = (
     Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
     Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
     *(column for column in _FIGURES if column.name.startswith("reqs_per_sec")),
+    Column("cache_and_seqs", "kv/seqs", lambda row: row.system.cache_and_seqs),
+    Column(
+        "run_id",
+        "run",
+        lambda row: row.system.newest.run_id,
+        lambda row: row.system.newest.run_id[:8],
+        link=True,
+    ),
     Column("gpu", "gpu", lambda row: row.system.gpu),
-    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype")),
-    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), numeric=True),
+    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype"), shown="in files"),
+    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), shown="in files"),
     Column("dtype", "dtype", lambda row: row.system.dtype),
     Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="where they differ"),
@@ -171,11 +179,4 @@ COLUMNS = (
     Column("who", "who", lambda row: ", ".join(row.system.users)),
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), shown="where known"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
-    Column(
-        "run_id",
-        "run",
-        lambda row: row.system.newest.run_id,
-        lambda row: row.system.newest.run_id[:8],
-        link=True,
-    ),
 )

@@ -29,6 +29,7 @@ from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
 MOST_NAMES = 4
+MOST_FRONTS = 3  # GPUs whose optimal systems are told in words where there is no plot
 MOST_ANSWERS = 12  # rows of the short answer: of more GPUs and models only the best on each GPU
 BY_NAME = {column.name: column for column in COLUMNS}
 
@@ -63,10 +64,9 @@ class Report:
         what, answer = best(main, self.links)
         parts: list[Part] = [Heading(["Whisper leaderboard"], 1), Paragraph(f"{data(main.group)}.", "Data")]
         parts += [Paragraph(text, subject) for subject, text in findings(main)]
-        parts += [
-            *([Paragraph(what), answer] if answer.rows else []),
-            *(Paragraph(text, subject) for subject, text in optimal(main)),
-        ]
+        if answer.rows:
+            parts += [Paragraph(what), answer]
+        parts += [Paragraph(text, subject) for subject, text in optimal(main)[:MOST_FRONTS]]
         for board in self.boards:
             parts += [Heading([title(board)]), ranking(board, self.links), Paragraph(explanation(board))]
         return [*parts, *(part for section in self.after_the_boards for part in section.parts), Paragraph(self.summary)]

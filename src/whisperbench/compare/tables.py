@@ -62,7 +62,8 @@ class Section:
     @property
     def parts(self) -> list[Part]:
         shown: Part = self.table if self.table.rows else Paragraph(self.without_rows)
-        return [Heading([self.heading]), shown, *([Paragraph(self.note)] if self.note else [])]
+        heading: Part = Heading([self.heading])
+        return [heading, shown, *([Paragraph(self.note)] if self.note else [])]
 
 
 def number(value: float | None, digits: int = 2) -> str:
