@@ -15,14 +15,15 @@ from urllib.parse import unquote
 import pytest
 
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
+from whisperbench.compare.bar_charts import speed_chart
 from whisperbench.compare.clips import playable
-from whisperbench.compare.columns import COLUMNS
+from whisperbench.compare.columns import COLUMNS, shown_columns
 from whisperbench.compare.difference import Difference, MetricChange, difference
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
-from whisperbench.compare.pareto_plot import Axis, pareto_svg
+from whisperbench.compare.pareto_plot import Axis, looks, pareto_svg
 from whisperbench.compare.published import counterparts
-from whisperbench.compare.report import Report
+from whisperbench.compare.report import Report, best
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
 from whisperbench.compare.report_markdown import as_markdown
@@ -128,7 +129,7 @@ class TestMarkdown:
         report = report_of(best, tie, far, tests=tests)
         text = leaderboard_markdown(report)
         assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
-        against = [cells[10].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
         assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals apart"]
 
@@ -346,3 +347,136 @@ class TestPlot:
         assert 0 <= axis.marks[0] <= min(values) <= max(values) <= axis.marks[-1]
         assert 2 <= len(axis.ticks) <= 12
         assert all(50 <= axis.at(value) <= 500 for value in values)
+
+    def test_every_gpu_has_a_look_of_its_own(self) -> None:
+        """Twelve GPUs: twelve pairs of hue and mark, and as many names in the legend."""
+        names = [f"NVIDIA G{place}" for place in range(12)]
+        board = report_of(*(run_of(LARGE, gpu=gpu, rate=40.0 + i) for i, gpu in enumerate(names))).boards[0]
+        assert len(set(looks(board).values())) == 12
+        svg = pareto_svg(board, (), LINKS) or ""
+        assert [svg.count(f">{name}</text>") for name in names] == [1] * 12
+
+    def test_one_front_per_gpu_in_steps(self) -> None:
+        """Only horizontal and vertical lines, each GPU's through its own optimal points."""
+        configs = [BenchmarkConfig(model=f"m{i}") for i in range(3)]
+        runs = [
+            run_of(c, gpu=gpu, wer=2.0 + i, rate=rate * (i + 1))
+            for gpu, rate in ((H100, 40.0), ("NVIDIA A10", 9.0))
+            for i, c in enumerate(configs)
+        ]
+        svg = pareto_svg(report_of(*runs).boards[0], (), LINKS) or ""
+        fronts = re.findall(r'class="front" stroke="var\(--c(\d)\)" d="([^"]+)" data-runs="([^"]+)"', svg)
+        assert {hue for hue, _, _ in fronts} == {"0", "1"}
+        assert all(re.fullmatch(r"M[\d.]+ [\d.]+(V[\d.]+H[\d.]+){2}", path) for _, path, _ in fronts)
+        of_gpu = [{run.gpu for run in runs if run.run_id in ids} for _, _, ids in fronts]
+        assert sorted(map(len, of_gpu)) == [1, 1]
+
+    def test_points_lead_to_their_runs_and_show_their_intervals(self) -> None:
+        """The WER's interval, and the range of the repeats."""
+        repeated = dataclasses.replace(run_of(LARGE), history={"reqs_per_sec": (39.0, 40.0, 41.0)})
+        svg = pareto_svg(report_of(repeated, run_of(TURBO, wer=3.0)).boards[0], (), LINKS) or ""
+        assert f'href="{LINKS.run(repeated)}"' in svg
+        assert svg.count('class="interval"') == 3
+
+    def test_a_file_of_its_own_has_a_title(self) -> None:
+        """And its own style; in the page both are the page's."""
+        board = report_of(run_of(LARGE), run_of(TURBO)).boards[0]
+        alone, inside = (pareto_svg(board, (), LINKS, title=text) or "" for text in ("Test-clean by WER", ""))
+        assert ("Test-clean by WER</text>" in alone, "<style>" in alone) == (True, True)
+        assert "<style>" not in inside
+
+    def test_widely_spread_rates_are_drawn_by_their_ratio(self) -> None:
+        """An A10 and a B200 on one axis: equal factors are equal distances."""
+        axis = Axis.over([9.0, 300.0], 0, 100, 5)
+        assert axis.logarithmic
+        assert axis.at(20.0) - axis.at(10.0) == pytest.approx(axis.at(200.0) - axis.at(100.0))
+
+
+class TestShortAnswer:
+    def test_it_names_its_data(self) -> None:
+        """Before anything else."""
+        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO)))
+        assert text.splitlines()[2] == "**Data:** librispeech test-clean, 2,620 utterances."
+
+    def test_it_follows_sort(self) -> None:
+        """By cost the cheapest comes first, in cents with digits that differ."""
+        runs = [run_of(c, metrics={"usd_per_audio_hour": usd}) for c, usd in ((LARGE, 0.00254), (TURBO, 0.00251))]
+        text = leaderboard_markdown(report_of(*runs, sort="cost"))
+        assert f"**Cheapest:** large-v3-turbo auto/128 on {H100}, 0.251 ¢ per audio hour" in text
+        assert text.index("**Cheapest:**") < text.index("**Most accurate:**")
+        assert "0.254" in text
+
+    def test_the_fastest_of_those_that_tie_is_named(self) -> None:
+        """What most people want: nothing lost in accuracy, and as fast as can be."""
+        best, tie = run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.1, rate=60.0)
+        text = leaderboard_markdown(report_of(best, tie, tests={tie.run_id: PairedTest(0.1, -0.1, 0.3, 0.4)}))
+        assert f"**Fastest of these:** large-v3-turbo auto/128 on {H100}, 60.00 reqs/sec, WER 2.10 %." in text
+
+    def test_very_many_are_told_gpu_by_gpu(self) -> None:
+        """Fourteen pairs of GPU and model: one row for each of the two GPUs."""
+        configs = [BenchmarkConfig(model=f"m{i}") for i in range(7)]
+        report = report_of(*(run_of(c, gpu=gpu) for c in configs for gpu in (H100, "NVIDIA A10")))
+        what, table = best(report.boards[0], LINKS)
+        assert (what, len(table.rows)) == ("The fastest of each GPU:", 2)
+
+    def test_one_configuration_is_told_and_not_ranked(self) -> None:
+        """Its figures, no rank, no star, no empty comparison; one run is one run."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
+        assert f"**Measured:** large-v3 auto/128 on {H100}: WER 2.31 (2.10–2.50) %, 40.00 reqs/sec." in text
+        assert "| rank |" not in text
+        assert "★" not in text
+        assert "1 run compared, 0 left out." in text
+
+    def test_a_lone_run_on_other_data_is_shown_with_its_figures(self) -> None:
+        """And with what differs; it is not left out."""
+        lone = run_of(BASE, dataset="e2" * 16, wer=4.44)
+        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), lone))
+        _, _, alone = text.partition("## Measured, ranked against nothing")
+        assert "| 4.44 | 40.00 | dataset: " in alone
+        assert "2 runs compared, 1 ranked against nothing, 0 left out." in alone
+
+    def test_data_sets_stand_side_by_side(self) -> None:
+        """test-clean and test-other of one configuration; a short look at one of them makes no column."""
+        other = {c.model: dataclasses.replace(c, split="test-other") for c in (LARGE, TURBO)}
+        runs = [
+            *(run_of(c, wer=w) for c, w in ((LARGE, 2.0), (TURBO, 2.2), (BASE, 4.0))),
+            *(run_of(other[c.model], wer=w, dataset="e2" * 16) for c, w in ((LARGE, 3.9), (TURBO, 4.1))),
+            run_of(dataclasses.replace(LARGE, limit=8), wer=0.0, metrics={"utterances": 8.0}),
+        ]
+        _, _, rest = leaderboard_markdown(report_of(*runs)).partition("## One configuration on different data, WER %")
+        clean, other_part = (f"librispeech {split}, 2,620 utterances" for split in ("test-clean", "test-other"))
+        assert f"| configuration | gpu | {clean} | {other_part} |" in rest
+        assert f"| large-v3 auto/128 | {H100} | 2.00 | 3.90 |" in rest
+        assert "| base auto/128" not in rest.partition("\n## ")[0]
+
+
+class TestPage:
+    def test_bars_name_their_gpu_the_fastest_first(self) -> None:
+        """Of thirty on two GPUs the twenty best are seen, whatever their names; the others wait for a filter."""
+        configs = [BenchmarkConfig(model=f"m{i}") for i in range(15)]
+        runs = [
+            run_of(c, gpu=gpu, rate=rate + i)
+            for gpu, rate in (("NVIDIA A10", 9.0), ("NVIDIA Z", 100.0))
+            for i, c in enumerate(configs)
+        ]
+        chart = speed_chart(report_of(*runs).boards[0])
+        assert [bar.system.gpu for bar in chart.bars[:15]] == ["NVIDIA Z"] * 15
+        assert (len(chart.bars), chart.note) == (30, "The first 20 of 30.")
+        page = Page(leaderboard_html(report_of(*runs)))
+        assert sum("hidden" in bar for bar in page.all("li")) == 20  # ten in each of two charts
+
+    def test_a_row_its_point_and_its_bars_know_their_run(self) -> None:
+        """So that a filter hides all of them."""
+        run = run_of(LARGE)
+        page = Page(leaderboard_html(report_of(run, run_of(TURBO, wer=3.0))))
+        found = [tag for tag, attributes in page.elements if attributes.get("data-run") == run.run_id]
+        assert sorted(found) == ["a", "a", "li", "li", "tr"]  # two plots: one is for phones
+
+    def test_what_decides_is_on_the_left(self) -> None:
+        """Rank, model, WER and rate are in sight on a phone."""
+        headings = [column.heading for column in shown_columns(report_of(run_of(LARGE), run_of(TURBO)).boards[0])]
+        assert headings[:4] == ["rank", "model", "WER %", "reqs/sec"]
+
+    def test_headings_are_plain_text(self) -> None:
+        """A browser repeats them on every printed page; a button it would leave out."""
+        assert not Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO)))).all("button")
