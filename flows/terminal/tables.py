@@ -21,6 +21,7 @@ from whisperbench.text import visible
 MOST_ROWS = 40
 BETWEEN = 2  # spaces between two columns
 LONGEST_WORD = 24  # a longer one is broken
+MOST_LINES = 3  # of a cell, unless that takes more than 24 characters
 
 
 def printer(wanted: str, console: rich.console.Console | None = None) -> Callable[[str | Sequence[Part]], None]:
@@ -71,7 +72,8 @@ def _draw_table(table: Table, console: rich.console.Console) -> None:
 def column_widths(table: Table, room: int) -> list[int]:
     """The widths of the columns that fit into `room`, from the left.
 
-    None is narrower than its longest word.  What is left then goes to the column that needs most lines, bit by bit.
+    None is narrower than its longest word, or makes a name long and thin.  What is left then goes to the column that
+    needs most lines, bit by bit.
     """
     rows = table.rows[:MOST_ROWS]
 
@@ -80,7 +82,13 @@ def column_widths(table: Table, room: int) -> list[int]:
         return [_lines(visible(table.headings[place]), width), *cells]
 
     places = range(len(table.headings))
-    least = [min(LONGEST_WORD, max(len(line) for cell in lines(place, 1) for line in cell)) for place in places]
+    words = [min(LONGEST_WORD, max(len(line) for cell in lines(place, 1) for line in cell)) for place in places]
+    least = list(words)
+    for place in places:
+        while least[place] < LONGEST_WORD and max(map(len, lines(place, least[place])[1:]), default=1) > MOST_LINES:
+            least[place] += 1
+    if sum(words) <= room - BETWEEN * (len(words) - 1) < sum(least):
+        least = words  # rather than leave a column out
     used = list(itertools.accumulate(width + BETWEEN for width in least))
     widths = least[: max(1, sum(total - BETWEEN <= room for total in used))]
     needed = [max(map(len, lines(place, width))) for place, width in enumerate(widths)]

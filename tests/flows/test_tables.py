@@ -52,7 +52,7 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
 def test_what_has_no_room_is_named() -> None:
     """Columns on the right, and rows after the fortieth."""
     text = shown(60, PARTS)
-    assert "No room for: Wh per audio hour, who. They are in the files." in " ".join(text.split())
+    assert "No room for: gpu, Wh per audio hour, who. They are in the files." in " ".join(text.split())
     assert "20 more rows are in the files." in text
     assert "No room" not in shown(160, PARTS)
 

@@ -88,7 +88,8 @@ class Difference:
         test = self.test
         if isinstance(test, str):
             return f"WER: no paired test, {test}."
-        verdict = "a significant change" if test.significant else "no significant change"
+        direction = "more errors" if test.difference > 0 else "fewer errors"
+        verdict = f"significantly {direction}" if test.significant else "no significant change"
         limits = f", 95 % interval {test.low:+.2f} to {test.high:+.2f}" if math.isfinite(test.low) else ""
         return f"WER: {verdict}, {test.difference:+.2f} points{limits}, p = {test.p_value:.3f}."
 
