@@ -34,7 +34,7 @@ from whisperbench.results.contents import run_contents, run_name
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
-from whisperbench.results.samples import SAMPLES, write_samples
+from whisperbench.results.samples import write_samples
 from whisperbench.results.transcripts import TABLE, transcript_table
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
@@ -146,7 +146,7 @@ def measure_to_disk(
             (directory / "environment.txt").write_text(describe_environment(hardware), encoding="utf-8")
             audio = {utterance.id: utterance.audio for utterance in corpus.utterances}
             write_samples(
-                directory / SAMPLES,
+                directory / "samples",
                 scored.utterances if scored else transcripts,
                 lambda utt_id: load_audio(audio[utt_id]),
                 seed=config.seed,

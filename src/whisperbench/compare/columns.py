@@ -73,13 +73,14 @@ def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
-    """Median, and of what boards are ranked by the range where there are repeats: `41.34 (40.90–41.80)`."""
+    """Median, of money in cents, and of what boards are ranked by the range of repeats: `41.34 (40.90–41.80)`."""
+    shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:
         spread = row.system.spread(metric.name)
         if spread is None:
             return NOT_MEASURED
-        median = f"{spread.median * metric.scale:,.{metric.digits}f}"
+        median = f"{spread.median * 10**shift:,.{metric.digits - shift}f}"
         low, high = (f"{value:,.{2 if value < 100 else 1}f}" for value in (spread.low, spread.high))
         return f"{median} ({low}–{high})" if low != high and metric.name == "reqs_per_sec" else median
 

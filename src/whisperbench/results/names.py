@@ -33,8 +33,7 @@ FACTS = (
 class Metric:
     """A metric, in the order of the summary; one that was not measured is absent from a run.
 
-    `heading` names its column in a leaderboard (None: it has none, or one of its own), which shows the value times
-    `scale` with `digits` after the point.
+    `heading` names its column in a leaderboard (None: it has none, or one of its own), with `digits` after the point.
     A `rate` is read with the value of each repeat, and its column is there even where nothing was measured.
     """
 
@@ -43,7 +42,6 @@ class Metric:
     in_summary: bool = True
     heading: str | None = None
     digits: int = 2
-    scale: float = 1.0
     rate: bool = False
 
 
@@ -70,7 +68,7 @@ METRICS = (
     Metric("gpu_memory_peak_mib", "MiB"),
     Metric("gpu_power_mean_watts", "W"),
     Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
-    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=3, scale=100),
+    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5),
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )
