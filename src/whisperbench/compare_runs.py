@@ -115,7 +115,10 @@ def leaderboard(
     measured = [s for g in (*grouping.groups, *grouping.alone) for s in g.systems]
     published = () if options.references == "false" else counterparts(measured, every=options.references == "all")
     heard = worst_clips(client, boards[0].rows[0].system.typical, listener)
-    return Report(boards, grouping.alone, grouping.left_out, published, changes, heard, links, searched)
+    alone = tuple(
+        rank(group, options.sort, {}, differs=differences(grouping.groups[0], group)) for group in grouping.alone
+    )
+    return Report(boards, alone, grouping.left_out, published, changes, heard, links, searched)
 
 
 def files_of(report: Report) -> Files:

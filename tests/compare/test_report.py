@@ -7,70 +7,33 @@ import dataclasses
 import io
 import json
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
+from tests.support.reports import (
+    BASE,
+    LARGE,
+    LINKS,
+    SCRIPT,
+    TURBO,
+    difference_markdown,
+    hostile_run,
+    leaderboard_markdown,
+    report_of,
+)
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
 from whisperbench.compare.bar_charts import speed_chart
 from whisperbench.compare.clips import playable
 from whisperbench.compare.columns import COLUMNS, shown_columns
-from whisperbench.compare.difference import Difference, MetricChange, difference
-from whisperbench.compare.groups import Grouping
-from whisperbench.compare.leaderboard import rank
-from whisperbench.compare.pareto_plot import Axis, looks, pareto_svg
-from whisperbench.compare.published import counterparts
-from whisperbench.compare.report import Report, best
+from whisperbench.compare.difference import MetricChange, difference
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.report_markdown import as_markdown
 from whisperbench.measure.bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.links import Links
 from whisperbench.results.names import ACCURACY_KEY
-from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import read_table
-
-LINKS = Links("http://mlflow.example")
-LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
-SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
-HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
-
-
-def report_of(
-    *runs: RunRecord,
-    sort: str = "wer",
-    references: bool = False,
-    tests: Mapping[str, PairedTest | str] | None = None,
-) -> Report:
-    grouping = Grouping.of(runs, sort)
-    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
-    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
-    return Report(boards, grouping.alone, grouping.left_out, found, None, (), LINKS, "every experiment")
-
-
-def leaderboard_markdown(report: Report) -> str:
-    return as_markdown(report.parts)
-
-
-def difference_markdown(found: Difference, links: Links) -> str:
-    return as_markdown(found.parts(links))
-
-
-def hostile_run() -> RunRecord:
-    """A run whose every text is an attack."""
-    run = run_of(BenchmarkConfig(model="m", corpus="c"), gpu=HOSTILE, name=FORMULA, user=HOSTILE)
-    params = {
-        **run.params,
-        "model": HOSTILE,
-        "dtype_effective": FORMULA,
-        "vllm_version": HOSTILE,
-        "quantization": HOSTILE,
-    }
-    return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})
 
 
 class Page(HTMLParser):
@@ -218,6 +181,14 @@ class TestCsvAndJson:
         assert board["key"]["limit"] == "0"
         assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
 
+    def test_a_lone_configuration_is_in_both(self) -> None:
+        """As a board of its own, without a rank."""
+        report = report_of(run_of(LARGE), run_of(TURBO), run_of(BASE, dataset="e2" * 16, wer=4.4))
+        *_, alone = json.loads(leaderboard_json(report))["boards"]
+        assert [(row["model"], row["wer"], row["rank"]) for row in alone["rows"]] == [("base", 4.4, None)]
+        *_, row = csv.DictReader(io.StringIO(leaderboard_csv(report)))
+        assert (row["model"], row["rank"]) == ("base", "")
+
     def test_nan_does_not_reach_json(self) -> None:
         """A metric that is no number was not measured."""
         found = json.loads(leaderboard_json(report_of(run_of(wer=float("nan")))))
@@ -316,138 +287,6 @@ class TestDifference:
             ("u0002", 3),
             ("u0003", 1),
         ]
-
-
-class TestPlot:
-    def test_one_mark_per_configuration_and_a_title_on_each(self) -> None:
-        """Hovering shows the configuration; the file is well-formed XML."""
-        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
-        root = ET.fromstring(pareto_svg(report.boards[0], (), LINKS) or "")  # noqa: S314 - our own file
-        titles = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
-        assert sorted(title.split("\n")[0] for title in titles) == ["large-v3 auto/128", "large-v3-turbo auto/128"]
-
-    def test_published_results_are_marks_of_their_own(self) -> None:
-        """Six H100 rows are beside two measured ones of that GPU."""
-        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
-        assert (pareto_svg(report.boards[0], report.published, LINKS) or "").count('class="published"') == 7
-
-    def test_nothing_to_plot(self) -> None:
-        """Without a WER there is no plot."""
-        assert pareto_svg(report_of(run_of(wer=None)).boards[0], (), LINKS) is None
-
-    def test_hostile_labels_are_escaped(self) -> None:
-        """The plot of a hostile run is well-formed and holds no script."""
-        root = ET.fromstring(pareto_svg(report_of(hostile_run()).boards[0], (), LINKS) or "")  # noqa: S314 - our own file
-        assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
-
-    @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [2.3], [1e-6, 2e-6], [2.2, 2.41], [3.0, 4000.0]])
-    def test_axes_hold_their_values(self, values: list[float]) -> None:
-        """Round ticks around any values, also around one value and around 0."""
-        axis = Axis.over(values, 50, 500, 5)
-        assert 0 <= axis.marks[0] <= min(values) <= max(values) <= axis.marks[-1]
-        assert 2 <= len(axis.ticks) <= 12
-        assert all(50 <= axis.at(value) <= 500 for value in values)
-
-    def test_every_gpu_has_a_look_of_its_own(self) -> None:
-        """Twelve GPUs: twelve pairs of hue and mark, and as many names in the legend."""
-        names = [f"NVIDIA G{place}" for place in range(12)]
-        board = report_of(*(run_of(LARGE, gpu=gpu, rate=40.0 + i) for i, gpu in enumerate(names))).boards[0]
-        assert len(set(looks(board).values())) == 12
-        svg = pareto_svg(board, (), LINKS) or ""
-        assert [svg.count(f">{name}</text>") for name in names] == [1] * 12
-
-    def test_one_front_per_gpu_in_steps(self) -> None:
-        """Only horizontal and vertical lines, each GPU's through its own optimal points."""
-        configs = [BenchmarkConfig(model=f"m{i}") for i in range(3)]
-        runs = [
-            run_of(c, gpu=gpu, wer=2.0 + i, rate=rate * (i + 1))
-            for gpu, rate in ((H100, 40.0), ("NVIDIA A10", 9.0))
-            for i, c in enumerate(configs)
-        ]
-        svg = pareto_svg(report_of(*runs).boards[0], (), LINKS) or ""
-        fronts = re.findall(r'class="front" stroke="var\(--c(\d)\)" d="([^"]+)" data-runs="([^"]+)"', svg)
-        assert {hue for hue, _, _ in fronts} == {"0", "1"}
-        assert all(re.fullmatch(r"M[\d.]+ [\d.]+(V[\d.]+H[\d.]+){2}", path) for _, path, _ in fronts)
-        of_gpu = [{run.gpu for run in runs if run.run_id in ids} for _, _, ids in fronts]
-        assert sorted(map(len, of_gpu)) == [1, 1]
-
-    def test_points_lead_to_their_runs_and_show_their_intervals(self) -> None:
-        """The WER's interval, and the range of the repeats."""
-        repeated = dataclasses.replace(run_of(LARGE), history={"reqs_per_sec": (39.0, 40.0, 41.0)})
-        svg = pareto_svg(report_of(repeated, run_of(TURBO, wer=3.0)).boards[0], (), LINKS) or ""
-        assert f'href="{LINKS.run(repeated)}"' in svg
-        assert svg.count('class="interval"') == 3
-
-    def test_a_file_of_its_own_has_a_title(self) -> None:
-        """And its own style; in the page both are the page's."""
-        board = report_of(run_of(LARGE), run_of(TURBO)).boards[0]
-        alone, inside = (pareto_svg(board, (), LINKS, title=text) or "" for text in ("Test-clean by WER", ""))
-        assert ("Test-clean by WER</text>" in alone, "<style>" in alone) == (True, True)
-        assert "<style>" not in inside
-
-    def test_widely_spread_rates_are_drawn_by_their_ratio(self) -> None:
-        """An A10 and a B200 on one axis: equal factors are equal distances."""
-        axis = Axis.over([9.0, 300.0], 0, 100, 5)
-        assert axis.logarithmic
-        assert axis.at(20.0) - axis.at(10.0) == pytest.approx(axis.at(200.0) - axis.at(100.0))
-
-
-class TestShortAnswer:
-    def test_it_names_its_data(self) -> None:
-        """Before anything else."""
-        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO)))
-        assert text.splitlines()[2] == "**Data:** librispeech test-clean, 2,620 utterances."
-
-    def test_it_follows_sort(self) -> None:
-        """By cost the cheapest comes first, in cents with digits that differ."""
-        runs = [run_of(c, metrics={"usd_per_audio_hour": usd}) for c, usd in ((LARGE, 0.00254), (TURBO, 0.00251))]
-        text = leaderboard_markdown(report_of(*runs, sort="cost"))
-        assert f"**Cheapest:** large-v3-turbo auto/128 on {H100}, 0.251 ¢ per audio hour" in text
-        assert text.index("**Cheapest:**") < text.index("**Most accurate:**")
-        assert "0.254" in text
-
-    def test_the_fastest_of_those_that_tie_is_named(self) -> None:
-        """What most people want: nothing lost in accuracy, and as fast as can be."""
-        best, tie = run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.1, rate=60.0)
-        text = leaderboard_markdown(report_of(best, tie, tests={tie.run_id: PairedTest(0.1, -0.1, 0.3, 0.4)}))
-        assert f"**Fastest of these:** large-v3-turbo auto/128 on {H100}, 60.00 reqs/sec, WER 2.10 %." in text
-
-    def test_very_many_are_told_gpu_by_gpu(self) -> None:
-        """Fourteen pairs of GPU and model: one row for each of the two GPUs."""
-        configs = [BenchmarkConfig(model=f"m{i}") for i in range(7)]
-        report = report_of(*(run_of(c, gpu=gpu) for c in configs for gpu in (H100, "NVIDIA A10")))
-        what, table = best(report.boards[0], LINKS)
-        assert (what, len(table.rows)) == ("The fastest of each GPU:", 2)
-
-    def test_one_configuration_is_told_and_not_ranked(self) -> None:
-        """Its figures, no rank, no star, no empty comparison; one run is one run."""
-        text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
-        assert f"**Measured:** large-v3 auto/128 on {H100}: WER 2.31 (2.10–2.50) %, 40.00 reqs/sec." in text
-        assert "| rank |" not in text
-        assert "★" not in text
-        assert "1 run compared, 0 left out." in text
-
-    def test_a_lone_run_on_other_data_is_shown_with_its_figures(self) -> None:
-        """And with what differs; it is not left out."""
-        lone = run_of(BASE, dataset="e2" * 16, wer=4.44)
-        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), lone))
-        _, _, alone = text.partition("## Measured, ranked against nothing")
-        assert "| 4.44 | 40.00 | dataset: " in alone
-        assert "2 runs compared, 1 ranked against nothing, 0 left out." in alone
-
-    def test_data_sets_stand_side_by_side(self) -> None:
-        """test-clean and test-other of one configuration; a short look at one of them makes no column."""
-        other = {c.model: dataclasses.replace(c, split="test-other") for c in (LARGE, TURBO)}
-        runs = [
-            *(run_of(c, wer=w) for c, w in ((LARGE, 2.0), (TURBO, 2.2), (BASE, 4.0))),
-            *(run_of(other[c.model], wer=w, dataset="e2" * 16) for c, w in ((LARGE, 3.9), (TURBO, 4.1))),
-            run_of(dataclasses.replace(LARGE, limit=8), wer=0.0, metrics={"utterances": 8.0}),
-        ]
-        _, _, rest = leaderboard_markdown(report_of(*runs)).partition("## One configuration on different data, WER %")
-        clean, other_part = (f"librispeech {split}, 2,620 utterances" for split in ("test-clean", "test-other"))
-        assert f"| configuration | gpu | {clean} | {other_part} |" in rest
-        assert f"| large-v3 auto/128 | {H100} | 2.00 | 3.90 |" in rest
-        assert "| base auto/128" not in rest.partition("\n## ")[0]
 
 
 class TestPage:

@@ -189,15 +189,6 @@ class TestTwoRuns:
         fill(tmp_path / "mlflow.db", [run_of(), run_of()], ids=["abcd" + "0" * 28, "abcd" + "1" * 28])
         assert "2 runs begin so: abcd000" in run_flow(runs="abcd,1234").stderr
 
-    def test_changed_utterances_can_be_heard(self, client: Any, tmp_path: Path) -> None:
-        """As far as a run holds them as samples; the page's policy lets them play."""
-        ids = [log(client, run_of(c), spoken(errors)) for c, errors in ((LARGE, [0, 1]), (TURBO, [3, 1]))]
-        hold_clip(client, ids[1], tmp_path, "01_u0000.wav")
-        assert run_flow(runs=",".join(ids)).exit_code == 0
-        page = (tmp_path / "results" / "difference.html").read_text()
-        assert page.count("<audio") == page.count("data:audio/wav;base64,UklGRg==") == 1
-        assert "media-src data:" in page
-
     @pytest.mark.parametrize("run_ids", ["x,y", "0" * 32, f"{'0' * 32},{'0' * 32}"])
     @pytest.mark.usefixtures("client")
     def test_two_ids_are_needed(self, run_ids: str) -> None:
@@ -211,33 +202,6 @@ class TestTwoRuns:
         result = run_flow(runs=f"{known},{failed}")
         assert result.exit_code == 2
         assert "its status FAILED" in result.stderr
-
-
-class TestClips:
-    def test_the_worst_of_the_first_row(self, client: Any, tmp_path: Path) -> None:
-        """Utterances with errors that the run holds as samples, most errors first."""
-        run_id = log(client, run_of(LARGE, wer=2.0), spoken([0, 1, 5, 2]))
-        log(client, run_of(TURBO, wer=9.0, interval=(8, 10)), spoken([1] * 4))
-        for name in ("01_u0002.wav", "02_u0001.wav", "03_u0000.wav"):
-            hold_clip(client, run_id, tmp_path, name)
-        assert run_flow().exit_code == 0
-        page = (tmp_path / "results" / "leaderboard.html").read_text()
-        heard = [part.partition('"')[0] for part in page.split('aria-label="Audio of ')[1:]]
-        assert heard == ["u0002", "u0001"]
-
-    def test_a_page_stays_small(self, client: Any, tmp_path: Path) -> None:
-        """Ten clips and 5 MB at most: a clip that has no room is passed over."""
-        run_id = log(client, run_of(LARGE), spoken([1] * 12))
-        for number in range(12):
-            size = 4_995_000 if number == 1 else 9_000
-            hold_clip(client, run_id, tmp_path, f"{number:02d}_u{number:04d}.wav", size)
-        ids = [f"u{number:04d}" for number in range(12)]
-        assert list(runs.read_clips(client, [run_id], ids, tmp_path / "kept")) == [ids[0], *ids[2:11]]
-
-
-def hold_clip(client: Any, run_id: str, directory: Path, name: str, size: int = 4) -> None:
-    (directory / name).write_bytes(b"RIFF".ljust(size, b"."))
-    client.log_artifact(run_id, str(directory / name), "samples")
 
 
 class TestGate:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from whisperbench.compare.clips import Clip
 from whisperbench.compare.columns import COLUMNS, Column, shown_columns
-from whisperbench.compare.groups import Group, LeftOut, differences
+from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
 from whisperbench.compare.rescoring import RankChange
@@ -38,11 +38,13 @@ BY_NAME = {column.name: column for column in COLUMNS}
 class Report:
     """Everything that a leaderboard's files are made from; boards in order, the main one first.
 
+    `alone` are those of one configuration, ranked against nothing.
+
     `rank_changes` is None where nothing was rescored; `clips` are the worst of the main board's first row.
     """
 
     boards: tuple[Board, ...]
-    alone: tuple[Group, ...]
+    alone: tuple[Board, ...]
     left_out: tuple[LeftOut, ...]
     published: tuple[Counterpart, ...]
     rank_changes: tuple[RankChange, ...] | None
@@ -53,7 +55,7 @@ class Report:
     @property
     def summary(self) -> str:
         runs = sum(len(row.system.runs) for board in self.boards for row in board.rows)
-        alone = sum(len(system.runs) for group in self.alone for system in group.systems)
+        alone = sum(len(row.system.runs) for board in self.alone for row in board.rows)
         beside = f", {alone} ranked against nothing" if alone else ""
         return f"{counted(runs, 'run')} compared{beside}, {len(self.left_out)} left out. Searched: {self.searched}."
 
@@ -245,7 +247,7 @@ def _published_settings(report: Report) -> Table:
 def _across_data(report: Report) -> Table:
     """The WER of a configuration on each of several data sets; no rows where none was measured on two."""
     largest: dict[str, Group] = {}
-    for group in sorted((*(board.group for board in report.boards), *report.alone), key=lambda group: group.size):
+    for group in sorted((board.group for board in (*report.boards, *report.alone)), key=lambda group: group.size):
         if group.has("wer"):
             largest[group.data] = group
     names = sorted(largest)
@@ -264,11 +266,11 @@ def _across_data(report: Report) -> Table:
 
 def _alone(report: Report) -> Table:
     rows: list[list[Cell]] = []
-    for group in report.alone:
-        for c in group.systems:
+    for board in report.alone:
+        for c in board.group.systems:
             figures = [number(c.wer), number(c.median("reqs_per_sec"))]
-            differs = "; ".join(differences(report.boards[0].group, group))
-            rows.append([Linked(c.label, report.links.run(c.newest)), data(group), c.gpu, *figures, differs])
+            where: list[Cell] = [Linked(c.label, report.links.run(c.newest)), data(board.group), c.gpu]
+            rows.append([*where, *figures, "; ".join(board.differs)])
     headings = ["configuration", "data", "gpu", "WER %", "reqs/sec", "differs from the first table"]
     return Table(headings, rows, frozenset({3, 4}))
 
