@@ -101,6 +101,12 @@ class TestMarkdown:
         assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
         assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
 
+    def test_a_wer_that_nobody_measured_has_no_column(self) -> None:
+        """One of zero has: it was measured."""
+        silent = [run_of(c, wer=None) for c in (LARGE, TURBO)]
+        assert "WER %" not in leaderboard_markdown(report_of(*silent))
+        assert "| WER % |" in leaderboard_markdown(report_of(run_of(LARGE, wer=0.0), run_of(TURBO, wer=0.0)))
+
     def test_rows_that_look_alike_are_told_apart(self) -> None:
         """Two revisions of one model get a column; a board without such rows has none."""
         runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]

@@ -42,7 +42,7 @@ class Column:
             case "always":
                 return True
             case "where known":
-                return bool(values - {None, "", False})
+                return any(value is not None and value is not False and value != "" for value in values)
             case "where they differ":
                 return len(values) > 1
             case "to tell rows apart":
@@ -136,7 +136,7 @@ COLUMNS = (
         lambda row: (row.system.revision or NOT_MEASURED)[:8],
         shown="to tell rows apart",
     ),
-    Column("wer", "WER %", lambda row: row.system.wer, _wer, numeric=True),
+    Column("wer", "WER %", lambda row: row.system.wer, _wer, shown="where known", numeric=True),
     Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
     Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
     *(column for column in _FIGURES if column.name.startswith("reqs_per_sec")),

@@ -142,7 +142,8 @@ def best(board: Board, links: Links) -> tuple[str, Table]:
             on_gpus.setdefault(row.system.gpu, row)
         found, of_each = list(on_gpus.values()), "GPU"
     sorting = SORTINGS[board.sort]
-    figures = [BY_NAME[name] for name in dict.fromkeys(("wer", "reqs_per_sec", sorting.metric))]
+    columns = [BY_NAME[name] for name in dict.fromkeys(("wer", "reqs_per_sec", sorting.metric))]
+    figures = [column for column in columns if column.is_shown(board.rows)]
     rows: list[list[Cell]] = [
         [
             Linked(row.system.label, links.run(row.system.newest)),
