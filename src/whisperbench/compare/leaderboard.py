@@ -7,6 +7,7 @@ key (one GPU), and shown side by side across GPUs.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -72,14 +73,15 @@ def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, diff
         sort = "reqs_per_sec"
     ranks = _accuracy_ranks(group, tests) if sort == "wer" else _rate_ranks(group, SORTINGS[sort])
     sharers = Counter((_race(c, sort), place) for c, place in ranks if place is not None)
-    best, optimal = next(iter(contenders(group)), None), pareto(group.systems)
+    alone = len(group.systems) == 1  # it is neither best nor optimal of anything
+    best, optimal = (None, []) if alone else (next(iter(contenders(group)), None), pareto(group.systems))
     rows = []
     for system, place in ranks:
         found = tests.get(system.typical.run_id)
         rows.append(
             Row(
                 system,
-                place,
+                None if alone else place,
                 tied=sharers[_race(system, sort), place or 0] > 1,
                 pareto=system in optimal,
                 most_accurate=system is best,
@@ -104,14 +106,27 @@ def pareto(systems: Sequence[System]) -> list[System]:
 
 
 def best_per_gpu_and_model(board: Board) -> list[Row]:
-    """The fastest system of each GPU and model, the fastest first."""
-    best: dict[tuple[str, str], tuple[float, Row]] = {}
-    for row in board.rows:
-        rate = row.system.median("reqs_per_sec")
-        place = (row.system.gpu, row.system.model_id)
-        if rate is not None and (place not in best or rate > best[place][0]):
-            best[place] = (rate, row)
-    return [row for _, row in sorted(best.values(), key=lambda pair: -pair[0])]
+    """Of each GPU and model the system that is best in what the board is ranked by, best first.
+
+    Settings hardly change the WER: where that ranks, the fastest one stands for its GPU and model.
+    """
+    sorting, speed = SORTINGS[board.sort], SORTINGS["reqs_per_sec"]
+    chosen_by = speed if board.sort == "wer" else sorting
+
+    def order(row: Row, by: Sorting) -> float:
+        value = row.system.median(by.metric)
+        return math.inf if value is None else (-value if by.higher_is_better else value)
+
+    best: dict[tuple[str, str], Row] = {}
+    for row in sorted(board.rows, key=lambda row: order(row, chosen_by)):
+        if row.system.median(chosen_by.metric) is not None:
+            best.setdefault((row.system.gpu, row.system.model_id), row)
+
+    def place(row: Row) -> tuple[float, float]:
+        """Of equally accurate ones the faster comes first."""
+        return row.rank if board.sort == "wer" and row.rank else order(row, sorting), order(row, speed)
+
+    return sorted(best.values(), key=place)
 
 
 def _race(system: System, sort: str) -> str:
@@ -150,5 +165,6 @@ def _rate_ranks(group: Group, sorting: Sorting) -> list[tuple[System, int | None
 
 
 def _by_wer(group: Group) -> list[tuple[float, System]]:
-    scored = [(c.wer, c) for c in group.systems]
-    return sorted(((w, c) for w, c in scored if w is not None), key=lambda pair: (pair[0], pair[1].newest.run_id))
+    """The most accurate first; of equal ones the faster."""
+    scored = [(wer, c) for c in group.systems if (wer := c.wer) is not None]
+    return sorted(scored, key=lambda pair: (pair[0], -(pair[1].median("reqs_per_sec") or 0.0), pair[1].newest.run_id))
