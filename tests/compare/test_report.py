@@ -25,7 +25,7 @@ from whisperbench.compare.report import Report
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
 from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.links import Links
 from whisperbench.results.run_record import RunRecord
@@ -92,13 +92,13 @@ class TestMarkdown:
         assert "ranked by WER" in rest
 
     def test_a_row_has_everything(self) -> None:
-        """Rank, settings, figures with their ranges, n, when, who, and a link into the ML view of the run."""
+        """Rank, settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
         runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
         text = leaderboard_markdown(report_of(*runs))
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
-            f"| 1 | large-v3 | auto | 128 | bfloat16 | {H100} | 2.31 (2.05–2.60) | 41.00 (40.00–42.00) | "
-            f"303.4 (296.0–310.8) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
+            f"| 1 | large-v3 | auto | 128 | bfloat16 | {H100} | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | "
+            f"303.4 (284.0–324.1) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
         ) in text
 
     def test_the_short_answer_is_told_gpu_by_gpu(self) -> None:
@@ -119,7 +119,7 @@ class TestMarkdown:
         assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
         against = [cells[8].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
-        assert against[2:] == ["best", "+0.50, p = 0.200", "intervals apart"]
+        assert against[2:] == ["best", "+0.50, p = 0.200", "intervals far apart"]
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
         """No column of dashes."""

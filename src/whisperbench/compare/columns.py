@@ -63,21 +63,23 @@ def _median(metric: str) -> Callable[[Row], Value]:
 
 def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
     def limit(row: Row) -> Value:
-        spread = row.system.spread(metric)
-        return getattr(spread, side) if spread else None
+        interval = row.rates.get(metric)
+        return getattr(interval, side) if interval else None
 
     return limit
 
 
 def _rate(metric: str, digits: int) -> Callable[[Row], str]:
-    """Median, and the range where there are repeats: `41.34 (40.90–41.80)`."""
+    """Median, and its 95 % interval where the noise is known: `41.34 (40.90–41.80)`."""
 
     def show(row: Row) -> str:
         spread = row.system.spread(metric)
         if spread is None:
             return NOT_MEASURED
-        median, low, high = (f"{value:,.{digits}f}" for value in (spread.median, spread.low, spread.high))
-        return median if low == high else f"{median} ({low}–{high})"
+        interval = row.rates.get(metric)
+        limits = (interval.low, interval.high) if interval else ()
+        median, *known = (f"{value:,.{digits}f}" for value in (spread.median, *limits))
+        return f"{median} ({'–'.join(known)})" if known else median
 
     return show
 
@@ -100,7 +102,7 @@ def _against_the_best(row: Row) -> str:
         return "best"
     if row.test:
         return f"{row.test.difference:+.2f}, p = {row.test.p_value:.3f}"
-    return "intervals apart" if row.system.wer is not None else NOT_MEASURED
+    return "intervals far apart" if row.system.wer is not None else NOT_MEASURED
 
 
 def _interval(row: Row, side: Literal["low", "high"]) -> Value:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.compare.tables import NOT_MEASURED, Section, Table, number
 from whisperbench.measure.alignment import Piece, align
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
