@@ -145,7 +145,8 @@ def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
     """The largest distance of a system from the best, in standard errors of that difference, shape (m,)."""
     best = middles.argmax(axis=1)[:, np.newaxis]
     below_best = np.take_along_axis(middles, best, axis=1) - middles
-    return (below_best / np.hypot(errors, np.take_along_axis(errors, best, axis=1))).max(axis=1)
+    distances: Floats = below_best / np.hypot(errors, np.take_along_axis(errors, best, axis=1))
+    return distances.max(axis=1).astype(np.float64)
 
 
 def _exp(value: float) -> float:
