@@ -143,36 +143,35 @@ def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> list
         test = tests.get(system.typical.run_id)
         return wer == scored[0][0] or (isinstance(test, PairedTest) and not significantly_worse(test))
 
-    ranks = _places([(wer, c, ties(wer, c)) for wer, c in scored])
-    return [*ranks, *((c, None) for c in group.systems if c.wer is None)]
+    first = [c for wer, c in scored if ties(wer, c)]
+    rest = [(wer, c) for wer, c in scored if not ties(wer, c)]
+    ranks: list[tuple[System, int | None]] = [(c, 1) for c in first]
+    ranks += [(c, 1 + len(first) + sum(other < wer for other, _ in rest)) for wer, c in rest]
+    return ranks + [(c, None) for c in group.systems if c.wer is None]
 
 
 def _rate_ranks(group: Group, sorting: Sorting) -> list[tuple[System, int | None]]:
-    """GPU by GPU, the one with the best rate first; no ranks where nobody knows how noisy its rates are."""
+    """GPU by GPU, the one with the best rate first; no ranks where nobody knows how noisy its rates are.
+
+    Of those that are worse than the best, the next best has the next rank, with those that tie with it.
+    """
     sign = -1 if sorting.higher_is_better else 1
     measured = [(sign * median, c) for c in group.systems if (median := c.median(sorting.metric) or 0.0) > 0]
     measured.sort(key=lambda pair: (pair[0], pair[1].label, pair[1].newest.run_id))
     ranks: list[tuple[System, int | None]] = []
     for key in dict.fromkeys(c.speed_key for _, c in measured):
-        racers = [(figure, c) for figure, c in measured if c.speed_key == key]
-        best, noise = racers[0], SpeedNoise.of([c for _, c in racers], sorting.metric)
-        if len(racers) == 1:
-            ranks.append((best[1], 1))
-        elif noise is None:
-            ranks += [(c, None) for _, c in racers]
-        else:
-            ties = [figure == best[0] or not noise.test(c, best[1]).significant for figure, c in racers]
-            ranks += _places([(*racer, tie) for racer, tie in zip(racers, ties, strict=True)])
+        racers = [c for _, c in measured if c.speed_key == key]
+        noise = SpeedNoise.of(racers, sorting.metric)
+        if noise is None and len(racers) > 1:
+            ranks += [(c, None) for c in racers]
+            continue
+        place = 1
+        while racers:
+            ties = [c for c in racers if c is racers[0] or (noise and not noise.test(c, racers[0]).significant)]
+            ranks += [(c, place) for c in ties]
+            place, racers = place + len(ties), [c for c in racers if c not in ties]
     ranked = {id(c) for c, _ in ranks}
     return ranks + [(c, None) for c in group.systems if id(c) not in ranked]
-
-
-def _places(ordered: Sequence[tuple[float, System, bool]]) -> list[tuple[System, int | None]]:
-    """Ranks of (figure, system, ties with the best), the lowest figure first: those that tie before the others."""
-    first = [c for _, c, ties in ordered if ties]
-    rest = [(figure, c) for figure, c, ties in ordered if not ties]
-    ranks: list[tuple[System, int | None]] = [(c, 1) for c in first]
-    return ranks + [(c, 1 + len(first) + sum(other < figure for other, _ in rest)) for figure, c in rest]
 
 
 def _rate_intervals(group: Group) -> dict[int, dict[str, Interval]]:

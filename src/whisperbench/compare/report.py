@@ -74,8 +74,8 @@ def explanation(board: Board) -> str:
         )
     else:
         said.append(
-            "Ranks are per GPU. “=” marks a tie: not significantly worse than the best on that GPU, p ≥ 0.05 for all "
-            "rows together (medians, in units of the noise of repeats, against simulated equal systems)."
+            "Ranks are per GPU. “=” marks a tie: not significantly worse than the first of that rank, p ≥ 0.05 for all "
+            "rows of the GPU together (medians, in units of the noise of repeats, against simulated equal systems)."
         )
         if len(unknown := [row for row in board.rows if row.rank is None and _measured(row, board)]) > 1:
             gpus = ", ".join(dict.fromkeys(row.system.gpu for row in unknown))

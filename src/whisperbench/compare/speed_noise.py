@@ -103,7 +103,7 @@ class SpeedNoise:
         i, j = (self.systems.index(each) for each in (system, other))
         difference, unit = self.middles[i] - self.middles[j], math.hypot(self.errors[i], self.errors[j])
         margin = float(np.quantile(self.simulated.farthest, LEVEL)) * unit
-        as_far = np.count_nonzero(self.simulated.farthest * unit >= abs(difference))
+        as_far = int(np.count_nonzero(self.simulated.farthest * unit >= abs(difference)))
         change, low, high = (100 * (_exp(difference + side * margin) - 1) for side in (0, -1, 1))
         return RateTest(change, low, high, (as_far + 1) / (len(self.simulated.farthest) + 1))
 
@@ -146,7 +146,8 @@ def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
     best = middles.argmax(axis=1)[:, np.newaxis]
     below_best = np.take_along_axis(middles, best, axis=1) - middles
     distances: Floats = below_best / np.hypot(errors, np.take_along_axis(errors, best, axis=1))
-    return distances.max(axis=1).astype(np.float64)
+    farthest: Floats = distances.max(axis=1)
+    return farthest
 
 
 def _exp(value: float) -> float:

@@ -20,13 +20,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.measure.bootstrap import FEW_CLUSTERS, LEVEL, Counts, Floats, times_drawn
+from whisperbench.measure.bootstrap import CHUNK_CELLS, FEW_CLUSTERS, LEVEL, Counts, Floats, times_drawn
 
 Singles = npt.NDArray[np.float32]
 
 MOST_CELLS = 10_000_000
 """Resamples times pairs that are held at once (40 MB): of more than 1,000 pairs there are fewer resamples."""
-FEWEST_RESAMPLES = 2_000
+FEWEST_RESAMPLES = 1_000
 LEAST_ERROR = 1 / 2
 """A resample's standard error counts as this part of the sample's at least.  Where two systems differ on a few
 speakers only, a resample without these would lie infinitely many standard errors away."""
@@ -120,7 +120,7 @@ class JointBootstrap:
             return PairedTest(difference, -math.inf, math.inf, p_value=1.0)
         unit = 100 * float(self.critical[a, b] * self.errors[a, b])
         # A resample that equals the sample up to rounding must count as one that is as far away.
-        as_far = np.count_nonzero(self.largest * unit >= abs(difference) * (1 - 1e-6))
+        as_far = int(np.count_nonzero(self.largest * unit >= abs(difference) * (1 - 1e-6)))
         margin = float(np.quantile(self.largest, LEVEL)) * unit
         p_value = (as_far + 1) / (len(self.largest) + 1)
         return PairedTest(difference, difference - margin, difference + margin, p_value)
@@ -161,10 +161,11 @@ def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Float
     Resamples without a reference word have no rate and are left out.
     """
     parts = []
-    for times in times_drawn(seed, resamples, len(w)):
-        differences, standard_errors = _of_all_pairs(e, w, times[times @ w > 0])
-        np.maximum(standard_errors, LEAST_ERROR * errors, out=standard_errors)
-        parts.append(np.abs((differences - center) / standard_errors).astype(np.float32).T)
+    for drawn in times_drawn(seed, resamples, len(w)):
+        for times in np.array_split(drawn[drawn @ w > 0], 1 + len(drawn) * len(center) // CHUNK_CELLS):
+            differences, standard_errors = _of_all_pairs(e, w, times)
+            np.maximum(standard_errors, LEAST_ERROR * errors, out=standard_errors)
+            parts.append(np.abs((differences - center) / standard_errors).astype(np.float32).T)
     return np.hstack(parts)
 
 
