@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from flows.terminal.mlproject import ENTRY_POINTS, project_file
-from tests.benchmarks.picture import MODELS, RESULTS, bars
+from tests.benchmarks.picture import MODELS, RESULTS, bars, draw
 from whisperbench.options import BenchmarkConfig, text_of
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -172,9 +172,15 @@ def test_the_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) < 200
 
 
-def test_the_readmes_figures_are_the_recorded_ones() -> None:
-    """Its table and its picture say what the result files say."""
-    picture = re.findall(r">([\d.]+)</text>", (RESULTS / "throughput.svg").read_text(encoding="utf-8"))
+def test_the_readmes_figures_are_the_recorded_ones(tmp_path: Path) -> None:
+    """Its table and its picture say what the result files say, and its command draws that picture."""
+    draw(tmp_path / "drawn.svg")
+    picture, drawn = (
+        re.findall(r">([^<>]+)</text>", path.read_text(encoding="utf-8"))
+        for path in (RESULTS / "throughput.svg", tmp_path / "drawn.svg")
+    )
+    assert picture == drawn
+    assert "`.venv/bin/python -m tests.benchmarks.picture`" in read("README.md")
     for model in MODELS:
         published, stock, here = bars(model).values()
         assert {f"{rate:.1f}" for rate in (published, stock, here)} <= set(picture)

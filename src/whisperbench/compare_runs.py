@@ -6,19 +6,22 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from whisperbench.compare.clips import Clip, clips, playable, worst_first
 from whisperbench.compare.difference import difference
 from whisperbench.compare.gate import Contest, contest, judge
 from whisperbench.compare.groups import Group, Grouping, differences
 from whisperbench.compare.leaderboard import Board, contenders, rank
 from whisperbench.compare.paired_tests import compare_contenders, paired_test
 from whisperbench.compare.pareto_plot import pareto_svg
+from whisperbench.compare.prices import priced, prices_that_fit_nothing
 from whisperbench.compare.published import counterparts
-from whisperbench.compare.report import Report
+from whisperbench.compare.report import Report, title
 from whisperbench.compare.report_data import leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
+from whisperbench.compare.report_markdown import as_markdown
 from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
 from whisperbench.compare.selection import selects
+from whisperbench.compare.tables import Part
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
@@ -39,10 +42,11 @@ Files = dict[str, str]
 """File name to text."""
 
 
-def compare(options: CompareConfig, listener: Listener, echo: Callable[[str], None]) -> int:
+def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
     """Compare the runs that were asked for; the exit status, which is 1 where the gate finds a regression.
 
-    `echo` gets the result as soon as it is known; then the files are written and logged as a compare run.
+    `echo` gets the result as soon as it is known, the gate's as a sentence; then the files are written and logged as
+    a compare run.
 
     Raises:
         ComparisonError: there are no such runs, they may not be compared, or results_dir cannot be written.
@@ -59,12 +63,20 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str], No
         transcripts = fetch(client, (a, b), listener)
         normalize = Normalizer(a.params.get("language", "en"))
         found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.seed, normalize)
-        files = {"difference.md": difference_markdown(found, links), "difference.html": difference_html(found, links)}
-        echo(files["difference.md"])
+        changed = [each.a.utt_id for each in found.utterances]
+        wavs = read.read_clips(client, (a.run_id, b.run_id), changed, cache_directory() / "samples")
+        parts = found.parts(links)
+        files = {
+            "difference.md": as_markdown(parts),
+            "difference.html": difference_html(found, links, {utt_id: playable(wav) for utt_id, wav in wavs.items()}),
+        }
+        echo(parts)
         listener.show(found)
     else:
-        files = leaderboard(client, find(client, options), options, links, options.searched, listener)
-        echo(files["leaderboard.md"])
+        records = find(client, options)
+        report = leaderboard(client, records, options, links, options.searched, listener)
+        files = files_of(report)
+        echo(report.parts)
     write_and_log(client, Path(options.results_dir), files, listener)
     return 0
 
@@ -76,13 +88,17 @@ def leaderboard(
     links: Links,
     searched: str,
     listener: Listener,
-) -> Files:
-    """Leaderboards of these runs as files ready to be written; `searched` says where the runs are from.
+) -> Report:
+    """Leaderboards of these runs; `searched` says where the runs are from.
 
     Raises:
         ComparisonError: none of the runs can be ranked.
         TrackingError: the server went away.
     """
+    for name in prices_that_fit_nothing(options.price_of, records):
+        gpus = ", ".join(sorted({record.gpu for record in records}))
+        listener.warned(f"prices: no run is of {name!r}; there are {gpus}")
+    records = [priced(record, options.price_of) for record in records]
     grouping = Grouping.of(records, options.sort)
     if not grouping.groups:
         reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
@@ -96,15 +112,33 @@ def leaderboard(
         before = boards
         boards = rank_all(grouping.groups, options, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
         changes = rank_changes(before, boards)
-    published = counterparts([s for g in grouping.groups for s in g.systems]) if options.references else ()
-    report = Report(boards, grouping.left_out, published, changes, links, searched)
+    measured = [s for g in (*grouping.groups, *grouping.alone) for s in g.systems]
+    published = () if options.references == "false" else counterparts(measured, every=options.references == "all")
+    heard = worst_clips(client, boards[0].rows[0].system.typical, listener)
+    alone = tuple(
+        rank(group, options.sort, {}, differs=differences(grouping.groups[0], group)) for group in grouping.alone
+    )
+    return Report(boards, alone, grouping.left_out, published, changes, heard, links, searched)
+
+
+def files_of(report: Report) -> Files:
+    """A report as files ready to be written."""
+    main = report.boards[0]
     return {
-        "leaderboard.md": leaderboard_markdown(report),
+        "leaderboard.md": as_markdown(report.parts),
         "leaderboard.csv": leaderboard_csv(report),
         "leaderboard.json": leaderboard_json(report),
         "leaderboard.html": leaderboard_html(report),
-        "pareto.svg": pareto_svg(boards[0], published) or "",
+        "pareto.svg": pareto_svg(main, report.published, report.links, title=title(main)) or "",
     }
+
+
+def worst_clips(client: Client, run: RunRecord, listener: Listener) -> tuple[Clip, ...]:
+    """The utterances with most errors of those that the run holds the audio of; none without transcripts."""
+    if run.metric("wer") is None or not (stored := fetch(client, (run,), listener)[run.run_id]):
+        return ()
+    wavs = read.read_clips(client, (run.run_id,), worst_first(stored), cache_directory() / "samples")
+    return clips(stored, wavs, Normalizer(run.params.get("language", "en")))
 
 
 def rank_all(
@@ -149,7 +183,7 @@ def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[st
         ComparisonError: for every error of a comparison, so that exit status 1 means worse and nothing else.
     """
     try:
-        candidate_id = options.run_ids[0] if options.run_ids else None
+        candidate_id = read.whole_id(client, options.run_ids[0]) if options.run_ids else None
         found = contest(find(client, options), options.baseline, candidate_id)
         verdict = judge(found, gate_test(client, found, options.seed, listener), options.max_slowdown)
     except WhisperbenchError as error:

@@ -23,24 +23,25 @@ T = TypeVar("T", str, int, float, bool)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sorting:
-    """A metric that runs are ranked by, and its name in a heading."""
+    """A metric that runs are ranked by, its name in a heading, and what the first one is."""
 
     metric: str
     heading: str
+    first: str
     higher_is_better: bool = False
 
 
 SORTINGS = {
-    "wer": Sorting("wer", "WER"),
-    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", higher_is_better=True),
-    "rtfx": Sorting("rtfx", "RTFx", higher_is_better=True),
-    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour"),
-    "cost": Sorting("usd_per_audio_hour", "cost per audio hour"),
+    "wer": Sorting("wer", "WER", "Most accurate"),
+    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", "Fastest", higher_is_better=True),
+    "rtfx": Sorting("rtfx", "RTFx", "Fastest", higher_is_better=True),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most frugal"),
+    "cost": Sorting("usd_per_audio_hour", "cost per audio hour", "Cheapest"),
 }
 """What leaderboards are ranked by, and a search looks for."""
 SORTS = tuple(SORTINGS)
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 
 NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline"})
 """Options that change neither what is computed nor how: two runs that differ only here are repeats."""
@@ -403,8 +404,19 @@ class CompareConfig(Options):
         "*", NON_EMPTY, "Model, as it was asked for or as its Hugging Face id; * and ? stand for anything."
     )
     sort: str = option("wer", one_of(*SORTS), "What the leaderboards are ranked by.")
-    references: bool = option(True, TRUE_OR_FALSE, "Show published results beside the measured ones.")
-    runs: str = option("none", NON_EMPTY, "Two run ids, '<id>,<id>': say what changed between them.")
+    references: str = option(
+        "true",
+        one_of("true", "false", "all"),
+        "Show published results of GPUs or models that were measured; all = all.",
+    )
+    prices: str = option(
+        "none",
+        NON_EMPTY,
+        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60': costs by these prices, whatever they were then.",
+    )
+    runs: str = option(
+        "none", NON_EMPTY, "Two run ids, '<id>,<id>' (of each as many digits as tell it apart): say what changed."
+    )
     baseline: str = option(
         "none",
         NON_EMPTY,
@@ -412,6 +424,11 @@ class CompareConfig(Options):
         "judged against. Exit status 1 if it is worse, 2 if the two may not be compared.",
     )
     max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the noise.")
+    format: str = option(
+        "auto",
+        one_of("auto", "table", "markdown"),
+        "What goes to stdout: a table of the terminal's width, or markdown; auto = the table on a terminal.",
+    )
     rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
     results_dir: str = option("results", NON_EMPTY, "Directory for the leaderboard's files.")
     seed: int = option(32, SEED, "Seed of the paired tests.")
@@ -420,11 +437,21 @@ class CompareConfig(Options):
         wanted = 1 if self.gates else 2
         if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
             expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
-            raise ConfigError(f"runs={self.runs!r} is not allowed: expected {expected}, each of 32 hexadecimal digits.")
+            raise ConfigError(
+                f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
+            )
+        if not all(name and 0 <= price < math.inf for name, price in self.price_of.items()):
+            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.")
 
     @property
     def gates(self) -> bool:
         return self.baseline != "none"
+
+    @property
+    def price_of(self) -> dict[str, float]:
+        """USD per GPU hour by a GPU's name, or a part of it."""
+        pairs = [] if self.prices == "none" else [part.rpartition("=") for part in self.prices.split(",")]
+        return {name.strip(): parse(price.strip(), float, "prices") for name, _, price in pairs}
 
     @property
     def run_ids(self) -> tuple[str, ...]:

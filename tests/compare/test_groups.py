@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.support.stores import run_of, without_tag
-from whisperbench.compare.groups import Group, Grouping
+from whisperbench.compare.groups import Group, Grouping, differences
 from whisperbench.compare.systems import systems
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.names import ACCURACY_KEY
+from whisperbench.results.names import ACCURACY_KEY, SIGNATURE
 
 LARGE = BenchmarkConfig(model="large-v3")
 TURBO = BenchmarkConfig(model="large-v3-turbo")
@@ -15,17 +15,19 @@ FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")
 
 class TestGrouping:
     def test_runs_on_other_data_are_never_ranked_together(self) -> None:
-        """A group holds one accuracy key; a lone run outside it is left out with the fields and both values."""
+        """A group holds one accuracy key; a lone run outside it stands alone."""
         other = run_of(FP8, dataset="e2" * 16, wer=1.0)
         grouping = Grouping.of([run_of(LARGE), run_of(TURBO), other], "wer")
         assert len(grouping.groups) == 1
-        assert [left.run for left in grouping.left_out] == [other]
-        assert "dataset: librispeech test-clean (e2e2e2e2) instead of librispeech" in grouping.left_out[0].reason
+        assert [system.newest for group in grouping.alone for system in group.systems] == [other]
+        (differs,) = differences(grouping.groups[0], grouping.alone[0])
+        assert differs.startswith("dataset: librispeech test-clean (e2e2e2e2) instead of librispeech")
 
     def test_another_normaliser_is_another_group(self) -> None:
         """Scores of two normalisers do not meet in one ranking."""
         grouping = Grouping.of([run_of(LARGE), run_of(TURBO), run_of(FP8, normalizer="whisper-english/9")], "wer")
-        assert "normalizer: whisper-english/9 instead of whisper-english/0.1.15" in grouping.left_out[0].reason
+        found = differences(grouping.groups[0], grouping.alone[0])
+        assert found == ("normalizer: whisper-english/9 instead of whisper-english/0.1.15",)
 
     def test_random_weights_stand_apart(self) -> None:
         """Throughput with random weights is never ranked beside that of real weights."""
@@ -47,23 +49,31 @@ class TestGrouping:
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
         assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
 
-    def test_the_reason_names_the_nearest_group(self) -> None:
-        """Of two boards the one that differs in fewer fields."""
-        near = [run_of(BenchmarkConfig(model=m, limit=20)) for m in ("a", "b")]
-        far = [run_of(BenchmarkConfig(model=m)) for m in ("a", "b", "c")]
-        lone = run_of(BenchmarkConfig(model="a", limit=20, long_audio="trim"))
-        (left,) = Grouping.of([*near, *far, lone], "wer").left_out
-        assert left.reason == "nothing to be ranked against: long_audio: trim instead of split"
+    def test_the_main_group_has_most_reference_words(self) -> None:
+        """A look at eight utterances never answers for the test set, however many settings it tried."""
+        smoke = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b", "c")]
+        whole = [run_of(BenchmarkConfig(model=m), metrics={"reference_words": 52_576.0}) for m in ("a", "b")]
+        grouping = Grouping.of([*smoke, *whole], "wer")
+        assert [group.fields["limit"] for group in grouping.groups] == ["0", "8"]
 
-    def test_the_main_group_has_most_systems(self) -> None:
-        """The first board answers for the data that most was measured on."""
-        few = [run_of(BenchmarkConfig(model=m, limit=20)) for m in ("a", "b")]
-        many = [run_of(BenchmarkConfig(model=m)) for m in ("a", "b", "c")]
-        grouping = Grouping.of([*few, *many], "wer")
-        assert [group.fields["limit"] for group in grouping.groups] == ["0", "20"]
+    def test_a_lone_run_never_is_the_main_board(self) -> None:
+        """Unless there is nothing else; then the one on most words."""
+        pair = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b")]
+        lone = [run_of(BenchmarkConfig(limit=n), metrics={"reference_words": n * 20.0}) for n in (50, 900)]
+        grouping = Grouping.of([*lone, *pair], "wer")
+        assert [group.fields["limit"] for group in (*grouping.groups, *grouping.alone)] == ["8", "900", "50"]
+        assert Grouping.of(lone, "wer").groups[0].fields["limit"] == "900"
 
 
 def test_a_group_names_its_data() -> None:
-    """The corpus's last part and the split."""
+    """The corpus's last part and the split; of runs that say it themselves what was found."""
     config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
     assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"
+    signed = run_of(config, tags={SIGNATURE: "model=m|data=librispeech/dev-clean#1234abcd|n=all"})
+    assert Group({}, systems([signed])).data == "librispeech dev-clean"
+
+
+def test_no_split_is_invented() -> None:
+    """A corpus without splits has the option's default among its params, and none in its name."""
+    run = run_of(BenchmarkConfig(corpus="demo"), tags={SIGNATURE: "model=m|data=demo/all#1234abcd|n=all"})
+    assert (run.params["split"], run.data) == ("test-clean", "demo")

@@ -98,6 +98,11 @@ class TestRankByWer:
         found = {board_of(*order, transcripts=texts).rows[2].test for order in itertools.permutations(runs)}
         assert len(found) == 1
 
+    def test_one_configuration_is_ranked_against_nothing(self) -> None:
+        """No rank, not the best, not optimal."""
+        (row,) = board_of(run_of(LARGE)).rows
+        assert (row.rank, row.most_accurate, row.pareto, row.tied) == (None, False, False, False)
+
     def test_a_run_without_a_wer_has_no_rank(self) -> None:
         """It is shown, last, and not ranked."""
         assert [row[1] for row in ranks(board_of(run_of(LARGE, wer=float("nan")), run_of(TURBO)))] == [1, None]
@@ -158,6 +163,13 @@ class TestShortAnswer:
         ]
         found = [row.system.label for row in best_per_gpu_and_model(board_of(*runs))]
         assert found == ["large-v3-turbo auto/128", "large-v3 fp8/128", "large-v3 auto/128"]
+
+    def test_it_follows_what_the_board_is_ranked_by(self) -> None:
+        """The cheapest of each GPU and model, the cheapest first."""
+        costs = ((H100, LARGE, 0.2), (H100, FP8, 0.3), (A10, LARGE, 0.1))
+        runs = [run_of(c, gpu=gpu, metrics={"usd_per_audio_hour": usd}) for gpu, c, usd in costs]
+        found = best_per_gpu_and_model(board_of(*runs, sort="cost"))
+        assert [(row.system.gpu, row.system.median("usd_per_audio_hour")) for row in found] == [(A10, 0.1), (H100, 0.2)]
 
     def test_pareto_keeps_what_nothing_beats_on_its_gpu(self) -> None:
         """Slower and less accurate than another is beaten; on another GPU nothing is."""

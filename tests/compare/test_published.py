@@ -36,6 +36,14 @@ class TestPublished:
         row = next(each for each in counterparts(systems([random, run_of(LARGE, rate=70.0)])) if each.system)
         assert row.measured_reqs_per_sec == 70.0
 
+    def test_only_what_concerns_the_measured_ones(self) -> None:
+        """Rows of a GPU or a model that was measured; none for other hardware and models, unless asked for."""
+        turbo = systems([run_of(BenchmarkConfig(model="large-v3-turbo"), gpu="NVIDIA L4")])
+        assert {each.published.model for each in counterparts(turbo)} == {"large-v3-turbo"}
+        demo = systems([run_of(BenchmarkConfig(model="demo"), gpu="Intel(R) Xeon(R) Processor")])
+        assert counterparts(demo) == ()
+        assert len(counterparts(demo, every=True)) == 13
+
     def test_what_is_not_alike_is_said(self) -> None:
         """Other settings, fewer utterances and random weights are named beside the ratio."""
         config = BenchmarkConfig(model="large-v3", max_num_seqs=384, load_format="dummy")

@@ -7,59 +7,33 @@ import dataclasses
 import io
 import json
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import pytest
 
-from tests.support.stores import H100, run_of, spoken, table_of
-from whisperbench.compare.columns import COLUMNS
+from tests.support.reports import (
+    BASE,
+    LARGE,
+    LINKS,
+    SCRIPT,
+    TURBO,
+    difference_markdown,
+    hostile_run,
+    leaderboard_markdown,
+    report_of,
+)
+from tests.support.stores import H100, run_of, spoken, table_of, without_tag
+from whisperbench.compare.bar_charts import speed_chart
+from whisperbench.compare.clips import playable
+from whisperbench.compare.columns import COLUMNS, shown_columns
 from whisperbench.compare.difference import MetricChange, difference
-from whisperbench.compare.groups import Grouping
-from whisperbench.compare.leaderboard import rank
-from whisperbench.compare.pareto_plot import Axis, pareto_svg
-from whisperbench.compare.published import counterparts
-from whisperbench.compare.report import Report
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.report_markdown import difference_markdown, leaderboard_markdown
 from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
-from whisperbench.results.links import Links
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
-
-LINKS = Links("http://mlflow.example")
-LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
-SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
-HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
-
-
-def report_of(
-    *runs: RunRecord,
-    sort: str = "wer",
-    references: bool = False,
-    tests: Mapping[str, PairedTest | str] | None = None,
-) -> Report:
-    grouping = Grouping.of(runs, sort)
-    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
-    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
-    return Report(boards, grouping.left_out, found, None, LINKS, "every experiment")
-
-
-def hostile_run() -> RunRecord:
-    """A run whose every text is an attack."""
-    run = run_of(BenchmarkConfig(model="m", corpus="c"), gpu=HOSTILE, name=FORMULA, user=HOSTILE)
-    params = {
-        **run.params,
-        "model": HOSTILE,
-        "dtype_effective": FORMULA,
-        "vllm_version": HOSTILE,
-        "quantization": HOSTILE,
-    }
-    return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})
 
 
 class Page(HTMLParser):
@@ -86,7 +60,8 @@ class TestMarkdown:
         """The fastest per GPU and model, the most accurate and the Pareto-optimal ones, before any ranking."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
         answer, _, rest = text.partition("\n## ")
-        assert f"| {H100} | large-v3-turbo | auto/128 | 60.00 | 3.00 |" in answer
+        assert f"workflowType=machine_learning) | {H100} | 3.00 (2.70–3.30) | 60.00 |" in answer
+        assert "**Fastest:** large-v3-turbo auto/128" in answer
         assert "**Most accurate:** large-v3 auto/128" in answer
         assert "**Pareto-optimal on" in answer
         assert "ranked by WER" in rest
@@ -94,11 +69,11 @@ class TestMarkdown:
     def test_a_row_has_everything(self) -> None:
         """Rank, settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
         runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
-        text = leaderboard_markdown(report_of(*runs))
+        text = leaderboard_markdown(report_of(*runs, run_of(TURBO, wer=9.0)))
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
-            f"| 1 | large-v3 | auto | 128 | bfloat16 | {H100} | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | "
-            f"303.4 (284.0–324.1) | ★ | 3 | 2026-11-04 09:00 | ann | {link}?workflowType=machine_learning) |"
+            f"| 1 | large-v3 | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | auto/128 | "
+            f"{link}?workflowType=machine_learning) | {H100} | bfloat16 | 303.4 | ★ | 3 | 2026-11-04 | ann |"
         ) in text
 
     def test_the_short_answer_is_told_gpu_by_gpu(self) -> None:
@@ -117,14 +92,20 @@ class TestMarkdown:
         report = report_of(best, tie, far, tests=tests)
         text = leaderboard_markdown(report)
         assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
-        against = [cells[8].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
-        assert against[2:] == ["best", "+0.50, p = 0.200", "intervals far apart"]
+        assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
         """No column of dashes."""
         assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
         assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
+
+    def test_a_wer_that_nobody_measured_has_no_column(self) -> None:
+        """One of zero has: it was measured."""
+        silent = [run_of(c, wer=None) for c in (LARGE, TURBO)]
+        assert "WER %" not in leaderboard_markdown(report_of(*silent))
+        assert "| WER % |" in leaderboard_markdown(report_of(run_of(LARGE, wer=0.0), run_of(TURBO, wer=0.0)))
 
     def test_rows_that_look_alike_are_told_apart(self) -> None:
         """Two revisions of one model get a column; a board without such rows has none."""
@@ -135,15 +116,15 @@ class TestMarkdown:
 
     def test_what_was_left_out_is_listed(self) -> None:
         """With its figures and the reason."""
-        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), run_of(LARGE, dataset="e2" * 16)))
-        assert "## Left out" in text
-        assert "nothing to be ranked against: dataset:" in text
+        report = report_of(run_of(LARGE), run_of(TURBO), without_tag(run_of(BASE), ACCURACY_KEY))
+        _, _, left_out = leaderboard_markdown(report).partition("## Left out")
+        assert "it has no tag whisperbench.accuracy\\_key" in left_out or "no tag whisperbench.accuracy_key" in left_out
 
     def test_published_rows_are_apart(self) -> None:
-        """All 13, marked as published, with the ratio where something was measured; none of them in a ranking."""
+        """Marked as published, with the ratio where something was measured; none of them in a ranking."""
         text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), references=True))
         ranking, _, published = text.partition("## Published")
-        assert published.count("| published |") == 13
+        assert published.count("| published |") == 10  # 6 of the H100, and large-v3 elsewhere
         assert "| 2.00 |" in published
         assert "35.30" not in ranking
 
@@ -155,7 +136,7 @@ class TestMarkdown:
         table = text.partition("## Published settings, GPU by GPU, reqs/sec")[2]
         assert "| A10, published | H100, published | GB200, published | NVIDIA H200, measured | NVIDIA L40S," in table
         assert "| large-v3 | auto/128 | 9.47 | 35.30 | 19.18 | 118.07 | 30.00 |" in table
-        assert "| large-v3-turbo | fp8/256 | 14.25 | 50.23 | – | – | – |" in table
+        assert "| large-v3 | fp8/256 | 9.61 | 41.34 | – | – | – |" in table
 
     def test_published_settings_are_of_the_whole_test_set(self) -> None:
         """60 utterances say little: no such table for them."""
@@ -170,7 +151,7 @@ class TestMarkdown:
         assert all(character.isprintable() for character in text.replace("\n", ""))
         rows = [line for line in text.splitlines() if line.startswith("|")]
         cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
-        assert set(cells) == {6, cells[-1]}  # the short answer's columns and the board's
+        assert set(cells) == {5, cells[-1]}  # the short answer's columns and the board's
 
 
 class TestCsvAndJson:
@@ -205,6 +186,14 @@ class TestCsvAndJson:
         (board,) = found["boards"]
         assert board["key"]["limit"] == "0"
         assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
+
+    def test_a_lone_configuration_is_in_both(self) -> None:
+        """As a board of its own, without a rank."""
+        report = report_of(run_of(LARGE), run_of(TURBO), run_of(BASE, dataset="e2" * 16, wer=4.4))
+        *_, alone = json.loads(leaderboard_json(report))["boards"]
+        assert [(row["model"], row["wer"], row["rank"]) for row in alone["rows"]] == [("base", 4.4, None)]
+        *_, row = csv.DictReader(io.StringIO(leaderboard_csv(report)))
+        assert (row["model"], row["rank"]) == ("base", "")
 
     def test_nan_does_not_reach_json(self) -> None:
         """A metric that is no number was not measured."""
@@ -253,7 +242,7 @@ class TestHtml:
         of_b = read_table(
             table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
         )
-        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS)
+        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS, {"u1": playable(b"RIFF")})
         page = Page(text)
         assert len(page.all("article")) == 1
         assert "u1 +2 errors" in "".join(page.words)
@@ -288,6 +277,23 @@ class TestDifference:
         assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
         assert "WER: no paired test, no transcripts." in text
 
+    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
+        """As on a leaderboard; without repeats nobody knows."""
+        runs = [run_of(LARGE, rate=rate) for rate in (40.0, 50.0)]
+        said = difference(*runs, None, None, 32, str).speed
+        assert said == (
+            "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); neither was repeated, so how much of it is chance is "
+            "not known."
+        )
+        spread = ((39.8, 40.0, 40.2), (49.7, 50.0, 50.3), (40.1, 40.3, 39.9))
+        slow, fast, same = (
+            dataclasses.replace(run_of(LARGE, rate=rates[1]), history={"reqs_per_sec": rates}) for rates in spread
+        )
+        said = difference(slow, fast, None, None, 32, str).speed
+        assert said.startswith("Speed: significantly faster, 50.00 instead of 40.00 reqs/sec (+25.0 %, 95 % interval +")
+        assert difference(slow, same, None, None, 32, str).speed.startswith("Speed: no clear change, 40.1")
+        assert "not measured" in difference(slow, run_of(rate=None), None, None, 32, str).speed
+
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
         text = difference_markdown(
@@ -306,33 +312,33 @@ class TestDifference:
         ]
 
 
-class TestPlot:
-    def test_one_mark_per_configuration_and_a_title_on_each(self) -> None:
-        """Hovering shows the configuration; the file is well-formed XML."""
-        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
-        root = ET.fromstring(pareto_svg(report.boards[0], ()) or "")  # noqa: S314 - our own file
-        titles = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
-        assert sorted(title.split("\n")[0] for title in titles) == ["large-v3 auto/128", "large-v3-turbo auto/128"]
+class TestPage:
+    def test_bars_name_their_gpu_the_fastest_first(self) -> None:
+        """Of thirty on two GPUs the twenty best are seen, whatever their names; the others wait for a filter."""
+        configs = [BenchmarkConfig(model=f"m{i}") for i in range(15)]
+        runs = [
+            run_of(c, gpu=gpu, rate=rate + i)
+            for gpu, rate in (("NVIDIA A10", 9.0), ("NVIDIA Z", 100.0))
+            for i, c in enumerate(configs)
+        ]
+        chart = speed_chart(report_of(*runs).boards[0])
+        assert [bar.system.gpu for bar in chart.bars[:15]] == ["NVIDIA Z"] * 15
+        assert (len(chart.bars), chart.note) == (30, "The first 20 of 30.")
+        page = Page(leaderboard_html(report_of(*runs)))
+        assert sum("hidden" in bar for bar in page.all("li")) == 20  # ten in each of two charts
 
-    def test_published_results_are_marks_of_their_own(self) -> None:
-        """Six H100 rows are beside two measured ones of that GPU."""
-        report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), references=True)
-        assert (pareto_svg(report.boards[0], report.published) or "").count('class="published"') == 6
+    def test_a_row_its_point_and_its_bars_know_their_run(self) -> None:
+        """So that a filter hides all of them."""
+        run = run_of(LARGE)
+        page = Page(leaderboard_html(report_of(run, run_of(TURBO, wer=3.0))))
+        found = [tag for tag, attributes in page.elements if attributes.get("data-run") == run.run_id]
+        assert sorted(found) == ["a", "a", "li", "li", "tr"]  # two plots: one is for phones
 
-    def test_nothing_to_plot(self) -> None:
-        """Without a WER there is no plot."""
-        assert pareto_svg(report_of(run_of(wer=None)).boards[0], ()) is None
+    def test_what_decides_is_on_the_left(self) -> None:
+        """Rank, model, WER and rate are in sight on a phone."""
+        headings = [column.heading for column in shown_columns(report_of(run_of(LARGE), run_of(TURBO)).boards[0])]
+        assert headings[:4] == ["rank", "model", "WER %", "reqs/sec"]
 
-    def test_hostile_labels_are_escaped(self) -> None:
-        """The plot of a hostile run is well-formed and holds no script."""
-        root = ET.fromstring(pareto_svg(report_of(hostile_run()).boards[0], ()) or "")  # noqa: S314 - our own file
-        assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
-
-    @pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [2.3], [1e-6, 2e-6], [2.2, 2.41], [3.0, 4000.0]])
-    def test_axes_hold_their_values(self, values: list[float]) -> None:
-        """Round ticks around any values, also around one value and around 0."""
-        axis = Axis.over(values, 50, 500, 5)
-        assert axis.low <= min(values) <= max(values) <= axis.high
-        assert axis.low >= 0
-        assert 2 <= len(axis.ticks) <= 12
-        assert all(50 <= axis.at(value) <= 500 for value in values)
+    def test_headings_are_plain_text(self) -> None:
+        """A browser repeats them on every printed page; a button it would leave out."""
+        assert not Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO)))).all("button")

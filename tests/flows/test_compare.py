@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +173,21 @@ class TestTwoRuns:
         assert "WER: no significant change, +20.00 points" in result.stdout
         assert "the (quick→thick) fox" in result.stderr
         assert "<ins>thick</ins>" in (tmp_path / "results" / "difference.html").read_text()
+
+    def test_the_digits_that_tables_show_do(self, client: Any) -> None:
+        """Eight of an id; a beginning of several runs or of none is refused with what there is."""
+        a, b = log(client, run_of(LARGE)), log(client, run_of(TURBO))
+        result = run_flow(runs=f"{a[:8]},{b[:8]}")
+        assert result.exit_code == 0, result.stderr
+        assert "| model | large-v3 | large-v3-turbo |" in result.stdout
+        unknown = next(digits for digits in ("0000", "1111", "2222") if not a.startswith(digits))
+        assert "there is none on this tracking server" in run_flow(runs=f"{a[:8]},{unknown}").stderr
+
+    def test_a_beginning_of_several_ids_is_refused(self, client: Any, tmp_path: Path) -> None:
+        """The message lists them."""
+        log(client, run_of())
+        fill(tmp_path / "mlflow.db", [run_of(), run_of()], ids=["abcd" + "0" * 28, "abcd" + "1" * 28])
+        assert "2 runs begin so: abcd000" in run_flow(runs="abcd,1234").stderr
 
     @pytest.mark.parametrize("run_ids", ["x,y", "0" * 32, f"{'0' * 32},{'0' * 32}"])
     @pytest.mark.usefixtures("client")
@@ -354,11 +371,11 @@ class TestServer:
         assert f"run: {server}/#/experiments/" in result.stderr.replace("\n", "")
 
 
-def fill(database: Path, records: list[RunRecord]) -> None:
+def fill(database: Path, records: list[RunRecord], ids: Sequence[str] = ()) -> None:
     """Insert runs straight into a store: logging a thousand of them takes minutes."""
     params, metrics, tags, rows = [], [], [], []
-    for record in records:
-        run_id, when = uuid.uuid4().hex, int(record.start_time.timestamp() * 1000)
+    for record, given in itertools.zip_longest(records, ids):
+        run_id, when = given or uuid.uuid4().hex, int(record.start_time.timestamp() * 1000)
         rows.append(
             (run_id, record.name, "PROJECT", "", "", "ann", "FINISHED", when, when, "", "active", "artifacts", 0)
         )

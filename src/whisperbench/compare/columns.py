@@ -1,4 +1,7 @@
-"""The columns of a leaderboard, as data: the tables for people, the CSV and the JSON are all made from this list."""
+"""The columns of a leaderboard, as data: the tables for people, the CSV and the JSON are all made from this list.
+
+What decides comes first: a narrow screen shows the beginning of a row.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class Column:
             case "always":
                 return True
             case "where known":
-                return bool(values - {None, "", False})
+                return any(value is not None and value is not False and value != "" for value in values)
             case "where they differ":
                 return len(values) > 1
             case "to tell rows apart":
@@ -69,17 +72,22 @@ def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
     return limit
 
 
-def _rate(metric: str, digits: int) -> Callable[[Row], str]:
-    """Median, and its 95 % interval where the noise is known: `41.34 (40.90–41.80)`."""
+def _rate(metric: Metric) -> Callable[[Row], str]:
+    """Median, of money in cents, and of what boards are ranked by its 95 % interval where the noise is known:
+    `41.34 (40.90–41.80)`.
+    """
+    shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:
-        spread = row.system.spread(metric)
+        spread = row.system.spread(metric.name)
         if spread is None:
             return NOT_MEASURED
-        interval = row.rates.get(metric)
-        limits = (interval.low, interval.high) if interval else ()
-        median, *known = (f"{value:,.{digits}f}" for value in (spread.median, *limits))
-        return f"{median} ({'–'.join(known)})" if known else median
+        median = f"{spread.median * 10**shift:,.{metric.digits - shift}f}"
+        interval = row.rates.get(metric.name)
+        if interval is None or metric.name != "reqs_per_sec":
+            return median
+        low, high = (f"{value:,.{2 if value < 100 else 1}f}" for value in (interval.low, interval.high))
+        return f"{median} ({low}–{high})"
 
     return show
 
@@ -101,7 +109,7 @@ def _against_the_best(row: Row) -> str:
     if row.most_accurate:
         return "best"
     if row.test:
-        return f"{row.test.difference:+.2f}, p = {row.test.p_value:.3f}"
+        return f"{row.test.difference:+.2f} (p = {row.test.p_value:.3f})"
     return "intervals far apart" if row.system.wer is not None else NOT_MEASURED
 
 
@@ -113,15 +121,16 @@ def _interval(row: Row, side: Literal["low", "high"]) -> Value:
 def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
     """The median over repeats; of the rate that boards are ranked by also the limits, in files."""
     shown: Shown = "always" if metric.rate else "where known"
-    rate = _rate(metric.name, metric.digits)
-    yield Column(metric.name, heading, _median(metric.name), rate, shown=shown, numeric=True)
+    yield Column(metric.name, heading, _median(metric.name), _rate(metric), shown=shown, numeric=True)
     if metric.name == "reqs_per_sec":
         yield Column(f"{metric.name}_low", f"{heading} from", _limit(metric.name, "low"), shown="in files")
         yield Column(f"{metric.name}_high", f"{heading} to", _limit(metric.name, "high"), shown="in files")
 
 
+_FIGURES = [column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)]
+
 COLUMNS = (
-    Column("rank", "rank", lambda row: row.rank, _rank, numeric=True),
+    Column("rank", "rank", lambda row: row.rank, _rank, shown="where known", numeric=True),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
     Column("model", "model", lambda row: row.system.model),
     Column("model_id", "model id", lambda row: row.system.model_id, shown="to tell rows apart"),
@@ -132,15 +141,24 @@ COLUMNS = (
         lambda row: (row.system.revision or NOT_MEASURED)[:8],
         shown="to tell rows apart",
     ),
-    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype")),
-    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), numeric=True),
+    Column("wer", "WER %", lambda row: row.system.wer, _wer, shown="where known", numeric=True),
+    Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
+    Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
+    *(column for column in _FIGURES if column.name.startswith("reqs_per_sec")),
+    Column("cache_and_seqs", "kv/seqs", lambda row: row.system.cache_and_seqs),
+    Column(
+        "run_id",
+        "run",
+        lambda row: row.system.newest.run_id,
+        lambda row: row.system.newest.run_id[:8],
+        link=True,
+    ),
+    Column("gpu", "gpu", lambda row: row.system.gpu),
+    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype"), shown="in files"),
+    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), shown="in files"),
     Column("dtype", "dtype", lambda row: row.system.dtype),
     Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="where they differ"),
-    Column("gpu", "gpu", lambda row: row.system.gpu),
-    Column("wer", "WER %", lambda row: row.system.wer, _wer, numeric=True),
-    Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
-    Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
     Column(
         "wer_difference",
         "against the best",
@@ -150,7 +168,7 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    *(column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)),
+    *(column for column in _FIGURES if not column.name.startswith("reqs_per_sec")),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
     Column(
         "n",
@@ -158,15 +176,13 @@ COLUMNS = (
         lambda row: spread.n if (spread := row.system.spread("reqs_per_sec")) else len(row.system.runs),
         numeric=True,
     ),
-    Column("when", "when", lambda row: f"{row.system.newest.start_time:%Y-%m-%d %H:%M}"),
+    Column(
+        "when",
+        "when",
+        lambda row: f"{row.system.newest.start_time:%Y-%m-%d %H:%M}",
+        lambda row: f"{row.system.newest.start_time:%Y-%m-%d}",
+    ),
     Column("who", "who", lambda row: ", ".join(row.system.users)),
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), shown="where known"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
-    Column(
-        "run_id",
-        "run",
-        lambda row: row.system.newest.run_id,
-        lambda row: row.system.newest.run_id[:8],
-        link=True,
-    ),
 )

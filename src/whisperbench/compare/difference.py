@@ -7,10 +7,24 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from whisperbench.compare.paired_tests import paired_test
-from whisperbench.compare.tables import NOT_MEASURED, Section, Table, number
+from whisperbench.compare.speed_noise import SpeedNoise
+from whisperbench.compare.systems import System
+from whisperbench.compare.tables import (
+    NOT_MEASURED,
+    Heading,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    linked,
+    number,
+    side_by_side,
+)
 from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.links import Links
+from whisperbench.results.names import METRICS
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
 
@@ -45,6 +59,11 @@ class ChangedUtterance:
         """Errors more (or, below 0, less) in the second run."""
         return _change(self.a, self.b)
 
+    @property
+    def said(self) -> str:
+        """`+2 errors`."""
+        return f"{self.change:+d} {'error' if abs(self.change) == 1 else 'errors'}"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
@@ -70,9 +89,36 @@ class Difference:
         test = self.test
         if isinstance(test, str):
             return f"WER: no paired test, {test}."
-        verdict = "a significant change" if test.significant else "no significant change"
+        direction = "more errors" if test.difference > 0 else "fewer errors"
+        verdict = f"significantly {direction}" if test.significant else "no significant change"
         limits = f", 95 % interval {test.low:+.2f} to {test.high:+.2f}" if math.isfinite(test.low) else ""
         return f"WER: {verdict}, {test.difference:+.2f} points{limits}, p = {test.p_value:.3f}."
+
+    def parts(self, links: Links) -> list[Part]:
+        """Both runs, the outcome, what may not be compared, and the tables."""
+        a, b = (linked(run, links) for run in (self.a, self.b))
+        parts: list[Part] = [Heading(["From ", a, " to ", b], 1), Paragraph(self.outcome), Paragraph(self.speed)]
+        if self.not_comparable:
+            parts += [Paragraph(self.warning, "Mind"), self.incomparable_fields]
+        parts += [part for section in self.sections for part in section.parts]
+        return [*parts, Paragraph(side_by_side((self.a, self.b), links))]
+
+    @property
+    def speed(self) -> str:
+        """How much the throughput changed, in one sentence; with repeats also whether beyond their noise."""
+        before, after = (System((run,)) for run in (self.a, self.b))
+        was, is_now = (system.median("reqs_per_sec") for system in (before, after))
+        if not was or not is_now:
+            return "Speed: not measured in both."
+        change = f"{is_now:.2f} instead of {was:.2f} reqs/sec ({100 * (is_now / was - 1):+.1f} %"
+        if (noise := SpeedNoise.of((before, after), "reqs_per_sec")) is None:
+            return f"Speed: {change}); neither was repeated, so how much of it is chance is not known."
+        test = noise.test(after, before)
+        verdict = (
+            f"significantly {'faster' if test.change > 0 else 'slower'}" if test.significant else "no clear change"
+        )
+        limits = f"95 % interval {test.low:+.1f} to {test.high:+.1f} %"
+        return f"Speed: {verdict}, {change}, {limits} by the noise of their repeats, p = {test.p_value:.3f})."
 
     @property
     def warning(self) -> str:
@@ -104,7 +150,10 @@ def difference(
 ) -> Difference:
     """Compare two runs and their transcripts; `normalize` is what the texts go through before they are aligned."""
     keys = [{**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (a, b)]
-    metrics = [MetricChange(name, a.metric(name), b.metric(name)) for name in sorted({*a.metrics, *b.metrics})]
+    metrics = [
+        MetricChange(name, a.metric(name), b.metric(name))
+        for name in sorted({*a.metrics, *b.metrics}, key=_reading_order)
+    ]
     return Difference(
         a,
         b,
@@ -125,20 +174,26 @@ def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[t
     return sorted(changed, key=lambda pair: (-abs(_change(*pair)), pair[0].utt_id))[:MOST_CHANGED]
 
 
+def _reading_order(name: str) -> tuple[int, str]:
+    """As in a run's summary; what is not ours comes last."""
+    names = [metric.name for metric in METRICS]
+    return names.index(name) if name in names else len(names), name
+
+
 def _change(a: StoredUtterance, b: StoredUtterance) -> int:
     return (b.errors or 0) - (a.errors or 0)
 
 
 def _aligned(a: StoredUtterance, b: StoredUtterance, normalize: Callable[[str], str]) -> ChangedUtterance:
-    reference = normalize(_cut(a.reference or "")).split()
-    return ChangedUtterance(
-        a,
-        b,
-        (
-            align(reference, normalize(_cut(a.hypothesis)).split()),
-            align(reference, normalize(_cut(b.hypothesis)).split()),
-        ),
+    return ChangedUtterance(a, b, (aligned(a, normalize), aligned(b, normalize)))
+
+
+def aligned(utterance: StoredUtterance, normalize: Callable[[str], str]) -> list[Piece]:
+    """What was said beside what was heard, word by word, both normalised."""
+    reference, hypothesis = (
+        normalize(_cut(text)).split() for text in (utterance.reference or "", utterance.hypothesis)
     )
+    return align(reference, hypothesis)
 
 
 def _cut(text: str) -> str:

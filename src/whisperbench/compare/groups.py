@@ -28,9 +28,13 @@ class Group:
     @property
     def data(self) -> str:
         """`librispeech test-clean`: the data's name, for people."""
-        params = self.newest.params
-        corpus = params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
-        return " ".join(part for part in (corpus, params.get("split")) if part)
+        return self.newest.data
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Reference words and utterances: how much its figures rest on."""
+        words, utterances = (self.newest.metric(name) or 0.0 for name in ("reference_words", "utterances"))
+        return words, utterances
 
     def has(self, metric: str) -> bool:
         return any(c.median(metric) is not None for c in self.systems)
@@ -44,16 +48,18 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Grouping:
-    """The groups that get a board, the main one first, and the runs that are in none of them."""
+    """The groups that get a board, the main one first; those of one system, ranked against nothing; and the rest."""
 
     groups: tuple[Group, ...]
+    alone: tuple[Group, ...]
     left_out: tuple[LeftOut, ...]
 
     @classmethod
     def of(cls, records: Iterable[RunRecord], sort: str) -> Self:
-        """The main group has the metric sorted by, most systems, the newest run.
+        """The main group has the metric sorted by, something to rank, most reference words, the newest run.
 
-        A group of one system is ranked against nothing: it gets a board only if it is the main one.
+        So a quick look at a few utterances never answers for a whole test set, however many settings it tried.
+        A group of one system gets a board only if there is no other.
         """
         found, left_out = defaultdict(list), []
         for record in records:
@@ -63,14 +69,11 @@ class Grouping:
                 found[_group_key(record)].append(record)
         groups = [Group(fields_of(key), systems(runs)) for key, runs in found.items()]
         metric = SORTINGS[sort].metric
-        groups.sort(key=lambda g: (g.has(metric), len(g.systems), g.newest.start_time), reverse=True)
+        groups.sort(
+            key=lambda g: (g.has(metric), len(g.systems) > 1, g.size, len(g.systems), g.newest.start_time), reverse=True
+        )
         kept = [group for number, group in enumerate(groups) if number == 0 or len(group.systems) > 1]
-        for group in groups:
-            if group not in kept:
-                nearest = min(kept, key=lambda other: len(differences(other, group)))
-                reason = "nothing to be ranked against: " + "; ".join(differences(nearest, group))
-                left_out += [LeftOut(run, reason) for c in group.systems for run in c.runs]
-        return cls(tuple(kept), tuple(left_out))
+        return cls(tuple(kept), tuple(group for group in groups if group not in kept), tuple(left_out))
 
 
 def differences(expected: Group, found: Group) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ rank, at one level for the board (or the GPU) as a whole; the others follow in o
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,8 @@ from whisperbench.results.names import METRICS
 
 FAR = 3
 """Intervals this many times as wide that still do not overlap need no test: six standard errors, added up, apart."""
+WIDEST = 10
+"""A rate's interval over a factor of more says nothing and is not shown: all that is known is two repeats far apart."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -87,15 +90,16 @@ def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, diff
         sort = "reqs_per_sec"
     ranks = _accuracy_ranks(group, tests) if sort == "wer" else _rate_ranks(group, SORTINGS[sort])
     sharers = Counter((_race(c, sort), place) for c, place in ranks if place is not None)
-    lowest, optimal = min((c.wer for c in group.systems if c.wer is not None), default=None), pareto(group.systems)
-    intervals = _rate_intervals(group)
+    alone = len(group.systems) == 1  # it is neither best nor optimal of anything
+    lowest = None if alone else min((c.wer for c in group.systems if c.wer is not None), default=None)
+    optimal, intervals = [] if alone else pareto(group.systems), _rate_intervals(group)
     rows = []
     for system, place in ranks:
         found = tests.get(system.typical.run_id)
         rows.append(
             Row(
                 system,
-                place,
+                None if alone else place,
                 tied=sharers[_race(system, sort), place or 0] > 1,
                 pareto=system in optimal,
                 most_accurate=system.wer is not None and system.wer == lowest,
@@ -121,14 +125,27 @@ def pareto(systems: Sequence[System]) -> list[System]:
 
 
 def best_per_gpu_and_model(board: Board) -> list[Row]:
-    """The fastest system of each GPU and model, the fastest first."""
-    best: dict[tuple[str, str], tuple[float, Row]] = {}
-    for row in board.rows:
-        rate = row.system.median("reqs_per_sec")
-        place = (row.system.gpu, row.system.model_id)
-        if rate is not None and (place not in best or rate > best[place][0]):
-            best[place] = (rate, row)
-    return [row for _, row in sorted(best.values(), key=lambda pair: -pair[0])]
+    """Of each GPU and model the system that is best in what the board is ranked by, best first.
+
+    Settings hardly change the WER: where that ranks, the fastest one stands for its GPU and model.
+    """
+    sorting, speed = SORTINGS[board.sort], SORTINGS["reqs_per_sec"]
+    chosen_by = speed if board.sort == "wer" else sorting
+
+    def order(row: Row, by: Sorting) -> float:
+        value = row.system.median(by.metric)
+        return math.inf if value is None else (-value if by.higher_is_better else value)
+
+    best: dict[tuple[str, str], Row] = {}
+    for row in sorted(board.rows, key=lambda row: order(row, chosen_by)):
+        if row.system.median(chosen_by.metric) is not None:
+            best.setdefault((row.system.gpu, row.system.model_id), row)
+
+    def place(row: Row) -> tuple[float, float]:
+        """Of equally accurate ones the faster comes first."""
+        return row.rank if board.sort == "wer" and row.rank else order(row, sorting), order(row, speed)
+
+    return sorted(best.values(), key=place)
 
 
 def _race(system: System, sort: str) -> str:
@@ -182,11 +199,13 @@ def _rate_intervals(group: Group) -> dict[int, dict[str, Interval]]:
         for metric in (each.name for each in METRICS if each.heading):
             if (noise := SpeedNoise.of(racers, metric)) is not None:
                 for c in noise.systems:
-                    found[id(c)][metric] = noise.interval(c)
+                    interval = noise.interval(c)
+                    if interval.high < WIDEST * interval.low:
+                        found[id(c)][metric] = interval
     return found
 
 
 def _by_wer(group: Group) -> list[tuple[float, System]]:
     """The most accurate first; of equal ones the faster."""
-    scored = [(c.wer, -(c.median("reqs_per_sec") or 0.0), c.newest.run_id, c) for c in group.systems]
-    return [(wer, c) for wer, _, _, c in sorted(each for each in scored if each[0] is not None) if wer is not None]
+    scored = [(wer, c) for c in group.systems if (wer := c.wer) is not None]
+    return sorted(scored, key=lambda pair: (pair[0], -(pair[1].median("reqs_per_sec") or 0.0), pair[1].newest.run_id))

@@ -37,8 +37,7 @@ class PublishedResult:
 
     def has_gpu_and_model_of(self, system: System) -> bool:
         """Same model, and one GPU of the same family: H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
-        same_gpu = re.search(rf"\b{re.escape(self.gpu)}\b", system.newest.gpu) is not None
-        return same_gpu and self.has_model_of(system)
+        return named(self.gpu, system.newest.gpu) and self.has_model_of(system)
 
     def has_model_of(self, system: System) -> bool:
         """Same model on one GPU, whichever."""
@@ -82,6 +81,11 @@ class Counterpart:
         )
 
 
+def named(family: str, gpu: str) -> bool:
+    """Whether a GPU's name holds a family's as a whole word."""
+    return re.search(rf"\b{re.escape(family)}\b", gpu) is not None
+
+
 def published_results() -> tuple[PublishedResult, ...]:
     with RESULTS.open(encoding="utf-8", newline="") as file:
         return tuple(
@@ -97,11 +101,12 @@ def published_results() -> tuple[PublishedResult, ...]:
         )
 
 
-def counterparts(measured: Iterable[System]) -> tuple[Counterpart, ...]:
-    """Each published row with the measured system that is most like it.
+def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Counterpart, ...]:
+    """The published rows whose GPU or model was measured (or every one), with the measured system most like each.
 
     The same settings come first, then real weights, the whole test set, and the highest throughput.
     """
+    measured = tuple(measured)
     candidates = [(c, rate) for c in measured if (rate := c.median("reqs_per_sec")) is not None]
 
     def likeness(published: PublishedResult, system: System, rate: float) -> tuple[bool, bool, bool, float]:
@@ -113,4 +118,7 @@ def counterparts(measured: Iterable[System]) -> tuple[Counterpart, ...]:
         fitting = [(likeness(published, c, rate), c) for c, rate in candidates if published.has_gpu_and_model_of(c)]
         return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
-    return tuple(Counterpart(published, nearest(published)) for published in published_results())
+    def concerns(published: PublishedResult) -> bool:
+        return any(published.has_model_of(c) or named(published.gpu, c.newest.gpu) for c in measured)
+
+    return tuple(Counterpart(each, nearest(each)) for each in published_results() if every or concerns(each))

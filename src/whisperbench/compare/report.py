@@ -1,46 +1,86 @@
-"""What a leaderboard says, as sections of plain text and tables: markdown and HTML are two renderings of these."""
+"""What a leaderboard says, as plain text and tables: markdown, HTML and a terminal are renderings of these."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.columns import Column, shown_columns
-from whisperbench.compare.groups import LeftOut
+from whisperbench.compare.clips import Clip
+from whisperbench.compare.columns import COLUMNS, Column, shown_columns
+from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
 from whisperbench.compare.rescoring import RankChange
-from whisperbench.compare.tables import NOT_MEASURED, Cell, Linked, Section, Table, linked, number
+from whisperbench.compare.tables import (
+    NOT_MEASURED,
+    Cell,
+    Heading,
+    Linked,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    counted,
+    linked,
+    number,
+)
 from whisperbench.options import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
-MOST_NAMES = 6
+MOST_NAMES = 4
+MOST_FRONTS = 3  # GPUs whose optimal systems are told in words where there is no plot
+MOST_ANSWERS = 12  # rows of the short answer: of more GPUs and models only the best on each GPU
+BY_NAME = {column.name: column for column in COLUMNS}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
     """Everything that a leaderboard's files are made from; boards in order, the main one first.
 
-    `rank_changes` is None where nothing was rescored.
+    `alone` are those of one configuration, ranked against nothing.
+
+    `rank_changes` is None where nothing was rescored; `clips` are the worst of the main board's first row.
     """
 
     boards: tuple[Board, ...]
+    alone: tuple[Board, ...]
     left_out: tuple[LeftOut, ...]
     published: tuple[Counterpart, ...]
     rank_changes: tuple[RankChange, ...] | None
+    clips: tuple[Clip, ...]
     links: Links
     searched: str
 
     @property
     def summary(self) -> str:
         runs = sum(len(row.system.runs) for board in self.boards for row in board.rows)
-        return f"{runs} runs ranked, {len(self.left_out)} left out. Searched: {self.searched}."
+        alone = sum(len(row.system.runs) for board in self.alone for row in board.rows)
+        beside = f", {alone} ranked against nothing" if alone else ""
+        return f"{counted(runs, 'run')} compared{beside}, {len(self.left_out)} left out. Searched: {self.searched}."
+
+    @property
+    def parts(self) -> list[Part]:
+        """The short answer, one table per board, and the other sections."""
+        main = self.boards[0]
+        what, answer = best(main, self.links)
+        parts: list[Part] = [Heading(["Whisper leaderboard"], 1), Paragraph(f"{data(main.group)}.", "Data")]
+        parts += [Paragraph(text, subject) for subject, text in findings(main)]
+        if answer.rows:
+            parts += [Paragraph(what), answer]
+        parts += [Paragraph(text, subject) for subject, text in optimal(main)[:MOST_FRONTS]]
+        for board in self.boards:
+            parts += [Heading([title(board)]), ranking(board, self.links), Paragraph(explanation(board))]
+        return [*parts, *(part for section in self.after_the_boards for part in section.parts), Paragraph(self.summary)]
 
     @property
     def after_the_boards(self) -> list[Section]:
-        """What rescoring changes, published results, and what was left out; nothing of what there is not."""
+        """Data sets side by side, lone runs, rescoring, published results, what was left out; only what there is."""
         found = []
+        if (across := _across_data(self)).rows:
+            found.append(Section("One configuration on different data, WER %", across))
+        if self.alone:
+            found.append(Section("Measured, ranked against nothing", _alone(self)))
         if self.rank_changes is not None:
             found.append(Section("What rescoring changes", _rank_changes(self), without_rows="No rank changes."))
         if self.published:
@@ -54,11 +94,16 @@ class Report:
 
 def title(board: Board) -> str:
     """`Librispeech test-clean, 2,620 utterances, ranked by WER`."""
-    count = board.group.newest.metric("utterances")
-    parts = [board.group.data, *([] if count is None else [f"{count:,.0f} utterances"])]
-    parts += ["random weights"] if board.group.newest.random_weights else []
-    text = ", ".join([*parts, f"ranked by {SORTINGS[board.sort].heading}"])
+    how = f"ranked by {SORTINGS[board.sort].heading}" if len(board.rows) > 1 else "one configuration"
+    text = f"{data(board.group)}, {how}"
     return text[:1].upper() + text[1:]
+
+
+def data(group: Group) -> str:
+    """`librispeech test-clean, 2,620 utterances`: what figures are of."""
+    count = group.newest.metric("utterances")
+    parts = [group.data, *([] if count is None else [counted(round(count), "utterance")])]
+    return ", ".join([*parts, *(["random weights"] if group.newest.random_weights else [])])
 
 
 def explanation(board: Board) -> str:
@@ -66,7 +111,9 @@ def explanation(board: Board) -> str:
     said = []
     if board.differs:
         said.append(f"Not comparable with the first table: {'; '.join(board.differs)}.")
-    if board.sort == "wer":
+    if len(board.rows) == 1:
+        said.append("WER with its 95 % interval.")
+    elif board.sort == "wer":
         said.append(
             "WER with its 95 % interval. “=” marks a tie: the same WER, or not significantly worse than the best. The "
             "test is one for the whole table: paired, all systems’ speakers resampled together, p adjusted for the "
@@ -97,27 +144,60 @@ def _measured(row: Row, board: Board) -> bool:
     return row.system.median(SORTINGS[board.sort].metric) is not None
 
 
-def best(board: Board) -> Table:
-    """The short answer: the fastest system of each GPU and model."""
-    found = [row.system for row in best_per_gpu_and_model(board)]
-    rows = [
-        [c.gpu, c.model, c.label.removeprefix(f"{c.model} "), number(c.median("reqs_per_sec")), number(c.wer)]
-        for c in found
+def best(board: Board, links: Links) -> tuple[str, Table]:
+    """The short answer and what it is: each GPU and model at its best; of very many only the best on each GPU.
+
+    No rows where there is one configuration.
+    """
+    found, of_each = best_per_gpu_and_model(board) if len(board.rows) > 1 else [], "GPU and model"
+    if len(found) > MOST_ANSWERS:
+        on_gpus: dict[str, Row] = {}
+        for row in found:
+            on_gpus.setdefault(row.system.gpu, row)
+        found, of_each = list(on_gpus.values()), "GPU"
+    sorting = SORTINGS[board.sort]
+    columns = [BY_NAME[name] for name in dict.fromkeys(("wer", "reqs_per_sec", sorting.metric))]
+    figures = [column for column in columns if column.is_shown(board.rows)]
+    rows: list[list[Cell]] = [
+        [
+            Linked(row.system.label, links.run(row.system.newest)),
+            row.system.gpu,
+            *(column.text(row) for column in figures),
+        ]
+        for row in found
     ]
-    return Table(["gpu", "model", "fastest settings (kv/seqs)", "reqs/sec", "WER %"], rows, frozenset({3, 4}))
+    headings = ["model kv/seqs", "gpu", *(column.heading for column in figures)]
+    chosen = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort].first.lower()
+    return f"The {chosen} of each {of_each}:", Table(headings, rows, frozenset(range(2, len(headings))))
 
 
 def findings(board: Board) -> list[tuple[str, str]]:
-    """The most accurate system with those that tie, and the Pareto-optimal ones: subject and text."""
+    """What is first in what the board is ranked by, in accuracy and in speed, with what ties: subject and text."""
+    if len(board.rows) == 1:
+        (row,) = board.rows
+        figures = f"WER {BY_NAME['wer'].text(row)} %, {BY_NAME['reqs_per_sec'].text(row)} reqs/sec"
+        return [("Measured", f"{on_gpu(row)}: {figures}. There is nothing to rank it against.")]
     said = []
-    if first := next((row for row in board.rows if row.most_accurate), None):
-        ties = [row for row in board.rows if row.as_accurate_as_the_best and row is not first]
-        tied = f"; not significantly worse: {_names([_on_gpu(row) for row in ties])}" if ties else ""
-        said.append(("Most accurate", f"{_on_gpu(first)}, WER {number(first.system.wer)} %{tied}."))
+    for sort in dict.fromkeys((board.sort, "wer", "reqs_per_sec")):
+        if (first := _first(board, sort)) is not None:
+            ties = [row for row in board.rows if row is not first and _ties(row, first, board, sort)]
+            called = "not significantly worse" if sort == "wer" else "tied with it"
+            tied = f"; {called}: {_names([on_gpu(row) for row in ties])}" if ties else ""
+            said.append((SORTINGS[sort].first, f"{on_gpu(first)}, {_figure(first, sort)}{tied}."))
+            among = dataclasses.replace(board, rows=(first, *ties))
+            if sort == "wer" and ties and (fastest := _first(among, "reqs_per_sec")):
+                figures = f"{_figure(fastest, 'reqs_per_sec')}, {_figure(fastest, 'wer')}"
+                said.append(("Fastest of these", f"{on_gpu(fastest)}, {figures}."))
+    return said
+
+
+def optimal(board: Board) -> list[tuple[str, str]]:
+    """The Pareto-optimal systems, GPU by GPU: subject and text."""
+    said = []
     for gpu in dict.fromkeys(row.system.gpu for row in board.rows if row.pareto):
-        optimal = [row.system for row in board.rows if row.pareto and row.system.gpu == gpu]
-        optimal.sort(key=lambda c: -(c.median("reqs_per_sec") or 0))
-        names = [f"{c.label} ({number(c.wer)}, {number(c.median('reqs_per_sec'))})" for c in optimal]
+        found = [row.system for row in board.rows if row.pareto and row.system.gpu == gpu]
+        found.sort(key=lambda c: -(c.median("reqs_per_sec") or 0))
+        names = [f"{c.label} ({number(c.wer)}, {number(c.median('reqs_per_sec'))})" for c in found]
         said.append((f"Pareto-optimal on {gpu} (WER %, reqs/sec)", f"{_names(names)}."))
     return said
 
@@ -145,6 +225,8 @@ def _published(report: Report) -> Table:
         theirs = ["published", p.gpu, *p.settings, number(p.wer)]
         ours = [c.label, number(c.wer), number(each.measured_reqs_per_sec)] if c else [NOT_MEASURED] * 3
         rows.append([*theirs, number(p.reqs_per_sec), *ours, number(each.ratio), ", ".join(each.caveats)])
+    if not any(each.system for each in report.published):
+        headings, rows = headings[:6], [row[:6] for row in rows]
     return Table(headings, rows, frozenset({4, 5, 7, 8, 9}))
 
 
@@ -177,6 +259,37 @@ def _published_settings(report: Report) -> Table:
     return Table(headings, rows, frozenset(range(2, len(headings))))
 
 
+def _across_data(report: Report) -> Table:
+    """The WER of a configuration on each of several data sets; no rows where none was measured on two."""
+    largest: dict[str, Group] = {}
+    for group in sorted((board.group for board in (*report.boards, *report.alone)), key=lambda group: group.size):
+        if group.has("wer"):
+            largest[group.data] = group
+    names = sorted(largest)
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for name in names:
+        for c in largest[name].systems:
+            found.setdefault((c.label, c.gpu), {})[name] = number(c.wer)
+    rows = [
+        [*place, *(wers.get(name, NOT_MEASURED) for name in names)]
+        for place, wers in sorted(found.items())
+        if sum(wer != NOT_MEASURED for wer in wers.values()) > 1
+    ]
+    headings = ["configuration", "gpu", *(data(largest[name]) for name in names)]
+    return Table(headings, rows, frozenset(range(2, len(headings))))
+
+
+def _alone(report: Report) -> Table:
+    rows: list[list[Cell]] = []
+    for board in report.alone:
+        for c in board.group.systems:
+            figures = [number(c.wer), number(c.median("reqs_per_sec"))]
+            where: list[Cell] = [Linked(c.label, report.links.run(c.newest)), data(board.group), c.gpu]
+            rows.append([*where, *figures, "; ".join(board.differs)])
+    headings = ["configuration", "data", "gpu", "WER %", "reqs/sec", "differs from the first table"]
+    return Table(headings, rows, frozenset({3, 4}))
+
+
 def _left_out(report: Report) -> Table:
     rows: list[list[Cell]] = []
     for each in report.left_out:
@@ -193,7 +306,31 @@ def _rank_changes(report: Report) -> Table:
     return Table(["configuration", "gpu", "WER %", "rank"], rows, frozenset({2, 3}))
 
 
-def _on_gpu(row: Row) -> str:
+def _first(board: Board, sort: str) -> Row | None:
+    """The best row of a board; of equal WERs the one that the board calls most accurate."""
+    if sort == "wer":
+        return next((row for row in board.rows if row.most_accurate), None)
+    sorting = SORTINGS[sort]
+    known = [(value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
+    pick = max if sorting.higher_is_better else min
+    return pick(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _ties(row: Row, first: Row, board: Board, sort: str) -> bool:
+    if sort == "wer":
+        return row.as_accurate_as_the_best
+    same_race = row.system.speed_key == first.system.speed_key
+    return sort == board.sort and same_race and row.rank is not None and row.rank == first.rank
+
+
+def _figure(row: Row, sort: str) -> str:
+    """`WER 2.31 %`, `41.34 reqs/sec`."""
+    column = BY_NAME[SORTINGS[sort].metric]
+    return f"WER {number(row.system.wer)} %" if sort == "wer" else f"{column.text(row)} {column.heading}"
+
+
+def on_gpu(row: Row) -> str:
+    """`large-v3 fp8/256 on NVIDIA H100 80GB HBM3`."""
     return f"{row.system.label} on {row.system.gpu}"
 
 

@@ -20,7 +20,7 @@ def leaderboard_csv(report: Report) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["board", *(column.name for column in COLUMNS), "url"])
-    for board in report.boards:
+    for board in (*report.boards, *report.alone):
         for row in board.rows:
             values = [csv_cell(column.value(row)) for column in COLUMNS]
             writer.writerow([csv_cell(title(board)), *values, report.links.run(row.system.newest)])
@@ -28,7 +28,7 @@ def leaderboard_csv(report: Report) -> str:
 
 
 def leaderboard_json(report: Report) -> str:
-    """Every board with its key, its rows and their runs; published rows; what was left out."""
+    """Every board (also those of one row) with its key, its rows and their runs; published rows; what was left out."""
     boards = [
         {
             "title": title(board),
@@ -36,7 +36,7 @@ def leaderboard_json(report: Report) -> str:
             "sort": board.sort,
             "rows": [_as_json(row, report.links) for row in board.rows],
         }
-        for board in report.boards
+        for board in (*report.boards, *report.alone)
     ]
     published = [
         {

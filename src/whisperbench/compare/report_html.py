@@ -5,12 +5,14 @@ The page's policy runs only its own script.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from whisperbench.compare import report as content
-from whisperbench.compare.bar_charts import charts
+from whisperbench.compare.bar_charts import MOST_BARS, charts
 from whisperbench.compare.columns import Column, shown_columns
 from whisperbench.compare.difference import Difference
 from whisperbench.compare.leaderboard import Board, Row
-from whisperbench.compare.pareto_plot import colour, gpus_of, pareto_svg, points_of
+from whisperbench.compare.pareto_plot import pareto_svg
 from whisperbench.compare.report import Report
 from whisperbench.compare.tables import linked, side_by_side
 from whisperbench.results.links import Links
@@ -22,36 +24,44 @@ def leaderboard_html(report: Report) -> str:
     main = report.boards[0]
     return render(
         "leaderboard.html.jinja",
-        best=content.best(main),
+        data=content.data(main.group),
+        best=content.best(main, report.links),
         findings=content.findings(main),
+        optimal=content.optimal(main),
         boards=[_board(board, report) for board in report.boards],
+        most_bars=MOST_BARS,
+        clips=report.clips,
+        clips_of=content.on_gpu(main.rows[0]),
         sections=report.after_the_boards,
         summary=report.summary,
     )
 
 
-def difference_html(found: Difference, links: Links) -> str:
-    """Two runs: what differs, and the utterances that changed most, both aligned with their reference."""
+def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -> str:
+    """Two runs: what differs, and the utterances that changed most, both aligned with their reference.
+
+    `audio`: addresses of clips by the utterance's id, of those that one of the runs holds.
+    """
     return render(
         "difference.html.jinja",
         found=found,
         runs=[linked(run, links) for run in (found.a, found.b)],
         side_by_side=side_by_side((found.a, found.b), links),
+        audio=audio,
     )
 
 
 def _board(board: Board, report: Report) -> dict[str, object]:
-    columns, gpus = shown_columns(board), gpus_of(board)
+    columns = shown_columns(board)
     plots = (
-        pareto_svg(board, report.published),
-        pareto_svg(board, report.published, width=380, height=340, kind="narrow"),
+        pareto_svg(board, report.published, report.links),
+        pareto_svg(board, report.published, report.links, width=380, height=340, kind="narrow"),
     )
     return {
         "title": content.title(board),
         "explanation": content.explanation(board),
-        "plots": [plot for plot in plots if plot],
-        "gpus": [(gpu, colour(board, gpu)) for gpu in gpus],
-        "has_published": any(point.series is None for point in points_of(board, report.published)),
+        "plots": [plot for plot in plots if plot and len(board.rows) > 1],
+        "gpus": sorted({row.system.gpu for row in board.rows}),
         "columns": columns,
         "rows": [
             (row, [(content.cell(column, row, report.links), _sorted_by(column, row)) for column in columns])

@@ -1,4 +1,4 @@
-"""A comparison in markdown.
+"""Parts of a report in markdown.
 
 Every text that comes from a server goes through `markdown`: names, transcripts and params are data, never
 markup or terminal escapes.
@@ -7,35 +7,15 @@ markup or terminal escapes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from whisperbench.compare import report as content
-from whisperbench.compare.difference import Difference
-from whisperbench.compare.report import Report
-from whisperbench.compare.tables import Cell, Linked, Section, Table, linked, side_by_side
-from whisperbench.results.links import Links
+from whisperbench.compare.tables import Cell, Heading, Linked, Paragraph, Part, Table
 from whisperbench.text import visible
 
 
-def leaderboard_markdown(report: Report) -> str:
-    """The short answer, one table per board, published results, what was left out and why."""
-    main = report.boards[0]
-    parts = ["# Whisper leaderboard", *_table(content.best(main))]
-    parts += [f"**{markdown(subject)}:** {markdown(text)}" for subject, text in content.findings(main)]
-    for board in report.boards:
-        parts += [f"## {markdown(content.title(board))}", *_table(content.ranking(board, report.links))]
-        parts.append(markdown(content.explanation(board)))
-    parts += [part for section in report.after_the_boards for part in _section(section)]
-    return "\n\n".join([*parts, markdown(report.summary)]) + "\n"
-
-
-def difference_markdown(found: Difference, links: Links) -> str:
-    """Params that differ, metrics, and the paired test of two runs."""
-    a, b = (_cell(linked(run, links)) for run in (found.a, found.b))
-    parts = [f"# From {a} to {b}", markdown(found.outcome)]
-    if found.not_comparable:
-        parts += [f"**{found.warning}**", *_table(found.incomparable_fields)]
-    parts += [part for section in found.sections for part in _section(section)]
-    return "\n\n".join([*parts, _cell(side_by_side((found.a, found.b), links))]) + "\n"
+def as_markdown(parts: Iterable[Part]) -> str:
+    """A report or a difference, ready for a file."""
+    return "\n\n".join(_part(part) for part in parts) + "\n"
 
 
 def markdown(text: str) -> str:
@@ -43,19 +23,21 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", visible(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
-def _section(section: Section) -> list[str]:
-    table = _table(section.table) or [section.without_rows]
-    return [part for part in (f"## {section.heading}", *table, markdown(section.note)) if part]
+def _part(part: Part) -> str:
+    match part:
+        case Heading(cells, level):
+            return f"{'#' * level} {''.join(map(_cell, cells))}"
+        case Paragraph(cell, subject):
+            return f"**{markdown(subject)}:** {_cell(cell)}" if subject else _cell(cell)
+        case Table():
+            return _table(part)
 
 
-def _table(table: Table) -> list[str]:
-    """A table in markdown; nothing of a table without rows."""
-    if not table.rows:
-        return []
+def _table(table: Table) -> str:
     marks = ["--:" if place in table.numeric else "---" for place in range(len(table.headings))]
     headings = [markdown(heading) for heading in table.headings]
     lines = [headings, marks, *([_cell(cell) for cell in row] for row in table.rows)]
-    return ["\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(cell: Cell) -> str:

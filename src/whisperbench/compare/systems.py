@@ -126,9 +126,14 @@ class System:
         )
 
     @property
+    def cache_and_seqs(self) -> str:
+        """`fp8/256`: type of the attention cache, and sequences decoded at once."""
+        return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
+
+    @property
     def label(self) -> str:
         """`large-v3 fp8/256`, and the settings that have no column."""
-        label = f"{self.model} {self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
+        label = f"{self.model} {self.cache_and_seqs}"
         return f"{label} {self.settings}" if self.settings else label
 
     @property

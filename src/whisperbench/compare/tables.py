@@ -1,4 +1,4 @@
-"""Tables of plain text: markdown and HTML are two renderings of these."""
+"""What a report is made of, in plain text: markdown, HTML and a terminal are renderings of these."""
 
 from __future__ import annotations
 
@@ -32,6 +32,25 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Heading:
+    """A line of text, some of which may lead somewhere."""
+
+    cells: Sequence[Cell]
+    level: int = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A sentence or more, and what it is about."""
+
+    cell: Cell
+    subject: str = ""
+
+
+Part = Heading | Paragraph | Table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Section:
     """A heading, its table (or a sentence where that has no rows), and a note below."""
 
@@ -40,9 +59,20 @@ class Section:
     without_rows: str = ""
     note: str = ""
 
+    @property
+    def parts(self) -> list[Part]:
+        shown: Part = self.table if self.table.rows else Paragraph(self.without_rows)
+        heading: Part = Heading([self.heading])
+        return [heading, shown, *([Paragraph(self.note)] if self.note else [])]
+
 
 def number(value: float | None, digits: int = 2) -> str:
     return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `2,620 utterances`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def linked(run: RunRecord, links: Links) -> Linked:

@@ -68,7 +68,7 @@ METRICS = (
     Metric("gpu_memory_peak_mib", "MiB"),
     Metric("gpu_power_mean_watts", "W"),
     Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
-    Metric("usd_per_audio_hour", "USD per audio hour", heading="$ per audio hour", digits=4),
+    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5),
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )

@@ -7,7 +7,9 @@ import datetime
 import math
 from collections.abc import Mapping
 
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SPEED_KEY
+from whisperbench.inputs.corpus import WHOLE
+from whisperbench.results.keys import fields_of
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
 
 LARGEST = 1e300
 """MLflow stores infinity as 1.8e308; nothing that is measured comes near."""
@@ -53,6 +55,14 @@ class RunRecord:
     @property
     def random_weights(self) -> bool:
         return self.tags.get(RANDOM_WEIGHTS) == "true"
+
+    @property
+    def data(self) -> str:
+        """`librispeech test-clean`, as the signature has it; only the name where the corpus has no splits."""
+        name, _, split = fields_of(self.tags.get(SIGNATURE, "")).get("data", "").partition("#")[0].rpartition("/")
+        name = name or self.params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
+        split = split or self.params.get("split", WHOLE)
+        return name if split == WHOLE else f"{name} {split}"
 
     @property
     def gpu(self) -> str:

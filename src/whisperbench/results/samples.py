@@ -25,6 +25,7 @@ from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
 
+SAMPLES = "samples"
 LONGEST_TEXT = 4_000  # characters: 30 s of fast speech are 600
 LONGEST_NAME = 80
 
@@ -79,7 +80,12 @@ def write_samples(
 
 def file_name(number: int, utt_id: str) -> str:
     """`01_2830-3980-0043.wav`: any id, as a name that every file system and web server takes."""
-    return f"{number:02d}_{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:LONGEST_NAME]}.wav"
+    return f"{number:02d}_{after_the_number(utt_id)}"
+
+
+def after_the_number(utt_id: str) -> str:
+    """`2830-3980-0043.wav`: what tells of a sample's name which utterance it is."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:LONGEST_NAME]}.wav"
 
 
 def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:

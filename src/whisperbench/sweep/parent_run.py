@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from whisperbench.compare_runs import leaderboard
+from whisperbench.compare_runs import files_of, leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
-from whisperbench.options import CompareConfig, SweepOptions
+from whisperbench.options import CompareConfig, SweepOptions, text_of
 from whisperbench.results.links import Links, run_path
 from whisperbench.sweep.progress import Progress
 from whisperbench.tracking import read, sweep_runs, write
@@ -61,12 +61,14 @@ class ParentRun:
         records = read.get_runs(self.client, ids)
         options = CompareConfig(
             sort=self.options.objective if self.options.searches else "wer",
-            references=any(each.params.get("gpu_count", "0") != "0" for each in records),  # published rows are of GPUs
+            references=text_of(
+                any(e.params.get("gpu_count", "0") != "0" for e in records)
+            ),  # published rows are of GPUs
             seed=self.options.one.seed,
         )
         links = Links(ui_address(self.client))
         try:
-            files = leaderboard(self.client, records, options, links, "this sweep", self.listener)
+            files = files_of(leaderboard(self.client, records, options, links, "this sweep", self.listener))
         except ComparisonError as error:
             self.listener.said(f"no leaderboard: {error}")
             return ""

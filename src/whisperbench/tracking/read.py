@@ -15,6 +15,7 @@ from urllib.parse import quote
 from whisperbench.errors import ComparisonError, ConfigError
 from whisperbench.results.names import KIND, METRICS
 from whisperbench.results.run_record import RunRecord
+from whisperbench.results.samples import SAMPLES, after_the_number
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.connection import explained, search_experiments, search_runs
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 THREADS = 8
+MOST_CLIPS, MOST_CLIP_BYTES = 10, 5_000_000  # of a page that holds them: each is at most 30 s and 960 kB
+ID_DIGITS = 32
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
 
@@ -43,7 +46,7 @@ def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_te
 
 
 def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
-    """Runs by id.
+    """Runs by id, or by as many digits of it as tell it apart.
 
     Raises:
         ComparisonError: there is no such run, or it is not a finished benchmark run.
@@ -51,7 +54,7 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
     from mlflow.exceptions import MlflowException
 
     names, records = _experiments(client), []
-    for run_id in run_ids:
+    for run_id in (whole_id(client, each) for each in run_ids):
         with explained(client, "does not give its runs"):
             try:
                 run = client.get_run(run_id)
@@ -88,6 +91,46 @@ def read_transcripts(
 
     with explained(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
+
+
+def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[str], cache: Path) -> dict[str, bytes]:
+    """WAVs by utterance id, as far as one of the runs holds them as samples; the first ten of `utt_ids`, 5 MB."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found: dict[str, bytes] = {}
+    with explained(client, "does not give its samples"):
+        held = {
+            artifact.path.rpartition("/")[2].partition("_")[2]: (run_id, artifact)
+            for run_id in run_ids
+            for artifact in client.list_artifacts(run_id, SAMPLES)
+        }
+        room = MOST_CLIP_BYTES
+        for utt_id in utt_ids:
+            run_id, artifact = held.get(after_the_number(utt_id), ("", None))
+            if artifact is None or (artifact.file_size or 0) > room or len(found) == MOST_CLIPS:
+                continue
+            kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
+            if not kept.exists():
+                with tempfile.TemporaryDirectory(dir=cache) as folder:
+                    Path(client.download_artifacts(run_id, artifact.path, folder)).replace(kept)
+            found[utt_id] = kept.read_bytes()
+            room -= len(found[utt_id])
+    return found
+
+
+def whole_id(client: MlflowClient, beginning: str) -> str:
+    """The id of the one run whose id begins so.
+
+    Raises:
+        ComparisonError: there is none, or several.
+    """
+    if len(beginning) == ID_DIGITS:
+        return beginning
+    found = _search(client, list(_experiments(client)), f"attributes.run_id LIKE '{beginning}%'", None)
+    if len(found) != 1:
+        several = ", ".join(sorted(run.info.run_id for run in found)[:10])
+        which = f"{len(found)} runs begin so: {several}" if found else "there is none on this tracking server"
+        raise ComparisonError(f"{beginning!r} does not name one run: {which}.")
+    return str(found[0].info.run_id)
 
 
 def _experiments(client: MlflowClient) -> dict[str, str]:

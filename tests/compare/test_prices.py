@@ -1,0 +1,58 @@
+"""Costs by prices that are given when runs are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.support.stores import H100, run_of
+from whisperbench.compare.prices import COST, priced, prices_that_fit_nothing
+from whisperbench.compare.systems import System
+from whisperbench.errors import ConfigError
+from whisperbench.options import CompareConfig
+
+A100 = "NVIDIA A100-SXM4-80GB"
+
+
+class TestPriced:
+    def test_dollars_per_hour_over_rtfx(self) -> None:
+        """2 USD an hour at 200 times real time are one cent per hour of audio, whatever the run was told then."""
+        run = run_of(metrics={"rtfx": 200.0, COST: 99.0})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
+
+    def test_every_gpu_is_paid_for(self) -> None:
+        """Four GPUs cost four times as much."""
+        run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": "4"})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.04)
+
+    def test_each_repeat_has_its_cost(self) -> None:
+        """So the spread of the cost is that of the rate."""
+        run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
+        assert System((priced(run, {H100: 2.0}),)).spread(COST).values == (0.02, 0.01, 0.005)  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        ("prices", "usd"),
+        [({"H100": 2.0}, 0.01), ({"H100": 2.0, H100: 4.0}, 0.02), ({"H10": 2.0}, None), ({A100: 2.0}, None)],
+    )
+    def test_whole_words_of_a_name_do(self, prices: dict[str, float], usd: float | None) -> None:
+        """H100 is this GPU and H10 is not; the whole name wins."""
+        assert priced(run_of(metrics={"rtfx": 200.0}), prices).metric(COST) == usd
+
+    def test_a_price_for_no_gpu_is_told(self) -> None:
+        """A10 is not A100."""
+        assert prices_that_fit_nothing({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
+
+
+class TestOption:
+    def test_names_and_prices(self) -> None:
+        """Separated by commas; blanks do not matter."""
+        config = CompareConfig(prices=f"{H100}=2.10, A10=0.6")
+        assert config.price_of == {H100: 2.1, "A10": 0.6}
+        assert CompareConfig().price_of == {}
+
+    @pytest.mark.parametrize("prices", ["2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
+    def test_what_is_no_price(self, prices: str) -> None:
+        """The message names the option."""
+        with pytest.raises(ConfigError, match="prices="):
+            CompareConfig(prices=prices)

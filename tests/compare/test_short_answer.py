@@ -1,0 +1,69 @@
+"""What a report says first: what is best, of which data, and nothing of what was not compared."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.support.reports import BASE, LARGE, LINKS, TURBO, leaderboard_markdown, report_of
+from tests.support.stores import H100, run_of
+from whisperbench.compare.report import best
+from whisperbench.measure.joint_bootstrap import PairedTest
+from whisperbench.options import BenchmarkConfig
+
+
+class TestShortAnswer:
+    def test_it_names_its_data(self) -> None:
+        """Before anything else."""
+        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO)))
+        assert text.splitlines()[2] == "**Data:** librispeech test-clean, 2,620 utterances."
+
+    def test_it_follows_sort(self) -> None:
+        """By cost the cheapest comes first, in cents with digits that differ."""
+        runs = [run_of(c, metrics={"usd_per_audio_hour": usd}) for c, usd in ((LARGE, 0.00254), (TURBO, 0.00251))]
+        text = leaderboard_markdown(report_of(*runs, sort="cost"))
+        assert f"**Cheapest:** large-v3-turbo auto/128 on {H100}, 0.251 ¢ per audio hour" in text
+        assert text.index("**Cheapest:**") < text.index("**Most accurate:**")
+        assert "0.254" in text
+
+    def test_the_fastest_of_those_that_tie_is_named(self) -> None:
+        """What most people want: nothing lost in accuracy, and as fast as can be."""
+        best, tie = run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.1, rate=60.0)
+        text = leaderboard_markdown(report_of(best, tie, tests={tie.run_id: PairedTest(0.1, -0.1, 0.3, 0.4)}))
+        assert f"**Fastest of these:** large-v3-turbo auto/128 on {H100}, 60.00 reqs/sec, WER 2.10 %." in text
+
+    def test_very_many_are_told_gpu_by_gpu(self) -> None:
+        """Fourteen pairs of GPU and model: one row for each of the two GPUs."""
+        configs = [BenchmarkConfig(model=f"m{i}") for i in range(7)]
+        report = report_of(*(run_of(c, gpu=gpu) for c in configs for gpu in (H100, "NVIDIA A10")))
+        what, table = best(report.boards[0], LINKS)
+        assert (what, len(table.rows)) == ("The fastest of each GPU:", 2)
+
+    def test_one_configuration_is_told_and_not_ranked(self) -> None:
+        """Its figures, no rank, no star, no empty comparison; one run is one run."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
+        assert f"**Measured:** large-v3 auto/128 on {H100}: WER 2.31 (2.10–2.50) %, 40.00 reqs/sec." in text
+        assert "| rank |" not in text
+        assert "★" not in text
+        assert "1 run compared, 0 left out." in text
+
+    def test_a_lone_run_on_other_data_is_shown_with_its_figures(self) -> None:
+        """And with what differs; it is not left out."""
+        lone = run_of(BASE, dataset="e2" * 16, wer=4.44)
+        text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), lone))
+        _, _, alone = text.partition("## Measured, ranked against nothing")
+        assert "| 4.44 | 40.00 | dataset: " in alone
+        assert "2 runs compared, 1 ranked against nothing, 0 left out." in alone
+
+    def test_data_sets_stand_side_by_side(self) -> None:
+        """test-clean and test-other of one configuration; a short look at one of them makes no column."""
+        other = {c.model: dataclasses.replace(c, split="test-other") for c in (LARGE, TURBO)}
+        runs = [
+            *(run_of(c, wer=w) for c, w in ((LARGE, 2.0), (TURBO, 2.2), (BASE, 4.0))),
+            *(run_of(other[c.model], wer=w, dataset="e2" * 16) for c, w in ((LARGE, 3.9), (TURBO, 4.1))),
+            run_of(dataclasses.replace(LARGE, limit=8), wer=0.0, metrics={"utterances": 8.0}),
+        ]
+        _, _, rest = leaderboard_markdown(report_of(*runs)).partition("## One configuration on different data, WER %")
+        clean, other_part = (f"librispeech {split}, 2,620 utterances" for split in ("test-clean", "test-other"))
+        assert f"| configuration | gpu | {clean} | {other_part} |" in rest
+        assert f"| large-v3 auto/128 | {H100} | 2.00 | 3.90 |" in rest
+        assert "| base auto/128" not in rest.partition("\n## ")[0]

@@ -1,0 +1,57 @@
+"""Reports of made-up runs, for tests of what is made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from tests.support.stores import run_of
+from whisperbench.compare.difference import Difference
+from whisperbench.compare.groups import Grouping, differences
+from whisperbench.compare.leaderboard import rank
+from whisperbench.compare.published import counterparts
+from whisperbench.compare.report import Report
+from whisperbench.compare.report_markdown import as_markdown
+from whisperbench.measure.joint_bootstrap import PairedTest
+from whisperbench.options import BenchmarkConfig
+from whisperbench.results.links import Links
+from whisperbench.results.run_record import RunRecord
+
+LINKS = Links("http://mlflow.example")
+LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
+SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
+HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
+
+
+def report_of(
+    *runs: RunRecord,
+    sort: str = "wer",
+    references: bool = False,
+    tests: Mapping[str, PairedTest | str] | None = None,
+) -> Report:
+    grouping = Grouping.of(runs, sort)
+    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
+    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
+    alone = tuple(rank(g, sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
+    return Report(boards, alone, grouping.left_out, found, None, (), LINKS, "every experiment")
+
+
+def leaderboard_markdown(report: Report) -> str:
+    return as_markdown(report.parts)
+
+
+def difference_markdown(found: Difference, links: Links) -> str:
+    return as_markdown(found.parts(links))
+
+
+def hostile_run() -> RunRecord:
+    """A run whose every text is an attack."""
+    run = run_of(BenchmarkConfig(model="m", corpus="c"), gpu=HOSTILE, name=FORMULA, user=HOSTILE)
+    params = {
+        **run.params,
+        "model": HOSTILE,
+        "dtype_effective": FORMULA,
+        "vllm_version": HOSTILE,
+        "quantization": HOSTILE,
+    }
+    return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})
