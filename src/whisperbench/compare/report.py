@@ -185,7 +185,8 @@ def findings(board: Board) -> list[tuple[str, str]]:
             tied = f"; {called}: {_names([on_gpu(row) for row in ties])}" if ties else ""
             said.append((SORTINGS[sort].first, f"{on_gpu(first)}, {_figure(first, sort)}{tied}."))
             among = dataclasses.replace(board, rows=(first, *ties))
-            if sort == "wer" and ties and (fastest := _first(among, "reqs_per_sec")):
+            fastest = _first(among, "reqs_per_sec")
+            if sort == "wer" and fastest is not None and fastest is not first:
                 figures = f"{_figure(fastest, 'reqs_per_sec')}, {_figure(fastest, 'wer')}"
                 said.append(("Fastest of these", f"{on_gpu(fastest)}, {figures}."))
     return said
