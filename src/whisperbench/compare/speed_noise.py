@@ -29,6 +29,7 @@ ENOUGH_RERUNS = 3
 """Runs beyond the first of their systems, from which on runs and not repeats are counted: what differs between two
 starts of the engine is the same for all repeats of one."""
 MOST = 1_000.0
+"""No limit of a change is farther away, as a factor."""
 QUIETEST = 0.0005
 """No rate is taken for quieter than that; two repeats that happen to be equal would promise certainty."""
 
@@ -152,5 +153,5 @@ def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
 
 
 def _exp(value: float) -> float:
-    """A factor, at most MOST: two repeats far apart leave limits that say nothing, in hundreds of digits."""
+    """A factor, at most MOST: where only two repeats far apart are known, limits say nothing, in hundreds of digits."""
     return math.exp(min(value, math.log(MOST)))
