@@ -12,7 +12,9 @@ HIDDEN = "***"
 SHORTEST_SECRET = 6  # a shorter value would blot out ordinary words
 
 SECRET_NAME = re.compile(
-    r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|_(KEY|PAT|AUTH)$", re.IGNORECASE
+    r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|CONN(ECTION)?_?STR|(API|ACCESS|PRIVATE)_?KEY|"
+    r"_(KEY|PAT|PASS|PWD|PW|AUTH|DSN)$|^PGPASS$|^PASS$",
+    re.IGNORECASE,
 )
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s'\"<>]*@")
 IN_QUERY = re.compile(
