@@ -124,6 +124,25 @@ def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(("speakers", "least"), [(30, 0.86), (40, 0.86), (100, 0.91)])
+def test_what_the_interval_does_not_promise(speakers: int, least: float) -> None:
+    """Where few speakers make most of the errors it covers less than 95 %, and most of its misses are too low.
+
+    The module and the README say so.
+    """
+    generator, too_low, too_high, n, sigma = np.random.default_rng(15), 0, 0, 1_000, 1.2
+    for seed in range(n):
+        words = 20 * generator.integers(20, 80, size=speakers).astype(np.float64)
+        rates = 0.03 * generator.lognormal(-(sigma**2) / 2, sigma, size=speakers)
+        interval = bootstrap_interval(generator.poisson(rates * words), words, names(speakers), seed, resamples=1_000)
+        assert interval is not None
+        too_low += interval.high < 3
+        too_high += interval.low > 3
+    assert least <= 1 - (too_low + too_high) / n <= 0.94
+    assert too_low > 2 * too_high
+
+
 @pytest.mark.parametrize(("speakers", "share"), [(30, 1.0), (40, 1.0), (40, 0.1), (100, 1.0), (5, 1.0), (3, 1.0)])
 def test_equal_systems_rarely_differ(speakers: int, share: float) -> None:
     """Of 2,000 pairs of equally good systems, fewer than 6 % are called different.
