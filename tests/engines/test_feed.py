@@ -183,7 +183,7 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
     With as many waiting as in flight the peak grew by 264 MiB from 500 to 3,000 utterances, as on an H100.
     """
     peaks = subprocess.run(
-        [sys.executable, "-c", TAKES_ONLY], capture_output=True, text=True, check=True
+        [sys.executable, "-c", TAKES_ONLY], env=python_path(), capture_output=True, text=True, check=True
     ).stdout.split()
     first, second = map(int, peaks)
     assert second - first < 120, "MiB of a client that has about 1,500"
