@@ -291,13 +291,13 @@ def left_behind(this: Round, shared: set[Path]) -> Iterator[str]:
     """Files in TMPDIR, and new segments of shared memory that no living process has mapped."""
     if files := [path.name for path in this.tmp.rglob("*") if not path.is_dir()]:
         yield f"left: {len(files)} files in TMPDIR, {files[0]} for one"
-    mapped = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            mapped.update(entry.path for entry in process.memory_maps() if entry.path.startswith("/dev/shm/"))  # noqa: S108
-    new = [path.name for path in set(Path("/dev/shm").glob("psm_*")) - shared if str(path) not in mapped]  # noqa: S108
-    if new:
-        yield f"left: {len(new)} segments in /dev/shm, {new[0]} for one"
+    if new := set(Path("/dev/shm").glob("psm_*")) - shared:  # noqa: S108
+        maps = ""
+        for path in Path("/proc").glob("[0-9]*/maps"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                maps += path.read_text()
+        if unused := [path.name for path in new if path.name not in maps]:
+            yield f"left: {len(unused)} segments in /dev/shm, {unused[0]} for one"
 
 
 def main() -> None:
@@ -307,6 +307,9 @@ def main() -> None:
     parser.add_argument("--engine", choices=("real", "fake"), default="real")
     parser.add_argument("--fault", choices=FAULTS, help="only this one")
     options = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in the background, and what is started inherits it
     directory = Path(tempfile.mkdtemp(prefix="soak-"))
     soak = Soak(directory, options.seed, options.engine, options.fault)
     deadline, number = time.monotonic() + 60 * options.minutes, 0
