@@ -27,7 +27,7 @@ from whisperbench.inputs.corpus import Corpus, load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 from whisperbench.listener import Listener
 from whisperbench.measure.clock import Transcript, measure
-from whisperbench.measure.score import Score, score
+from whisperbench.measure.score import Score, check_references, score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.completion import write_texts
@@ -108,6 +108,12 @@ def measure_to_disk(
     )
     settings = engine_settings(config, checkpoint, hardware)
     corpus = load_corpus(config.corpus, config.split, config.limit)
+    for sentence in corpus.understood:
+        listener.said(sentence)
+    for sentence in corpus.doubts:
+        listener.warned(sentence)
+    if not config.random_weights:
+        check_references(corpus.utterances, config.language)
     with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
         inspected = inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
     if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):

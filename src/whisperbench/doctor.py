@@ -171,9 +171,10 @@ def check_corpus(setup: Setup) -> Sequence[Check]:
         corpus = load_corpus(config.corpus, config.split, 0)
         silent = sum(utterance.reference is None for utterance in corpus.utterances)
         text = f"{len(corpus.utterances):,} utterances in {corpus.source}"
+        doubts = [_warning(doubt, "Mend the transcript, or measure throughput only.") for doubt in corpus.doubts]
         if silent:
-            return [_warning(f"{text}, no transcripts", "There will be no WER, throughput only.")]
-        return [_ok(text)]
+            return [_warning(f"{text}, no transcripts", "There will be no WER, throughput only."), *doubts]
+        return [_ok(text), *doubts]
     import huggingface_hub
 
     try:

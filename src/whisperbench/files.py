@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
+
+KINDS = {
+    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 def cache_directory() -> Path:
@@ -15,6 +23,34 @@ def cache_directory() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("whisperbench")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, to be read; a FIFO would wait for whoever may write to it one day.
+
+    Raises:
+        OSError: it is something else, or cannot be opened; `strerror` says what it is, or where a broken link points.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if link := broken_link(path):
+            raise OSError(error.errno, f"it is {link}", str(path)) from error
+        raise
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file", str(path))
+    return path.open("rb")
+
+
+def broken_link(path: Path) -> str:
+    """Where a symbolic link that cannot be followed points, and why it cannot; empty for everything else."""
+    try:
+        os.path.realpath(path, strict=True)
+    except OSError as error:
+        if path.is_symlink():
+            why = "it leads back to itself" if error.errno == errno.ELOOP else error.strerror
+            return f"a link to {path.readlink()} that cannot be followed ({why})"
+    return ""
 
 
 def write_atomically(path: Path, body: object) -> None:

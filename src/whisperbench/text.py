@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 JOINERS = "\u200c\u200d"  # unprintable by Unicode's book, but part of Persian, Indic and emoji spelling
 
@@ -12,12 +14,22 @@ HIDDEN = "***"
 SHORTEST_SECRET = 6  # a shorter value would blot out ordinary words
 
 SECRET_NAME = re.compile(
-    r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|(API|ACCESS|PRIVATE)_?KEY|_(KEY|PAT|AUTH)$", re.IGNORECASE
+    r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|CONN(ECTION)?_?STR|(API|ACCESS|PRIVATE)_?KEY|"
+    r"_(KEY|PAT|PASS|PWD|PW|AUTH|DSN)$|^PASS$",  # PWD itself is the working directory
+    re.IGNORECASE,
 )
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s'\"<>]*@")
 IN_QUERY = re.compile(
-    r"(?<=[?&;])((?:access_?|auth_?|api_?)?(?:token|key|password|passwd|secret|sig))=[^&\s'\"#]+", re.IGNORECASE
+    r"(?<=[?&;])((?:access_?|auth_?|api_?)?(?:token|key|password|passwd|pwd|secret|sig)=)([^&\s'\"#]+)", re.IGNORECASE
 )
+BY_NAME = re.compile(
+    r"""\b((?:password|passwd|account_?key|shared_?access_?key)["']?\s*[=:]\s*)"""
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s;&,'"]+)""",
+    re.IGNORECASE,
+)
+"""`Password=…` in a connection string, `"password": "…"` in JSON."""
+HOOK = re.compile(r"(https?://[^\s'\"<>]{,200}?hooks?[^\s/'\"<>]{,100}/)[^\s'\"<>]+", re.IGNORECASE)
+"""Whoever knows the path of a webhook may write to it: hooks.slack.com/services/…, discord.com/api/webhooks/…"""
 KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{15,}|AKIA[A-Z0-9]{12,})"
 )
@@ -39,31 +51,43 @@ def clock(seconds: float) -> str:
 
 
 def without_password(text: str) -> str:
-    """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text."""
-    return IN_QUERY.sub(rf"\1={HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))
+    """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text; webhooks and
+    connection strings likewise."""
+    text = HOOK.sub(rf"\1{HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))
+    return BY_NAME.sub(rf"\1{HIDDEN}", IN_QUERY.sub(rf"\1{HIDDEN}", text))
 
 
 def redact(text: str, environment: Mapping[str, str]) -> str:
     """`text` without the values of secret variables, passwords in addresses, and tokens of known shapes."""
-    for secret in _secrets(environment):
-        text = text.replace(secret, HIDDEN)
-    return KNOWN_SHAPES.sub(HIDDEN, without_password(text))
+    return _without(text, _secrets(environment))
 
 
 def redact_file(path: Path, environment: Mapping[str, str]) -> None:
     """The same for a text file, in place; a file that does not exist stays away."""
     if path.exists():
         # Latin-1 takes any bytes there and back; a secret that is not ASCII is looked for in its UTF-8 spelling.
-        spelled = {
-            name: value.encode("utf-8", "surrogateescape").decode("latin-1") for name, value in environment.items()
-        }
-        path.write_bytes(redact(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        spelled = [secret.encode("utf-8", "surrogateescape").decode("latin-1") for secret in _secrets(environment)]
+        path.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return KNOWN_SHAPES.sub(HIDDEN, without_password(text))
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """Values to hide, the longest first: those of secret names, and passwords inside addresses."""
+    """What to hide, the longest first: values of secret names, passwords in addresses and connection strings."""
     found = {value for name, value in environment.items() if SECRET_NAME.search(name)}
     for value in environment.values():
-        for credentials in IN_ADDRESS.findall(value):
-            found.add(credentials.rstrip("@").partition(":")[2])
-    return sorted((value for value in found if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+        found.update(credentials.rstrip("@").partition(":")[2] for credentials in IN_ADDRESS.findall(value))
+        found.update(match[2].strip("'\"") for pattern in (IN_QUERY, BY_NAME) for match in pattern.finditer(value))
+    spellings = {spelling for value in found for spelling in _spellings(value)}
+    return sorted((value for value in spellings if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """A value as it is and as an address spells it, each as JSON and Python quote it, and the way back from it."""
+    for plain in (value, unquote(value)):
+        yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
+        yield from (quote(plain, safe=safe, errors="surrogateescape") for safe in ("", "/"))

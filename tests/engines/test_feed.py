@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.audio import corpus_of
+from tests.support.commands import python_path
 from tests.support.fakes import text_of
 from whisperbench.engines.feed import FeedPlan, feed
 from whisperbench.engines.seam import Text
@@ -131,8 +134,59 @@ def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
     results = feed(FakeModel(), clips_of(counted), PLAN)
     next(results)
     started.wait(0.3)
-    assert len(read) <= 2 * PLAN.in_flight + 2
+    assert len(read) <= PLAN.in_flight + PLAN.ahead + PLAN.burst
     assert len(list(results)) == 99
+
+
+TAKES_ONLY = """
+import collections, io, resource, time
+import numpy as np, soundfile
+from whisperbench.engines.feed import FeedPlan, feed, keep_memory_flat
+from whisperbench.engines.seam import Clip
+from whisperbench.engines.windows import WindowText
+
+file = io.BytesIO()
+soundfile.write(file, np.zeros(7 * 16_000, np.float32), 16_000, format="WAV")
+
+class Audio:
+    name = "7 s"
+    def open(self, mode):
+        return io.BytesIO(file.getvalue())
+
+class Model:  # 200 windows a second, readers 320
+    def __init__(self):
+        self.keys = collections.deque()
+    @property
+    def in_flight(self):
+        return len(self.keys)
+    def prepare(self, window):
+        time.sleep(0.05)
+        return np.ones(768_000, np.uint8)
+    def submit(self, window, prepared):
+        self.keys.append(window.key)
+    def step(self):
+        time.sleep(0.14)
+        return [WindowText(self.keys.popleft(), "a text", 2) for _ in range(min(28, len(self.keys)))]
+
+keep_memory_flat()
+for count in (500, 3_000):
+    for _ in feed(Model(), [Clip(i, Audio()) for i in range(count)], FeedPlan("split", 16, 256, 64)):
+        pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_corpus() -> None:
+    """A model that only takes, a little slower than its readers: the queue between them must not fill up for ever.
+
+    With as many waiting as in flight the peak grew by 264 MiB from 500 to 3,000 utterances, as on an H100.
+    """
+    peaks = subprocess.run(
+        [sys.executable, "-c", TAKES_ONLY], env=python_path(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    first, second = map(int, peaks)
+    assert second - first < 120, "MiB of a client that has about 1,500"
 
 
 def test_long_audio_is_split_and_joined(tmp_path: Path) -> None:

@@ -52,6 +52,11 @@ def folder(path: Path, **files: bytes | str) -> Path:
     return path
 
 
+def fifo(path: Path, name: str) -> Path:
+    os.mkfifo(path / name)
+    return path
+
+
 def speech(seconds: float = 1.0) -> bytes:
     import io
 
@@ -85,6 +90,11 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
         lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt="a HELLO\na WORLD\n")},
         "a",
     ),
+    "a reference that cannot be normalised": (
+        lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt=f"a {'9' * 5_000}\n")},
+        "cannot be normalised",
+    ),
+    "a fifo": (lambda p: {"corpus": fifo(folder(p / "c"), "a.wav")}, "a.wav cannot be read: it is a FIFO"),
     "nothing is left": (
         lambda p: {"corpus": folder(p / "c", a__flac=speech(31.0), t__trans__txt="a HELLO\n"), "long_audio": "drop"},
         "long_audio=split",

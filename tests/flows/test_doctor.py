@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from flows import doctor as flow
 from tests.support.bundles import CONFIG, result_in, transcript
+from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, one_gpu
 from tests.support.servers import Server
 from whisperbench import doctor
@@ -160,6 +161,13 @@ class TestData:
         shutil.copy(clip, tmp_path / "clips")
         check = only(doctor.check_corpus(setup_in(tmp_path, corpus=str(tmp_path / "clips"))))
         assert (check.status, "throughput only" in check.remedy) == ("warning", True)
+
+    def test_a_corpus_with_a_doubtful_transcript(self, tmp_path: Path) -> None:
+        """What a run would warn of is a warning here."""
+        (put(tmp_path / "clips", "a.wav", "b.wav") / "t.trans.txt").write_text("a ONE\nb\n", "utf-8")
+        found, doubt = doctor.check_corpus(setup_in(tmp_path, corpus=str(tmp_path / "clips")))
+        assert (found.status, doubt.status) == ("ok", "warning")
+        assert "1 of 2 references are empty" in doubt.found
 
     def test_no_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A disk with less than a gibibyte is a problem, one with less than ten is worth a word."""

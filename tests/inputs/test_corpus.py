@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.corpora import LIBRI, ids, load, manifest, openslr, put
-from whisperbench.errors import CorpusError
+from whisperbench.errors import AudioError, CorpusError
+from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.corpus import DEMO, load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
 
@@ -133,6 +138,95 @@ def test_links_out_of_the_corpus_are_refused(tmp_path: Path, inside: str) -> Non
     (corpus / inside).symlink_to(outside / "a.wav" if inside == "a.wav" else outside)
     with pytest.raises(CorpusError, match="outside the corpus"):
         load(corpus)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("b.wav", "it leads back to itself"), ("gone.wav", "No such file"), ("/no/such/file.wav", "No such file")],
+)
+@pytest.mark.parametrize("name", ["b.wav", "metadata.csv", "the corpus"])
+def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str, why: str) -> None:
+    """As audio, as a transcript or as the corpus itself: the message says that it is a link, and where it points."""
+    target = name if target == "b.wav" else target
+    put(tmp_path / "other", "a.wav")
+    link = tmp_path / name if name == "the corpus" else put(tmp_path / "corpus", "a.wav") / name
+    link.symlink_to(target)
+    with pytest.raises(CorpusError, match=rf"a link to {target} that cannot be followed \({why}"):
+        load(link if name == "the corpus" else tmp_path / "corpus")
+
+
+def test_a_link_that_breaks_later(tmp_path: Path) -> None:
+    """The reader says the same of it."""
+    (tmp_path / "a.wav").symlink_to("gone.wav")
+    with pytest.raises(AudioError, match=r"it is a link to gone\.wav that cannot be followed"):
+        load_audio(tmp_path / "a.wav")
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # its length is limited
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(os.mkfifo, "a FIFO"), (bound_socket, "a socket"), (Path.mkdir, "a directory")],
+    ids=["fifo", "socket", "directory"],
+)
+@pytest.mark.parametrize("name", ["b.wav", "metadata.csv"])
+def test_only_regular_files_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None], kind: str
+) -> None:
+    """A FIFO would wait for ever for whoever writes to it."""
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, "a.wav")
+    make(tmp_path / name)
+    if kind == "a directory":
+        assert ids(load(tmp_path)) == ["a"]  # one more folder
+        with pytest.raises(AudioError, match="it is a directory"):
+            load_audio(tmp_path / name)
+    else:
+        with pytest.raises(AudioError if name == "b.wav" else CorpusError, match=f"cannot be read: it is {kind}"):
+            inspect_corpus(load(tmp_path), workers=2)
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["manifest", "trans", "nothing"])
+def test_names_meet_in_either_unicode_form(tmp_path: Path, written: str, named: str) -> None:
+    """macOS writes é as two characters, a manifest from elsewhere as one; the digest is the same for both."""
+    put(tmp_path, unicodedata.normalize(written, "café/Zoé.wav"))
+    other = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[written], "café/Zoé")
+    if named == "manifest":
+        manifest(tmp_path, {"audio": f"{other}.wav", "text": "x", "speaker": other})
+    elif named == "trans":
+        (tmp_path / "t.trans.txt").write_text(f"{other} x\n", "utf-8")
+    corpus = load(tmp_path)
+    assert ids(corpus) == [unicodedata.normalize("NFC", "café/Zoé")]
+    assert load_audio(corpus.utterances[0].audio).size == 3
+
+
+def test_names_that_differ_in_unicode_form_only_are_refused(tmp_path: Path) -> None:
+    """Nobody could tell them apart in a table; ids neither."""
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    put(tmp_path / "files", *(f"{form}.wav" for form in forms))
+    with pytest.raises(CorpusError, match=r"one name in two Unicode forms"):
+        load(tmp_path / "files")
+    put(tmp_path / "ids", "a.wav", "b.wav")
+    manifest(
+        tmp_path / "ids", *({"id": i, "audio": a, "text": "x"} for i, a in zip(forms, ("a.wav", "b.wav"), strict=True))
+    )
+    with pytest.raises(CorpusError, match="is taken by"):
+        load(tmp_path / "ids")
+
+
+def test_empty_references_are_said(tmp_path: Path) -> None:
+    """They may be silence, or cells that nobody has filled: whoever reads the WER should know."""
+    put(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "t.trans.txt").write_text("a ONE\nb\nc\n", "utf-8")
+    (doubt,) = load(tmp_path).doubts
+    assert "2 of 3 references are empty" in doubt
+    assert "t.trans.txt line 2" in doubt
+    assert load(tmp_path, limit=1).doubts == ()
 
 
 def test_links_inside_the_corpus_are_followed(tmp_path: Path) -> None:

@@ -42,6 +42,61 @@ def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
     assert found == [("a", "well, yes", "ann"), ("b", "no", None)]
 
 
+@pytest.mark.parametrize(
+    ("content", "understood"),
+    [
+        ("file_name;text\na.wav;well, yes\nb.wav;no\n", ["';' separates fields"]),
+        ("\ufefffile_name;text;speaker\r\na.wav;well, yes;\r\n;;\r\nb.wav;no;\r\n", ["';' separates fields"]),
+        ("file_name\ttext\na.wav\twell, yes\nb.wav\tno\n", ["'\\t' separates fields"]),
+        ("file_name|text\na.wav|well, yes\nb.wav|no\n", ["'|' separates fields"]),
+        ('File_Name,TEXT\na.wav,"well, yes"\nb.wav,no\n', ["'File_Name' is file_name", "'TEXT' is text"]),
+        ('file_name , text\n a.wav , "well, yes"\nb.wav\t,\tno \n', ["'file_name ' is file_name"]),
+        (',file_name,text\n0,a.wav,"well, yes"\n1,b.wav,no\n', []),
+        ("file_name;text;;\na.wav;well, yes;;\nb.wav;no;;\n", ["';' separates fields"]),
+        ('"file_name";"text"\n"a.wav";"well, yes"\n"b.wav";"no"\n', ["';' separates fields"]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_as_spreadsheets_and_data_frames_write_it(
+    tmp_path: Path, content: str, understood: list[str], encoding: str
+) -> None:
+    """Other separators, a BOM, names in another case, blanks, an index, empty columns: read, and said how."""
+    put(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "metadata.csv").write_bytes(content.removeprefix("\ufeff").encode(encoding))
+    corpus = load(tmp_path)
+    assert [(u.id, u.reference) for u in corpus.utterances] == [("a", "well, yes"), ("b", "no")]
+    assert all(part in "".join(corpus.understood) for part in understood)
+    assert bool(corpus.understood) == bool(understood)
+
+
+def test_what_pandas_writes(tmp_path: Path) -> None:
+    """`to_csv` with its own defaults and with a German one, quotes and line feeds in a text included."""
+    pandas = pytest.importorskip("pandas")
+    put(tmp_path, "a.wav", "b.wav")
+    frame = pandas.DataFrame({"file_name": ["a.wav", "b.wav"], "text": ['she said "no";\nthen, left', "yes"]})
+    for options in ({}, {"index": False}, {"sep": ";", "encoding": "utf-8-sig"}, {"sep": "\t", "quoting": 1}):
+        frame.to_csv(tmp_path / "metadata.csv", **options)
+        assert [u.reference for u in load(tmp_path).utterances] == list(frame["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("metadata.csv", "file_name,sentence\na.wav,x\nb.wav,y\n", "sentence"),
+        ("manifest.jsonl", '{"audio": "a.wav", "sentence": "x"}\n{"audio": "b.wav"}\n', "sentence"),
+    ],
+)
+def test_a_text_under_another_name_is_not_passed_over_in_silence(
+    tmp_path: Path, name: str, content: str, names: str
+) -> None:
+    """There is no WER then, and the columns that were found are named before anything is measured."""
+    (put(tmp_path, "a.wav", "b.wav") / name).write_text(content, "utf-8")
+    corpus = load(tmp_path)
+    assert [u.reference for u in corpus.utterances] == [None, None]
+    (doubt,) = corpus.doubts
+    assert names in doubt
+
+
 def test_folder_with_trans_txt(tmp_path: Path) -> None:
     """LibriSpeech's own format beside any audio; Windows line ends do no harm; no words are an empty text."""
     put(tmp_path, "x/a.mp3", "x/b.ogg")

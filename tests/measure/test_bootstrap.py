@@ -109,6 +109,25 @@ def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
     assert 0.93 <= covered / 2_000 <= 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("speakers", "least"), [(30, 0.86), (40, 0.86), (100, 0.91)])
+def test_what_the_interval_does_not_promise(speakers: int, least: float) -> None:
+    """Where few speakers make most of the errors it covers less than 95 %, and most of its misses are too low.
+
+    The module and the README say so.
+    """
+    generator, too_low, too_high, n, sigma = np.random.default_rng(15), 0, 0, 1_000, 1.2
+    for seed in range(n):
+        words = 20 * generator.integers(20, 80, size=speakers).astype(np.float64)
+        rates = 0.03 * generator.lognormal(-(sigma**2) / 2, sigma, size=speakers)
+        interval = bootstrap_interval(generator.poisson(rates * words), words, names(speakers), seed, resamples=1_000)
+        assert interval is not None
+        too_low += interval.high < 3
+        too_high += interval.low > 3
+    assert least <= 1 - (too_low + too_high) / n <= 0.94
+    assert too_low > 2 * too_high
+
+
 def test_utterances_of_a_speaker_stay_together() -> None:
     """Splitting each speaker's words over utterances changes nothing; making each its own speaker narrows."""
     errors, words = [10, 2, 30, 4, 6, 0, 9, 3], [100] * 8

@@ -39,15 +39,23 @@ class WindowModel(Protocol):
 class FeedPlan:
     """How a model is fed.
 
-    `in_flight` bounds the windows inside the model and, apart from them, those prepared and waiting: memory is flat in
-    the size of the corpus.  `burst`: new windows are handed over when that many have room, so that they are encoded in
-    one batch and then only decoded.
+    `in_flight` bounds the windows inside the model.  `burst`: new windows are handed over when that many have room, so
+    that they are encoded in one batch and then only decoded.
     """
 
     long_audio: str
     workers: int
     in_flight: int
     burst: int = 1
+
+    @property
+    def ahead(self) -> int:
+        """Clips being read or waiting, at most: the burst that is due, and two for each reader.
+
+        A longer queue feeds the model no better, and where readers are a little faster than it, it fills up over
+        thousands of utterances, 1.2 MB each: memory is flat in the size of the corpus.
+        """
+        return self.burst + 2 * self.workers
 
     @classmethod
     def of(cls, settings: EngineSettings) -> FeedPlan:
@@ -79,7 +87,7 @@ def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[
 
     with reader_threads(plan.workers) as pool:
         while more or reading or ready or model.in_flight:
-            while more and len(reading) + len(ready) < plan.in_flight:
+            while more and len(reading) + len(ready) < plan.ahead:
                 if (clip := next(waiting, None)) is None:
                     more = False
                 else:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisperbench.errors import AudioError
+from whisperbench.files import open_regular
 
 SAMPLE_RATE = 16_000
 WINDOW_SECONDS = 30
@@ -46,7 +47,7 @@ def load_audio(source: AudioSource) -> Samples:
     """
     where = str(source) if isinstance(source, Path) else source.name
     try:
-        with source.open("rb") as file:
+        with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
             if not file.read(1):
                 raise AudioError(f"{where} is an empty file (0 bytes). {FETCH_AGAIN}")
             file.seek(0)

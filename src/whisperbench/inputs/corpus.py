@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from whisperbench.errors import CorpusError
+from whisperbench.files import broken_link
 from whisperbench.inputs.audio import AudioSource
+from whisperbench.inputs.corpus_files import SUFFIXES, composed, corpus_files
 from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, read_parquet
-from whisperbench.inputs.transcript_files import TranscriptEntry, is_transcript, read_transcript
+from whisperbench.inputs.transcript_files import TranscriptEntry, TranscriptFile, read_transcript
 
 T = TypeVar("T")
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 LIBRISPEECH_ID = re.compile(r"(\d+)-\d+-\d{4}")  # speaker, chapter, utterance
 LONGEST_NAME = 255
 WHOLE = "all"  # the split of a corpus that has none
@@ -37,12 +37,26 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Utterances sorted by id; `source` is a path, or a hub id and its commit."""
+    """Utterances sorted by id; `source` is a path, or a hub id and its commit.
+
+    `understood` says how a transcript was read where that is not plain, `doubts` what makes a WER missing or wrong.
+    """
 
     name: str
     split: str
     utterances: tuple[Utterance, ...]
     source: str
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Entries with their audio, in any order and not checked as a whole; `understood` and `doubts` as in a corpus."""
+
+    pairs: Sequence[tuple[TranscriptEntry, AudioSource]]
+    understood: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
@@ -59,24 +73,24 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     """
     if corpus == "librispeech":
         folder, source = download(split)
-        return _corpus(corpus, split, read_parquet(_chosen(parquet_splits(folder), split, folder)), source, limit)
+        rows = _Found(read_parquet(_chosen(parquet_splits(folder), split, folder)))
+        return _corpus(corpus, split, rows, source, limit)
     if corpus == "demo":
         return _corpus(corpus, WHOLE, _from_folder(DEMO), corpus, limit)
     folder = _existing(corpus)
     if parquet := parquet_splits(folder):
-        return _corpus("librispeech", split, read_parquet(_chosen(parquet, split, folder)), str(folder), limit)
+        rows = _Found(read_parquet(_chosen(parquet, split, folder)))
+        return _corpus("librispeech", split, rows, str(folder), limit)
     if parts := _openslr_splits(folder):
         return _corpus("librispeech", split, _from_folder(_chosen(parts, split, folder)), str(folder), limit)
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
-def _corpus(
-    name: str, split: str, found: Iterable[tuple[TranscriptEntry, AudioSource]], source: str, limit: int
-) -> Corpus:
+def _corpus(name: str, split: str, found: _Found, source: str, limit: int) -> Corpus:
     """Check what was found as a whole, sort it, and take the first `limit`."""
     entries: dict[str, TranscriptEntry] = {}
     utterances = []
-    for entry, audio in found:
+    for entry, audio in found.pairs:
         key = _checked(entry.id or "", "id", entry.where)
         if key in entries:
             raise CorpusError(
@@ -93,7 +107,14 @@ def _corpus(
     if limit > len(utterances):
         raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances; limit=0 takes all.")
     utterances.sort(key=lambda utterance: utterance.id)
-    return Corpus(name, split, tuple(utterances[: limit or None]), source)
+    taken = tuple(utterances[: limit or None])
+    doubts = list(found.doubts) if silent else []
+    if empty := [entries[utterance.id].where for utterance in taken if utterance.reference == ""]:
+        doubts.append(
+            f"{len(empty)} of {len(taken)} references are empty, the first at {empty[0]}: each word that the model "
+            "writes there is an error. Where something is said, add its text."
+        )
+    return Corpus(name, split, taken, source, found.understood, tuple(doubts))
 
 
 def _speaker(entry: TranscriptEntry, key: str) -> str | None:
@@ -104,13 +125,13 @@ def _speaker(entry: TranscriptEntry, key: str) -> str | None:
 
 
 def _checked(name: str, what: str, where: str) -> str:
-    """A name that can stand in a table, a log line and a file name."""
+    """A name that can stand in a table, a log line and a file name, in one Unicode form on every system."""
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         rule = f"expected 1 to {LONGEST_NAME} characters, none of them a control character"
         raise CorpusError(f"{where}: the {what} {name!r:.200} is not allowed: {rule}.")
     if name.startswith("/") or ".." in name.split("/"):
         raise CorpusError(f"{where}: the {what} {name!r:.200} looks like a path that leaves the corpus.")
-    return name
+    return composed(name)
 
 
 def _existing(corpus: str) -> Path:
@@ -119,9 +140,9 @@ def _existing(corpus: str) -> Path:
         return folder.resolve()
     near = difflib.get_close_matches(corpus.lower(), ("librispeech", "demo"), n=1)
     hint = f"Did you mean {near[0]}?" if near else "Use librispeech, demo, or a directory."
-    raise CorpusError(
-        f"corpus={corpus!r} {'is a file, not a directory' if folder.exists() else 'does not exist'}. {hint}"
-    )
+    link = broken_link(folder)
+    found = f"is {link}" if link else "is a file, not a directory" if folder.exists() else "does not exist"
+    raise CorpusError(f"corpus={corpus!r} {found}. {hint}")
 
 
 def _openslr_splits(folder: Path) -> dict[str, Path]:
@@ -140,53 +161,40 @@ def _chosen(parts: Mapping[str, T], split: str, folder: Path) -> T:
     return parts[split]
 
 
-def _from_folder(root: Path) -> list[tuple[TranscriptEntry, Path]]:
+def _from_folder(root: Path) -> _Found:
     """Every audio file under `root` with the transcript's entry that names it."""
-    audio, transcripts = _files(root.resolve())
+    audio, transcripts = corpus_files(root.resolve())
     if not audio:
         raise CorpusError(f"{root} holds no audio: expected files that end in {', '.join(SUFFIXES)}.")
     if not transcripts:
-        return [(TranscriptEntry(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
-    found, named = [], set()
+        return _Found(
+            [(TranscriptEntry(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
+        )
+    pairs, named, read = list[tuple[TranscriptEntry, AudioSource]](), set[str](), list[TranscriptFile]()
     for relative, transcript in transcripts.items():
         folder = posixpath.dirname(relative)
-        for entry in read_transcript(transcript):
+        read.append(read_transcript(transcript))
+        for entry in read[-1].entries:
             name = _audio_of(entry, folder, audio)
             named.add(name)
             key = entry.id or posixpath.splitext(name)[0]
-            found.append((TranscriptEntry(entry.where, key, entry.text, name, entry.speaker), audio[name]))
+            pairs.append((TranscriptEntry(entry.where, key, entry.text, name, entry.speaker), audio[name]))
     if unnamed := [name for name in audio if name not in named]:
         raise CorpusError(
             f"{root}: {len(unnamed)} of {len(audio)} audio files have no transcript, the first is {unnamed[0]!r}. "
             "Add them to the transcripts, or move them out."
         )
-    return found
-
-
-def _files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Audio files and transcripts under `root` by relative path, sorted; hidden ones (`._x.wav`) are passed over."""
-    audio: dict[str, Path] = {}
-    transcripts: dict[str, Path] = {}
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            wanted = name in folders or name.lower().endswith(SUFFIXES) or is_transcript(name)
-            if name.startswith(".") or not wanted:
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise CorpusError(
-                    f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus."
-                )
-            if name not in folders:
-                (transcripts if is_transcript(name) else audio)[path.relative_to(root).as_posix()] = path
-    return dict(sorted(audio.items())), dict(sorted(transcripts.items()))
+    return _Found(
+        pairs,
+        tuple(file.understood for file in read if file.understood),
+        tuple(file.doubt for file in read if file.doubt),
+    )
 
 
 def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
     """The relative path of an entry's audio file; only files that were found inside the corpus count."""
     name = entry.audio if entry.audio is not None else entry.id or ""
-    _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
+    name = _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
     candidates = (path,) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
     present = [candidate for candidate in candidates if candidate in audio]

@@ -5,6 +5,8 @@ Three formats are read: LibriSpeech's `*.trans.txt`, the `metadata.csv` of an au
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import csv
 import io
 import json
@@ -14,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whisperbench.errors import CorpusError
+from whisperbench.files import open_regular
 
 LONGEST_CSV_FIELD = 1 << 30  # Python's own limit of 128 KiB refuses a long transcript
+CSV_COLUMNS = ("file_name", "text", "transcription", "id", "speaker")
+DELIMITERS = ",;\t|"  # of them a spreadsheet takes the one that its language asks for
 HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a surrogate pair; UTF-8 cannot write it
 
 
@@ -30,66 +35,109 @@ class TranscriptEntry:
     speaker: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TranscriptFile:
+    """What one file says; `understood` is how it was read where that is not plain, `doubt` why it has no texts."""
+
+    entries: tuple[TranscriptEntry, ...]
+    understood: str = ""
+    doubt: str = ""
+
+
 def is_transcript(name: str) -> bool:
     """Whether a file of this name is one."""
     return name in ("metadata.csv", "manifest.jsonl") or name.endswith(".trans.txt")
 
 
-def read_transcript(path: Path) -> list[TranscriptEntry]:
-    """The entries of one transcript file; blank lines are passed over.
+def read_transcript(path: Path) -> TranscriptFile:
+    """The entries of one transcript file, UTF-8 or marked as UTF-16; blank lines are passed over.
 
     Raises:
-        CorpusError: the file is not UTF-8 (with the byte offset), or a line is malformed (with its number).
+        CorpusError: it is no regular file, not UTF-8 (with the byte offset), or a line is malformed (with its number).
     """
+    encoding = "UTF-8"
     try:
-        text = path.read_bytes().decode().removeprefix("\ufeff")
+        with open_regular(path) as file:
+            content = file.read()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding = "UTF-16"
+        text = content.decode(encoding).removeprefix("\ufeff")
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
         hint = f"Convert it: iconv -f ENCODING -t UTF-8 {path.name}"
         raise CorpusError(
-            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. {hint}"
+            f"{path} is not {encoding}: byte {error.start} is {error.object[error.start]:#04x}. {hint}"
         ) from error
     readers = {"metadata.csv": _csv, "manifest.jsonl": _jsonl}
-    return list(readers.get(path.name, _trans)(text, path))
+    return readers.get(path.name, _trans)(text, path)
 
 
-def _trans(text: str, path: Path) -> Iterator[TranscriptEntry]:
+def _trans(text: str, path: Path) -> TranscriptFile:
     """`ID WORD WORD ...`: the audio is the file of that name beside the transcript."""
+    entries = []
     for number, line in _numbered(text):
         utterance, _, words = line.strip().partition(" ")
-        yield TranscriptEntry(f"{path} line {number}", utterance, words.strip())
+        entries.append(TranscriptEntry(f"{path} line {number}", utterance, words.strip()))
+    return TranscriptFile(tuple(entries))
 
 
-def _csv(text: str, path: Path) -> Iterator[TranscriptEntry]:
-    """`file_name` and `text` (or `transcription`), perhaps `id` and `speaker`; other columns are passed over."""
+def _csv(text: str, path: Path) -> TranscriptFile:
+    """`file_name` and `text` (or `transcription`), perhaps `id` and `speaker`; other columns are passed over.
+
+    As spreadsheets and data frames write it: commas, semicolons, tabs or bars between fields, names of columns in any
+    case, and blanks around names and cells, which do not count.
+    """
     csv.field_size_limit(LONGEST_CSV_FIELD)
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    delimiter, header = _delimiter_and_header(text, path)
+    columns = [name.strip().casefold() for name in header]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    entries = []
     try:
-        columns = next(rows, [])
-        if "file_name" not in columns or len(set(columns)) != len(columns):
-            raise CorpusError(
-                f"{path} line 1 must name its columns, each once, file_name among them: found {columns!r:.200}."
-            )
+        next(rows)
         for row in rows:
             where = f"{path} line {rows.line_num}"
-            if not row:
+            if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(columns):
                 raise CorpusError(
-                    f"{where} has {len(row)} fields, the header {len(columns)}: quote fields with a comma."
+                    f"{where} has {len(row)} fields, the header {len(columns)}: quote fields that hold {delimiter!r}."
                 )
-            cells = dict(zip(columns, row, strict=True))
+            cells = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name in CSV_COLUMNS}
             words = cells.get("text", cells.get("transcription"))
-            yield TranscriptEntry(
-                where, cells.get("id") or None, words, cells["file_name"], cells.get("speaker") or None
+            entries.append(
+                TranscriptEntry(where, cells.get("id") or None, words, cells["file_name"], cells.get("speaker") or None)
             )
     except csv.Error as error:
         raise CorpusError(f"{path} line {rows.line_num} is not CSV: {error}.") from error
+    renamed = [
+        f"{name!r} is {known}" for name, known in zip(header, columns, strict=True) if name != known in CSV_COLUMNS
+    ]
+    if delimiter != ",":
+        renamed.insert(0, f"{delimiter!r} separates fields")
+    doubt = "" if {"text", "transcription"} & set(columns) else f"{path} has no column text or transcription: {header}"
+    return TranscriptFile(tuple(entries), f"{path}: {', '.join(renamed)}" if renamed else "", doubt)
 
 
-def _jsonl(text: str, path: Path) -> Iterator[TranscriptEntry]:
+def _delimiter_and_header(text: str, path: Path) -> tuple[str, list[str]]:
+    """What separates fields is what makes `file_name` one of the first line's; that line's fields with it."""
+    for delimiter in DELIMITERS:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        header: list[str] = []
+        with contextlib.suppress(csv.Error):  # quotes that end before another separator
+            header = next(rows, [])
+        known = [name for found in header if (name := found.strip().casefold()) in CSV_COLUMNS]
+        if "file_name" in known and len(set(known)) == len(known):
+            return delimiter, header
+    raise CorpusError(
+        f"{path} line 1 must name its columns, each once, file_name among them, with one of {DELIMITERS!r} between "
+        f"them: found {text.partition(chr(10))[0]!r:.200}."
+    )
+
+
+def _jsonl(text: str, path: Path) -> TranscriptFile:
     """One object per line: `audio`, and perhaps `id`, `text` and `speaker`; other keys are passed over."""
+    entries, keys = [], set[str]()
     for number, line in _numbered(text):
         where = f"{path} line {number}"
         try:
@@ -104,7 +152,10 @@ def _jsonl(text: str, path: Path) -> Iterator[TranscriptEntry]:
         for key, value in fields.items():
             if not (value is None or (isinstance(value, str) and not HALF_CHARACTER.search(value))):
                 raise CorpusError(f"{where}: {key} must be a text or null, not {value!a:.200}.")
-        yield TranscriptEntry(where, fields["id"], fields["text"], record["audio"], fields["speaker"])
+        keys.update(record)
+        entries.append(TranscriptEntry(where, fields["id"], fields["text"], record["audio"], fields["speaker"]))
+    doubt = "" if "text" in keys else f'{path} has no "text" in any line: {sorted(keys)}'
+    return TranscriptFile(tuple(entries), doubt=doubt)
 
 
 def _numbered(text: str) -> Iterator[tuple[int, str]]:

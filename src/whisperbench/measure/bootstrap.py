@@ -6,6 +6,11 @@ Each resample is studentised (bootstrap-t: Efron and Tibshirani, "An Introductio
 1993, section 12.5) with the standard error of a ratio of totals (Cochran, "Sampling Techniques",
 1977, chapter 6).  Plain percentiles cover 90 to 93 % with 30 to 40 speakers of unequal error rates
 where 95 % is promised; these intervals cover 93 to 96 %, which the tests hold.
+
+The limit of that: where a few speakers make most of the errors (rates lognormal with sigma 1.2, 30 to 40 speakers) the
+sample rarely holds the worst of them, and the interval covers 87 to 91 %; when it misses, it is too low.  No other
+bootstrap mends it: in 1,000 simulated corpora each, studentising log(rate) or √rate (90 and 89 %, the former three
+times as wide), and Hall's skewness-corrected t (86 %).  More speakers do: 93 % with 100.
 """
 
 from __future__ import annotations

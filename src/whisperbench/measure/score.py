@@ -13,6 +13,7 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 
 from whisperbench.errors import CorpusError
+from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.alignment import compare
 from whisperbench.measure.bootstrap import Interval, bootstrap_interval
 from whisperbench.measure.clock import Transcript
@@ -151,13 +152,23 @@ def count_words(transcript: Transcript, normalizer: Normalizer) -> ErrorCounts:
     return _count(normalizer(transcript.reference or "").split(), normalizer(transcript.hypothesis).split())
 
 
+def check_references(utterances: Sequence[Utterance], language: str) -> None:
+    """Normalise every reference, so that one that cannot be is found before the clock starts.
+
+    Raises:
+        CorpusError: a reference cannot be normalised; the utterance is named.
+    """
+    normalizer = Normalizer(language)
+    for utterance in utterances:
+        _normalized(utterance.reference or "", normalizer, utterance.id)
+
+
 def _score_one(transcript: Transcript, normalizer: Normalizer) -> ScoredUtterance:
     if transcript.reference is None:
         raise CorpusError(f"Utterance {transcript.utt_id} has no reference, so its errors cannot be counted.")
-    try:
-        reference, hypothesis = normalizer(transcript.reference), normalizer(transcript.hypothesis)
-    except CorpusError as error:
-        raise CorpusError(f"Utterance {transcript.utt_id}: {error}") from error
+    reference, hypothesis = (
+        _normalized(text, normalizer, transcript.utt_id) for text in (transcript.reference, transcript.hypothesis)
+    )
     return ScoredUtterance(
         utt_id=transcript.utt_id,
         speaker=transcript.speaker,
@@ -169,6 +180,13 @@ def _score_one(transcript: Transcript, normalizer: Normalizer) -> ScoredUtteranc
         counts=_count(reference.split(), hypothesis.split()),
         characters=_count(list(reference), list(hypothesis)),
     )
+
+
+def _normalized(text: str, normalizer: Normalizer, utt_id: str) -> str:
+    try:
+        return normalizer(text)
+    except CorpusError as error:
+        raise CorpusError(f"Utterance {utt_id}: {error}") from error
 
 
 def _count(reference: list[str], hypothesis: list[str]) -> ErrorCounts:
