@@ -24,7 +24,8 @@ from whisperbench.files import cache_directory
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Corpus, load_corpus
-from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
+from whisperbench.inputs.packing import packed
 from whisperbench.listener import Listener
 from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, score
@@ -87,21 +88,24 @@ def measure_to_disk(
 ) -> Bundle:
     """The data path: corpus and model, engine, clock, score, and the result on disk."""
     started_ms, cache = _now_ms(), cache_directory()
-    require_engine_for(hardware)
+    require_engine_for(hardware, config.engine)
     checkpoint = resolve_model(
         config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
     )
     settings = engine_settings(config, checkpoint, hardware)
-    corpus = load_corpus(config.corpus, config.split, config.limit)
-    with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-        inspected = inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+
+    def inspect(corpus: Corpus) -> CorpusFacts:
+        with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
+            return inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+
+    corpus, inspected = packed(load_corpus(config.corpus, config.split, config.limit), config.pack_seconds, inspect)
     if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
             f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
             "than 30 s. Use long_audio=split."
         )
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
-        listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")

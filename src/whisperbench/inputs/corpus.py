@@ -6,14 +6,14 @@ import difflib
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from whisperbench.errors import CorpusError
 from whisperbench.inputs.audio import AudioSource
-from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, read_parquet
+from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, parts_of, read_parquet
 from whisperbench.inputs.transcript_files import TranscriptEntry, is_transcript, read_transcript
 
 T = TypeVar("T")
@@ -59,14 +59,14 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     """
     if corpus == "librispeech":
         folder, source = download(split)
-        return _corpus(corpus, split, read_parquet(_chosen(parquet_splits(folder), split, folder)), source, limit)
+        return _corpus(corpus, split, _each(parquet_splits(folder), split, folder, read_parquet), source, limit)
     if corpus == "demo":
         return _corpus(corpus, WHOLE, _from_folder(DEMO), corpus, limit)
     folder = _existing(corpus)
     if parquet := parquet_splits(folder):
-        return _corpus("librispeech", split, read_parquet(_chosen(parquet, split, folder)), str(folder), limit)
+        return _corpus("librispeech", split, _each(parquet, split, folder, read_parquet), str(folder), limit)
     if parts := _openslr_splits(folder):
-        return _corpus("librispeech", split, _from_folder(_chosen(parts, split, folder)), str(folder), limit)
+        return _corpus("librispeech", split, _each(parts, split, folder, _from_folder), str(folder), limit)
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
@@ -134,10 +134,18 @@ def _openslr_splits(folder: Path) -> dict[str, Path]:
     return {}
 
 
-def _chosen(parts: Mapping[str, T], split: str, folder: Path) -> T:
-    if split not in parts:
-        raise CorpusError(f"split={split!r} is not in {folder}; it holds {', '.join(parts) or 'none of LibriSpeech'}.")
-    return parts[split]
+def _each(
+    parts: Mapping[str, T],
+    split: str,
+    folder: Path,
+    read: Callable[[T], Iterable[tuple[TranscriptEntry, AudioSource]]],
+) -> list[tuple[TranscriptEntry, AudioSource]]:
+    """What `read` finds in every part that the split stands for."""
+    if missing := [part for part in parts_of(split) if part not in parts]:
+        raise CorpusError(
+            f"split={missing[0]!r} is not in {folder}; it holds {', '.join(parts) or 'none of LibriSpeech'}."
+        )
+    return [each for part in parts_of(split) for each in read(parts[part])]
 
 
 def _from_folder(root: Path) -> list[tuple[TranscriptEntry, Path]]:

@@ -13,7 +13,7 @@ from annotated_types import Ge, Lt
 
 from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import PEERS, VLLM, BenchmarkConfig
 from whisperbench.results import keys
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.names import (
@@ -88,13 +88,18 @@ def run_contents(
 
 
 def run_name(config: BenchmarkConfig) -> str:
-    """`large-v3-fp8-256`: model, attention cache, sequences at once."""
-    return f"{config.model.rstrip('/').rpartition('/')[2]}-{config.kv_cache_dtype}-{config.max_num_seqs}"
+    """`large-v3-fp8-256`: model, attention cache, sequences at once (`…-vllm-stock`); or `large-v3-transformers-64`: a
+    peer, and the size of its batches where it was given."""
+    model = config.model.rstrip("/").rpartition("/")[2]
+    if config.engine in PEERS:
+        return f"{model}-{config.engine}" + (f"-{config.batch_size}" if config.batch_size else "")
+    stock = "-vllm-stock" if config.engine == "vllm-stock" else ""
+    return f"{model}-{config.kv_cache_dtype}-{config.max_num_seqs}{stock}"
 
 
 def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[str, str]:
     """Every option as it was asked for, and the facts under names of their own."""
-    hardware, engine = facts.hardware, facts.engine
+    hardware, engine, on_vllm = facts.hardware, facts.engine, config.engine in VLLM
     resolved = {
         "model_id": facts.model_id,
         "model_revision_resolved": facts.model_revision,
@@ -102,8 +107,11 @@ def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[s
         "gpu_count": str(hardware.gpu_count),
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
-        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens),
-        "vllm_version": engine.vllm_version,
+        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
+        "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
+        "vllm_version": engine.engine_version if on_vllm else None,
+        "engine_version": engine.engine_version,
+        "engine_adds": engine.engine_adds,
         "torch_version": engine.torch_version,
         "cuda_driver": hardware.cuda_driver,
         "normalizer": normalizer,
