@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.columns import Column, shown_columns
+from whisperbench.compare.frames import frame_sections
 from whisperbench.compare.groups import LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
+from whisperbench.compare.questions import engine_sections
 from whisperbench.compare.rescoring import RankChange
 from whisperbench.compare.tables import NOT_MEASURED, Cell, Linked, Section, Table, linked, number
 from whisperbench.options import SORTINGS
@@ -40,13 +42,14 @@ class Report:
     @property
     def after_the_boards(self) -> list[Section]:
         """What rescoring changes, published results, and what was left out; nothing of what there is not."""
-        found = []
+        found = engine_sections([row.system for row in board.rows] for board in self.boards)
         if self.rank_changes is not None:
             found.append(Section("What rescoring changes", _rank_changes(self), without_rows="No rank changes."))
         if self.published:
             if (settings := _published_settings(self)).rows:
                 found.append(Section("Published settings, GPU by GPU, reqs/sec", settings))
             found.append(Section("Published results, not ranked", _published(self), note=f"Source: {SOURCE}."))
+            found += frame_sections(row.system for board in self.boards for row in board.rows)
         if self.left_out:
             found.append(Section("Left out", _left_out(self)))
         return found
