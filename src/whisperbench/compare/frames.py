@@ -77,9 +77,17 @@ def published_figures() -> tuple[PublishedFigure, ...]:
     with FIGURES.open(encoding="utf-8", newline="") as file:
         return tuple(
             PublishedFigure(
-                **{name: row[name] for name in ("frame", "gpu", "model", "engine", "source", "date", "mind")},
+                frame=row["frame"],
+                gpu=row["gpu"],
                 gpus=int(row["gpus"]),
-                **{name: value(row[name]) for name in ("reqs_per_sec", "rtfx", "wer")},
+                model=row["model"],
+                engine=row["engine"],
+                reqs_per_sec=value(row["reqs_per_sec"]),
+                rtfx=value(row["rtfx"]),
+                wer=value(row["wer"]),
+                source=row["source"],
+                date=row["date"],
+                mind=row["mind"],
             )
             for row in csv.DictReader(file)
         )
