@@ -61,15 +61,14 @@ class TransformersWhisper(Peer):
 
         extractor, prompt = self._processor.feature_extractor, list(self.settings.prompt_token_ids)
         found = extractor(audio, sampling_rate=SAMPLE_RATE, return_tensors="pt", device=self.device)
-        with torch.inference_mode():
-            ids = self._model.generate(
-                found.input_features.to(self.device, self._model.dtype),
-                decoder_input_ids=torch.tensor([prompt] * len(audio), device=self.device),
-                do_sample=False,
-                min_new_tokens=tokens or None,
-                max_new_tokens=tokens or MAX_OUTPUT_TOKENS,
-                **({"cache_implementation": "static"} if self._static else {}),
-            )
+        ids = self._model.generate(
+            found.input_features.to(self.device, self._model.dtype),
+            decoder_input_ids=torch.tensor([prompt] * len(audio), device=self.device),
+            do_sample=False,
+            min_new_tokens=tokens or None,
+            max_new_tokens=tokens or MAX_OUTPUT_TOKENS,
+            **({"cache_implementation": "static"} if self._static else {}),
+        )
         return ids[:, len(prompt) :].cpu() if ids[0, : len(prompt)].tolist() == prompt else ids.cpu()
 
     def _count(self, ids: Any) -> int:
