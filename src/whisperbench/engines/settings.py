@@ -13,7 +13,7 @@ from whisperbench.options import PEERS, BenchmarkConfig
 GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
 """What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""
 CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
-"""Measured with tiny.en on two cores: tests/benchmarks/README.md."""
+"""The default of faster-whisper's pipeline, for both."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
