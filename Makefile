@@ -9,7 +9,7 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo ui test unit check bench lock mlproject server user clean
+.PHONY: help demo ui test unit check bench peers lock mlproject server user clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make unit    the quick tests: no engine, no server, no commands in processes of their own"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
+	@echo "make peers   install the engines to compare with: faster-whisper, openai-whisper"
 	@echo "make mlproject   write MLproject anew from the option records"
 	@echo "make server  the team's tracking server (flows/server/README.md); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
@@ -59,6 +60,12 @@ $(VENV)/cpu.installed: requirements/install.py requirements/cpu.txt requirements
 
 $(VENV)/dev.installed: $(VENV)/cpu.installed requirements/dev.txt
 	@$(INSTALL) dev
+	@touch $@
+
+peers: $(VENV)/peers.installed
+
+$(VENV)/peers.installed: $(VENV)/cpu.installed requirements/peers.txt
+	@$(INSTALL) peers
 	@touch $@
 
 lock: $(VENV)/dev.installed

@@ -4,6 +4,7 @@
 
 cpu.txt          the CPU engine, MLflow and the rest, torch included, whichever build of it
 torch-cuda.txt   what torch's ordinary build needs besides; its CPU build needs none of it
+peers.txt        other engines to compare with, beside cpu.txt or gpu.txt
 dev.txt          the development tools, beside cpu.txt
 server.txt       the team's tracking server, beside cpu.txt
 gpu.txt          vLLM's CUDA build and the rest; conda.yaml holds the same pins
@@ -33,12 +34,17 @@ SUPPORTED = re.compile(
 
 
 def main(arguments: Sequence[str]) -> None:
-    extras = {"cpu": ("cpu", "demo"), "dev": ("cpu", "demo", "dev"), "server": ("cpu", "demo", "dev", "server")}
-    known = [line for name in ("cpu", "torch-cuda", "dev", "server") for line in read(name)]
+    extras = {
+        "cpu": ("cpu", "demo"),
+        "peers": ("cpu", "demo", "peers"),
+        "dev": ("cpu", "demo", "dev"),
+        "server": ("cpu", "demo", "dev", "server"),
+    }
+    known = [line for name in ("cpu", "torch-cuda", "peers", "dev", "server") for line in read(name)]
     held: set[str] = set()
     for name, wanted in extras.items():
         found = [line for line in resolve(wanted, known, "--override", str(OVERRIDES), *arguments) if line not in held]
-        held.update(found)
+        held.update(found if name != "peers" else ())  # dev.txt may stand without them
         known += [] if arguments else found
         write(name, (line for line in found if not OF_CUDA.match(line)))
         if name == "cpu":

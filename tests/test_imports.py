@@ -37,12 +37,29 @@ IMPORTED_IN = {
     "mlflow": r"src/whisperbench/tracking/.+",
     "vllm": r"src/whisperbench/engines/vllm\w*\.py",
     "ray": r"src/whisperbench/(engines/fleet|sweep/ray)\w*\.py",
+    "faster_whisper": r"src/whisperbench/engines/faster_whisper\.py",
+    "ctranslate2": r"src/whisperbench/engines/faster_whisper\.py",
+    "whisper": r"src/whisperbench/engines/openai_whisper\.py",
+    "transformers": r"src/whisperbench/(inputs/.+|engines/(features|transformers_whisper)\.py)",
     "rich": r"flows/terminal/.+",
     "click": r"flows/.+",
 }
 """Libraries that one place alone knows."""
 
-HEAVY = {"datasets", "librosa", "matplotlib", "mlflow", "optuna", "ray", "torch", "transformers", "vllm"}
+HEAVY = {
+    "ctranslate2",
+    "datasets",
+    "faster_whisper",
+    "librosa",
+    "matplotlib",
+    "mlflow",
+    "optuna",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "whisper",
+}
 """Libraries that no module imports before a function needs them: they take seconds, or touch a GPU."""
 
 

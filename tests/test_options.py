@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,34 @@ def test_the_digest_tells_configurations_apart_and_repeats_together() -> None:
     assert same.digest == base.digest
     assert dataclasses.replace(base, max_num_seqs=256).digest != base.digest
     assert dataclasses.replace(base, front_end="stock").digest != base.digest
+    assert dataclasses.replace(base, engine="transformers").digest != base.digest
+    assert dataclasses.replace(base, pack_seconds=30).digest != base.digest
+
+
+def test_stock_vllm_is_one_engine_under_two_names() -> None:
+    """`front_end=stock`, as older runs have it, and `engine=vllm-stock` are repeats of each other."""
+    older = BenchmarkConfig(front_end="stock")
+    assert BenchmarkConfig(engine="vllm-stock").digest == older.digest
+    assert BenchmarkConfig(engine="vllm-stock", front_end="stock").digest == older.digest
+    assert older.stock
+    assert not BenchmarkConfig().stock
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "said"),
+    [
+        ("transformers", {"front_end": "stock"}, "front_end=stock is vLLM's alone"),
+        ("openai-whisper", {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=fp8 is vLLM's alone"),
+        ("faster-whisper", {"quantization": "fp8"}, "engine=faster-whisper has no such"),
+        ("faster-whisper", {"load_format": "dummy"}, "real weights only"),
+        ("openai-whisper", {"batch_size": 2}, "one file at a time"),
+        ("vllm", {"batch_size": 16}, "max_num_batched_tokens"),
+    ],
+)
+def test_what_an_engine_does_not_have_is_refused(engine: str, options: dict[str, Any], said: str) -> None:
+    """Rather than measured as if it had it."""
+    with pytest.raises(ConfigError, match=said):
+        BenchmarkConfig(engine=engine, **options)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def environments() -> dict[str, tuple[list[str], str]]:
     return {
         "CPU engine, torch's CPU build": ([p for p in everything if not p.startswith("torch==")], without_torch),
         "CPU engine, torch's ordinary build": ([*everything, *pins("torch-cuda")], overrides),
+        "CPU engine with its peers": ([*pins("cpu", "peers"), *pins("torch-cuda")], overrides),
         "GPU": (pins("gpu"), ""),
+        "GPU with peers": (pins("gpu", "peers"), ""),
         "conda.yaml": (conda_pins(), ""),
     }
 

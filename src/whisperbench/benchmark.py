@@ -24,7 +24,8 @@ from whisperbench.files import cache_directory
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Corpus, load_corpus
-from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
+from whisperbench.inputs.packing import packed
 from whisperbench.listener import Listener
 from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, check_references, score
@@ -102,31 +103,18 @@ def measure_to_disk(
     """The data path: corpus and model, engine, clock, score, and the result on disk; `watcher` is told meanwhile."""
     watcher = watcher or Watcher()
     started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
-    require_engine_for(hardware)
+    require_engine_for(hardware, config.engine)
     checkpoint = resolve_model(
         config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
     )
     settings = engine_settings(config, checkpoint, hardware)
-    corpus = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in corpus.understood:
-        listener.said(sentence)
-    for sentence in corpus.doubts:
-        listener.warned(sentence)
-    if not config.random_weights:
-        check_references(corpus.utterances, config.language)
-    with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-        inspected = inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
-    if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
-        raise CorpusError(
-            f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
-            "than 30 s. Use long_audio=split."
-        )
+    corpus, inspected = checked_corpus(config, listener, cache)
     dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
     watcher.known(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
-        listener.said(f"starting the engine ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
-        with listener.waiting("starting the engine", lambda: phase_in(log)):
+        with listener.waiting(f"starting {config.engine}", lambda: phase_in(log)):
             engine = start(settings, hardware, log)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
@@ -210,6 +198,29 @@ def shown_from_the_start(
             counts[0](done)
 
         yield started, transcribed
+
+
+def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> tuple[Corpus, CorpusFacts]:
+    """The utterances to transcribe, every file decoded once and every reference normalised once before the clock."""
+
+    def inspect(corpus: Corpus) -> CorpusFacts:
+        with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
+            return inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+
+    given = load_corpus(config.corpus, config.split, config.limit)
+    for sentence in given.understood:
+        listener.said(sentence)
+    for sentence in given.doubts:
+        listener.warned(sentence)
+    if not config.random_weights:
+        check_references(given.utterances, config.language)
+    corpus, inspected = packed(given, config.pack_seconds, inspect)
+    if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
+        raise CorpusError(
+            f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
+            "than 30 s. Use long_audio=split."
+        )
+    return corpus, inspected
 
 
 def score_of(

@@ -43,6 +43,11 @@ SORTS = tuple(SORTINGS)
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 
+VLLM = ("vllm", "vllm-stock")
+PEERS = ("faster-whisper", "transformers", "openai-whisper")
+ENGINES = (*VLLM, *PEERS)
+"""What turns audio into text: vLLM in two ways, and what a user would take instead."""
+
 NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline", "stall_minutes"})
 """Options that change neither what is computed nor how: two runs that differ only here are repeats."""
 
@@ -190,7 +195,26 @@ class BenchmarkConfig(Options):
     front_end: str = option(
         "pipelined",
         one_of("pipelined", "stock"),
-        "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate.",
+        "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate (engine=vllm-stock).",
+    )
+    engine: str = option(
+        "vllm",
+        one_of(*ENGINES),
+        "vllm, vllm-stock (plain LLM.generate), or a peer in its own documented fast way: faster-whisper, "
+        "transformers, openai-whisper (`make peers`). Options of vLLM's scheduler and cache mean nothing to a peer.",
+        newer=True,
+    )
+    batch_size: int = option(
+        0,
+        at_least(0),
+        "Windows that faster-whisper or transformers takes at once; 0 = chosen for the hardware.",
+        newer=True,
+    )
+    pack_seconds: int = option(
+        0,
+        Rule("0, or a number from 1 to 30 (one window)", lambda v: 0 <= v <= 30),
+        "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30; 0 = off.",
+        newer=True,
     )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
@@ -206,19 +230,46 @@ class BenchmarkConfig(Options):
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
                 "FlashAttention 3 writes bfloat16 only from an fp8 cache."
             )
+        if self.engine not in PEERS:
+            if self.batch_size:
+                raise ConfigError(
+                    f"batch_size={self.batch_size} is for faster-whisper and transformers; engine={self.engine} "
+                    "takes max_num_seqs and max_num_batched_tokens."
+                )
+            return
+        for name in ("front_end", "kv_cache_dtype", "quantization"):
+            if getattr(self, name) != MAIN[name].default:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} is vLLM's alone, and engine={self.engine} has no such."
+                )
+        if self.engine == "openai-whisper" and self.batch_size > 1:
+            raise ConfigError(f"batch_size={self.batch_size} is not allowed: openai-whisper takes one file at a time.")
+        if self.engine == "faster-whisper" and self.random_weights:
+            raise ConfigError(
+                "load_format=dummy does not go with engine=faster-whisper: CTranslate2 loads real weights only, and "
+                "writes no fixed number of tokens. Use engine=transformers, or a real model."
+            )
 
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that two configurations share exactly when they are repeats."""
+        params = self.as_params()
+        if self.stock:
+            params |= {"engine": "vllm", "front_end": "stock"}  # one thing under two names
         as_before = {
-            f.name for f in dataclasses.fields(self) if f.metadata["newer"] and getattr(self, f.name) == f.default
+            f.name for f in dataclasses.fields(self) if f.metadata["newer"] and params[f.name] == text_of(f.default)
         }
-        kept = {k: v for k, v in self.as_params().items() if k not in NOT_PART_OF_A_CONFIGURATION | as_before}
+        kept = {k: v for k, v in params.items() if k not in NOT_PART_OF_A_CONFIGURATION | as_before}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def random_weights(self) -> bool:
         return self.load_format == "dummy"
+
+    @property
+    def stock(self) -> bool:
+        """Plain `LLM.generate`, under either name."""
+        return self.engine == "vllm-stock" or self.front_end == "stock"
 
 
 MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
@@ -234,6 +285,7 @@ LISTS = {
     "gpu_memory_utilization": "gpu_memory_utilization",
     "load_format": "load_format",
     "front_end": "front_end",
+    "engine": "engine",
 }
 """Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
 
@@ -279,6 +331,7 @@ class SweepOptions(Options):
     gpu_memory_utilization: str = listed("gpu_memory_utilization")
     load_format: str = listed("load_format")
     front_end: str = listed("front_end")
+    engine: str = listed("engine")
     grid: str = option(
         "none",
         NON_EMPTY,

@@ -54,6 +54,34 @@ def test_auto_encoder_batch_fits_the_memory(hardware: Hardware, seqs: int, windo
     assert settings(hardware, max_num_batched_tokens=9000).max_num_batched_tokens == 9000
 
 
+@pytest.mark.parametrize(
+    ("engine", "on_gpu", "on_cpu"),
+    [
+        ("faster-whisper", ("float16", 16), ("float32", 8)),
+        ("transformers", ("bfloat16", 64), ("bfloat16", 8)),
+        ("openai-whisper", ("float16", 1), ("float32", 1)),
+    ],
+)
+def test_peers_compute_and_batch_as_their_documentation_does(
+    engine: str, on_gpu: tuple[str, int], on_cpu: tuple[str, int]
+) -> None:
+    """`auto` and 0; the warm-up is one batch."""
+    for hardware, expected in ((H100, on_gpu), (XEON, on_cpu)):
+        found = settings(hardware, engine=engine)
+        assert (found.dtype, found.batch_size) == expected
+        assert found.windows_per_step == found.batch_size
+    assert settings(H100).batch_size == 0
+    assert settings(H100, engine="transformers", batch_size=7).windows_per_step == 7
+
+
+def test_openai_whisper_has_two_types() -> None:
+    """Its decoding knows float16 or float32."""
+    with pytest.raises(ConfigError, match="openai-whisper computes in float16 on NVIDIA H100"):
+        settings(H100, engine="openai-whisper", dtype="bfloat16")
+    with pytest.raises(ConfigError, match="in float32"):
+        settings(XEON, engine="openai-whisper", dtype="float16")
+
+
 def test_what_a_cpu_cannot_do_is_refused() -> None:
     """fp8 needs a GPU; the message says what to use."""
     with pytest.raises(ConfigError, match=r"kv_cache_dtype=fp8 needs a GPU.*Intel.*kv_cache_dtype=auto"):

@@ -87,6 +87,20 @@ def test_hub_fetches_one_split_and_keeps_it(tmp_path: Path, hub: FakeHub) -> Non
     assert "corpus=demo" in refused.stderr
 
 
+@pytest.mark.usefixtures("datasets_cache")
+def test_dev_is_two_splits_together(tmp_path: Path) -> None:
+    """dev-clean and dev-other in one order; where one of them is not there, it is named."""
+    from_hub = parquet(tmp_path / "hub", "dev-clean")
+    with pytest.raises(CorpusError, match=r"split='dev-other' is not in .*; it holds dev-clean"):
+        load(from_hub, "dev")
+    tree = openslr(tmp_path / "tree", "dev-clean") / "LibriSpeech"
+    (tree / "dev-other").mkdir()
+    (tree / "dev-clean" / LIBRI[2].partition("-")[0]).rename(tree / "dev-other" / LIBRI[2].partition("-")[0])
+    together = load(tree, "dev")
+    assert [utterance.id for utterance in together.utterances] == list(LIBRI)
+    assert together.split == "dev"
+
+
 def test_hub_out_of_reach_says_what_to_do(tmp_path: Path) -> None:
     """The message names the archive to fetch elsewhere, how to use it, and the corpus that needs no hub."""
     done = ask(tmp_path, NOWHERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import score
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results import contents as record
-from whisperbench.results import names
+from whisperbench.results import keys, names
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.labels import gpu_label, run_name
 from whisperbench.results.summary import closing_line
@@ -55,6 +56,22 @@ def test_params_hold_every_option_and_the_facts() -> None:
     assert params["dtype_effective"] == "bfloat16"
     for name in ("model_id", "gpu_name", "gpu_count", "vllm_version", "torch_version", "cuda_driver", "normalizer"):
         assert params[name], name
+
+
+def test_params_of_a_peer_are_its_own() -> None:
+    """Its version and its batches, not vLLM's; what it does unasked has a name; and its signature says both."""
+    settings = dataclasses.replace(SETTINGS, engine="transformers", batch_size=64)
+    engine = EngineFacts("bfloat16", "bfloat16", "5.19.0", "2.13.0", 9.0, "pads with zeros")
+    config = BenchmarkConfig(model="large-v3", engine="transformers")
+    facts = dataclasses.replace(FACTS, settings=settings, engine=engine)
+    params = record.run_params(config, facts, "none")
+    assert (params["engine_version"], params["batch_size_effective"]) == ("5.19.0", "64")
+    assert params["engine_adds"] == "pads with zeros"
+    assert not {"vllm_version", "max_num_batched_tokens_effective"} & set(params)
+    assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
+    assert record.run_name(config) == "large-v3-transformers"
+    assert "|seqs=128|front=pipelined|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
+    assert (contents().params["engine_version"], contents().params["vllm_version"]) == ("0.32.0", "0.32.0")
 
 
 def test_metrics_have_their_units() -> None:

@@ -108,6 +108,17 @@ class TestProduct:
         ]
         assert names_of(found[:2])[found[1].digest].endswith("-4-stock")
 
+    def test_engines_are_a_list_and_name_their_runs(self) -> None:
+        """Stock vLLM under its two names is one configuration, and twice in a grid it is refused."""
+        found = configurations_of(SweepConfig(models="tiny.en", engine="vllm,vllm-stock,transformers"))
+        assert list(names_of(found).values()) == [
+            "tiny.en-auto-128",
+            "tiny.en-auto-128-vllm-stock",
+            "tiny.en-transformers",
+        ]
+        with pytest.raises(ConfigError, match="stands 2 times"):
+            configurations_of(SweepConfig(engine="vllm,vllm-stock", front_end="stock"))
+
 
 class TestGridFile:
     def test_bench_is_both_front_ends_with_both_models(self) -> None:

@@ -158,7 +158,8 @@ COLUMNS = (
     Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), shown="in files"),
     Column("dtype", "dtype", lambda row: row.system.dtype),
     Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
-    Column("vllm_version", "vLLM", _param("vllm_version"), shown="where they differ"),
+    Column("engine", "engine", lambda row: row.system.engine, shown="where they differ"),
+    Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
     Column(
         "wer_difference",
         "against the best",

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from whisperbench.compare.clips import Clip
 from whisperbench.compare.columns import COLUMNS, Column, shown_columns
+from whisperbench.compare.frames import frame_sections
 from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
+from whisperbench.compare.questions import engine_sections
 from whisperbench.compare.rescoring import RankChange
 from whisperbench.compare.tables import (
     NOT_MEASURED,
@@ -75,8 +77,9 @@ class Report:
 
     @property
     def after_the_boards(self) -> list[Section]:
-        """Data sets side by side, lone runs, rescoring, published results, what was left out; only what there is."""
-        found = []
+        """Engines and GPUs side by side, data sets side by side, lone runs, rescoring, published results, what was left
+        out; only what there is."""
+        found = engine_sections([row.system for row in board.rows] for board in self.boards)
         if (across := _across_data(self)).rows:
             found.append(Section("One configuration on different data, WER %", across))
         if self.alone:
@@ -87,6 +90,7 @@ class Report:
             if (settings := _published_settings(self)).rows:
                 found.append(Section("Published settings, GPU by GPU, reqs/sec", settings))
             found.append(Section("Published results, not ranked", _published(self), note=f"Source: {SOURCE}."))
+            found += frame_sections(row.system for board in self.boards for row in board.rows)
         if self.left_out:
             found.append(Section("Left out", _left_out(self)))
         return found

@@ -97,6 +97,14 @@ class System:
         return self.param("model_revision_resolved") or self.param("model_revision")
 
     @property
+    def engine(self) -> str:
+        """`vllm 0.32.0`, `vllm-stock 0.32.0`, `transformers 5.19.0`."""
+        stock = self.param("front_end") == "stock"
+        name = "vllm-stock" if stock else self.param("engine") or "vllm"
+        version = self.param("engine_version") or self.param("vllm_version") or ""
+        return f"{name} {version.partition('+')[0]}".rstrip()
+
+    @property
     def dtype(self) -> str | None:
         return self.param("dtype_effective") or self.param("dtype")
 

@@ -47,13 +47,14 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the running engine says of itself."""
+    """What the running engine says of itself; `engine_adds` is what it does unasked and cannot be told not to do."""
 
     dtype_effective: str
     kv_cache_dtype_effective: str
-    vllm_version: str
-    torch_version: str
+    engine_version: str
+    torch_version: str | None
     load_seconds: float
+    engine_adds: str | None = None
 
 
 class Engine(Protocol):

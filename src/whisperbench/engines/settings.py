@@ -8,12 +8,21 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import PEERS, BenchmarkConfig
+
+GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
+"""What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""
+CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
+"""The default of faster-whisper's pipeline, for both."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core."""
+    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
+
+    `batch_size` is a peer's, 0 with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was
+    converted from, where it was.
+    """
 
     checkpoint: str
     dtype: str
@@ -30,11 +39,16 @@ class EngineSettings:
     front_end: str
     long_audio: str
     workers: int
+    engine: str = "vllm"
+    batch_size: int = 0
+    language: str = "en"
+    revision: str | None = None
+    ctranslate2: str | None = None
 
     @property
     def windows_per_step(self) -> int:
         """Windows that the engine encodes in one step."""
-        return self.max_num_batched_tokens // WINDOW_POSITIONS
+        return self.batch_size or self.max_num_batched_tokens // WINDOW_POSITIONS
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -62,17 +76,31 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         seed=config.seed,
         mel_bins=checkpoint.mel_bins,
         prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
-        front_end=config.front_end,
+        front_end="stock" if config.stock else config.front_end,
         long_audio=config.long_audio,
         workers=config.workers,
+        engine=config.engine,
+        batch_size=_batch_size(config, hardware),
+        language=config.language,
+        revision=checkpoint.revision,
+        ctranslate2=checkpoint.ctranslate2,
     )
 
 
 def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
     """`auto`: bfloat16 from Ampere on (an fp8 cache needs it on Hopper), float16 before; on a CPU
-    bfloat16 where it has instructions for it (float16 is five times slower there), else float32."""
+    bfloat16 where it has instructions for it (float16 is five times slower there), else float32.
+    faster-whisper and openai-whisper compute in float16 on a GPU and in float32 on a CPU, as their READMEs do."""
+    theirs = "float16" if hardware.has_gpu else "float32"
+    if config.engine == "openai-whisper" and config.dtype not in ("auto", "float32", theirs):
+        raise ConfigError(
+            f"dtype={config.dtype} is not allowed: openai-whisper computes in {theirs} on {hardware.gpu_name}, "
+            "or in float32. Use dtype=auto."
+        )
     if config.dtype != "auto":
         return config.dtype
+    if config.engine in ("faster-whisper", "openai-whisper"):
+        return theirs
     if hardware.has_gpu:
         return "bfloat16" if (hardware.compute_capability or (0, 0)) >= (8, 0) else "float16"
     return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
@@ -83,3 +111,12 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
     memory_gib = (hardware.memory_mib or 0) / 1024
     windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
     return WINDOW_POSITIONS * min(windows, max(max_num_seqs, 2))
+
+
+def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:
+    """0 stands for what these weights and this hardware run best; vLLM batches by itself, openai-whisper does not."""
+    if config.engine not in PEERS:
+        return 0
+    if config.engine == "openai-whisper":
+        return 1
+    return config.batch_size or (GPU_BATCH if hardware.has_gpu else CPU_BATCH)[config.engine]

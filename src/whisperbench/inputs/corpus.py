@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from whisperbench.errors import CorpusError
 from whisperbench.files import broken_link
 from whisperbench.inputs.audio import AudioSource
 from whisperbench.inputs.corpus_files import SUFFIXES, composed, corpus_files
-from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, read_parquet
+from whisperbench.inputs.librispeech import FOLDERS, download, parquet_splits, parts_of, read_parquet
 from whisperbench.inputs.transcript_files import TranscriptEntry, TranscriptFile, read_transcript
 
 T = TypeVar("T")
@@ -73,16 +73,14 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     """
     if corpus == "librispeech":
         folder, source = download(split)
-        rows = _Found(read_parquet(_chosen(parquet_splits(folder), split, folder)))
-        return _corpus(corpus, split, rows, source, limit)
+        return _corpus(corpus, split, _each(parquet_splits(folder), split, folder, _from_parquet), source, limit)
     if corpus == "demo":
         return _corpus(corpus, WHOLE, _from_folder(DEMO), corpus, limit)
     folder = _existing(corpus)
     if parquet := parquet_splits(folder):
-        rows = _Found(read_parquet(_chosen(parquet, split, folder)))
-        return _corpus("librispeech", split, rows, str(folder), limit)
+        return _corpus("librispeech", split, _each(parquet, split, folder, _from_parquet), str(folder), limit)
     if parts := _openslr_splits(folder):
-        return _corpus("librispeech", split, _from_folder(_chosen(parts, split, folder)), str(folder), limit)
+        return _corpus("librispeech", split, _each(parts, split, folder, _from_folder), str(folder), limit)
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
@@ -155,10 +153,22 @@ def _openslr_splits(folder: Path) -> dict[str, Path]:
     return {}
 
 
-def _chosen(parts: Mapping[str, T], split: str, folder: Path) -> T:
-    if split not in parts:
-        raise CorpusError(f"split={split!r} is not in {folder}; it holds {', '.join(parts) or 'none of LibriSpeech'}.")
-    return parts[split]
+def _each(parts: Mapping[str, T], split: str, folder: Path, read: Callable[[T], _Found]) -> _Found:
+    """What `read` finds in every part that the split stands for."""
+    if missing := [part for part in parts_of(split) if part not in parts]:
+        raise CorpusError(
+            f"split={missing[0]!r} is not in {folder}; it holds {', '.join(parts) or 'none of LibriSpeech'}."
+        )
+    found = [read(parts[part]) for part in parts_of(split)]
+    return _Found(
+        [pair for each in found for pair in each.pairs],
+        tuple(sentence for each in found for sentence in each.understood),
+        tuple(sentence for each in found for sentence in each.doubts),
+    )
+
+
+def _from_parquet(files: Sequence[Path]) -> _Found:
+    return _Found(read_parquet(files))
 
 
 def _from_folder(root: Path) -> _Found:

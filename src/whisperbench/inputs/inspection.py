@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whisperbench.files import write_atomically
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, load_audio
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, JoinedAudio, load_audio
 from whisperbench.inputs.corpus import Corpus, Utterance
 from whisperbench.inputs.librispeech import RowAudio
 
@@ -106,7 +106,10 @@ def _key(corpus: Corpus) -> str | None:
 
 
 def _place(source: AudioSource) -> tuple[tuple[Path, ...], int]:
-    """The files that hold an utterance, and its row in them (0 in a file of its own)."""
+    """The files that hold an utterance, and its (first) row in them (0 in a file of its own)."""
+    if isinstance(source, JoinedAudio):
+        places = [_place(part) for part in source.parts]
+        return tuple(file for files, _ in places for file in files), places[0][1]
     if isinstance(source, RowAudio):
         return source.files, source.index
     if not isinstance(source, Path):

@@ -24,6 +24,9 @@ FOLDERS = {
 }
 """OpenSLR's names of the splits, and the folders of the hub's repository (config/split)."""
 
+TOGETHER = {"dev": ("dev-clean", "dev-other")}
+"""Splits that are several of OpenSLR's: MLPerf's development set."""
+
 COLUMNS = ("id", "audio", "text", "speaker_id")
 
 
@@ -55,8 +58,10 @@ def download(split: str) -> tuple[Path, str]:
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
-    if split not in FOLDERS:
-        raise CorpusError(f"split={split!r} is not a part of LibriSpeech: choose one of {', '.join(FOLDERS)}.")
+    parts = parts_of(split)
+    if not set(parts) <= set(FOLDERS):
+        known = ", ".join((*FOLDERS, *TOGETHER))
+        raise CorpusError(f"split={split!r} is not a part of LibriSpeech: choose one of {known}.")
     reason = ""
     try:
         huggingface_hub.HfApi().dataset_info(HUB_ID, timeout=HUB_SECONDS)  # a snapshot's own question has no time limit
@@ -66,16 +71,22 @@ def download(split: str) -> tuple[Path, str]:
         folder = huggingface_hub.snapshot_download(
             HUB_ID,
             repo_type="dataset",
-            allow_patterns=f"{FOLDERS[split]}/*.parquet",
+            allow_patterns=[f"{FOLDERS[part]}/*.parquet" for part in parts],
             local_files_only=bool(reason),
         )
     except (OSError, HfHubHTTPError) as error:
+        archives = " and ".join(f"https://www.openslr.org/resources/12/{part}.tar.gz" for part in parts)
         raise CorpusError(
             f"{split} of {HUB_ID} cannot be fetched from the Hugging Face hub: {reason or _first_line(error)}. "
-            f"Offline, fetch https://www.openslr.org/resources/12/{split}.tar.gz elsewhere, unpack it here and give "
+            f"Offline, fetch {archives} elsewhere, unpack here and give "
             "the directory: corpus=/path/to/LibriSpeech. Or try corpus=demo, the clips in the package."
         ) from error
     return Path(folder), f"{HUB_ID}@{Path(folder).name}"
+
+
+def parts_of(split: str) -> tuple[str, ...]:
+    """OpenSLR's splits that a split stands for: itself, or several."""
+    return TOGETHER.get(split, (split,))
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:

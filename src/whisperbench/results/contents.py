@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import VLLM, BenchmarkConfig
 from whisperbench.results import keys
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.labels import data_label, gpu_label, model_label, run_name
@@ -135,16 +135,20 @@ def known_params(
 
 def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[str, str]:
     """The same, and what the engine and the score have resolved."""
-    engine = facts.engine
-    return {
-        **known_params(config, facts.model_id, facts.model_revision, facts.hardware),
+    engine, on_vllm = facts.engine, config.engine in VLLM
+    resolved = {
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
-        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens),
-        "vllm_version": engine.vllm_version,
+        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
+        "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
+        "vllm_version": engine.engine_version if on_vllm else None,
+        "engine_version": engine.engine_version,
+        "engine_adds": engine.engine_adds,
         "torch_version": engine.torch_version,
         "normalizer": normalizer,
     }
+    known = known_params(config, facts.model_id, facts.model_revision, facts.hardware)
+    return known | {name: value for name, value in resolved.items() if value is not None}
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:

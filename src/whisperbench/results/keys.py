@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from whisperbench import __version__
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import PEERS, BenchmarkConfig
 from whisperbench.results.facts import Facts
 from whisperbench.results.names import SCHEMA
 
@@ -69,9 +69,18 @@ def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
         long=config.long_audio,
         dtype=facts.engine.dtype_effective,
         kv=facts.engine.kv_cache_dtype_effective,
-        seqs=config.max_num_seqs,
-        front=config.front_end,
+        **_engine(config, facts),
         gpu=facts.hardware.gpu_name,
-        vllm=facts.engine.vllm_version,
         v=__version__,
     )
+
+
+def _engine(config: BenchmarkConfig, facts: Facts) -> dict[str, object]:
+    """What the signature says of the engine: its version, and how much it takes at once."""
+    if config.engine in PEERS:
+        return {"batch": facts.settings.batch_size, config.engine: facts.engine.engine_version}
+    return {
+        "seqs": config.max_num_seqs,
+        "front": facts.settings.front_end,
+        "vllm": facts.engine.engine_version,
+    }

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import PEERS, BenchmarkConfig
 
 NOT_IN_A_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
 
@@ -31,8 +31,13 @@ def gpu_label(hardware: Hardware) -> str:
 
 
 def setting_name(config: BenchmarkConfig) -> str:
-    """`large-v3-fp8-256`: model, attention cache, sequences at once."""
-    return f"{model_label(config)}-{config.kv_cache_dtype}-{config.max_num_seqs}"
+    """`large-v3-fp8-256`: model, attention cache, sequences at once (`…-vllm-stock`); or `large-v3-transformers-64`: a
+    peer, and the size of its batches where it was given."""
+    model = model_label(config)
+    if config.engine in PEERS:
+        return f"{model}-{config.engine}" + (f"-{config.batch_size}" if config.batch_size else "")
+    stock = "-vllm-stock" if config.engine == "vllm-stock" else ""
+    return f"{model}-{config.kv_cache_dtype}-{config.max_num_seqs}{stock}"
 
 
 def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:

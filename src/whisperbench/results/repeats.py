@@ -26,7 +26,7 @@ class Identity:
     config_digest: str | None
     model_revision: str | None
     speed_key: str | None
-    vllm_version: str | None
+    engine_version: str | None
 
     @classmethod
     def of(cls, params: Mapping[str, str], tags: Mapping[str, str]) -> Self:
@@ -35,5 +35,5 @@ class Identity:
             config_digest=tags.get(CONFIG_DIGEST),
             model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
             speed_key=tags.get(SPEED_KEY),
-            vllm_version=params.get("vllm_version", "").partition("+")[0] or None,
+            engine_version=(params.get("engine_version") or params.get("vllm_version", "")).partition("+")[0] or None,
         )

@@ -28,7 +28,7 @@ OF_THE_SWEEP = {
     "results_dir": "give it to the sweep",
     "offline": "without a tracking server a sweep cannot tell what is done",
 }
-IN_THE_NAME = frozenset({"model", "kv_cache_dtype", "max_num_seqs"})
+IN_THE_NAME = frozenset({"model", "kv_cache_dtype", "max_num_seqs", "engine", "batch_size"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.start import engine_version
 from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import load_corpus
-from whisperbench.inputs.inspection import inspect_corpus
+from whisperbench.inputs.corpus import Corpus, load_corpus
+from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
+from whisperbench.inputs.packing import packed
 from whisperbench.listener import Listener
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options import VLLM, BenchmarkConfig
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
 from whisperbench.results.repeats import Identity
@@ -36,7 +38,8 @@ class Identities:
             ModelError, CorpusError, AudioError: the configuration cannot be measured.
         """
         dataset, revision = self._digest(config), self._revision(config)
-        params = {"model_revision_resolved": revision or "", "vllm_version": self._vllm_version or ""}
+        version = self._vllm_version if config.engine in VLLM else engine_version(config.engine)
+        params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware)}
         return Identity.of({**config.as_params(), **params}, tags)
 
@@ -71,10 +74,13 @@ class Identities:
     def _digest(self, config: BenchmarkConfig) -> str:
         def find() -> str:
             corpus = load_corpus(config.corpus, config.split, config.limit)
-            with self._listener.counting("checking audio", len(corpus.utterances), "files/sec") as reached:
-                return inspect_corpus(corpus, config.workers or free_cores(), reached, self._cache_dir).digest
+            return packed(corpus, config.pack_seconds, inspect)[1].digest
 
-        return str(self._once(("data", config.corpus, config.split, config.limit), find))
+        def inspect(corpus: Corpus) -> CorpusFacts:
+            with self._listener.counting("checking audio", len(corpus.utterances), "files/sec") as reached:
+                return inspect_corpus(corpus, config.workers or free_cores(), reached, self._cache_dir)
+
+        return str(self._once(("data", config.corpus, config.split, config.limit, config.pack_seconds), find))
 
     def _once(self, key: tuple[object, ...], find: Callable[[], str | None]) -> str | None:
         """What `find` returns or raises; it is asked once."""
