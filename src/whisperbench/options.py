@@ -191,6 +191,18 @@ class BenchmarkConfig(Options):
         one_of("pipelined", "stock"),
         "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate.",
     )
+    padding_stride: int = option(
+        1,
+        Rule("a whole number from 1 to 1500", lambda value: 1 <= value <= 1500),
+        "Encoder positions of the padding behind the audio: 1 = all of them; k = every k-th, weighted by k (16).",
+        newer=True,
+    )
+    features: str = option(
+        "auto",
+        one_of("auto", "cpu", "gpu"),
+        "Where log-mel is computed: cpu = by the readers, to the bit; gpu = by the engine; auto = gpu where there is one.",
+        newer=True,
+    )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
@@ -201,6 +213,11 @@ class BenchmarkConfig(Options):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
                 "FlashAttention 3 writes bfloat16 only from an fp8 cache."
+            )
+        if self.front_end == "stock" and (self.padding_stride > 1 or self.features == "gpu"):
+            raise ConfigError(
+                f"padding_stride={self.padding_stride} and features={self.features} need front_end=pipelined: "
+                "front_end=stock is vLLM's own model, with all the padding and features from the CPU."
             )
 
     @property
@@ -230,6 +247,7 @@ LISTS = {
     "gpu_memory_utilization": "gpu_memory_utilization",
     "load_format": "load_format",
     "front_end": "front_end",
+    "padding_stride": "padding_stride",
 }
 """Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
 
@@ -275,6 +293,7 @@ class SweepOptions(Options):
     gpu_memory_utilization: str = listed("gpu_memory_utilization")
     load_format: str = listed("load_format")
     front_end: str = listed("front_end")
+    padding_stride: str = listed("padding_stride")
     grid: str = option(
         "none",
         NON_EMPTY,

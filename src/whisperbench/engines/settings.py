@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.padding import typical_positions
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -13,7 +14,10 @@ from whisperbench.options import BenchmarkConfig
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core."""
+    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
+
+    `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.
+    """
 
     checkpoint: str
     dtype: str
@@ -30,11 +34,13 @@ class EngineSettings:
     front_end: str
     long_audio: str
     workers: int
+    padding_stride: int = 1
+    features: str = "cpu"
 
     @property
     def windows_per_step(self) -> int:
-        """Windows that the engine encodes in one step."""
-        return self.max_num_batched_tokens // WINDOW_POSITIONS
+        """Windows of typical length that the engine encodes in one step."""
+        return self.max_num_batched_tokens // typical_positions(self.padding_stride)
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -65,6 +71,8 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         front_end=config.front_end,
         long_audio=config.long_audio,
         workers=config.workers,
+        padding_stride=config.padding_stride,
+        features=_features(config, hardware),
     )
 
 
@@ -76,6 +84,13 @@ def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
     if hardware.has_gpu:
         return "bfloat16" if (hardware.compute_capability or (0, 0)) >= (8, 0) else "float16"
     return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
+
+
+def _features(config: BenchmarkConfig, hardware: Hardware) -> str:
+    """`auto`: where the GPU is; vLLM's own front end computes them itself, on the CPU."""
+    if config.features != "auto":
+        return config.features
+    return "gpu" if hardware.has_gpu and config.front_end == "pipelined" else "cpu"
 
 
 def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:

@@ -16,7 +16,7 @@ from whisperbench.engines.seam import Clip, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_process import VllmProcess, sampling, window_text
-from whisperbench.engines.windows import Window, WindowText
+from whisperbench.engines.windows import Window, WindowText, key_of
 
 
 class VllmPipelined(VllmProcess):
@@ -31,12 +31,14 @@ class VllmPipelined(VllmProcess):
         self._in_flight: set[str] = set()
         super().__init__(settings, hardware, log)
 
-    def started(self) -> None:
-        import torch
+    def model_overrides(self) -> dict[str, Any]:
+        from whisperbench.engines.vllm_model import overrides, register
 
-        settings = self.settings
-        dtype = getattr(torch, settings.dtype)
-        self._renderer = WindowRenderer(self.llm, settings.prompt_token_ids, settings.mel_bins, dtype)
+        register()
+        return overrides(self.settings.padding_stride)
+
+    def started(self) -> None:
+        self._renderer = WindowRenderer(self.llm, self.settings)
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         return feed(self, clips, FeedPlan.of(self.settings))
@@ -46,16 +48,15 @@ class VllmPipelined(VllmProcess):
         return len(self._in_flight)
 
     def prepare(self, window: Window) -> Any:
-        return self._renderer(window.key, window.audio)
+        return self._renderer(window.request, window.audio, all_positions=window.again)
 
     def submit(self, window: Window, prepared: Any) -> None:
         with self.alive():
-            self.llm.llm_engine.add_request(window.key, prepared, sampling(window.tokens))
-        self._in_flight.add(window.key)
+            self.llm.llm_engine.add_request(window.request, prepared, sampling(window.tokens))
+        self._in_flight.add(window.request)
 
     def step(self) -> list[WindowText]:
         with self.alive():
             finished = [result for result in self.llm.llm_engine.step() if result.finished]
-        texts = [window_text(result.request_id, result) for result in finished]
-        self._in_flight.difference_update(text.key for text in texts)
-        return texts
+        self._in_flight.difference_update(result.request_id for result in finished)
+        return [window_text(key_of(result.request_id), result) for result in finished]

@@ -19,6 +19,7 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.vllm_worker import EXTENSION
 from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.orphans import descendants, kill
@@ -44,7 +45,7 @@ class VllmProcess:
         started = time.perf_counter()
         with output_to(log):
             try:
-                self.llm = _start(settings)
+                self.llm = _start(settings, self.model_overrides())
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
@@ -61,6 +62,10 @@ class VllmProcess:
                 raise EngineError(why_it_did_not_start(error, log, settings), log) from error
         self._facts = self._ask_facts(time.perf_counter() - started)
         self._healthy_until = log.stat().st_size  # bytes of the log: what it says up to here was no failure
+
+    def model_overrides(self) -> dict[str, Any]:
+        """What vLLM changes in the checkpoint's configuration: nothing, so that it runs its own model."""
+        return {}
 
     def started(self) -> None:
         """What an engine does once vLLM is up; whatever it raises is a start that failed."""
@@ -143,7 +148,7 @@ def window_text(key: str, result: Any) -> WindowText:
     return WindowText(key, completion.text.strip(), len(completion.token_ids))
 
 
-def _start(settings: EngineSettings) -> Any:
+def _start(settings: EngineSettings, model_overrides: dict[str, Any]) -> Any:
     # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
@@ -166,7 +171,8 @@ def _start(settings: EngineSettings) -> Any:
         quantization=settings.quantization,
         seed=settings.seed,
         limit_mm_per_prompt={"audio": 1},
-        worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
+        hf_overrides=model_overrides,
+        worker_extension_cls=EXTENSION,
         trust_remote_code=False,
     )
 

@@ -6,12 +6,14 @@ import dataclasses
 
 import numpy as np
 
+from whisperbench.engines.repetition import repeats_itself
 from whisperbench.engines.seam import Clip, Text
 from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load_audio
 
 SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
 PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
 STEP_SAMPLES = SAMPLE_RATE // 100
+AGAIN = ":again"
 SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
 
 
@@ -20,11 +22,22 @@ class Window:
     """A part of a clip: at most 30 s of float32 samples at 16 kHz.
 
     `key` is `clip:part`.  `tokens` set: generate that many, whatever the model says (random weights).
+    `again`: its text repeated itself with thinned padding, and it is run with all positions.
     """
 
     key: str
     audio: Samples
     tokens: int | None = None
+    again: bool = False
+
+    @property
+    def request(self) -> str:
+        """What the model knows it by: the second time by another name, since it is encoded anew."""
+        return f"{self.key}{AGAIN}" if self.again else self.key
+
+    def repeats_itself(self, output: WindowText) -> bool:
+        """Whether its text is one that cannot be; of a text whose length is given nobody knows."""
+        return self.tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class ClipInWork:
     windows: list[Window]
     started: float | None = None
     texts: dict[str, WindowText] = dataclasses.field(default_factory=dict)
+    reruns: int = 0
 
     @classmethod
     def read(cls, clip: Clip, long_audio: str) -> ClipInWork:
@@ -62,6 +76,17 @@ class ClipInWork:
     def submitted(self, now: float) -> None:
         self.started = self.started or now
 
+    def window_to_run_again(self, output: WindowText) -> Window | None:
+        """The window of a text that repeats itself, to be run with all positions; None where it was already, or is
+        right."""
+        place = int(output.key.partition(":")[2])
+        window = self.windows[place]
+        if window.again or not window.repeats_itself(output):
+            return None
+        self.reruns += 1
+        self.windows[place] = dataclasses.replace(window, again=True)
+        return self.windows[place]
+
     def finish(self, output: WindowText, now: float | None = None) -> Text | None:
         """Take one window's text; the clip's when that was the last one.  `now` is None where nobody knows."""
         self.texts[output.key] = output
@@ -76,7 +101,14 @@ class ClipInWork:
             audio_seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
             windows=len(parts),
             latency_seconds=None if now is None or self.started is None else now - self.started,
+            repetitions=sum(map(Window.repeats_itself, self.windows, parts)),
+            reruns=self.reruns,
         )
+
+
+def key_of(request: str) -> str:
+    """The window's key of what the model knows it by."""
+    return request.removesuffix(AGAIN)
 
 
 def clip_of(key: str) -> int:
