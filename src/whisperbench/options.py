@@ -200,7 +200,7 @@ class BenchmarkConfig(Options):
     features: str = option(
         "auto",
         one_of("auto", "cpu", "gpu"),
-        "Where log-mel is computed: cpu = by the readers, to the bit; gpu = by the engine; auto = gpu where there is one.",
+        "Who computes log-mel: cpu = the readers, to the bit; gpu = the engine; auto = gpu where there is one.",
         newer=True,
     )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")

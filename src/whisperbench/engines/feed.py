@@ -41,14 +41,13 @@ class FeedPlan:
 
     `in_flight` bounds the windows inside the model and, apart from them, those prepared and waiting: memory is flat in
     the size of the corpus.  `burst`: new windows are handed over when that many have room, so that they are encoded in
-    one batch and then only decoded.  `run_again`: a text that repeats itself is not the last word.
+    one batch and then only decoded.
     """
 
     long_audio: str
     workers: int
     in_flight: int
     burst: int = 1
-    run_again: bool = False
 
     @classmethod
     def of(cls, settings: EngineSettings) -> FeedPlan:
@@ -63,7 +62,6 @@ class FeedPlan:
             settings.workers or free_cores(),
             in_flight=settings.max_num_seqs,
             burst=max(1, min(2 * settings.windows_per_step, settings.max_num_seqs // 2)),
-            run_again=settings.padding_stride > 1,
         )
 
 
@@ -103,9 +101,6 @@ def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[
             if model.in_flight:
                 for output in model.step():
                     index = clip_of(output.key)
-                    if plan.run_again and (window := in_work[index].window_to_run_again(output)) is not None:
-                        ready.appendleft((window, model.prepare(window)))
-                        continue
                     if (text := in_work[index].finish(output, time.perf_counter())) is not None:
                         del in_work[index]
                         yield text

@@ -1,8 +1,8 @@
-"""Whisper's two attentions over windows of different lengths, in which a sparse key counts for the k that it stands for.
+"""Whisper's two attentions over windows of different lengths, in which a sparse key counts for the k it stands for.
 
-In the encoder the weight rides in the keys: two more dimensions in which every query holds the inverse of the scale, and
-a key log k (its value in the model's type, and the rest).  In the cross-attention, whose cache would grow by them and be
-read more slowly, dense and sparse keys are attended one after the other and merged by their log-sum-exp.
+In the encoder the weight rides in the keys: two more dimensions in which every query holds the inverse of the scale,
+and a key log k (its value in the model's type, and the rest).  In the cross-attention, whose cache would grow by them
+and be read more slowly, dense and sparse keys are attended one after the other and merged by their log-sum-exp.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
 from whisperbench.engines.padding import DENSE_MULTIPLE, dense_by_kept, log_weight, sparse_positions
@@ -60,7 +60,7 @@ class EncoderAttention:
             qkv = self._padded
         query, key, value = qkv.unbind(1)
         longest = max(self._lengths)
-        mixed = self._flash(
+        mixed: torch.Tensor = self._flash(
             q=query,
             k=key,
             v=value,
@@ -73,12 +73,16 @@ class EncoderAttention:
         return mixed[..., : self._size].flatten(1)
 
     def _window_by_window(self, qkv: torch.Tensor) -> torch.Tensor:
-        weights = [None] * len(self._lengths) if self._log_weights is None else self._log_weights.split(self._lengths)
+        weights = (
+            [None] * len(self._lengths)
+            if self._log_weights is None
+            else self._log_weights.split_with_sizes(self._lengths)
+        )
         mixed = []
-        for window, weight in zip(qkv.split(self._lengths), weights, strict=True):
+        for window, weight in zip(qkv.split_with_sizes(self._lengths), weights, strict=True):
             query, key, value = window.permute(1, 2, 0, 3).unsqueeze(1)
             mask = None if weight is None else weight.to(qkv.dtype).expand(1, 1, len(weight), -1)
-            mixed.append(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)[0].transpose(0, 1))
+            mixed.append(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)[0].transpose(0, 1))
         return torch.cat(mixed).flatten(1)
 
 
@@ -110,7 +114,7 @@ class WeightedCrossAttention:
         self._vllm, self._log_weight = implementation, log_weight(stride)
         self._dense_by_kept = torch.tensor(dense_by_kept(stride), dtype=torch.int32, device=device)
         self._most_sparse = len(sparse_positions(0, stride))
-        self._attend = self.merged if MERGED and hasattr(implementation, "vllm_flash_attn_version") else self.plain
+        self._is_merged = MERGED and hasattr(implementation, "vllm_flash_attn_version")
 
     def __call__(
         self,
@@ -121,8 +125,8 @@ class WeightedCrossAttention:
         kv_cache: torch.Tensor,
         attn_metadata: Any,
         output: torch.Tensor,
-        output_scale: torch.Tensor | None = None,
-        output_block_scale: torch.Tensor | None = None,
+        *_no_fused_quantization: torch.Tensor | None,
+        **_no_fused_quantization_either: torch.Tensor | None,
     ) -> torch.Tensor:
         """Queries of shape (tokens, heads, size) attend to what is in the cache, after new keys are stored in it.
 
@@ -130,7 +134,10 @@ class WeightedCrossAttention:
         """
         if attn_metadata is None:  # vLLM measures memory
             return output.fill_(0)
-        self._attend(layer, query, key, value, kv_cache, attn_metadata, output)
+        if self._is_merged:
+            self.merged(layer, query, key, value, kv_cache, attn_metadata, output)
+        else:
+            self.plain(query, key, value, kv_cache, attn_metadata, output)
         return output
 
     def merged(
@@ -151,7 +158,7 @@ class WeightedCrossAttention:
         vllm, tokens = self._vllm, metadata.num_actual_tokens
         if key is not None:
             vllm.do_kv_cache_update(layer, key, value, kv_cache, metadata.slot_mapping)
-        keys, values = kv_cache.transpose(1, 2).split(vllm.head_size, dim=-1)
+        keys, values = kv_cache.transpose(1, 2).chunk(2, dim=-1)
         if vllm.kv_cache_dtype.startswith("fp8"):
             keys, values = (part.view(current_platform.fp8_dtype()) for part in (keys, values))
         if (parts := getattr(metadata, PARTS, None)) is None:
@@ -193,7 +200,6 @@ class WeightedCrossAttention:
 
     def plain(
         self,
-        layer: Any,
         query: torch.Tensor,
         key: torch.Tensor | None,
         value: torch.Tensor | None,
@@ -216,8 +222,8 @@ class WeightedCrossAttention:
         weights = torch.where(places < self._dense_by_kept[kept], 0.0, self._log_weight)
         weights = weights.masked_fill(places >= kept, -torch.inf).to(query.dtype)
         blocks = metadata.block_table[:, places // block_size][sequence]
-        keys, values = kv_cache[blocks, :, places % block_size].transpose(1, 2).split(vllm.head_size, dim=-1)
-        mixed = F.scaled_dot_product_attention(
+        keys, values = kv_cache[blocks, :, places % block_size].transpose(1, 2).chunk(2, dim=-1)
+        mixed = functional.scaled_dot_product_attention(
             query[:tokens, :, None], keys, values, attn_mask=weights[:, None, None], scale=vllm.scale
         )
         output[:tokens].copy_(mixed.reshape(output[:tokens].shape))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from vllm.config import VllmConfig
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.model_executor.models.utils import cast_overflow_tensors
@@ -47,7 +47,7 @@ def overrides(padding_stride: int) -> dict[str, Any]:
 @MULTIMODAL_REGISTRY.register_processor(
     WhisperMultiModalProcessor, info=WhisperProcessingInfo, dummy_inputs=WhisperDummyInputsBuilder
 )
-class PackedWhisper(WhisperForConditionalGeneration):
+class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # vLLM has no types
     """vLLM's Whisper with another encoder pass, and a cross-attention that knows which keys are sparse."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
@@ -69,7 +69,7 @@ class PackedWhisper(WhisperForConditionalGeneration):
             rows = packed_log_mel(windows, self.model.encoder.num_mel_bins).to(self.dtype)
         else:
             frames = [window.shape[1] for window in windows]
-            rows = torch.cat([F.pad(window.T.to(self.dtype), (0, 0, 0, FRAMES_BETWEEN)) for window in windows])
+            rows = torch.cat([functional.pad(window.T.to(self.dtype), (0, 0, 0, FRAMES_BETWEEN)) for window in windows])
         return encode(self.model.encoder, rows, Layout.of(frames, self.padding_stride, rows.device))
 
 
@@ -93,7 +93,11 @@ class Layout:
     @classmethod
     def of(cls, frames: Sequence[int], stride: int, device: torch.device) -> Layout:
         """The layout of windows with so many frames each, followed by FRAMES_BETWEEN rows."""
-        between, convolved, positions, weights, lengths = [], [], [], [], []
+        between: list[int] = []
+        convolved: list[np.ndarray[Any, Any]] = []
+        positions: list[np.ndarray[Any, Any]] = []
+        weights: list[np.ndarray[Any, Any]] = []
+        lengths: list[int] = []
         row = 0
         for count in frames:
             dense = dense_of(count)
@@ -121,7 +125,7 @@ class Layout:
         )
 
 
-def encode(encoder: torch.nn.Module, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, ...]:
+def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, ...]:
     """Whisper's encoder over packed windows.
 
     Args:
@@ -131,8 +135,8 @@ def encode(encoder: torch.nn.Module, rows: torch.Tensor, layout: Layout) -> tupl
     Returns:
         For each window its kept positions, shape (kept, d_model).
     """
-    x = F.gelu(convolve(encoder.conv1, rows.index_fill(0, layout.between, 0.0)))
-    x = F.gelu(convolve(encoder.conv2, x.index_fill_(0, layout.between, 0.0)))
+    x = functional.gelu(convolve(encoder.conv1, rows.index_fill(0, layout.between, 0.0)))
+    x = functional.gelu(convolve(encoder.conv2, x.index_fill_(0, layout.between, 0.0)))
     x = x[layout.convolved] + encoder.embed_positions.weight[layout.positions].to(x.dtype)
     attention = encoder.layers[0].self_attn
     attend = EncoderAttention(attention.num_heads, attention.head_dim, layout.lengths, layout.log_weights, x)
@@ -145,7 +149,7 @@ def encode(encoder: torch.nn.Module, rows: torch.Tensor, layout: Layout) -> tupl
     return tuple(encoder.layer_norm(x).split(layout.lengths))
 
 
-def convolve(convolution: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+def convolve(convolution: torch.nn.Conv1d, rows: torch.Tensor) -> torch.Tensor:
     """A convolution of width 3, padded by one row of zeros, over rows of shape (n, channels): as one matrix product."""
-    seen = F.pad(rows, (0, 0, 1, 1)).unfold(0, 3, convolution.stride[0]).flatten(1)
-    return F.linear(seen, convolution.weight.flatten(1), convolution.bias)
+    seen = functional.pad(rows, (0, 0, 1, 1)).unfold(0, 3, convolution.stride[0]).flatten(1)
+    return functional.linear(seen, convolution.weight.flatten(1), convolution.bias)

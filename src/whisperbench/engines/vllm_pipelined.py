@@ -6,6 +6,7 @@ per process on any GPU.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from whisperbench.engines.seam import Clip, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_process import VllmProcess, sampling, window_text
-from whisperbench.engines.windows import Window, WindowText, key_of
+from whisperbench.engines.windows import Window, WindowText
 
 
 class VllmPipelined(VllmProcess):
@@ -28,7 +29,7 @@ class VllmPipelined(VllmProcess):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         keep_memory_flat()
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, Window] = {}
         super().__init__(settings, hardware, log)
 
     def model_overrides(self) -> dict[str, Any]:
@@ -53,10 +54,19 @@ class VllmPipelined(VllmProcess):
     def submit(self, window: Window, prepared: Any) -> None:
         with self.alive():
             self.llm.llm_engine.add_request(window.request, prepared, sampling(window.tokens))
-        self._in_flight.add(window.request)
+        self._in_flight[window.request] = window
 
     def step(self) -> list[WindowText]:
+        """What has finished; a text that repeats itself with thinned padding is not the window's last word."""
         with self.alive():
             finished = [result for result in self.llm.llm_engine.step() if result.finished]
-        self._in_flight.difference_update(result.request_id for result in finished)
-        return [window_text(key_of(result.request_id), result) for result in finished]
+        texts = []
+        for result in finished:
+            window = self._in_flight.pop(result.request_id)
+            text = window_text(window.key, result)
+            if self.settings.padding_stride > 1 and not window.again and window.repeats_itself(text):
+                again = dataclasses.replace(window, again=True)
+                self.submit(again, self.prepare(again))
+            else:
+                texts.append(dataclasses.replace(text, again=window.again))
+        return texts

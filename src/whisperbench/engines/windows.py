@@ -13,7 +13,6 @@ from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load
 SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
 PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
 STEP_SAMPLES = SAMPLE_RATE // 100
-AGAIN = ":again"
 SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
 
 
@@ -33,7 +32,7 @@ class Window:
     @property
     def request(self) -> str:
         """What the model knows it by: the second time by another name, since it is encoded anew."""
-        return f"{self.key}{AGAIN}" if self.again else self.key
+        return f"{self.key}:again" if self.again else self.key
 
     def repeats_itself(self, output: WindowText) -> bool:
         """Whether its text is one that cannot be; of a text whose length is given nobody knows."""
@@ -42,11 +41,12 @@ class Window:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WindowText:
-    """The text of one window, and how many tokens it took."""
+    """The text of one window, how many tokens it took, and whether the window was run once more for it."""
 
     key: str
     text: str
     tokens: int
+    again: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -57,7 +57,6 @@ class ClipInWork:
     windows: list[Window]
     started: float | None = None
     texts: dict[str, WindowText] = dataclasses.field(default_factory=dict)
-    reruns: int = 0
 
     @classmethod
     def read(cls, clip: Clip, long_audio: str) -> ClipInWork:
@@ -76,17 +75,6 @@ class ClipInWork:
     def submitted(self, now: float) -> None:
         self.started = self.started or now
 
-    def window_to_run_again(self, output: WindowText) -> Window | None:
-        """The window of a text that repeats itself, to be run with all positions; None where it was already, or is
-        right."""
-        place = int(output.key.partition(":")[2])
-        window = self.windows[place]
-        if window.again or not window.repeats_itself(output):
-            return None
-        self.reruns += 1
-        self.windows[place] = dataclasses.replace(window, again=True)
-        return self.windows[place]
-
     def finish(self, output: WindowText, now: float | None = None) -> Text | None:
         """Take one window's text; the clip's when that was the last one.  `now` is None where nobody knows."""
         self.texts[output.key] = output
@@ -102,13 +90,8 @@ class ClipInWork:
             windows=len(parts),
             latency_seconds=None if now is None or self.started is None else now - self.started,
             repetitions=sum(map(Window.repeats_itself, self.windows, parts)),
-            reruns=self.reruns,
+            reruns=sum(part.again for part in parts),
         )
-
-
-def key_of(request: str) -> str:
-    """The window's key of what the model knows it by."""
-    return request.removesuffix(AGAIN)
 
 
 def clip_of(key: str) -> int:

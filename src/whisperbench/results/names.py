@@ -24,7 +24,8 @@ GIT_DIRTY = "git.dirty"
 
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "features_effective", "vllm_version", "torch_version", "cuda_driver", "normalizer",
+    "max_num_batched_tokens_effective", "features_effective", "vllm_version", "torch_version", "cuda_driver",
+    "normalizer",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
 
