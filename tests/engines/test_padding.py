@@ -24,7 +24,18 @@ STRIDES = (2, 4, 8, 16, 32, 64, 1500)
 
 def test_the_audio_and_a_second_after_it_stay_whole() -> None:
     """Rounded up to whole blocks of the cache, and never more than the window."""
-    assert [dense_positions(round(s * 16_000)) for s in SECONDS] == [64, 64, 112, 432, 832, 1488, 1488, 1500, 1500, 1500]
+    assert [dense_positions(round(s * 16_000)) for s in SECONDS] == [
+        64,
+        64,
+        112,
+        432,
+        832,
+        1488,
+        1488,
+        1500,
+        1500,
+        1500,
+    ]
 
 
 @pytest.mark.parametrize("seconds", SECONDS)

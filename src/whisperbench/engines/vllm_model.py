@@ -33,15 +33,27 @@ from whisperbench.inputs.architecture import WINDOW_POSITIONS
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
 
-def register() -> None:
-    """Make the model known to vLLM in this process."""
-    if ARCHITECTURE not in ModelRegistry.get_supported_archs():
-        ModelRegistry.register_model(ARCHITECTURE, PackedWhisper)
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """vLLM's `hf_overrides` that choose this model.
 
+    vLLM knows models that are not its own by plugins, which are installed, or in the process that registered them.  So
+    whoever unpickles this registers the model: each of the engine's processes, with the configuration that it is given.
+    """
 
-def overrides(padding_stride: int) -> dict[str, Any]:
-    """vLLM's `hf_overrides` that choose this model."""
-    return {"architectures": [ARCHITECTURE], "padding_stride": padding_stride}
+    padding_stride: int
+
+    def __post_init__(self) -> None:
+        if ARCHITECTURE not in ModelRegistry.get_supported_archs():
+            ModelRegistry.register_model(ARCHITECTURE, PackedWhisper)
+
+    def __reduce__(self) -> tuple[type[Overrides], tuple[int]]:
+        return Overrides, (self.padding_stride,)
+
+    def __call__(self, config: Any) -> Any:
+        """The checkpoint's configuration, changed."""
+        config.update({"architectures": [ARCHITECTURE], "padding_stride": self.padding_stride})
+        return config
 
 
 @MULTIMODAL_REGISTRY.register_processor(

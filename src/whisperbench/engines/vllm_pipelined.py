@@ -32,11 +32,10 @@ class VllmPipelined(VllmProcess):
         self._in_flight: dict[str, Window] = {}
         super().__init__(settings, hardware, log)
 
-    def model_overrides(self) -> dict[str, Any]:
-        from whisperbench.engines.vllm_model import overrides, register
+    def model_overrides(self) -> Any:
+        from whisperbench.engines.vllm_model import Overrides
 
-        register()
-        return overrides(self.settings.padding_stride)
+        return Overrides(self.settings.padding_stride)
 
     def started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)

@@ -19,7 +19,6 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.vllm_watch import Watchdog
-from whisperbench.engines.vllm_worker import EXTENSION
 from whisperbench.engines.windows import WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.orphans import descendants, kill
@@ -63,8 +62,8 @@ class VllmProcess:
         self._facts = self._ask_facts(time.perf_counter() - started)
         self._healthy_until = log.stat().st_size  # bytes of the log: what it says up to here was no failure
 
-    def model_overrides(self) -> dict[str, Any]:
-        """What vLLM changes in the checkpoint's configuration: nothing, so that it runs its own model."""
+    def model_overrides(self) -> Any:
+        """vLLM's `hf_overrides`: nothing is changed in the checkpoint's configuration, and vLLM runs its own model."""
         return {}
 
     def started(self) -> None:
@@ -148,7 +147,7 @@ def window_text(key: str, result: Any) -> WindowText:
     return WindowText(key, completion.text.strip(), len(completion.token_ids))
 
 
-def _start(settings: EngineSettings, model_overrides: dict[str, Any]) -> Any:
+def _start(settings: EngineSettings, model_overrides: Any) -> Any:
     # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
@@ -172,7 +171,7 @@ def _start(settings: EngineSettings, model_overrides: dict[str, Any]) -> Any:
         seed=settings.seed,
         limit_mm_per_prompt={"audio": 1},
         hf_overrides=model_overrides,
-        worker_extension_cls=EXTENSION,
+        worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
     )
 

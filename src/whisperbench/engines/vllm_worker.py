@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-EXTENSION = f"{__name__}.extension"
-"""For `worker_extension_cls`."""
-
 
 class WorkerExtension:
     """Mixed into vLLM's worker class; each method is a remote call."""
@@ -16,13 +13,3 @@ class WorkerExtension:
         import torch
 
         torch.set_num_threads(1)
-
-
-def __getattr__(name: str) -> type[WorkerExtension]:
-    """`extension` is asked for by vLLM's worker alone, before it loads a model: the place to make ours known to it."""
-    if name != "extension":
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    from whisperbench.engines.vllm_model import register
-
-    register()
-    return WorkerExtension
