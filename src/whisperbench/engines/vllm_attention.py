@@ -209,8 +209,11 @@ class WeightedCrossAttention:
     ) -> None:
         """Every token's keys and values copied out of the cache, and torch's attention with the weights as its mask."""
         vllm, tokens, block_size = self._vllm, metadata.num_actual_tokens, kv_cache.shape[2]
-        if vllm.kv_cache_dtype.startswith("fp8"):
-            raise ValueError("the plain form of weighted cross-attention reads no cache in fp8")
+        if vllm.kv_cache_dtype.startswith("fp8") or kv_cache.shape[1::2] != (query.shape[1], 2 * vllm.head_size):
+            raise ValueError(
+                f"padding_stride without FlashAttention reads a cache of shape (blocks, {query.shape[1]}, block_size, "
+                f"{2 * vllm.head_size}) in the model's type, not {tuple(kv_cache.shape)} in {vllm.kv_cache_dtype}"
+            )
         if key is not None and value is not None:
             slots = metadata.slot_mapping
             kv_cache[slots // block_size, :, slots % block_size] = torch.cat([key, value], dim=-1)
