@@ -297,7 +297,8 @@ class SweepOptions(Options):
     grid: str = option(
         "none",
         NON_EMPTY,
-        "A grid that is no full product: a YAML file, 'published' (six settings per GPU) or 'bench' (of `make bench`).",
+        "A grid that is no full product: a YAML file, 'published' (six settings per GPU), 'bench' (of `make bench`) or "
+        "'padding' (all positions and every 16th).",
     )
     repeats: int = option(
         1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."

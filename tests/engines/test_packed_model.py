@@ -115,7 +115,7 @@ def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, giv
     from whisperbench.engines.vllm_model import PackedWhisper
 
     exact = whisper_encoder(1, device, torch.float32)
-    dtype, tolerance = (torch.float32, 1e-4) if device == "cpu" else (torch.bfloat16, 0.02)
+    dtype, tolerance = (torch.float32, 1e-4) if device == "cpu" else (torch.bfloat16, 0.03)
     model = PackedWhisper.__new__(PackedWhisper)
     nn.Module.__init__(model)
     model.model = types.SimpleNamespace(encoder=whisper_encoder(1, device, dtype))

@@ -164,7 +164,7 @@ class WeightedCrossAttention:
         if (parts := getattr(metadata, PARTS, None)) is None:
             parts = self._parts(metadata, block_size=kv_cache.shape[2])
             setattr(metadata, PARTS, parts)
-        descale = (metadata.seq_lens.shape[0], vllm.num_kv_heads)
+        descale = (metadata.query_start_loc.shape[0] - 1, vllm.num_kv_heads)
         attend = functools.partial(
             flash_attn_varlen_func,
             q=query[:tokens],
