@@ -56,6 +56,23 @@ def test_params_hold_every_option_and_the_facts() -> None:
         assert params[name], name
 
 
+def test_reruns_are_counted_where_padding_is_thinned() -> None:
+    """With all positions there are none to count, and random weights say nothing that could repeat itself."""
+    names = {"repetitions", "reruns"}
+    assert names & contents().metrics.keys() == {"repetitions"}
+    assert names <= contents(padding_stride=16).metrics.keys()
+    assert not names & contents(score_it=False, padding_stride=16, load_format="dummy").metrics.keys()
+
+
+def test_the_signature_names_thinned_padding() -> None:
+    """And stays what it was without."""
+    assert "|padding_stride=16|" in contents(padding_stride=16).tags["whisperbench.signature"]
+    assert "padding_stride" not in contents().tags["whisperbench.signature"]
+    keys = [contents(padding_stride=k).tags for k in (1, 16)]
+    for name in ("whisperbench.accuracy_key", "whisperbench.speed_key"):
+        assert keys[0][name] == keys[1][name]
+
+
 def test_metrics_have_their_units() -> None:
     """Percent, utterances per second, Wh and dollars per audio hour, each from totals."""
     metrics = contents(gpu_hourly_usd=3.6).metrics
