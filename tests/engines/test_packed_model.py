@@ -20,6 +20,8 @@ from whisperbench.engines.features import FRAMES_BETWEEN, HOP, log_mel, packed_l
 from whisperbench.engines.padding import dense_positions, frames_of, kept_positions, log_weight, sparse_positions
 from whisperbench.inputs.audio import SAMPLE_RATE, Samples
 
+pytestmark = pytest.mark.slow
+
 HAS_GPU = torch.cuda.is_available()
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")])]
 SECONDS = (0.3, 7.4, 28.75, 30.0)
