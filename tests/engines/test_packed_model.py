@@ -149,7 +149,7 @@ def relative(ours: torch.Tensor, wanted: torch.Tensor) -> float:
 class Sequences:
     """Decoder tokens and a paged cache of encoder keys, in random blocks, as vLLM lays them out."""
 
-    def __init__(self, kept: list[int], tokens: list[int], device: str, dtype: torch.dtype) -> None:
+    def __init__(self, kept: list[int], tokens: list[int], device: str, dtype: torch.dtype, heads: int = HEADS) -> None:
         torch.manual_seed(5)
         self.kept, self.tokens = kept, tokens
         blocks = [-(-n // BLOCK) for n in kept]
@@ -160,8 +160,8 @@ class Sequences:
             table[row, : len(own)] = own
             places = torch.arange(n)
             slots.append(own[places // BLOCK] * BLOCK + places % BLOCK)
-        self.keys, self.values = (torch.randn(2, sum(kept), HEADS, SIZE) * 2).to(device, dtype)
-        self.query = torch.randn(sum(tokens), HEADS, SIZE).to(device, dtype)
+        self.keys, self.values = (torch.randn(2, sum(kept), heads, SIZE) * 2).to(device, dtype)
+        self.query = torch.randn(sum(tokens), heads, SIZE).to(device, dtype)
         starts = torch.tensor([0, *tokens], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         self.metadata = {
             "num_actual_tokens": sum(tokens),
@@ -173,7 +173,7 @@ class Sequences:
             "slot_mapping": torch.cat(slots).to(device),
         }
         # Keys and values of a block lie one position behind the other: (blocks, heads, block, 2 * size), seen so.
-        cache = torch.zeros(sum(blocks) + 1, BLOCK, HEADS, 2 * SIZE, device=device, dtype=dtype)
+        cache = torch.zeros(sum(blocks) + 1, BLOCK, heads, 2 * SIZE, device=device, dtype=dtype)
         self.cache = cache.transpose(1, 2)
 
     def step(self, attention: Any, layer: Any, *, stored: bool) -> torch.Tensor:
@@ -214,14 +214,13 @@ def test_the_plain_cross_attention_weights_sparse_keys(device: str) -> None:
         assert relative(found, sequences.wanted(0.0)) > 1e-2
 
 
-@pytest.fixture
-def flash_layer() -> tuple[Any, Any]:
+def flash_layer(heads: int = HEADS) -> tuple[Any, Any]:
     """vLLM's FlashAttention implementation of a cross-attention, and what it asks of its layer."""
     from vllm.v1.attention.backend import AttentionType
     from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl
 
     implementation = FlashAttentionImpl(
-        HEADS, SIZE, SIZE**-0.5, HEADS, None, None, "auto", attn_type=AttentionType.ENCODER_DECODER
+        heads, SIZE, SIZE**-0.5, heads, None, None, "auto", attn_type=AttentionType.ENCODER_DECODER
     )
     one = torch.ones(1, device="cuda")
     return implementation, types.SimpleNamespace(_q_scale=one, _k_scale=one, _v_scale=one)
@@ -230,11 +229,11 @@ def flash_layer() -> tuple[Any, Any]:
 @torch.inference_mode()
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="no GPU")
-def test_the_merged_cross_attention_weights_sparse_keys(flash_layer: tuple[Any, Any]) -> None:
+def test_the_merged_cross_attention_weights_sparse_keys() -> None:
     """vLLM's FlashAttention twice and one merge: within bfloat16's own error, full windows included."""
     from whisperbench.engines.vllm_attention import WeightedCrossAttention
 
-    implementation, layer = flash_layer
+    implementation, layer = flash_layer()
     sequences = Sequences(KEPT, TOKENS, "cuda", torch.bfloat16)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     for stored in (False, True):
@@ -248,11 +247,11 @@ def test_the_merged_cross_attention_weights_sparse_keys(flash_layer: tuple[Any, 
 @torch.inference_mode()
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="no GPU")
-def test_the_merged_cross_attention_can_be_replayed(flash_layer: tuple[Any, Any]) -> None:
+def test_the_merged_cross_attention_can_be_replayed() -> None:
     """A CUDA graph that was captured with full windows gives what later windows, and an empty place, should have."""
     from whisperbench.engines.vllm_attention import WeightedCrossAttention
 
-    implementation, layer = flash_layer
+    implementation, layer = flash_layer()
     sequences = Sequences(KEPT, [1] * len(KEPT), "cuda", torch.bfloat16)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     sequences.step(attention, layer, stored=False)
@@ -274,12 +273,13 @@ def test_the_merged_cross_attention_can_be_replayed(flash_layer: tuple[Any, Any]
 @torch.inference_mode()
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_GPU, reason="no GPU")
-def test_what_the_weights_cost(flash_layer: tuple[Any, Any]) -> None:
+def test_what_the_weights_cost() -> None:
     """256 sequences of typical length: weighted sparse keys are read in less time than all 1,500 without weights."""
     from whisperbench.engines.vllm_attention import WeightedCrossAttention, flash_attention
 
-    implementation, layer = flash_layer
-    sequences = Sequences([KEPT[1]] * 256, [1] * 256, "cuda", torch.bfloat16)
+    heads = 20  # of turbo and large-v3
+    implementation, layer = flash_layer(heads)
+    sequences = Sequences([KEPT[1]] * 256, [1] * 256, "cuda", torch.bfloat16, heads)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     sequences.step(attention, layer, stored=False)
     metadata = types.SimpleNamespace(**sequences.metadata)
@@ -289,32 +289,38 @@ def test_what_the_weights_cost(flash_layer: tuple[Any, Any]) -> None:
     )
     keys, values = sequences.cache.transpose(1, 2).chunk(2, dim=-1)
     flash = flash_attention()
+    everywhere = torch.randint_like(metadata.block_table, 1, len(sequences.cache))
+    lengths = torch.full_like(metadata.seq_lens, 1500)
 
-    def plain() -> None:
+    def whole() -> None:
         flash(
             q=sequences.query,
             k=keys,
             v=values,
             cu_seqlens_q=metadata.query_start_loc,
             max_seqlen_q=1,
-            seqused_k=torch.full_like(metadata.seq_lens, 1500),
+            seqused_k=lengths,
             max_seqlen_k=1500,
-            block_table=metadata.block_table,
+            block_table=everywhere,
             softmax_scale=SIZE**-0.5,
         )
 
-    full = milliseconds(plain)
-    print(f"\ncross-attention, {HEADS} heads, a layer: {weighted:.3f} ms weighted, {full:.3f} ms with 1,500 keys")
+    full = milliseconds(whole)
+    print(f"\ncross-attention, {heads} heads, a layer: {weighted:.3f} ms weighted, {full:.3f} ms with 1,500 keys")
     assert weighted < full
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    for _ in range(3):
+    """What it takes on the GPU alone: replayed from a CUDA graph."""
+    work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
         work()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    graph.replay()
     start.record()
     for _ in range(20):
-        work()
+        graph.replay()
     end.record()
     torch.cuda.synchronize()
     return start.elapsed_time(end) / 20
