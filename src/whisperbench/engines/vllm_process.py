@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class VllmProcess:
         started = time.perf_counter()
         with output_to(log):
             try:
-                self.llm = _start(settings, self.model_overrides())
+                self.llm = _start(settings, self.model_overrides)
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
@@ -147,7 +147,7 @@ def window_text(key: str, result: Any) -> WindowText:
     return WindowText(key, completion.text.strip(), len(completion.token_ids))
 
 
-def _start(settings: EngineSettings, model_overrides: Any) -> Any:
+def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
@@ -170,7 +170,7 @@ def _start(settings: EngineSettings, model_overrides: Any) -> Any:
         quantization=settings.quantization,
         seed=settings.seed,
         limit_mm_per_prompt={"audio": 1},
-        hf_overrides=model_overrides,
+        hf_overrides=model_overrides(),
         worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
     )
