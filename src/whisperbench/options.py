@@ -216,6 +216,18 @@ class BenchmarkConfig(Options):
         "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30; 0 = off.",
         newer=True,
     )
+    padding_stride: int = option(
+        1,
+        Rule("a whole number from 1 to 1500", lambda value: 1 <= value <= 1500),
+        "Encoder positions of the padding behind the audio: 1 = all of them; k = every k-th, weighted by k (16).",
+        newer=True,
+    )
+    features: str = option(
+        "auto",
+        one_of("auto", "cpu", "gpu"),
+        "Who computes log-mel: cpu = the readers, to the bit; gpu = the engine; auto = gpu where there is one.",
+        newer=True,
+    )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
@@ -236,8 +248,13 @@ class BenchmarkConfig(Options):
                     f"batch_size={self.batch_size} is for faster-whisper and transformers; engine={self.engine} "
                     "takes max_num_seqs and max_num_batched_tokens."
                 )
+            if self.stock and (self.padding_stride > 1 or self.features == "gpu"):
+                raise ConfigError(
+                    f"padding_stride={self.padding_stride} and features={self.features} need front_end=pipelined: "
+                    "front_end=stock is vLLM's own model, with all the padding and features from the CPU."
+                )
             return
-        for name in ("front_end", "kv_cache_dtype", "quantization"):
+        for name in ("front_end", "kv_cache_dtype", "quantization", "padding_stride", "features"):
             if getattr(self, name) != MAIN[name].default:
                 raise ConfigError(
                     f"{name}={getattr(self, name)} is vLLM's alone, and engine={self.engine} has no such."
@@ -286,6 +303,7 @@ LISTS = {
     "load_format": "load_format",
     "front_end": "front_end",
     "engine": "engine",
+    "padding_stride": "padding_stride",
 }
 """Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
 
@@ -332,10 +350,12 @@ class SweepOptions(Options):
     load_format: str = listed("load_format")
     front_end: str = listed("front_end")
     engine: str = listed("engine")
+    padding_stride: str = listed("padding_stride")
     grid: str = option(
         "none",
         NON_EMPTY,
-        "A grid that is no full product: a YAML file, 'published' (six settings per GPU) or 'bench' (of `make bench`).",
+        "A grid that is no full product: a YAML file, 'published' (six settings per GPU), 'bench' (of `make bench`) or "
+        "'padding' (all positions and every 16th).",
     )
     repeats: int = option(
         1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."

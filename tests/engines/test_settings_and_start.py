@@ -178,15 +178,41 @@ def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
 
 def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     """The pipeline does not feed an engine whose input it does not know."""
-    import torch
-
     rendered = {"type": "enc_dec", "encoder_prompt": {"type": "token"}, "decoder_prompt": {"something": "else"}}
     renderer = SimpleNamespace(render_cmpl=lambda _prompts: [rendered])
     llm = SimpleNamespace(
         llm_engine=SimpleNamespace(renderer=renderer, model_config=SimpleNamespace(is_encoder_decoder=True))
     )
     with pytest.raises(EngineError, match=r"does not know.*0\.26 to 0\.32.*front_end=stock"):
-        WindowRenderer(llm, (1, 2), 80, torch.bfloat16)
+        WindowRenderer(llm, settings(H100))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked_for", "features"),
+    [
+        (H100, {}, "gpu"),
+        (H100, {"features": "cpu"}, "cpu"),
+        (H100, {"front_end": "stock"}, "cpu"),
+        (XEON, {}, "cpu"),
+        (XEON, {"features": "gpu"}, "gpu"),
+    ],
+)
+def test_features_are_computed_where_the_model_is(hardware: Hardware, asked_for: dict[str, Any], features: str) -> None:
+    """`auto`: on a GPU by the model itself; vLLM's own front end knows no other way than its own."""
+    assert settings(hardware, **asked_for).features == features
+
+
+def test_more_thinned_windows_fit_a_step() -> None:
+    """Of typical length, 499 positions each instead of 1,500."""
+    assert settings(H100, max_num_seqs=256).windows_per_step == 32
+    assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 96
+
+
+@pytest.mark.parametrize("asked_for", [{"padding_stride": 16}, {"features": "gpu"}])
+def test_vllms_own_front_end_has_neither(asked_for: dict[str, Any]) -> None:
+    """The message names both options and the way out."""
+    with pytest.raises(ConfigError, match=r"padding_stride=.*features=.*need front_end=pipelined"):
+        BenchmarkConfig(front_end="stock", **asked_for)
 
 
 def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from whisperbench.options import BenchmarkConfig
 from whisperbench.results import contents as record
 from whisperbench.results import keys, names
 from whisperbench.results.facts import Dataset, Facts
-from whisperbench.results.labels import gpu_label, run_name
+from whisperbench.results.labels import gpu_label, run_name, setting_name
 from whisperbench.results.summary import closing_line
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
@@ -69,9 +69,26 @@ def test_params_of_a_peer_are_its_own() -> None:
     assert params["engine_adds"] == "pads with zeros"
     assert not {"vllm_version", "max_num_batched_tokens_effective"} & set(params)
     assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
-    assert record.run_name(config) == "large-v3-transformers"
+    assert setting_name(config) == "large-v3-transformers"
     assert "|seqs=128|front=pipelined|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
     assert (contents().params["engine_version"], contents().params["vllm_version"]) == ("0.32.0", "0.32.0")
+
+
+def test_reruns_are_counted_where_padding_is_thinned() -> None:
+    """With all positions there are none to count, and random weights say nothing that could repeat itself."""
+    names = {"repetitions", "reruns"}
+    assert names & contents().metrics.keys() == {"repetitions"}
+    assert names <= contents(padding_stride=16).metrics.keys()
+    assert not names & contents(score_it=False, padding_stride=16, load_format="dummy").metrics.keys()
+
+
+def test_the_signature_names_thinned_padding() -> None:
+    """And stays what it was without."""
+    assert "|padding_stride=16|" in contents(padding_stride=16).tags["whisperbench.signature"]
+    assert "padding_stride" not in contents().tags["whisperbench.signature"]
+    keys = [contents(padding_stride=k).tags for k in (1, 16)]
+    for name in ("whisperbench.accuracy_key", "whisperbench.speed_key"):
+        assert keys[0][name] == keys[1][name]
 
 
 def test_metrics_have_their_units() -> None:

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 def test_every_metric_of_a_run_is_named() -> None:
     """No more and no less, once each."""
     names = [metric.name for metric in METRICS]
-    assert set(names) == contents(gpu_hourly_usd=3.6).metrics.keys()
+    assert set(names) == contents(gpu_hourly_usd=3.6, padding_stride=16).metrics.keys()
     assert len(set(names)) == len(names)
 
 
@@ -29,7 +29,11 @@ def test_every_fact_of_a_run_is_named() -> None:
 def test_the_summary_has_the_metrics_in_their_order_with_their_units() -> None:
     """One row each, for those that it shows."""
     shown = [metric for metric in METRICS if metric.in_summary]
-    rows = re.findall(r"^\| (\w+) \| [\d,.]+ (.*?) ?(?:\(.*\) )?\|$", contents(gpu_hourly_usd=3.6).description, re.M)
+    rows = re.findall(
+        r"^\| (\w+) \| [\d,.]+ (.*?) ?(?:\(.*\) )?\|$",
+        contents(gpu_hourly_usd=3.6, padding_stride=16).description,
+        re.M,
+    )
     assert rows == [(metric.name, metric.unit) for metric in shown]
 
 

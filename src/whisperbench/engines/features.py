@@ -10,6 +10,7 @@ is the same to the last bit.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,10 @@ SAMPLES = FRAMES * HOP  # 30 s
 FRAME_MULTIPLE = 16
 """Frames are computed in multiples of this: the matrix product then runs in the same kernel for
 every length, which keeps its sums in the same order as for 3,000 frames."""
+
+FRAMES_BETWEEN = 2  # frames of a packed signal that see two windows at once
+ROWS_MULTIPLE = 4_096
+"""Frames of a packed batch are computed in multiples of this: few lengths, so that cuFFT's plans are found again."""
 
 
 def log_mel(audio: npt.NDArray[np.float32], mel_bins: int = 128) -> npt.NDArray[np.float32]:
@@ -72,6 +77,65 @@ def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.d
     features[:, :frames] = (torch.maximum(log_spec, floor) + 4.0) / 4.0
     features[:, frames:] = (torch.maximum(silence, floor) + 4.0) / 4.0
     return features
+
+
+def packed_window(audio: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.int16]:
+    """A window's first `frames` frames as samples for `packed_log_mel`: laid out so that windows join end to end.
+
+    Args:
+        audio: samples at 16 kHz in [-1, 1], shape (n,), 0 <= n <= 480,000.
+        frames: how many frames are wanted, at most 3,000.
+
+    Returns:
+        int16 of shape (HOP * (frames + FRAMES_BETWEEN),): the mirrored beginning that the transform's first frames see,
+        the audio, zeros, and the mirrored end where the window is full.  What was decoded from 16 bits stays exact.
+    """
+    half = N_FFT // 2
+    window = np.zeros(HOP * (frames + FRAMES_BETWEEN), np.int16)
+    samples = np.clip(np.rint(audio * 32_768.0), -32_768, 32_767).astype(np.int16)
+    room = window[half:]
+    room[: samples.size] = samples[: room.size]
+    window[:half] = room[1 : half + 1][::-1]
+    if frames == FRAMES:
+        end = half + SAMPLES
+        window[end:] = window[end - 1 - (window.size - end) : end - 1][::-1]
+    return window
+
+
+def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int) -> torch.Tensor:
+    """Log-mel features of many windows at once, on the device where their samples are, in float32.
+
+    Args:
+        windows: what `packed_window` made, as int16 tensors of any lengths.
+        mel_bins: 80 or 128.
+
+    Returns:
+        float32 of shape (rows, mel_bins): the frames of all windows in order, each window followed by FRAMES_BETWEEN
+        rows that mean nothing.
+    """
+    import torch
+
+    device = windows[0].device
+    rows = [window.numel() // HOP for window in windows]
+    total = sum(rows)
+    signal = torch.zeros(HOP * (-(-total // ROWS_MULTIPLE) * ROWS_MULTIPLE) + N_FFT - HOP, device=device)
+    signal[: HOP * total] = torch.cat(list(windows))
+    hann, filters = _on(device, mel_bins)
+    spectrum = torch.stft(signal / 32_768.0, N_FFT, HOP, window=hann, center=False, return_complex=True)[:, :total]
+    power = spectrum.real.square() + spectrum.imag.square()
+    log_spec = torch.clamp(filters.T @ power, min=1e-10).log10()
+
+    lengths = torch.tensor(rows, device=device)
+    window_of_row = torch.repeat_interleave(lengths, output_size=total)
+    between = (lengths.cumsum(0)[:, None] - 1 - torch.arange(FRAMES_BETWEEN, device=device)).flatten()
+    loudest = log_spec.amax(0).index_fill(0, between, -torch.inf)
+    peak = torch.full((len(rows),), -torch.inf, device=device).scatter_reduce(0, window_of_row, loudest, "amax")
+    return ((torch.maximum(log_spec, peak[window_of_row] - 8.0) + 4.0) / 4.0).T
+
+
+@functools.cache
+def _on(device: torch.device, mel_bins: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return _hann().to(device), _mel_filters(mel_bins).to(device)
 
 
 @functools.cache

@@ -34,7 +34,7 @@ class Text:
 
     `audio_seconds` and `windows` are what the model was given of it: both 0 where long audio is dropped.
     `latency_seconds` runs from handing the first window to the model to the last window's text; None where the engine
-    does not tell.
+    does not tell.  `repetitions`: windows whose text repeats itself; `reruns`: windows that were run once more for it.
     """
 
     index: int
@@ -43,6 +43,8 @@ class Text:
     audio_seconds: float
     windows: int
     latency_seconds: float | None = None
+    repetitions: int = 0
+    reruns: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

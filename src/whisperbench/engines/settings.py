@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.padding import typical_positions
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -20,8 +21,8 @@ CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
 class EngineSettings:
     """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
 
-    `batch_size` is a peer's, 0 with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was
-    converted from, where it was.
+    `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
+    with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     """
 
     checkpoint: str
@@ -44,11 +45,13 @@ class EngineSettings:
     language: str = "en"
     revision: str | None = None
     ctranslate2: str | None = None
+    padding_stride: int = 1
+    features: str = "cpu"
 
     @property
     def windows_per_step(self) -> int:
-        """Windows that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // WINDOW_POSITIONS
+        """Windows of typical length that the engine encodes in one step."""
+        return self.batch_size or self.max_num_batched_tokens // typical_positions(self.padding_stride)
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -84,6 +87,8 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         language=config.language,
         revision=checkpoint.revision,
         ctranslate2=checkpoint.ctranslate2,
+        padding_stride=config.padding_stride,
+        features=_features(config, hardware),
     )
 
 
@@ -104,6 +109,13 @@ def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
     if hardware.has_gpu:
         return "bfloat16" if (hardware.compute_capability or (0, 0)) >= (8, 0) else "float16"
     return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
+
+
+def _features(config: BenchmarkConfig, hardware: Hardware) -> str:
+    """`auto`: where the GPU is; vLLM's own front end computes them itself, on the CPU."""
+    if config.features != "auto":
+        return config.features
+    return "gpu" if hardware.has_gpu and config.engine == "vllm" and not config.stock else "cpu"
 
 
 def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:

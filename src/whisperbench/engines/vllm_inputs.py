@@ -9,13 +9,17 @@ prompt.  `WindowRenderer` refuses to start when the pattern is not the one it kn
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from whisperbench.engines.features import log_mel_tensor
+from whisperbench.engines.features import log_mel_tensor, packed_window
+from whisperbench.engines.padding import dense_positions, frames_of, kept_positions
+from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
+from whisperbench.inputs.architecture import WINDOW_POSITIONS
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,8 +51,11 @@ class WindowRenderer:
         EngineError: this vLLM renders Whisper's input in another shape than the versions known here.
     """
 
-    def __init__(self, llm: Any, prompt_token_ids: Sequence[int], mel_bins: int, dtype: torch.dtype) -> None:
-        self._prompt, self._mel_bins, self._dtype = list(prompt_token_ids), mel_bins, dtype
+    def __init__(self, llm: Any, settings: EngineSettings) -> None:
+        import torch
+
+        self._settings, self._prompt = settings, list(settings.prompt_token_ids)
+        self._dtype: torch.dtype = getattr(torch, settings.dtype)
         probe = np.sin(np.arange(8_000, dtype=np.float32) / 7)
         try:
             self._pattern = render_with_vllm(llm, probe, self._prompt)
@@ -61,12 +68,28 @@ class WindowRenderer:
                 f"({error}); tested are {TESTED_VERSIONS}. Use front_end=stock, or one of these versions."
             ) from error
 
-    def __call__(self, key: str, audio: npt.NDArray[np.float32]) -> dict[str, Any]:
-        """The engine input of one window (float32 samples at 16 kHz, at most 30 s)."""
+    def __call__(self, key: str, audio: npt.NDArray[np.float32], *, all_positions: bool = False) -> dict[str, Any]:
+        """The engine input of one window (float32 samples at 16 kHz, at most 30 s).
+
+        `all_positions`: with nothing thinned, whatever `padding_stride` is.
+        """
+        import torch
+
+        stride = self._settings.padding_stride
+        dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size)
+        if self._settings.features == "gpu":
+            samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
+            return self._input(key, samples, kept_positions(dense, stride))
+        features = log_mel_tensor(audio, self._settings.mel_bins, self._dtype)
+        if stride == 1:
+            return self._input(key, features, WINDOW_POSITIONS)
+        return self._input(key, features[:, : frames_of(dense)].contiguous(), kept_positions(dense, stride))
+
+    def _input(self, key: str, features: torch.Tensor, positions: int) -> dict[str, Any]:
         from vllm.multimodal.inputs import MultiModalKwargsItem, MultiModalKwargsItems
 
         decoder = self._pattern["decoder_prompt"]
-        features = log_mel_tensor(audio, self._mel_bins, self._dtype)
+        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=positions)
         element = type(self._element)(data=features, field=self._element.field)
         return {
             "type": "enc_dec",
@@ -76,6 +99,7 @@ class WindowRenderer:
                 "prompt_token_ids": list(self._prompt),
                 "mm_kwargs": MultiModalKwargsItems({"audio": [MultiModalKwargsItem({"input_features": element})]}),
                 "mm_hashes": {"audio": [key]},
+                "mm_placeholders": {"audio": [place]},
             },
         }
 
@@ -87,7 +111,8 @@ class WindowRenderer:
         """Our input for the probe must be vLLM's own, field by field and bit by bit."""
         import torch
 
-        ours, theirs = self("probe", probe), self._pattern
+        features = log_mel_tensor(probe, self._settings.mel_bins, self._dtype)
+        ours, theirs = self._input("probe", features, WINDOW_POSITIONS), self._pattern
         _expect(theirs["type"] == ours["type"], f"its type is {theirs['type']!r}")
         for part in ("encoder_prompt", "decoder_prompt"):
             _expect(set(ours[part]) == set(theirs[part]), f"{part} has the fields {sorted(theirs[part])}")

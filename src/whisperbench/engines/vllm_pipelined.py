@@ -6,6 +6,7 @@ per process on any GPU.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,16 @@ class VllmPipelined(VllmProcess):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         keep_memory_flat()
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, Window] = {}
         super().__init__(settings, hardware, log)
 
-    def started(self) -> None:
-        import torch
+    def model_overrides(self) -> Any:
+        from whisperbench.engines.vllm_model import Overrides
 
-        settings = self.settings
-        dtype = getattr(torch, settings.dtype)
-        self._renderer = WindowRenderer(self.llm, settings.prompt_token_ids, settings.mel_bins, dtype)
+        return Overrides(self.settings.padding_stride)
+
+    def started(self) -> None:
+        self._renderer = WindowRenderer(self.llm, self.settings)
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         return feed(self, clips, FeedPlan.of(self.settings))
@@ -46,16 +48,24 @@ class VllmPipelined(VllmProcess):
         return len(self._in_flight)
 
     def prepare(self, window: Window) -> Any:
-        return self._renderer(window.key, window.audio)
+        return self._renderer(window.request, window.audio, all_positions=window.again)
 
     def submit(self, window: Window, prepared: Any) -> None:
         with self.alive():
-            self.llm.llm_engine.add_request(window.key, prepared, sampling(window.tokens))
-        self._in_flight.add(window.key)
+            self.llm.llm_engine.add_request(window.request, prepared, sampling(window.tokens))
+        self._in_flight[window.request] = window
 
     def step(self) -> list[WindowText]:
+        """What has finished; a text that repeats itself with thinned padding is not the window's last word."""
         with self.alive():
             finished = [result for result in self.llm.llm_engine.step() if result.finished]
-        texts = [window_text(result.request_id, result) for result in finished]
-        self._in_flight.difference_update(text.key for text in texts)
+        texts = []
+        for result in finished:
+            window = self._in_flight.pop(result.request_id)
+            text = window_text(window.key, result)
+            if self.settings.padding_stride > 1 and not window.again and window.repeats_itself(text):
+                again = dataclasses.replace(window, again=True)
+                self.submit(again, self.prepare(again))
+            else:
+                texts.append(dataclasses.replace(text, again=window.again))
         return texts

@@ -53,7 +53,7 @@ class VllmProcess:
         started = time.perf_counter()
         with output_to(log):
             try:
-                self.llm = _start(settings)
+                self.llm = _start(settings, self.model_overrides)
                 _beat_with(self.llm.llm_engine, self.pulse)
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
@@ -71,6 +71,10 @@ class VllmProcess:
                 raise EngineError(why_it_did_not_start(error, log, settings), log) from error
         self._facts = self._ask_facts(time.perf_counter() - started)
         self._healthy_until = log.stat().st_size  # bytes of the log: what it says up to here was no failure
+
+    def model_overrides(self) -> Any:
+        """vLLM's `hf_overrides`: nothing is changed in the checkpoint's configuration, and vLLM runs its own model."""
+        return {}
 
     def started(self) -> None:
         """What an engine does once vLLM is up; whatever it raises is a start that failed."""
@@ -153,7 +157,7 @@ def window_text(key: str, result: Any) -> WindowText:
     return WindowText(key, completion.text.strip(), len(completion.token_ids))
 
 
-def _start(settings: EngineSettings) -> Any:
+def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
@@ -165,7 +169,7 @@ def _start(settings: EngineSettings) -> Any:
     from vllm import LLM
 
     with _sockets_in_own_directory():
-        return _llm(LLM, settings)
+        return _llm(LLM, settings, model_overrides())
 
 
 def refuse_wrong_variables() -> None:
@@ -201,7 +205,7 @@ def _sockets_in_own_directory() -> Iterator[None]:
         del os.environ[name]
 
 
-def _llm(llm: Any, settings: EngineSettings) -> Any:
+def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
     return llm(
         model=settings.checkpoint,
         dtype=settings.dtype,
@@ -215,6 +219,7 @@ def _llm(llm: Any, settings: EngineSettings) -> Any:
         quantization=settings.quantization,
         seed=settings.seed,
         limit_mm_per_prompt={"audio": 1},
+        hf_overrides=overrides,
         worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
     )

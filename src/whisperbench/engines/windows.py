@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from whisperbench.engines.repetition import repeats_itself
 from whisperbench.engines.seam import Clip, Text
 from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load_audio
 
@@ -20,20 +21,32 @@ class Window:
     """A part of a clip: at most 30 s of float32 samples at 16 kHz.
 
     `key` is `clip:part`.  `tokens` set: generate that many, whatever the model says (random weights).
+    `again`: its text repeated itself with thinned padding, and it is run with all positions.
     """
 
     key: str
     audio: Samples
     tokens: int | None = None
+    again: bool = False
+
+    @property
+    def request(self) -> str:
+        """What the model knows it by: the second time by another name, since it is encoded anew."""
+        return f"{self.key}:again" if self.again else self.key
+
+    def repeats_itself(self, output: WindowText) -> bool:
+        """Whether its text is one that cannot be; of a text whose length is given nobody knows."""
+        return self.tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WindowText:
-    """The text of one window, and how many tokens it took."""
+    """The text of one window, how many tokens it took, and whether the window was run once more for it."""
 
     key: str
     text: str
     tokens: int
+    again: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -76,6 +89,8 @@ class ClipInWork:
             audio_seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
             windows=len(parts),
             latency_seconds=None if now is None or self.started is None else now - self.started,
+            repetitions=sum(map(Window.repeats_itself, self.windows, parts)),
+            reruns=sum(part.again for part in parts),
         )
 
 

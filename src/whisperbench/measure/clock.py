@@ -25,6 +25,7 @@ class Transcript:
 
     `seconds` is the audio that the model was given; `latency_seconds` runs from handing the first
     window to the engine to the last window's text (None where the engine does not tell).
+    `repetitions` counts windows whose text repeats itself, `reruns` those that were run once more for it.
     """
 
     utt_id: str
@@ -35,6 +36,8 @@ class Transcript:
     output_tokens: int
     latency_seconds: float | None
     windows: int
+    repetitions: int = 0
+    reruns: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +66,14 @@ class Pass:
     @property
     def output_tokens(self) -> int:
         return sum(t.output_tokens for t in self.transcripts)
+
+    @property
+    def repetitions(self) -> int:
+        return sum(t.repetitions for t in self.transcripts)
+
+    @property
+    def reruns(self) -> int:
+        return sum(t.reruns for t in self.transcripts)
 
     @property
     def reqs_per_sec(self) -> float:
@@ -182,4 +193,6 @@ def transcript_of(utterance: Utterance, text: Text) -> Transcript:
         output_tokens=text.tokens,
         latency_seconds=text.latency_seconds,
         windows=text.windows,
+        repetitions=text.repetitions,
+        reruns=text.reruns,
     )

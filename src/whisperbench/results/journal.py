@@ -74,7 +74,7 @@ class Stopped:
 class _Line(Transcript):
     """A line of transcripts.jsonl: a transcript, and the repeat that it belongs to."""
 
-    repeat: int
+    repeat: int = dataclasses.field(kw_only=True)
 
     def numbered(self) -> tuple[int, Transcript]:
         """(repeat, transcript)."""

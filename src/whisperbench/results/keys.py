@@ -59,6 +59,7 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
 
 def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
     """One line that says everything that matters, as sacreBLEU's does."""
+    padding = {} if config.padding_stride == 1 else {"padding_stride": config.padding_stride}
     return key(
         model=facts.model_id,
         rev=(facts.model_revision or "none")[:12],
@@ -70,6 +71,7 @@ def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
         dtype=facts.engine.dtype_effective,
         kv=facts.engine.kv_cache_dtype_effective,
         **_engine(config, facts),
+        **padding,
         gpu=facts.hardware.gpu_name,
         v=__version__,
     )

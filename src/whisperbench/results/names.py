@@ -31,7 +31,7 @@ LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
 
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "batch_size_effective",
+    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective",
     "vllm_version", "engine_version", "engine_adds", "torch_version", "cuda_driver", "normalizer",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
@@ -69,6 +69,8 @@ METRICS = (
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
+    Metric("repetitions", digits=0),
+    Metric("reruns", digits=0),
     Metric("output_tokens_per_sec", "tokens/s"),
     Metric("latency_p50_ms", "ms", digits=0),
     Metric("latency_p95_ms", "ms", digits=0),
