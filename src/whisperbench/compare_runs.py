@@ -25,7 +25,7 @@ from whisperbench.compare.tables import Part
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
 from whisperbench.options import CompareConfig
 from whisperbench.results.links import Links

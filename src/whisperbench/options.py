@@ -423,7 +423,7 @@ class CompareConfig(Options):
         "Regression gate: a run id, a run name or a config digest that the newest run (or the one in runs) is "
         "judged against. Exit status 1 if it is worse, 2 if the two may not be compared.",
     )
-    max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the spread.")
+    max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the noise.")
     format: str = option(
         "auto",
         one_of("auto", "table", "markdown"),

@@ -11,6 +11,7 @@ from tests.support.stores import H100, run_of, spoken
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import Board, best_per_gpu_and_model, contenders, pareto, rank
 from whisperbench.compare.paired_tests import compare_contenders
+from whisperbench.compare.report import explanation
 from whisperbench.compare.systems import systems
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
@@ -53,10 +54,10 @@ class TestRankByWer:
             (3, False),
         ]
 
-    def test_no_test_is_asked_for_where_the_intervals_are_apart(self) -> None:
-        """Transcripts are needed of the best and of those whose interval reaches into its own."""
-        best, near = run_of(LARGE, wer=2.0, interval=(1.5, 2.5)), run_of(TURBO, wer=2.6, interval=(2.4, 3))
-        far = run_of(FP8, wer=5.0, interval=(4, 6))
+    def test_no_test_is_asked_for_where_the_intervals_are_far_apart(self) -> None:
+        """Transcripts are needed of the best and of those whose interval, three times as wide, reaches into its own."""
+        best, near = run_of(LARGE, wer=2.0, interval=(1.5, 2.5)), run_of(TURBO, wer=4.0, interval=(3.7, 4.3))
+        far = run_of(FP8, wer=7.0, interval=(6, 8))
         (group,) = Grouping.of([far, near, best], "wer").groups
         assert [c.newest for c in contenders(group)] == [best, near]
 
@@ -73,15 +74,35 @@ class TestRankByWer:
         board = board_of(best, other, transcripts={other.run_id: spoken([1] * 8)})
         assert [row.no_test for row in board.rows] == ["no transcripts"] * 2
 
-    def test_equal_wers_tie_without_a_test(self) -> None:
-        """The same figure is the same rank."""
-        assert [row[1:] for row in ranks(board_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=2.0)))] == [(1, True)] * 2
+    @pytest.mark.parametrize("attempt", range(8))
+    def test_equal_wers_tie_without_a_test(self, attempt: int) -> None:
+        """The same figure is the same rank, whatever the run ids: all are the most accurate, the faster one first."""
+        runs = [run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.0, rate=60.0), run_of(FP8, wer=9.0)]
+        board = board_of(*runs[:: 1 if attempt % 2 else -1])
+        assert [(row.system.newest, row.rank, row.most_accurate) for row in board.rows] == [
+            (runs[1], 1, True),
+            (runs[0], 1, True),
+            (runs[2], 3, False),
+        ]
 
-    def test_of_equal_wers_the_faster_is_called_most_accurate(self) -> None:
+    def test_equal_wers_below_the_best_share_their_place(self) -> None:
+        """Also where they do not tie with the best."""
+        runs = [run_of(LARGE, wer=2.0), run_of(TURBO, wer=9.0), run_of(FP8, wer=9.0)]
+        assert [row[1:] for row in ranks(board_of(*runs))] == [(1, False), (2, True), (2, True)]
+
+    def test_of_equally_accurate_ones_the_nearest_is_tested_against(self) -> None:
+        """A row is worse than the best where it is worse than each of them, in whatever order they come."""
+        flat, lumpy = [1] * 80, [0, 2] * 40
+        runs = [run_of(LARGE, wer=5.0), run_of(TURBO, wer=5.0), run_of(FP8, wer=5.3)]
+        texts = dict(zip((r.run_id for r in runs), map(spoken, (flat, lumpy, [*lumpy[:70], *[2] * 10])), strict=True))
+        found = {board_of(*order, transcripts=texts).rows[2].test for order in itertools.permutations(runs)}
+        assert len(found) == 1
+
+    def test_of_equal_wers_the_faster_comes_first(self) -> None:
         """Whatever their ids are."""
         for _ in range(8):
             board = board_of(run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.0, rate=60.0))
-            assert [row.system.model for row in board.rows if row.most_accurate] == ["large-v3-turbo"]
+            assert [row.system.model for row in board.rows if row.most_accurate] == ["large-v3-turbo", "large-v3"]
 
     def test_one_configuration_is_ranked_against_nothing(self) -> None:
         """No rank, not the best, not optimal."""
@@ -100,18 +121,36 @@ class TestRankByWer:
 
 
 class TestRankByRate:
-    def test_ranges_that_overlap_tie(self) -> None:
-        """A difference inside the spread is a tie; the next one has the rank of its place."""
-        fast = [run_of(LARGE, rate=r) for r in (39.0, 41.0)]
-        tied = [run_of(FP8, rate=r) for r in (38.0, 39.5)]
-        board = board_of(*fast, *tied, run_of(TURBO, rate=30.0), sort="reqs_per_sec")
-        assert [row[1:] for row in ranks(board)] == [(1, True), (1, True), (3, False)]
+    def test_what_is_within_the_noise_ties(self) -> None:
+        """Single runs have the noise of what was repeated; the next has the rank of its place, with its own ties."""
+        fast = [run_of(LARGE, rate=r) for r in (39.8, 40.0, 40.2)]
+        slow = [run_of(BenchmarkConfig(model=name), rate=r) for name, r in (("base", 30.0), ("tiny", 29.7))]
+        board = board_of(*fast, run_of(FP8, rate=39.7), *slow, sort="reqs_per_sec")
+        assert [row[1:] for row in ranks(board)] == [(1, True), (1, True), (3, True), (3, True)]
+
+    def test_one_repeat_that_went_wrong_makes_no_tie(self) -> None:
+        """Its range reaches beyond the other's."""
+        fast, slow = [run_of(LARGE, rate=r) for r in (3.0, 3.05, 3.1)], [run_of(FP8, rate=r) for r in (1.6, 1.64, 3.2)]
+        assert [row[1:] for row in ranks(board_of(*fast, *slow, sort="reqs_per_sec"))] == [(1, False), (2, False)]
+
+    def test_without_repeats_nobody_knows(self) -> None:
+        """Two single runs are shown in order, without ranks; repeats on another GPU do not help."""
+        runs = [run_of(LARGE, rate=3.34), run_of(FP8, rate=3.30), *(run_of(gpu=A10, rate=r) for r in (1.0, 1.1, 1.2))]
+        board = board_of(*runs, sort="reqs_per_sec")
+        assert [(row.system.gpu, row.rank) for row in board.rows] == [(H100, None), (H100, None), (A10, 1)]
+        assert "No ranks on NVIDIA H100 80GB HBM3: nothing was measured twice there" in explanation(board)
+        assert [sorted(row.rates) for row in board.rows] == [[], [], ["reqs_per_sec", "rtfx"]]
 
     def test_each_gpu_has_its_own_ranks(self) -> None:
         """Rates are ranked inside one speed key and shown side by side across GPUs."""
-        runs = [run_of(c, gpu=g, rate=r) for c, g, r in ((LARGE, H100, 40.0), (FP8, H100, 50.0), (LARGE, A10, 9.0))]
-        board = board_of(*runs, sort="reqs_per_sec")
+        known = [(LARGE, H100, 40.0), (LARGE, H100, 40.1), (FP8, H100, 50.0), (LARGE, A10, 9.0)]
+        board = board_of(*(run_of(c, gpu=g, rate=r) for c, g, r in known), sort="reqs_per_sec")
         assert [(r.system.gpu, r.rank) for r in board.rows] == [(H100, 1), (H100, 2), (A10, 1)]
+
+    def test_a_rate_of_nothing_has_no_rank(self) -> None:
+        """0 utterances per second are no measurement of speed."""
+        runs = [run_of(LARGE, rate=r) for r in (40.0, 41.0)]
+        assert [row[1] for row in ranks(board_of(*runs, run_of(FP8, rate=0.0), sort="reqs_per_sec"))] == [1, None]
 
     def test_less_energy_is_better(self) -> None:
         """Energy and cost are ranked upwards."""

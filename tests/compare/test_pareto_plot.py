@@ -68,11 +68,11 @@ class TestPlot:
         assert sorted(map(len, of_gpu)) == [1, 1]
 
     def test_points_lead_to_their_runs_and_show_their_intervals(self) -> None:
-        """The WER's interval, and the range of the repeats."""
+        """The WER's, and the rate's where its noise is known: here from the repeats of one of the two."""
         repeated = dataclasses.replace(run_of(LARGE), history={"reqs_per_sec": (39.0, 40.0, 41.0)})
         svg = pareto_svg(report_of(repeated, run_of(TURBO, wer=3.0)).boards[0], (), LINKS) or ""
         assert f'href="{LINKS.run(repeated)}"' in svg
-        assert svg.count('class="interval"') == 3
+        assert svg.count('class="interval"') == 4
 
     def test_a_file_of_its_own_has_a_title(self) -> None:
         """And its own style; in the page both are the page's."""

@@ -30,7 +30,7 @@ from whisperbench.compare.columns import COLUMNS, shown_columns
 from whisperbench.compare.difference import MetricChange, difference
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
@@ -67,12 +67,12 @@ class TestMarkdown:
         assert "ranked by WER" in rest
 
     def test_a_row_has_everything(self) -> None:
-        """Rank, settings, figures with their ranges, n, when, who, and a link into the ML view of the run."""
+        """Rank, settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
         runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
         text = leaderboard_markdown(report_of(*runs, run_of(TURBO, wer=9.0)))
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
-            f"| 1 | large-v3 | 2.31 (2.05–2.60) | 41.00 (40.00–42.00) | auto/128 | "
+            f"| 1 | large-v3 | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | auto/128 | "
             f"{link}?workflowType=machine_learning) | {H100} | bfloat16 | 303.4 | ★ | 3 | 2026-11-04 | ann |"
         ) in text
 
@@ -94,7 +94,7 @@ class TestMarkdown:
         assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
         against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
-        assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals apart"]
+        assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
         """No column of dashes."""
@@ -276,6 +276,19 @@ class TestDifference:
         assert "| dtype |" not in text
         assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
         assert "WER: no paired test, no transcripts." in text
+        assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); no test, no run was repeated." in text
+
+    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
+        """A verdict with its interval; none across two GPUs."""
+        slow, fast = (
+            dataclasses.replace(run_of(c), history={"reqs_per_sec": tuple(rate + r for r in (-0.2, 0.0, 0.2))})
+            for c, rate in ((LARGE, 40.0), (TURBO, 60.0))
+        )
+        said = difference(slow, fast, None, None, 32, str).speed
+        assert said.startswith("Speed: significantly faster, 60.00 instead of 40.00 reqs/sec (+50.0 %, 95 % interval")
+        assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
+        elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
+        assert elsewhere.endswith("no test, they may not be compared.")
 
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""

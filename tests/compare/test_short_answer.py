@@ -7,7 +7,7 @@ import dataclasses
 from tests.support.reports import BASE, LARGE, LINKS, TURBO, leaderboard_markdown, report_of
 from tests.support.stores import H100, run_of
 from whisperbench.compare.report import best
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
 
 

@@ -12,7 +12,7 @@ from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.report import Report
 from whisperbench.compare.report_markdown import as_markdown
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.links import Links
 from whisperbench.results.run_record import RunRecord

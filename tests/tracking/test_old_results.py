@@ -16,7 +16,7 @@ from tests.support.bundles import held_by
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.paired_tests import paired_test
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.bundle import CONTENTS, Bundle, read_bundle
 from whisperbench.results.journal import TRANSCRIPTS, abandoned, read_partial
 from whisperbench.tracking import read as runs

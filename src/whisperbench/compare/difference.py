@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from whisperbench.compare.paired_tests import paired_test
+from whisperbench.compare.speed_noise import SpeedNoise
 from whisperbench.compare.systems import System
 from whisperbench.compare.tables import (
     NOT_MEASURED,
@@ -20,7 +21,7 @@ from whisperbench.compare.tables import (
     side_by_side,
 )
 from whisperbench.measure.alignment import Piece, align
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
@@ -104,17 +105,21 @@ class Difference:
 
     @property
     def speed(self) -> str:
-        """How much the throughput changed, in one sentence; of repeats also whether they are apart."""
-        before, after = (System((run,)).spread("reqs_per_sec") for run in (self.a, self.b))
-        if before is None or after is None:
+        """How much the throughput changed, in one sentence; by the noise of the repeats where there are any."""
+        before, after = System((self.a,)), System((self.b,))
+        was, is_now = before.median("reqs_per_sec"), after.median("reqs_per_sec")
+        if was is None or is_now is None:
             return "Speed: not measured in both."
-        percent = 100 * (after.median / before.median - 1)
-        change = f"{after.median:.2f} instead of {before.median:.2f} reqs/sec ({percent:+.1f} %)"
-        if before.n == after.n == 1:
-            return f"Speed: {change}; neither was repeated, so how much of it is chance is not known."
-        ranges = ", ".join(f"{spread.low:.2f} to {spread.high:.2f}" for spread in (before, after))
-        verdict = "no clear change, the repeats overlap" if before.overlaps(after) else "a change beyond the repeats"
-        return f"Speed: {verdict}: {change}; repeats {ranges}."
+        change = f"{is_now:.2f} instead of {was:.2f} reqs/sec"
+        noise = SpeedNoise.of((before, after), "reqs_per_sec") if self.a.speed_key == self.b.speed_key else None
+        if noise is None:
+            why = "no run was repeated" if self.a.speed_key == self.b.speed_key else "they may not be compared"
+            return f"Speed: {change} ({100 * (is_now / was - 1):+.1f} %); no test, {why}."
+        test = noise.test(after, before)
+        direction = "faster" if test.change > 0 else "slower"
+        verdict = f"significantly {direction}" if test.significant else "no significant change"
+        limits = f"{test.change:+.1f} %, 95 % interval {test.low:+.1f} to {test.high:+.1f}"
+        return f"Speed: {verdict}, {change} ({limits}), p = {test.p_value:.3f}."
 
     @property
     def warning(self) -> str:

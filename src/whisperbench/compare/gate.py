@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.leaderboard import significantly_worse
-from whisperbench.compare.systems import System
+from whisperbench.compare.speed_noise import RateTest, SpeedNoise
+from whisperbench.compare.systems import System, systems
 from whisperbench.errors import ComparisonError
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.run_record import RunRecord
 
@@ -21,10 +22,14 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Contest:
-    """A candidate and the runs that it is judged against: repeats of one system."""
+    """A candidate and the runs that it is judged against: repeats of one system.
+
+    `others` are further systems of the same speed key, which tell how noisy rates are.
+    """
 
     candidate: RunRecord
     baseline: System
+    others: tuple[System, ...] = ()
 
 
 def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> Contest:
@@ -54,38 +59,70 @@ def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | Non
             f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {others[0].name} "
             f"({others[0].run_id}): {found}."
         )
-    return Contest(candidate, System(tuple(comparable)))
+    # A lone baseline run stays: with its configuration's other runs it tells how far repeats scatter.
+    judged = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
+    beside = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in judged)
+    return Contest(candidate, System(tuple(comparable)), beside)
 
 
 def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
     """Worse is: a WER significantly above the baseline's, or a throughput more than `max_slowdown` percent
-    below it even at the near ends of both ranges.
+    below it even at the near end of the change's 95 % interval.
 
     Args:
         test: candidate − baseline, or why there is none; None where no WER was measured on either side.
 
     Raises:
-        ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing.
+        ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing, or is
+            lower than allowed while nobody knows how noisy it is.
     """
     candidate, baseline = System((found.candidate,)), found.baseline
     names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
     if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
         reason = test if isinstance(test, str) else "only one of them has a WER"
         raise ComparisonError(f"The WER of {names[0]} may not be compared with that of {names[1]}: {reason}.")
-    rate, usual = candidate.spread("reqs_per_sec"), baseline.spread("reqs_per_sec")
-    if rate is None or usual is None:
-        raise ComparisonError(f"reqs_per_sec was not measured in {names[0] if rate is None else names[1]}.")
-    change = 100 * (rate.median / usual.median - 1) if usual.median > 0 else 0.0
-    slower = rate.high < usual.low * (1 - max_slowdown / 100)
-    speed = f"{rate.median:.2f} reqs/sec instead of {usual.median:.2f} ({change:+.1f} %, allowed -{max_slowdown:g} %)"
+    rate, usual = candidate.median("reqs_per_sec"), baseline.median("reqs_per_sec")
+    if rate is None or usual is None or min(rate, usual) <= 0:
+        missing = names[0] if rate is None or rate <= 0 else names[1]
+        raise ComparisonError(f"reqs_per_sec was not measured in {missing}.")
+    noise = SpeedNoise.of((candidate, baseline), "reqs_per_sec", found.others)
+    change = noise.test(candidate, baseline) if noise else None
+    speed = f"{rate:.2f} reqs/sec instead of {usual:.2f}"
+    if change is None and 100 * (rate / usual - 1) < -max_slowdown:
+        raise ComparisonError(
+            f"{names[0]} has {speed} of {names[1]}: {100 * (rate / usual - 1):+.1f} %, allowed -{max_slowdown:g} %. "
+            "Nothing was measured twice on that GPU and data, so nobody knows whether that is noise, and the rates may "
+            "not be compared. Measure the baseline again, with repeats=3."
+        )
+    slower = change is not None and change.high < -max_slowdown
     worse = test is not None and significantly_worse(test)
-    accuracy = "no WER was measured" if test is None else f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f}"
-    if test is not None:
-        accuracy += f" ({test.difference:+.2f} points, p = {test.p_value:.3f})"
+    said = f"{_accuracy(candidate, baseline, test)}; {speed} ({_rule(change, rate, usual, max_slowdown)})"
     if not (worse or slower):
-        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {accuracy}; {speed}.")
+        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {said}.")
     which = " and ".join(text for text, is_so in (("less accurate", worse), ("slower", slower)) if is_so)
-    return Verdict(True, f"REGRESSION: {names[0]} is {which} than {names[1]}: {accuracy}; {speed}.")
+    return Verdict(True, f"REGRESSION: {names[0]} is {which} than {names[1]}: {said}.")
+
+
+def _accuracy(candidate: System, baseline: System, test: PairedTest | None) -> str:
+    """Both WERs, and the rule that decided."""
+    if test is None:
+        return "no WER was measured"
+    rule = "significant" if test.significant else "within chance"
+    figures = f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f}"
+    return f"{figures} ({test.difference:+.2f} points, paired test p = {test.p_value:.3f}: {rule})"
+
+
+def _rule(change: RateTest | None, rate: float, usual: float, max_slowdown: float) -> str:
+    """The change of the rate, and the rule that decided."""
+    allowed = f"the allowed -{max_slowdown:g} %"
+    if change is None:
+        return f"{100 * (rate / usual - 1):+.1f} %: within {allowed}, its noise is not known"
+    figures = f"{change.change:+.1f} %, 95 % interval {change.low:+.1f} to {change.high:+.1f} %"
+    if change.high < -max_slowdown:
+        return f"{figures}: all of it below {allowed}"
+    if change.change < -max_slowdown:
+        return f"{figures}: below {allowed}, but the interval reaches above it, so it may be noise"
+    return f"{figures}: within {allowed}"
 
 
 def _is_digest_of(text: str, record: RunRecord) -> bool:

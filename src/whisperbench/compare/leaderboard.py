@@ -1,7 +1,8 @@
 """Groups become leaderboards: in which order, and what ties.
 
 A board holds the systems of one group: their WER is ranked together.  Rates are ranked inside one speed
-key (one GPU), and shown side by side across GPUs.
+key (one GPU), and shown side by side across GPUs.  Who is not significantly worse than the best shares its
+rank, at one level for the board (or the GPU) as a whole; the others follow in order.
 """
 
 from __future__ import annotations
@@ -12,16 +13,24 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from whisperbench.compare.groups import Group
-from whisperbench.compare.systems import Spread, System
-from whisperbench.measure.bootstrap import PairedTest
+from whisperbench.compare.speed_noise import SpeedNoise
+from whisperbench.compare.systems import System
+from whisperbench.measure.bootstrap import Interval
+from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options import SORTINGS, Sorting
+from whisperbench.results.names import METRICS
+
+FAR = 3
+"""Intervals this many times as wide that still do not overlap need no test: six standard errors, added up, apart."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One line of a leaderboard; `rank` is None where the metric that it is ranked by was not measured.
+    """One line of a leaderboard; `rank` is None where the metric that it is ranked by was not measured, or where it
+    is a rate and nobody knows how noisy (nothing was measured twice on that GPU).
 
     `test` compares its errors with those of the most accurate system; `no_test` says why there is none.
+    `rates` has the 95 % interval of each rate whose noise is known, by its metric's name.
     """
 
     system: System
@@ -31,6 +40,7 @@ class Row:
     most_accurate: bool = False
     test: PairedTest | None = None
     no_test: str | None = None
+    rates: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
     def as_accurate_as_the_best(self) -> bool:
@@ -52,14 +62,19 @@ def significantly_worse(test: PairedTest) -> bool:
 
 
 def contenders(group: Group) -> list[System]:
-    """The most accurate system first, then those that a paired test must tell from it.
+    """The most accurate system first, then those that a test must tell from it: whose interval is not far away."""
+    scored = _by_wer(group)
+    if not scored:
+        return []
+    lowest, best = scored[0]
 
-    Where the two intervals do not even overlap no test is needed: errors on the same utterances are
-    positively correlated, so the paired test is the sharper one.
-    """
-    scored = [system for _, system in _by_wer(group)]
-    limits = scored[0].interval if scored else None
-    return scored[:1] + [c for c in scored[1:] if limits is None or c.interval is None or c.interval.low <= limits.high]
+    def is_near(wer: float, interval: Interval | None) -> bool:
+        limits = best.interval
+        if wer == lowest or limits is None or interval is None:
+            return True
+        return wer - FAR * (wer - interval.low) <= lowest + FAR * (limits.high - lowest)
+
+    return [best, *(c for wer, c in scored[1:] if is_near(wer, c.interval))]
 
 
 def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, differs: tuple[str, ...] = ()) -> Board:
@@ -74,7 +89,8 @@ def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, diff
     ranks = _accuracy_ranks(group, tests) if sort == "wer" else _rate_ranks(group, SORTINGS[sort])
     sharers = Counter((_race(c, sort), place) for c, place in ranks if place is not None)
     alone = len(group.systems) == 1  # it is neither best nor optimal of anything
-    best, optimal = (None, []) if alone else (next(iter(contenders(group)), None), pareto(group.systems))
+    lowest = None if alone else min((c.wer for c in group.systems if c.wer is not None), default=None)
+    optimal, intervals = [] if alone else pareto(group.systems), _rate_intervals(group)
     rows = []
     for system, place in ranks:
         found = tests.get(system.typical.run_id)
@@ -84,9 +100,10 @@ def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, diff
                 None if alone else place,
                 tied=sharers[_race(system, sort), place or 0] > 1,
                 pareto=system in optimal,
-                most_accurate=system is best,
+                most_accurate=system.wer is not None and system.wer == lowest,
                 test=found if isinstance(found, PairedTest) else None,
                 no_test=found if isinstance(found, str) else None,
+                rates=intervals[id(system)],
             )
         )
     return Board(group, sort, tuple(rows), differs)
@@ -135,33 +152,53 @@ def _race(system: System, sort: str) -> str:
 
 
 def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> list[tuple[System, int | None]]:
-    """Who is not significantly worse than the best shares its rank; the others follow by WER."""
     scored = _by_wer(group)
 
     def ties(wer: float, system: System) -> bool:
         test = tests.get(system.typical.run_id)
         return wer == scored[0][0] or (isinstance(test, PairedTest) and not significantly_worse(test))
 
-    first, rest = ([(w, c) for w, c in scored if ties(w, c) is wanted] for wanted in (True, False))
-    ranks: list[tuple[System, int | None]] = [(c, 1) for _, c in first]
+    first = [c for wer, c in scored if ties(wer, c)]
+    rest = [(wer, c) for wer, c in scored if not ties(wer, c)]
+    ranks: list[tuple[System, int | None]] = [(c, 1) for c in first]
     ranks += [(c, 1 + len(first) + sum(other < wer for other, _ in rest)) for wer, c in rest]
     return ranks + [(c, None) for c in group.systems if c.wer is None]
 
 
 def _rate_ranks(group: Group, sorting: Sorting) -> list[tuple[System, int | None]]:
-    """GPU by GPU, the one with the best rate first; ranges that overlap the leader's range tie."""
+    """GPU by GPU, the one with the best rate first; no ranks where nobody knows how noisy its rates are.
+
+    Of those that are worse than the best, the next best has the next rank, with those that tie with it.
+    """
     sign = -1 if sorting.higher_is_better else 1
-    measured = [(c, s) for c in group.systems if (s := c.spread(sorting.metric)) is not None]
-    measured.sort(key=lambda pair: (sign * pair[1].median, pair[0].newest.run_id))
+    measured = [(sign * median, c) for c in group.systems if (median := c.median(sorting.metric) or 0.0) > 0]
+    measured.sort(key=lambda pair: (pair[0], pair[1].label, pair[1].newest.run_id))
     ranks: list[tuple[System, int | None]] = []
-    for key in dict.fromkeys(c.speed_key for c, _ in measured):
-        leader: tuple[int, Spread] | None = None
-        for place, (system, spread) in enumerate(((c, s) for c, s in measured if c.speed_key == key), 1):
-            if leader is None or not spread.overlaps(leader[1]):
-                leader = (place, spread)
-            ranks.append((system, leader[0]))
-    ranked = {id(c) for c, _ in measured}
+    for key in dict.fromkeys(c.speed_key for _, c in measured):
+        racers = [c for _, c in measured if c.speed_key == key]
+        noise = SpeedNoise.of(racers, sorting.metric)
+        if noise is None and len(racers) > 1:
+            ranks += [(c, None) for c in racers]
+            continue
+        place = 1
+        while racers:
+            ties = [c for c in racers if c is racers[0] or (noise and not noise.test(c, racers[0]).significant)]
+            ranks += [(c, place) for c in ties]
+            place, racers = place + len(ties), [c for c in racers if c not in ties]
+    ranked = {id(c) for c, _ in ranks}
     return ranks + [(c, None) for c in group.systems if id(c) not in ranked]
+
+
+def _rate_intervals(group: Group) -> dict[int, dict[str, Interval]]:
+    """Each system's intervals, by its id() and the metric's name."""
+    found: dict[int, dict[str, Interval]] = {id(c): {} for c in group.systems}
+    for key in {c.speed_key for c in group.systems}:
+        racers = [c for c in group.systems if c.speed_key == key]
+        for metric in (each.name for each in METRICS if each.heading):
+            if (noise := SpeedNoise.of(racers, metric)) is not None:
+                for c in noise.systems:
+                    found[id(c)][metric] = noise.interval(c)
+    return found
 
 
 def _by_wer(group: Group) -> list[tuple[float, System]]:

@@ -176,21 +176,21 @@ def pareto_svg(
 
 
 def _point(row: Row, look: Look, links: Links) -> Point | None:
-    c, rate = row.system, row.system.spread("reqs_per_sec")
+    c, rate, interval = row.system, row.system.median("reqs_per_sec"), row.rates.get("reqs_per_sec")
     if c.wer is None or rate is None:
         return None
     wer_limits = (c.interval.low, c.interval.high) if c.interval else None
-    rate_limits = (rate.low, rate.high) if rate.n > 1 else None
+    rate_limits = (interval.low, interval.high) if interval else None
     between = " ({:.2f} to {:.2f})"
     return Point(
         c.wer,
-        rate.median,
+        rate,
         c.label,
         (
             c.label,
             c.gpu,
             f"WER {c.wer:.2f} %{between.format(*wer_limits) if wer_limits else ''}",
-            f"{rate.median:.2f} reqs/sec{between.format(*rate_limits) if rate_limits else ''}",
+            f"{rate:.2f} reqs/sec{between.format(*rate_limits) if rate_limits else ''}",
         ),
         look,
         row.pareto,

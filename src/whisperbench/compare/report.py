@@ -115,19 +115,33 @@ def explanation(board: Board) -> str:
         said.append("WER with its 95 % interval.")
     elif board.sort == "wer":
         said.append(
-            "WER with its 95 % interval. “=” marks a tie: not significantly worse than the best (paired bootstrap "
-            "over speakers, p ≥ 0.05)."
+            "WER with its 95 % interval. “=” marks a tie: the same WER, or not significantly worse than the best. The "
+            "test is one for the whole table: paired, all systems’ speakers resampled together, p adjusted for the "
+            "largest studentised difference of any pair, p ≥ 0.05."
         )
     else:
-        said.append("Ranks are per GPU. “=” marks a tie: the ranges of the repeats overlap.")
+        said.append(
+            "Ranks are per GPU. “=” marks a tie: not significantly worse than the first of that rank, p ≥ 0.05 for all "
+            "rows of the GPU together (medians, in units of the noise of repeats, against simulated equal systems)."
+        )
+        if len(unknown := [row for row in board.rows if row.rank is None and _measured(row, board)]) > 1:
+            gpus = ", ".join(dict.fromkeys(row.system.gpu for row in unknown))
+            said.append(f"No ranks on {gpus}: nothing was measured twice there, so nobody knows the noise (repeats=3).")
         keys = {row.system.speed_key: fields_of(row.system.speed_key) for row in board.rows}
         if len({fields.get("schema") for fields in keys.values()}) > 1:
             said.append("Runs whose clock covers something else (schema) are ranked apart.")
     if board.group.has("reqs_per_sec"):
-        said.append("Rates are medians, with the range of the repeats; n counts the repeats.")
+        said.append(
+            "Rates are medians; their 95 % interval comes from the noise of repeats on that GPU, of the system itself "
+            "or of others; n counts the repeats."
+        )
     if any(row.pareto for row in board.rows):
         said.append("★ is Pareto-optimal: nothing on that GPU is both faster and more accurate.")
     return " ".join(said)
+
+
+def _measured(row: Row, board: Board) -> bool:
+    return row.system.median(SORTINGS[board.sort].metric) is not None
 
 
 def best(board: Board, links: Links) -> tuple[str, Table]:
@@ -294,9 +308,10 @@ def _rank_changes(report: Report) -> Table:
 
 
 def _first(board: Board, sort: str) -> Row | None:
-    """The best row of a board; of equal WERs the one that the board calls most accurate."""
+    """The best row of a board; of equal WERs the fastest one."""
     if sort == "wer":
-        return next((row for row in board.rows if row.most_accurate), None)
+        found = [row for row in board.rows if row.most_accurate]
+        return max(found, key=lambda row: row.system.median("reqs_per_sec") or 0.0, default=None)
     sorting = SORTINGS[sort]
     known = [(value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
     pick = max if sorting.higher_is_better else min

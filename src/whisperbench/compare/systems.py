@@ -42,10 +42,6 @@ class Spread:
     def n(self) -> int:
         return len(self.values)
 
-    def overlaps(self, other: Spread) -> bool:
-        """Whether the difference lies inside the spread: the two ranges have a value in common."""
-        return self.low <= other.high and other.low <= self.high
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class System:

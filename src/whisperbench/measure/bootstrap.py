@@ -1,4 +1,4 @@
-"""How far an error rate could be off, and whether two systems really differ: the bootstrap over speakers.
+"""How far an error rate could be off: the bootstrap over speakers.
 
 Errors of one speaker go together, so whole clusters (speakers) are resampled, as Bisani and Ney
 propose ("Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
@@ -11,8 +11,7 @@ where 95 % is promised; these intervals cover 93 to 96 %, which the tests hold.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,24 +28,10 @@ CHUNK_CELLS = 1 << 21  # 16 MiB of float64 at a time, whatever the number of clu
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interval:
-    """Limits of an error rate, in percent."""
+    """Limits of a figure, in its unit: of an error rate, percent."""
 
     low: float
     high: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Two systems on the same utterances: `difference` is a − b, with its 95 % limits, in percentage points."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def significant(self) -> bool:
-        return self.p_value < 1 - LEVEL
 
 
 def bootstrap_interval(
@@ -70,36 +55,18 @@ def bootstrap_interval(
     return Interval(max(0.0, 100 * (rate - high * error)), 100 * (rate - low * error))
 
 
-def paired_bootstrap(
-    errors_a: Counts, errors_b: Counts, words: Counts, clusters: Sequence[str], seed: int, *, resamples: int = 10_000
-) -> PairedTest:
-    """Whether the error rates of two systems on the same utterances differ; arguments as in `bootstrap_interval`.
-
-    The test and the limits are the symmetric bootstrap-t (Hall, "On symmetric bootstrap confidence
-    intervals", JRSS B 50, 1988), so that p < 0.05 where the limits leave 0 out.  One added to both
-    counts keeps p above 0 (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, 4.2).
-    One cluster excludes nothing: infinite limits, p = 1.
-
-    Raises:
-        ValueError: there are no reference words, so there are no rates to compare.
-    """
-    totals = _ClusterTotals.of(np.subtract(errors_a, errors_b), words, clusters)
-    if not totals.words.any():
-        raise ValueError("words: 0 reference words in all, so there are no error rates to compare")
-    difference = 100 * float(totals.errors.sum() / totals.words.sum())
-    if len(totals.words) < 2:
-        return PairedTest(difference, -math.inf, math.inf, p_value=1.0)
-    rate, error = totals.rate_and_error()
-    distances = np.abs(totals.t_statistics(seed, resamples))
-    # A resample that equals the sample up to rounding must count as one that is as far away.
-    as_far = np.count_nonzero(distances >= abs(rate / error) * (1 - 1e-9))
-    margin = 100 * float(np.quantile(distances, LEVEL)) * error
-    return PairedTest(difference, difference - margin, difference + margin, (as_far + 1) / (len(distances) + 1))
+def times_drawn(seed: int, resamples: int, n: int) -> Iterator[Floats]:
+    """How often each of n clusters is drawn, shape (m, n), until the m of all parts are `resamples`."""
+    generator, chunk = np.random.default_rng(seed), max(1, CHUNK_CELLS // n)
+    for done in range(0, resamples, chunk):
+        rows = min(chunk, resamples - done)
+        drawn = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, np.newaxis]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _ClusterTotals:
-    """Errors (or differences of errors) and reference words of each cluster, both of shape (clusters,)."""
+    """Errors and reference words of each cluster, both of shape (clusters,)."""
 
     errors: Floats
     words: Floats
@@ -126,16 +93,12 @@ class _ClusterTotals:
 
         Resamples without a reference word have no rate and are left out.
         """
-        generator, n = np.random.default_rng(seed), len(self.words)
+        n = len(self.words)
         if n < FEW_CLUSTERS:
-            return generator.standard_t(n - 1, size=resamples)
+            return np.random.default_rng(seed).standard_t(n - 1, size=resamples)
         rate, _ = self.rate_and_error()
-        chunk = max(1, CHUNK_CELLS // n)
         parts = []
-        for done in range(0, resamples, chunk):
-            rows = min(chunk, resamples - done)
-            drawn = generator.integers(n, size=(rows, n)) + n * np.arange(rows)[:, np.newaxis]
-            times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
+        for times in times_drawn(seed, resamples, n):
             rates, standard_errors = self._rates_and_errors(times[times @ self.words > 0])
             parts.append((rates - rate) / standard_errors)
         return np.concatenate(parts)
