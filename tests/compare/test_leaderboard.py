@@ -141,6 +141,13 @@ class TestRankByRate:
         assert "No ranks on NVIDIA H100 80GB HBM3: nothing was measured twice there" in explanation(board)
         assert [sorted(row.rates) for row in board.rows] == [[], [], ["reqs_per_sec", "rtfx"]]
 
+    def test_an_interval_that_says_nothing_is_not_shown(self) -> None:
+        """Two repeats far apart are all that is known of the noise: what they leave spans factors."""
+        board = board_of(
+            run_of(LARGE, rate=10.0), run_of(LARGE, rate=60.0), run_of(FP8, rate=30.0), sort="reqs_per_sec"
+        )
+        assert [(row.rank, row.tied, row.rates) for row in board.rows] == [(1, True, {})] * 2
+
     def test_each_gpu_has_its_own_ranks(self) -> None:
         """Rates are ranked inside one speed key and shown side by side across GPUs."""
         known = [(LARGE, H100, 40.0), (LARGE, H100, 40.1), (FP8, H100, 50.0), (LARGE, A10, 9.0)]

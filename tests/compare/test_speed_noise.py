@@ -160,3 +160,11 @@ def test_a_noisy_system_has_its_own_noise() -> None:
     quiet = [measured([100.0, 100.1, 99.9]) for _ in range(6)]
     noisy = measured([97.0, 90.0, 104.0])
     assert not known(*quiet, noisy).test(noisy, quiet[0]).significant
+
+
+def test_two_repeats_far_apart_say_nothing() -> None:
+    """Limits stay finite, and a row shows none."""
+    noise = known(one := measured([40.0]), two := measured([50.0]), others=(measured([10.0, 60.0]),))
+    test = noise.test(one, two)
+    assert not test.significant
+    assert -100 < test.low < -99 < 10_000 < test.high < 100_000

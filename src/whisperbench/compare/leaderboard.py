@@ -22,6 +22,8 @@ from whisperbench.results.names import METRICS
 
 FAR = 3
 """Intervals this many times as wide that still do not overlap need no test: six standard errors, added up, apart."""
+WIDEST = 10
+"""A rate's interval over a factor of more says nothing and is not shown: all that is known is two repeats far apart."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +199,9 @@ def _rate_intervals(group: Group) -> dict[int, dict[str, Interval]]:
         for metric in (each.name for each in METRICS if each.heading):
             if (noise := SpeedNoise.of(racers, metric)) is not None:
                 for c in noise.systems:
-                    found[id(c)][metric] = noise.interval(c)
+                    interval = noise.interval(c)
+                    if interval.high < WIDEST * interval.low:
+                        found[id(c)][metric] = interval
     return found
 
 

@@ -28,6 +28,8 @@ SIMULATIONS = 10_000
 ENOUGH_RERUNS = 3
 """Runs beyond the first of their systems, from which on runs and not repeats are counted: what differs between two
 starts of the engine is the same for all repeats of one."""
+MOST = 1_000.0
+"""No limit of a change is farther away, as a factor."""
 QUIETEST = 0.0005
 """No rate is taken for quieter than that; two repeats that happen to be equal would promise certainty."""
 
@@ -96,7 +98,7 @@ class SpeedNoise:
         """The 95 % interval of one system's rate."""
         i = self.systems.index(system)
         margin = self.simulated.margins[i] * self.errors[i]
-        return Interval(*(_exp(self.middles[i] + side * margin) for side in (-1, 1)))
+        return Interval(*(math.exp(self.middles[i]) * _exp(side * margin) for side in (-1, 1)))
 
     def test(self, system: System, other: System) -> RateTest:
         """A system's rate against the other's, at one level for all systems."""
@@ -151,5 +153,5 @@ def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
 
 
 def _exp(value: float) -> float:
-    """Infinity where the noise of two repeats says nothing at all."""
-    return math.exp(min(value, 700.0))
+    """A factor, at most MOST: where only two repeats far apart are known, limits say nothing, in hundreds of digits."""
+    return math.exp(min(value, math.log(MOST)))
