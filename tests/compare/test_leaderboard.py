@@ -98,6 +98,12 @@ class TestRankByWer:
         found = {board_of(*order, transcripts=texts).rows[2].test for order in itertools.permutations(runs)}
         assert len(found) == 1
 
+    def test_of_equal_wers_the_faster_comes_first(self) -> None:
+        """Whatever their ids are."""
+        for _ in range(8):
+            board = board_of(run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.0, rate=60.0))
+            assert [row.system.model for row in board.rows if row.most_accurate] == ["large-v3-turbo", "large-v3"]
+
     def test_one_configuration_is_ranked_against_nothing(self) -> None:
         """No rank, not the best, not optimal."""
         (row,) = board_of(run_of(LARGE)).rows

@@ -68,7 +68,7 @@ class TestPlot:
         assert sorted(map(len, of_gpu)) == [1, 1]
 
     def test_points_lead_to_their_runs_and_show_their_intervals(self) -> None:
-        """The WER's interval and the rate's, which a single run has from the noise of the other's repeats."""
+        """The WER's, and the rate's where its noise is known: here from the repeats of one of the two."""
         repeated = dataclasses.replace(run_of(LARGE), history={"reqs_per_sec": (39.0, 40.0, 41.0)})
         svg = pareto_svg(report_of(repeated, run_of(TURBO, wer=3.0)).boards[0], (), LINKS) or ""
         assert f'href="{LINKS.run(repeated)}"' in svg

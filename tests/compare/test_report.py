@@ -276,6 +276,19 @@ class TestDifference:
         assert "| dtype |" not in text
         assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
         assert "WER: no paired test, no transcripts." in text
+        assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); no test, no run was repeated." in text
+
+    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
+        """A verdict with its interval; none across two GPUs."""
+        slow, fast = (
+            dataclasses.replace(run_of(c), history={"reqs_per_sec": tuple(rate + r for r in (-0.2, 0.0, 0.2))})
+            for c, rate in ((LARGE, 40.0), (TURBO, 60.0))
+        )
+        said = difference(slow, fast, None, None, 32, str).speed
+        assert said.startswith("Speed: significantly faster, 60.00 instead of 40.00 reqs/sec (+50.0 %, 95 % interval")
+        assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
+        elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
+        assert elsewhere.endswith("no test, they may not be compared.")
 
     def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
         """As on a leaderboard; without repeats nobody knows."""

@@ -70,17 +70,16 @@ def wer_chart(board: Board) -> Chart:
 
 
 def speed_chart(board: Board) -> Chart:
-    """Throughput, the fastest first whatever its GPU: a bar from 0 to the median, and the 95 % interval."""
-    measured = [(row.system, row.system.median("reqs_per_sec"), row.rates.get("reqs_per_sec")) for row in board.rows]
-    known = sorted(
-        ((c, rate, interval) for c, rate, interval in measured if rate is not None), key=lambda each: -each[1]
-    )
-    scale, found = 100 / (max((rate for _, rate, _ in known), default=0.0) or 1.0), looks(board)
+    """Throughput, the fastest first whatever its GPU: a bar from 0 to the median, and its 95 % interval."""
+    measured = [(row, row.system.median("reqs_per_sec"), row.rates.get("reqs_per_sec")) for row in board.rows]
+    known = [(row.system, rate, interval) for row, rate, interval in measured if rate is not None]
+    known.sort(key=lambda each: -each[1])
+    highest = max((interval.high if interval else rate for _, rate, interval in known), default=0.0)
+    scale, found = 100 / (highest or 1.0), looks(board)
     bars = []
     for c, rate, interval in known:
         boxes = [Box("bar", 0, rate * scale, found[c.gpu].hue)]
-        if interval is not None:
-            low, high = (min(100.0, limit * scale) for limit in (interval.low, interval.high))
-            boxes.append(Box("range", low, high - low))
+        if interval:
+            boxes.append(Box("range", interval.low * scale, (interval.high - interval.low) * scale))
         bars.append(Bar(c, boxes, f"{rate:.2f}"))
     return Chart("Utterances per second", bars)

@@ -73,17 +73,14 @@ def _limit(metric: str, side: Literal["low", "high"]) -> Callable[[Row], Value]:
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
-    """Median, of money in cents, and of what boards are ranked by its 95 % interval where the noise is known:
-    `41.34 (40.90–41.80)`.
-    """
+    """Median, of money in cents; of what boards are ranked by its 95 % interval where the noise is known."""
     shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:
         spread = row.system.spread(metric.name)
         if spread is None:
             return NOT_MEASURED
-        median = f"{spread.median * 10**shift:,.{metric.digits - shift}f}"
-        interval = row.rates.get(metric.name)
+        median, interval = f"{spread.median * 10**shift:,.{metric.digits - shift}f}", row.rates.get(metric.name)
         if interval is None or metric.name != "reqs_per_sec":
             return median
         low, high = (f"{value:,.{2 if value < 100 else 1}f}" for value in (interval.low, interval.high))

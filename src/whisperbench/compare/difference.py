@@ -105,20 +105,21 @@ class Difference:
 
     @property
     def speed(self) -> str:
-        """How much the throughput changed, in one sentence; with repeats also whether beyond their noise."""
-        before, after = (System((run,)) for run in (self.a, self.b))
-        was, is_now = (system.median("reqs_per_sec") for system in (before, after))
-        if not was or not is_now:
+        """How much the throughput changed, in one sentence; by the noise of the repeats where there are any."""
+        before, after = System((self.a,)), System((self.b,))
+        was, is_now = before.median("reqs_per_sec"), after.median("reqs_per_sec")
+        if was is None or is_now is None:
             return "Speed: not measured in both."
-        change = f"{is_now:.2f} instead of {was:.2f} reqs/sec ({100 * (is_now / was - 1):+.1f} %"
-        if (noise := SpeedNoise.of((before, after), "reqs_per_sec")) is None:
-            return f"Speed: {change}); neither was repeated, so how much of it is chance is not known."
+        change = f"{is_now:.2f} instead of {was:.2f} reqs/sec"
+        noise = SpeedNoise.of((before, after), "reqs_per_sec") if self.a.speed_key == self.b.speed_key else None
+        if noise is None:
+            why = "no run was repeated" if self.a.speed_key == self.b.speed_key else "they may not be compared"
+            return f"Speed: {change} ({100 * (is_now / was - 1):+.1f} %); no test, {why}."
         test = noise.test(after, before)
-        verdict = (
-            f"significantly {'faster' if test.change > 0 else 'slower'}" if test.significant else "no clear change"
-        )
-        limits = f"95 % interval {test.low:+.1f} to {test.high:+.1f} %"
-        return f"Speed: {verdict}, {change}, {limits} by the noise of their repeats, p = {test.p_value:.3f})."
+        direction = "faster" if test.change > 0 else "slower"
+        verdict = f"significantly {direction}" if test.significant else "no significant change"
+        limits = f"{test.change:+.1f} %, 95 % interval {test.low:+.1f} to {test.high:+.1f}"
+        return f"Speed: {verdict}, {change} ({limits}), p = {test.p_value:.3f}."
 
     @property
     def warning(self) -> str:

@@ -176,11 +176,11 @@ def pareto_svg(
 
 
 def _point(row: Row, look: Look, links: Links) -> Point | None:
-    c, rate, rates = row.system, row.system.median("reqs_per_sec"), row.rates.get("reqs_per_sec")
+    c, rate, interval = row.system, row.system.median("reqs_per_sec"), row.rates.get("reqs_per_sec")
     if c.wer is None or rate is None:
         return None
     wer_limits = (c.interval.low, c.interval.high) if c.interval else None
-    rate_limits = (rates.low, rates.high) if rates else None
+    rate_limits = (interval.low, interval.high) if interval else None
     between = " ({:.2f} to {:.2f})"
     return Point(
         c.wer,

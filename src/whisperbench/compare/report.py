@@ -312,9 +312,10 @@ def _rank_changes(report: Report) -> Table:
 
 
 def _first(board: Board, sort: str) -> Row | None:
-    """The best row of a board; of equal WERs the one that the board calls most accurate."""
+    """The best row of a board; of equal WERs the fastest one."""
     if sort == "wer":
-        return next((row for row in board.rows if row.most_accurate), None)
+        found = [row for row in board.rows if row.most_accurate]
+        return max(found, key=lambda row: row.system.median("reqs_per_sec") or 0.0, default=None)
     sorting = SORTINGS[sort]
     known = [(value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
     pick = max if sorting.higher_is_better else min
