@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from whisperbench.options import PEERS
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
 
 
 def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """The last line on stdout, to be pasted in a README."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    named = " | ".join(f"{name}: {params[name]}" for name in ("model", "kv_cache_dtype", "max_num_seqs"))
+    of_peer = params.get("engine") in PEERS
+    names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
+    named = " | ".join(f"{name}: {params[name]}" for name in names)
     return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
 
 
