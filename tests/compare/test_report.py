@@ -290,23 +290,6 @@ class TestDifference:
         elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
         assert elsewhere.endswith("no test, they may not be compared.")
 
-    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
-        """As on a leaderboard; without repeats nobody knows."""
-        runs = [run_of(LARGE, rate=rate) for rate in (40.0, 50.0)]
-        said = difference(*runs, None, None, 32, str).speed
-        assert said == (
-            "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); neither was repeated, so how much of it is chance is "
-            "not known."
-        )
-        spread = ((39.8, 40.0, 40.2), (49.7, 50.0, 50.3), (40.1, 40.3, 39.9))
-        slow, fast, same = (
-            dataclasses.replace(run_of(LARGE, rate=rates[1]), history={"reqs_per_sec": rates}) for rates in spread
-        )
-        said = difference(slow, fast, None, None, 32, str).speed
-        assert said.startswith("Speed: significantly faster, 50.00 instead of 40.00 reqs/sec (+25.0 %, 95 % interval +")
-        assert difference(slow, same, None, None, 32, str).speed.startswith("Speed: no clear change, 40.1")
-        assert "not measured" in difference(slow, run_of(rate=None), None, None, 32, str).speed
-
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
         text = difference_markdown(

@@ -70,6 +70,8 @@ def test_params_of_a_peer_are_its_own() -> None:
     assert not {"vllm_version", "max_num_batched_tokens_effective"} & set(params)
     assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
     assert setting_name(config) == "large-v3-transformers"
+    line = closing_line({**params, "gpu_name": "X"}, {"reqs_per_sec": 9.0})
+    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | engine: transformers | gpu: X"
     assert "|seqs=128|front=pipelined|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
     assert (contents().params["engine_version"], contents().params["vllm_version"]) == ("0.32.0", "0.32.0")
 

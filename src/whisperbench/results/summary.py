@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import MAIN, BenchmarkConfig, text_of
+from whisperbench.options import MAIN, PEERS, BenchmarkConfig, text_of
 from whisperbench.results.facts import Dataset
 from whisperbench.results.labels import data_label, setting_name
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
@@ -16,7 +16,9 @@ from whisperbench.results.repeats import spread_percent
 def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """The last line on stdout, to be pasted in a README."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    named = " | ".join(f"{name}: {params[name]}" for name in ("model", "kv_cache_dtype", "max_num_seqs"))
+    of_peer = params.get("engine") in PEERS
+    names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
+    named = " | ".join(f"{name}: {params[name]}" for name in names)
     return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
 
 
