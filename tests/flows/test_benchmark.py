@@ -189,7 +189,7 @@ def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_pro
     experiment = client.get_experiment_by_name("speech")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
+    assert (run.info.run_name, run.info.status) == ("demo-auto-16_demo_CPU", "FINISHED")
     assert set(BenchmarkConfig().as_params()) <= set(run.data.params)
     assert run.data.params["gpu_count"] == "0"
     for name in ("model_id", "gpu_name", "dtype_effective", "kv_cache_dtype_effective", "vllm_version", "normalizer"):
@@ -198,12 +198,12 @@ def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_pro
     assert not set(GPU_METRICS) & set(run.data.metrics), "no GPU: those metrics are absent"
     assert set(DESIGNED_TAGS) <= set(run.data.tags)
     assert f"WER: {run.data.metrics['wer']:.2f}" in line
-    assert len(client.get_metric_history(run.info.run_id, "reqs_per_sec")) >= 2
+    assert len(client.get_metric_history(run.info.run_id, "repeats/reqs_per_sec")) == 2
     assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
     assert run.data.tags["mlflow.note.content"].startswith(f"`{line}`")
 
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
-    assert {"transcripts.json", "samples", "summary.md", "environment.txt"} <= artifacts
+    assert {"transcripts.json", "samples", "plots", "summary.md", "environment.txt"} <= artifacts
     table = json.loads(Path(client.download_artifacts(run.info.run_id, "transcripts.json")).read_text())
     assert table["columns"] == list(TRANSCRIPT_COLUMNS)
     assert len(table["data"]) == 8

@@ -132,7 +132,7 @@ class TestPrintedLinks:
         monkeypatch.setenv("MLFLOW_PORT", "5077")
         look, one, every = run.where().splitlines()
         assert look == f"look: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
-        assert one == f"run:  http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
+        assert one == f"run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
         assert every == f"runs: http://127.0.0.1:5077/{runs_path('0')}"
 
     def test_the_command_takes_the_same_variable(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ SHARE = 0.01
 """Of one core's time, at most: the client's threads share the interpreter with what feeds the engine."""
 SCORED_AT_ONCE = 16
 """Utterances that go into `live/wer` each time, the newest: it is the WER of a sample."""
-LAST_WORD_SECONDS = 2.0
+LAST_WORD_SECONDS = 1.0
 """How long the end of the measurement waits for a server that has not answered yet."""
 
 

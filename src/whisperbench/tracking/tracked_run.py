@@ -42,7 +42,7 @@ class TrackedRun:
     def where(self) -> str:
         """The run's page and that of all runs, and how to open them where no server runs."""
         links = Links(ui_address(self.client))
-        found = f"run:  {links.run(self)}\nruns: {links.runs(self.experiment_id)}"
+        found = f"run: {links.run(self)}\nruns: {links.runs(self.experiment_id)}"
         if serves_ui(self.client):
             return found
         store = without_password(self.client.tracking_uri)
