@@ -160,7 +160,7 @@ class Journal:
 
     def _must_exist(self) -> None:
         """A file that was removed takes what is written to it, and keeps nothing."""
-        if not os.fstat(self._file).st_nlink:
+        if not os.fstat(self._file).st_nlink and not (self.directory / TRANSCRIPTS).exists():
             raise BundleError(
                 f"{self.directory} was removed while the measurement went on: its transcripts are lost. Measure again, "
                 "and choose a results_dir that nobody clears away."
