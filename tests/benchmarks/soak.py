@@ -119,8 +119,8 @@ class Soak:
         status = this.process.returncode
         if name == "nothing" and action == "run":
             self.typical = time.monotonic() - started
-        allowed = fault.statuses | ({1} if action in ("sweep", "launcher") else set())
-        if broken and status not in allowed:
+        allowed = fault.statuses | ({1} if action in ("sweep", "launcher") else set()) if broken else {0}
+        if status not in allowed:
             problems.append(f"status {status}, expected {sorted(allowed)}")
         problems += gone(this)
         client = connect(direct)
