@@ -34,6 +34,7 @@ from whisperbench.results.contents import run_contents, run_name
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
+from whisperbench.results.names import WARNINGS
 from whisperbench.results.samples import write_samples
 from whisperbench.results.transcripts import TABLE, transcript_table
 from whisperbench.supervise.launcher import RUN_ID
@@ -46,7 +47,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENGINE_LOG = "engine.log"
+ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of a fleet each engine has one, with its number
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
@@ -55,7 +56,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     Raises:
         WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
     """
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.ray_address)
     for partial in abandoned(Path(config.results_dir)):
         listener.said(
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
@@ -65,6 +67,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         with signals_raise():
             bundle = measure_to_disk(config, hardware, origin, listener, start)
         listener.said(where(bundle))
+        require_all_engines(bundle)
         return bundle
     client = preflight(listener)
     measured: list[Bundle] = []
@@ -74,6 +77,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             with log_of_a_failed_engine(tracked):
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start))
             tracking.log_bundle(client, tracked.run_id, measured[0])
+            require_all_engines(measured[0])
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:
@@ -105,7 +109,8 @@ def measure_to_disk(
         engine = start(settings, hardware, journal.artifacts / ENGINE_LOG)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s; warming up …")
-            with listener.counting("transcribing", len(corpus.utterances) * config.repeats, "reqs/sec") as transcribed:
+            total = len(corpus.utterances) * config.repeats * config.rounds
+            with listener.counting("transcribing", total, "reqs/sec") as transcribed:
 
                 def on_result(repeat: int, transcript: Transcript) -> None:
                     journal.append(repeat, transcript)
@@ -119,12 +124,13 @@ def measure_to_disk(
                     hardware=hardware,
                     on_result=on_result,
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
+                    rounds=config.rounds,
                 )
         finally:
             engine.close()
         journal.clock_stopped(measurement)
 
-        transcripts = measurement.median.transcripts
+        transcripts = measurement.median.first_round
         scored = score_of(config, corpus, transcripts, listener)
         listener.show(scored or transcripts)
         facts = Facts(
@@ -151,7 +157,8 @@ def measure_to_disk(
                 lambda utt_id: load_audio(audio[utt_id]),
                 seed=config.seed,
             )
-            redact_file(directory / ENGINE_LOG, os.environ)
+            for log in directory.glob(ENGINE_LOGS):
+                redact_file(log, os.environ)
 
         return journal.finish(contents, write_artifacts)
 
@@ -198,6 +205,16 @@ def log_of_a_failed_engine(tracked: TrackedRun) -> Iterator[None]:
             with contextlib.suppress(TrackingError):  # a server that is away must not hide why the engine failed
                 tracking.log_files(tracked.client, tracked.run_id, [error.log])
         raise
+
+
+def require_all_engines(bundle: Bundle) -> None:
+    """Refuse a result without a speed, now that its texts are safe.
+
+    Raises:
+        EngineError: an engine was lost while the clock ran.
+    """
+    if "reqs_per_sec" not in bundle.contents.metrics:
+        raise EngineError(f"{bundle.contents.tags[WARNINGS]}. All texts are in {bundle.directory}.")
 
 
 def where(bundle: Bundle) -> str:

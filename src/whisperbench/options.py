@@ -42,7 +42,9 @@ SORTS = tuple(SORTINGS)
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
-NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline"})
+NOT_PART_OF_A_CONFIGURATION = frozenset(
+    {"repeats", "gpu_hourly_usd", "results_dir", "offline", "gpu_kinds", "ray_address"}
+)
 """Options that change neither what is computed nor how: two runs that differ only here are repeats."""
 
 
@@ -64,6 +66,9 @@ def at_least(minimum: int | float) -> Rule:
 
 
 NON_EMPTY = Rule("a non-empty text without control characters", lambda v: bool(v) and v.isprintable())
+ADDRESS_OR_EMPTY = Rule(
+    "empty, or HOST:PORT of a Ray cluster", lambda v: not v or bool(re.fullmatch(r"[\w.-]+:\d+", v))
+)
 TRUE_OR_FALSE = Rule("true or false", lambda value: isinstance(value, bool))
 SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)  # what numpy takes
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
@@ -190,6 +195,25 @@ class BenchmarkConfig(Options):
         "pipelined",
         one_of("pipelined", "stock"),
         "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate.",
+    )
+    gpus: int = option(
+        1,
+        at_least(0),
+        "GPUs that work on the corpus together, an engine each; 0 = all. Without a GPU: engines on parts of the CPU.",
+        newer=True,
+    )
+    engines_per_gpu: int = option(1, at_least(0), "Engines that share a GPU and its memory; 0 = chosen.", newer=True)
+    rounds: int = option(
+        1,
+        at_least(1),
+        "Transcribe the corpus N times inside one clock, for many GPUs and a short corpus; WER from the first.",
+        newer=True,
+    )
+    gpu_kinds: str = option(
+        "*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.", newer=True
+    )
+    ray_address: str = option(
+        "", ADDRESS_OR_EMPTY, "HOST:PORT of a Ray cluster whose GPUs are used; empty = this host alone.", newer=True
     )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")

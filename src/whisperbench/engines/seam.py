@@ -47,13 +47,15 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the running engine says of itself."""
+    """What the running engine says of itself; `engines` on `hosts` are more than one where it is a fleet."""
 
     dtype_effective: str
     kv_cache_dtype_effective: str
     vllm_version: str
     torch_version: str
     load_seconds: float
+    engines: int = 1
+    hosts: int = 1
 
 
 class Engine(Protocol):

@@ -13,7 +13,10 @@ from whisperbench.options import BenchmarkConfig
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core."""
+    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
+
+    `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
+    """
 
     checkpoint: str
     dtype: str
@@ -30,6 +33,9 @@ class EngineSettings:
     front_end: str
     long_audio: str
     workers: int
+    engines: int = 1
+    engines_per_gpu: int = 1
+    ray_address: str = ""
 
     @property
     def windows_per_step(self) -> int:
@@ -49,13 +55,14 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         )
     if config.quantization != "none" and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
+    engines_per_gpu = config.engines_per_gpu or 1
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=_dtype(config, hardware),
         kv_cache_dtype=config.kv_cache_dtype,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
-        gpu_memory_utilization=config.gpu_memory_utilization,
+        gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
         enforce_eager=config.enforce_eager or not hardware.has_gpu,
         load_format=config.load_format,
         quantization=None if config.quantization == "none" else config.quantization,
@@ -65,6 +72,9 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         front_end=config.front_end,
         long_audio=config.long_audio,
         workers=config.workers,
+        engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
+        engines_per_gpu=engines_per_gpu,
+        ray_address=config.ray_address,
     )
 
 

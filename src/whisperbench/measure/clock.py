@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from whisperbench.engines.fleet import Fleet, FleetPass
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.seam import Clip, Engine, Text
 from whisperbench.errors import EngineError
@@ -38,12 +39,27 @@ class Transcript:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pass:
-    """One timed run over the corpus; transcripts in the corpus's order, dropped utterances absent."""
+    """One timed run over the corpus; transcripts in the corpus's order, dropped utterances absent.
+
+    Of several `rounds` over the corpus inside one clock all transcripts are there, one round after the other.
+    """
 
     wall_seconds: float
     cpu_seconds: float
     transcripts: tuple[Transcript, ...]
     gpu: GpuReadings | None
+    rounds: int = 1
+    fleet: FleetPass | None = None
+
+    @property
+    def first_round(self) -> tuple[Transcript, ...]:
+        """What is scored: a later round says the same again."""
+        return self.transcripts[: len(self.transcripts) // self.rounds]
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Engines that were lost: the texts are complete, and the times are not those of this many engines."""
+        return self.fleet.lost if self.fleet else ()
 
     @property
     def utterances(self) -> int:
@@ -79,10 +95,14 @@ class Pass:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """All repeats of one configuration; `median` is the repeat that the metrics are taken from."""
+    """All repeats of one configuration; `median` is the repeat that the metrics are taken from.
+
+    `alone_rates`: utterances per second of each engine of a fleet while the others of its host had nothing to do.
+    """
 
     warmup_seconds: float
     passes: tuple[Pass, ...]
+    alone_rates: tuple[float, ...] = ()
 
     @property
     def median(self) -> Pass:
@@ -108,8 +128,9 @@ def measure(
     hardware: Hardware,
     on_result: Callable[[int, Transcript], None],
     count_tokens: Callable[[str], int] | None = None,
+    rounds: int = 1,
 ) -> Measurement:
-    """Warm up with the first `warmup` utterances, then time `repeats` passes.
+    """Warm up with the first `warmup` utterances, then time `repeats` passes of `rounds` over the corpus.
 
     `on_result(repeat, transcript)` is called as each utterance finishes.
 
@@ -118,11 +139,16 @@ def measure(
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    for _ in engine.transcribe(clips[:warmup]):
-        pass
+    if isinstance(engine, Fleet):
+        engine.warm_up(clips, warmup)
+    else:
+        for _ in engine.transcribe(clips[:warmup]):
+            pass
     warmup_seconds = time.perf_counter() - started
+    alone = engine.alone_rates(clips) if isinstance(engine, Fleet) else []
+    clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
     passes = [_timed(engine, utterances, clips, hardware, repeat, on_result) for repeat in range(repeats)]
-    return Measurement(warmup_seconds, tuple(passes))
+    return Measurement(warmup_seconds, tuple(passes), tuple(alone))
 
 
 def _timed(
@@ -137,17 +163,25 @@ def _timed(
     found: dict[int, Transcript] = {}
     with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
+        count = len(utterances)
         for text in engine.transcribe(clips):
             if text.index in texts:
-                raise EngineError(f"The engine gave two texts for {utterances[text.index].id}.")
+                raise EngineError(f"The engine gave two texts for {utterances[text.index % count].id}.")
             texts[text.index] = text
             if text.windows:  # long audio that is dropped is no transcript
-                found[text.index] = transcript = transcript_of(utterances[text.index], text)
+                found[text.index] = transcript = transcript_of(utterances[text.index % count], text)
                 on_result(repeat, transcript)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    return Pass(wall_seconds, cpu_seconds, tuple(found[i] for i in sorted(found)), monitor.readings)
+    fleet = engine.last_pass if isinstance(engine, Fleet) else None
+    readings = monitor.readings
+    if fleet:
+        cpu_seconds += fleet.cpu_seconds
+        if readings is None and fleet.energy_wh is not None:  # GPUs of other hosts: the counters that they have
+            readings = GpuReadings(None, None, 3600 * fleet.energy_wh / wall_seconds, fleet.energy_wh)
+    ordered = tuple(found[i] for i in sorted(found))
+    return Pass(wall_seconds, cpu_seconds, ordered, readings, rounds=len(clips) // count, fleet=fleet)
 
 
 def transcript_of(utterance: Utterance, text: Text) -> Transcript:

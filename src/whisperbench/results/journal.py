@@ -108,6 +108,7 @@ class Journal:
                 "cpu_seconds": each.cpu_seconds,
                 "utterances": each.utterances,
                 "gpu": dataclasses.asdict(each.gpu) if each.gpu else None,
+                "fleet": dataclasses.asdict(each.fleet) if each.fleet else None,
             }
             for each in measurement.passes
         ]

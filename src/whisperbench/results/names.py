@@ -25,6 +25,7 @@ GIT_DIRTY = "git.dirty"
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
     "max_num_batched_tokens_effective", "vllm_version", "torch_version", "cuda_driver", "normalizer",
+    "engines", "hosts",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
 
@@ -55,6 +56,7 @@ METRICS = (
     Metric("insertions", in_summary=False),
     Metric("reference_words", in_summary=False),
     Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
+    Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU"),
     Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
     Metric("wall_seconds", "s"),
     Metric("client_cpu_seconds", "s", in_summary=False),
@@ -64,6 +66,9 @@ METRICS = (
     Metric("output_tokens_per_sec", "tokens/s"),
     Metric("latency_p50_ms", "ms"),
     Metric("latency_p95_ms", "ms"),
+    Metric("scaling_efficiency", "%", heading="scaling %", digits=1),
+    Metric("slowest_engine_share", "%"),
+    Metric("tail_seconds", "s"),
     Metric("gpu_util_mean", "%"),
     Metric("gpu_memory_peak_mib", "MiB"),
     Metric("gpu_power_mean_watts", "W"),

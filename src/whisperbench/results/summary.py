@@ -11,7 +11,9 @@ def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str
     """The last line on stdout, to be pasted in a README."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
     named = " | ".join(f"{name}: {params[name]}" for name in ("model", "kv_cache_dtype", "max_num_seqs"))
-    return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
+    rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
+    gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
+    return f"WER: {wer} | throughput: {rate} | {named} | gpu: {gpus}{params['gpu_name']}"
 
 
 def summary(params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
