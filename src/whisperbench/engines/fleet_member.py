@@ -59,7 +59,7 @@ class FleetMember:
     """An engine, a thread that drives it, and what the fleet asks of them."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self._place, self.answer_seconds = place, ANSWER_SECONDS
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
         self._passes: queue.SimpleQueue[ClipQueue] = queue.SimpleQueue()
@@ -99,14 +99,14 @@ class FleetMember:
             self._clips.close()
 
     def take(self) -> list[Text]:
-        """The texts that are there, as soon as there is one; none after ANSWER_SECONDS.
+        """The texts that are there, as soon as there is one; none after `answer_seconds`.
 
         Raises:
             AudioError, EngineError: as the engine did.
         """
         found: list[Text] = []
         with contextlib.suppress(queue.Empty):
-            found.append(_text(self._texts.get(timeout=ANSWER_SECONDS)))
+            found.append(_text(self._texts.get(timeout=self.answer_seconds)))
             while True:
                 found.append(_text(self._texts.get_nowait()))
         return found

@@ -87,7 +87,7 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _python_path() -> list[str]:
-    return [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
 def _keep_private(token: Path) -> None:
