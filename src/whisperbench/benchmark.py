@@ -57,7 +57,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.ray_address)
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.cluster)
     for partial in abandoned(Path(config.results_dir)):
         listener.said(
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"

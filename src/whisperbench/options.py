@@ -66,9 +66,7 @@ def at_least(minimum: int | float) -> Rule:
 
 
 NON_EMPTY = Rule("a non-empty text without control characters", lambda v: bool(v) and v.isprintable())
-ADDRESS_OR_EMPTY = Rule(
-    "empty, or HOST:PORT of a Ray cluster", lambda v: not v or bool(re.fullmatch(r"[\w.-]+:\d+", v))
-)
+CLUSTER = Rule("none, or HOST:PORT of a Ray cluster", lambda v: bool(re.fullmatch(r"(none)?|[\w.-]+:\d+", v)))
 TRUE_OR_FALSE = Rule("true or false", lambda value: isinstance(value, bool))
 SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)  # what numpy takes
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
@@ -213,7 +211,7 @@ class BenchmarkConfig(Options):
         "*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.", newer=True
     )
     ray_address: str = option(
-        "", ADDRESS_OR_EMPTY, "HOST:PORT of a Ray cluster whose GPUs are used; empty = this host alone.", newer=True
+        "none", CLUSTER, "HOST:PORT of a Ray cluster whose GPUs are used; none = this host alone.", newer=True
     )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
@@ -239,6 +237,11 @@ class BenchmarkConfig(Options):
     @property
     def random_weights(self) -> bool:
         return self.load_format == "dummy"
+
+    @property
+    def cluster(self) -> str:
+        """The address of the cluster to join; empty where none was named."""
+        return "" if self.ray_address == "none" else self.ray_address
 
 
 MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}

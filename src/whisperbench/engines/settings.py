@@ -74,7 +74,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         workers=config.workers,
         engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
         engines_per_gpu=engines_per_gpu,
-        ray_address=config.ray_address,
+        ray_address=config.cluster,
     )
 
 
