@@ -9,9 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.support.fakes import FakeEngine
 from whisperbench.engines.feed import ClipQueue
 from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage
+from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.errors import EngineError
 from whisperbench.inputs.audio import AudioSource
 
 ANSWER_SECONDS = 0.1  # a sign of life so often, so that tests need not wait for the real limits
@@ -126,3 +130,29 @@ def queue_of(*given: Clip, closed: bool = True) -> ClipQueue:
     if closed:
         found.close()
     return found
+
+
+class SlowFakeEngine(FakeEngine):
+    """Takes 20 ms for a clip, in an actor of its own."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        self.delay, self.log = 0.02, log
+
+
+class DyingEngine(SlowFakeEngine):
+    """The one whose log has the number 1 dies at its fifth clip after the warm-up."""
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        for number, text in enumerate(super().transcribe(clips)):
+            if self.log.stem.endswith("1") and number == 5:
+                raise EngineError("The engine died while it worked: out of memory")
+            yield text
+
+
+class EngineThatDoesNotStart(SlowFakeEngine):
+    """Says why."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        raise EngineError("The engine did not start: out of memory.", log)

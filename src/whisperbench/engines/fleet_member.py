@@ -78,7 +78,7 @@ class FleetMember:
         for name, value in self._place.environment.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         if self._place.cores:
-            os.sched_setaffinity(0, self._place.cores)
+            _stay_on(self._place.cores)
         self._stack.enter_context(no_orphans())
         engine = start(settings, hardware, log)
         self.drive(engine)
@@ -152,6 +152,15 @@ def kill_processes(started: Mapping[int, float]) -> None:
     still = {pid: _started({pid}).get(pid) for pid in started}
     with contextlib.suppress(psutil.Error):
         kill(psutil.Process(pid) for pid, when in started.items() if still[pid] == when)
+
+
+def _stay_on(cores: Iterable[int]) -> None:
+    """Every thread of this process, and all that they will start; Linux sets one thread at a time."""
+    import psutil
+
+    for thread in psutil.Process().threads():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.sched_setaffinity(thread.id, cores)
 
 
 def _started(pids: Iterable[int]) -> dict[int, float]:

@@ -222,7 +222,9 @@ class RayMember:
         return _future(self._actor.digest.remote(paths, clips))
 
     def close(self) -> Future[None]:
-        return _future(self._actor.close.remote())
+        answer = _future(self._actor.close.remote())
+        self._actor.__ray_terminate__.remote()
+        return answer
 
     def kill(self) -> None:
         with contextlib.suppress(Exception):  # it may be gone, and its node too

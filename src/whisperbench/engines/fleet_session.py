@@ -33,7 +33,8 @@ def connect(address: str, cpus: int | None = None) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _keep_private(Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser())
     else:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        os.environ.update(RAY_AUTH_MODE="token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
     # Engines must not be nicer than others, nor see another project than this one; and Ray must not phone home.
     os.environ.update(
         RAY_worker_niceness="0",
