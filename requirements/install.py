@@ -1,4 +1,4 @@
-"""Make .venv and install pinned packages into it:  python3 requirements/install.py cpu|dev|server
+"""Make .venv and install pinned packages into it:  python3 requirements/install.py cpu|scale|dev|server
 
 Runs on whatever Python 3 there is, so that a wrong one gets a sentence and no traceback: nothing here is newer than
 Python 3.6.  `make` calls it; without make, call it yourself.
@@ -38,7 +38,12 @@ def main(what):
             say(ORDINARY_TORCH)
             need_disk(9)
             install("torch, ordinary build", ["--requirement", str(pins("torch-cuda")), torch])
-    names = {"cpu": "the CPU engine, MLflow and the rest", "dev": "development tools", "server": "the team's server"}
+    names = {
+        "cpu": "the CPU engine, MLflow and the rest",
+        "scale": "Ray, for several engines",
+        "dev": "development tools",
+        "server": "the team's server",
+    }
     install(names[what], ["--requirement", str(pins(what))])
     if what == "cpu" and "MAKELEVEL" not in os.environ:
         say(f"Installed. Now:  {DEMO}")
@@ -147,6 +152,6 @@ def refuse(sentence):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "dev", "server"):
-        refuse("say what to install, cpu, dev or server: python3 requirements/install.py cpu")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "scale", "dev", "server"):
+        refuse("say what to install, cpu, scale, dev or server: python3 requirements/install.py cpu")
     main(sys.argv[1])

@@ -4,9 +4,10 @@
 
 cpu.txt          the CPU engine, MLflow and the rest, torch included, whichever build of it
 torch-cuda.txt   what torch's ordinary build needs besides; its CPU build needs none of it
-dev.txt          the development tools, beside cpu.txt
+scale.txt        Ray, beside cpu.txt, for several engines
+dev.txt          the development tools, beside cpu.txt and scale.txt
 server.txt       the team's tracking server, beside cpu.txt
-gpu.txt          vLLM's CUDA build and the rest; conda.yaml holds the same pins
+gpu.txt          vLLM's CUDA build, Ray and the rest; conda.yaml holds the same pins
 
 Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/test_pins.py resolves them again.
 """
@@ -33,8 +34,10 @@ SUPPORTED = re.compile(
 
 
 def main(arguments: Sequence[str]) -> None:
-    extras = {"cpu": ("cpu", "demo"), "dev": ("cpu", "demo", "dev"), "server": ("cpu", "demo", "dev", "server")}
-    known = [line for name in ("cpu", "torch-cuda", "dev", "server") for line in read(name)]
+    extras: dict[str, tuple[str, ...]] = {"cpu": ("cpu", "demo")}
+    for name in ("scale", "dev", "server"):
+        extras[name] = (*list(extras.values())[-1], name)
+    known = [line for name in ("torch-cuda", *extras) for line in read(name)]
     held: set[str] = set()
     for name, wanted in extras.items():
         found = [line for line in resolve(wanted, known, "--override", str(OVERRIDES), *arguments) if line not in held]
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         write(name, (line for line in found if not OF_CUDA.match(line)))
         if name == "cpu":
             write("torch-cuda", filter(OF_CUDA.match, found))
-    gpu = resolve(("gpu",), read("gpu"), *arguments)
+    gpu = resolve(("gpu", "scale"), read("gpu"), *arguments)
     write("gpu", gpu)
     head, marker, _ = (PROJECT / "conda.yaml").read_text(encoding="utf-8").partition("  - pip:\n")
     pins = "".join(f'      - "{pin}"\n' if ";" in pin else f"      - {pin}\n" for pin in gpu)

@@ -72,6 +72,11 @@ SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
+def cluster_of(address: str) -> str:
+    """A cluster's address; empty where none was named."""
+    return "" if address == "none" else address
+
+
 def option(default: Any, rule: Rule, text: str, *, newer: bool = False) -> Any:
     """A dataclass field that is also an option: default, rule and help text in one place.
 
@@ -241,7 +246,7 @@ class BenchmarkConfig(Options):
     @property
     def cluster(self) -> str:
         """The address of the cluster to join; empty where none was named."""
-        return "" if self.ray_address == "none" else self.ray_address
+        return cluster_of(self.ray_address)
 
 
 MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
@@ -494,4 +499,5 @@ class DoctorConfig(Options):
     corpus: str = option("librispeech", NON_EMPTY, "Corpus that is going to be transcribed.")
     split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
+    ray_address: str = option("none", CLUSTER, "HOST:PORT of a Ray cluster that is going to be used.")
     json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")

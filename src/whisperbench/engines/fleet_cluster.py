@@ -59,6 +59,11 @@ def cluster_nodes(address: str) -> list[Node]:
     return found
 
 
+def free_gpus(address: str) -> float:
+    """GPUs of the cluster that nobody has reserved."""
+    return float(connect(address).available_resources().get("GPU", 0.0))
+
+
 def cluster_hardware(address: str) -> Hardware:
     """All GPUs that the cluster hands out, in the order of its nodes; this host's CPU where there are none."""
     nodes = cluster_nodes(address)
