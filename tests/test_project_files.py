@@ -169,7 +169,7 @@ def test_a_documents_links_lead_somewhere(name: str) -> None:
 
 def test_the_readme_is_short() -> None:
     """What grows past a page or two belongs to a document of its own."""
-    assert len(read("README.md").splitlines()) < 200
+    assert len(read("README.md").splitlines()) < 250
 
 
 def test_the_readmes_figures_are_the_recorded_ones() -> None:

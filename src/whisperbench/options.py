@@ -331,6 +331,9 @@ class SweepOptions(Options):
     )
     max_wer: float = option(0.0, at_least(0), "The search takes no setting with a WER above this, in percent; 0 = any.")
     trials: int = option(20, at_least(1), "Settings that a search measures.")
+    gpus_at_once: int = option(
+        1, at_least(0), "Configurations measured side by side, each on a GPU of its own; 0 = as many as there are GPUs."
+    )
 
     def check_together(self) -> None:
         if self.searches:
@@ -347,6 +350,11 @@ class SweepOptions(Options):
                 raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
         elif self.max_wer:
             raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
+        if self.gpus_at_once != 1 and (self.searches or self.one.gpus != 1):
+            raise ConfigError(
+                f"gpus_at_once={self.gpus_at_once} measures independent configurations of one GPU each: not a search, "
+                "and not with gpus above 1."
+            )
         for name in LISTS:
             self.values(name)
 

@@ -18,6 +18,8 @@ from whisperbench.engines.start import engine_version, installed
 from whisperbench.errors import EngineError
 
 ANSWER_SECONDS = 60.0
+NODE = "WHISPERBENCH_RAY_NODE"
+"""Names the one node, by its id, that a configuration of a sweep may use."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +44,9 @@ def cluster_nodes(address: str) -> list[Node]:
     """
     ray = connect(address)
     ours = ray.get_runtime_context().get_node_id()
-    alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"] != ours)
+    only = os.environ.get(NODE)
+    alive = [node for node in ray.nodes() if node["Alive"] and only in (None, node["NodeID"])]
+    alive.sort(key=lambda node: node["NodeID"] != ours)
     look = ray.remote(num_cpus=0, max_retries=0)(look_at_this_node)
     answers = [look.options(scheduling_strategy=on_node(node["NodeID"])).remote() for node in alive]
     found = []
@@ -65,11 +69,11 @@ def free_gpus(address: str) -> float:
 
 
 def cluster_hardware(address: str) -> Hardware:
-    """All GPUs that the cluster hands out, in the order of its nodes; this host's CPU where there are none."""
+    """All GPUs that the cluster hands out, in the order of its nodes; a node's CPU where there are none."""
     nodes = cluster_nodes(address)
     devices = tuple(
-        dataclasses.replace(device, node="" if place == 0 else node.id)
-        for place, node in enumerate(nodes)
+        dataclasses.replace(device, node=node.id)
+        for node in nodes
         for device in node.hardware.devices[: int(node.ray_gpus)]
     )
     return dataclasses.replace(nodes[0].hardware, devices=devices)

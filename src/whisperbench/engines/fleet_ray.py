@@ -112,7 +112,7 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
     """The same on the nodes of the hardware's GPUs; without GPUs the nodes take turns."""
     nodes = cluster_nodes(settings.ray_address)
     by_id = {node.id: node for node in nodes}
-    homes = [by_id[device.node] if device.node else nodes[0] for device in hardware.devices]
+    homes = [by_id[device.node] for device in hardware.devices]
     if not homes:
         homes = [nodes[i % len(nodes)] for i in range(settings.engines)]
     turns = settings.engines_per_gpu if hardware.has_gpu else 1
