@@ -9,11 +9,12 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo ui test unit check bench peers lock mlproject server user clean
+.PHONY: help demo scale ui test unit check bench peers lock mlproject server user clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    install the CPU environment and run the demo benchmark (no GPU, no hub needed)"
+	@echo "make scale   install Ray beside it, for more than one engine"
 	@echo "make ui      browse the runs: prints their address; MLFLOW_PORT=5001 for another port than 5000"
 	@echo "make test    install the development tools and run every test"
 	@echo "make unit    the quick tests: no engine, no server, no commands in processes of their own"
@@ -58,7 +59,13 @@ $(VENV)/cpu.installed: requirements/install.py requirements/cpu.txt requirements
 	@$(INSTALL) cpu
 	@touch $@
 
-$(VENV)/dev.installed: $(VENV)/cpu.installed requirements/dev.txt
+# Ray, for more than one engine: make scale
+scale: $(VENV)/scale.installed
+$(VENV)/scale.installed: $(VENV)/cpu.installed requirements/scale.txt
+	@$(INSTALL) scale
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/scale.installed requirements/dev.txt
 	@$(INSTALL) dev
 	@touch $@
 

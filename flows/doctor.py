@@ -35,12 +35,14 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @errors_end_the_command
 def main(**options: Any) -> None:
     config = DoctorConfig(**options)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     setup = Setup(
         config,
-        detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")),
+        detect_hardware(visible),
         cache_directory(),
         os.environ.get("MLFLOW_EXPERIMENT_NAME"),
         os.environ.get(RUN_ID),
+        detect_hardware(visible, 0).gpu_count,
     )
     checks = []
     for check in examine(setup):

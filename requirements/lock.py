@@ -4,10 +4,11 @@
 
 cpu.txt          the CPU engine, MLflow and the rest, torch included, whichever build of it
 torch-cuda.txt   what torch's ordinary build needs besides; its CPU build needs none of it
+scale.txt        Ray, beside cpu.txt, for several engines
 peers.txt        other engines to compare with, beside cpu.txt or gpu.txt
-dev.txt          the development tools, beside cpu.txt
+dev.txt          the development tools, beside cpu.txt and scale.txt
 server.txt       the team's tracking server, beside cpu.txt
-gpu.txt          vLLM's CUDA build and the rest; conda.yaml holds the same pins
+gpu.txt          vLLM's CUDA build, Ray and the rest; conda.yaml holds the same pins
 
 Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/test_pins.py resolves them again.
 """
@@ -37,10 +38,11 @@ def main(arguments: Sequence[str]) -> None:
     extras = {
         "cpu": ("cpu", "demo"),
         "peers": ("cpu", "demo", "peers"),
-        "dev": ("cpu", "demo", "dev"),
-        "server": ("cpu", "demo", "dev", "server"),
+        "scale": ("cpu", "demo", "scale"),
+        "dev": ("cpu", "demo", "scale", "dev"),
+        "server": ("cpu", "demo", "scale", "dev", "server"),
     }
-    known = [line for name in ("cpu", "torch-cuda", "peers", "dev", "server") for line in read(name)]
+    known = [line for name in ("torch-cuda", *extras) for line in read(name)]
     held: set[str] = set()
     for name, wanted in extras.items():
         found = [line for line in resolve(wanted, known, "--override", str(OVERRIDES), *arguments) if line not in held]
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         write(name, (line for line in found if not OF_CUDA.match(line)))
         if name == "cpu":
             write("torch-cuda", filter(OF_CUDA.match, found))
-    gpu = resolve(("gpu",), read("gpu"), *arguments)
+    gpu = resolve(("gpu", "scale"), read("gpu"), *arguments)
     write("gpu", gpu)
     head, marker, _ = (PROJECT / "conda.yaml").read_text(encoding="utf-8").partition("  - pip:\n")
     pins = "".join(f'      - "{pin}"\n' if ";" in pin else f"      - {pin}\n" for pin in gpu)

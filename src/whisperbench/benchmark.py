@@ -37,6 +37,7 @@ from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.journal import Journal, abandoned
 from whisperbench.results.labels import run_name
+from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import PLOTS, write_plots
 from whisperbench.results.samples import write_samples
 from whisperbench.results.watcher import Watcher
@@ -52,7 +53,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENGINE_LOG = "engine.log"
+ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of a fleet each engine has one, with its number
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
@@ -61,7 +62,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     Raises:
         WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
     """
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.cluster)
     for partial in abandoned(Path(config.results_dir)):
         listener.said(
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
@@ -71,6 +73,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         with signals_raise():
             bundle = measure_to_disk(config, hardware, origin, listener, start)
         listener.said(where(bundle))
+        require_all_engines(bundle)
         return bundle
     client = preflight(listener)
     measured: list[Bundle] = []
@@ -83,6 +86,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             with log_of_a_failed_engine(tracked), live:
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
+            require_all_engines(measured[0])
         furnish(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
@@ -118,7 +122,8 @@ def measure_to_disk(
             engine = start(settings, hardware, log)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
-            with shown_from_the_start(listener, len(corpus.utterances) * config.repeats) as (started, transcribed):
+            total = len(corpus.utterances) * config.repeats * config.rounds
+            with shown_from_the_start(listener, total) as (started, transcribed):
 
                 def on_start() -> None:
                     started()
@@ -139,6 +144,7 @@ def measure_to_disk(
                     on_start=on_start,
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
                     stall_seconds=60 * config.stall_minutes,
+                    rounds=config.rounds,
                 )
         finally:
             watcher.clock_stopped()
@@ -157,7 +163,7 @@ def measure_to_disk(
         ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
         journal.clock_stopped(measurement, facts, started_ms, ended_ms)
 
-        transcripts = measurement.median.transcripts
+        transcripts = measurement.median.first_round
         scored = score_of(config, corpus, transcripts, listener)
         listener.show(scored or transcripts)
         if any(each.frozen_seconds for each in measurement.passes):
@@ -175,7 +181,8 @@ def measure_to_disk(
                 seed=config.seed,
             )
             write_plots(directory / PLOTS, measurement.median, scored)
-            redact_file(directory / ENGINE_LOG, os.environ)
+            for each in directory.glob(ENGINE_LOGS):
+                redact_file(each, os.environ)
 
         return journal.finish(contents, write_artifacts)
 
@@ -267,6 +274,16 @@ def log_of_a_failed_engine(tracked: TrackedRun) -> Iterator[None]:
             with contextlib.suppress(TrackingError):  # a server that is away must not hide why the engine failed
                 tracking.log_files(tracked.client, tracked.run_id, [error.log])
         raise
+
+
+def require_all_engines(bundle: Bundle) -> None:
+    """Refuse a result without a speed, now that its texts are safe.
+
+    Raises:
+        EngineError: an engine was lost while the clock ran.
+    """
+    if "reqs_per_sec" not in bundle.contents.metrics:
+        raise EngineError(f"{bundle.contents.tags[WARNINGS]}. All texts are in {bundle.directory}.")
 
 
 def where(bundle: Bundle) -> str:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from whisperbench.engines.fleet_cluster import cluster_nodes, free_gpus, require_alike
 from whisperbench.engines.hardware import MIB, Hardware
-from whisperbench.errors import WhisperbenchError
+from whisperbench.engines.start import installed
+from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs import librispeech
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
-from whisperbench.options import DoctorConfig
+from whisperbench.options import DoctorConfig, cluster_of
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND
@@ -30,6 +34,7 @@ GIB = 1 << 30
 HUB_SECONDS = 8
 IMPORT_SECONDS = 180
 ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
+CORES_PER_GPU = 2
 FREE_GPU_SHARE = 0.92  # what the engine asks for unless gpu_memory_utilization says otherwise
 
 
@@ -45,13 +50,17 @@ class Check:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """What is examined: `experiment` and `run_id` say where a run would go, `cache` is where checkpoints are kept."""
+    """What is examined: `experiment` and `run_id` say where a run would go, `cache` is where checkpoints are kept.
+
+    `hardware` is what one engine would use, `gpus` how many GPUs are visible here.
+    """
 
     config: DoctorConfig
     hardware: Hardware
     cache: Path
     experiment: str | None = None
     run_id: str | None = None
+    gpus: int = 1
 
 
 def examine(setup: Setup) -> Iterator[Check]:
@@ -130,6 +139,30 @@ def check_vllm(setup: Setup) -> Sequence[Check]:
             _problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
         ]
     return [_ok(text)]
+
+
+def check_several_gpus(setup: Setup) -> Sequence[Check]:
+    """What `gpus` above 1 would need and find: Ray, GPUs of one kind, cores to feed them, and nodes that are alike."""
+    if not installed("ray"):
+        text = "Ray is not installed: one engine at a time"
+        return [_ok(text) if setup.gpus < 2 else _warning(text, f"For gpus={setup.gpus}: pip install ray==2.60.0.")]
+    address = cluster_of(setup.config.ray_address)
+    if not address:
+        return [_cores_per_gpu("this host", setup.gpus, len(os.sched_getaffinity(0)))] if setup.gpus > 1 else []
+    free = free_gpus(address)
+    found = [_ok(f"the cluster at {address} has {free:g} free GPU(s)") if free else _warning("no free GPU", "Wait.")]
+    for node in cluster_nodes(address):
+        kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
+        gpus = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
+        found.append(_cores_per_gpu(f"{node.host}: {gpus}, vLLM {node.vllm_version}", kinds.total(), node.cores))
+        try:
+            require_alike(node)
+        except EngineError as error:
+            found.append(_problem(str(error), "Install the same there: a run refuses such nodes."))
+        if node.niceness:
+            remedy = "Start Ray there with RAY_worker_niceness=0."
+            found.append(_warning(f"{node.host} runs engines at nice {node.niceness}", remedy))
+    return found
 
 
 def check_disk(setup: Setup) -> Sequence[Check]:
@@ -246,6 +279,7 @@ CHECKS: tuple[Callable[[Setup], Sequence[Check]], ...] = (
     check_gpu,
     check_gpu_memory,
     check_vllm,
+    check_several_gpus,
     check_disk,
     check_model,
     check_corpus,
@@ -254,6 +288,16 @@ CHECKS: tuple[Callable[[Setup], Sequence[Check]], ...] = (
     check_results,
     check_environment_manager,
 )
+
+
+def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
+    """Reading and features need cores: too few leave GPUs waiting."""
+    text = f"{where}: {cores} cores for {gpus} GPU(s)"
+    if gpus and cores / gpus < CORES_PER_GPU:
+        return _warning(
+            text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores."
+        )
+    return _ok(text)
 
 
 def _ok(found: str) -> Check:

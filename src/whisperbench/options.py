@@ -48,7 +48,9 @@ PEERS = ("faster-whisper", "transformers", "openai-whisper")
 ENGINES = (*VLLM, *PEERS)
 """What turns audio into text: vLLM in two ways, and what a user would take instead."""
 
-NOT_PART_OF_A_CONFIGURATION = frozenset({"repeats", "gpu_hourly_usd", "results_dir", "offline", "stall_minutes"})
+NOT_PART_OF_A_CONFIGURATION = frozenset(
+    {"repeats", "gpu_hourly_usd", "results_dir", "offline", "stall_minutes", "gpu_kinds", "ray_address"}
+)
 """Options that change neither what is computed nor how: two runs that differ only here are repeats."""
 
 
@@ -70,9 +72,15 @@ def at_least(minimum: int | float) -> Rule:
 
 
 NON_EMPTY = Rule("a non-empty text without control characters", lambda v: bool(v) and v.isprintable())
+CLUSTER = Rule("none, or HOST:PORT of a Ray cluster", lambda v: bool(re.fullmatch(r"(none)?|[\w.-]+:\d+", v)))
 TRUE_OR_FALSE = Rule("true or false", lambda value: isinstance(value, bool))
 SEED = Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 1 << 32)  # what numpy takes
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
+
+
+def cluster_of(address: str) -> str:
+    """A cluster's address; empty where none was named."""
+    return "" if address == "none" else address
 
 
 def option(default: Any, rule: Rule, text: str, *, newer: bool = False) -> Any:
@@ -228,6 +236,25 @@ class BenchmarkConfig(Options):
         "Who computes log-mel: cpu = the readers, to the bit; gpu = the engine; auto = gpu where there is one.",
         newer=True,
     )
+    gpus: int = option(
+        1,
+        at_least(0),
+        "GPUs that work on the corpus together, an engine each; 0 = all. Without a GPU: engines on parts of the CPU.",
+        newer=True,
+    )
+    engines_per_gpu: int = option(1, at_least(0), "Engines that share a GPU and its memory; 0 = chosen.", newer=True)
+    rounds: int = option(
+        1,
+        at_least(1),
+        "Transcribe the corpus N times inside one clock, for many GPUs and a short corpus; WER from the first.",
+        newer=True,
+    )
+    gpu_kinds: str = option(
+        "*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.", newer=True
+    )
+    ray_address: str = option(
+        "none", CLUSTER, "HOST:PORT of a Ray cluster whose GPUs are used; none = this host alone.", newer=True
+    )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
@@ -287,6 +314,11 @@ class BenchmarkConfig(Options):
     def stock(self) -> bool:
         """Plain `LLM.generate`, under either name."""
         return self.engine == "vllm-stock" or self.front_end == "stock"
+
+    @property
+    def cluster(self) -> str:
+        """The address of the cluster to join; empty where none was named."""
+        return cluster_of(self.ray_address)
 
 
 MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
@@ -376,6 +408,9 @@ class SweepOptions(Options):
     )
     max_wer: float = option(0.0, at_least(0), "The search takes no setting with a WER above this, in percent; 0 = any.")
     trials: int = option(20, at_least(1), "Settings that a search measures.")
+    gpus_at_once: int = option(
+        1, at_least(0), "Configurations measured side by side, each on a GPU of its own; 0 = as many as there are GPUs."
+    )
 
     def check_together(self) -> None:
         if self.searches:
@@ -392,6 +427,11 @@ class SweepOptions(Options):
                 raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
         elif self.max_wer:
             raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
+        if self.gpus_at_once != 1 and (self.searches or self.one.gpus != 1):
+            raise ConfigError(
+                f"gpus_at_once={self.gpus_at_once} measures independent configurations of one GPU each: not a search, "
+                "and not with gpus above 1."
+            )
         for name in LISTS:
             self.values(name)
 
@@ -570,4 +610,5 @@ class DoctorConfig(Options):
     corpus: str = option("librispeech", NON_EMPTY, "Corpus that is going to be transcribed.")
     split: str = option("test-clean", NON_EMPTY, "Part of the corpus.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles.")
+    ray_address: str = option("none", CLUSTER, "HOST:PORT of a Ray cluster that is going to be used.")
     json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
@@ -151,11 +153,34 @@ def test_odd_audio_goes_through(engine: VllmPipelined, tmp_path: Path) -> None:
 
 def test_the_engine_leaves_no_process(engine: VllmPipelined) -> None:
     """Its processes are children that are known, so that they can be told from strangers on a GPU."""
-    import psutil
-
     children = {child.pid for child in psutil.Process().children(recursive=True)}
     engine_processes = engine.pids() - {psutil.Process().pid}
     assert engine_processes <= children
     assert engine_processes
     engine.close()
     assert not [pid for pid in engine_processes if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
+    checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance], tmp_path: Path
+) -> None:
+    """Each once; then an engine's own process is killed in the middle, and the other gives the rest."""
+    hardware = detect_hardware("")
+    config = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, gpus=2)
+    fleet = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
+    assert isinstance(fleet, Fleet)
+    expected = {utt_id: transcript.hypothesis for utt_id, transcript in pipelined.items()}
+    try:
+        assert {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances).items()} == expected
+        found = {}
+        for text in fleet.transcribe(clips_of(utterances)):
+            assert text.index not in found
+            found[text.index] = text.text
+            if len(found) == 5:
+                workers = [psutil.Process(pid) for pid in fleet.pids()]
+                next(process for process in workers if process.name().startswith("VLLM")).kill()
+        assert {utterances[i].id: text for i, text in found.items()} == expected
+        assert fleet.last_pass is not None
+        assert len(fleet.last_pass.lost) == 1
+    finally:
+        fleet.close()

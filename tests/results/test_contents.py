@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import NO_GPU, one_gpu
+from whisperbench.engines.fleet import FleetPass
 from whisperbench.engines.seam import EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.clock import Measurement, Pass, Transcript
@@ -34,6 +35,7 @@ FACTS = Facts(
     engine=EngineFacts("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
     git_dirty=False,
 )
+TWO = FleetPass((18.0, 18.0), (3.9, 4.0), 2.0, None)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
@@ -41,11 +43,25 @@ def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript,
     return tuple(Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4))
 
 
-def contents(score_it: bool = True, gpu: GpuReadings | None = READINGS, **options: Any) -> record.RunContents:
+def contents(
+    score_it: bool = True,
+    gpu: GpuReadings | None = READINGS,
+    fleet: FleetPass | None = None,
+    facts: Facts = FACTS,
+    **options: Any,
+) -> record.RunContents:
     config = BenchmarkConfig(model="large-v3", **options)
-    passes = tuple(Pass(wall, 1.0, transcripts(), gpu) for wall in (4.0, 2.0, 3.0)[: config.repeats])
+    passes = tuple(Pass(wall, 1.0, transcripts(), gpu, fleet=fleet) for wall in (4.0, 2.0, 3.0)[: config.repeats])
     scored = score(transcripts(), "en", 32) if score_it else None
-    return record.run_contents(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
+    measured = Measurement(1.5, passes, (0.6, 0.65) if fleet else ())
+    return record.run_contents(config, facts, measured, scored, started_ms=1, ended_ms=2)
+
+
+def contents_of_two(fleet: FleetPass = TWO, **options: Any) -> record.RunContents:
+    """The same of a fleet: an engine on each of two GPUs."""
+    hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
+    engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
+    return contents(fleet=fleet, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
 
 
 def test_params_hold_every_option_and_the_facts() -> None:
@@ -215,3 +231,37 @@ def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:
     sooner = record.run_start(config, GPU)
     assert sooner.params.items() < start.params.items()
     assert sooner.tags.items() < start.tags.items()
+
+
+def test_a_fleet_is_set_against_its_engines_alone_and_priced_with_all_its_gpus() -> None:
+    """1 utterance/s where each engine alone makes 0.6 and 0.65; two GPUs cost twice as much."""
+    found = contents_of_two(gpu_hourly_usd=3.6)
+    assert found.metrics["scaling_efficiency"] == pytest.approx(80.0)
+    assert found.metrics["reqs_per_sec_per_gpu"] == pytest.approx(0.5)
+    assert found.metrics["usd_per_audio_hour"] == pytest.approx(2 * 3.6 * 4 / 36)
+    assert (found.params["engines"], found.params["hosts"], found.params["gpu_count"]) == ("2", "1", "2")
+    assert "gpu_count=2" in found.tags[names.SPEED_KEY]
+    assert "gpu: 2 × NVIDIA H100" in closing_line(found.params, found.metrics)
+    assert names.WARNINGS not in found.tags
+
+
+@pytest.mark.parametrize(
+    ("fleet", "warning"),
+    [
+        (FleetPass((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0, None), "the slowest engine did 80 % of the median"),
+        (FleetPass((18.0, 18.0), (3.7, 4.0), 1.0, None), r"in the last 7 % of the time an engine had nothing to do"),
+    ],
+)
+def test_engines_that_do_not_work_alike_are_a_warning(fleet: FleetPass, warning: str) -> None:
+    """One under 85 % of the median, or more than 5 % of the time in which one of them was done."""
+    assert warning in contents_of_two(fleet).tags[names.WARNINGS]
+
+
+def test_a_pass_that_lost_an_engine_has_texts_and_no_speed() -> None:
+    """The times would be those of fewer engines than the run says."""
+    lost = dataclasses.replace(TWO, lost=("engine 1 on far was lost (killed)",))
+    found = contents_of_two(lost)
+    assert found.metrics["wer"] == pytest.approx(25.0)
+    assert not {"reqs_per_sec", "rtfx", "wall_seconds", "scaling_efficiency"} & found.metrics.keys()
+    assert found.tags[names.WARNINGS] == "1 engine(s) lost, so no speed: engine 1 on far was lost (killed)"
+    assert "throughput: not measured" in closing_line(found.params, found.metrics)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,15 +14,26 @@ from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
+from whisperbench.engines.fleet_ray import start_fleet
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.seam import Engine
+from whisperbench.engines.settings import EngineSettings
 from whisperbench.options import BenchmarkConfig
 from whisperbench.results.summary import closing_line
+
+
+def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
+    """A fake engine, or with `gpus` above 1 a fleet of them on Ray."""
+    if settings.engines > 1 or settings.ray_address:
+        return start_fleet(settings, hardware, log, FakeEngine)
+    return FakeEngine(settings, hardware, log)
 
 
 @click.command()
 @options_of(BenchmarkConfig)
 @errors_end_the_command
 def main(**options: Any) -> None:
-    bundle = benchmark.run(BenchmarkConfig(**options), TerminalListener(), FakeEngine)
+    bundle = benchmark.run(BenchmarkConfig(**options), TerminalListener(), start)
     click.echo(closing_line(bundle.contents.params, bundle.contents.metrics))
 
 

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
+import queue
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -73,6 +74,35 @@ class FeedPlan:
         )
 
 
+class ClipQueue(Iterator[Clip]):
+    """Clips that arrive while an engine works, put by another thread.
+
+    `next` waits for one, and there are no more after `close`.  To any engine it is an iterable like others; `feed` also
+    asks whether it would have to wait, and lets the model step on meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._arrived: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
+        self.closed = False
+
+    def put(self, clips: Iterable[Clip]) -> None:
+        for clip in clips:
+            self._arrived.put(clip)
+
+    def close(self) -> None:
+        self.closed = True
+        self._arrived.put(None)
+
+    def would_wait(self) -> bool:
+        return self._arrived.empty()
+
+    def __next__(self) -> Clip:
+        if (clip := self._arrived.get()) is None:
+            self._arrived.put(None)  # for whoever asks again
+            raise StopIteration
+        return clip
+
+
 def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[Text]:
     """The text of every clip, as they finish.
 
@@ -87,11 +117,13 @@ def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[
 
     with reader_threads(plan.workers) as pool:
         while more or reading or ready or model.in_flight:
-            while more and len(reading) + len(ready) < plan.ahead:
+            busy = bool(reading or ready or model.in_flight)
+            while more and len(reading) + len(ready) < plan.ahead and not (busy and _would_wait(waiting)):
                 if (clip := next(waiting, None)) is None:
                     more = False
                 else:
                     reading.append(pool.submit(_prepare, model, clip, plan.long_audio))
+                    busy = True
             # Wait for a reader only when the model would have nothing to do.
             while reading and (reading[0].done() or not (ready or model.in_flight)):
                 prepared = reading.popleft().result()
@@ -112,6 +144,11 @@ def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[
                     if (text := in_work[index].finish(output, time.perf_counter())) is not None:
                         del in_work[index]
                         yield text
+
+
+def _would_wait(clips: Iterator[Clip]) -> bool:
+    """Whether the next clip has not arrived yet, so that the model had better be let step on."""
+    return isinstance(clips, ClipQueue) and clips.would_wait()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

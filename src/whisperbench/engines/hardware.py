@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from whisperbench.errors import ConfigError
 
 MIB = 1 << 20
 MAX_READERS = 8
@@ -15,13 +19,14 @@ MAX_READERS = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU; `index` is NVML's, which counts what CUDA_VISIBLE_DEVICES hides too."""
+    """One GPU; `index` is NVML's, which counts what CUDA_VISIBLE_DEVICES hides too; `node` is empty for this host."""
 
     name: str
     memory_mib: int
     compute_capability: tuple[int, int]
     uuid: str = ""
     index: int = 0
+    node: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,6 +98,40 @@ def open_device(name: str) -> Any:
     import pynvml
 
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+
+
+def energy_by_gpu(visible_devices: str | None) -> dict[str, float]:
+    """What each visible GPU has used since its driver was loaded, in Wh by UUID; without those that do not tell."""
+    import pynvml
+
+    found = {}
+    for handle in visible_handles(visible_devices):
+        with contextlib.suppress(pynvml.NVMLError):
+            found[_text(pynvml.nvmlDeviceGetUUID(handle))] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6
+    return found
+
+
+def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
+    """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
+
+    `kinds` are patterns such as `*H100*`, separated by commas.
+
+    Raises:
+        ConfigError: there are not so many.
+    """
+    patterns = [pattern.strip() for pattern in kinds.split(",")]
+    counts = Counter(device.name for device in hardware.devices)
+    wanted = [name for name in counts if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if not hardware.devices and kinds == "*":
+        return hardware  # engines on the CPU
+    enough = [name for name in wanted if counts[name] >= gpus]
+    if not enough:
+        there = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
+        raise ConfigError(f"gpus={gpus}, gpu_kinds={kinds} cannot be had: there is {there}.")
+    # One GPU is the first that fits, as it always was; of several kinds for more, the one of which there are most.
+    name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
+    chosen = [device for device in hardware.devices if device.name == name]
+    return dataclasses.replace(hardware, devices=tuple(chosen[: gpus or None]))
 
 
 def free_cores() -> int:

@@ -49,7 +49,8 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the running engine says of itself; `engine_adds` is what it does unasked and cannot be told not to do."""
+    """What the running engine says of itself; `engine_adds` is what it does unasked and cannot be told not to do;
+    `engines` on `hosts` are more than one where it is a fleet."""
 
     dtype_effective: str
     kv_cache_dtype_effective: str
@@ -57,6 +58,8 @@ class EngineFacts:
     torch_version: str | None
     load_seconds: float
     engine_adds: str | None = None
+    engines: int = 1
+    hosts: int = 1
 
 
 class Engine(Protocol):

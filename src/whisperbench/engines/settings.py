@@ -23,6 +23,7 @@ class EngineSettings:
 
     `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
+    `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
     """
 
     checkpoint: str
@@ -47,6 +48,9 @@ class EngineSettings:
     ctranslate2: str | None = None
     padding_stride: int = 1
     features: str = "cpu"
+    engines: int = 1
+    engines_per_gpu: int = 1
+    ray_address: str = ""
 
     @property
     def windows_per_step(self) -> int:
@@ -66,13 +70,14 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         )
     if config.quantization != "none" and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
+    engines_per_gpu = config.engines_per_gpu or 1
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=_dtype(config, hardware),
         kv_cache_dtype=config.kv_cache_dtype,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
-        gpu_memory_utilization=config.gpu_memory_utilization,
+        gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
         enforce_eager=config.enforce_eager or not hardware.has_gpu,
         load_format=config.load_format,
         quantization=None if config.quantization == "none" else config.quantization,
@@ -89,6 +94,9 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         ctranslate2=checkpoint.ctranslate2,
         padding_stride=config.padding_stride,
         features=_features(config, hardware),
+        engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
+        engines_per_gpu=engines_per_gpu,
+        ray_address=config.cluster,
     )
 
 

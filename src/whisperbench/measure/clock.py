@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from whisperbench.engines.fleet import Fleet, FleetPass
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse, StallWatch
 from whisperbench.engines.seam import Clip, Engine, Text
@@ -44,7 +45,8 @@ class Transcript:
 class Pass:
     """One timed run over the corpus; transcripts in the corpus's order, dropped utterances absent.
 
-    `frozen_seconds`: for so long nothing went on in the middle of it, so its speed is no measurement; None: it did.
+    `frozen_seconds`: for so long nothing went on in the middle of it, so its speed is no measurement; None: it did.  Of
+    several `rounds` over the corpus inside one clock all transcripts are there, one round after the other.
     """
 
     wall_seconds: float
@@ -54,6 +56,18 @@ class Pass:
     finished_seconds: tuple[float, ...] = ()
     """When each transcript came, since the clock started; in the order in which they came."""
     frozen_seconds: float | None = None
+    rounds: int = 1
+    fleet: FleetPass | None = None
+
+    @property
+    def first_round(self) -> tuple[Transcript, ...]:
+        """What is scored: a later round says the same again."""
+        return self.transcripts[: len(self.transcripts) // self.rounds]
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Engines that were lost: the texts are complete, and the times are not those of this many engines."""
+        return self.fleet.lost if self.fleet else ()
 
     @property
     def utterances(self) -> int:
@@ -97,10 +111,14 @@ class Pass:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
-    """All repeats of one configuration; `median` is the repeat that the metrics are taken from."""
+    """All repeats of one configuration; `median` is the repeat that the metrics are taken from.
+
+    `alone_rates`: utterances per second of each engine of a fleet while the others of its host had nothing to do.
+    """
 
     warmup_seconds: float
     passes: tuple[Pass, ...]
+    alone_rates: tuple[float, ...] = ()
 
     @property
     def median(self) -> Pass:
@@ -128,8 +146,9 @@ def measure(
     on_start: Callable[[], None] = lambda: None,
     count_tokens: Callable[[str], int] | None = None,
     stall_seconds: float = 0.0,
+    rounds: int = 1,
 ) -> Measurement:
-    """Warm up with the first `warmup` utterances, then time `repeats` passes.
+    """Warm up with the first `warmup` utterances, then time `repeats` passes of `rounds` over the corpus.
 
     `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.  An engine
     that makes no progress for `stall_seconds` (0: no limit) is ended.
@@ -139,18 +158,23 @@ def measure(
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    with StallWatch(engine, stall_seconds) as watch:
-        for _ in engine.transcribe(watch.pulse.of(clips[:warmup])):
-            watch.pulse.beat()
+    with StallWatch(engine, 0 if isinstance(engine, Fleet) else stall_seconds) as watch:
+        if isinstance(engine, Fleet):
+            engine.warm_up(clips, warmup)
+        else:
+            for _ in engine.transcribe(watch.pulse.of(clips[:warmup])):
+                watch.pulse.beat()
     usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
+    alone = engine.alone_rates(clips) if isinstance(engine, Fleet) else []
+    clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
     passes = []
     for repeat in range(repeats):
         on_start()
         with StallWatch(engine, stall_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
-    return Measurement(warmup_seconds, tuple(passes))
+    return Measurement(warmup_seconds, tuple(passes), tuple(alone))
 
 
 def _timed(
@@ -167,20 +191,27 @@ def _timed(
     finished: list[float] = []
     with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
+        count = len(utterances)
         for text in engine.transcribe(pulse.of(clips)):
             pulse.beat()
             if text.index in texts:
-                raise EngineError(f"The engine gave two texts for {utterances[text.index].id}.")
+                raise EngineError(f"The engine gave two texts for {utterances[text.index % count].id}.")
             texts[text.index] = text
             if text.windows:  # long audio that is dropped is no transcript
-                found[text.index] = transcript = transcript_of(utterances[text.index], text)
+                found[text.index] = transcript = transcript_of(utterances[text.index % count], text)
                 finished.append(time.perf_counter() - started)
                 on_result(repeat, transcript)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    transcripts = tuple(found[i] for i in sorted(found))
-    return Pass(wall_seconds, cpu_seconds, transcripts, monitor.readings, tuple(finished))
+    fleet = engine.last_pass if isinstance(engine, Fleet) else None
+    readings = monitor.readings
+    if fleet:
+        cpu_seconds += fleet.cpu_seconds
+        if readings is None and fleet.energy_wh is not None:  # GPUs of other hosts: the counters that they have
+            readings = GpuReadings(None, None, 3600 * fleet.energy_wh / wall_seconds, fleet.energy_wh)
+    ordered = tuple(found[i] for i in sorted(found))
+    return Pass(wall_seconds, cpu_seconds, ordered, readings, tuple(finished), rounds=len(clips) // count, fleet=fleet)
 
 
 def transcript_of(utterance: Utterance, text: Text) -> Transcript:

@@ -40,7 +40,8 @@ class GpuReadings:
 
 
 class GpuMonitor:
-    """Samples the GPUs in a thread while a `with` block runs; `readings` afterwards, None without a GPU.
+    """Samples the GPUs in a thread while a `with` block runs; `readings` afterwards, None without a GPU, or with one of
+    another host.
 
     Other processes that hold GPU memory inside the region, slowdowns and clock drops become warnings:
     a measurement taken beside somebody else's job is not one to rank.
@@ -49,7 +50,8 @@ class GpuMonitor:
     def __init__(self, hardware: Hardware, own_pids: Callable[[], set[int]]) -> None:
         self.readings: GpuReadings | None = None
         self._own_pids = own_pids
-        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices]
+        here = not any(device.node for device in hardware.devices)  # NVML sees this host alone: a part is no sum
+        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices if here]
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:

@@ -44,8 +44,8 @@ def complete(directory: Path) -> Bundle:
             passes.append(
                 Pass(each.wall_seconds, each.cpu_seconds, texts, each.gpu, frozen_seconds=each.frozen_seconds)
             )
-        measurement = Measurement(stopped.warmup_seconds, tuple(passes))
-        transcripts = measurement.median.transcripts
+        measurement = Measurement(stopped.warmup_seconds, tuple(passes), stopped.alone_rates)
+        transcripts = measurement.median.first_round
         silent = config.random_weights or any(each.reference is None for each in transcripts)
         scored = None if silent else score(transcripts, config.language, config.seed)
         times = {"started_ms": stopped.started_ms, "ended_ms": stopped.ended_ms}

@@ -37,6 +37,11 @@ from whisperbench.results.names import (
 )
 from whisperbench.results.summary import announcement, summary
 
+SLOW_ENGINE = 85.0
+"""Percent of the median engine's audio below which one engine is a warning."""
+LONG_TAIL = 0.05
+"""Share of the time, with an engine that has nothing left to do, above which it is a warning."""
+
 Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
 """A moment since 1970, as MLflow takes it."""
 
@@ -95,9 +100,10 @@ def run_contents(
 ) -> RunContents:
     """Everything that the run of a measurement holds; without a score it has no accuracy."""
     normalizer = score.normalizer if score else "none"
-    speed = [speed_metrics(config, each) for each in measurement.passes]
+    gpus = facts.hardware.gpu_count
+    speed = [speed_metrics(config, each, gpus, measurement.alone_rates) for each in measurement.passes]
     metrics = {
-        **speed_metrics(config, measurement.median),
+        **speed[measurement.passes.index(measurement.median)],
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(facts.utterances_over_30s),
         "engine_load_seconds": facts.engine.load_seconds,
@@ -147,6 +153,8 @@ def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[s
         "engine_adds": engine.engine_adds,
         "torch_version": engine.torch_version,
         "normalizer": normalizer,
+        "engines": str(engine.engines) if engine.engines > 1 else None,
+        "hosts": str(engine.hosts) if engine.engines > 1 else None,
     }
     known = known_params(config, facts.model_id, facts.model_revision, facts.hardware)
     return known | {name: value for name, value in resolved.items() if value is not None}
@@ -168,12 +176,21 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
-    """Rates from totals, latencies, GPU readings and what they cost, of one timed pass."""
-    gpu, audio_hours = timed.gpu, timed.audio_seconds / 3600
-    gpu_hours = timed.wall_seconds / 3600
+def speed_metrics(
+    config: BenchmarkConfig, timed: Pass, gpus: int = 1, alone_rates: Sequence[float] = ()
+) -> dict[str, float]:
+    """Rates from totals, latencies, GPU readings and what they cost, of one timed pass; none of a pass that has lost an
+    engine.
+
+    `alone_rates`: utterances per second of each engine alone, which `scaling_efficiency` is set against.
+    """
+    if timed.lost:
+        return {"audio_seconds": timed.audio_seconds, "utterances": float(timed.utterances)}
+    gpu, fleet, audio_hours = timed.gpu, timed.fleet, timed.audio_seconds / 3600
+    gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
     found: dict[str, float | None] = {
         "reqs_per_sec": timed.reqs_per_sec,
+        "reqs_per_sec_per_gpu": timed.reqs_per_sec / gpus if gpus > 1 else None,
         "rtfx": timed.rtfx,
         "output_tokens_per_sec": timed.output_tokens_per_sec,
         "wall_seconds": timed.wall_seconds,
@@ -186,6 +203,12 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
+    if fleet is not None:
+        found |= {
+            "scaling_efficiency": 100 * timed.reqs_per_sec / sum(alone_rates) if alone_rates else None,
+            "slowest_engine_share": fleet.slowest_engine_share,
+            "tail_seconds": fleet.tail_seconds,
+        }
     if gpu is not None:
         found |= {
             "gpu_util_mean": gpu.util_mean,
@@ -194,6 +217,22 @@ def speed_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
             "energy_wh_per_audio_hour": None if gpu.energy_wh is None else gpu.energy_wh / audio_hours,
         }
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def warnings_of(timed: Pass) -> list[str]:
+    """What makes a pass doubtful: readings of the GPUs, and engines that did not work alike."""
+    found = list(timed.gpu.warnings) if timed.gpu else []
+    if timed.lost:
+        found.append(f"{len(timed.lost)} engine(s) lost, so no speed: {', '.join(timed.lost)}")
+    elif timed.fleet:
+        if timed.fleet.slowest_engine_share < SLOW_ENGINE:
+            found.append(
+                f"the slowest engine did {timed.fleet.slowest_engine_share:.0f} % of the median engine's audio"
+            )
+        if timed.fleet.tail_seconds > LONG_TAIL * timed.wall_seconds:
+            tail = 100 * timed.fleet.tail_seconds / timed.wall_seconds
+            found.append(f"in the last {tail:.0f} % of the time an engine had nothing to do: rounds={2 * timed.rounds}")
+    return found
 
 
 def known_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
@@ -212,7 +251,7 @@ def known_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardw
 
 def run_tags(config: BenchmarkConfig, facts: Facts, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """The same, what it may be compared with, and what makes it doubtful."""
-    warnings = sorted({text for each in measurement.passes if each.gpu for text in each.gpu.warnings})
+    warnings = sorted({text for each in measurement.passes for text in warnings_of(each)})
     frozen = [each.frozen_seconds for each in measurement.passes if each.frozen_seconds is not None]
     said = f"no progress for {max(frozen):.0f} s while the clock ran" if frozen else ""
     warnings += [said] if said else []

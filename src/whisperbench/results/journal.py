@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from whisperbench.engines.fleet import FleetPass
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.files import sync, write_atomically
 from whisperbench.measure.clock import Measurement, Transcript
@@ -55,6 +56,8 @@ class StoppedPass:
     utterances: int
     gpu: GpuReadings | None
     frozen_seconds: float | None
+    rounds: int = 1
+    fleet: FleetPass | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Stopped:
     origin: Origin
     started_ms: Milliseconds
     ended_ms: Milliseconds
+    alone_rates: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,11 +139,28 @@ class Journal:
     def clock_stopped(self, measurement: Measurement, facts: Facts, started_ms: int, ended_ms: int) -> None:
         """Keep all that no transcript tells before anything is scored: from here on the result can be completed."""
         passes = tuple(
-            StoppedPass(each.wall_seconds, each.cpu_seconds, each.utterances, each.gpu, each.frozen_seconds)
+            StoppedPass(
+                each.wall_seconds,
+                each.cpu_seconds,
+                each.utterances,
+                each.gpu,
+                each.frozen_seconds,
+                each.rounds,
+                each.fleet,
+            )
             for each in measurement.passes
         )
         utt_ids = tuple(each.utt_id for each in measurement.median.transcripts)
-        body = Stopped(measurement.warmup_seconds, passes, utt_ids, facts, self.origin, started_ms, ended_ms)
+        body = Stopped(
+            measurement.warmup_seconds,
+            passes,
+            utt_ids,
+            facts,
+            self.origin,
+            started_ms,
+            ended_ms,
+            measurement.alone_rates,
+        )
         try:
             os.fsync(self._file)
             write_atomically(self.directory / CLOCK, dataclasses.asdict(body))

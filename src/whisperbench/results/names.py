@@ -31,7 +31,7 @@ LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
 
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective",
+    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective", "engines", "hosts",
     "vllm_version", "engine_version", "engine_adds", "torch_version", "cuda_driver", "normalizer",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
@@ -63,6 +63,7 @@ METRICS = (
     Metric("insertions", in_summary=False),
     Metric("reference_words", in_summary=False),
     Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
+    Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU"),
     Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
     Metric("wall_seconds", "s"),
     Metric("client_cpu_seconds", "s", in_summary=False),
@@ -74,6 +75,9 @@ METRICS = (
     Metric("output_tokens_per_sec", "tokens/s"),
     Metric("latency_p50_ms", "ms", digits=0),
     Metric("latency_p95_ms", "ms", digits=0),
+    Metric("scaling_efficiency", "%", heading="scaling %", digits=1),
+    Metric("slowest_engine_share", "%"),
+    Metric("tail_seconds", "s"),
     Metric("gpu_util_mean", "%"),
     Metric("gpu_memory_peak_mib", "MiB", digits=0),
     Metric("gpu_power_mean_watts", "W"),

@@ -19,7 +19,9 @@ def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str
     of_peer = params.get("engine") in PEERS
     names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
     named = " | ".join(f"{name}: {params[name]}" for name in names)
-    return f"WER: {wer} | throughput: {metrics['reqs_per_sec']:.2f} reqs/sec | {named} | gpu: {params['gpu_name']}"
+    rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
+    gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
+    return f"WER: {wer} | throughput: {rate} | {named} | gpu: {gpus}{params['gpu_name']}"
 
 
 def command_line(config: BenchmarkConfig) -> str:

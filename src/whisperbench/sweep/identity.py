@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.hardware import Hardware, free_cores, one_kind
 from whisperbench.engines.start import engine_version
 from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs.checkpoint import resolve_model
@@ -20,7 +20,8 @@ from whisperbench.results.repeats import Identity
 
 
 class Identities:
-    """Finds identities on this machine; a model and a set of data are looked at once, however many share them.
+    """Finds identities on this machine, or on the cluster that `hardware` is of; a model and a set of data are looked
+    at once, however many share them.
 
     Looking at them also downloads, converts and decodes what was not before, so that no configuration's
     process has to.
@@ -40,7 +41,7 @@ class Identities:
         dataset, revision = self._digest(config), self._revision(config)
         version = self._vllm_version if config.engine in VLLM else engine_version(config.engine)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
-        tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware)}
+        tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware_of(config))}
         return Identity.of({**config.as_params(), **params}, tags)
 
     def of_measurable(self, config: BenchmarkConfig) -> Identity | None:
@@ -62,6 +63,9 @@ class Identities:
                 return
         if errors:
             raise errors[0]
+
+    def _hardware_of(self, config: BenchmarkConfig) -> Hardware:
+        return one_kind(self._hardware, config.gpu_kinds, config.gpus)
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
         model, revision, random_weights = config.model, config.model_revision, config.random_weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,6 +16,7 @@ from whisperbench.results.labels import run_name
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended, run_to_end
 from whisperbench.sweep.grid import Task
+from whisperbench.sweep.lanes import Lane, Stopped
 from whisperbench.sweep.parent_run import ParentRun
 from whisperbench.sweep.progress import PlannedRun
 from whisperbench.tracking import sweep_runs
@@ -23,15 +25,20 @@ from whisperbench.tracking.write import close_run
 T = TypeVar("T")
 
 LAST_WORDS = 4_096  # bytes of a log, to find its last line in
+ALONE = Lane()
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
 class LocalRunner:
-    """Starts `command` once per configuration; `parent` is told when a run has started, goes on, and has ended."""
+    """Starts `command` once per configuration, where `lane` says; `parent` is told when a run has started, goes on, and
+    has ended.  When `stop` is set, what runs is ended."""
 
-    def __init__(self, parent: ParentRun, command: Sequence[str]) -> None:
+    def __init__(
+        self, parent: ParentRun, command: Sequence[str], lane: Lane = ALONE, stop: threading.Event | None = None
+    ) -> None:
         self._parent, self._client, self._command = parent, parent.client, command
         self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        self._lane, self._stop = lane, stop or threading.Event()
 
     def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
         """Measure `task` and note in `run` what came of it.
@@ -50,7 +57,7 @@ class LocalRunner:
             )
         )
         try:
-            run.state = "running"
+            run.state, run.where = "running", self._lane.name
             self._parent.changed()
             ended = self._process(task, run, run_id)
             state = self._despite_outages(lambda: sweep_runs.state_of(client, run_id))
@@ -59,6 +66,8 @@ class LocalRunner:
                 run.state, run.failure = "failed", f"its speed is no measurement: {state.frozen}"
             elif state.status == "FINISHED":
                 run.state, run.metrics = "done", state.metrics
+                if warning := self._lane.warning:
+                    self._despite_outages(lambda: sweep_runs.add_warning(client, run_id, warning))
             else:
                 run.failure = self._despite_outages(lambda: sweep_runs.close_failed(client, run_id, ended))
                 run.state = "failed"
@@ -78,11 +87,14 @@ class LocalRunner:
             raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
 
         def tick(seconds: float) -> None:
+            if self._stop.is_set():
+                raise Stopped
             run.seconds = seconds
             *_, run.doing = ("", *(line for line in tail(log, LAST_WORDS).splitlines() if line.strip()))
             self._parent.show()
 
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
+        given |= self._lane.environment
         return run_to_end(
             [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
             env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},

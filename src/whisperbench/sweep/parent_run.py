@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class ParentRun:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
         self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
         self.options, self.listener = options, listener
+        self._one_at_a_time = threading.RLock()  # configurations may be measured side by side
         self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
 
     @contextlib.contextmanager
@@ -41,7 +43,8 @@ class ParentRun:
 
     def show(self) -> None:
         """To the listener alone."""
-        self.listener.show(self.progress)
+        with self._one_at_a_time:
+            self.listener.show(self.progress)
 
     def changed(self) -> None:
         """To the listener, and in the run."""
@@ -51,7 +54,7 @@ class ParentRun:
     def log(self) -> None:
         """In the run alone; a server that is away for a moment does not end the sweep."""
         step = self.progress.count("done", "failed", "skipped", "pruned")
-        with contextlib.suppress(TrackingError):
+        with self._one_at_a_time, contextlib.suppress(TrackingError):
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
             sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)
 

@@ -32,11 +32,12 @@ class PlannedRun:
     failure: str | None = None
     doing: str = ""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    where: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """All runs, in the order in which they are measured.
+    """All runs, in the order in which they are measured, `at_once` side by side.
 
     `planned` is how many there will be (a search adds as it goes); `ended` when nothing will change any more.
     """
@@ -44,6 +45,7 @@ class Progress:
     runs: list[PlannedRun]
     planned: int = 0
     ended: bool = False
+    at_once: int = 1
 
     def count(self, *states: State) -> int:
         """How many runs are in one of these states."""
@@ -87,7 +89,9 @@ class Progress:
         more = self.total - len(self.runs)
         typical = self.expected_seconds(PlannedRun("", 0)) if more else 0.0
         known = [seconds for seconds in left if seconds is not None]
-        return None if len(known) < len(left) or typical is None else sum(known) + more * typical
+        if len(known) < len(left) or typical is None:
+            return None
+        return max([(sum(known) + more * typical) / self.at_once, *known])
 
     def remaining_of(self, run: PlannedRun) -> float | None:
         """Of one run that waits or runs; None where that cannot be told."""
@@ -109,9 +113,13 @@ class Progress:
             if run.state in ("waiting", "running"):
                 remaining = self.remaining_of(run)
                 ahead = None if ahead is None or remaining is None else ahead + remaining
-                eta = self.overdue(run) or ("unknown" if ahead is None else clock(ahead))
+                # Side by side, a run begins when the lanes have done their part of what is before it.
+                unknown = ahead is None or remaining is None
+                later = "unknown" if unknown else clock(max((ahead or 0.0) / self.at_once, remaining or 0.0))
+                eta = self.overdue(run) or later
+            where = f" on {run.where}" if run.where and run.state == "running" else ""
             why = run.failure.splitlines()[0] if run.failure else run.doing if run.state == "running" else ""
-            state = f"{run.state}: {why}" if why else run.state
+            state = f"{run.state}{where}: {why}" if why else f"{run.state}{where}"
             rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
             elapsed = "" if run.seconds is None else clock(run.seconds)
             rows.append((run.name, str(run.repeat), state, *rate, elapsed, eta, (run.run_id or "")[:8]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 
-from whisperbench.engines.start import engine_version, hardware_of_the_engine
+from whisperbench.engines.start import all_hardware, engine_version
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
@@ -15,6 +16,7 @@ from whisperbench.results.summary import command_line
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
+from whisperbench.sweep.lanes import Lane, kinds_of, lanes_of, on_every_kind, side_by_side
 from whisperbench.sweep.local_runner import LocalRunner
 from whisperbench.sweep.parent_run import ParentRun
 from whisperbench.sweep.progress import PlannedRun, Progress
@@ -39,7 +41,10 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
     """
     plan = Search.of(options) if options.searches else tasks_of(options)
     client = connect()
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
+    lanes = lanes_of(hardware, options.gpus_at_once, options.one.gpu_kinds, options.one.cluster)
+    if not isinstance(plan, Search) and (options.one.cluster or options.gpus_at_once != 1):
+        plan = on_every_kind(plan, kinds_of(hardware, options.one.gpu_kinds))
     identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
@@ -62,15 +67,15 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
         furnish(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
-        runner = LocalRunner(parent, command)
         if isinstance(plan, Search):
+            runner = LocalRunner(parent, command)
             identity = identities.of(plan.config(plan.first))
             study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
             return search_for_the_best(
                 plan, study if options.resume else f"{study}-{run.run_id}", earlier, parent, runner
             )
         identities.require_one(task.config for task in plan)
-        return measure_all(plan, earlier, parent, runner)
+        return measure_all(plan, earlier, parent, command, lanes)
 
 
 def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
@@ -93,14 +98,25 @@ def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: Ea
     return "\n".join([*lines, f"time: {known}"])
 
 
-def measure_all(tasks: Sequence[Task], earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner) -> str:
-    """Every task that no earlier sweep has finished, in order; the leaderboard of all of them."""
+def measure_all(
+    tasks: Sequence[Task], earlier: EarlierRuns, parent: ParentRun, command: Sequence[str], lanes: Sequence[Lane]
+) -> str:
+    """Every task that no earlier sweep has finished, in order, as many at once as there are lanes; the leaderboard of
+    all of them."""
     progress = parent.progress
-    progress.runs = [earlier.plan(task) for task in tasks]
+    progress.runs, progress.at_once = [earlier.plan(task) for task in tasks], len(lanes)
+    todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
+
+    def measure(place: int, lane: Lane, stop: threading.Event) -> None:
+        run, task = todo[place]
+        LocalRunner(parent, command, lane, stop).measure(task, run)
+
     with parent.watched():
-        for run, task in zip(progress.runs, tasks, strict=True):
-            if run.state == "waiting":
-                runner.measure(task, run)
+        if len(lanes) > 1:
+            side_by_side([task.config for _, task in todo], lanes, measure)
+        else:
+            for place in range(len(todo)):
+                measure(place, lanes[0], threading.Event())
     found = parent.leaderboard()
     failed = [run for run in progress.runs if run.state == "failed"]
     if failed:

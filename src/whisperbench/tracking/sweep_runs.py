@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.listener import Listener
-from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
@@ -120,6 +120,17 @@ def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:
         client.log_artifact(run_id, str(ended.log))
     close_run(client, run_id, "FAILED", failure)
     return failure
+
+
+def add_warning(client: MlflowClient, run_id: str, warning: str) -> None:
+    """Note in a run's tag what makes it doubtful, after what it says itself.
+
+    Raises:
+        TrackingError: the server is away or refuses.
+    """
+    with explained(client, "does not take a tag"):
+        said = client.get_run(run_id).data.tags.get(WARNINGS)
+        client.set_tag(run_id, WARNINGS, f"{said}; {warning}" if said else warning)
 
 
 def clean_up(client: MlflowClient, experiment: str, listener: Listener) -> None:

@@ -1,0 +1,304 @@
+"""An engine made of engines: one corpus, one clock, one engine per GPU.
+
+The fleet hands out clips as engines have room and takes their texts as they come.  An engine that is lost, killed or
+frozen gives its clips back to the others: every clip has exactly one text, and the pass says that it was cut down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import queue
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
+
+from whisperbench.engines.fleet_dispatch import Dispatch
+from whisperbench.engines.fleet_member import MemberFacts, Usage, content_digest
+from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.errors import EngineError, WhisperbenchError
+from whisperbench.inputs.audio import AudioSource
+
+STALL_SECONDS = 30.0
+"""An engine that gives no sign of life for this long is lost: its process, or its whole host, stands still."""
+CLOSE_SECONDS = 10.0
+ALONE_FILLS = 5
+"""Times that the clips of an engine's pass alone fill its window: fewer would measure its start and its end."""
+
+
+class Member(Protocol):
+    """One engine as the fleet sees it: calls of a `FleetMember`, wherever that is, answered later."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def facts(self) -> MemberFacts: ...
+
+    def put(self, clips: Sequence[Clip], more: bool) -> None: ...
+
+    def take(self) -> Future[list[Text]]: ...
+
+    def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]: ...
+
+    def usage(self) -> Future[Usage]: ...
+
+    def digest(self, paths: Sequence[Path], clips: Sequence[AudioSource]) -> Future[str]: ...
+
+    def close(self) -> Future[None]: ...
+
+    def kill(self) -> None:
+        """End its processes, whatever state they are in; it may be gone already."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetPass:
+    """What the engines did in one pass.
+
+    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
+    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
+    """
+
+    audio_seconds: tuple[float, ...]
+    ended: tuple[float, ...]
+    cpu_seconds: float
+    energy_wh: float | None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def tail_seconds(self) -> float:
+        """From the moment when the first engine had nothing left to do to the last text."""
+        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
+
+    @property
+    def slowest_engine_share(self) -> float:
+        """What the slowest engine has transcribed, in percent of the median engine's audio."""
+        median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
+        return 100 * min(self.audio_seconds) / median if median else 100.0
+
+
+class Fleet:
+    """An `Engine` of many.
+
+    Args:
+        members: at least one started engine, all with the same settings.
+        window: clips that one engine may hold, so that it never waits for the next.
+        load_seconds: from the first engine's start to the last one being ready.
+        ended: called when all of them are closed.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        window: int,
+        load_seconds: float = 0.0,
+        ended: Callable[[], None] = lambda: None,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self._members, self._alive = tuple(members), list(members)
+        self._window, self._load_seconds, self._ended, self._checkpoint = window, load_seconds, ended, checkpoint
+        self._lost: list[str] = []
+        self._asked: dict[Member, float] = {}  # whose answer is awaited, and since when
+        self._answers: queue.SimpleQueue[tuple[Member, Future[list[Text]]]] = queue.SimpleQueue()
+        self._sizes: dict[AudioSource, int] = {}
+        self.last_pass: FleetPass | None = None
+        self.stall_seconds = STALL_SECONDS
+
+    @property
+    def facts(self) -> EngineFacts:
+        """Those of the first engine, with the number of all of them."""
+        return dataclasses.replace(
+            self._members[0].facts.engine,
+            load_seconds=self._load_seconds,
+            engines=len(self._members),
+            hosts=len({member.facts.host for member in self._members}),
+        )
+
+    def pids(self) -> set[int]:
+        """This process, and the engines' processes that run on this host."""
+        here = [member.facts for member in self._members if member.facts.host == platform.node()]
+        return {os.getpid()}.union(*(facts.processes for facts in here))
+
+    def warm_up(self, clips: Sequence[Clip], count: int) -> None:
+        """Every engine transcribes the first `count` clips; other hosts must have the same clips and weights.
+
+        Raises:
+            EngineError: an engine ended, or a host has other files.
+        """
+        self._sizes.update((clip.audio, _size(clip.audio)) for clip in clips if clip.audio not in self._sizes)
+        self._compare_hosts(clips)
+        self._all([member.seconds_alone(clips[:count]) for member in self._members])
+
+    def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
+        """Utterances per second of each engine while no other engine of its host works, on clips from all over the
+        corpus.
+
+        Raises:
+            EngineError: an engine ended.
+        """
+        count = min(len(clips), ALONE_FILLS * self._window)
+        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
+        seconds: dict[str, float] = {}
+        by_host: dict[str, list[Member]] = {}
+        for member in self._members:
+            by_host.setdefault(member.facts.host, []).append(member)
+        for turn in range(max(map(len, by_host.values()))):
+            now = [members[turn] for members in by_host.values() if turn < len(members)]
+            found = self._all([member.seconds_alone(some) for member in now])
+            seconds.update(zip((member.name for member in now), found, strict=True))
+        return [count / seconds[member.name] for member in self._members]
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        """Exactly one text per clip, whichever engines are lost meanwhile; afterwards `last_pass` tells how it went.
+
+        Raises:
+            AudioError: a file cannot be decoded.
+            EngineError: all engines are lost.
+        """
+        before, started = self._usages(), time.perf_counter()
+        dispatch = Dispatch(self._longest_first(clips), self._alive, self._window)
+        audio, ended = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
+        while dispatch.unanswered:
+            if not self._alive:
+                raise EngineError(
+                    f"All engines are gone, {dispatch.unanswered} clips are left. {'; '.join(self._lost)}"
+                )
+            for handed in dispatch.hand_out():
+                handed.engine.put(handed.clips, handed.more)
+            for member in self._alive:
+                self._ask(member)
+            for member, answer in self._arrived():
+                for text in self._texts(dispatch, member, answer):
+                    audio[member] += text.audio_seconds
+                    ended[member] = time.perf_counter() - started
+                    yield text
+            for member in [each for each, when in self._asked.items() if time.monotonic() - when > self.stall_seconds]:
+                self._lose(dispatch, member, TimeoutError(f"no sign of life for {self.stall_seconds:.0f} s"))
+        self.last_pass = self._pass(before, audio, ended)
+
+    def close(self) -> None:
+        """Close every engine, at most CLOSE_SECONDS; what does not end is killed."""
+        try:
+            closing = [(member, member.close()) for member in self._alive]
+            deadline = time.monotonic() + CLOSE_SECONDS
+            for member, answer in closing:
+                try:
+                    answer.result(max(0.1, deadline - time.monotonic()))
+                except Exception:  # whatever it says, it does not end by itself
+                    member.kill()
+        finally:
+            self._alive = []
+            self._ended()
+
+    def _ask(self, member: Member) -> None:
+        """Ask for texts; never twice at once, or the answer to the first would not be listened to."""
+        if member not in self._asked:
+            self._asked[member] = time.monotonic()
+            member.take().add_done_callback(lambda answer: self._answers.put((member, answer)))
+
+    def _arrived(self) -> Iterator[tuple[Member, Future[list[Text]]]]:
+        """Answers of engines that are not lost, as soon as there is one, all that are there; none after a second."""
+        with contextlib.suppress(queue.Empty):
+            member, answer = self._answers.get(timeout=1.0)
+            while True:
+                if self._asked.pop(member, None) is not None:
+                    yield member, answer
+                member, answer = self._answers.get_nowait()
+
+    def _texts(self, dispatch: Dispatch[Member], member: Member, answer: Future[list[Text]]) -> list[Text]:
+        """Those of an answer that nobody has given yet; none, and the engine is lost, where it is an error."""
+        try:
+            return [text for text in answer.result() if dispatch.answered(member, text.index)]
+        except Exception as error:
+            if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
+                raise cause_of(error) from error
+            self._lose(dispatch, member, error)
+            return []
+
+    def _lose(self, dispatch: Dispatch[Member], member: Member, error: Exception) -> None:
+        dispatch.lost(member)
+        self._alive.remove(member)
+        self._asked.pop(member, None)
+        self._lost.append(f"{member.name} on {member.facts.host} was lost ({why(error)})")
+        member.kill()
+
+    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> FleetPass:
+        after = self._usages()
+        both = [(before[name], after[name]) for name in after if name in before]
+        energy: dict[str, float] = {}
+        for first, last in both:
+            energy.update({gpu: last.energy_wh[gpu] - first.energy_wh.get(gpu, 0.0) for gpu in last.energy_wh})
+        complete = energy and all(last.energy_wh for _, last in both) and not self._lost
+        return FleetPass(
+            audio_seconds=tuple(audio[member] for member in self._alive),
+            ended=tuple(ended[member] for member in self._alive),
+            cpu_seconds=sum(last.cpu_seconds - first.cpu_seconds for first, last in both),
+            energy_wh=sum(energy.values()) if complete else None,
+            lost=tuple(self._lost),
+        )
+
+    def _usages(self) -> dict[str, Usage]:
+        asked = [(member.name, member.usage()) for member in self._alive]
+        found = {}
+        for name, answer in asked:
+            with contextlib.suppress(Exception):  # who has just died is noticed where texts are taken
+                found[name] = answer.result(self.stall_seconds)
+        return found
+
+    def _all(self, answers: Sequence[Future[float]]) -> list[float]:
+        """All answers; before the clock an engine that is lost is the end."""
+        try:
+            return [answer.result() for answer in answers]
+        except WhisperbenchError as error:
+            raise cause_of(error) from error
+        except Exception as error:
+            raise EngineError(f"An engine ended before the clock started: {why(error)}.") from error
+
+    def _compare_hosts(self, clips: Sequence[Clip]) -> None:
+        first = {member.facts.host: member for member in reversed(self._members)}
+        first.pop(platform.node(), None)
+        if not first:
+            return
+        audio = [clip.audio for clip in clips]
+        weights = sorted(self._checkpoint.iterdir()) if self._checkpoint else []
+        asked = {
+            what: {host: member.digest(*given) for host, member in first.items()}
+            for what, given in (("checkpoint", (weights, [])), ("corpus", ([], audio)))
+        }
+        here = {"checkpoint": content_digest(weights), "corpus": content_digest((), audio)}
+        for what, answers in asked.items():
+            for host, answer in answers.items():
+                if (found := answer.result()) != here[what]:
+                    raise EngineError(f"{host} has another {what} than {platform.node()} ({found}, here {here[what]}).")
+
+    def _longest_first(self, clips: Iterable[Clip]) -> list[Clip]:
+        return sorted(clips, key=lambda clip: -(self._sizes.get(clip.audio) or _size(clip.audio)))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What a member raised: Ray hands out a copy that has a traceback for a message, and the original in it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+def why(error: BaseException) -> str:
+    """The kind of an error, and the last line of what an engine or Ray says."""
+    error = cause_of(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].rstrip('.')[:300]}" if lines else type(error).__name__
+
+
+def _size(source: AudioSource) -> int:
+    """Bytes of a clip's file: what says how long it is without reading it."""
+    if isinstance(source, Path):
+        try:
+            return source.stat().st_size
+        except OSError:
+            return 0  # the engine that reads it says what is wrong
+    with source.open("rb") as file:
+        return file.seek(0, os.SEEK_END)

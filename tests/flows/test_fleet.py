@@ -1,0 +1,121 @@
+"""The benchmark command with two engines on Ray: its result, and what is left when something is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.commands import python_path
+from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
+from whisperbench.engines.fleet_session import connect
+from whisperbench.errors import EngineError
+from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
+from whisperbench.results.names import WARNINGS
+
+pytestmark = pytest.mark.slow
+
+GONE_SECONDS = 10.0
+
+
+class Run:
+    """The command in a process of its own; `ledger` gets a line for each text that an engine hands out."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        self.results, self.ledger = folder / "results", folder / "ledger"
+        given = {"model": "demo", "corpus": "demo", "gpus": 2, "rounds": 20, "max_num_seqs": 8, "offline": "true"}
+        given |= {"results_dir": self.results, **options}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.fake_benchmark", *(f"--{k}={v}" for k, v in given.items())],
+            env={**python_path(), DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_texts(self, count: int) -> list[psutil.Process]:
+        """Every process of the run, once its engines have handed out so many texts."""
+        deadline = time.monotonic() + 120
+        while not self.ledger.exists() or len(self.ledger.read_bytes().splitlines()) < count:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def bundle(self) -> Bundle:
+        (found,) = self.results.iterdir()
+        return read_bundle(found)
+
+
+def left(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there after the time that they have."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+        if time.monotonic() > deadline:
+            return alive
+        time.sleep(0.1)
+    return []
+
+
+BEFORE_THE_CLOCK = 2 * (8 + 8)  # each engine's warm-up and its pass alone, of 8 clips
+
+
+def test_two_engines_are_one_run(tmp_path: Path) -> None:
+    """One line, one bundle, all texts once a round; it says how many engines there were and how they scaled."""
+    run = Run(tmp_path)
+    out, err = run.process.communicate(timeout=200)
+    assert run.process.returncode == 0, err
+    assert out.splitlines()[-1].startswith("WER: ")
+    contents = run.bundle.contents
+    assert (contents.params["engines"], contents.params["hosts"]) == ("2", "1")
+    assert contents.metrics["utterances"] == 160
+    assert contents.metrics["scaling_efficiency"] > 20  # of two cores that others use too
+    table = json.loads((run.bundle.directory / ARTIFACTS / "transcripts.json").read_text(encoding="utf-8"))
+    assert len(table["data"]) == 8
+
+
+def test_an_engine_that_is_killed_costs_the_speed_and_no_text(tmp_path: Path) -> None:
+    """Texts and WER are kept, there is no rate, the run is tagged, the exit status is 1, and nothing is left."""
+    run = Run(tmp_path)
+    processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
+    next(p for p in processes if "FleetMember" in p.name()).kill()
+    out, err = run.process.communicate(timeout=200)
+    assert run.process.returncode == 1, out
+    assert "engine(s) lost" in err
+    contents = run.bundle.contents
+    assert contents.metrics["utterances"] == 160
+    assert "wer" in contents.metrics
+    assert "reqs_per_sec" not in contents.metrics
+    assert "lost" in contents.tags[WARNINGS]
+    assert left(processes) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_nothing_outlives_the_driver(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Neither engines nor Ray's own processes; what was transcribed is on disk."""
+    run = Run(tmp_path)
+    processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
+    assert [p for p in processes if "raylet" in p.name()]
+    run.process.send_signal(number)
+    run.process.communicate(timeout=60)
+    assert run.process.returncode == status
+    assert left(processes) == []
+    (partial,) = run.results.iterdir()
+    assert len((partial / "transcripts.jsonl").read_bytes().splitlines()) >= 10
+
+
+def test_without_ray_it_is_said_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One engine needs none of it."""
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONPATH"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EngineError, match=r"pip install ray==2\.60\.0"):
+        connect("")
