@@ -33,7 +33,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _keep_private(Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser())
     else:
-        os.environ.update(RAY_AUTH_MODE="token")
+        os.environ.pop("RAY_AUTH_MODE", None)  # Ray itself asks a private one's processes for the token, unless told
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
     # Engines must not be nicer than others, nor see another project than this one; and Ray must not phone home.
     os.environ.update(
@@ -52,6 +52,8 @@ def connect(address: str, cpus: int | None = None) -> Any:
         ) from error
     if ray.is_initialized():
         return ray
+    # vLLM may have imported Ray before: then it has read the variable above already.
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     where: dict[str, Any] = {"address": address}
     if not address:
         where = {
