@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -53,6 +54,12 @@ class TestSignals:
                 time.sleep(0.05)
                 closed = True
         assert closed
+
+    def test_one_that_was_lost(self) -> None:
+        """A block that ends as if nothing had happened was interrupted all the same."""
+        with pytest.raises(Interrupted, match="SIGTERM"), signals_raise():  # noqa: SIM117 - lost inside
+            with contextlib.suppress(BaseException):
+                interrupt()
 
     def test_children_are_ended_when_the_closing_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """An engine that does not stop by itself is killed after its time."""

@@ -114,6 +114,8 @@ def signals_raise() -> Iterator[list[Interrupted]]:
             watch.stop()
         for number, before in handlers.items():
             signal.signal(number, before)
+    if raised:  # and lost in the block, which went on to its end: a decoder that calls back into Python drops it
+        raise raised[0]
 
 
 def _insist(interrupted: Interrupted, done: threading.Event, started_before: set[psutil.Process]) -> None:
