@@ -35,9 +35,11 @@ def connect(address: str, cpus: int | None = None) -> Any:
     else:
         os.environ.pop("RAY_AUTH_MODE", None)  # Ray itself asks a private one's processes for the token, unless told
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
-    # Engines must not be nicer than others, nor see another project than this one; and Ray must not phone home.
+    # Engines must not be nicer than others, nor be ended for what other processes take of the memory, nor see another
+    # project than this one; and Ray must not phone home.
     os.environ.update(
         RAY_worker_niceness="0",
+        RAY_memory_monitor_refresh_ms="0",
         RAY_USAGE_STATS_ENABLED="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         **({} if address else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}),
