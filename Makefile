@@ -32,13 +32,16 @@ ui: $(VENV)/cpu.installed
 	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-# Temporary files on tmpfs where there is one: SQLite waits for disks. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+# Temporary files on tmpfs where there is one: SQLite waits for disks. Engines start one at a time: each takes all cores
+# and gigabytes of memory. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+SEVERAL_AT_ONCE := -n auto --maxprocesses 4 --dist loadfile
 test unit: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS)
 
 unit: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not engine and not server and not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine and not server and not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/dev.installed
 	ruff check .

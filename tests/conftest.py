@@ -19,15 +19,6 @@ MLFLOW_VARIABLES = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers one runs all tests of the engine, and one all of the server: neither is started twice."""
-    for item in items:
-        for shared in ("engine", "server"):
-            if item.get_closest_marker(shared):
-                item.add_marker(pytest.mark.xdist_group(shared))
-
-
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where an empty SQLite store is, made once and copied by whoever needs one (`fresh_store`)."""

@@ -22,6 +22,7 @@ from whisperbench.engines.fleet_session import connect, disconnect
 from whisperbench.engines.hardware import MAX_READERS, Hardware
 from whisperbench.engines.seam import Clip, StartEngine, Text
 from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.vllm_process import CPU_KV_CACHE_GIB
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs.audio import AudioSource
 
@@ -91,7 +92,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
     workers = settings.workers or _readers(len(cores), settings.engines)
     if not hardware.has_gpu:
         return [
-            Seat(Place(f"engine {i}", {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, part))}, part), workers=workers)
+            Seat(Place(f"engine {i}", _cpu_environment(part, settings.engines), part), workers=workers)
             for i, part in enumerate(parts)
         ]
     return [
@@ -126,7 +127,7 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
 
     def seat(i: int, node: Node, turn: int) -> Seat:
         part = next(parts[node.host], ())
-        environment = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, part))} if part else {}
+        environment = _cpu_environment(part, on_host[node.host]) if part else {}
         return Seat(
             Place(f"engine {turn * len(homes) + i}", environment, part),
             node.id,
@@ -136,6 +137,12 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
         )
 
     return [seat(i, node, turn) for turn in range(turns) for i, node in enumerate(homes)]
+
+
+def _cpu_environment(cores: Sequence[int], engines: int) -> dict[str, str]:
+    """Cores of its own, and an equal part of the memory that one engine alone takes for its attention cache."""
+    memory = os.environ.get("VLLM_CPU_KVCACHE_SPACE") or str(max(1, CPU_KV_CACHE_GIB // engines))
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), "VLLM_CPU_KVCACHE_SPACE": memory}
 
 
 def _parts(cores: Sequence[int], engines: int) -> Iterator[tuple[int, ...]]:
