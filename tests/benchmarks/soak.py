@@ -86,7 +86,7 @@ class Soak:
         if number == 1 and not self.only:
             name = "nothing"  # tells how long a run takes
         fault = FAULTS[name]
-        action = "run" if number == 1 else self.chance.choice(fault.actions)
+        action = "run" if number == 1 and not self.only else self.chance.choice(fault.actions)
         if action == "sweep" and self.benchmark != "flows.benchmark":
             action = "run"
         this = Round(self.directory / str(number), f"{os.getpid()}-{number}", self.server, self.front, self.chance)
@@ -152,7 +152,10 @@ class Soak:
             words = [word for key, value in options.items() for word in ("-P", f"{key}={value}")]
             return [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", *words]
         if action == "sweep":
-            options = {"models": "demo", "max_num_seqs": "32,64", **{k: v for k, v in options.items() if k != "model"}}
+            options = {
+                **{"models": "demo", "max_num_seqs": "32,64", "corpora": str(this.corpus)},
+                "results_dir": str(this.results),
+            }
         module = "flows.sweep" if action == "sweep" else self.benchmark
         return [sys.executable, "-m", module, *(word for key, value in options.items() for word in (f"--{key}", value))]
 
@@ -163,6 +166,7 @@ class Soak:
             "MLFLOW_TRACKING_URI": address,
             "MLFLOW_EXPERIMENT_NAME": this.token,
             "FAKE_ENGINE_DELAY_SECONDS": self.delay,
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB: enough, and a busy machine has it
             "TMPDIR": str(this.tmp),
             MARK: this.token,
         }
