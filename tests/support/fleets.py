@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,6 +62,26 @@ class BatchEngine(QuickEngine):
                 yield from super().transcribe(waiting)
                 waiting = []
         yield from super().transcribe(waiting)
+
+
+class ReadAheadEngine(QuickEngine):
+    """Keeps two batches read ahead of the one that it gathers, and waits for them, as peers of vLLM do."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        arriving, ahead, batch = iter(clips), collections.deque[Clip](), list[Clip]()
+        while True:
+            ahead.extend(itertools.islice(arriving, 2 * self.batch - len(ahead)))
+            if ahead:
+                batch.append(ahead.popleft())
+            if len(batch) == self.batch or not ahead:
+                yield from super().transcribe(batch)
+                batch = []
+            if not ahead:
+                return
 
 
 class LocalMember:

@@ -17,6 +17,7 @@ from typing import Any
 from whisperbench.engines.feed import FeedPlan
 from whisperbench.engines.fleet import Fleet, cause_of, why
 from whisperbench.engines.fleet_cluster import Node, cluster_nodes, on_node, require_alike
+from whisperbench.engines.fleet_dispatch import MOST
 from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage, kill_processes
 from whisperbench.engines.fleet_session import connect, disconnect
 from whisperbench.engines.hardware import MAX_READERS, Hardware
@@ -81,6 +82,8 @@ def window_of(settings: EngineSettings) -> int:
     """
     if settings.front_end == "stock":
         return 1 << 31
+    if settings.batch_size:
+        return 3 * settings.batch_size + MOST  # a peer waits for two batches ahead of the one that it gathers
     plan = FeedPlan.of(settings)
     return plan.in_flight + max(plan.burst, plan.in_flight // 4)
 

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ def connect(address: str, cpus: int | None = None) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _keep_private(Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser())
     else:
-        os.environ.pop("RAY_AUTH_MODE", None)  # Ray itself asks a private one's processes for the token, unless told
+        if not _is_connected():
+            os.environ.pop(
+                "RAY_AUTH_MODE", None
+            )  # then Ray itself turns the token on, also where it was imported before
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
     # Engines must not be nicer than others, nor be ended for what other processes take of the memory, nor see another
     # project than this one; and Ray must not phone home.
@@ -52,7 +56,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
             "More than one engine needs Ray, which is not installed here: pip install ray==2.60.0 "
             "(requirements/scale.txt). With gpus=1, engines_per_gpu=1 and no ray_address it is not needed."
         ) from error
-    if ray.is_initialized():
+    if _is_connected():
         return ray
     # vLLM may have imported Ray before: then it has read the variable above already.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
@@ -78,6 +82,10 @@ def disconnect() -> None:
     import ray
 
     ray.shutdown()
+
+
+def _is_connected() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 @contextlib.contextmanager

@@ -70,7 +70,9 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         )
     if config.quantization != "none" and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
-    engines_per_gpu = config.engines_per_gpu or 1
+    # One engine's client cannot feed a GPU whose encoder skips most of the padding: measured on an H100, 249 of 382/s.
+    thinned = hardware.has_gpu and config.padding_stride > 1
+    engines_per_gpu = config.engines_per_gpu or (2 if thinned else 1)
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=_dtype(config, hardware),
