@@ -53,8 +53,7 @@ def settle(monkeypatch: pytest.MonkeyPatch, directory: Path, address: str) -> No
 
 def run_flow(**options: str) -> Result:
     """The command as a shell would run it, in this process."""
-    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return CliRunner().invoke(compare.main, arguments, catch_exceptions=False)
+    return CliRunner().invoke(compare.main, [f"--{n}={value}" for n, value in options.items()], catch_exceptions=False)
 
 
 def fetched(directory: Path) -> set[str]:
