@@ -36,7 +36,7 @@ from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import BundleError
 from whisperbench.inputs.corpus import DEMO
-from whisperbench.results.bundle import PARTIAL, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.results.journal import TRANSCRIPTS, read_partial
 from whisperbench.results.names import KIND
 from whisperbench.tracking.connection import connect
@@ -127,9 +127,11 @@ class Soak:
         close_stale_runs(client)
         problems += self.recover(this, action, direct)
         problems += left_behind(this, shared)
-        problems += self.look(
-            this, action, status, client, kept=0 if name == "results removed" else kept, offline=offline
-        )
+        kept_for_sure = 0 if name == "results removed" else kept
+        try:
+            problems += self.look(this, action, status, client, kept=kept_for_sure, offline=offline)
+        except Exception as error:  # what cannot be looked at is not there, and the soak goes on
+            problems.append(f"lost: {type(error).__name__}: {error!s:.300}")
         self.rounds.append((name, problems))
         when = f"at {moment:5.1f} s" if broken else "too late  "
         print(
@@ -228,7 +230,10 @@ class Soak:
                 found = [(repeat, t.utt_id) for repeat, t in read_partial(directory).transcripts]
                 if len(set(found)) < len(found):
                     yield f"twice on disk: {len(found) - len(set(found))} utterances in {directory.name}"
-            if not directory.name.endswith(PARTIAL) and directory.name not in complete:
+            whole = (directory / CONTENTS).is_file() and not directory.name.endswith(
+                PARTIAL
+            )  # as an upload looks at it
+            if whole and directory.name not in complete:
                 complete.append(read_bundle(directory).id)
         if count(this.results) < kept:
             yield f"lost on disk: {kept - count(this.results)} utterances"
