@@ -31,7 +31,7 @@ WORDS_TO_TOKENS = 1.35
 ENCODE_SHARE = 0.9
 """Of an engine's time, spent on encoding: turbo has four decoder layers, and the encoder of large-v3."""
 PER_TEXT, PER_CALL, TRAVEL = 0.00004, 0.0004, 0.002
-"""The first was measured with fake engines, journal included, the others with actors of Ray 2.60 on two cores."""
+"""The first was measured with fake engines, journal included; the others are estimates from actors of Ray 2.60."""
 TOKENS = [max(1, round(words * WORDS_TO_TOKENS)) for _, words in lengths()]
 MEAN_TOKENS = sum(TOKENS) / len(TOKENS)
 
