@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.corpora import SAMPLE
 from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.seam import Engine
@@ -16,7 +17,7 @@ from whisperbench.engines.start import start_engine
 from whisperbench.engines.vllm_pipelined import VllmPipelined
 from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.inputs.audio import load_audio
-from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
+from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.corpus import Utterance, load_corpus
 from whisperbench.measure.clock import Transcript, clips_of, transcript_of
 from whisperbench.measure.score import score
@@ -24,7 +25,6 @@ from whisperbench.options import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
 KNOWN_WER = {
     "bfloat16": {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 8.11},
     "float32": {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 9.19},
@@ -34,19 +34,6 @@ SPLITS = tuple(KNOWN_WER["bfloat16"])
 CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16)
 
 Texts = dict[str, Transcript]
-
-
-@pytest.fixture(scope="module")
-def utterances() -> list[Utterance]:
-    """The 60 utterances of the sample; the 8 demo clips where there is no sample."""
-    if not SAMPLE.exists():
-        return list(load_corpus("demo", "all", 0).utterances)
-    return [u for split in SPLITS for u in load_corpus(str(SAMPLE), split, 0).utterances]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return resolve_model("demo", "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)
 
 
 @pytest.fixture(scope="module")

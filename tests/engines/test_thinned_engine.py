@@ -4,7 +4,6 @@ weights."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,28 +14,14 @@ from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
 from whisperbench.inputs.audio import Samples, load_audio
-from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
-from whisperbench.inputs.corpus import Utterance, load_corpus
+from whisperbench.inputs.checkpoint import Checkpoint
+from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.clock import clips_of
 from whisperbench.options import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
 CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu")
-
-
-@pytest.fixture(scope="module")
-def utterances() -> list[Utterance]:
-    """The 60 utterances of the sample; the 8 demo clips where there is no sample."""
-    if not SAMPLE.exists():
-        return list(load_corpus("demo", "all", 0).utterances)
-    return [u for s in ("test-clean", "test-other", "dev-clean") for u in load_corpus(str(SAMPLE), s, 0).utterances]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return resolve_model("demo", "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)
 
 
 @pytest.fixture(scope="module")

@@ -84,8 +84,7 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
     with real_benchmark(tmp_path, address) as client:
         wait_until(lambda: is_transcribing(results), client, tmp_path)
         family = psutil.Process(client.pid).children(recursive=True)
-        (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
-        core.kill()
+        engine_among(family).kill()
         assert client.wait(30) == 1
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
@@ -107,8 +106,7 @@ def test_a_real_engine_that_stops_is_ended(tmp_path: Path, empty_store: Path) ->
     with real_benchmark(tmp_path, address, "--stall_minutes", "0.5") as client:
         wait_until(lambda: is_transcribing(results), client, tmp_path)
         family = psutil.Process(client.pid).children(recursive=True)
-        (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
-        core.suspend()
+        engine_among(family).suspend()
         assert client.wait(90) == 1
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
@@ -118,6 +116,11 @@ def test_a_real_engine_that_stops_is_ended(tmp_path: Path, empty_store: Path) ->
     assert "no progress" in run.data.tags[FAILURE]
     (kept,) = results.glob(f"*{PARTIAL}")
     assert read_partial(kept).transcripts
+
+
+def engine_among(family: list[psutil.Process]) -> psutil.Process:
+    (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
+    return core
 
 
 def is_transcribing(results: Path) -> bool:

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.corpora import LIBRI, ids, load, manifest, openslr, put
+from tests.support.corpora import LIBRI, SAMPLE, ids, load, manifest, openslr, put
 from whisperbench.errors import AudioError, CorpusError
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.corpus import DEMO, load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
-
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
 
 needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="the LibriSpeech sample is not beside the project")
 

@@ -14,6 +14,10 @@ from whisperbench.inputs.audio import SAMPLE_RATE
 from whisperbench.inputs.corpus import DEMO, Corpus, load_corpus
 from whisperbench.inputs.librispeech import FOLDERS
 
+SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
+"""Real utterances beside the project, where they are."""
+SAMPLE_SPLITS = ("test-clean", "test-other", "dev-clean")
+
 LIBRI = ("2830-3980-0043", "4507-16021-0012", "8455-210777-0068")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from whisperbench.engines.peer import MAX_OUTPUT_TOKENS, Peer
-from whisperbench.engines.windows import Window, WindowText
+from whisperbench.engines.peer import Peer
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowText
 from whisperbench.files import build_directory_once, cache_directory
 from whisperbench.inputs.audio import SAMPLE_RATE
 

@@ -20,7 +20,7 @@ from whisperbench.engines.fleet_cluster import Node, cluster_nodes, on_node, req
 from whisperbench.engines.fleet_dispatch import MOST
 from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage, kill_processes
 from whisperbench.engines.fleet_session import connect, disconnect
-from whisperbench.engines.hardware import MAX_READERS, Hardware
+from whisperbench.engines.hardware import MAX_READERS, Hardware, parts_of, seeing_only
 from whisperbench.engines.seam import Clip, StartEngine, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_process import CPU_KV_CACHE_GIB
@@ -91,7 +91,7 @@ def window_of(settings: EngineSettings) -> int:
 def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
     """An engine per GPU, so many per GPU as is asked for; without a GPU each gets an equal part of the cores."""
     cores = sorted(os.sched_getaffinity(0))
-    parts = list(_parts(cores, settings.engines))
+    parts = parts_of(cores, settings.engines)
     workers = settings.workers or _readers(len(cores), settings.engines)
     if not hardware.has_gpu:
         return [
@@ -102,7 +102,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
         Seat(
             Place(
                 f"engine {turn * hardware.gpu_count + i}",
-                {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+                seeing_only(device),
             ),
             turn=turn,
             workers=workers,
@@ -126,7 +126,7 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
     parts: defaultdict[str, Iterator[tuple[int, ...]]] = defaultdict(lambda: iter(()))
     if not hardware.has_gpu:
         cores = {node.host: node.cores for node in homes}
-        parts.update({host: _parts(range(cores[host]), count) for host, count in on_host.items()})
+        parts.update({host: iter(parts_of(range(cores[host]), count)) for host, count in on_host.items()})
 
     def seat(i: int, node: Node, turn: int) -> Seat:
         part = next(parts[node.host], ())
@@ -146,13 +146,6 @@ def _cpu_environment(cores: Sequence[int], engines: int) -> dict[str, str]:
     """Cores of its own, and an equal part of the memory that one engine alone takes for its attention cache."""
     memory = os.environ.get("VLLM_CPU_KVCACHE_SPACE") or str(max(1, CPU_KV_CACHE_GIB // engines))
     return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), "VLLM_CPU_KVCACHE_SPACE": memory}
-
-
-def _parts(cores: Sequence[int], engines: int) -> Iterator[tuple[int, ...]]:
-    """The cores in equal parts, at least one each: more engines than cores share."""
-    for i in range(engines):
-        part = cores[i * len(cores) // engines : (i + 1) * len(cores) // engines]
-        yield tuple(part) or (cores[i % len(cores)],)
 
 
 def _readers(cores: int, engines: int) -> int:

@@ -34,10 +34,8 @@ def connect(address: str, cpus: int | None = None) -> Any:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _keep_private(Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser())
     else:
-        if not _is_connected():
-            os.environ.pop(
-                "RAY_AUTH_MODE", None
-            )  # then Ray itself turns the token on, also where it was imported before
+        if not _is_connected():  # without it Ray itself turns the token on, also where it was imported before
+            os.environ.pop("RAY_AUTH_MODE", None)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process
     # Engines must not be nicer than others, nor be ended for what other processes take of the memory, nor see another
     # project than this one; and Ray must not phone home.

@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,8 @@ def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     Raises:
         ConfigError: there are not so many.
     """
-    patterns = [pattern.strip() for pattern in kinds.split(",")]
     counts = Counter(device.name for device in hardware.devices)
-    wanted = [name for name in counts if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    wanted = matching_kinds(hardware, kinds)
     if not hardware.devices and kinds == "*":
         return hardware  # engines on the CPU
     enough = [name for name in wanted if counts[name] >= gpus]
@@ -132,6 +132,24 @@ def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
     chosen = [device for device in hardware.devices if device.name == name]
     return dataclasses.replace(hardware, devices=tuple(chosen[: gpus or None]))
+
+
+def matching_kinds(hardware: Hardware, kinds: str) -> list[str]:
+    """NVML's names of the GPUs that match `kinds`, as in `one_kind`: each once, in order; none without a GPU."""
+    patterns = [pattern.strip() for pattern in kinds.split(",")]
+    names = dict.fromkeys(device.name for device in hardware.devices)
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def seeing_only(device: Device) -> dict[str, str]:
+    """Variables of a process that is to see this GPU of its host alone; in CUDA's own order indices are not NVML's."""
+    return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def parts_of(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """The cores in `count` equal parts, at least one each: more parts than cores share them."""
+    ends = [i * len(cores) // count for i in range(count + 1)]
+    return [tuple(cores[ends[i] : ends[i + 1]]) or (cores[i % len(cores)],) for i in range(count)]
 
 
 def free_cores() -> int:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.engines.peer import MAX_OUTPUT_TOKENS, Peer
-from whisperbench.engines.windows import Window, WindowText
+from whisperbench.engines.peer import Peer
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowText
 from whisperbench.inputs.architecture import TEXT_POSITIONS, WINDOW_POSITIONS
 from whisperbench.inputs.untrusted import read_json
 from whisperbench.inputs.weight_files import weight_files

@@ -21,9 +21,6 @@ from whisperbench.engines.vllm_log import LAST, output_to
 from whisperbench.engines.windows import ClipInWork, Window, WindowText, clip_of
 from whisperbench.errors import EngineError
 
-MAX_OUTPUT_TOKENS = 224
-"""Half of Whisper's text context, for every engine: what openai/whisper generates at most for one window."""
-
 NO_MEMORY = re.compile(r"out of memory|OutOfMemory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 

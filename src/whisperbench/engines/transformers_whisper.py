@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from whisperbench.engines.peer import MAX_OUTPUT_TOKENS, Peer
-from whisperbench.engines.windows import Window, WindowText
+from whisperbench.engines.peer import Peer
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowText
 from whisperbench.inputs.audio import SAMPLE_RATE
 
 

@@ -20,16 +20,13 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.vllm_watch import Watchdog
-from whisperbench.engines.windows import WindowText
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
 from whisperbench.text import redact
 
 T = TypeVar("T")
-
-MAX_OUTPUT_TOKENS = 224
-"""Half of Whisper's text context: what openai/whisper generates at most for one window (decoding.py)."""
 
 CPU_KV_CACHE_GIB = 4
 

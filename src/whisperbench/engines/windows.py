@@ -10,6 +10,9 @@ from whisperbench.engines.repetition import repeats_itself
 from whisperbench.engines.seam import Clip, Text
 from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load_audio
 
+MAX_OUTPUT_TOKENS = 224
+"""Half of Whisper's text context, for every engine: what openai/whisper writes at most for a window (decoding.py)."""
+
 SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
 PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
 STEP_SAMPLES = SAMPLE_RATE // 100

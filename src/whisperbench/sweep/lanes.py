@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from whisperbench.engines.fleet_cluster import NODE, cluster_nodes
-from whisperbench.engines.hardware import Device, Hardware, one_kind
+from whisperbench.engines.hardware import Device, Hardware, matching_kinds, one_kind, parts_of, seeing_only
 from whisperbench.errors import ConfigError
 from whisperbench.options import BenchmarkConfig
 from whisperbench.sweep.grid import Task
@@ -56,13 +56,11 @@ def lanes_of(hardware: Hardware, at_once: int, kinds: str, cluster: str) -> list
         return _lanes_of_cluster(devices, at_once, cluster)
     cores = sorted(os.sched_getaffinity(0))
     found = []
-    for i in range(count):
-        part = tuple(cores[i * len(cores) // count : (i + 1) * len(cores) // count]) or (cores[i % len(cores)],)
+    for i, part in enumerate(parts_of(cores, count)):
         if not devices:
             found.append(Lane(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1))
             continue
-        sees = {"CUDA_VISIBLE_DEVICES": str(devices[i].index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        found.append(Lane(f"GPU {devices[i].index}", devices[i].name, sees, part, count - 1))
+        found.append(Lane(f"GPU {devices[i].index}", devices[i].name, seeing_only(devices[i]), part, count - 1))
     return found
 
 
@@ -73,8 +71,7 @@ def kinds_of(hardware: Hardware, kinds: str) -> list[str]:
         ConfigError: there are GPUs, and none matches.
     """
     one_kind(hardware, kinds, 0)
-    names = dict.fromkeys(device.name for device in hardware.devices)
-    return [name for name in names if _has(hardware, name, kinds)]
+    return matching_kinds(hardware, kinds)
 
 
 def on_every_kind(tasks: Sequence[Task], kinds: Sequence[str]) -> tuple[Task, ...]:
@@ -140,12 +137,3 @@ def _lanes_of_cluster(devices: Sequence[Device], at_once: int, cluster: str) -> 
         Lane(f"node {node[:6]}", kind, {NODE: node}, (), lanes[node] - 1)
         for node, kind in zip(homes, kinds, strict=False)
     ]
-
-
-def _has(hardware: Hardware, name: str, kinds: str) -> bool:
-    only = dataclasses.replace(hardware, devices=tuple(d for d in hardware.devices if d.name == name))
-    try:
-        one_kind(only, kinds, 0)
-    except ConfigError:
-        return False
-    return True
