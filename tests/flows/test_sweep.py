@@ -157,7 +157,7 @@ class TestFailures:
         status, out, err = bench.run(grid="grid.yaml", time_limit_minutes=0.35)
         assert status == 1, err
         assert "1 done, 4 failed, 0 skipped" in err
-        assert "| tiny.en | auto | 4 |" in out
+        assert "**Measured:** tiny.en auto/4" in out
         failed = [run for run in bench.runs("benchmark") if run.info.status == "FAILED"]
         causes = [run.data.tags["whisperbench.failure"] for run in failed]
         assert "no_such_model" in causes[0]
@@ -198,7 +198,7 @@ class TestSearch:
             assert status == 0, err
             assert out.splitlines()[-2:] == ["reqs_per_sec: 4.00 | best of 2 settings", winner]
             assert expected in err
-            assert "2 runs ranked" in out
+            assert "2 runs compared" in out
         assert [run.info.status for run in bench.runs("benchmark")] == ["FINISHED"] * 3
         looks = [run for run in bench.runs("benchmark") if "whisperbench.first_rung" in run.data.tags]
         assert [run.data.params["limit"] for run in looks] == [str(CLIPS // 10)]

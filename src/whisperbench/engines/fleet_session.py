@@ -83,7 +83,8 @@ def disconnect() -> None:
 
 
 def _is_connected() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+    ray: Any = sys.modules.get("ray")  # None, too, where it cannot be imported
+    return ray is not None and bool(ray.is_initialized())
 
 
 @contextlib.contextmanager
