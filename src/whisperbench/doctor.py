@@ -21,7 +21,8 @@ from whisperbench.inputs import librispeech
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
-from whisperbench.options import DoctorConfig, cluster_of
+from whisperbench.options.doctor import DoctorConfig
+from whisperbench.options.rules import cluster_of
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND

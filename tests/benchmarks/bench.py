@@ -28,7 +28,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
-from whisperbench.options import SweepConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.connection import connect

@@ -22,7 +22,7 @@ from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))

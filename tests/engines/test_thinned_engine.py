@@ -17,7 +17,7 @@ from whisperbench.inputs.audio import Samples, load_audio
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.clock import clips_of
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 

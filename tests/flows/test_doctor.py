@@ -25,7 +25,7 @@ from whisperbench.doctor import Check, Setup, examine, run_check
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
 from whisperbench.listener import Listener
-from whisperbench.options import DoctorConfig
+from whisperbench.options.doctor import DoctorConfig
 from whisperbench.results.bundle import Origin
 from whisperbench.results.journal import FACTS, Journal
 from whisperbench.supervise.owner import Process

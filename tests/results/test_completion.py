@@ -15,7 +15,7 @@ from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import BundleError
 from whisperbench.listener import Listener
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.journal import CLOCK, TRANSCRIPTS, Journal

@@ -14,7 +14,7 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results import contents as record
 from whisperbench.results import keys, names
 from whisperbench.results.facts import Dataset, Facts

@@ -9,7 +9,7 @@ from whisperbench.engines.padding import typical_positions
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
-from whisperbench.options import PEERS, BenchmarkConfig
+from whisperbench.options.benchmark import PEERS, BenchmarkConfig
 
 GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
 """What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from whisperbench.errors import BundleError, ConfigError
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.score import Score, score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import ARTIFACTS, PARTIAL, Bundle, refuse_links
 from whisperbench.results.contents import RunContents, run_contents
 from whisperbench.results.journal import TRANSCRIPTS, read_partial, read_stopped, seal

@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
-from whisperbench.options import VLLM, BenchmarkConfig
+from whisperbench.options.benchmark import VLLM, BenchmarkConfig
 from whisperbench.results import keys
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.labels import data_label, gpu_label, model_label, run_name
