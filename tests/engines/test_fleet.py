@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, ReadAheadEngine, clips, queue_of
-from whisperbench.engines.fleet import Fleet, FleetPass
+from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_dispatch import MOST, Dispatch
-from whisperbench.engines.seam import Clip, Text
+from whisperbench.engines.seam import Clip, SharedPass, Text
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.measure.clock import measure
 
@@ -220,7 +220,7 @@ def test_the_clock_measures_scaling_rounds_and_what_was_lost(tmp_path: Path) -> 
     assert [each.utterances for each in found.passes] == [120, 120]
     assert [t.utt_id for t in found.median.first_round] == [u.id for u in utterances]
     assert Counter(heard) == Counter({u.id: 6 for u in utterances})
-    assert found.median.fleet is not None
+    assert found.median.shared is not None
     assert not found.median.lost
 
 
@@ -259,7 +259,7 @@ def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
 )
 def test_shares_and_tails(audio: tuple[float, ...], ended: tuple[float, ...], share: float, tail: float) -> None:
     """The slowest against the median engine, and the time in which somebody had nothing to do."""
-    found = FleetPass(audio, ended, 0.0, None)
+    found = SharedPass(audio, ended, 0.0, None)
     assert found.slowest_engine_share == pytest.approx(share)
     assert found.tail_seconds == pytest.approx(tail)
 

@@ -15,7 +15,7 @@ from tests.support.fakes import FakeEngine
 from whisperbench.engines.feed import ClipQueue
 from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.inputs.audio import AudioSource
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 0.1  # a sign of life so often, so that tests need not wait for
 FACTS = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
 
 
-class QuickEngine:
+class QuickEngine(Engine):
     """An `Engine` that reads nothing: a clip's text is its index; `delay` seconds each; `fails` may raise."""
 
     facts = FACTS

@@ -11,7 +11,6 @@ import dataclasses
 import os
 import platform
 import queue
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from typing import Protocol
 
 from whisperbench.engines.fleet_dispatch import Dispatch
 from whisperbench.engines.fleet_member import MemberFacts, Usage, content_digest
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, SharedPass, Text
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs.audio import AudioSource
 
@@ -56,33 +55,7 @@ class Member(Protocol):
         """End its processes, whatever state they are in; it may be gone already."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetPass:
-    """What the engines did in one pass.
-
-    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
-    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
-    """
-
-    audio_seconds: tuple[float, ...]
-    ended: tuple[float, ...]
-    cpu_seconds: float
-    energy_wh: float | None
-    lost: tuple[str, ...] = ()
-
-    @property
-    def tail_seconds(self) -> float:
-        """From the moment when the first engine had nothing left to do to the last text."""
-        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
-
-    @property
-    def slowest_engine_share(self) -> float:
-        """What the slowest engine has transcribed, in percent of the median engine's audio."""
-        median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
-        return 100 * min(self.audio_seconds) / median if median else 100.0
-
-
-class Fleet:
+class Fleet(Engine):
     """An `Engine` of many.
 
     Args:
@@ -106,7 +79,6 @@ class Fleet:
         self._asked: dict[Member, float] = {}  # whose answer is awaited, and since when
         self._answers: queue.SimpleQueue[tuple[Member, Future[list[Text]]]] = queue.SimpleQueue()
         self._sizes: dict[AudioSource, int] = {}
-        self.last_pass: FleetPass | None = None
         self.stall_seconds = STALL_SECONDS
 
     @property
@@ -124,8 +96,10 @@ class Fleet:
         here = [member.facts for member in self._members if member.facts.host == platform.node()]
         return {os.getpid()}.union(*(facts.processes for facts in here))
 
-    def warm_up(self, clips: Sequence[Clip], count: int) -> None:
+    def warm_up(self, clips: Sequence[Clip], count: int, stall_seconds: float = 0.0) -> float:  # noqa: ARG002 - below
         """Every engine transcribes the first `count` clips; other hosts must have the same clips and weights.
+
+        There is no limit, and no pause is known: an engine's work is not seen from here before it ends.
 
         Raises:
             EngineError: an engine ended, or a host has other files.
@@ -133,6 +107,7 @@ class Fleet:
         self._sizes.update((clip.audio, _size(clip.audio)) for clip in clips if clip.audio not in self._sizes)
         self._compare_hosts(clips)
         self._all([member.seconds_alone(clips[:count]) for member in self._members])
+        return 0.0
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
         """Utterances per second of each engine while no other engine of its host works, on clips from all over the
@@ -227,14 +202,14 @@ class Fleet:
         self._lost.append(f"{member.name} on {member.facts.host} was lost ({why(error)})")
         member.kill()
 
-    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> FleetPass:
+    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> SharedPass:
         after = self._usages()
         both = [(before[name], after[name]) for name in after if name in before]
         energy: dict[str, float] = {}
         for first, last in both:
             energy.update({gpu: last.energy_wh[gpu] - first.energy_wh.get(gpu, 0.0) for gpu in last.energy_wh})
         complete = energy and all(last.energy_wh for _, last in both) and not self._lost
-        return FleetPass(
+        return SharedPass(
             audio_seconds=tuple(audio[member] for member in self._alive),
             ended=tuple(ended[member] for member in self._alive),
             cpu_seconds=sum(last.cpu_seconds - first.cpu_seconds for first, last in both),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse
-from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
@@ -34,7 +34,7 @@ LONGEST_DIRECTORY = 70
 """A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 
 
-class VllmProcess:
+class VllmProcess(Engine):
     """vLLM's processes, started; all that they write meanwhile goes to `log`, where a failure is looked up.
 
     Raises:
