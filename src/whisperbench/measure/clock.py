@@ -158,7 +158,8 @@ def measure(
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    with StallWatch(engine, 0 if isinstance(engine, Fleet) else stall_seconds) as watch:
+    limit_seconds = 0 if isinstance(engine, Fleet) else stall_seconds  # a fleet gives up the one that does not get on
+    with StallWatch(engine, limit_seconds) as watch:
         if isinstance(engine, Fleet):
             engine.warm_up(clips, warmup)
         else:
@@ -171,7 +172,7 @@ def measure(
     passes = []
     for repeat in range(repeats):
         on_start()
-        with StallWatch(engine, stall_seconds) as watch:
+        with StallWatch(engine, limit_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
     return Measurement(warmup_seconds, tuple(passes), tuple(alone))
