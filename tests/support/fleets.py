@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.support.fakes import FakeEngine
 from whisperbench.engines.feed import ClipQueue
-from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage
+from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Signs, Usage
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
@@ -100,7 +100,7 @@ class LocalMember:
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         self._call("clips", self._member.put, clips, more)
 
-    def take(self) -> Future[list[Text]]:
+    def take(self) -> Future[Signs]:
         return self._call("texts", self._member.take)
 
     def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]:

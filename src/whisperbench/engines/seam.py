@@ -11,9 +11,10 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pulse import Pulse, StallWatch
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.inputs.audio import AudioSource
 
@@ -98,6 +99,8 @@ class Engine(abc.ABC):
 
     pulse: Pulse | None = None
     """Of an engine that works long between two texts: beats with its work."""
+    watches_itself: ClassVar[bool] = False
+    """Of an engine made of several: one that does not get on is ended by itself, and the others go on."""
     last_pass: SharedPass | None = None
     """Of an engine made of several: what each of them did in the last pass."""
 
@@ -117,16 +120,13 @@ class Engine(abc.ABC):
     def close(self) -> None:
         """End the engine's processes."""
 
-    def warm_up(self, clips: Sequence[Clip], count: int, stall_seconds: float = 0.0) -> float:
-        """Transcribe the first `count` clips for nobody; the longest pause meanwhile, in seconds.
+    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:  # noqa: ARG002 - one needs no more
+        """Transcribe the first clips, before the clock that all `clips` will be transcribed by; texts as they come.
 
         Raises:
-            EngineError: the engine died, or made no progress for `stall_seconds` (0: no limit) and was ended.
+            AudioError, EngineError: as `transcribe` does.
         """
-        with StallWatch(self, stall_seconds) as watch:
-            for _ in self.transcribe(watch.pulse.of(clips[:count])):
-                watch.pulse.beat()
-        return watch.pulse.longest_pause
+        return self.transcribe(first)
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one engine is alone anyway
         """Of an engine made of several: utterances per second of each while the others of its host do nothing."""

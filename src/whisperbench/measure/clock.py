@@ -157,14 +157,18 @@ def measure(
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    usual = engine.warm_up(clips, warmup, stall_seconds)
+    limit_seconds = 0 if engine.watches_itself else stall_seconds
+    with StallWatch(engine, limit_seconds) as watch:
+        for _ in engine.warm_up(watch.pulse.of(clips[:warmup]), clips):
+            watch.pulse.beat()
+    usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
     alone = engine.alone_rates(clips)
     clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
     passes = []
     for repeat in range(repeats):
         on_start()
-        with StallWatch(engine, stall_seconds) as watch:
+        with StallWatch(engine, limit_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
     return Measurement(warmup_seconds, tuple(passes), tuple(alone))
