@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.padding import typical_positions
+from whisperbench.engines.padding import typical_places
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -55,7 +55,7 @@ class EngineSettings:
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_positions(self.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_places(self.padding_stride)
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
