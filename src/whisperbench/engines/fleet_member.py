@@ -40,9 +40,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """What a started engine says of itself, and which processes it is: when each was started, by its id."""
+    """What a started engine says of itself, and which processes it is: when each was started, by its id.
+
+    Engines with the same `device` on a host share a GPU; without one each has its own cores.
+    """
 
     host: str
+    device: str
     processes: Mapping[int, float]
     engine: EngineFacts
 
@@ -82,7 +86,8 @@ class FleetMember:
         self._stack.enter_context(no_orphans())
         engine = start(settings, hardware, log)
         self.drive(engine)
-        return MemberFacts(platform.node(), _started({os.getpid(), *engine.pids()}), engine.facts)
+        device = (os.environ.get("CUDA_VISIBLE_DEVICES") if hardware.has_gpu else None) or self._place.name
+        return MemberFacts(platform.node(), device, _started({os.getpid(), *engine.pids()}), engine.facts)
 
     def drive(self, engine: Engine) -> None:
         """From now on clips that are put go through this engine."""

@@ -113,7 +113,7 @@ class Pass:
 class Measurement:
     """All repeats of one configuration; `median` is the repeat that the metrics are taken from.
 
-    `alone_rates`: utterances per second of each engine of a fleet while the others of its host had nothing to do.
+    `alone_rates`: utterances per second of each GPU of a fleet while the others of its host had nothing to do.
     """
 
     warmup_seconds: float
