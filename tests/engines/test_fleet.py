@@ -301,6 +301,16 @@ def test_engines_of_other_hosts_work_alone_at_the_same_time() -> None:
     assert seconds[1] > 1.5 * seconds[0]
 
 
+def test_engines_that_share_a_gpu_are_measured_together() -> None:
+    """A GPU alone is all of its engines; the only GPU alone would be the pass itself."""
+    engines = [QuickEngine(0.005) for _ in range(4)]
+    shared = [LocalMember(f"engine {i}", engine, device=str(i % 2)) for i, engine in enumerate(engines)]
+    one, two = Fleet(shared[::2], 16).alone_rates(clips(40)), Fleet(shared, 16).alone_rates(clips(40))
+    assert one == []
+    assert len(two) == 2
+    assert all(rate > 1.5 / 0.005 for rate in two)  # an engine takes 5 ms a clip, and each of two has its own
+
+
 def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
     """Before the clock, by name; the digest is of what files hold, not of where they lie."""
     (tmp_path / "0.flac").write_bytes(b"audio")

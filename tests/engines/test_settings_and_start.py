@@ -75,6 +75,17 @@ def test_peers_compute_and_batch_as_their_documentation_does(
     assert settings(H100, engine="transformers", batch_size=7).windows_per_step == 7
 
 
+def test_engines_that_share_a_gpu_are_told_their_cache() -> None:
+    """Together they stay within the share of memory that is asked for, weights, activations and context included."""
+    assert settings(H100).kv_cache_memory_bytes is None
+    assert settings(XEON, gpus=2).kv_cache_memory_bytes is None
+    three = settings(H100, engines_per_gpu=3)
+    cache = three.kv_cache_memory_bytes or 0
+    assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
+    with pytest.raises(ConfigError, match=r"engines_per_gpu=9 does not fit on Tesla T4: a share is 1.5 GiB, and one"):
+        settings(T4, engines_per_gpu=9)
+
+
 def test_openai_whisper_has_two_types() -> None:
     """Its decoding knows float16 or float32."""
     with pytest.raises(ConfigError, match="openai-whisper computes in float16 on NVIDIA H100"):

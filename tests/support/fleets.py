@@ -85,11 +85,14 @@ class ReadAheadEngine(QuickEngine):
 
 
 class LocalMember:
-    """A `Member` in threads.  `killed`: its calls fail from now on.  `frozen`: they are never answered."""
+    """A `Member` in threads; without a `device` it shares none.
 
-    def __init__(self, name: str, engine: QuickEngine, host: str = "here") -> None:
+    `killed`: its calls fail from now on.  `frozen`: they are never answered.
+    """
+
+    def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
         self.name, self.engine = name, engine
-        self.facts = MemberFacts(host, {}, engine.facts)
+        self.facts = MemberFacts(host, device or name, {}, engine.facts)
         self.killed, self.frozen = threading.Event(), threading.Event()
         self._member = FleetMember(Place(name))
         self._member.answer_seconds = ANSWER_SECONDS

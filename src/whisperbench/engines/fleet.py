@@ -114,23 +114,26 @@ class Fleet(Engine):
         return ()
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
-        """Utterances per second of each engine while no other engine of its host works, on clips from all over the
-        corpus.
+        """Utterances per second of each GPU, with all engines that share it, while no other GPU of its host works; on
+        clips from all over the corpus.  None where there is one GPU: that is the pass itself.
 
         Raises:
             EngineError: an engine ended.
         """
+        by_host: dict[str, dict[str, list[Member]]] = {}
+        for member in self._members:
+            by_host.setdefault(member.facts.host, {}).setdefault(member.facts.device, []).append(member)
+        by_device = [list(devices.values()) for devices in by_host.values()]
+        if sum(map(len, by_device)) == 1:
+            return []
         count = min(len(clips), ALONE_FILLS * self._window)
         some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
-        seconds: dict[str, float] = {}
-        by_host: dict[str, list[Member]] = {}
-        for member in self._members:
-            by_host.setdefault(member.facts.host, []).append(member)
-        for turn in range(max(map(len, by_host.values()))):
-            now = [members[turn] for members in by_host.values() if turn < len(members)]
-            found = self._all({member: member.seconds_alone(some) for member in now})
-            seconds.update((member.name, alone) for member, alone in found.items())
-        return [count / seconds[member.name] for member in self._members]
+        rates = []
+        for turn in range(max(map(len, by_device))):
+            now = [devices[turn] for devices in by_device if turn < len(devices)]
+            found = self._all({member: member.seconds_alone(some) for members in now for member in members})
+            rates += [count * len(members) / max(found[member] for member in members) for members in now]
+        return rates
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         """Exactly one text per clip, whichever engines are lost meanwhile; afterwards `last_pass` tells how it went.

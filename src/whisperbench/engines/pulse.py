@@ -64,7 +64,7 @@ class StallWatch:
     """
 
     def __init__(self, engine: Engine, limit_seconds: float) -> None:
-        self.pulse: Pulse = getattr(engine, "pulse", None) or Pulse()
+        self.pulse = engine.pulse or Pulse()
         self.stalled = False
         self._engine, self._limit_seconds = engine, limit_seconds
         self._done = threading.Event()

@@ -128,8 +128,8 @@ class Engine(abc.ABC):
         """
         return self.transcribe(first)
 
-    def alone_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one engine is alone anyway
-        """Of an engine made of several: utterances per second of each while the others of its host do nothing."""
+    def alone_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one GPU is alone anyway
+        """Of an engine on several GPUs: utterances per second of each while the others of its host do nothing."""
         return []
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.padding import typical_positions
+from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.engines.padding import typical_places
 from whisperbench.errors import ConfigError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -17,6 +17,14 @@ CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
 """The default of faster-whisper's pipeline, for both."""
 
 
+ACTIVATION_VALUES = 32
+"""Of two bytes, at most at once for each position of an encoder batch, in units of the model's width: queries, keys and
+values with padded heads, the MLP's 4 before and behind GELU, the convolutions' input, and what the allocator keeps."""
+GIB = 1 << 30
+CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
+LEAST_CACHE_BYTES = GIB
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
@@ -25,6 +33,7 @@ class EngineSettings:
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
     `stall_seconds`: a start that makes no progress for so long is ended (0: never).
+    `kv_cache_memory_bytes` is set where engines share a GPU; else vLLM takes what its profiling leaves.
     """
 
     checkpoint: str
@@ -51,13 +60,14 @@ class EngineSettings:
     features: str = "cpu"
     engines: int = 1
     engines_per_gpu: int = 1
+    kv_cache_memory_bytes: int | None = None
     ray_address: str = ""
     stall_seconds: float = 0.0
 
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_positions(self.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_places(self.padding_stride)
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -75,12 +85,13 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
     # One engine's client cannot feed a GPU whose encoder skips most of the padding: measured on an H100, 249 of 382/s.
     thinned = hardware.has_gpu and config.padding_stride > 1
     engines_per_gpu = config.engines_per_gpu or (2 if thinned else 1)
+    batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=_dtype(config, hardware),
         kv_cache_dtype=config.kv_cache_dtype,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
+        max_num_batched_tokens=batched_tokens,
         gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
         enforce_eager=config.enforce_eager or not hardware.has_gpu,
         load_format=config.load_format,
@@ -100,6 +111,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         features=_features(config, hardware),
         engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
         engines_per_gpu=engines_per_gpu,
+        kv_cache_memory_bytes=_cache_of_each(config, checkpoint, hardware, engines_per_gpu, batched_tokens),
         ray_address=config.cluster,
         stall_seconds=60 * config.stall_minutes,
     )
@@ -136,6 +148,31 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
     memory_gib = (hardware.memory_mib or 0) / 1024
     windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
     return WINDOW_POSITIONS * min(windows, max(max_num_seqs, 2))
+
+
+def _cache_of_each(
+    config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware, engines: int, batched_tokens: int
+) -> int | None:
+    """What an engine's equal share of a GPU leaves for its attention cache; None where it has the GPU alone.
+
+    vLLM measures that when it starts, which goes wrong where others start or end beside it.
+
+    Raises:
+        ConfigError: so many engines do not fit.
+    """
+    if engines == 1 or config.engine in PEERS or not hardware.memory_mib:
+        return None
+    share = int(hardware.memory_mib * MIB * config.gpu_memory_utilization / engines)
+    architecture = checkpoint.architecture
+    activations = ACTIVATION_VALUES * 2 * architecture.d_model * batched_tokens
+    left = share - 2 * architecture.parameters - activations - CONTEXT_BYTES
+    if left < LEAST_CACHE_BYTES:
+        raise ConfigError(
+            f"engines_per_gpu={engines} does not fit on {hardware.gpu_name}: a share is {share / GIB:.1f} GiB, and one "
+            f"engine of this model needs {(share - left + LEAST_CACHE_BYTES) / GIB:.1f}. Use fewer, or a lower "
+            "max_num_batched_tokens."
+        )
+    return left
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whisperbench.engines.features import log_mel_tensor, packed_window
-from whisperbench.engines.padding import dense_positions, frames_of, kept_positions
+from whisperbench.engines.padding import cache_places, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.inputs.architecture import WINDOW_POSITIONS
@@ -76,20 +76,20 @@ class WindowRenderer:
         import torch
 
         stride = self._settings.padding_stride
-        dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size)
+        dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
         if self._settings.features == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
-            return self._input(key, samples, kept_positions(dense, stride))
+            return self._input(key, samples, cache_places(dense, stride))
         features = log_mel_tensor(audio, self._settings.mel_bins, self._dtype)
         if stride == 1:
             return self._input(key, features, WINDOW_POSITIONS)
-        return self._input(key, features[:, : frames_of(dense)].contiguous(), kept_positions(dense, stride))
+        return self._input(key, features[:, : frames_of(dense)].contiguous(), cache_places(dense, stride))
 
-    def _input(self, key: str, features: torch.Tensor, positions: int) -> dict[str, Any]:
+    def _input(self, key: str, features: torch.Tensor, places: int) -> dict[str, Any]:
         from vllm.multimodal.inputs import MultiModalKwargsItem, MultiModalKwargsItems
 
         decoder = self._pattern["decoder_prompt"]
-        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=positions)
+        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=places)
         element = type(self._element)(data=features, field=self._element.field)
         return {
             "type": "enc_dec",

@@ -211,6 +211,7 @@ def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
         enforce_eager=settings.enforce_eager,
         load_format=settings.load_format,
         quantization=settings.quantization,

@@ -44,6 +44,14 @@ class Architecture:
         return 4 * self.d_model
 
     @property
+    def parameters(self) -> int:
+        """Weights, without the biases and norms: 12 d² an encoder layer, 16 d² a decoder layer, what embeds, and the
+        convolutions."""
+        d = self.d_model
+        layers = (12 * self.encoder_layers + 16 * self.decoder_layers) * d * d
+        return layers + (self.vocab_size + TEXT_POSITIONS + WINDOW_POSITIONS + 3 * self.mel_bins + 3 * d) * d
+
+    @property
     def multilingual(self) -> bool:
         return self.vocab_size > ENGLISH_ONLY_VOCABULARY
 

@@ -112,7 +112,7 @@ class Pass:
 class Measurement:
     """All repeats of one configuration; `median` is the repeat that the metrics are taken from.
 
-    `alone_rates`: of several engines, utterances per second of each while the others of its host had nothing to do.
+    `alone_rates`: of several GPUs, utterances per second of each while the others of its host had nothing to do.
     """
 
     warmup_seconds: float

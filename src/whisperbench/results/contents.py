@@ -182,7 +182,7 @@ def speed_metrics(
     """Rates from totals, latencies, GPU readings and what they cost, of one timed pass; none of a pass that has lost an
     engine.
 
-    `alone_rates`: utterances per second of each engine alone, which `scaling_efficiency` is set against.
+    `alone_rates`: utterances per second of each GPU alone, which `scaling_efficiency` is set against.
     """
     if timed.lost:
         return {"audio_seconds": timed.audio_seconds, "utterances": float(timed.utterances)}
