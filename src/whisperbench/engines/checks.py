@@ -11,13 +11,15 @@ from typing import Any
 
 from whisperbench.check import Check, ok, problem, warning
 from whisperbench.engines.fleet_cluster import cluster_nodes, free_gpus, require_alike
+from whisperbench.engines.fleet_session import INSTALL_RAY
 from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.engines.start import installed
 from whisperbench.errors import EngineError
+from whisperbench.options.benchmark import BenchmarkConfig
 
 IMPORT_SECONDS = 180
 CORES_PER_GPU = 2
-FREE_GPU_SHARE = 0.92  # what the engine asks for unless gpu_memory_utilization says otherwise
+FREE_GPU_SHARE = BenchmarkConfig().gpu_memory_utilization  # what the engine asks for unless it is told otherwise
 
 
 def check_gpu(hardware: Hardware) -> Sequence[Check]:
@@ -88,7 +90,7 @@ def check_several_gpus(gpus: int, cluster: str) -> Sequence[Check]:
     """
     if not installed("ray"):
         text = "Ray is not installed: one engine at a time"
-        return [ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: pip install ray==2.60.0.")]
+        return [ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")]
     if not cluster:
         return [_cores_per_gpu("this host", gpus, len(os.sched_getaffinity(0)))] if gpus > 1 else []
     free = free_gpus(cluster)

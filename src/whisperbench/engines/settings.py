@@ -7,9 +7,9 @@ import dataclasses
 from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.engines.padding import typical_places
 from whisperbench.errors import ConfigError
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.options.benchmark import PEERS, BenchmarkConfig
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
 """What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""

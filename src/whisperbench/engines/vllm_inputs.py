@@ -19,7 +19,7 @@ from whisperbench.engines.features import log_mel_tensor, packed_window
 from whisperbench.engines.padding import cache_places, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

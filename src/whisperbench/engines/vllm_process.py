@@ -1,7 +1,7 @@
 """vLLM's `LLM` for Whisper in processes of its own: started, watched, asked for its facts, and ended.
 
 Both engines that are built on vLLM share this.  It needs nothing of vLLM but its public API; what a version does not
-have beyond that (the queue that the watchdog writes to, the titles of processes) is done without.
+have beyond that (the queue that the engine's watch writes to, the titles of processes) is done without.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
-from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
@@ -45,7 +45,7 @@ class VllmProcess(Engine):
         self.settings, self._log = settings, log
         self.pulse = Pulse()
         self._pids: set[int] = set()
-        self._watchdog: Watchdog | None = None
+        self._engine_watch: EngineWatch | None = None
         self._before = descendants()
         started = time.perf_counter()
         with output_to(log):
@@ -55,7 +55,7 @@ class VllmProcess(Engine):
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
-                    self._watchdog = Watchdog(processes, outputs)
+                    self._engine_watch = EngineWatch(processes, outputs)
                 if hardware.has_gpu:
                     self.llm.collective_rpc("use_one_thread")
                 self.started()
@@ -87,8 +87,8 @@ class VllmProcess(Engine):
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
-        if self._watchdog:
-            self._watchdog.stop()
+        if self._engine_watch:
+            self._engine_watch.stop()
         processes = self._processes()
         if llm := getattr(self, "llm", None):
             # An engine that is dead already cannot be asked to stop.

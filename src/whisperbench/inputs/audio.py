@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
+from whisperbench.options.rules import WINDOW_SECONDS
 
 SAMPLE_RATE = 16_000
-WINDOW_SECONDS = 30
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
 PAUSE_SECONDS = 0.5  # between recordings that are joined
