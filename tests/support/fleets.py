@@ -85,7 +85,10 @@ class ReadAheadEngine(QuickEngine):
 
 
 class LocalMember:
-    """A `Member` in threads; without a `device` it shares none.  `killed`: its calls fail from now on.  `frozen`: they are never answered."""
+    """A `Member` in threads; without a `device` it shares none.
+
+    `killed`: its calls fail from now on.  `frozen`: they are never answered.
+    """
 
     def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
         self.name, self.engine = name, engine
