@@ -148,13 +148,16 @@ def check_several_gpus(setup: Setup) -> Sequence[Check]:
         return [_ok(text) if setup.gpus < 2 else _warning(text, f"For gpus={setup.gpus}: pip install ray==2.60.0.")]
     address = cluster_of(setup.config.ray_address)
     if not address:
-        return [_cores_per_gpu("this host", setup.gpus, len(os.sched_getaffinity(0)))] if setup.gpus > 1 else []
-    free = free_gpus(address)
-    found = [_ok(f"the cluster at {address} has {free:g} free GPU(s)") if free else _warning("no free GPU", "Wait.")]
-    for node in cluster_nodes(address):
+        here = f"this host: {setup.gpus} GPUs"
+        return [_cores_per_gpu(here, setup.gpus, len(os.sched_getaffinity(0)))] if setup.gpus > 1 else []
+    nodes = cluster_nodes(address)
+    gpus, free = sum(int(node.ray_gpus) for node in nodes), free_gpus(address)
+    text = f"{len(nodes)} node(s) at {address}, {free:g} of {gpus} GPU(s) free"
+    found = [_warning(text, "Runs wait for GPUs: `ray status` tells who has them.") if gpus and not free else _ok(text)]
+    for node in nodes:
         kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
-        gpus = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
-        found.append(_cores_per_gpu(f"{node.host}: {gpus}, vLLM {node.vllm_version}", kinds.total(), node.cores))
+        there = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
+        found.append(_cores_per_gpu(f"{node.host}: {there}, vLLM {node.vllm_version}", kinds.total(), node.cores))
         try:
             require_alike(node)
         except EngineError as error:
@@ -292,7 +295,7 @@ CHECKS: tuple[Callable[[Setup], Sequence[Check]], ...] = (
 
 def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
     """Reading and features need cores: too few leave GPUs waiting."""
-    text = f"{where}: {cores} cores for {gpus} GPU(s)"
+    text = f"{where}, {cores} cores"
     if gpus and cores / gpus < CORES_PER_GPU:
         return _warning(
             text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores."
