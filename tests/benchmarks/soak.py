@@ -69,6 +69,7 @@ class Soak:
         served.mkdir()
         self.server = Server(served, served_store(served, self.template)).start()
         self.front = Front(self.server.port)
+        self.bag: list[str] = []
         self.typical = 60.0 if engine == "real" else 15.0
         self.rounds: list[tuple[str, list[str]]] = []
         self.current: Round | None = None
@@ -82,9 +83,10 @@ class Soak:
 
     def play(self, number: int) -> None:
         """One round, and its line."""
-        name = self.only or self.chance.choice(list(FAULTS))
-        if number == 1 and not self.only:
-            name = "nothing"  # tells how long a run takes
+        if not self.bag:  # each fault once before any comes again; the first tells how long a run takes
+            self.bag = [self.only] if self.only else self.chance.sample(list(FAULTS), len(FAULTS))
+            self.bag.sort(key=lambda name: number == 1 and name == "nothing")
+        name = self.bag.pop()
         fault = FAULTS[name]
         action = "run" if number == 1 and not self.only else self.chance.choice(fault.actions)
         if action == "sweep" and self.benchmark != "flows.benchmark":

@@ -24,6 +24,7 @@ class EngineSettings:
     `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
+    `stall_seconds`: a start that makes no progress for so long is ended (0: never).
     """
 
     checkpoint: str
@@ -51,6 +52,7 @@ class EngineSettings:
     engines: int = 1
     engines_per_gpu: int = 1
     ray_address: str = ""
+    stall_seconds: float = 0.0
 
     @property
     def windows_per_step(self) -> int:
@@ -99,6 +101,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
         engines_per_gpu=engines_per_gpu,
         ray_address=config.cluster,
+        stall_seconds=60 * config.stall_minutes,
     )
 
 
