@@ -43,8 +43,8 @@ from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.write import BUNDLE_TAG
 
-LIMIT_SECONDS = 420
-"""A command that has not ended so long after its fault hangs; an engine's start on a busy machine is 120 s of it."""
+LIMIT_SECONDS, LIMIT_RUNS = 420, 4
+"""A command that has not ended so long after its fault, or in the time of so many runs of this machine, hangs."""
 GONE_SECONDS = 30
 CLIPS, REPEATS = 8, 6
 PROBLEMS = ("hung", "status", "lost", "twice", "left")
@@ -80,6 +80,11 @@ class Soak:
         for process in self.current.family() if self.current else []:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+    @property
+    def limit(self) -> float:
+        """Seconds."""
+        return max(LIMIT_SECONDS, LIMIT_RUNS * self.typical)
 
     def play(self, number: int) -> None:
         """One round, and its line."""
@@ -201,9 +206,9 @@ class Soak:
     def end_of(self, this: Round) -> Iterator[str]:
         assert this.process is not None
         try:
-            this.process.wait(LIMIT_SECONDS)
+            this.process.wait(self.limit)
         except subprocess.TimeoutExpired:
-            yield f"hung for {LIMIT_SECONDS} s"
+            yield f"hung for {self.limit:.0f} s"
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(this.process.pid, signal.SIGKILL)
             this.process.wait()
@@ -216,7 +221,7 @@ class Soak:
         for command in again:
             process = self.start(this, command, address)
             try:
-                if process.wait(LIMIT_SECONDS):
+                if process.wait(self.limit):
                     yield f"status {process.returncode} of {command[2]} in recovery"
             except subprocess.TimeoutExpired:
                 process.kill()
