@@ -32,6 +32,7 @@ import psutil
 from tests.benchmarks.soak_faults import FAULTS, MARK, Front, Round
 from tests.support.bundles import contents_of, result_in
 from tests.support.commands import PROJECT, python_path
+from tests.support.leftovers import files_in, segments, unused_segments, wait_for_none
 from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import BundleError
@@ -104,7 +105,7 @@ class Soak:
         address = fresh_store(this.directory, self.template) if name == "store locked" else self.front.address
         direct = address if name == "store locked" else self.server.address
         connect(direct).create_experiment(this.token)
-        shared = set(Path("/dev/shm").iterdir())  # noqa: S108
+        shared = segments()
         offline = (
             [result_in(this.results, contents_of(), Origin(this.token)).id for _ in range(3)]
             if action == "upload"
@@ -294,26 +295,19 @@ def count(results: Path) -> int:
 
 def gone(this: Round) -> Iterator[str]:
     """No process of the round is left; what is gets killed."""
-    deadline = time.monotonic() + GONE_SECONDS
-    while (family := this.family()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    for process in family:
+    wait_for_none(lambda: [str(process.pid) for process in this.family()], GONE_SECONDS)
+    for process in this.family():
         with contextlib.suppress(psutil.Error):
             yield f"left: process {process.pid} {' '.join(process.cmdline())[-80:]}"
             process.kill()
 
 
-def left_behind(this: Round, shared: set[Path]) -> Iterator[str]:
+def left_behind(this: Round, segments_before: set[str]) -> Iterator[str]:
     """Files in TMPDIR, and new segments of shared memory that no living process has mapped."""
-    if files := [path.name for path in this.tmp.rglob("*") if not path.is_dir()]:
+    if files := files_in(this.tmp):
         yield f"left: {len(files)} files in TMPDIR, {files[0]} for one"
-    if new := set(Path("/dev/shm").glob("psm_*")) - shared:  # noqa: S108
-        maps = ""
-        for path in Path("/proc").glob("[0-9]*/maps"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                maps += path.read_text()
-        if unused := [path.name for path in new if path.name not in maps]:
-            yield f"left: {len(unused)} segments in /dev/shm, {unused[0]} for one"
+    if unused := unused_segments(segments_before):
+        yield f"left: {len(unused)} segments in /dev/shm, {min(unused)} for one"
 
 
 def main() -> None:

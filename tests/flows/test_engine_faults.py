@@ -26,7 +26,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "6")
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.usefixtures("no_project_run"),
+    pytest.mark.usefixtures("no_project_run", "leaves_nothing"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM"),
 ]
 

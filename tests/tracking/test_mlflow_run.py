@@ -22,7 +22,7 @@ from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import fresh_store
 from whisperbench.tracking.connection import connect
 
-pytestmark = pytest.mark.usefixtures("no_project_run")
+pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
 TOKEN = "s3cret-pa55word"  # noqa: S105
 
