@@ -92,10 +92,12 @@ def check_several_gpus(gpus: int, cluster: str) -> Sequence[Check]:
         text = "Ray is not installed: one engine at a time"
         return [ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")]
     if not cluster:
-        return [_cores_per_gpu("this host", gpus, len(os.sched_getaffinity(0)))] if gpus > 1 else []
-    free = free_gpus(cluster)
-    found = [ok(f"the cluster at {cluster} has {free:g} free GPU(s)") if free else warning("no free GPU", "Wait.")]
-    for node in cluster_nodes(cluster):
+        return [_cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))] if gpus > 1 else []
+    nodes = cluster_nodes(cluster)
+    there, free = sum(int(node.ray_gpus) for node in nodes), free_gpus(cluster)
+    text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {there} GPU(s) free"
+    found = [warning(text, "Runs wait for GPUs: `ray status` tells who has them.") if there and not free else ok(text)]
+    for node in nodes:
         kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
         named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
         found.append(_cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", kinds.total(), node.cores))
@@ -111,7 +113,7 @@ def check_several_gpus(gpus: int, cluster: str) -> Sequence[Check]:
 
 def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
     """Reading and features need cores: too few leave GPUs waiting."""
-    text = f"{where}: {cores} cores for {gpus} GPU(s)"
+    text = f"{where}, {cores} cores"
     if gpus and cores / gpus < CORES_PER_GPU:
         return warning(text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores.")
     return ok(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pulse import Pulse
+from whisperbench.engines.pulse import Pulse, StartWatch
 from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
@@ -48,7 +48,7 @@ class VllmProcess(Engine):
         self._engine_watch: EngineWatch | None = None
         self._before = descendants()
         started = time.perf_counter()
-        with output_to(log):
+        with StartWatch(self._before, settings.stall_seconds), output_to(log):
             try:
                 self.llm = _start(settings, self.model_overrides)
                 _beat_with(self.llm.llm_engine, self.pulse)
@@ -165,7 +165,7 @@ def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     refuse_wrong_variables()
     from vllm import LLM
 
-    with _sockets_in_own_directory():
+    with _temporary_files_in_own_directory():
         return _llm(LLM, settings, model_overrides())
 
 
@@ -189,17 +189,22 @@ def refuse_wrong_variables() -> None:
 
 
 @contextlib.contextmanager
-def _sockets_in_own_directory() -> Iterator[None]:
-    """vLLM leaves eight sockets in the temporary directory; in this process's own they go with it."""
-    name, directory = "VLLM_RPC_BASE_PATH", own_directory()
-    if name in os.environ or directory is None or len(str(directory)) > LONGEST_DIRECTORY:
+def _temporary_files_in_own_directory() -> Iterator[None]:
+    """What vLLM's processes leave in the temporary directory (sockets, the store where its workers meet) goes with this
+    process's own one; what torch compiles stays where other runs find it."""
+    directory = own_directory()
+    if directory is None or len(str(directory)) > LONGEST_DIRECTORY:
         yield
         return
-    os.environ[name] = str(directory)
+    compiled = directory.with_name(f"torchinductor_{os.getuid()}")
+    chosen = {"TMPDIR": directory, "VLLM_RPC_BASE_PATH": directory, "TORCHINDUCTOR_CACHE_DIR": compiled}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update({name: str(path) for name, path in chosen.items() if name == "TMPDIR" or before[name] is None})
     try:
         yield
     finally:
-        del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
