@@ -28,8 +28,8 @@ from whisperbench.inputs.audio import AudioSource
 T = TypeVar("T")
 
 CLOSE_SECONDS = 10.0
-ALONE_FILLS = 5
-"""Times that the clips of an engine's pass alone fill its window: fewer would measure its start and its end."""
+ALONE_FILLS = 10
+"""Times that the clips of an engine's pass alone fill its window, at most: its start and end hardly count then."""
 
 
 class Member(Protocol):
@@ -126,7 +126,7 @@ class Fleet(Engine):
         by_device = [list(devices.values()) for devices in by_host.values()]
         if sum(map(len, by_device)) == 1:
             return []
-        count = min(len(clips), ALONE_FILLS * self._window)
+        count = min(-(-len(clips) // len(self._members)), ALONE_FILLS * self._window)
         some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
         rates = []
         for turn in range(max(map(len, by_device))):

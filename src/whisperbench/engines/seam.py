@@ -129,7 +129,8 @@ class Engine(abc.ABC):
         return self.transcribe(first)
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one GPU is alone anyway
-        """Of an engine on several GPUs: utterances per second of each while the others of its host do nothing."""
+        """Of an engine on several GPUs: utterances per second of each while the others of its host do nothing; on as
+        many clips as each will have of `clips`, which are those of the pass."""
         return []
 
 

@@ -163,8 +163,8 @@ def measure(
             watch.pulse.beat()
     usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
-    alone = engine.alone_rates(clips)
     clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
+    alone = engine.alone_rates(clips)
     passes = []
     for repeat in range(repeats):
         on_start()
