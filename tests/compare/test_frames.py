@@ -9,7 +9,7 @@ from tests.support.stores import run_of
 from whisperbench.compare.frames import FIGURES, FRAMES, frame_sections, published_figures
 from whisperbench.compare.questions import questions
 from whisperbench.compare.systems import System, systems
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
 
 MLPERF = BenchmarkConfig(model="large-v3", split="dev", pack_seconds=30)

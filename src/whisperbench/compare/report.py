@@ -26,7 +26,7 @@ from whisperbench.compare.tables import (
     linked,
     number,
 )
-from whisperbench.options import SORTINGS
+from whisperbench.options.sortings import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 

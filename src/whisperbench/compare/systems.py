@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from whisperbench.measure.bootstrap import Interval
-from whisperbench.options import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
+from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.repeats import Identity
 from whisperbench.results.run_record import RunRecord
