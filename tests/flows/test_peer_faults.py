@@ -16,7 +16,7 @@ from whisperbench.engines.faster_whisper import FasterWhisper
 from whisperbench.engines.openai_whisper import OpenaiWhisper
 from whisperbench.engines.peer import Peer
 from whisperbench.engines.transformers_whisper import TransformersWhisper
-from whisperbench.options import PEERS
+from whisperbench.options.benchmark import PEERS
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.names import FAILURE
 
