@@ -37,7 +37,7 @@ class TestFrames:
         )
         assert section.heading.startswith("MLPerf's frame")
         ours, *published = section.table.rows
-        assert ours[:4] == [f"2 × {H100}", "large-v3", "vllm 0.32.0", "45.0"]
+        assert ours[:4] == [f"2 × {H100}", "large-v3", "vllm 0.32.0 auto/128 pack_seconds=30", "45.0"]
         assert ours[-1] == ""
         assert [row[3] for row in published] == ["99.6", "97.2", "67.9", "60.7", "43.6"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from whisperbench.compare.systems import System
 from whisperbench.compare.tables import Section, Table, number
 
-HEADINGS = ("reqs/sec", "of the fastest", "RTFx", "WER %")
+HEADINGS = ("reqs/sec", "of the first", "RTFx", "WER %")
 
 
 def engine_sections(boards: Iterable[Sequence[System]]) -> list[Section]:
@@ -49,7 +49,7 @@ def _fastest(heading: str, systems: Iterable[System], name: Callable[[System], s
     rows = [
         [
             key,
-            system.label.removeprefix(f"{system.model} "),
+            system.setting,
             number(rate := system.median("reqs_per_sec")),
             f"{100 * (rate or 0) / top:.0f} %",
             number(system.median("rtfx"), 1),
