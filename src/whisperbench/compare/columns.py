@@ -14,7 +14,7 @@ from whisperbench.compare.tables import NOT_MEASURED
 from whisperbench.results.names import METRICS, Metric
 
 Value = str | int | float | bool | None
-Shown = Literal["always", "where known", "where not 1", "to tell rows apart", "in files"]
+Shown = Literal["always", "where known", "where they differ", "where not 1", "to tell rows apart", "in files"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Column:
                 return True
             case "where known":
                 return any(value is not None and value is not False and value != "" for value in values)
+            case "where they differ":
+                return len(values) > 1
             case "where not 1":
                 return any(value not in (None, 1) for value in values)
             case "to tell rows apart":
@@ -165,7 +167,7 @@ COLUMNS = (
     Column("kv_cache_dtype", "kv_cache_dtype", _of_vllm("kv_cache_dtype"), shown="in files"),
     Column("max_num_seqs", "max_num_seqs", _of_vllm("max_num_seqs"), shown="in files"),
     Column("batch_size", "batch_size", _param("batch_size_effective"), shown="in files"),
-    Column("dtype", "dtype", lambda row: row.system.dtype),
+    Column("dtype", "dtype", lambda row: row.system.dtype, shown="where they differ"),
     Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
     Column(
