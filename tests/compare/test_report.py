@@ -93,7 +93,7 @@ class TestMarkdown:
         report = report_of(best, tie, far, tests=tests)
         text = leaderboard_markdown(report)
         assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
-        against = [cells[10].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
         assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
 

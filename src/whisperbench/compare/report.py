@@ -211,11 +211,11 @@ def _of_rate(board: Board, first: Row, sort: str, figures: str) -> tuple[str, st
         said.append(f"tied with it: {_names([on_gpu(row) for row in ties])}")
     if ties is None:
         said.append("no test: nothing was measured twice on that GPU (repeats=3)")
-    if near := [
-        row for row in rows if row.system.speed_key != first.system.speed_key and _reaches(row, first, sorting)
-    ]:
-        said.append(f"as near, on other GPUs, which no test covers: {_names([on_gpu(row) for row in near])}")
-    subject = sorting.extreme[:1].upper() + sorting.extreme[1:] if ties is None else sorting.first
+    near = [r for r in rows if r.system.speed_key != first.system.speed_key and _reaches(r, first, sorting)]
+    if near:
+        said.append(f"as near on another GPU, which no test covers: {_names([on_gpu(row) for row in near])}")
+    tested = ties is not None and not near
+    subject = sorting.first if tested else f"{sorting.extreme[:1].upper()}{sorting.extreme[1:]}"
     return subject, f"{'; '.join(said)}."
 
 
