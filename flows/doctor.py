@@ -20,7 +20,8 @@ from typing import Any
 import click
 
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.doctor import Check, Setup, examine
+from whisperbench.check import Check
+from whisperbench.doctor import Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options.doctor import DoctorConfig

@@ -19,7 +19,7 @@ SOURCE = PROJECT / "src"
 LIBRARY = SOURCE / "whisperbench"
 FLOWS = PROJECT / "flows"
 
-BASE = {"errors", "options", "text", "files", "listener", "supervise"}
+BASE = {"check", "errors", "options", "text", "files", "listener", "supervise"}
 """What everything may import."""
 
 SEES: dict[str, set[str]] = {
@@ -32,6 +32,8 @@ SEES: dict[str, set[str]] = {
     "sweep": {"inputs", "engines", "measure", "results", "tracking", "compare", "compare_runs"},
 }
 """Each package, and what it may import besides the base and itself; a sweep ends with what a comparison begins with."""
+
+AFTER_THE_ENGINE = tuple(f"src/whisperbench/{package}/" for package in ("measure", "results", "tracking", "compare"))
 
 IMPORTED_IN = {
     "mlflow": r"src/whisperbench/tracking/.+",
@@ -181,6 +183,17 @@ def test_libraries_are_imported_where_they_belong() -> None:
         for each in every_import()
         for library, place in IMPORTED_IN.items()
         if each.top == library and not re.fullmatch(place, each.path)
+    ]
+    assert not wrong, listed(wrong)
+
+
+def test_the_clock_and_what_comes_after_it_know_no_engine_but_the_seam() -> None:
+    """Whether there is one engine or a fleet of them, of vLLM or of a peer."""
+    known = {f"whisperbench.engines.{name}" for name in ("hardware", "pulse", "seam", "settings", "start")}
+    wrong = [
+        str(each)
+        for each in every_import()
+        if each.part == "engines" and each.path.startswith(AFTER_THE_ENGINE) and each.module not in known
     ]
     assert not wrong, listed(wrong)
 

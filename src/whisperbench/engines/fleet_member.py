@@ -19,6 +19,7 @@ from pathlib import Path
 
 from whisperbench.engines.feed import ClipQueue
 from whisperbench.engines.hardware import Hardware, energy_by_gpu
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.seam import Clip, Engine, EngineFacts, StartEngine, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.inputs.audio import AudioSource
@@ -59,6 +60,14 @@ class Usage:
     energy_wh: Mapping[str, float]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signs:
+    """What an engine has to say when it is asked: its new texts, and a number that grows while its work goes on."""
+
+    texts: tuple[Text, ...]
+    beats: int
+
+
 class FleetMember:
     """An engine, a thread that drives it, and what the fleet asks of them."""
 
@@ -66,6 +75,7 @@ class FleetMember:
         self._place, self.answer_seconds = place, ANSWER_SECONDS
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
+        self._pulse = Pulse()
         self._passes: queue.SimpleQueue[ClipQueue] = queue.SimpleQueue()
         self._texts: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
         self._clips: ClipQueue | None = None
@@ -103,7 +113,7 @@ class FleetMember:
         if not more:
             self._clips.close()
 
-    def take(self) -> list[Text]:
+    def take(self) -> Signs:
         """The texts that are there, as soon as there is one; none after `answer_seconds`.
 
         Raises:
@@ -114,13 +124,14 @@ class FleetMember:
             found.append(_text(self._texts.get(timeout=self.answer_seconds)))
             while True:
                 found.append(_text(self._texts.get_nowait()))
-        return found
+        own = self.engine.pulse  # of one that works long between two texts
+        return Signs(tuple(found), self._pulse.beats + (own.beats if own else 0))
 
     def seconds_alone(self, clips: Iterable[Clip]) -> float:
         """Transcribe clips with nobody else's help, their texts thrown away; how long that took."""
         started = time.perf_counter()
-        for _ in self.engine.transcribe(clips):
-            pass
+        for _ in self.engine.transcribe(self._pulse.of(clips)):
+            self._pulse.beat()
         return time.perf_counter() - started
 
     def usage(self) -> Usage:
@@ -145,6 +156,7 @@ class FleetMember:
         try:
             while True:
                 for text in self.engine.transcribe(self._passes.get()):
+                    self._pulse.beat()
                     self._texts.put(text)
         except BaseException as error:  # handed to whoever takes: nobody looks into this thread
             self._texts.put(error)

@@ -18,10 +18,11 @@ from whisperbench.engines.feed import FeedPlan
 from whisperbench.engines.fleet import Fleet, cause_of, why
 from whisperbench.engines.fleet_cluster import Node, cluster_nodes, on_node, require_alike
 from whisperbench.engines.fleet_dispatch import MOST
-from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage, kill_processes
+from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Signs, Usage, kill_processes
 from whisperbench.engines.fleet_session import connect, disconnect
+from whisperbench.engines.fleet_signs import LOOK_SECONDS, SILENT_SECONDS
 from whisperbench.engines.hardware import MAX_READERS, Hardware, parts_of, seeing_only
-from whisperbench.engines.seam import Clip, StartEngine, Text
+from whisperbench.engines.seam import Clip, StartEngine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_process import CPU_KV_CACHE_GIB
 from whisperbench.errors import EngineError, WhisperbenchError
@@ -69,7 +70,8 @@ def start_fleet(settings: EngineSettings, hardware: Hardware, log: Path, start: 
             member.kill()
         disconnect()
         raise
-    return Fleet(members, window_of(one), time.perf_counter() - begun, disconnect, Path(settings.checkpoint))
+    load_seconds, checkpoint = time.perf_counter() - begun, Path(settings.checkpoint)
+    return Fleet(members, window_of(one), load_seconds, disconnect, checkpoint, settings.stall_seconds)
 
 
 def window_of(settings: EngineSettings) -> int:
@@ -189,19 +191,25 @@ class RayMember:
         """Wait until the engine is ready.
 
         Raises:
-            EngineError: it does not start.
+            EngineError: it does not start, or its process stands still.
         """
+        ready = self._actor.ready.options(concurrency_group="texts")
         try:
+            while not self._ray.wait([self._starting], timeout=LOOK_SECONDS)[0]:
+                self._ray.get(ready.remote(), timeout=SILENT_SECONDS)
             self._facts = self._ray.get(self._starting)
         except WhisperbenchError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
+        except self._ray.exceptions.GetTimeoutError as error:
+            said = f"{self.name} gave no sign of life for {SILENT_SECONDS:.0f} s while it started"
+            raise EngineError(f"{said}: its process or its host stands still.", self._log) from error
         except self._ray.exceptions.RayError as error:
             raise EngineError(f"{self.name} did not start: {why(error)}.", self._log) from error
 
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         self._actor.put.options(concurrency_group="clips").remote(clips, more)
 
-    def take(self) -> Future[list[Text]]:
+    def take(self) -> Future[Signs]:
         return _future(self._actor.take.options(concurrency_group="texts").remote())
 
     def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import math
 
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.audio import SAMPLE_RATE
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 POSITIONS_PER_SECOND = 50
 MARGIN_SECONDS = 1.0

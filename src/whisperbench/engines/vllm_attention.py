@@ -16,7 +16,7 @@ from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
 from whisperbench.engines.padding import CACHE_BLOCK, dense_by_places, log_weight, sparse_positions
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 MERGED = True
 """False: cross-attention by the plain form on every device, which is slower and needs no FlashAttention."""

@@ -35,7 +35,7 @@ from whisperbench.engines.padding import (
     sparse_positions,
 )
 from whisperbench.engines.vllm_attention import EncoderAttention, weight_sparse_keys
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from whisperbench.files import write_atomically
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SECONDS, AudioSource, JoinedAudio, load_audio
+from whisperbench.inputs.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.inputs.corpus import Corpus, Utterance
 from whisperbench.inputs.librispeech import RowAudio
+from whisperbench.options.rules import WINDOW_SECONDS
 
 DECODERS = ("soundfile", "av", "soxr", "numpy")
 SCHEMA = 1  # of what is kept

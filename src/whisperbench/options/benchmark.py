@@ -14,6 +14,8 @@ from whisperbench.options.rules import (
     NON_EMPTY,
     SEED,
     TRUE_OR_FALSE,
+    WINDOW_POSITIONS,
+    WINDOW_SECONDS,
     Rule,
     at_least,
     cluster_of,
@@ -64,8 +66,11 @@ class BenchmarkConfig(Options):
     quantization: str = option("none", one_of("none", "fp8"), "Quantise the weights while loading.")
     max_num_batched_tokens: int = option(
         0,
-        Rule("0, or a number of 1500 or more (one 30 s window)", lambda v: v == 0 or v >= 1500),
-        "Tokens per engine step; 1500 hold one 30 s window. 0 = chosen for the GPU.",
+        Rule(
+            f"0, or a number of {WINDOW_POSITIONS} or more (one {WINDOW_SECONDS} s window)",
+            lambda v: v == 0 or v >= WINDOW_POSITIONS,
+        ),
+        f"Tokens per engine step; {WINDOW_POSITIONS} hold one {WINDOW_SECONDS} s window. 0 = chosen for the GPU.",
     )
     gpu_memory_utilization: float = option(0.92, FRACTION, "Share of GPU memory that the engine may use.")
     enforce_eager: bool = option(False, TRUE_OR_FALSE, "Run without CUDA graphs.")
@@ -107,13 +112,13 @@ class BenchmarkConfig(Options):
     )
     pack_seconds: int = option(
         0,
-        Rule("0, or a number from 1 to 30 (one window)", lambda v: 0 <= v <= 30),
+        Rule(f"0, or a number from 1 to {WINDOW_SECONDS} (one window)", lambda v: 0 <= v <= WINDOW_SECONDS),
         "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30; 0 = off.",
         newer=True,
     )
     padding_stride: int = option(
         1,
-        Rule("a whole number from 1 to 1500", lambda value: 1 <= value <= 1500),
+        Rule(f"a whole number from 1 to {WINDOW_POSITIONS}", lambda v: 1 <= v <= WINDOW_POSITIONS),
         "Encoder positions of the padding behind the audio: 1 = all of them; k = every k-th, weighted by k (16).",
         newer=True,
     )

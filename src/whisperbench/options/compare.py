@@ -7,6 +7,7 @@ import math
 import re
 
 from whisperbench.errors import ConfigError
+from whisperbench.options.benchmark import MAIN
 from whisperbench.options.record import Options, option, parse
 from whisperbench.options.rules import NON_EMPTY, SEED, TRUE_OR_FALSE, at_least, one_of
 from whisperbench.options.sortings import SORTS
@@ -55,8 +56,8 @@ class CompareConfig(Options):
         "What goes to stdout: a table of the terminal's width, or markdown; auto = the table on a terminal.",
     )
     rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
-    results_dir: str = option("results", NON_EMPTY, "Directory for the leaderboard's files.")
-    seed: int = option(32, SEED, "Seed of the paired tests.")
+    results_dir: str = option(MAIN["results_dir"].default, NON_EMPTY, "Directory for the leaderboard's files.")
+    seed: int = option(MAIN["seed"].default, SEED, "Seed of the paired tests.")
 
     def check_together(self) -> None:
         wanted = 1 if self.gates else 2

@@ -8,6 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+WINDOW_SECONDS, WINDOW_POSITIONS = 30, 1_500
+"""What Whisper hears at once, and the positions of its encoder's output for it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:

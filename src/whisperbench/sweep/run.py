@@ -127,7 +127,8 @@ def measure_all(
 
     with parent.watched():
         if len(lanes) > 1:
-            side_by_side([task.config for _, task in todo], lanes, measure)
+            for place in side_by_side([task.config for _, task in todo], lanes, measure):
+                todo[place][0].state, todo[place][0].failure = "failed", "its node has left the cluster"
         else:
             for place in range(len(todo)):
                 measure(place, lanes[0], threading.Event())
