@@ -132,6 +132,9 @@ def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
 
 
 _FIGURES = [column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)]
+_FIRST_FIGURES = [
+    column for column in _FIGURES if column.name in ("reqs_per_sec", "reqs_per_sec_low", "reqs_per_sec_high")
+]
 
 COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, shown="where known", numeric=True),
@@ -148,10 +151,8 @@ COLUMNS = (
     Column("wer", "WER %", lambda row: row.system.wer, _wer, shown="where known", numeric=True),
     Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
     Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
-    *(column for column in _FIGURES if column.name.startswith("reqs_per_sec")),
+    *_FIRST_FIGURES,
     Column("cache_and_seqs", "kv/seqs", lambda row: row.system.batch),
-    Column("padding_stride", "stride", lambda row: row.system.padding_stride, shown="where not 1", numeric=True),
-    Column("engines", "engines", lambda row: row.system.engines, shown="where not 1", numeric=True),
     Column(
         "run_id",
         "run",
@@ -159,6 +160,8 @@ COLUMNS = (
         lambda row: row.system.newest.run_id[:8],
         link=True,
     ),
+    Column("padding_stride", "stride", lambda row: row.system.padding_stride, shown="where not 1", numeric=True),
+    Column("engines", "engines", lambda row: row.system.engines, shown="where not 1", numeric=True),
     Column("gpu", "gpu", lambda row: row.system.gpu),
     Column("engine", "engine", lambda row: row.system.engine),
     Column(
@@ -179,7 +182,7 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    *(column for column in _FIGURES if not column.name.startswith("reqs_per_sec")),
+    *(column for column in _FIGURES if column not in _FIRST_FIGURES),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
     Column(
         "n",
