@@ -209,7 +209,7 @@ class TestShortAnswer:
 
 
 def test_what_tells_a_row_comes_before_the_rest() -> None:
-    """Also at 80 columns: rank, figures, setting and the id that `runs` takes; then padding, engines, GPU and engine."""
+    """Also at 80 columns: rank, figures, setting and the id that `runs` takes; then padding, engines, GPU, engine."""
     shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
     found = [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(shared, rate=80.0)))]
     assert found[:6] == ["rank", "model", "WER %", "reqs/sec", "kv/seqs", "run"]
