@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +18,13 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
-from whisperbench.engines.vllm_process import refuse_wrong_variables
+from whisperbench.engines.vllm_process import refuse_wrong_variables, temporary_files_in_own_directory
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
 from whisperbench.options import BenchmarkConfig
+from whisperbench.supervise.leftovers import own_directory, remove_own
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
@@ -145,6 +147,21 @@ def test_a_variable_that_vllm_cannot_read_is_named(monkeypatch: pytest.MonkeyPat
         refuse_wrong_variables()
     monkeypatch.setenv(variable, "4")
     refuse_wrong_variables()
+
+
+def test_temporary_files_go_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of what is started inside the block; a user's own choice of a place for sockets or compiled code stays."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="wb-"))  # short, as sockets need it
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/chosen")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    before = dict(os.environ)
+    with temporary_files_in_own_directory():
+        assert os.environ["TMPDIR"] == str(own_directory())
+        assert os.environ["VLLM_RPC_BASE_PATH"] == "/chosen"
+        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(tempfile.gettempdir()), "it outlives the run"
+    assert os.environ == before
+    remove_own()
+    Path(tempfile.gettempdir()).rmdir()
 
 
 @pytest.mark.parametrize(
