@@ -42,9 +42,13 @@ class Pulse:
     def beat(self) -> None:
         """Something went on."""
         now = time.perf_counter()
-        self.longest_pause = max(self.longest_pause, now - self._last)
+        self.paused(now - self._last)
         self._last = now
         self.beats += 1
+
+    def paused(self, seconds: float) -> None:
+        """Nothing has gone on for so long."""
+        self.longest_pause = max(self.longest_pause, seconds)
 
     def of(self, clips: Iterable[Clip]) -> Iterator[Clip]:
         """The clips; each that is taken is a beat."""
@@ -113,7 +117,7 @@ class StallWatch(_SilenceWatch):
 
     def __init__(self, engine: Engine, limit_seconds: float) -> None:
         super().__init__(limit_seconds)
-        self.pulse: Pulse = getattr(engine, "pulse", None) or Pulse()
+        self.pulse = engine.pulse or Pulse()
         self._engine = engine
 
     def __enter__(self) -> Self:

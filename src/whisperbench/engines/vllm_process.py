@@ -1,7 +1,7 @@
 """vLLM's `LLM` for Whisper in processes of its own: started, watched, asked for its facts, and ended.
 
 Both engines that are built on vLLM share this.  It needs nothing of vLLM but its public API; what a version does not
-have beyond that (the queue that the watchdog writes to, the titles of processes) is done without.
+have beyond that (the queue that the engine's watch writes to, the titles of processes) is done without.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse, StartWatch
-from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
-from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
@@ -34,7 +34,7 @@ LONGEST_DIRECTORY = 70
 """A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 
 
-class VllmProcess:
+class VllmProcess(Engine):
     """vLLM's processes, started; all that they write meanwhile goes to `log`, where a failure is looked up.
 
     Raises:
@@ -45,7 +45,7 @@ class VllmProcess:
         self.settings, self._log = settings, log
         self.pulse = Pulse()
         self._pids: set[int] = set()
-        self._watchdog: Watchdog | None = None
+        self._engine_watch: EngineWatch | None = None
         self._before = descendants()
         started = time.perf_counter()
         with StartWatch(self._before, settings.stall_seconds), output_to(log):
@@ -55,7 +55,7 @@ class VllmProcess:
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
-                    self._watchdog = Watchdog(processes, outputs)
+                    self._engine_watch = EngineWatch(processes, outputs)
                 if hardware.has_gpu:
                     self.llm.collective_rpc("use_one_thread")
                 self.started()
@@ -87,8 +87,8 @@ class VllmProcess:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
-        if self._watchdog:
-            self._watchdog.stop()
+        if self._engine_watch:
+            self._engine_watch.stop()
         processes = self._processes()
         if llm := getattr(self, "llm", None):
             # An engine that is dead already cannot be asked to stop.
@@ -216,6 +216,7 @@ def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
         enforce_eager=settings.enforce_eager,
         load_format=settings.load_format,
         quantization=settings.quantization,
