@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.support.commands import python_path
+from whisperbench.supervise.orphans import kill
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
