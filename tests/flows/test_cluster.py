@@ -25,6 +25,7 @@ from whisperbench.doctor import Check
 from whisperbench.engines.start import engine_version
 from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import WARNINGS
+from whisperbench.supervise.orphans import no_orphans
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ DELAY = "0.03"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes for all tests here; one that a test adds is killed in it."""
-    with Cluster() as found:
+    with no_orphans(), Cluster() as found:
         ledger = tmp_path_factory.mktemp("ledger") / "ledger"
         found.env |= {DELAY_VARIABLE: DELAY, LEDGER_VARIABLE: str(ledger)}
         found.add("first")
