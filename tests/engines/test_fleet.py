@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, ReadAheadEngine, clips, queue_of
-from whisperbench.engines.fleet import Fleet, FleetPass
+from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_dispatch import MOST, Dispatch
 from whisperbench.engines.pulse import Pulse
-from whisperbench.engines.seam import Clip, Text
+from whisperbench.engines.seam import Clip, SharedPass, Text
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.measure.clock import measure
 
@@ -201,7 +201,7 @@ def test_before_the_clock_an_engine_that_stops_is_the_end(how: str) -> None:
             getattr(members[1], how).set()
 
     engines[1].fails = dies_at(5, stop)
-    fleet.warm_up(clips(3), 3)
+    fleet.warm_up(clips(3), clips(3))
     cause = {
         "frozen": "no sign of life for 1 s",
         "hangs": r"no progress for 0\.025 minutes",
@@ -285,7 +285,7 @@ def test_the_clock_measures_scaling_rounds_and_what_was_lost(tmp_path: Path) -> 
     assert [each.utterances for each in found.passes] == [120, 120]
     assert [t.utt_id for t in found.median.first_round] == [u.id for u in utterances]
     assert Counter(heard) == Counter({u.id: 6 for u in utterances})
-    assert found.median.fleet is not None
+    assert found.median.shared is not None
     assert not found.median.lost
 
 
@@ -299,6 +299,16 @@ def test_engines_of_other_hosts_work_alone_at_the_same_time() -> None:
         fleet.alone_rates(clips(40))
         seconds.append(time.perf_counter() - started)
     assert seconds[1] > 1.5 * seconds[0]
+
+
+def test_engines_that_share_a_gpu_are_measured_together() -> None:
+    """A GPU alone is all of its engines; the only GPU alone would be the pass itself."""
+    engines = [QuickEngine(0.005) for _ in range(4)]
+    shared = [LocalMember(f"engine {i}", engine, device=str(i % 2)) for i, engine in enumerate(engines)]
+    one, two = Fleet(shared[::2], 16).alone_rates(clips(40)), Fleet(shared, 16).alone_rates(clips(40))
+    assert one == []
+    assert len(two) == 2
+    assert all(rate > 1.5 / 0.005 for rate in two)  # an engine takes 5 ms a clip, and each of two has its own
 
 
 def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
@@ -315,7 +325,7 @@ def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
 
     fleet = Fleet([LocalMember("engine 0", QuickEngine()), Elsewhere("engine 1", QuickEngine(), "far")], 16)
     with pytest.raises(EngineError, match=r"far has another checkpoint than .* \(another, here"):
-        fleet.warm_up(clips(1, tmp_path), 1)
+        fleet.warm_up([], clips(1, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +334,7 @@ def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
 )
 def test_shares_and_tails(audio: tuple[float, ...], ended: tuple[float, ...], share: float, tail: float) -> None:
     """The slowest against the median engine, and the time in which somebody had nothing to do."""
-    found = FleetPass(audio, ended, 0.0, None)
+    found = SharedPass(audio, ended, 0.0, None)
     assert found.slowest_engine_share == pytest.approx(share)
     assert found.tail_seconds == pytest.approx(tail)
 

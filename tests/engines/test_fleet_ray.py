@@ -29,7 +29,7 @@ from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.measure.clock import clips_of
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.slow
 

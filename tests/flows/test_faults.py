@@ -37,7 +37,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.upload import find_bundles, upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
 
-pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run", "leaves_nothing")]
 
 PROJECT = Path(__file__).resolve().parents[2]
 CLIENT_KILLS = 20
@@ -57,6 +57,7 @@ class Benchmark:
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             DELAY_VARIABLE: str(delay),
             LEDGER_VARIABLE: str(self.ledger),
+            "TMPDIR": os.environ["TMPDIR"],
         }
         command = (*DEMO, "--results_dir", str(self.results), *arguments)
         self.process = warm.Process(target=run_command, args=("fake_benchmark", command, environment, self.log))

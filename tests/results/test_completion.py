@@ -15,22 +15,23 @@ from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import BundleError
 from whisperbench.listener import Listener
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.journal import CLOCK, TRANSCRIPTS, Journal
+from whisperbench.results.names import WARNINGS
 from whisperbench.tracking.upload import find_bundles
 
 
-def measured(results: Path) -> Bundle:
-    config = BenchmarkConfig(model="demo", corpus="demo", repeats=2, results_dir=str(results))
+def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
+    config = BenchmarkConfig(model="demo", corpus="demo", repeats=repeats, rounds=rounds, results_dir=str(results))
     origin = Origin("speech", "a" * 32, {"mlflow.user": "ann"})
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 
 
 @pytest.fixture
-def partial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a disk leaves that is full when the samples are written."""
+def partial(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a disk leaves that is full when the samples are written; of two repeats, or as a test says."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -38,7 +39,7 @@ def partial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patched:
         patched.setattr(benchmark, "write_samples", refuse)
         with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
-            measured(tmp_path / "full")
+            measured(tmp_path / "full", **getattr(request, "param", {}))
     (left,) = (tmp_path / "full").iterdir()
     assert not (left / CONTENTS).exists()
     return left
@@ -76,6 +77,25 @@ def test_a_transcript_that_is_missing(partial: Path) -> None:
     (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
     with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
         complete(partial)
+
+
+@pytest.mark.parametrize("partial", [{"repeats": 1, "rounds": 2}], indirect=True)
+def test_rounds_and_what_engines_shared(partial: Path, tmp_path: Path) -> None:
+    """The first round is scored, all of them are missed, and a pass that lost an engine has no speed."""
+    lines = (partial / TRANSCRIPTS).read_bytes().splitlines(keepends=True)
+    whole = shutil.copytree(partial, tmp_path / partial.name)
+    (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
+        complete(partial)
+    stopped = json.loads((whole / CLOCK).read_text())
+    lost = {"audio_seconds": [9.0], "ended": [4.0], "cpu_seconds": 1.0, "energy_wh": None, "lost": ["engine 1"]}
+    (pass_,) = stopped["passes"]
+    (whole / CLOCK).write_text(json.dumps(stopped | {"passes": [pass_ | {"fleet": lost}]}))
+    contents = complete(whole).contents
+    assert contents.metrics["reference_words"] == 87
+    assert contents.metrics["utterances"] == 16
+    assert "reqs_per_sec" not in contents.metrics
+    assert "engine 1" in contents.tags[WARNINGS]
 
 
 def test_options_of_another_version(partial: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -22,15 +21,15 @@ from whisperbench.engines.fleet_dispatch import Dispatch
 from whisperbench.engines.fleet_member import MemberFacts, Signs, Usage, content_digest
 from whisperbench.engines.fleet_signs import LOOK_SECONDS, SignsOfLife
 from whisperbench.engines.pulse import Pulse
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, SharedPass, Text
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs.audio import AudioSource
 
 T = TypeVar("T")
 
 CLOSE_SECONDS = 10.0
-ALONE_FILLS = 5
-"""Times that the clips of an engine's pass alone fill its window: fewer would measure its start and its end."""
+ALONE_FILLS = 10
+"""Times that the clips of an engine's pass alone fill its window, at most: its start and end hardly count then."""
 
 
 class Member(Protocol):
@@ -58,33 +57,7 @@ class Member(Protocol):
         """End its processes, whatever state they are in; it may be gone already."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetPass:
-    """What the engines did in one pass.
-
-    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
-    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
-    """
-
-    audio_seconds: tuple[float, ...]
-    ended: tuple[float, ...]
-    cpu_seconds: float
-    energy_wh: float | None
-    lost: tuple[str, ...] = ()
-
-    @property
-    def tail_seconds(self) -> float:
-        """From the moment when the first engine had nothing left to do to the last text."""
-        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
-
-    @property
-    def slowest_engine_share(self) -> float:
-        """What the slowest engine has transcribed, in percent of the median engine's audio."""
-        median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
-        return 100 * min(self.audio_seconds) / median if median else 100.0
-
-
-class Fleet:
+class Fleet(Engine):
     """An `Engine` of many.
 
     Args:
@@ -94,6 +67,8 @@ class Fleet:
         ended: called when all of them are closed.
         stall_seconds: an engine whose work makes no progress for so long is lost (0: never).
     """
+
+    watches_itself = True
 
     def __init__(
         self,
@@ -108,7 +83,6 @@ class Fleet:
         self._window, self._load_seconds, self._ended, self._checkpoint = window, load_seconds, ended, checkpoint
         self._lost: list[str] = []
         self._sizes: dict[AudioSource, int] = {}
-        self.last_pass: FleetPass | None = None
         self.pulse = Pulse()  # the longest pause of any engine counts, whatever the others did meanwhile
         self.signs: SignsOfLife[Member] = SignsOfLife(stall_seconds, self.pulse)
 
@@ -127,34 +101,39 @@ class Fleet:
         here = [member.facts for member in self._members if member.facts.host == platform.node()]
         return {os.getpid()}.union(*(facts.processes for facts in here))
 
-    def warm_up(self, clips: Sequence[Clip], count: int) -> None:
-        """Every engine transcribes the first `count` clips; other hosts must have the same clips and weights.
+    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:
+        """Every engine transcribes the first clips; other hosts must have the same clips and weights.
 
         Raises:
             EngineError: an engine ended, or a host has other files.
         """
         self._sizes.update((clip.audio, _size(clip.audio)) for clip in clips if clip.audio not in self._sizes)
         self._compare_hosts(clips)
-        self._all({member: member.seconds_alone(clips[:count]) for member in self._members})
+        some = list(first)
+        self._all({member: member.seconds_alone(some) for member in self._members})
+        return ()
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
-        """Utterances per second of each engine while no other engine of its host works, on clips from all over the
-        corpus.
+        """Utterances per second of each GPU, with all engines that share it, while no other GPU of its host works; on
+        clips from all over the corpus.  None where there is one GPU: that is the pass itself.
 
         Raises:
             EngineError: an engine ended.
         """
-        count = min(len(clips), ALONE_FILLS * self._window)
-        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
-        seconds: dict[str, float] = {}
-        by_host: dict[str, list[Member]] = {}
+        by_host: dict[str, dict[str, list[Member]]] = {}
         for member in self._members:
-            by_host.setdefault(member.facts.host, []).append(member)
-        for turn in range(max(map(len, by_host.values()))):
-            now = [members[turn] for members in by_host.values() if turn < len(members)]
-            found = self._all({member: member.seconds_alone(some) for member in now})
-            seconds.update((member.name, alone) for member, alone in found.items())
-        return [count / seconds[member.name] for member in self._members]
+            by_host.setdefault(member.facts.host, {}).setdefault(member.facts.device, []).append(member)
+        by_device = [list(devices.values()) for devices in by_host.values()]
+        if sum(map(len, by_device)) == 1:
+            return []
+        count = min(-(-len(clips) // len(self._members)), ALONE_FILLS * self._window)
+        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
+        rates = []
+        for turn in range(max(map(len, by_device))):
+            now = [devices[turn] for devices in by_device if turn < len(devices)]
+            found = self._all({member: member.seconds_alone(some) for members in now for member in members})
+            rates += [count * len(members) / max(found[member] for member in members) for members in now]
+        return rates
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         """Exactly one text per clip, whichever engines are lost meanwhile; afterwards `last_pass` tells how it went.
@@ -218,14 +197,14 @@ class Fleet:
         self.signs.forget(member)
         member.kill()
 
-    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> FleetPass:
+    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> SharedPass:
         after = self._usages()
         both = [(before[name], after[name]) for name in after if name in before]
         energy: dict[str, float] = {}
         for first, last in both:
             energy.update({gpu: last.energy_wh[gpu] - first.energy_wh.get(gpu, 0.0) for gpu in last.energy_wh})
         complete = energy and all(last.energy_wh for _, last in both) and not self._lost
-        return FleetPass(
+        return SharedPass(
             audio_seconds=tuple(audio[member] for member in self._alive),
             ended=tuple(ended[member] for member in self._alive),
             cpu_seconds=sum(last.cpu_seconds - first.cpu_seconds for first, last in both),

@@ -41,9 +41,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """What a started engine says of itself, and which processes it is: when each was started, by its id."""
+    """What a started engine says of itself, and which processes it is: when each was started, by its id.
+
+    Engines with the same `device` on a host share a GPU; without one each has its own cores.
+    """
 
     host: str
+    device: str
     processes: Mapping[int, float]
     engine: EngineFacts
 
@@ -93,7 +97,8 @@ class FleetMember:
         self._stack.enter_context(no_orphans())
         engine = start(settings, hardware, log)
         self.drive(engine)
-        return MemberFacts(platform.node(), _started({os.getpid(), *engine.pids()}), engine.facts)
+        device = (os.environ.get("CUDA_VISIBLE_DEVICES") if hardware.has_gpu else None) or self._place.name
+        return MemberFacts(platform.node(), device, _started({os.getpid(), *engine.pids()}), engine.facts)
 
     def drive(self, engine: Engine) -> None:
         """From now on clips that are put go through this engine."""
@@ -120,7 +125,7 @@ class FleetMember:
             found.append(_text(self._texts.get(timeout=self.answer_seconds)))
             while True:
                 found.append(_text(self._texts.get_nowait()))
-        own = getattr(self._engine, "pulse", None)  # of one that works long between two texts
+        own = self.engine.pulse  # of one that works long between two texts
         return Signs(tuple(found), self._pulse.beats + (own.beats if own else 0))
 
     def seconds_alone(self, clips: Iterable[Clip]) -> float:

@@ -39,7 +39,6 @@ class Seat:
     place: Place
     node: str | None = None
     reserved_gpu: float = 0.0
-    turn: int = 0  # engines that share a GPU start one after the other
     workers: int = 1
 
 
@@ -61,13 +60,11 @@ def start_fleet(settings: EngineSettings, hardware: Hardware, log: Path, start: 
         members = [RayMember(ray, seat, {"OMP_NUM_THREADS": threads}) for seat in seats]
         for member in members:
             member.await_its_place()
-        for turn in range(settings.engines_per_gpu):
-            now = [(i, member) for i, member in enumerate(members) if member.seat.turn == turn]
-            for i, member in now:
-                place = log.with_name(f"{log.stem}-{i}{log.suffix}")
-                member.begin(start, dataclasses.replace(one, workers=member.seat.workers), hardware, place)
-            for _, member in now:
-                member.await_its_start()
+        for i, member in enumerate(members):
+            place = log.with_name(f"{log.stem}-{i}{log.suffix}")
+            member.begin(start, dataclasses.replace(one, workers=member.seat.workers), hardware, place)
+        for member in members:
+            member.await_its_start()
     except BaseException:
         for member in members:
             member.kill()
@@ -101,14 +98,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
             for i, part in enumerate(parts)
         ]
     return [
-        Seat(
-            Place(
-                f"engine {turn * hardware.gpu_count + i}",
-                seeing_only(device),
-            ),
-            turn=turn,
-            workers=workers,
-        )
+        Seat(Place(f"engine {turn * hardware.gpu_count + i}", seeing_only(device)), workers=workers)
         for turn in range(settings.engines_per_gpu)
         for i, device in enumerate(hardware.devices)
     ]
@@ -137,7 +127,6 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
             Place(f"engine {turn * len(homes) + i}", environment, part),
             node.id,
             1 / settings.engines_per_gpu if hardware.has_gpu else 0.0,
-            turn,
             settings.workers or _readers(node.cores, on_host[node.host] * turns),
         )
 

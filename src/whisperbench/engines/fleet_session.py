@@ -20,6 +20,7 @@ from whisperbench.errors import EngineError
 
 SOURCE = Path(__file__).resolve().parents[2]
 OBJECT_STORE_BYTES = 80 << 20  # paths and texts are small, and the least that Ray takes is 75 MiB
+INSTALL_RAY = "pip install ray==2.60.0"
 TOKEN_FILE = Path("~/.ray/auth_token")
 KNOCK_SECONDS = 10.0
 
@@ -55,7 +56,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
         import ray
     except ImportError as error:
         raise EngineError(
-            "More than one engine needs Ray, which is not installed here: pip install ray==2.60.0 "
+            f"More than one engine needs Ray, which is not installed here: {INSTALL_RAY} "
             "(requirements/scale.txt). With gpus=1, engines_per_gpu=1 and no ray_address it is not needed."
         ) from error
     if _is_connected():

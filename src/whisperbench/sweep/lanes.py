@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from whisperbench.engines.fleet_cluster import NODE, cluster_nodes, has_node
 from whisperbench.engines.hardware import Device, Hardware, matching_kinds, one_kind, parts_of, seeing_only
 from whisperbench.errors import ConfigError
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.sweep.grid import Task
 
 
