@@ -191,7 +191,7 @@ def test_an_actor_that_stands_still_in_the_warm_up(tmp_path: Path) -> None:
         victim = engine_processes(fleet)[1]
         victim.suspend()
         with pytest.raises(EngineError, match=r"was lost before the clock started: no sign of life for 8 s"):
-            fleet.warm_up(demo(1), 8)
+            fleet.warm_up(demo(1), demo(1))
         assert gone([victim], 10)
 
 
