@@ -93,8 +93,14 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/engines/test_pulse.py::test_a_pause*",
         "tests/engines/test_fleet.py::test_random_faults*",
         "tests/engines/test_fleet.py::test_a_frozen_engine*",
+        "tests/engines/test_fleet.py::test_an_engine_whose_work_stops*",
+        "tests/engines/test_fleet.py::test_before_the_clock*",
         "tests/engines/test_fleet.py::test_all_engines_gone*",
         "tests/engines/test_fleet_ray.py::test_an_*",
+        "tests/engines/test_fleet_ray.py::test_random_rounds*",
+        "tests/flows/test_cluster.py::test_a_node*",
+        "tests/flows/test_cluster.py::test_a_sweep_goes_on*",
+        "tests/flows/test_cluster.py::test_what_the_cluster_does_not_have*",
         "tests/flows/test_fleet.py::test_an_engine_that_is_killed*",
         "tests/measure/test_clock.py::test_an_engine_that_loses*",
         "tests/engines/test_checks.py::TestVllm::test_what_another_python_says",
@@ -158,6 +164,7 @@ KINDS: dict[str, Sequence[str]] = {
 }
 
 SEVERAL: dict[str, int | str] = {
+    "tests/engines/test_fleet_ray.py::test_random_rounds_of_killed_actors": "ROUNDS",
     "tests/flows/test_faults.py::TestClientKilled::test_at_random_moments": "CLIENT_KILLS",
     "tests/flows/test_faults.py::test_every_request_cut_in_turn": 8,  # at least: one at each request
 }

@@ -3,11 +3,13 @@
     PYTHONPATH=src python -m tests.benchmarks.fleet_simulation            a table in markdown; two minutes on one core
 
 An engine is a GPU that decodes at most `seqs` utterances at once.  It takes new ones in bursts: encoding them costs
-`encode` seconds each, during which nothing is decoded; then every sequence writes a token per step.  The defaults are
-calibrated with what one engine was measured to reach alone (`RATE`, see README.md in this directory).  There is one
+`encode` seconds each, during which nothing is decoded; then every sequence writes a token per step.  There is one
 driver: an answer of an engine brings all texts that it has, and costs `PER_CALL` seconds and `PER_TEXT` for each; a
 chunk costs `PER_CALL` too; both are under way for `TRAVEL` seconds.  What is not in it: readers that have too few
 cores, a network between nodes, and clocks of GPUs that throttle.
+
+Measured are what one engine reaches alone (`RATE`, see README.md in this directory) and `PER_TEXT`.  Estimated are
+`ENCODE_SHARE`, `PER_CALL` and `TRAVEL`: from 64 GPUs on the result depends on the second of them.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from whisperbench.engines.fleet_dispatch import MOST, Dispatch
 from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.seam import Clip, SharedPass, Text
 from whisperbench.errors import AudioError, EngineError
+from whisperbench.inputs.audio import AudioSource
 from whisperbench.measure.clock import measure
 
 ROUNDS, UTTERANCES = 40, 175  # together 7,000 utterances
@@ -166,13 +168,14 @@ def test_an_engine_whose_work_stops_is_given_up() -> None:
     assert fleet.last_pass is not None
     assert len(fleet.last_pass.lost) == 1
     assert "no progress for 0.025 minutes, which is stall_minutes" in fleet.last_pass.lost[0]
+    assert fleet.pulse is not None
     assert fleet.pulse.longest_pause > 1.4
 
 
 def test_an_engine_that_has_nothing_to_do_is_not_given_up() -> None:
     """Nor one that works long between two texts and says that it gets on."""
     slow = QuickEngine(2.5)
-    beating = slow.pulse = Pulse()  # type: ignore[attr-defined]
+    beating = slow.pulse = Pulse()
     fleet, _ = fleet_of(slow, QuickEngine(), window=2)
     fleet.signs.stall_seconds = 1.0
     over = threading.Event()
@@ -311,20 +314,32 @@ def test_engines_that_share_a_gpu_are_measured_together() -> None:
     assert all(rate > 1.5 / 0.005 for rate in two)  # an engine takes 5 ms a clip, and each of two has its own
 
 
-def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
-    """Before the clock, by name; the digest is of what files hold, not of where they lie."""
-    (tmp_path / "0.flac").write_bytes(b"audio")
+@pytest.mark.parametrize("what", ["checkpoint", "corpus"])
+def test_other_hosts_must_have_the_same_files(tmp_path: Path, what: str) -> None:
+    """Before the clock, by name: what files hold counts, not where they lie."""
+    changed = {"checkpoint": b"weights", "corpus": b"audio"}[what]
 
     class Elsewhere(LocalMember):
-        def digest(self, *_given: object) -> object:  # type: ignore[override]
-            from concurrent.futures import Future
+        """Has the same files under other names, of which one holds something else."""
 
-            answer: Future[str] = Future()
-            answer.set_result("another")
-            return answer
+        def digest(self, paths: Sequence[Path], clips: Sequence[AudioSource]) -> Future[str]:
+            there = tmp_path / "there"
+            there.mkdir(exist_ok=True)
+            moved = []
+            for source in (*paths, *clips):
+                assert isinstance(source, Path)
+                moved.append(there / f"moved-{source.name}")
+                held = source.read_bytes()
+                moved[-1].write_bytes(b"another" if held == changed else held)
+            return super().digest(moved, [])
 
-    fleet = Fleet([LocalMember("engine 0", QuickEngine()), Elsewhere("engine 1", QuickEngine(), "far")], 16)
-    with pytest.raises(EngineError, match=r"far has another checkpoint than .* \(another, here"):
+    (tmp_path / "0.flac").write_bytes(b"audio")
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.bin").write_bytes(b"weights")
+    members = [LocalMember("engine 0", QuickEngine()), Elsewhere("engine 1", QuickEngine(), "far")]
+    fleet = Fleet(members, 16, checkpoint=weights)
+    with pytest.raises(EngineError, match=rf"far has another {what} than .* \(\w+, here"):
         fleet.warm_up([], clips(1, tmp_path))
 
 

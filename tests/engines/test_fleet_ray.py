@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.engines.test_settings_and_start import TURBO
 from tests.support.commands import PROJECT
 from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
-from tests.support.fleets import DyingEngine, EngineThatDoesNotStart, SlowFakeEngine
+from tests.support.fleets import DyingEngine, EngineThatDoesNotStart, EngineThatStartsLong, SlowFakeEngine
 from whisperbench.engines import fleet_ray
 from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_session import connect, disconnect
@@ -30,6 +32,9 @@ from whisperbench.measure.clock import clips_of
 from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.slow
+
+ROUNDS = int(os.environ.get("FLEET_ROUNDS", "2"))
+"""Of killed actors; a longer look takes 40."""
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +153,68 @@ def test_an_engine_that_does_not_start_says_which_and_why(tmp_path: Path, privat
     assert caught.value.log == tmp_path / "engine-0.log"
     left = [p for p in psutil.Process().children(recursive=True) if "FleetMember" in p.name()]
     assert gone(left, 10)
+
+
+@contextlib.contextmanager
+def one_is_stopped_after(log: Path) -> Iterator[list[psutil.Process]]:
+    """Stop the actor that writes this log, as soon as there is one; the block is given a list that it is put into."""
+    stopped: list[psutil.Process] = []
+    over = threading.Event()
+
+    def stop() -> None:
+        while not log.exists() and not over.wait(0.1):
+            pass
+        actors = [p for p in psutil.Process().children(recursive=True) if "FleetMember" in p.name()]
+        stopped.append(max(actors, key=lambda process: process.create_time()))
+        stopped[0].suspend()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    yield stopped
+    over.set()
+    thread.join()
+
+
+def test_an_actor_that_stands_still_while_its_engine_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit ends the start, with the engine's name, and nothing of it is left."""
+    monkeypatch.setattr(fleet_ray, "SILENT_SECONDS", 4.0)
+    said = pytest.raises(EngineError, match=r"^engine \d gave no sign of life for 4 s while it started")
+    with one_is_stopped_after(tmp_path / "engine-1.log") as stopped, said:
+        fleet_ray.start_fleet(settings_of(), NO_GPU, tmp_path / "engine.log", EngineThatStartsLong)
+    assert gone(stopped, 10)
+
+
+def test_an_actor_that_stands_still_in_the_warm_up(tmp_path: Path) -> None:
+    """As before the clock any engine that is lost: the end, within the limit."""
+    with fleet_of(tmp_path) as fleet:
+        fleet.signs.silent_seconds = 8.0
+        victim = engine_processes(fleet)[1]
+        victim.suspend()
+        with pytest.raises(EngineError, match=r"was lost before the clock started: no sign of life for 8 s"):
+            fleet.warm_up(demo(1), demo(1))
+        assert gone([victim], 10)
+
+
+def test_random_rounds_of_killed_actors(tmp_path: Path) -> None:
+    """Each of several fleets of three loses one or two actors at random moments: every text once."""
+    chance = random.Random(7)  # noqa: S311 - a test's order, not a secret
+    clips, count = demo(22), 176
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        fleet = fleet_ray.start_fleet(settings_of(3), NO_GPU, folder / "engine.log", SlowFakeEngine)
+        with contextlib.closing(fleet):
+            victims = chance.sample(engine_processes(fleet), chance.randint(1, 2))
+            moments = sorted(chance.sample(range(10, 150), len(victims)))
+            found: list[int] = []
+            for text in fleet.transcribe(clips):
+                found.append(text.index)
+                if moments and len(found) == moments[0]:
+                    del moments[0]
+                    victims.pop().kill()
+            assert sorted(found) == list(range(count))
+            assert fleet.last_pass is not None
+            assert fleet.last_pass.lost
 
 
 def gone(processes: list[psutil.Process], seconds: float) -> bool:

@@ -21,10 +21,11 @@ from tests.support.clusters import Cluster
 from tests.support.commands import PROJECT
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import fresh_store
-from whisperbench.doctor import Check
+from whisperbench.check import Check
 from whisperbench.engines.start import engine_version
 from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import WARNINGS
+from whisperbench.supervise.orphans import no_orphans
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ DELAY = "0.03"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two nodes for all tests here; one that a test adds is killed in it."""
-    with Cluster() as found:
+    with no_orphans(), Cluster() as found:
         ledger = tmp_path_factory.mktemp("ledger") / "ledger"
         found.env |= {DELAY_VARIABLE: DELAY, LEDGER_VARIABLE: str(ledger)}
         found.add("first")
@@ -71,9 +72,8 @@ def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.P
 def doctor(cluster: Cluster) -> list[Check]:
     """What doctor says of the cluster, in a process of its own: Ray is joined only once in one."""
     program = (
-        "import dataclasses, json, sys; from pathlib import Path; from whisperbench import doctor as d; "
-        "setup = d.Setup(d.DoctorConfig(ray_address=sys.argv[1]), d.Hardware('CPU'), Path('.')); "
-        "print(json.dumps([dataclasses.asdict(c) for c in d.run_check(d.check_several_gpus, setup)]))"
+        "import dataclasses, json, sys; from whisperbench.engines.checks import check_several_gpus as found; "
+        "print(json.dumps([dataclasses.asdict(check) for check in found(1, sys.argv[1])]))"
     )
     command = [sys.executable, "-c", program, cluster.address]
     done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=PATIENCE, check=True)

@@ -175,6 +175,14 @@ class DyingEngine(SlowFakeEngine):
             yield text
 
 
+class EngineThatStartsLong(SlowFakeEngine):
+    """Writes its log and is not ready for a minute."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        time.sleep(60)
+
+
 class EngineThatDoesNotStart(SlowFakeEngine):
     """Says why."""
 

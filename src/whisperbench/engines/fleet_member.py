@@ -80,8 +80,9 @@ class FleetMember:
         self._texts: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
         self._clips: ClipQueue | None = None
 
-    def ready(self) -> None:
-        """Answered as soon as this process is there."""
+    def ready(self) -> tuple[str, Mapping[int, float]]:
+        """This process's host, and when it was started by its id; answered as soon as it is there."""
+        return platform.node(), _started({os.getpid()})
 
     def start(self, start: StartEngine, settings: EngineSettings, hardware: Hardware, log: Path) -> MemberFacts:
         """Start the engine; with the end of this process its processes end too.

@@ -159,6 +159,7 @@ class RayMember:
         ).remote(place)
         self._starting: Any = None
         self._facts: MemberFacts | None = None
+        self._host, self._processes = "", dict[int, float]()
         self._log: Path | None = None
 
     @property
@@ -174,7 +175,7 @@ class RayMember:
             EngineError: that took too long.
         """
         try:
-            self._ray.get(self._actor.ready.remote(), timeout=PLACE_SECONDS)
+            self._host, self._processes = self._ray.get(self._actor.ready.remote(), timeout=PLACE_SECONDS)
         except Exception as error:
             raise EngineError(
                 f"{self.name} was not given its place within {PLACE_SECONDS:.0f} s ({why(error)}): somebody else holds "
@@ -197,7 +198,8 @@ class RayMember:
         try:
             while not self._ray.wait([self._starting], timeout=LOOK_SECONDS)[0]:
                 self._ray.get(ready.remote(), timeout=SILENT_SECONDS)
-            self._facts = self._ray.get(self._starting)
+            self._facts = facts = self._ray.get(self._starting)
+            self._processes = facts.processes
         except WhisperbenchError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
         except self._ray.exceptions.GetTimeoutError as error:
@@ -229,15 +231,13 @@ class RayMember:
     def kill(self) -> None:
         with contextlib.suppress(Exception):  # it may be gone, and its node too
             self._ray.kill(self._actor)
-        if self._facts is None:
-            return
         # A process that stands still does not hear Ray; one that is dead has left its engine to its guardian.
-        if self._facts.host == platform.node():
-            kill_processes(self._facts.processes)
+        if self._host == platform.node():
+            kill_processes(self._processes)
         elif self.seat.node is not None:
             with contextlib.suppress(Exception):
                 run = self._ray.remote(num_cpus=0, max_retries=0)(kill_processes)
-                run.options(scheduling_strategy=on_node(self.seat.node)).remote(dict(self._facts.processes))
+                run.options(scheduling_strategy=on_node(self.seat.node)).remote(dict(self._processes))
 
 
 def _future(reference: Any) -> Future[Any]:
