@@ -72,18 +72,27 @@ class Bench:
         return sorted(run.info.status for run in self.runs("benchmark"))
 
     def engines(self) -> list[int]:
-        """Fake engine processes that live."""
-        return [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [self.engine]]
+        """Fake engine processes that live: `sleep` is looked at, not every process of the machine."""
+        sleeping = (p for p in psutil.process_iter(["name"]) if p.info["name"] == "sleep")
+        return [process.pid for process in sleeping if command_of(process)[-1:] == [self.engine]]
 
     def files(self, run: Any) -> set[str]:
         return {each.path for each in self.client.list_artifacts(run.info.run_id)}
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Empty where it has ended in between."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 @pytest.fixture
