@@ -18,7 +18,7 @@ import click
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from whisperbench import benchmark
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.summary import closing_line
 
 

@@ -24,7 +24,7 @@ from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from flows.terminal.tables import printer
 from whisperbench.compare_runs import compare
-from whisperbench.options import CompareConfig
+from whisperbench.options.compare import CompareConfig
 
 
 @click.command(help=__doc__)

@@ -23,7 +23,7 @@ import click
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from whisperbench.errors import SweepError
-from whisperbench.options import SweepConfig, SweepOptions
+from whisperbench.options.sweep import SweepConfig, SweepOptions
 from whisperbench.sweep.run import sweep
 
 BENCHMARK = (sys.executable, "-m", "flows.benchmark")

@@ -17,7 +17,7 @@ import click
 
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
-from whisperbench.options import UploadConfig
+from whisperbench.options.upload import UploadConfig
 from whisperbench.tracking.upload import upload_bundles
 
 

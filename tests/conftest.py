@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.leftovers import left_after_a_while, segments
 from tests.support.servers import Server, served_store
 from tests.support.stores import fresh_store
 
@@ -60,9 +64,22 @@ def no_project_run(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test starts has a temporary directory of its own; in the end no file is in it, no process is left that
+    had it, and no segment of shared memory is there that nobody uses."""
+    directory, before = Path(tempfile.mkdtemp(prefix="wb-")), segments()  # short: sockets lie in it
+    monkeypatch.setenv("TMPDIR", str(directory))
+    yield
+    left = left_after_a_while(directory, before)
+    shutil.rmtree(directory)
+    assert left == []
+
+
 @pytest.fixture(scope="session")
 def warm() -> Any:
     """Processes that are forked from one that has MLflow and the flows imported: milliseconds instead of 6 s."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.processes"])
+    forkserver.ensure_running()  # now: it outlives the test that asks first
     return context

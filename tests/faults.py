@@ -55,7 +55,7 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/inputs/test_checkpoint.py::test_a_cache_that_cannot_be_written*",
         "tests/inputs/test_checkpoint.py::test_a_conversion_that_fails*",
         "tests/flows/test_compare.py::TestBadInput::test_results_that_cannot_be_written",
-        "tests/flows/test_doctor.py::TestData::test_no_room",
+        "tests/flows/test_doctor.py::TestDisk::test_no_room",
         "tests/test_install.py::test_too_little_room",
     ),
     "kill, signal": (
@@ -94,7 +94,7 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/engines/test_fleet_ray.py::test_an_*",
         "tests/flows/test_fleet.py::test_an_engine_that_is_killed*",
         "tests/measure/test_clock.py::test_an_engine_that_loses*",
-        "tests/flows/test_doctor.py::TestVllm::test_what_another_python_says",
+        "tests/engines/test_checks.py::TestVllm::test_what_another_python_says",
     ),
     "audio": (
         "tests/inputs/test_audio.py::*refused*",
@@ -144,10 +144,11 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/compare/test_paired_tests.py::*what_cannot_be_paired*",
     ),
     "option, grid": (
-        "tests/test_options.py::test_a_bad_value*",
-        "tests/test_options.py::test_text_that*",
-        "tests/test_options.py::test_fp8*",
+        "tests/options/test_benchmark_options.py::test_a_bad_value*",
+        "tests/options/test_record.py::test_text_that*",
+        "tests/options/test_benchmark_options.py::test_fp8*",
         "tests/flows/test_*.py::*options_are_checked",
+        "tests/options/test_sweep_options.py::*named*",
         "tests/sweep/test_grid.py::*named*",
         "tests/sweep/test_grid.py::*refused*",
     ),

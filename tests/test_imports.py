@@ -19,7 +19,7 @@ SOURCE = PROJECT / "src"
 LIBRARY = SOURCE / "whisperbench"
 FLOWS = PROJECT / "flows"
 
-BASE = {"errors", "options", "text", "files", "listener", "supervise"}
+BASE = {"check", "errors", "options", "text", "files", "listener", "supervise"}
 """What everything may import."""
 
 SEES: dict[str, set[str]] = {
@@ -32,6 +32,8 @@ SEES: dict[str, set[str]] = {
     "sweep": {"inputs", "engines", "measure", "results", "tracking", "compare", "compare_runs"},
 }
 """Each package, and what it may import besides the base and itself; a sweep ends with what a comparison begins with."""
+
+AFTER_THE_ENGINE = tuple(f"src/whisperbench/{package}/" for package in ("measure", "results", "tracking", "compare"))
 
 IMPORTED_IN = {
     "mlflow": r"src/whisperbench/tracking/.+",
@@ -134,7 +136,7 @@ def test_every_import_is_read() -> None:
     """At the top, for types alone, in a method, and of a submodule by its name."""
     text = """
 import os.path
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 if TYPE_CHECKING:
     import mlflow
 class Engine:
@@ -145,7 +147,7 @@ class Engine:
 """
     assert [(each.module, each.part, each.at_once) for each in imports_in(text, "here.py")] == [
         ("os.path", "", True),
-        ("whisperbench.options", "options", True),
+        ("whisperbench.options.benchmark", "options", True),
         ("mlflow", "", False),
         ("whisperbench.inputs.audio", "inputs", True),
         ("whisperbench.inputs.checkpoint", "inputs", True),
@@ -185,6 +187,17 @@ def test_libraries_are_imported_where_they_belong() -> None:
     assert not wrong, listed(wrong)
 
 
+def test_the_clock_and_what_comes_after_it_know_no_engine_but_the_seam() -> None:
+    """Whether there is one engine or a fleet of them, of vLLM or of a peer."""
+    known = {f"whisperbench.engines.{name}" for name in ("hardware", "pulse", "seam", "settings", "start")}
+    wrong = [
+        str(each)
+        for each in every_import()
+        if each.part == "engines" and each.path.startswith(AFTER_THE_ENGINE) and each.module not in known
+    ]
+    assert not wrong, listed(wrong)
+
+
 def test_importing_a_module_is_cheap() -> None:
     """Heavy libraries are imported by the function that needs them, so that `--help` answers at once."""
     wrong = [
@@ -196,7 +209,7 @@ def test_importing_a_module_is_cheap() -> None:
 def test_the_library_reads_like_a_table_of_contents() -> None:
     """The packages of the layout, and at most ten modules beside them."""
     packages = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
-    assert packages == {*SEES, "supervise"}
+    assert packages == {*SEES, "options", "supervise"}
     beside = [path.name for path in LIBRARY.glob("*.py") if path.name != "__init__.py"]
     assert len(beside) <= 10, beside
 

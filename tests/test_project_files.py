@@ -17,7 +17,8 @@ import yaml
 
 from flows.terminal.mlproject import ENTRY_POINTS, project_file
 from tests.benchmarks.picture import MODELS, RESULTS, bars, draw
-from whisperbench.options import BenchmarkConfig, text_of
+from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.options.record import text_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 

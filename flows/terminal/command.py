@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from whisperbench.errors import WhisperbenchError
-from whisperbench.options import Options, kind_of, parse, text_of
+from whisperbench.options.record import Options, kind_of, parse, text_of
 from whisperbench.supervise.signals import Interrupted
 from whisperbench.text import redact, visible
 

@@ -12,16 +12,12 @@ import dataclasses
 
 import click
 
-from whisperbench.options import (
-    BenchmarkConfig,
-    CompareConfig,
-    DoctorConfig,
-    Options,
-    SweepConfig,
-    UploadConfig,
-    kind_of,
-    text_of,
-)
+from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.options.compare import CompareConfig
+from whisperbench.options.doctor import DoctorConfig
+from whisperbench.options.record import Options, kind_of, text_of
+from whisperbench.options.sweep import SweepConfig
+from whisperbench.options.upload import UploadConfig
 
 HEADER = """\
 # One entry point per module of flows/.  Made by `make mlproject` from the option records in src/whisperbench.

@@ -29,7 +29,7 @@ from whisperbench.inputs.packing import packed
 from whisperbench.listener import Listener
 from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, check_references, score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.completion import write_texts
 from whisperbench.results.contents import run_contents, run_start

@@ -27,7 +27,7 @@ from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
 from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.measure.score import Normalizer
-from whisperbench.options import CompareConfig
+from whisperbench.options.compare import CompareConfig
 from whisperbench.results.links import Links
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.run_record import RunRecord

@@ -43,6 +43,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
 
 
+def markdown(text: str) -> str:
+    """Text as itself in markdown, in a cell of a table too: no markup, no HTML, no terminal escapes, one line."""
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", visible(text).replace("&", "&amp;").replace("<", "&lt;"))
+
+
 def clock(seconds: float) -> str:
     """61 as `1:01`, 3661 as `1:01:01`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -28,7 +28,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
-from whisperbench.options import SweepConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.connection import connect
@@ -37,9 +37,9 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
 FACTS = (
-    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "front_end", "padding_stride",
-    "features_effective", "kv_cache_dtype",
-    "kv_cache_dtype_effective", "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
+    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "front_end", "engine",
+    "padding_stride", "engines_per_gpu", "features_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
+    "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
     "gpu_memory_utilization", "enforce_eager", "load_format", "workers",
 )  # fmt: skip
 """Params of a run that say what was measured on what."""

@@ -24,7 +24,7 @@ from whisperbench.inputs.audio import SAMPLE_RATE, Samples, load_audio
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.clock import clips_of
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
 FLAT_MEMORY = (500, 5_000)

@@ -32,6 +32,7 @@ import psutil
 from tests.benchmarks.soak_faults import FAULTS, MARK, Front, Round
 from tests.support.bundles import contents_of, result_in
 from tests.support.commands import PROJECT, python_path
+from tests.support.leftovers import files_in, segments, unused_segments, wait_for_none
 from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import BundleError
@@ -43,8 +44,8 @@ from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.write import BUNDLE_TAG
 
-LIMIT_SECONDS = 420
-"""A command that has not ended so long after its fault hangs; an engine's start on a busy machine is 120 s of it."""
+LIMIT_SECONDS, LIMIT_RUNS = 420, 4
+"""A command that has not ended so long after its fault, or in the time of so many runs of this machine, hangs."""
 GONE_SECONDS = 30
 CLIPS, REPEATS = 8, 6
 PROBLEMS = ("hung", "status", "lost", "twice", "left")
@@ -69,6 +70,7 @@ class Soak:
         served.mkdir()
         self.server = Server(served, served_store(served, self.template)).start()
         self.front = Front(self.server.port)
+        self.bag: list[str] = []
         self.typical = 60.0 if engine == "real" else 15.0
         self.rounds: list[tuple[str, list[str]]] = []
         self.current: Round | None = None
@@ -80,11 +82,17 @@ class Soak:
             with contextlib.suppress(psutil.Error):
                 process.kill()
 
+    @property
+    def limit(self) -> float:
+        """Seconds."""
+        return max(LIMIT_SECONDS, LIMIT_RUNS * self.typical)
+
     def play(self, number: int) -> None:
         """One round, and its line."""
-        name = self.only or self.chance.choice(list(FAULTS))
-        if number == 1 and not self.only:
-            name = "nothing"  # tells how long a run takes
+        if not self.bag:  # each fault once before any comes again; the first tells how long a run takes
+            self.bag = [self.only] if self.only else self.chance.sample(list(FAULTS), len(FAULTS))
+            self.bag.sort(key=lambda name: number == 1 and name == "nothing")
+        name = self.bag.pop()
         fault = FAULTS[name]
         action = "run" if number == 1 and not self.only else self.chance.choice(fault.actions)
         if action == "sweep" and self.benchmark != "flows.benchmark":
@@ -97,7 +105,7 @@ class Soak:
         address = fresh_store(this.directory, self.template) if name == "store locked" else self.front.address
         direct = address if name == "store locked" else self.server.address
         connect(direct).create_experiment(this.token)
-        shared = set(Path("/dev/shm").iterdir())  # noqa: S108
+        shared = segments()
         offline = (
             [result_in(this.results, contents_of(), Origin(this.token)).id for _ in range(3)]
             if action == "upload"
@@ -199,9 +207,9 @@ class Soak:
     def end_of(self, this: Round) -> Iterator[str]:
         assert this.process is not None
         try:
-            this.process.wait(LIMIT_SECONDS)
+            this.process.wait(self.limit)
         except subprocess.TimeoutExpired:
-            yield f"hung for {LIMIT_SECONDS} s"
+            yield f"hung for {self.limit:.0f} s"
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(this.process.pid, signal.SIGKILL)
             this.process.wait()
@@ -214,7 +222,7 @@ class Soak:
         for command in again:
             process = self.start(this, command, address)
             try:
-                if process.wait(LIMIT_SECONDS):
+                if process.wait(self.limit):
                     yield f"status {process.returncode} of {command[2]} in recovery"
             except subprocess.TimeoutExpired:
                 process.kill()
@@ -287,26 +295,19 @@ def count(results: Path) -> int:
 
 def gone(this: Round) -> Iterator[str]:
     """No process of the round is left; what is gets killed."""
-    deadline = time.monotonic() + GONE_SECONDS
-    while (family := this.family()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    for process in family:
+    wait_for_none(lambda: [str(process.pid) for process in this.family()], GONE_SECONDS)
+    for process in this.family():
         with contextlib.suppress(psutil.Error):
             yield f"left: process {process.pid} {' '.join(process.cmdline())[-80:]}"
             process.kill()
 
 
-def left_behind(this: Round, shared: set[Path]) -> Iterator[str]:
+def left_behind(this: Round, segments_before: set[str]) -> Iterator[str]:
     """Files in TMPDIR, and new segments of shared memory that no living process has mapped."""
-    if files := [path.name for path in this.tmp.rglob("*") if not path.is_dir()]:
+    if files := files_in(this.tmp):
         yield f"left: {len(files)} files in TMPDIR, {files[0]} for one"
-    if new := set(Path("/dev/shm").glob("psm_*")) - shared:  # noqa: S108
-        maps = ""
-        for path in Path("/proc").glob("[0-9]*/maps"):
-            with contextlib.suppress(OSError):  # it has ended meanwhile
-                maps += path.read_text()
-        if unused := [path.name for path in new if path.name not in maps]:
-            yield f"left: {len(unused)} segments in /dev/shm, {unused[0]} for one"
+    if unused := unused_segments(segments_before):
+        yield f"left: {len(unused)} segments in /dev/shm, {min(unused)} for one"
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from tests.support.stores import run_of, spoken
 from whisperbench.compare.gate import Verdict, contest, judge
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.errors import ComparisonError
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import read_table
 

@@ -7,7 +7,7 @@ import dataclasses
 from tests.support.stores import run_of, without_tag
 from whisperbench.compare.groups import Group, Grouping, differences
 from whisperbench.compare.systems import systems
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY, FROZEN, SIGNATURE
 
 LARGE = BenchmarkConfig(model="large-v3")

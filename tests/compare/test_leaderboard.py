@@ -13,7 +13,7 @@ from whisperbench.compare.leaderboard import Board, best_per_gpu_and_model, cont
 from whisperbench.compare.paired_tests import compare_contenders
 from whisperbench.compare.report import explanation
 from whisperbench.compare.systems import systems
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
 from whisperbench.results.transcripts import read_table
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.reports import LARGE, LINKS, TURBO, hostile_run, report_of
 from tests.support.stores import H100, run_of
 from whisperbench.compare.pareto_plot import Axis, looks, pareto_svg
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 
 class TestPlot:

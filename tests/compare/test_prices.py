@@ -10,7 +10,7 @@ from tests.support.stores import H100, run_of
 from whisperbench.compare.prices import COST, priced, prices_that_fit_nothing
 from whisperbench.compare.systems import System
 from whisperbench.errors import ConfigError
-from whisperbench.options import CompareConfig
+from whisperbench.options.compare import CompareConfig
 
 A100 = "NVIDIA A100-SXM4-80GB"
 

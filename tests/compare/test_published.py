@@ -7,7 +7,7 @@ import pytest
 from tests.support.stores import run_of
 from whisperbench.compare.published import counterparts, published_results
 from whisperbench.compare.systems import System, systems
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 LARGE = BenchmarkConfig(model="large-v3")
 FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")

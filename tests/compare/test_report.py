@@ -31,7 +31,7 @@ from whisperbench.compare.difference import MetricChange, difference
 from whisperbench.compare.report_data import csv_cell, leaderboard_csv, leaderboard_json
 from whisperbench.compare.report_html import difference_html, leaderboard_html
 from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
 

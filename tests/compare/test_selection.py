@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.stores import run_of
 from whisperbench.compare.selection import selects
-from whisperbench.options import BenchmarkConfig, CompareConfig
+from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.options.compare import CompareConfig
 
 LARGE = BenchmarkConfig(model="large-v3")
 

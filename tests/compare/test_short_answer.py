@@ -8,7 +8,7 @@ from tests.support.reports import BASE, LARGE, LINKS, TURBO, leaderboard_markdow
 from tests.support.stores import H100, run_of
 from whisperbench.compare.report import best
 from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 
 class TestShortAnswer:

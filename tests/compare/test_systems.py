@@ -10,7 +10,7 @@ from tests.support.stores import run_of
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.systems import Spread, systems
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.keys import differing, fields_of
 
 A10 = "NVIDIA A10"

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, ReadAheadEngine, clips, queue_of
-from whisperbench.engines.fleet import Fleet, FleetPass
+from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_dispatch import MOST, Dispatch
-from whisperbench.engines.seam import Clip, Text
+from whisperbench.engines.pulse import Pulse
+from whisperbench.engines.seam import Clip, SharedPass, Text
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.measure.clock import measure
 
@@ -112,7 +113,7 @@ def test_random_faults_lose_nothing_and_repeat_nothing(seed: int) -> None:
         engines[i].fails = dies_at(chance.randrange(60), lambda i=i, kind=kind: fault(i, kind))
     fleet, made = fleet_of(*engines)
     members += made
-    fleet.stall_seconds = 1.0
+    fleet.signs.silent_seconds = 1.0
     assert once_each(texts_of(fleet, UTTERANCES), UTTERANCES)
     assert fleet.last_pass is not None
     assert len(fleet.last_pass.lost) <= len(faults)
@@ -134,7 +135,7 @@ def test_a_frozen_engine_is_given_up_soon() -> None:
     """After the fleet's own limit, not Ray's; what it held is transcribed by the other."""
     fleet, members = fleet_of(QuickEngine(), QuickEngine(0.001))
     members[1].frozen.set()
-    fleet.stall_seconds = 1.0
+    fleet.signs.silent_seconds = 1.0
     started = time.perf_counter()
     assert once_each(texts_of(fleet, 60), 60)
     assert time.perf_counter() - started < 6
@@ -145,8 +146,72 @@ def test_a_frozen_engine_is_given_up_soon() -> None:
 def test_an_engine_that_only_takes_long_is_not_given_up() -> None:
     """A member answers while its engine thinks: with nothing, and in time."""
     fleet, _ = fleet_of(QuickEngine(2.0))
-    fleet.stall_seconds = 1.0
+    fleet.signs.silent_seconds = 1.0
     assert once_each(texts_of(fleet, 1), 1)
+
+
+def test_an_engine_whose_work_stops_is_given_up() -> None:
+    """Its process answers, and its work makes no progress: a frozen engine process, or a GPU that hangs."""
+    hangs, over = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        over.wait(30)
+
+    fleet, _ = fleet_of(QuickEngine(0.05), QuickEngine(0, dies_at(4, hang)))
+    fleet.signs.stall_seconds = 1.5
+    assert once_each(texts_of(fleet, 60), 60)
+    over.set()
+    assert hangs.is_set()
+    assert fleet.last_pass is not None
+    assert len(fleet.last_pass.lost) == 1
+    assert "no progress for 0.025 minutes, which is stall_minutes" in fleet.last_pass.lost[0]
+    assert fleet.pulse.longest_pause > 1.4
+
+
+def test_an_engine_that_has_nothing_to_do_is_not_given_up() -> None:
+    """Nor one that works long between two texts and says that it gets on."""
+    slow = QuickEngine(2.5)
+    beating = slow.pulse = Pulse()  # type: ignore[attr-defined]
+    fleet, _ = fleet_of(slow, QuickEngine(), window=2)
+    fleet.signs.stall_seconds = 1.0
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.1):
+            beating.beat()
+
+    threading.Thread(target=beat, daemon=True).start()
+    assert once_each(texts_of(fleet, 5), 5)
+    over.set()
+
+
+@pytest.mark.parametrize("how", ["frozen", "hangs", "killed"])
+def test_before_the_clock_an_engine_that_stops_is_the_end(how: str) -> None:
+    """Within the limit, with its name and the cause: in its warm-up, and in its pass alone."""
+    over = threading.Event()
+    engines = QuickEngine(), QuickEngine()
+    fleet, members = fleet_of(*engines)
+    fleet.signs.silent_seconds, fleet.signs.stall_seconds = 1.0, 1.5
+
+    def stop() -> None:
+        if how == "hangs":
+            over.wait(30)
+        else:
+            getattr(members[1], how).set()
+
+    engines[1].fails = dies_at(5, stop)
+    fleet.warm_up(clips(3), clips(3))
+    cause = {
+        "frozen": "no sign of life for 1 s",
+        "hangs": r"no progress for 0\.025 minutes",
+        "killed": "The actor died",
+    }[how]
+    started = time.perf_counter()
+    with pytest.raises(EngineError, match=f"lost before the clock started: .*{cause}"):
+        fleet.alone_rates(clips(9))
+    assert time.perf_counter() - started < 6
+    over.set()
 
 
 def test_all_engines_gone_is_the_end() -> None:
@@ -220,7 +285,7 @@ def test_the_clock_measures_scaling_rounds_and_what_was_lost(tmp_path: Path) -> 
     assert [each.utterances for each in found.passes] == [120, 120]
     assert [t.utt_id for t in found.median.first_round] == [u.id for u in utterances]
     assert Counter(heard) == Counter({u.id: 6 for u in utterances})
-    assert found.median.fleet is not None
+    assert found.median.shared is not None
     assert not found.median.lost
 
 
@@ -234,6 +299,16 @@ def test_engines_of_other_hosts_work_alone_at_the_same_time() -> None:
         fleet.alone_rates(clips(40))
         seconds.append(time.perf_counter() - started)
     assert seconds[1] > 1.5 * seconds[0]
+
+
+def test_engines_that_share_a_gpu_are_measured_together() -> None:
+    """A GPU alone is all of its engines; the only GPU alone would be the pass itself."""
+    engines = [QuickEngine(0.005) for _ in range(4)]
+    shared = [LocalMember(f"engine {i}", engine, device=str(i % 2)) for i, engine in enumerate(engines)]
+    one, two = Fleet(shared[::2], 16).alone_rates(clips(40)), Fleet(shared, 16).alone_rates(clips(40))
+    assert one == []
+    assert len(two) == 2
+    assert all(rate > 1.5 / 0.005 for rate in two)  # an engine takes 5 ms a clip, and each of two has its own
 
 
 def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
@@ -250,7 +325,7 @@ def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
 
     fleet = Fleet([LocalMember("engine 0", QuickEngine()), Elsewhere("engine 1", QuickEngine(), "far")], 16)
     with pytest.raises(EngineError, match=r"far has another checkpoint than .* \(another, here"):
-        fleet.warm_up(clips(1, tmp_path), 1)
+        fleet.warm_up([], clips(1, tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +334,7 @@ def test_other_hosts_must_have_the_same_files(tmp_path: Path) -> None:
 )
 def test_shares_and_tails(audio: tuple[float, ...], ended: tuple[float, ...], share: float, tail: float) -> None:
     """The slowest against the median engine, and the time in which somebody had nothing to do."""
-    found = FleetPass(audio, ended, 0.0, None)
+    found = SharedPass(audio, ended, 0.0, None)
     assert found.slowest_engine_share == pytest.approx(share)
     assert found.tail_seconds == pytest.approx(tail)
 

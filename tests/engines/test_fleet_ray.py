@@ -27,7 +27,7 @@ from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.measure.clock import clips_of
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def connections(process: psutil.Process) -> list[Any]:
 def test_an_actor_that_is_killed_or_stands_still_loses_nothing(tmp_path: Path, how: str) -> None:
     """Its clips go to the other, the pass says so, and its process is gone soon."""
     with fleet_of(tmp_path) as fleet:
-        fleet.stall_seconds = 8.0  # more than the 5 s after which an idle member answers
+        fleet.signs.silent_seconds = 8.0  # more than the 5 s after which an idle member answers
         victim = engine_processes(fleet)[1]
         texts = []
         for text in fleet.transcribe(demo()):

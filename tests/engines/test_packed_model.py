@@ -5,7 +5,6 @@ Marked `gpu`: the same on a GPU, with vLLM's FlashAttention; `-s` shows the figu
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -16,18 +15,27 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.support.cross_attention import (
+    DENSE,
+    HEADS,
+    SECONDS,
+    SIZE,
+    STRIDE,
+    TOKENS,
+    Sequences,
+    dense_of_seconds,
+    places_of_keys,
+    relative,
+)
 from whisperbench.engines.features import FRAMES_BETWEEN, HOP, log_mel, packed_log_mel, packed_window
-from whisperbench.engines.padding import dense_positions, frames_of, kept_positions, log_weight, sparse_positions
+from whisperbench.engines.padding import cache_places, frames_of, log_weight, sparse_positions
 from whisperbench.inputs.audio import SAMPLE_RATE, Samples
 
 pytestmark = pytest.mark.slow
 
 HAS_GPU = torch.cuda.is_available()
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")])]
-SECONDS = (0.3, 7.4, 28.75, 30.0)
-STRIDE = 16
-HEADS, SIZE, MEL_BINS = 6, 64, 80
-BLOCK = 16  # keys in a block of the attention cache
+MEL_BINS = 80
 
 
 def speech(seconds: float) -> Samples:
@@ -35,10 +43,6 @@ def speech(seconds: float) -> Samples:
     times = np.arange(round(seconds * SAMPLE_RATE))
     noise = np.random.default_rng(7).standard_normal(times.size) * 0.1 * np.sin(times / 3_000) ** 2
     return (np.rint(noise * 32_768) / 32_768).astype(np.float32)
-
-
-def dense_of_seconds(seconds: float) -> int:
-    return dense_positions(round(seconds * SAMPLE_RATE))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -122,7 +126,7 @@ def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, giv
     nn.Module.__init__(model)
     model.model = types.SimpleNamespace(encoder=whisper_encoder(1, device, dtype))
     model.dtype, model.padding_stride = dtype, stride
-    dense = [dense_of_seconds(s) for s in SECONDS]
+    dense = [dense_of_seconds(s, stride) for s in SECONDS]
     whole = [torch.from_numpy(log_mel(speech(s), MEL_BINS)).to(device) for s in SECONDS]
     inputs = [
         torch.from_numpy(packed_window(speech(s), frames_of(d))).to(device)
@@ -131,72 +135,17 @@ def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, giv
         for s, d, features in zip(SECONDS, dense, whole, strict=True)
     ]
     found = model.embed_multimodal(input_features=inputs)
-    assert [len(each) for each in found] == [kept_positions(d, stride) for d in dense]
+    assert [len(each) for each in found] == [cache_places(d, stride) for d in dense]
     for ours, d, features in zip(found, dense, whole, strict=True):
         wanted = encoded_alone(exact, features, d, stride, log_weight(stride))
-        error = relative(ours, wanted)
-        print(f"\nencoder on {device}, {given}, stride {stride}, {len(ours)} positions: relative error {error:.1e}")
+        keys = places_of_keys(d, stride)
+        error = relative(ours[keys], wanted)
+        print(f"\nencoder on {device}, {given}, stride {stride}, {len(keys)} positions: relative error {error:.1e}")
         assert error < tolerance
+        assert ours.norm() == ours[keys].norm()  # nothing in the places that are not used
     if stride > 1:
         unweighted = encoded_alone(exact, whole[1], dense[1], stride, 0.0)
-        assert relative(found[1], unweighted) > 2 * tolerance
-
-
-def relative(ours: torch.Tensor, wanted: torch.Tensor) -> float:
-    return float((ours.float() - wanted.float()).norm() / wanted.float().norm())
-
-
-class Sequences:
-    """Decoder tokens and a paged cache of encoder keys, in random blocks, as vLLM lays them out."""
-
-    def __init__(self, kept: list[int], tokens: list[int], device: str, dtype: torch.dtype, heads: int = HEADS) -> None:
-        torch.manual_seed(5)
-        self.kept, self.tokens = kept, tokens
-        blocks = [-(-n // BLOCK) for n in kept]
-        numbers = torch.randperm(sum(blocks)) + 1  # block 0 is nobody's
-        table = torch.zeros(len(kept), 96, dtype=torch.int32)
-        slots = []
-        for row, (n, own) in enumerate(zip(kept, numbers.split(blocks), strict=True)):
-            table[row, : len(own)] = own
-            places = torch.arange(n)
-            slots.append(own[places // BLOCK] * BLOCK + places % BLOCK)
-        self.keys, self.values = (torch.randn(2, sum(kept), heads, SIZE) * 2).to(device, dtype)
-        self.query = torch.randn(sum(tokens), heads, SIZE).to(device, dtype)
-        starts = torch.tensor([0, *tokens], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        self.metadata = {
-            "num_actual_tokens": sum(tokens),
-            "max_query_len": max(tokens),
-            "max_seq_len": max(kept),
-            "query_start_loc": starts.to(device),
-            "seq_lens": torch.tensor(kept, dtype=torch.int32, device=device),
-            "block_table": table.to(device),
-            "slot_mapping": torch.cat(slots).to(device),
-        }
-        # Keys and values of a block lie one position behind the other: (blocks, heads, block, 2 * size), seen so.
-        cache = torch.zeros(sum(blocks) + 1, BLOCK, heads, 2 * SIZE, device=device, dtype=dtype)
-        self.cache = cache.transpose(1, 2)
-
-    def step(self, attention: Any, layer: Any, *, stored: bool) -> torch.Tensor:
-        """What the layer's attention makes of the tokens; `stored`: the keys are in the cache already."""
-        output = torch.empty_like(self.query)
-        new = (None, None) if stored else (self.keys, self.values)
-        attention(layer, self.query, *new, self.cache, types.SimpleNamespace(**self.metadata), output=output)
-        return output
-
-    def wanted(self, weight: float) -> torch.Tensor:
-        """Softmax by hand, in float32, one sequence after the other."""
-        mixed = []
-        keys, values = self.keys.float().split(self.kept), self.values.float().split(self.kept)
-        for query, key, value, n in zip(self.query.float().split(self.tokens), keys, values, self.kept, strict=True):
-            dense = next(d for d in [*range(0, 1500, 16), 1500] if kept_positions(d, STRIDE) == n)
-            logits = torch.einsum("qhd,khd->hqk", query, key) / math.sqrt(SIZE)
-            logits[..., dense:] += weight
-            mixed.append(torch.einsum("hqk,khd->qhd", logits.softmax(-1), value))
-        return torch.cat(mixed)
-
-
-KEPT = [kept_positions(dense_of_seconds(s), STRIDE) for s in SECONDS]
-TOKENS = [4, 1, 4, 1]
+        assert relative(found[1][places_of_keys(dense[1])], unweighted) > 2 * tolerance
 
 
 @torch.inference_mode()
@@ -205,7 +154,7 @@ def test_the_plain_cross_attention_weights_sparse_keys(device: str) -> None:
     """A prompt's step, which fills the cache, and one that reads it."""
     from whisperbench.engines.vllm_attention import WeightedCrossAttention
 
-    sequences = Sequences(KEPT, TOKENS, device, torch.float32)
+    sequences = Sequences(DENSE, TOKENS, device, torch.float32)
     implementation = types.SimpleNamespace(head_size=SIZE, scale=SIZE**-0.5, kv_cache_dtype="auto")
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device(device))
     for stored in (False, True):
@@ -234,7 +183,7 @@ def test_the_merged_cross_attention_weights_sparse_keys() -> None:
     from whisperbench.engines.vllm_attention import WeightedCrossAttention
 
     implementation, layer = flash_layer()
-    sequences = Sequences(KEPT, TOKENS, "cuda", torch.bfloat16)
+    sequences = Sequences(DENSE, TOKENS, "cuda", torch.bfloat16)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     for stored in (False, True):
         found = sequences.step(attention, layer, stored=stored)
@@ -252,7 +201,7 @@ def test_the_merged_cross_attention_can_be_replayed() -> None:
     from whisperbench.engines.vllm_attention import WeightedCrossAttention
 
     implementation, layer = flash_layer()
-    sequences = Sequences(KEPT, [1] * len(KEPT), "cuda", torch.bfloat16)
+    sequences = Sequences(DENSE, [1] * len(DENSE), "cuda", torch.bfloat16)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     sequences.step(attention, layer, stored=False)
     lengths = sequences.metadata["seq_lens"]
@@ -279,7 +228,7 @@ def test_what_the_weights_cost() -> None:
 
     heads = 20  # of turbo and large-v3
     implementation, layer = flash_layer(heads)
-    sequences = Sequences([KEPT[1]] * 256, [1] * 256, "cuda", torch.bfloat16, heads)
+    sequences = Sequences([DENSE[1]] * 256, [1] * 256, "cuda", torch.bfloat16, heads)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
     sequences.step(attention, layer, stored=False)
     metadata = types.SimpleNamespace(**sequences.metadata)

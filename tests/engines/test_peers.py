@@ -24,7 +24,7 @@ from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
 from whisperbench.inputs.corpus import Utterance, load_corpus
 from whisperbench.measure.clock import clips_of, transcript_of
 from whisperbench.measure.score import score
-from whisperbench.options import PEERS, BenchmarkConfig
+from whisperbench.options.benchmark import PEERS, BenchmarkConfig
 
 MODULES = {"faster-whisper": "faster_whisper", "transformers": "transformers", "openai-whisper": "whisper"}
 

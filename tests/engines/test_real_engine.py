@@ -21,7 +21,7 @@ from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.corpus import Utterance, load_corpus
 from whisperbench.measure.clock import Transcript, clips_of, transcript_of
 from whisperbench.measure.score import score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 

@@ -16,7 +16,7 @@ from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.vllm_pipelined import VllmPipelined
 from whisperbench.engines.windows import ClipInWork, Window
 from whisperbench.inputs.checkpoint import Checkpoint
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 LOOP = "and then " + "he said to me " * 30
 

@@ -22,7 +22,7 @@ from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
@@ -73,6 +73,28 @@ def test_peers_compute_and_batch_as_their_documentation_does(
         assert found.windows_per_step == found.batch_size
     assert settings(H100).batch_size == 0
     assert settings(H100, engine="transformers", batch_size=7).windows_per_step == 7
+
+
+def test_engines_that_share_a_gpu_are_told_their_cache() -> None:
+    """Together they stay within the share of memory that is asked for, weights, activations and context included."""
+    assert settings(H100).kv_cache_memory_bytes is None
+    assert settings(XEON, gpus=2).kv_cache_memory_bytes is None
+    three = settings(H100, engines_per_gpu=3)
+    cache = three.kv_cache_memory_bytes or 0
+    assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
+    with pytest.raises(ConfigError, match=r"engines_per_gpu=9 does not fit on this GPU: .* 3\.9 GiB too small"):
+        settings(T4, engines_per_gpu=9)
+
+
+def test_chosen_engines_fit() -> None:
+    """Two with thinned padding, if there is room for two; one without a GPU, and for others than vLLM."""
+    small = one_gpu("small", 6_144, (8, 6))
+    chosen = {
+        hardware: settings(hardware, engines_per_gpu=0, padding_stride=16) for hardware in (H100, T4, small, XEON)
+    }
+    assert [found.engines_per_gpu for found in chosen.values()] == [2, 2, 1, 1]
+    assert settings(H100, engines_per_gpu=0).engines_per_gpu == 1
+    assert settings(H100, engines_per_gpu=0, engine="transformers").engines_per_gpu == 1
 
 
 def test_openai_whisper_has_two_types() -> None:
@@ -205,9 +227,9 @@ def test_features_are_computed_where_the_model_is(hardware: Hardware, asked_for:
 
 
 def test_more_thinned_windows_fit_a_step() -> None:
-    """Of typical length, 499 positions each instead of 1,500."""
+    """Of typical length, 503 places each instead of 1,500: 488 positions and those that stay unused."""
     assert settings(H100, max_num_seqs=256).windows_per_step == 32
-    assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 96
+    assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 95
 
 
 @pytest.mark.parametrize("asked_for", [{"padding_stride": 16}, {"features": "gpu"}])

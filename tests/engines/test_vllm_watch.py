@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.vllm_watch import EngineWatch
 
 
 class EngineDeadError(Exception):
@@ -24,7 +24,7 @@ def test_a_client_is_told_that_its_engine_is_gone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "vllm.v1.engine.exceptions", exceptions)  # type: ignore[arg-type]
     outputs: queue.Queue[Any] = queue.Queue()
     with subprocess.Popen(["sleep", "60"]) as engine:
-        watchdog = Watchdog([psutil.Process(engine.pid)], outputs)
+        watch = EngineWatch([psutil.Process(engine.pid)], outputs)
         engine.kill()
         assert isinstance(outputs.get(timeout=5), EngineDeadError)
-        watchdog.stop()
+        watch.stop()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisperbench.engines.windows import SHORTEST_SAMPLES, split
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, to_16_bits
 
 EXAMPLES = 60
 
@@ -40,6 +40,14 @@ def test_split_cuts_in_the_pause(pause: float) -> None:
     first, second = split(audio, "split")
     assert pause < first.size / SAMPLE_RATE < pause + 0.3
     assert first.size + second.size == audio.size
+
+
+def test_16_bits_are_cut_where_their_floats_are() -> None:
+    """How loud the quietest point is does not matter, and its place is the same."""
+    audio = to_16_bits(noise(70))
+    assert [part.size for part in split(audio, "split")] == [
+        part.size for part in split(audio / np.float32(32_768), "split")
+    ]
 
 
 def test_trim_keeps_the_first_thirty_seconds() -> None:

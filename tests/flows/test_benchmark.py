@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from flows.benchmark import main
 from tests.support.stores import fresh_store
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.names import FAILURE
 from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS
 

@@ -25,7 +25,7 @@ from tests.support.servers import Server
 from tests.support.stores import H100, fresh_store, log, run_of, spoken, table_of, without_tag
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import rank
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.run_record import RunRecord
 from whisperbench.tracking import read as runs
 

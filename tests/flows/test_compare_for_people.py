@@ -9,7 +9,7 @@ import pytest
 
 from tests.flows.test_compare import LARGE, TURBO, run_flow
 from tests.support.stores import H100, log, run_of, spoken
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.tracking.read import read_clips
 
 

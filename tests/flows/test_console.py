@@ -18,7 +18,7 @@ from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 from whisperbench import benchmark
 from whisperbench.engines.vllm_log import output_to
 from whisperbench.measure.score import score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 
 def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "6")
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.usefixtures("no_project_run"),
+    pytest.mark.usefixtures("no_project_run", "leaves_nothing"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM"),
 ]
 
@@ -100,27 +100,35 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
     assert read_partial(kept).transcripts
 
 
-def test_a_real_engine_that_stops_is_ended(tmp_path: Path, empty_store: Path) -> None:
+@pytest.mark.parametrize("measuring", [False, True], ids=["while it starts", "while it transcribes"])
+def test_a_real_engine_that_stops_is_ended(measuring: bool, tmp_path: Path, empty_store: Path) -> None:
     """Its process is frozen, as by a GPU that hangs: past stall_minutes the run is FAILED and the transcripts kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
     with real_benchmark(tmp_path, address, "--stall_minutes", "0.5") as client:
-        wait_until(lambda: is_transcribing(results), client, tmp_path)
-        family = psutil.Process(client.pid).children(recursive=True)
+        follower = psutil.Process(client.pid)
+        wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
+        family = follower.children(recursive=True)
         engine_among(family).suspend()
         assert client.wait(90) == 1
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
-    assert "error: The engine made no progress for 0.5 minutes and was ended" in (tmp_path / "out.log").read_text()
+    what = "The engine" if measuring else "The start of the engine"
+    assert f"error: {what} made no progress for 0.5 minutes and was ended" in (tmp_path / "out.log").read_text()
     (run,) = all_runs(connect(address))
     assert run.info.status == "FAILED"
     assert "no progress" in run.data.tags[FAILURE]
     (kept,) = results.glob(f"*{PARTIAL}")
-    assert read_partial(kept).transcripts
+    assert bool(read_partial(kept).transcripts) == measuring
 
 
 def engine_among(family: list[psutil.Process]) -> psutil.Process:
-    (core,) = [process for process in family if process.name().startswith("VLLM::Engine")]
+    (core,) = [process for process in family if is_engine(process)]
     return core
+
+
+def is_engine(process: psutil.Process) -> bool:
+    """Under the title that it gives itself, or before it has one."""
+    return process.name().startswith("VLLM::Engine") or "spawn_main" in " ".join(process.cmdline())
 
 
 def is_transcribing(results: Path) -> bool:
@@ -129,4 +137,4 @@ def is_transcribing(results: Path) -> bool:
 
 def is_half_up(client: psutil.Process) -> bool:
     """Its engine process is there and has not started its own worker yet, or only just."""
-    return any("EngineCore" in child.name() or "spawn_main" in " ".join(child.cmdline()) for child in client.children())
+    return any(map(is_engine, client.children()))

@@ -37,7 +37,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.upload import find_bundles, upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
 
-pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run", "leaves_nothing")]
 
 PROJECT = Path(__file__).resolve().parents[2]
 CLIENT_KILLS = 20

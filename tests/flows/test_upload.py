@@ -16,7 +16,7 @@ from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.servers import Server
 from tests.support.stores import fresh_store
 from whisperbench.errors import BundleError, ConfigError, TrackingError
-from whisperbench.options import UploadConfig
+from whisperbench.options.upload import UploadConfig
 from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import connect

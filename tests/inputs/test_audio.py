@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whisperbench.errors import AudioError
-from whisperbench.inputs.audio import SAMPLE_RATE, load_audio
+from whisperbench.inputs.audio import SAMPLE_RATE, JoinedAudio, load_audio, load_audio_16, to_16_bits
 from whisperbench.inputs.corpus import DEMO
 
 EXAMPLES = 60  # raised to 10,000 by hand before a release
@@ -60,6 +60,41 @@ def test_flac_is_read_sample_for_sample() -> None:
     audio = load_audio(CLIP)
     assert audio.dtype == np.float32
     assert np.array_equal(audio * 32768, PCM)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav"])
+def test_16_bits_are_read_as_they_are(tmp_path: Path, name: str) -> None:
+    """Without a way round by floats, which would give the same."""
+    audio = load_audio_16(written(tmp_path, name))
+    assert audio.dtype == np.int16
+    assert np.array_equal(audio, PCM)
+    assert np.array_equal(audio, to_16_bits(load_audio(CLIP)))
+
+
+def test_whatever_holds_no_16_bits_is_rounded_to_them(tmp_path: Path) -> None:
+    """More bits, channels, another rate, no PCM, recordings joined: as the floats are, those past 1 cut off."""
+    sources = [
+        written(tmp_path, "deep.flac", PCM.astype(np.int32) * 65_536 + 40_000, subtype="PCM_24"),
+        written(tmp_path, "float.wav", PCM.astype(np.float32) / 1_000, subtype="FLOAT"),
+        written(tmp_path, "stereo.flac", np.stack([PCM, PCM[::-1]], axis=1)),
+        written(tmp_path, "slow.flac", rate=8_000),
+        written(tmp_path, "a.ogg"),
+        written_m4a(tmp_path / "a.m4a"),
+        JoinedAudio((CLIP, CLIP)),
+    ]
+    for source in sources:
+        audio = load_audio_16(source)
+        assert audio.dtype == np.int16
+        assert np.array_equal(audio, np.rint(load_audio(source).astype(np.float64) * 32_768).clip(-32_768, 32_767))
+
+
+def test_what_is_cut_short_is_an_error_in_16_bits_too(tmp_path: Path) -> None:
+    """Both ways read by the same code."""
+    (tmp_path / "cut.flac").write_bytes(CLIP.read_bytes()[:20_000])
+    (tmp_path / "none.wav").write_bytes(written(tmp_path, "a.wav", PCM[:0]).read_bytes())
+    for name in ("cut.flac", "none.wav"):
+        with pytest.raises(AudioError, match=name):
+            load_audio_16(tmp_path / name)
 
 
 def test_a_source_need_not_be_a_path() -> None:

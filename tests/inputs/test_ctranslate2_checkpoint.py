@@ -13,7 +13,7 @@ import pytest
 from tests.support.checkpoints import published
 from tests.support.ctranslate2_models import TIED, Arrays, D, pack, tiny_whisper, unpack
 from whisperbench.errors import ModelError
-from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.architecture import Architecture, write_model_config
 from whisperbench.inputs.ctranslate2_checkpoint import convert
 from whisperbench.inputs.tokenizer import special_ids, write_tokenizer
 
@@ -94,7 +94,7 @@ def make_with_ctranslate2(tmp_path: Path, architecture: Architecture, quantizati
 
     original = tmp_path / "original"
     original.mkdir()
-    write_configuration(original, architecture, special_ids(architecture.vocab_size), dtype="float32")
+    write_model_config(original, architecture, special_ids(architecture.vocab_size), dtype="float32")
     write_tokenizer(original, published(architecture.vocab_size))
     torch.manual_seed(32)
     model = WhisperForConditionalGeneration(WhisperConfig.from_pretrained(original))

@@ -12,7 +12,7 @@ from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench.engines.seam import Clip, Text
 from whisperbench.errors import EngineError
 from whisperbench.measure.clock import Measurement, Pass, Transcript, clips_of, measure
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 
 
 class UnorderedEngine(FakeEngine):

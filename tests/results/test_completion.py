@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +17,50 @@ from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import BundleError
 from whisperbench.listener import Listener
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.journal import CLOCK, TRANSCRIPTS, Journal
+from whisperbench.results.names import WARNINGS
 from whisperbench.tracking.upload import find_bundles
 
 
-def measured(results: Path) -> Bundle:
-    config = BenchmarkConfig(model="demo", corpus="demo", repeats=2, results_dir=str(results))
+def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
+    config = BenchmarkConfig(model="demo", corpus="demo", repeats=repeats, rounds=rounds, results_dir=str(results))
     origin = Origin("speech", "a" * 32, {"mlflow.user": "ann"})
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 
 
 @pytest.fixture(scope="module")
-def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a disk leaves that is full when the samples are written."""
+def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """What a disk leaves that is full when the samples are written; measured once for each number of repeats."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    results = tmp_path_factory.mktemp("measured") / "full"
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(benchmark, "write_samples", refuse)
-        with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
-            measured(results)
-    (left,) = results.iterdir()
-    assert not (left / CONTENTS).exists()
+    @functools.cache
+    def left(repeats: int = 2, rounds: int = 1) -> Path:
+        results = tmp_path_factory.mktemp("measured") / "full"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(benchmark, "write_samples", refuse)
+            with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
+                measured(results, repeats, rounds)
+        (found,) = results.iterdir()
+        assert not (found / CONTENTS).exists()
+        return found
+
     return left
 
 
 @pytest.fixture
-def partial(left_by_a_full_disk: Path, tmp_path: Path) -> Path:
-    """A copy of it, for the test to change."""
-    return shutil.copytree(left_by_a_full_disk, tmp_path / "full" / left_by_a_full_disk.name)
+def partial(request: pytest.FixtureRequest, left_by_a_full_disk: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of it, for the test to change; of two repeats, or as a test says."""
+    left = left_by_a_full_disk(**getattr(request, "param", {}))
+    return shutil.copytree(left, tmp_path / "full" / left.name)
 
 
 def test_it_holds_what_the_measurement_would_have_written(
-    partial: Path, left_by_a_full_disk: Path, tmp_path: Path
+    partial: Path, left_by_a_full_disk: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Everything but the samples, and the times that were measured then."""
     expected = measured(tmp_path / "whole")
@@ -65,7 +73,7 @@ def test_it_holds_what_the_measurement_would_have_written(
     assert (contents.started_ms, contents.ended_ms) == (stopped["started_ms"], stopped["ended_ms"])
     for counted in ("wer", "cer", "wer_ci_low", "wer_ci_high", "reference_words", "utterances", "audio_seconds"):
         assert contents.metrics[counted] == expected.contents.metrics[counted], counted
-    assert contents.params == {**expected.contents.params, "results_dir": str(left_by_a_full_disk.parent)}
+    assert contents.params == {**expected.contents.params, "results_dir": str(left_by_a_full_disk().parent)}
     assert set(contents.history) == set(expected.contents.history)
     table = "transcripts.json"
     assert (bundle.artifacts / table).read_text() == (expected.artifacts / table).read_text()
@@ -85,6 +93,25 @@ def test_a_transcript_that_is_missing(partial: Path) -> None:
     (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
     with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
         complete(partial)
+
+
+@pytest.mark.parametrize("partial", [{"repeats": 1, "rounds": 2}], indirect=True)
+def test_rounds_and_what_engines_shared(partial: Path, tmp_path: Path) -> None:
+    """The first round is scored, all of them are missed, and a pass that lost an engine has no speed."""
+    lines = (partial / TRANSCRIPTS).read_bytes().splitlines(keepends=True)
+    whole = shutil.copytree(partial, tmp_path / partial.name)
+    (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
+        complete(partial)
+    stopped = json.loads((whole / CLOCK).read_text())
+    lost = {"audio_seconds": [9.0], "ended": [4.0], "cpu_seconds": 1.0, "energy_wh": None, "lost": ["engine 1"]}
+    (pass_,) = stopped["passes"]
+    (whole / CLOCK).write_text(json.dumps(stopped | {"passes": [pass_ | {"fleet": lost}]}))
+    contents = complete(whole).contents
+    assert contents.metrics["reference_words"] == 87
+    assert contents.metrics["utterances"] == 16
+    assert "reqs_per_sec" not in contents.metrics
+    assert "engine 1" in contents.tags[WARNINGS]
 
 
 def test_options_of_another_version(partial: Path) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import NO_GPU, one_gpu
-from whisperbench.engines.fleet import FleetPass
-from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.seam import EngineFacts, SharedPass
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results import contents as record
 from whisperbench.results import keys, names
 from whisperbench.results.facts import Dataset, Facts
@@ -35,7 +34,7 @@ FACTS = Facts(
     engine=EngineFacts("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
     git_dirty=False,
 )
-TWO = FleetPass((18.0, 18.0), (3.9, 4.0), 2.0, None)
+TWO = SharedPass((18.0, 18.0), (3.9, 4.0), 2.0, None)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
@@ -46,22 +45,22 @@ def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript,
 def contents(
     score_it: bool = True,
     gpu: GpuReadings | None = READINGS,
-    fleet: FleetPass | None = None,
+    shared: SharedPass | None = None,
     facts: Facts = FACTS,
     **options: Any,
 ) -> record.RunContents:
     config = BenchmarkConfig(model="large-v3", **options)
-    passes = tuple(Pass(wall, 1.0, transcripts(), gpu, fleet=fleet) for wall in (4.0, 2.0, 3.0)[: config.repeats])
+    passes = tuple(Pass(wall, 1.0, transcripts(), gpu, shared=shared) for wall in (4.0, 2.0, 3.0)[: config.repeats])
     scored = score(transcripts(), "en", 32) if score_it else None
-    measured = Measurement(1.5, passes, (0.6, 0.65) if fleet else ())
+    measured = Measurement(1.5, passes, (0.6, 0.65) if shared else ())
     return record.run_contents(config, facts, measured, scored, started_ms=1, ended_ms=2)
 
 
-def contents_of_two(fleet: FleetPass = TWO, **options: Any) -> record.RunContents:
+def contents_of_two(shared: SharedPass = TWO, **options: Any) -> record.RunContents:
     """The same of a fleet: an engine on each of two GPUs."""
     hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
     engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
-    return contents(fleet=fleet, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
+    return contents(shared=shared, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
 
 
 def test_params_hold_every_option_and_the_facts() -> None:
@@ -246,15 +245,15 @@ def test_a_fleet_is_set_against_its_engines_alone_and_priced_with_all_its_gpus()
 
 
 @pytest.mark.parametrize(
-    ("fleet", "warning"),
+    ("shared", "warning"),
     [
-        (FleetPass((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0, None), "the slowest engine did 80 % of the median"),
-        (FleetPass((18.0, 18.0), (3.7, 4.0), 1.0, None), r"in the last 7 % of the time an engine had nothing to do"),
+        (SharedPass((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0, None), "the slowest engine did 80 % of the median"),
+        (SharedPass((18.0, 18.0), (3.7, 4.0), 1.0, None), r"in the last 7 % of the time an engine had nothing to do"),
     ],
 )
-def test_engines_that_do_not_work_alike_are_a_warning(fleet: FleetPass, warning: str) -> None:
+def test_engines_that_do_not_work_alike_are_a_warning(shared: SharedPass, warning: str) -> None:
     """One under 85 % of the median, or more than 5 % of the time in which one of them was done."""
-    assert warning in contents_of_two(fleet).tags[names.WARNINGS]
+    assert warning in contents_of_two(shared).tags[names.WARNINGS]
 
 
 def test_a_pass_that_lost_an_engine_has_texts_and_no_speed() -> None:

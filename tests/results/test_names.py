@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.results.test_contents import contents_of_two
 from whisperbench.compare.columns import COLUMNS
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.names import FACTS, METRICS
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from multiprocessing import shared_memory
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import files_in, processes_in, unused_segments
 from whisperbench.supervise.leftovers import (
     OWNER,
     SEGMENTS,
@@ -95,3 +97,28 @@ def test_own_directory_goes_in_peace(tmp_path: Path) -> None:
     assert own_directory() == own_directory()
     remove_own()
     assert list(tmp_path.iterdir()) == []
+
+
+class TestWhatTestsLookFor:
+    """A test that leaves something fails: these are the three things that `leaves_nothing` finds."""
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        assert files_in(tmp_path) == []
+        (tmp_path / "empty" / "socket").touch()
+        assert files_in(tmp_path) == ["empty/socket"]
+
+    def test_a_process(self, tmp_path: Path) -> None:
+        """Below its own temporary directory too, and no other's."""
+        with subprocess.Popen(["sleep", "60"], env={"TMPDIR": str(tmp_path / "own")}) as process:
+            assert processes_in(tmp_path) == [f"{process.pid} sleep 60"]
+            assert processes_in(tmp_path / "other") == []
+            process.kill()
+
+    def test_a_segment(self, segment: str) -> None:
+        """Unless it was there before, or somebody uses it."""
+        assert segment in unused_segments(set())
+        assert segment not in unused_segments({segment})
+        mine = shared_memory.SharedMemory(segment)
+        assert segment not in unused_segments(set())
+        mine.close()

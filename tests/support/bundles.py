@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.measure.clock import Transcript
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.contents import RunContents
 from whisperbench.results.facts import Dataset

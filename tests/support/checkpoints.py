@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.architecture import Architecture, write_model_config
 from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
 from whisperbench.inputs.tokenizer import published_tokenizer, special_ids, write_tokenizer
 
@@ -31,7 +31,7 @@ def checkpoint_directory(directory: Path, weights: bytes | None = None) -> Path:
     from safetensors.numpy import save
 
     directory.mkdir(parents=True)
-    write_configuration(directory, TINY, special_ids(TINY.vocab_size), dtype="float16")
+    write_model_config(directory, TINY, special_ids(TINY.vocab_size), dtype="float16")
     write_tokenizer(directory, published(TINY.vocab_size))
     content = save({"model.decoder.layer_norm.bias": np.zeros(8, np.float16)}) if weights is None else weights
     (directory / "model.safetensors").write_bytes(content)

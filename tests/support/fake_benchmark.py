@@ -18,7 +18,7 @@ from whisperbench.engines.fleet_ray import start_fleet
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.summary import closing_line
 
 

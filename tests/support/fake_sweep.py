@@ -24,7 +24,8 @@ from whisperbench.files import cache_directory
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.inputs.inspection import inspect_corpus
-from whisperbench.options import BenchmarkConfig, SweepConfig
+from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.keys import speed_key
 from whisperbench.results.labels import run_name
 from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from whisperbench.engines.hardware import Device, Hardware
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.inputs.audio import SAMPLE_RATE, Samples, load_audio
 
@@ -27,13 +27,14 @@ def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (
     return Hardware("Fake CPU", (Device(name, memory_mib, capability),), "580.1")
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """An `Engine` whose text depends on the audio alone, one clip after the other, `delay` seconds each."""
+
+    facts = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
 
     def __init__(
         self, _settings: EngineSettings | None = None, _hardware: Hardware = NO_GPU, log: Path | None = None
     ) -> None:
-        self.facts = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
         self.delay = float(os.environ.get(DELAY_VARIABLE, "0"))
         self.closed = False
         ledger = os.environ.get(LEDGER_VARIABLE)

@@ -13,9 +13,9 @@ from typing import Any
 
 from tests.support.fakes import FakeEngine
 from whisperbench.engines.feed import ClipQueue
-from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage
+from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Signs, Usage
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.inputs.audio import AudioSource
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 0.1  # a sign of life so often, so that tests need not wait for
 FACTS = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
 
 
-class QuickEngine:
+class QuickEngine(Engine):
     """An `Engine` that reads nothing: a clip's text is its index; `delay` seconds each; `fails` may raise."""
 
     facts = FACTS
@@ -85,11 +85,14 @@ class ReadAheadEngine(QuickEngine):
 
 
 class LocalMember:
-    """A `Member` in threads.  `killed`: its calls fail from now on.  `frozen`: they are never answered."""
+    """A `Member` in threads; without a `device` it shares none.
 
-    def __init__(self, name: str, engine: QuickEngine, host: str = "here") -> None:
+    `killed`: its calls fail from now on.  `frozen`: they are never answered.
+    """
+
+    def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
         self.name, self.engine = name, engine
-        self.facts = MemberFacts(host, {}, engine.facts)
+        self.facts = MemberFacts(host, device or name, {}, engine.facts)
         self.killed, self.frozen = threading.Event(), threading.Event()
         self._member = FleetMember(Place(name))
         self._member.answer_seconds = ANSWER_SECONDS
@@ -100,7 +103,7 @@ class LocalMember:
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         self._call("clips", self._member.put, clips, more)
 
-    def take(self) -> Future[list[Text]]:
+    def take(self) -> Future[Signs]:
         return self._call("texts", self._member.take)
 
     def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]:

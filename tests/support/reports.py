@@ -13,7 +13,7 @@ from whisperbench.compare.published import counterparts
 from whisperbench.compare.report import Report
 from whisperbench.compare.report_markdown import as_markdown
 from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.links import Links
 from whisperbench.results.run_record import RunRecord
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
 from whisperbench.results.run_record import RunRecord

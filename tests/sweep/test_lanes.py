@@ -12,7 +12,8 @@ import pytest
 from tests.support.fakes import NO_GPU
 from whisperbench.engines.hardware import Device, Hardware
 from whisperbench.errors import ConfigError, SweepError
-from whisperbench.options import BenchmarkConfig, SweepConfig
+from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.lanes import Lane, Stopped, kinds_of, lanes_of, on_every_kind, side_by_side
 from whisperbench.sweep.progress import PlannedRun, Progress

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from whisperbench.errors import ConfigError
-from whisperbench.options import SweepConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.sweep.search import Search, Settings, first_rung, search
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from flows.terminal.home import main
 from tests.support.stores import log, run_of, without_tag
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.links import VIEW, Links, runs_path
 from whisperbench.results.names import ACCURACY_KEY

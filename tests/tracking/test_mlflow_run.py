@@ -22,7 +22,7 @@ from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import fresh_store
 from whisperbench.tracking.connection import connect
 
-pytestmark = pytest.mark.usefixtures("no_project_run")
+pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
 TOKEN = "s3cret-pa55word"  # noqa: S105
 
@@ -116,3 +116,21 @@ class TestMlflowRun:
         assert TOKEN not in str(run.data.tags)
         (partial,) = (project / "results").glob("*.partial")
         assert (partial / "transcripts.jsonl").read_bytes().count(b"\n") > 1
+
+
+@pytest.mark.slow
+def test_two_first_ones_at_once(tmp_path: Path) -> None:
+    """As two `make demo` on a store that is not there yet: MLflow alone lets them spoil each other's tables."""
+    (tmp_path / "MLproject").write_text('name: fake\nentry_points:\n  main:\n    command: "true"\n')
+    environment = {**python_path(), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    store = f"{shlex.quote(sys.executable)} -m flows.terminal.store whisperbench"
+    run = f"{shlex.quote(sys.executable)} -m mlflow run . --env-manager local --experiment-name whisperbench"
+    several = [
+        subprocess.Popen(["sh", "-c", f"{store} && {run}"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=400)[1].decode() for process in several]
+    assert [process.returncode for process in several] == [0, 0], "\n".join(said)
+    client = connect(environment["MLFLOW_TRACKING_URI"])
+    runs = client.search_runs([client.get_experiment_by_name("whisperbench").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 from whisperbench.compare.systems import System, systems
-from whisperbench.options import SORTINGS
+from whisperbench.options.sortings import SORTINGS
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
 from whisperbench.results.run_record import RunRecord

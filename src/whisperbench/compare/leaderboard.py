@@ -17,7 +17,7 @@ from whisperbench.compare.speed_noise import SpeedNoise
 from whisperbench.compare.systems import System
 from whisperbench.measure.bootstrap import Interval
 from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options import SORTINGS, Sorting
+from whisperbench.options.sortings import SORTINGS, Sorting
 from whisperbench.results.names import METRICS
 
 FAR = 3

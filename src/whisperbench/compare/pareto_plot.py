@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from markupsafe import Markup
 
 from whisperbench.compare.leaderboard import Board, Row
 from whisperbench.compare.published import Counterpart
+from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
 
@@ -113,9 +115,9 @@ class Box:
         return not (apart or self.top > other.top + other.height or other.top > self.top + self.height)
 
 
-def looks(board: Board) -> dict[str, Look]:
-    """The GPUs of a board in a fixed order, each with its look."""
-    return {gpu: Look.of(place) for place, gpu in enumerate(sorted({row.system.gpu for row in board.rows}))}
+def looks(board: Board, of: Callable[[System], str] = attrgetter("gpu")) -> dict[str, Look]:
+    """The GPUs of a board, or what else `of` tells of its systems, in a fixed order, each with its look."""
+    return {name: Look.of(place) for place, name in enumerate(sorted({of(row.system) for row in board.rows}))}
 
 
 def points_of(board: Board, published: Sequence[Counterpart], links: Links) -> list[Point]:

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
+from whisperbench.compare.bar_charts import Chart, charts
+from whisperbench.compare.leaderboard import Board, Row
 from whisperbench.compare.systems import System
 from whisperbench.compare.tables import Section, Table, number
 
+ASKED = (("Which engine on {}: {}", "gpu", "engine"), ("Which GPU for {}: {}", "engine", "gpu"))
+"""What is asked, of what that is the same, by what differs."""
 HEADINGS = ("reqs/sec", "of the fastest", "RTFx", "WER %")
 
 
-def engine_sections(boards: Iterable[Sequence[System]]) -> list[Section]:
-    """A table for each GPU and model with several engines, and for each engine and model on several GPUs.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question(Section):
+    """A question with its table, and charts of all that was measured for it: a colour for each answer."""
 
-    Each board's systems share their data; of each engine or GPU it is the fastest setting that stands in the table.
+    charts: Sequence[Chart] = ()
+
+
+def questions(boards: Iterable[Board]) -> list[Question]:
+    """One for each GPU and model with several engines, and for each engine and model on several GPUs.
+
+    Of each engine or GPU it is the fastest setting that stands in the table.
     """
     found = []
-    for systems in boards:
-        timed = [system for system in systems if system.median("reqs_per_sec")]
-        for (gpu, model, _), rivals in _grouped(timed, lambda s: (s.gpu, s.model, s.newest.random_weights)).items():
-            if (table := _fastest("engine", rivals, lambda s: s.engine)).rows[1:]:
-                found.append(Section(f"Which engine on {gpu}: {model}", table))
-        for (engine, model, _), rivals in _grouped(
-            timed, lambda s: (s.engine, s.model, s.newest.random_weights)
-        ).items():
-            if (table := _fastest("gpu", rivals, lambda s: s.gpu)).rows[1:]:
-                found.append(Section(f"Which GPU for {engine}: {model}", table))
+    for board in boards:
+        timed = [row for row in board.rows if row.system.median("reqs_per_sec")]
+        for heading, asked, answer in ASKED:
+            for (name, model, _), rows in _grouped(timed, attrgetter(asked)).items():
+                part, told = dataclasses.replace(board, rows=tuple(rows)), attrgetter(answer)
+                table = _fastest(answer, [row.system for row in rows], told)
+                if len(table.rows) > 1:
+                    found.append(Question(heading.format(name, model), table, charts=charts(part, told)))
     return found
 
 
-def _grouped(
-    systems: Iterable[System], key: Callable[[System], tuple[str, str, bool]]
-) -> dict[tuple[str, str, bool], list[System]]:
-    found: defaultdict[tuple[str, str, bool], list[System]] = defaultdict(list)
-    for system in systems:
-        found[key(system)].append(system)
+def _grouped(rows: Iterable[Row], asked: Callable[[System], str]) -> dict[tuple[str, str, bool], list[Row]]:
+    """Rows of one GPU (or engine) and model, random weights apart from real ones."""
+    found: defaultdict[tuple[str, str, bool], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[asked(row.system), row.system.model, row.system.newest.random_weights].append(row)
     return found
 
 

@@ -11,7 +11,7 @@ from whisperbench.compare.frames import frame_sections
 from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
-from whisperbench.compare.questions import engine_sections
+from whisperbench.compare.questions import questions
 from whisperbench.compare.rescoring import RankChange
 from whisperbench.compare.tables import (
     NOT_MEASURED,
@@ -26,7 +26,7 @@ from whisperbench.compare.tables import (
     linked,
     number,
 )
-from whisperbench.options import SORTINGS
+from whisperbench.options.sortings import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
@@ -79,7 +79,7 @@ class Report:
     def after_the_boards(self) -> list[Section]:
         """Engines and GPUs side by side, data sets side by side, lone runs, rescoring, published results, what was left
         out; only what there is."""
-        found = engine_sections([row.system for row in board.rows] for board in self.boards)
+        found: list[Section] = [*questions(self.boards)]
         if (across := _across_data(self)).rows:
             found.append(Section("One configuration on different data, WER %", across))
         if self.alone:

@@ -6,21 +6,15 @@ markup or terminal escapes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from whisperbench.compare.tables import Cell, Heading, Linked, Paragraph, Part, Table
-from whisperbench.text import visible
+from whisperbench.text import markdown
 
 
 def as_markdown(parts: Iterable[Part]) -> str:
     """A report or a difference, ready for a file."""
     return "\n\n".join(_part(part) for part in parts) + "\n"
-
-
-def markdown(text: str) -> str:
-    """Text as itself: no markup, no HTML, no terminal escapes, one line."""
-    return re.sub(r"([\\`*\[\]|~])", r"\\\1", visible(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def _part(part: Part) -> str:

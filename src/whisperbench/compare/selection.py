@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from whisperbench.options import CompareConfig
+from whisperbench.options.compare import CompareConfig
 from whisperbench.results.run_record import RunRecord
 
 

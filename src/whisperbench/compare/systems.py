@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from whisperbench.measure.bootstrap import Interval
-from whisperbench.options import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
+from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.repeats import Identity
 from whisperbench.results.run_record import RunRecord
@@ -135,7 +135,9 @@ class System:
 
     @property
     def cache_and_seqs(self) -> str:
-        """`fp8/256`: type of the attention cache, and sequences decoded at once."""
+        """`fp8/256`: type of the attention cache, and sequences decoded at once; `batch 16`, of a peer of vLLM."""
+        if batch := self.param("batch_size_effective"):
+            return f"batch {batch}"
         return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
 
     @property

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from whisperbench.inputs.audio import AnySamples, Samples16, to_16_bits
+
 if TYPE_CHECKING:
     import torch
 
@@ -79,20 +81,20 @@ def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.d
     return features
 
 
-def packed_window(audio: npt.NDArray[np.float32], frames: int) -> npt.NDArray[np.int16]:
+def packed_window(audio: AnySamples, frames: int) -> Samples16:
     """A window's first `frames` frames as samples for `packed_log_mel`: laid out so that windows join end to end.
 
     Args:
-        audio: samples at 16 kHz in [-1, 1], shape (n,), 0 <= n <= 480,000.
+        audio: samples at 16 kHz, in 16 bits or in [-1, 1], shape (n,), 0 <= n <= 480,000.
         frames: how many frames are wanted, at most 3,000.
 
     Returns:
         int16 of shape (HOP * (frames + FRAMES_BETWEEN),): the mirrored beginning that the transform's first frames see,
-        the audio, zeros, and the mirrored end where the window is full.  What was decoded from 16 bits stays exact.
+        the audio, zeros, and the mirrored end where the window is full.
     """
     half = N_FFT // 2
     window = np.zeros(HOP * (frames + FRAMES_BETWEEN), np.int16)
-    samples = np.clip(np.rint(audio * 32_768.0), -32_768, 32_767).astype(np.int16)
+    samples = to_16_bits(audio)
     room = window[half:]
     room[: samples.size] = samples[: room.size]
     window[:half] = room[1 : half + 1][::-1]

@@ -41,13 +41,14 @@ class FeedPlan:
     """How a model is fed.
 
     `in_flight` bounds the windows inside the model.  `burst`: new windows are handed over when that many have room, so
-    that they are encoded in one batch and then only decoded.
+    that they are encoded in one batch and then only decoded.  `in_16_bits`: the model takes those.
     """
 
     long_audio: str
     workers: int
     in_flight: int
     burst: int = 1
+    in_16_bits: bool = False
 
     @property
     def ahead(self) -> int:
@@ -71,6 +72,7 @@ class FeedPlan:
             settings.workers or free_cores(),
             in_flight=settings.max_num_seqs,
             burst=max(1, min(2 * settings.windows_per_step, settings.max_num_seqs // 2)),
+            in_16_bits=settings.features == "gpu",
         )
 
 
@@ -122,7 +124,7 @@ def feed(model: WindowModel, clips: Iterable[Clip], plan: FeedPlan) -> Iterator[
                 if (clip := next(waiting, None)) is None:
                     more = False
                 else:
-                    reading.append(pool.submit(_prepare, model, clip, plan.long_audio))
+                    reading.append(pool.submit(_prepare, model, clip, plan))
                     busy = True
             # Wait for a reader only when the model would have nothing to do.
             while reading and (reading[0].done() or not (ready or model.in_flight)):
@@ -157,8 +159,8 @@ class _Prepared:
     inputs: list[Any]
 
 
-def _prepare(model: WindowModel, clip: Clip, long_audio: str) -> _Prepared:
-    found = ClipInWork.read(clip, long_audio)
+def _prepare(model: WindowModel, clip: Clip, plan: FeedPlan) -> _Prepared:
+    found = ClipInWork.read(clip, plan.long_audio, in_16_bits=plan.in_16_bits)
     return _Prepared(found, [model.prepare(window) for window in found.windows])
 
 

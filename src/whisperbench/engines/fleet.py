@@ -10,25 +10,26 @@ import contextlib
 import dataclasses
 import os
 import platform
-import queue
-import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from whisperbench.engines.fleet_dispatch import Dispatch
-from whisperbench.engines.fleet_member import MemberFacts, Usage, content_digest
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.fleet_member import MemberFacts, Signs, Usage, content_digest
+from whisperbench.engines.fleet_signs import LOOK_SECONDS, SignsOfLife
+from whisperbench.engines.pulse import Pulse
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, SharedPass, Text
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs.audio import AudioSource
 
-STALL_SECONDS = 30.0
-"""An engine that gives no sign of life for this long is lost: its process, or its whole host, stands still."""
+T = TypeVar("T")
+
 CLOSE_SECONDS = 10.0
-ALONE_FILLS = 5
-"""Times that the clips of an engine's pass alone fill its window: fewer would measure its start and its end."""
+ALONE_FILLS = 10
+"""Times that the clips of an engine's pass alone fill its window, at most: its start and end hardly count then."""
 
 
 class Member(Protocol):
@@ -42,7 +43,7 @@ class Member(Protocol):
 
     def put(self, clips: Sequence[Clip], more: bool) -> None: ...
 
-    def take(self) -> Future[list[Text]]: ...
+    def take(self) -> Future[Signs]: ...
 
     def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]: ...
 
@@ -56,33 +57,7 @@ class Member(Protocol):
         """End its processes, whatever state they are in; it may be gone already."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FleetPass:
-    """What the engines did in one pass.
-
-    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
-    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
-    """
-
-    audio_seconds: tuple[float, ...]
-    ended: tuple[float, ...]
-    cpu_seconds: float
-    energy_wh: float | None
-    lost: tuple[str, ...] = ()
-
-    @property
-    def tail_seconds(self) -> float:
-        """From the moment when the first engine had nothing left to do to the last text."""
-        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
-
-    @property
-    def slowest_engine_share(self) -> float:
-        """What the slowest engine has transcribed, in percent of the median engine's audio."""
-        median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
-        return 100 * min(self.audio_seconds) / median if median else 100.0
-
-
-class Fleet:
+class Fleet(Engine):
     """An `Engine` of many.
 
     Args:
@@ -90,7 +65,10 @@ class Fleet:
         window: clips that one engine may hold, so that it never waits for the next.
         load_seconds: from the first engine's start to the last one being ready.
         ended: called when all of them are closed.
+        stall_seconds: an engine whose work makes no progress for so long is lost (0: never).
     """
+
+    watches_itself = True
 
     def __init__(
         self,
@@ -99,15 +77,14 @@ class Fleet:
         load_seconds: float = 0.0,
         ended: Callable[[], None] = lambda: None,
         checkpoint: Path | None = None,
+        stall_seconds: float = 0.0,
     ) -> None:
         self._members, self._alive = tuple(members), list(members)
         self._window, self._load_seconds, self._ended, self._checkpoint = window, load_seconds, ended, checkpoint
         self._lost: list[str] = []
-        self._asked: dict[Member, float] = {}  # whose answer is awaited, and since when
-        self._answers: queue.SimpleQueue[tuple[Member, Future[list[Text]]]] = queue.SimpleQueue()
         self._sizes: dict[AudioSource, int] = {}
-        self.last_pass: FleetPass | None = None
-        self.stall_seconds = STALL_SECONDS
+        self.pulse = Pulse()  # the longest pause of any engine counts, whatever the others did meanwhile
+        self.signs: SignsOfLife[Member] = SignsOfLife(stall_seconds, self.pulse)
 
     @property
     def facts(self) -> EngineFacts:
@@ -124,34 +101,39 @@ class Fleet:
         here = [member.facts for member in self._members if member.facts.host == platform.node()]
         return {os.getpid()}.union(*(facts.processes for facts in here))
 
-    def warm_up(self, clips: Sequence[Clip], count: int) -> None:
-        """Every engine transcribes the first `count` clips; other hosts must have the same clips and weights.
+    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:
+        """Every engine transcribes the first clips; other hosts must have the same clips and weights.
 
         Raises:
             EngineError: an engine ended, or a host has other files.
         """
         self._sizes.update((clip.audio, _size(clip.audio)) for clip in clips if clip.audio not in self._sizes)
         self._compare_hosts(clips)
-        self._all([member.seconds_alone(clips[:count]) for member in self._members])
+        some = list(first)
+        self._all({member: member.seconds_alone(some) for member in self._members})
+        return ()
 
     def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
-        """Utterances per second of each engine while no other engine of its host works, on clips from all over the
-        corpus.
+        """Utterances per second of each GPU, with all engines that share it, while no other GPU of its host works; on
+        clips from all over the corpus.  None where there is one GPU: that is the pass itself.
 
         Raises:
             EngineError: an engine ended.
         """
-        count = min(len(clips), ALONE_FILLS * self._window)
-        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
-        seconds: dict[str, float] = {}
-        by_host: dict[str, list[Member]] = {}
+        by_host: dict[str, dict[str, list[Member]]] = {}
         for member in self._members:
-            by_host.setdefault(member.facts.host, []).append(member)
-        for turn in range(max(map(len, by_host.values()))):
-            now = [members[turn] for members in by_host.values() if turn < len(members)]
-            found = self._all([member.seconds_alone(some) for member in now])
-            seconds.update(zip((member.name for member in now), found, strict=True))
-        return [count / seconds[member.name] for member in self._members]
+            by_host.setdefault(member.facts.host, {}).setdefault(member.facts.device, []).append(member)
+        by_device = [list(devices.values()) for devices in by_host.values()]
+        if sum(map(len, by_device)) == 1:
+            return []
+        count = min(-(-len(clips) // len(self._members)), ALONE_FILLS * self._window)
+        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
+        rates = []
+        for turn in range(max(map(len, by_device))):
+            now = [devices[turn] for devices in by_device if turn < len(devices)]
+            found = self._all({member: member.seconds_alone(some) for members in now for member in members})
+            rates += [count * len(members) / max(found[member] for member in members) for members in now]
+        return rates
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         """Exactly one text per clip, whichever engines are lost meanwhile; afterwards `last_pass` tells how it went.
@@ -171,14 +153,14 @@ class Fleet:
             for handed in dispatch.hand_out():
                 handed.engine.put(handed.clips, handed.more)
             for member in self._alive:
-                self._ask(member)
-            for member, answer in self._arrived():
+                self.signs.ask(member)
+            for member, answer in self.signs.arrived():
                 for text in self._texts(dispatch, member, answer):
                     audio[member] += text.audio_seconds
                     ended[member] = time.perf_counter() - started
                     yield text
-            for member in [each for each, when in self._asked.items() if time.monotonic() - when > self.stall_seconds]:
-                self._lose(dispatch, member, TimeoutError(f"no sign of life for {self.stall_seconds:.0f} s"))
+            for member, silence in self.signs.given_up([each for each in self._alive if dispatch.holds(each)]):
+                self._lose(dispatch, member, silence)
         self.last_pass = self._pass(before, audio, ended)
 
     def close(self) -> None:
@@ -195,25 +177,10 @@ class Fleet:
             self._alive = []
             self._ended()
 
-    def _ask(self, member: Member) -> None:
-        """Ask for texts; never twice at once, or the answer to the first would not be listened to."""
-        if member not in self._asked:
-            self._asked[member] = time.monotonic()
-            member.take().add_done_callback(lambda answer: self._answers.put((member, answer)))
-
-    def _arrived(self) -> Iterator[tuple[Member, Future[list[Text]]]]:
-        """Answers of engines that are not lost, as soon as there is one, all that are there; none after a second."""
-        with contextlib.suppress(queue.Empty):
-            member, answer = self._answers.get(timeout=1.0)
-            while True:
-                if self._asked.pop(member, None) is not None:
-                    yield member, answer
-                member, answer = self._answers.get_nowait()
-
-    def _texts(self, dispatch: Dispatch[Member], member: Member, answer: Future[list[Text]]) -> list[Text]:
+    def _texts(self, dispatch: Dispatch[Member], member: Member, answer: Future[Signs]) -> list[Text]:
         """Those of an answer that nobody has given yet; none, and the engine is lost, where it is an error."""
         try:
-            return [text for text in answer.result() if dispatch.answered(member, text.index)]
+            return [text for text in answer.result().texts if dispatch.answered(member, text.index)]
         except Exception as error:
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
                 raise cause_of(error) from error
@@ -222,19 +189,22 @@ class Fleet:
 
     def _lose(self, dispatch: Dispatch[Member], member: Member, error: Exception) -> None:
         dispatch.lost(member)
-        self._alive.remove(member)
-        self._asked.pop(member, None)
         self._lost.append(f"{member.name} on {member.facts.host} was lost ({why(error)})")
+        self._kill(member)
+
+    def _kill(self, member: Member) -> None:
+        self._alive.remove(member)
+        self.signs.forget(member)
         member.kill()
 
-    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> FleetPass:
+    def _pass(self, before: dict[str, Usage], audio: dict[Member, float], ended: dict[Member, float]) -> SharedPass:
         after = self._usages()
         both = [(before[name], after[name]) for name in after if name in before]
         energy: dict[str, float] = {}
         for first, last in both:
             energy.update({gpu: last.energy_wh[gpu] - first.energy_wh.get(gpu, 0.0) for gpu in last.energy_wh})
         complete = energy and all(last.energy_wh for _, last in both) and not self._lost
-        return FleetPass(
+        return SharedPass(
             audio_seconds=tuple(audio[member] for member in self._alive),
             ended=tuple(ended[member] for member in self._alive),
             cpu_seconds=sum(last.cpu_seconds - first.cpu_seconds for first, last in both),
@@ -247,17 +217,32 @@ class Fleet:
         found = {}
         for name, answer in asked:
             with contextlib.suppress(Exception):  # who has just died is noticed where texts are taken
-                found[name] = answer.result(self.stall_seconds)
+                found[name] = answer.result(self.signs.silent_seconds)
         return found
 
-    def _all(self, answers: Sequence[Future[float]]) -> list[float]:
-        """All answers; before the clock an engine that is lost is the end."""
+    def _all(self, answers: Mapping[Member, Future[T]]) -> dict[Member, T]:
+        """All answers; before the clock an engine that is lost is the end, and so is one that does not get on."""
+        waiting = dict(answers)
         try:
-            return [answer.result() for answer in answers]
+            while waiting:
+                for member in waiting:
+                    self.signs.ask(member)
+                futures.wait(waiting.values(), LOOK_SECONDS, futures.FIRST_EXCEPTION)
+                for done in [member for member, answer in waiting.items() if answer.done()]:
+                    waiting.pop(done).result()
+                self._require_signs(waiting)
         except WhisperbenchError as error:
             raise cause_of(error) from error
         except Exception as error:
-            raise EngineError(f"An engine ended before the clock started: {why(error)}.") from error
+            raise EngineError(f"An engine was lost before the clock started: {why(error)}.") from error
+        return {member: answer.result() for member, answer in answers.items()}
+
+    def _require_signs(self, waiting: Iterable[Member]) -> None:
+        for _, answer in self.signs.arrived(wait_seconds=0):
+            answer.result()
+        for member, silence in self.signs.given_up(waiting):
+            self._kill(member)
+            raise EngineError(f"{member.name} on {member.facts.host} was lost before the clock started: {silence}.")
 
     def _compare_hosts(self, clips: Sequence[Clip]) -> None:
         first = {member.facts.host: member for member in reversed(self._members)}
@@ -267,14 +252,16 @@ class Fleet:
         audio = [clip.audio for clip in clips]
         weights = sorted(self._checkpoint.iterdir()) if self._checkpoint else []
         asked = {
-            what: {host: member.digest(*given) for host, member in first.items()}
+            what: {member: member.digest(*given) for member in first.values()}
             for what, given in (("checkpoint", (weights, [])), ("corpus", ([], audio)))
         }
         here = {"checkpoint": content_digest(weights), "corpus": content_digest((), audio)}
         for what, answers in asked.items():
-            for host, answer in answers.items():
-                if (found := answer.result()) != here[what]:
-                    raise EngineError(f"{host} has another {what} than {platform.node()} ({found}, here {here[what]}).")
+            for member, found in self._all(answers).items():
+                if found != here[what]:
+                    raise EngineError(
+                        f"{member.facts.host} has another {what} than {platform.node()} ({found}, here {here[what]})."
+                    )
 
     def _longest_first(self, clips: Iterable[Clip]) -> list[Clip]:
         return sorted(clips, key=lambda clip: -(self._sizes.get(clip.audio) or _size(clip.audio)))

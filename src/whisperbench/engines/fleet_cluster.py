@@ -40,12 +40,14 @@ def cluster_nodes(address: str) -> list[Node]:
     """Every node that lives, ours first.
 
     Raises:
-        EngineError: the cluster does not let us in, or a node does not answer.
+        EngineError: the cluster does not let us in, a node does not answer, or the one that is named is gone.
     """
     ray = connect(address)
     ours = ray.get_runtime_context().get_node_id()
     only = os.environ.get(NODE)
     alive = [node for node in ray.nodes() if node["Alive"] and only in (None, node["NodeID"])]
+    if not alive:
+        raise EngineError(f"The node {only} has left the cluster at {address}.")
     alive.sort(key=lambda node: node["NodeID"] != ours)
     look = ray.remote(num_cpus=0, max_retries=0)(look_at_this_node)
     answers = [look.options(scheduling_strategy=on_node(node["NodeID"])).remote() for node in alive]
@@ -54,6 +56,11 @@ def cluster_nodes(address: str) -> list[Node]:
         where = node["NodeManagerHostname"]
         try:
             facts = ray.get(answer, timeout=ANSWER_SECONDS)
+        except ray.exceptions.GetTimeoutError as error:
+            raise EngineError(
+                f"The cluster's node {where} does not answer within {ANSWER_SECONDS:.0f} s: it stands still, or "
+                "starts no processes. Restart Ray there."
+            ) from error
         except Exception as error:
             raise EngineError(
                 f"The cluster's node {where} cannot run this project ({str(error).strip().splitlines()[-1]:.300}). "
@@ -61,6 +68,11 @@ def cluster_nodes(address: str) -> list[Node]:
             ) from error
         found.append(Node(id=node["NodeID"], ray_gpus=node["Resources"].get("GPU", 0.0), **facts))
     return found
+
+
+def has_node(address: str, node_id: str) -> bool:
+    """Whether a node is still there."""
+    return any(node["Alive"] and node["NodeID"] == node_id for node in connect(address).nodes())
 
 
 def free_gpus(address: str) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from whisperbench.engines.feed import ClipQueue
 from whisperbench.engines.hardware import Hardware, energy_by_gpu
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.seam import Clip, Engine, EngineFacts, StartEngine, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.inputs.audio import AudioSource
@@ -40,9 +41,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MemberFacts:
-    """What a started engine says of itself, and which processes it is: when each was started, by its id."""
+    """What a started engine says of itself, and which processes it is: when each was started, by its id.
+
+    Engines with the same `device` on a host share a GPU; without one each has its own cores.
+    """
 
     host: str
+    device: str
     processes: Mapping[int, float]
     engine: EngineFacts
 
@@ -55,6 +60,14 @@ class Usage:
     energy_wh: Mapping[str, float]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signs:
+    """What an engine has to say when it is asked: its new texts, and a number that grows while its work goes on."""
+
+    texts: tuple[Text, ...]
+    beats: int
+
+
 class FleetMember:
     """An engine, a thread that drives it, and what the fleet asks of them."""
 
@@ -62,6 +75,7 @@ class FleetMember:
         self._place, self.answer_seconds = place, ANSWER_SECONDS
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
+        self._pulse = Pulse()
         self._passes: queue.SimpleQueue[ClipQueue] = queue.SimpleQueue()
         self._texts: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
         self._clips: ClipQueue | None = None
@@ -82,7 +96,8 @@ class FleetMember:
         self._stack.enter_context(no_orphans())
         engine = start(settings, hardware, log)
         self.drive(engine)
-        return MemberFacts(platform.node(), _started({os.getpid(), *engine.pids()}), engine.facts)
+        device = (os.environ.get("CUDA_VISIBLE_DEVICES") if hardware.has_gpu else None) or self._place.name
+        return MemberFacts(platform.node(), device, _started({os.getpid(), *engine.pids()}), engine.facts)
 
     def drive(self, engine: Engine) -> None:
         """From now on clips that are put go through this engine."""
@@ -98,7 +113,7 @@ class FleetMember:
         if not more:
             self._clips.close()
 
-    def take(self) -> list[Text]:
+    def take(self) -> Signs:
         """The texts that are there, as soon as there is one; none after `answer_seconds`.
 
         Raises:
@@ -109,13 +124,14 @@ class FleetMember:
             found.append(_text(self._texts.get(timeout=self.answer_seconds)))
             while True:
                 found.append(_text(self._texts.get_nowait()))
-        return found
+        own = self.engine.pulse  # of one that works long between two texts
+        return Signs(tuple(found), self._pulse.beats + (own.beats if own else 0))
 
     def seconds_alone(self, clips: Iterable[Clip]) -> float:
         """Transcribe clips with nobody else's help, their texts thrown away; how long that took."""
         started = time.perf_counter()
-        for _ in self.engine.transcribe(clips):
-            pass
+        for _ in self.engine.transcribe(self._pulse.of(clips)):
+            self._pulse.beat()
         return time.perf_counter() - started
 
     def usage(self) -> Usage:
@@ -140,6 +156,7 @@ class FleetMember:
         try:
             while True:
                 for text in self.engine.transcribe(self._passes.get()):
+                    self._pulse.beat()
                     self._texts.put(text)
         except BaseException as error:  # handed to whoever takes: nobody looks into this thread
             self._texts.put(error)

@@ -18,10 +18,11 @@ from whisperbench.engines.feed import FeedPlan
 from whisperbench.engines.fleet import Fleet, cause_of, why
 from whisperbench.engines.fleet_cluster import Node, cluster_nodes, on_node, require_alike
 from whisperbench.engines.fleet_dispatch import MOST
-from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Usage, kill_processes
+from whisperbench.engines.fleet_member import FleetMember, MemberFacts, Place, Signs, Usage, kill_processes
 from whisperbench.engines.fleet_session import connect, disconnect
+from whisperbench.engines.fleet_signs import LOOK_SECONDS, SILENT_SECONDS
 from whisperbench.engines.hardware import MAX_READERS, Hardware, parts_of, seeing_only
-from whisperbench.engines.seam import Clip, StartEngine, Text
+from whisperbench.engines.seam import Clip, StartEngine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_process import CPU_KV_CACHE_GIB
 from whisperbench.errors import EngineError, WhisperbenchError
@@ -38,7 +39,6 @@ class Seat:
     place: Place
     node: str | None = None
     reserved_gpu: float = 0.0
-    turn: int = 0  # engines that share a GPU start one after the other
     workers: int = 1
 
 
@@ -60,19 +60,18 @@ def start_fleet(settings: EngineSettings, hardware: Hardware, log: Path, start: 
         members = [RayMember(ray, seat, {"OMP_NUM_THREADS": threads}) for seat in seats]
         for member in members:
             member.await_its_place()
-        for turn in range(settings.engines_per_gpu):
-            now = [(i, member) for i, member in enumerate(members) if member.seat.turn == turn]
-            for i, member in now:
-                place = log.with_name(f"{log.stem}-{i}{log.suffix}")
-                member.begin(start, dataclasses.replace(one, workers=member.seat.workers), hardware, place)
-            for _, member in now:
-                member.await_its_start()
+        for i, member in enumerate(members):
+            place = log.with_name(f"{log.stem}-{i}{log.suffix}")
+            member.begin(start, dataclasses.replace(one, workers=member.seat.workers), hardware, place)
+        for member in members:
+            member.await_its_start()
     except BaseException:
         for member in members:
             member.kill()
         disconnect()
         raise
-    return Fleet(members, window_of(one), time.perf_counter() - begun, disconnect, Path(settings.checkpoint))
+    load_seconds, checkpoint = time.perf_counter() - begun, Path(settings.checkpoint)
+    return Fleet(members, window_of(one), load_seconds, disconnect, checkpoint, settings.stall_seconds)
 
 
 def window_of(settings: EngineSettings) -> int:
@@ -99,14 +98,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
             for i, part in enumerate(parts)
         ]
     return [
-        Seat(
-            Place(
-                f"engine {turn * hardware.gpu_count + i}",
-                seeing_only(device),
-            ),
-            turn=turn,
-            workers=workers,
-        )
+        Seat(Place(f"engine {turn * hardware.gpu_count + i}", seeing_only(device)), workers=workers)
         for turn in range(settings.engines_per_gpu)
         for i, device in enumerate(hardware.devices)
     ]
@@ -135,7 +127,6 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
             Place(f"engine {turn * len(homes) + i}", environment, part),
             node.id,
             1 / settings.engines_per_gpu if hardware.has_gpu else 0.0,
-            turn,
             settings.workers or _readers(node.cores, on_host[node.host] * turns),
         )
 
@@ -200,19 +191,25 @@ class RayMember:
         """Wait until the engine is ready.
 
         Raises:
-            EngineError: it does not start.
+            EngineError: it does not start, or its process stands still.
         """
+        ready = self._actor.ready.options(concurrency_group="texts")
         try:
+            while not self._ray.wait([self._starting], timeout=LOOK_SECONDS)[0]:
+                self._ray.get(ready.remote(), timeout=SILENT_SECONDS)
             self._facts = self._ray.get(self._starting)
         except WhisperbenchError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
+        except self._ray.exceptions.GetTimeoutError as error:
+            said = f"{self.name} gave no sign of life for {SILENT_SECONDS:.0f} s while it started"
+            raise EngineError(f"{said}: its process or its host stands still.", self._log) from error
         except self._ray.exceptions.RayError as error:
             raise EngineError(f"{self.name} did not start: {why(error)}.", self._log) from error
 
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         self._actor.put.options(concurrency_group="clips").remote(clips, more)
 
-    def take(self) -> Future[list[Text]]:
+    def take(self) -> Future[Signs]:
         return _future(self._actor.take.options(concurrency_group="texts").remote())
 
     def seconds_alone(self, clips: Sequence[Clip]) -> Future[float]:

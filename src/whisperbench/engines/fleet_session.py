@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from whisperbench.errors import EngineError
 
 SOURCE = Path(__file__).resolve().parents[2]
 OBJECT_STORE_BYTES = 80 << 20  # paths and texts are small, and the least that Ray takes is 75 MiB
+INSTALL_RAY = "pip install ray==2.60.0"
 TOKEN_FILE = Path("~/.ray/auth_token")
+KNOCK_SECONDS = 10.0
 
 
 def connect(address: str, cpus: int | None = None) -> Any:
@@ -31,6 +34,8 @@ def connect(address: str, cpus: int | None = None) -> Any:
         EngineError: Ray is not installed, or the cluster does not answer or lets nobody in.
     """
     if address:
+        if not _is_connected():
+            _require_listener(address)
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         _keep_private(Path(os.environ.get("RAY_AUTH_TOKEN_PATH", TOKEN_FILE)).expanduser())
     else:
@@ -51,7 +56,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
         import ray
     except ImportError as error:
         raise EngineError(
-            "More than one engine needs Ray, which is not installed here: pip install ray==2.60.0 "
+            f"More than one engine needs Ray, which is not installed here: {INSTALL_RAY} "
             "(requirements/scale.txt). With gpus=1, engines_per_gpu=1 and no ray_address it is not needed."
         ) from error
     if _is_connected():
@@ -71,7 +76,10 @@ def connect(address: str, cpus: int | None = None) -> Any:
         with _signals_kept():
             ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        raise EngineError(f"Ray at {address or 'this host'} does not let us in: {str(error).strip()[:300]}") from error
+        said = f"Ray at {address or 'this host'} does not let us in: {str(error).strip()[:300]}."
+        if address:
+            said += " Is it Ray 2.60.0, and is its token here (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)?"
+        raise EngineError(said) from error
     return ray
 
 
@@ -80,6 +88,17 @@ def disconnect() -> None:
     import ray
 
     ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    except OSError as error:
+        raise EngineError(
+            f"Nothing answers at ray_address={address} ({error}). `ray start --head` says which address it has."
+        ) from error
 
 
 def _is_connected() -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 
 from whisperbench.engines.peer import Peer
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowText
-from whisperbench.inputs.architecture import TEXT_POSITIONS, WINDOW_POSITIONS
+from whisperbench.inputs.architecture import TEXT_POSITIONS
 from whisperbench.inputs.untrusted import read_json
 from whisperbench.inputs.weight_files import weight_files
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 NAMES = (
     (r"\.layers\.", ".blocks."),

@@ -11,24 +11,39 @@ from __future__ import annotations
 import functools
 import math
 
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
 from whisperbench.inputs.audio import SAMPLE_RATE
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 POSITIONS_PER_SECOND = 50
 MARGIN_SECONDS = 1.0
 """Silence after the audio that stays whole."""
 
-DENSE_MULTIPLE = 16
-"""Dense positions come in whole blocks of the attention cache, so that sparse ones begin with a block of their own."""
+CACHE_BLOCK = 16
+"""Keys in a block of the attention cache.  Sparse keys begin a block of their own, wherever the dense ones end."""
+
+UNUSED_PLACES = CACHE_BLOCK - 1
+"""Places in the cache that a thinned window has beyond the positions that it keeps: those between its dense and its
+sparse keys, and the rest at its end.  Always as many, so that the number of all places tells the dense ones."""
 
 TYPICAL_SECONDS = 7.4
 """Mean length of LibriSpeech's test-clean; how many windows are handed over at once follows from it."""
 
 
-def dense_positions(samples: int) -> int:
-    """Positions that stay whole for so many samples at 16 kHz: all 1,500 where the audio comes near 30 s."""
+def dense_positions(samples: int, stride: int) -> int:
+    """Positions that stay whole for so many samples at 16 kHz: all 1,500 where thinning the rest would save nothing.
+
+    One more than wanted where the last sparse position would stand for itself alone: with it or without, as many are
+    kept, and how many are kept has to tell the dense ones.
+    """
     wanted = math.ceil((samples / SAMPLE_RATE + MARGIN_SECONDS) * POSITIONS_PER_SECOND)
-    return min(WINDOW_POSITIONS, -(-wanted // DENSE_MULTIPLE) * DENSE_MULTIPLE)
+    return _told_by_their_places(min(wanted, WINDOW_POSITIONS), stride)
+
+
+def _told_by_their_places(dense: int, stride: int) -> int:
+    if stride == 1:
+        return dense
+    dense += (WINDOW_POSITIONS - dense) % stride == 1
+    return dense if kept_positions(dense, stride) + UNUSED_PLACES < WINDOW_POSITIONS else WINDOW_POSITIONS
 
 
 def sparse_positions(dense: int, stride: int) -> range:
@@ -37,8 +52,18 @@ def sparse_positions(dense: int, stride: int) -> range:
 
 
 def kept_positions(dense: int, stride: int) -> int:
-    """How many positions are kept: what the encoder computes and the cross-attention's cache holds."""
+    """How many positions are kept: what the encoder computes."""
     return dense + len(sparse_positions(dense, stride))
+
+
+def cache_places(dense: int, stride: int) -> int:
+    """Places that a window has in the cross-attention's cache: what vLLM takes for its length."""
+    return min(WINDOW_POSITIONS, kept_positions(dense, stride) + (UNUSED_PLACES if stride > 1 else 0))
+
+
+def first_sparse_place(dense: int) -> int:
+    """Where in the cache the sparse keys begin: the first block behind the dense ones."""
+    return -(-dense // CACHE_BLOCK) * CACHE_BLOCK
 
 
 def frames_of(dense: int) -> int:
@@ -52,9 +77,9 @@ def dense_of(frames: int) -> int:
     return min(frames, 2 * WINDOW_POSITIONS) // 2 - (frames < 2 * WINDOW_POSITIONS)
 
 
-def typical_positions(stride: int) -> int:
-    """Positions kept of a window of typical length."""
-    return kept_positions(dense_positions(round(TYPICAL_SECONDS * SAMPLE_RATE)), stride)
+def typical_places(stride: int) -> int:
+    """Places of a window of typical length."""
+    return cache_places(dense_positions(round(TYPICAL_SECONDS * SAMPLE_RATE), stride), stride)
 
 
 def log_weight(stride: int) -> float:
@@ -63,13 +88,14 @@ def log_weight(stride: int) -> float:
 
 
 @functools.cache
-def dense_by_kept(stride: int) -> tuple[int, ...]:
-    """How many of n kept positions are dense, for every n from 0 to 1,500: no two dense counts keep the same number.
+def dense_by_places(stride: int) -> tuple[int, ...]:
+    """How many keys of a window with n places are dense, for every n from 0 to 1,500.
 
-    A number that no window keeps (an engine's warm-up has such) has the dense count of the next smaller one.
+    A number that no window has (an engine's warm-up has such) counts like the next smaller one; below them all is none.
     """
     table, dense = [0] * (WINDOW_POSITIONS + 1), 0
-    known = {kept_positions(d, stride): d for d in [*range(0, WINDOW_POSITIONS, DENSE_MULTIPLE), WINDOW_POSITIONS]}
-    for kept in range(WINDOW_POSITIONS + 1):
-        dense = table[kept] = known.get(kept, dense)
+    told = {_told_by_their_places(wanted, stride) for wanted in range(1, WINDOW_POSITIONS + 1)}
+    known = {cache_places(d, stride): d for d in told}
+    for places in range(WINDOW_POSITIONS + 1):
+        dense = table[places] = known.get(places, dense)
     return tuple(table)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.seam import Clip, EngineFacts, Text
+from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import LAST, output_to
@@ -24,7 +24,7 @@ from whisperbench.errors import EngineError
 NO_MEMORY = re.compile(r"out of memory|OutOfMemory|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
-class Peer(abc.ABC):
+class Peer(Engine):
     """An `Engine` in this process; a peer says how it loads its model and how it transcribes one batch.
 
     Files are read on threads, ahead of the model, as they are for vLLM; all the rest, features included, is done as
@@ -69,7 +69,7 @@ class Peer(abc.ABC):
     def pids(self) -> set[int]:
         return {os.getpid()}
 
-    def close(self) -> None:  # noqa: B027 - no peer has anything to end
+    def close(self) -> None:
         """Nothing of it outlives this process."""
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:

@@ -6,12 +6,15 @@ batches and how many of them are in flight, is its own affair.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.inputs.audio import AudioSource
 
@@ -62,24 +65,73 @@ class EngineFacts:
     hosts: int = 1
 
 
-class Engine(Protocol):
-    """A model that is loaded and ready.
+@dataclasses.dataclass(frozen=True, slots=True)
+class SharedPass:
+    """What each engine did in one pass that several engines shared.
 
-    One that works long between two texts may have a `pulse: Pulse` that beats with its work (engines.pulse).
+    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
+    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
+    """
+
+    audio_seconds: tuple[float, ...]
+    ended: tuple[float, ...]
+    cpu_seconds: float
+    energy_wh: float | None
+    lost: tuple[str, ...] = ()
+
+    @property
+    def tail_seconds(self) -> float:
+        """From the moment when the first engine had nothing left to do to the last text."""
+        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
+
+    @property
+    def slowest_engine_share(self) -> float:
+        """What the slowest engine has transcribed, in percent of the median engine's audio."""
+        median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
+        return 100 * min(self.audio_seconds) / median if median else 100.0
+
+
+class Engine(abc.ABC):
+    """A model that is loaded and ready: four parts that every engine has, and some that have a meaning for a few.
+
     `transcribe` raises AudioError for a file that cannot be decoded and EngineError when the engine dies.
     """
 
+    pulse: Pulse | None = None
+    """Of an engine that works long between two texts: beats with its work."""
+    watches_itself: ClassVar[bool] = False
+    """Of an engine made of several: one that does not get on is ended by itself, and the others go on."""
+    last_pass: SharedPass | None = None
+    """Of an engine made of several: what each of them did in the last pass."""
+
     @property
+    @abc.abstractmethod
     def facts(self) -> EngineFacts: ...
 
+    @abc.abstractmethod
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         """Exactly one text per clip, as they finish."""
 
+    @abc.abstractmethod
     def pids(self) -> set[int]:
         """Processes of this benchmark: its own and the engine's."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """End the engine's processes."""
+
+    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:  # noqa: ARG002 - one needs no more
+        """Transcribe the first clips, before the clock that all `clips` will be transcribed by; texts as they come.
+
+        Raises:
+            AudioError, EngineError: as `transcribe` does.
+        """
+        return self.transcribe(first)
+
+    def alone_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one GPU is alone anyway
+        """Of an engine on several GPUs: utterances per second of each while the others of its host do nothing; on as
+        many clips as each will have of `clips`, which are those of the pass."""
+        return []
 
 
 StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]

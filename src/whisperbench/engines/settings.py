@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
-from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.padding import typical_positions
+from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.engines.padding import typical_places
 from whisperbench.errors import ConfigError
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
-from whisperbench.options import PEERS, BenchmarkConfig
+from whisperbench.options.benchmark import PEERS, BenchmarkConfig
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
 """What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""
 CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
 """The default of faster-whisper's pipeline, for both."""
+
+
+ACTIVATION_VALUES = 32
+"""Of two bytes, at most at once for each position of an encoder batch, in units of the model's width: queries, keys and
+values with padded heads, the MLP's 4 before and behind GELU, the convolutions' input, and what the allocator keeps."""
+GIB = 1 << 30
+CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
+LEAST_CACHE_BYTES = GIB
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,6 +35,8 @@ class EngineSettings:
     `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
+    `stall_seconds`: a start that makes no progress for so long is ended (0: never).
+    `kv_cache_memory_bytes` is set where engines share a GPU; else vLLM takes what its profiling leaves.
     """
 
     checkpoint: str
@@ -50,12 +63,14 @@ class EngineSettings:
     features: str = "cpu"
     engines: int = 1
     engines_per_gpu: int = 1
+    kv_cache_memory_bytes: int | None = None
     ray_address: str = ""
+    stall_seconds: float = 0.0
 
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_positions(self.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_places(self.padding_stride)
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
@@ -70,15 +85,18 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         )
     if config.quantization != "none" and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
-    # One engine's client cannot feed a GPU whose encoder skips most of the padding: measured on an H100, 249 of 382/s.
-    thinned = hardware.has_gpu and config.padding_stride > 1
-    engines_per_gpu = config.engines_per_gpu or (2 if thinned else 1)
+    batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
+    engines_per_gpu, cache = config.engines_per_gpu or 1, None
+    if (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
+        share = functools.partial(_cache_of_each, config, checkpoint.architecture, memory, batched_tokens)
+        engines_per_gpu = _engines_per_gpu(config, share)
+        cache = share(engines_per_gpu) if engines_per_gpu > 1 else None
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=_dtype(config, hardware),
         kv_cache_dtype=config.kv_cache_dtype,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware),
+        max_num_batched_tokens=batched_tokens,
         gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
         enforce_eager=config.enforce_eager or not hardware.has_gpu,
         load_format=config.load_format,
@@ -98,7 +116,9 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         features=_features(config, hardware),
         engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
         engines_per_gpu=engines_per_gpu,
+        kv_cache_memory_bytes=cache,
         ray_address=config.cluster,
+        stall_seconds=60 * config.stall_minutes,
     )
 
 
@@ -133,6 +153,39 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
     memory_gib = (hardware.memory_mib or 0) / 1024
     windows = 32 if memory_gib >= 40 else 16 if memory_gib >= 20 else 8
     return WINDOW_POSITIONS * min(windows, max(max_num_seqs, 2))
+
+
+def _engines_per_gpu(config: BenchmarkConfig, share: Callable[[int], int]) -> int:
+    """Those asked for; chosen, two with thinned padding where they fit: one's client cannot feed the GPU then.
+
+    Measured on an H100, large-v3-turbo: one engine 261 utterances/s, two 434, three 459; large-v3: 176, 229, and three
+    205.  `share` tells what so many engines leave each other for attention caches, in bytes.
+
+    Raises:
+        ConfigError: so many do not fit.
+    """
+    asked = config.engines_per_gpu
+    if not asked:
+        return 2 if config.padding_stride > 1 and share(2) >= LEAST_CACHE_BYTES else 1
+    if asked > 1 and (left := share(asked)) < LEAST_CACHE_BYTES:
+        raise ConfigError(
+            f"engines_per_gpu={asked} does not fit on this GPU: an equal share of its memory is "
+            f"{(LEAST_CACHE_BYTES - left) / GIB:.1f} GiB too small for this model. Use fewer, or a lower "
+            "max_num_batched_tokens."
+        )
+    return asked
+
+
+def _cache_of_each(
+    config: BenchmarkConfig, architecture: Architecture, memory_mib: int, batched_tokens: int, engines: int
+) -> int:
+    """What an engine's equal share of a GPU leaves for its attention cache, in bytes; none is left below 0.
+
+    vLLM measures that when it starts, which goes wrong where others start or end beside it.
+    """
+    share = int(memory_mib * MIB * config.gpu_memory_utilization / engines)
+    activations = ACTIVATION_VALUES * 2 * architecture.d_model * batched_tokens
+    return share - 2 * architecture.parameters - activations - CONTEXT_BYTES
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:

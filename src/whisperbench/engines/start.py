@@ -9,7 +9,7 @@ from whisperbench.engines.hardware import Hardware, detect_hardware, one_kind
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
-from whisperbench.options import PEERS
+from whisperbench.options.benchmark import PEERS
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
-from whisperbench.engines.padding import DENSE_MULTIPLE, dense_by_kept, log_weight, sparse_positions
+from whisperbench.engines.padding import CACHE_BLOCK, dense_by_places, log_weight, sparse_positions
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 MERGED = True
 """False: cross-attention by the plain form on every device, which is slower and needs no FlashAttention."""
@@ -111,8 +112,8 @@ class WeightedCrossAttention:
     """
 
     def __init__(self, implementation: Any, stride: int, device: torch.device) -> None:
-        self._vllm, self._log_weight = implementation, log_weight(stride)
-        self._dense_by_kept = torch.tensor(dense_by_kept(stride), dtype=torch.int32, device=device)
+        self._vllm, self._stride, self._log_weight = implementation, stride, log_weight(stride)
+        self._dense_by_places = torch.tensor(dense_by_places(stride), dtype=torch.int32, device=device)
         self._most_sparse = len(sparse_positions(0, stride))
         self._is_merged = MERGED and hasattr(implementation, "vllm_flash_attn_version")
 
@@ -190,13 +191,19 @@ class WeightedCrossAttention:
 
     def _parts(self, metadata: Any, block_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Dense and sparse keys of each sequence, and the blocks that hold the sparse ones."""
-        if DENSE_MULTIPLE % block_size:
-            raise ValueError(f"blocks of {block_size} keys: sparse keys begin a block only where {DENSE_MULTIPLE} fit")
-        kept, table = metadata.seq_lens, metadata.block_table
-        dense = self._dense_by_kept[kept]
-        columns = torch.arange(-(-self._most_sparse // block_size), device=kept.device)
-        columns = (dense // block_size)[:, None] + columns
-        return dense, kept - dense, table.gather(1, columns.clamp_(max=table.shape[1] - 1).long())
+        if CACHE_BLOCK % block_size:
+            raise ValueError(f"blocks of {block_size} keys: sparse keys begin a block only where {CACHE_BLOCK} fit")
+        table = metadata.block_table
+        dense, sparse, first_sparse = self._keys(metadata.seq_lens)
+        columns = torch.arange(-(-self._most_sparse // block_size), device=table.device)
+        columns = (first_sparse // block_size)[:, None] + columns
+        return dense, sparse, table.gather(1, columns.clamp_(max=table.shape[1] - 1).long())
+
+    def _keys(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of windows with so many places: how many keys are dense, how many sparse, and where those begin."""
+        dense = self._dense_by_places[places]
+        sparse = torch.where(dense > 0, (WINDOW_POSITIONS - dense + self._stride - 1) // self._stride, 0)
+        return dense, sparse, (dense + CACHE_BLOCK - 1) // CACHE_BLOCK * CACHE_BLOCK
 
     def plain(
         self,
@@ -221,9 +228,10 @@ class WeightedCrossAttention:
         sequence = torch.searchsorted(
             metadata.query_start_loc[1:], torch.arange(tokens, dtype=torch.int32, device=query.device), right=True
         ).clamp_(max=len(metadata.seq_lens) - 1)
-        kept = metadata.seq_lens[sequence][:, None]
-        weights = torch.where(places < self._dense_by_kept[kept], 0.0, self._log_weight)
-        weights = weights.masked_fill(places >= kept, -torch.inf).to(query.dtype)
+        dense, sparse, first_sparse = (of[sequence][:, None] for of in self._keys(metadata.seq_lens))
+        weights = torch.full((tokens, len(places)), -torch.inf, device=query.device)
+        weights.masked_fill_((places >= first_sparse) & (places < first_sparse + sparse), self._log_weight)
+        weights = weights.masked_fill_(places < dense, 0.0).to(query.dtype)
         blocks = metadata.block_table[:, places // block_size][sequence]
         keys, values = kv_cache[blocks, :, places % block_size].transpose(1, 2).chunk(2, dim=-1)
         mixed = functional.scaled_dot_product_attention(

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from whisperbench.engines.features import log_mel_tensor, packed_window
-from whisperbench.engines.padding import dense_positions, frames_of, kept_positions
+from whisperbench.engines.padding import cache_places, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.inputs.audio import AnySamples, Samples
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import torch
 
 TESTED_VERSIONS = "0.26 to 0.32"
 
 
-def stock_prompt(audio: npt.NDArray[np.float32], prompt_token_ids: Sequence[int]) -> dict[str, Any]:
+def stock_prompt(audio: AnySamples, prompt_token_ids: Sequence[int]) -> dict[str, Any]:
     """The documented prompt of an encoder-decoder model: what `LLM.generate` takes."""
     return {
         "encoder_prompt": {"prompt": "", "multi_modal_data": {"audio": (audio, 16_000)}},
@@ -36,7 +36,7 @@ def stock_prompt(audio: npt.NDArray[np.float32], prompt_token_ids: Sequence[int]
     }
 
 
-def render_with_vllm(llm: Any, audio: npt.NDArray[np.float32], prompt_token_ids: Sequence[int]) -> Any:
+def render_with_vllm(llm: Any, audio: AnySamples, prompt_token_ids: Sequence[int]) -> Any:
     """The engine input that `LLM.generate` makes of that prompt, features included."""
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
@@ -68,28 +68,28 @@ class WindowRenderer:
                 f"({error}); tested are {TESTED_VERSIONS}. Use front_end=stock, or one of these versions."
             ) from error
 
-    def __call__(self, key: str, audio: npt.NDArray[np.float32], *, all_positions: bool = False) -> dict[str, Any]:
-        """The engine input of one window (float32 samples at 16 kHz, at most 30 s).
+    def __call__(self, key: str, audio: AnySamples, *, all_positions: bool = False) -> dict[str, Any]:
+        """The engine input of one window (samples at 16 kHz, at most 30 s; in float32 where features are made of them).
 
         `all_positions`: with nothing thinned, whatever `padding_stride` is.
         """
         import torch
 
         stride = self._settings.padding_stride
-        dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size)
+        dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
         if self._settings.features == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
-            return self._input(key, samples, kept_positions(dense, stride))
-        features = log_mel_tensor(audio, self._settings.mel_bins, self._dtype)
+            return self._input(key, samples, cache_places(dense, stride))
+        features = log_mel_tensor(cast(Samples, audio), self._settings.mel_bins, self._dtype)
         if stride == 1:
             return self._input(key, features, WINDOW_POSITIONS)
-        return self._input(key, features[:, : frames_of(dense)].contiguous(), kept_positions(dense, stride))
+        return self._input(key, features[:, : frames_of(dense)].contiguous(), cache_places(dense, stride))
 
-    def _input(self, key: str, features: torch.Tensor, positions: int) -> dict[str, Any]:
+    def _input(self, key: str, features: torch.Tensor, places: int) -> dict[str, Any]:
         from vllm.multimodal.inputs import MultiModalKwargsItem, MultiModalKwargsItems
 
         decoder = self._pattern["decoder_prompt"]
-        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=positions)
+        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=places)
         element = type(self._element)(data=features, field=self._element.field)
         return {
             "type": "enc_dec",
@@ -107,7 +107,7 @@ class WindowRenderer:
     def _element(self) -> Any:
         return self._pattern["decoder_prompt"]["mm_kwargs"]["audio"][0]["input_features"]
 
-    def _check(self, probe: npt.NDArray[np.float32]) -> None:
+    def _check(self, probe: Samples) -> None:
         """Our input for the probe must be vLLM's own, field by field and bit by bit."""
         import torch
 

@@ -26,9 +26,16 @@ from vllm.model_executor.models.whisper import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from whisperbench.engines.features import FRAMES_BETWEEN, HOP, packed_log_mel
-from whisperbench.engines.padding import dense_of, kept_positions, log_weight, sparse_positions
+from whisperbench.engines.padding import (
+    cache_places,
+    dense_of,
+    first_sparse_place,
+    kept_positions,
+    log_weight,
+    sparse_positions,
+)
 from whisperbench.engines.vllm_attention import EncoderAttention, weight_sparse_keys
-from whisperbench.inputs.architecture import WINDOW_POSITIONS
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
@@ -70,7 +77,7 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
                 weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        """The encoder's output of every window, each of shape (kept positions, d_model).
+        """The encoder's output of every window, each of shape (places in the cache, d_model).
 
         `input_features` holds a window each: features of shape (mel_bins, frames), or int16 samples as
         `packed_window` lays them out.
@@ -94,6 +101,8 @@ class Layout:
     the last dense one, or, at the window's end, the one that saw the end) and its place in the window.
     `log_weights`: of every kept position as a key; None where none has any.
     `lengths`: kept positions of each window.
+    `places`: for every kept position, where the windows' places, one window behind the other, hold it.
+    `sizes`: places of each window.
     """
 
     between: torch.Tensor
@@ -101,6 +110,8 @@ class Layout:
     positions: torch.Tensor
     log_weights: torch.Tensor | None
     lengths: list[int]
+    places: torch.Tensor
+    sizes: list[int]
 
     @classmethod
     def of(cls, frames: Sequence[int], stride: int, device: torch.device) -> Layout:
@@ -109,7 +120,9 @@ class Layout:
         convolved: list[np.ndarray[Any, Any]] = []
         positions: list[np.ndarray[Any, Any]] = []
         weights: list[np.ndarray[Any, Any]] = []
+        places: list[np.ndarray[Any, Any]] = []
         lengths: list[int] = []
+        sizes: list[int] = []
         row = 0
         for count in frames:
             dense = dense_of(count)
@@ -121,7 +134,11 @@ class Layout:
             ]
             positions += [np.arange(dense), sparse]
             weights += [np.zeros(dense, np.float32), np.full(sparse.size, log_weight(stride), np.float32)]
+            begin = sum(sizes)
+            behind = begin + (first_sparse_place(dense) if stride > 1 else dense)
+            places += [np.arange(begin, begin + dense), np.arange(behind, behind + sparse.size)]
             lengths.append(kept_positions(dense, stride))
+            sizes.append(cache_places(dense, stride))
             row += count + FRAMES_BETWEEN
             between += range(row - FRAMES_BETWEEN, row)
 
@@ -134,6 +151,8 @@ class Layout:
             positions=placed(positions),
             log_weights=placed(weights) if stride > 1 else None,
             lengths=lengths,
+            places=placed(places),
+            sizes=sizes,
         )
 
 
@@ -145,7 +164,7 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tens
         rows: features of shape (rows, mel_bins), the windows one behind the other as `layout` says.
 
     Returns:
-        For each window its kept positions, shape (kept, d_model).
+        For each window its places, shape (places, d_model); the unused ones hold zeros.
     """
     x = functional.gelu(convolve(encoder.conv1, rows.index_fill(0, layout.between, 0.0)))
     x = functional.gelu(convolve(encoder.conv2, x.index_fill_(0, layout.between, 0.0)))
@@ -158,7 +177,10 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tens
         x = x + layer.mlp(layer.final_layer_norm(x))
         if x.dtype == torch.float16:  # as vLLM does; in bfloat16 nothing overflows
             x = cast_overflow_tensors(x)
-    return tuple(encoder.layer_norm(x).split(layout.lengths))
+    kept = encoder.layer_norm(x)
+    return tuple(
+        kept.new_zeros(sum(layout.sizes), kept.shape[1]).index_copy_(0, layout.places, kept).split(layout.sizes)
+    )
 
 
 def convolve(convolution: torch.nn.Conv1d, rows: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """vLLM's `LLM` for Whisper in processes of its own: started, watched, asked for its facts, and ended.
 
 Both engines that are built on vLLM share this.  It needs nothing of vLLM but its public API; what a version does not
-have beyond that (the queue that the watchdog writes to, the titles of processes) is done without.
+have beyond that (the queue that the engine's watch writes to, the titles of processes) is done without.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pulse import Pulse
-from whisperbench.engines.seam import EngineFacts
+from whisperbench.engines.pulse import Pulse, StartWatch
+from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
-from whisperbench.engines.vllm_watch import Watchdog
+from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.supervise.leftovers import own_directory
@@ -34,7 +34,7 @@ LONGEST_DIRECTORY = 70
 """A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 
 
-class VllmProcess:
+class VllmProcess(Engine):
     """vLLM's processes, started; all that they write meanwhile goes to `log`, where a failure is looked up.
 
     Raises:
@@ -45,17 +45,17 @@ class VllmProcess:
         self.settings, self._log = settings, log
         self.pulse = Pulse()
         self._pids: set[int] = set()
-        self._watchdog: Watchdog | None = None
+        self._engine_watch: EngineWatch | None = None
         self._before = descendants()
         started = time.perf_counter()
-        with output_to(log):
+        with StartWatch(self._before, settings.stall_seconds), output_to(log):
             try:
                 self.llm = _start(settings, self.model_overrides)
                 _beat_with(self.llm.llm_engine, self.pulse)
                 processes = self._processes()
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
-                    self._watchdog = Watchdog(processes, outputs)
+                    self._engine_watch = EngineWatch(processes, outputs)
                 if hardware.has_gpu:
                     self.llm.collective_rpc("use_one_thread")
                 self.started()
@@ -87,8 +87,8 @@ class VllmProcess:
         """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
-        if self._watchdog:
-            self._watchdog.stop()
+        if self._engine_watch:
+            self._engine_watch.stop()
         processes = self._processes()
         if llm := getattr(self, "llm", None):
             # An engine that is dead already cannot be asked to stop.
@@ -165,7 +165,7 @@ def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     refuse_wrong_variables()
     from vllm import LLM
 
-    with _sockets_in_own_directory():
+    with _temporary_files_in_own_directory():
         return _llm(LLM, settings, model_overrides())
 
 
@@ -189,17 +189,22 @@ def refuse_wrong_variables() -> None:
 
 
 @contextlib.contextmanager
-def _sockets_in_own_directory() -> Iterator[None]:
-    """vLLM leaves eight sockets in the temporary directory; in this process's own they go with it."""
-    name, directory = "VLLM_RPC_BASE_PATH", own_directory()
-    if name in os.environ or directory is None or len(str(directory)) > LONGEST_DIRECTORY:
+def _temporary_files_in_own_directory() -> Iterator[None]:
+    """What vLLM's processes leave in the temporary directory (sockets, the store where its workers meet) goes with this
+    process's own one; what torch compiles stays where other runs find it."""
+    directory = own_directory()
+    if directory is None or len(str(directory)) > LONGEST_DIRECTORY:
         yield
         return
-    os.environ[name] = str(directory)
+    compiled = directory.with_name(f"torchinductor_{os.getuid()}")
+    chosen = {"TMPDIR": directory, "VLLM_RPC_BASE_PATH": directory, "TORCHINDUCTOR_CACHE_DIR": compiled}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update({name: str(path) for name, path in chosen.items() if name == "TMPDIR" or before[name] is None})
     try:
         yield
     finally:
-        del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
@@ -211,6 +216,7 @@ def _llm(llm: Any, settings: EngineSettings, overrides: Any) -> Any:
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
         enforce_eager=settings.enforce_eager,
         load_format=settings.load_format,
         quantization=settings.quantization,

@@ -9,7 +9,7 @@ from typing import Any
 from whisperbench.supervise.watch import ProcessWatch
 
 
-class Watchdog(ProcessWatch):
+class EngineWatch(ProcessWatch):
     """Puts `EngineDeadError` where vLLM's client waits once one of `processes` (of psutil) is gone."""
 
     def __init__(self, processes: Iterable[Any], outputs: queue.Queue[Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from whisperbench.engines.repetition import repeats_itself
 from whisperbench.engines.seam import Clip, Text
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples, load_audio
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, AnySamples, load_audio, load_audio_16
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context, for every engine: what openai/whisper writes at most for a window (decoding.py)."""
@@ -21,14 +21,14 @@ SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a clip: at most 30 s of float32 samples at 16 kHz.
+    """A part of a clip: at most 30 s of samples at 16 kHz, float32 unless the model was to be given 16 bits.
 
     `key` is `clip:part`.  `tokens` set: generate that many, whatever the model says (random weights).
     `again`: its text repeated itself with thinned padding, and it is run with all positions.
     """
 
     key: str
-    audio: Samples
+    audio: AnySamples
     tokens: int | None = None
     again: bool = False
 
@@ -62,13 +62,13 @@ class ClipInWork:
     texts: dict[str, WindowText] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def read(cls, clip: Clip, long_audio: str) -> ClipInWork:
+    def read(cls, clip: Clip, long_audio: str, *, in_16_bits: bool = False) -> ClipInWork:
         """Read a clip's file and cut it into windows: none where long audio is dropped.
 
         Raises:
             AudioError: the file cannot be decoded.
         """
-        parts = split(load_audio(clip.audio), long_audio)
+        parts = split(load_audio_16(clip.audio) if in_16_bits else load_audio(clip.audio), long_audio)
         samples = sum(len(part) for part in parts)
         tokens: list[int | None] = [None] * len(parts)
         if clip.tokens is not None:
@@ -102,11 +102,11 @@ def clip_of(key: str) -> int:
     return int(key.partition(":")[0])
 
 
-def split(audio: Samples, policy: str) -> list[Samples]:
+def split(audio: AnySamples, policy: str) -> list[AnySamples]:
     """What the model is given of one utterance: parts of at most 30 s, views of `audio`.
 
     Args:
-        audio: samples at 16 kHz, shape (n,).
+        audio: samples at 16 kHz, shape (n,), float32 or int16.
         policy: `split` at quiet points (the parts joined are the audio), `trim` to the first 30 s,
             or `drop`, which gives no part at all for audio longer than 30 s.
     """
@@ -126,14 +126,18 @@ def split(audio: Samples, policy: str) -> list[Samples]:
     return [*parts, audio]
 
 
-def _quietest_point(audio: Samples) -> int:
+def _quietest_point(audio: AnySamples) -> int:
     """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
     import librosa
 
     end = min(WINDOW_SAMPLES, audio.size - SHORTEST_SAMPLES)
     start = WINDOW_SAMPLES - SEARCH_SAMPLES
+    searched = audio[start:end].astype(np.float32, copy=False)
     loudness = librosa.feature.rms(
-        y=audio[start:end], frame_length=PAUSE_SAMPLES, hop_length=STEP_SAMPLES, center=False
+        y=searched,
+        frame_length=PAUSE_SAMPLES,
+        hop_length=STEP_SAMPLES,
+        center=False,
     )[0]
     quietest: int = loudness.size - 1 - int(np.argmin(loudness[::-1]))
     return start + quietest * STEP_SAMPLES + PAUSE_SAMPLES // 2

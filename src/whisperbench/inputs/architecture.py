@@ -9,12 +9,12 @@ from typing import Any, Self
 
 from whisperbench.errors import ModelError
 from whisperbench.inputs.tokenizer import END_OF_TEXT, language_ids, special_ids
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 ENGLISH_ONLY_VOCABULARY = 51_864
 VOCABULARIES = (51_864, 51_865, 51_866)
 """English-only; multilingual with 99 languages (to large-v2); with 100 (from large-v3: Cantonese)."""
 
-WINDOW_POSITIONS = 1_500  # encoder positions of one 30 s window
 TEXT_POSITIONS = 448
 HEAD_WIDTH = 64
 
@@ -42,6 +42,14 @@ class Architecture:
     @property
     def ffn_dim(self) -> int:
         return 4 * self.d_model
+
+    @property
+    def parameters(self) -> int:
+        """Weights, without the biases and norms: 12 d² an encoder layer, 16 d² a decoder layer, what embeds, and the
+        convolutions."""
+        d = self.d_model
+        layers = (12 * self.encoder_layers + 16 * self.decoder_layers) * d * d
+        return layers + (self.vocab_size + TEXT_POSITIONS + WINDOW_POSITIONS + 3 * self.mel_bins + 3 * d) * d
 
     @property
     def multilingual(self) -> bool:
@@ -93,7 +101,7 @@ class Architecture:
             )
 
 
-def write_configuration(
+def write_model_config(
     directory: Path,
     architecture: Architecture,
     tokens: Mapping[str, int],

@@ -1,4 +1,4 @@
-"""One audio file becomes float32 mono at 16 kHz.
+"""One audio file becomes mono samples at 16 kHz, in float32 or in 16 bits.
 
 libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) whatever libsndfile does not know.
 A file that ends before its header says so is an error: half an utterance would be scored as a whole one.
@@ -10,16 +10,16 @@ import dataclasses
 import io
 import re
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
+from whisperbench.options.rules import WINDOW_SECONDS
 
 SAMPLE_RATE = 16_000
-WINDOW_SECONDS = 30
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
 PAUSE_SECONDS = 0.5  # between recordings that are joined
@@ -32,6 +32,9 @@ ROUNDING_SECONDS = 0.25  # containers round their duration to codec frames
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
 
 Samples = npt.NDArray[np.float32]
+Samples16 = npt.NDArray[np.int16]
+"""Samples in 16 bits: 32,768 stands for 1."""
+AnySamples = npt.NDArray[np.float32 | np.int16]
 
 
 class AudioSource(Protocol):
@@ -72,18 +75,40 @@ def load_audio(source: AudioSource) -> Samples:
     if isinstance(source, JoinedAudio):
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
         return np.concatenate([each for part in source.parts for each in (pause, load_audio(part))][1:])
+    return _load(source, in_16_bits=False)
+
+
+def load_audio_16(source: AudioSource) -> Samples16:
+    """`load_audio` in 16 bits: just what a mono file of 16 bits at 16 kHz holds, of any other the nearest.
+
+    Raises:
+        AudioError: as `load_audio` does.
+    """
+    samples = load_audio(source) if isinstance(source, JoinedAudio) else _load(source, in_16_bits=True)
+    return to_16_bits(samples)
+
+
+def to_16_bits(samples: AnySamples) -> Samples16:
+    """Samples rounded to 16 bits, those beyond 1 cut off; the same array where they have 16 bits already."""
+    if samples.dtype == np.float32:
+        samples = np.clip(np.rint(samples * np.float32(32_768)), -32_768, 32_767)
+    return samples.astype(np.int16, copy=False)
+
+
+def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
+    """Float32; or int16, if asked for, where the file holds just these."""
     where = str(source) if isinstance(source, Path) else source.name
     try:
         with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
             if not file.read(1):
                 raise AudioError(f"{where} is an empty file (0 bytes). {FETCH_AGAIN}")
             file.seek(0)
-            frames, rate = _decode(file, where)
+            frames, rate = _decode(file, where, in_16_bits)
     except OSError as error:
         raise AudioError(
             f"{where} cannot be read: {error.strerror or error}. Check the path and its permissions."
         ) from error
-    if not np.isfinite(frames).all():
+    if frames.dtype != np.int16 and not np.isfinite(frames).all():
         raise AudioError(f"{where} holds samples that are not finite numbers. {FETCH_AGAIN}")
     mono = frames if frames.ndim == 1 else frames.mean(axis=1)
     if rate != SAMPLE_RATE:
@@ -93,8 +118,8 @@ def load_audio(source: AudioSource) -> Samples:
     return mono
 
 
-def _decode(file: BinaryIO, where: str) -> tuple[Samples, int]:
-    """All frames of a file, shape (n,) or (n, channels), and its sample rate."""
+def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[Any], int]:
+    """All frames of a file, shape (n,) or (n, channels), and its sample rate; float32, or int16 as `_load` says."""
     import soundfile
 
     try:
@@ -104,13 +129,15 @@ def _decode(file: BinaryIO, where: str) -> tuple[Samples, int]:
     with reader:
         if reader.frames == UNKNOWN_FRAMES:
             return _decode_with_ffmpeg(file, where, "libsndfile: no length in the header")
+        is_plain = (reader.subtype, reader.channels, reader.samplerate) == ("PCM_16", 1, SAMPLE_RATE)
+        dtype = "int16" if in_16_bits and is_plain else "float32"
         try:
-            blocks = [reader.read(min(READ_FRAMES, reader.frames), dtype="float32")]
+            blocks = [reader.read(min(READ_FRAMES, reader.frames), dtype=dtype)]
             while len(blocks[-1]) == READ_FRAMES:
-                blocks.append(reader.read(READ_FRAMES, dtype="float32"))
+                blocks.append(reader.read(READ_FRAMES, dtype=dtype))
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{where} is damaged or cut short: {error.error_string} {FETCH_AGAIN}") from error
-        frames: Samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        frames: npt.NDArray[Any] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         rate = int(reader.samplerate)
         tolerance = 0 if reader.format != "MP3" else int(ROUNDING_SECONDS * rate)
         if len(frames) < reader.frames - tolerance:

@@ -19,7 +19,7 @@ from typing import Any
 
 from whisperbench.errors import ConfigError, ModelError
 from whisperbench.files import build_directory_once
-from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.architecture import Architecture, write_model_config
 from whisperbench.inputs.checkpoint_download import CONFIGURATION_FILES, TOKENIZER_FILES, download_checkpoint
 from whisperbench.inputs.ctranslate2_checkpoint import convert
 from whisperbench.inputs.published_models import ALIASES, PUBLISHED
@@ -189,7 +189,7 @@ def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
     architecture = PUBLISHED[hub_id]
 
     def build(target: Path) -> None:
-        write_configuration(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
+        write_model_config(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
         write_tokenizer(target, published_tokenizer(architecture.vocab_size))
 
     directory = _built_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)

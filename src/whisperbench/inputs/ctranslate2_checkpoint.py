@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whisperbench.errors import ModelError
-from whisperbench.inputs.architecture import Architecture, write_configuration
+from whisperbench.inputs.architecture import Architecture, write_model_config
 from whisperbench.inputs.ctranslate2_file import FLOATS, read_variables
 from whisperbench.inputs.ctranslate2_weights import weights_of
 from whisperbench.inputs.tokenizer import added_tokens, read_tokenizer, write_tokenizer
@@ -51,7 +51,7 @@ def convert(source: Path, target: Path) -> None:
     tokenizer = _tokenizer(source)
     tokens = added_tokens(tokenizer)
     architecture.check_tokens(tokens, source)
-    write_configuration(
+    write_model_config(
         target,
         architecture,
         tokens,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from whisperbench.inputs.architecture import TEXT_POSITIONS, WINDOW_POSITIONS, Architecture
+from whisperbench.inputs.architecture import TEXT_POSITIONS, Architecture
+from whisperbench.options.rules import WINDOW_POSITIONS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ def compare(reference: list[str], hypothesis: list[str]) -> jiwer.WordOutput:
     """jiwer's alignment of two lists of words, or of characters; its counts are `score`'s and `align`'s.
 
     The lists go in as they are: jiwer's own way from text to words refuses a text without words.
+    One call per pair: of many pairs jiwer counts the sum alone, and each utterance has counts of its own.
     """
 
     def as_one_sentence(units: list[str]) -> list[list[str]]:

@@ -11,10 +11,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from whisperbench.engines.fleet import Fleet, FleetPass
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse, StallWatch
-from whisperbench.engines.seam import Clip, Engine, Text
+from whisperbench.engines.seam import Clip, Engine, SharedPass, Text
 from whisperbench.errors import EngineError
 from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.gpu_monitor import GpuMonitor, GpuReadings
@@ -57,7 +56,7 @@ class Pass:
     """When each transcript came, since the clock started; in the order in which they came."""
     frozen_seconds: float | None = None
     rounds: int = 1
-    fleet: FleetPass | None = None
+    shared: SharedPass | None = None
 
     @property
     def first_round(self) -> tuple[Transcript, ...]:
@@ -67,7 +66,7 @@ class Pass:
     @property
     def lost(self) -> tuple[str, ...]:
         """Engines that were lost: the texts are complete, and the times are not those of this many engines."""
-        return self.fleet.lost if self.fleet else ()
+        return self.shared.lost if self.shared else ()
 
     @property
     def utterances(self) -> int:
@@ -113,7 +112,7 @@ class Pass:
 class Measurement:
     """All repeats of one configuration; `median` is the repeat that the metrics are taken from.
 
-    `alone_rates`: utterances per second of each engine of a fleet while the others of its host had nothing to do.
+    `alone_rates`: of several GPUs, utterances per second of each while the others of its host had nothing to do.
     """
 
     warmup_seconds: float
@@ -158,20 +157,18 @@ def measure(
     """
     clips = clips_of(utterances, count_tokens)
     started = time.perf_counter()
-    with StallWatch(engine, 0 if isinstance(engine, Fleet) else stall_seconds) as watch:
-        if isinstance(engine, Fleet):
-            engine.warm_up(clips, warmup)
-        else:
-            for _ in engine.transcribe(watch.pulse.of(clips[:warmup])):
-                watch.pulse.beat()
+    limit_seconds = 0 if engine.watches_itself else stall_seconds
+    with StallWatch(engine, limit_seconds) as watch:
+        for _ in engine.warm_up(watch.pulse.of(clips[:warmup]), clips):
+            watch.pulse.beat()
     usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
-    alone = engine.alone_rates(clips) if isinstance(engine, Fleet) else []
     clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
+    alone = engine.alone_rates(clips)
     passes = []
     for repeat in range(repeats):
         on_start()
-        with StallWatch(engine, stall_seconds) as watch:
+        with StallWatch(engine, limit_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
     return Measurement(warmup_seconds, tuple(passes), tuple(alone))
@@ -204,14 +201,15 @@ def _timed(
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    fleet = engine.last_pass if isinstance(engine, Fleet) else None
-    readings = monitor.readings
-    if fleet:
-        cpu_seconds += fleet.cpu_seconds
-        if readings is None and fleet.energy_wh is not None:  # GPUs of other hosts: the counters that they have
-            readings = GpuReadings(None, None, 3600 * fleet.energy_wh / wall_seconds, fleet.energy_wh)
+    shared, readings = engine.last_pass, monitor.readings
+    if shared:
+        cpu_seconds += shared.cpu_seconds
+        if readings is None and shared.energy_wh is not None:  # GPUs of other hosts: the counters that they have
+            readings = GpuReadings(None, None, 3600 * shared.energy_wh / wall_seconds, shared.energy_wh)
     ordered = tuple(found[i] for i in sorted(found))
-    return Pass(wall_seconds, cpu_seconds, ordered, readings, tuple(finished), rounds=len(clips) // count, fleet=fleet)
+    return Pass(
+        wall_seconds, cpu_seconds, ordered, readings, tuple(finished), rounds=len(clips) // count, shared=shared
+    )
 
 
 def transcript_of(utterance: Utterance, text: Text) -> Transcript:

@@ -6,13 +6,14 @@ import contextlib
 import fcntl
 import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.errors import BundleError, ConfigError
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.score import Score, score
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.bundle import ARTIFACTS, PARTIAL, Bundle, refuse_links
 from whisperbench.results.contents import RunContents, run_contents
 from whisperbench.results.journal import TRANSCRIPTS, read_partial, read_stopped, seal
@@ -30,19 +31,28 @@ def complete(directory: Path) -> Bundle:
         raise BundleError(f"{directory} is no measurement that was cut off.")
     with _locked(directory):
         partial, stopped = read_partial(directory), read_stopped(directory)
-        found = {(repeat, each.utt_id): each for repeat, each in partial.transcripts}
-        wanted = {(repeat, utt_id) for repeat in range(len(stopped.passes)) for utt_id in stopped.utt_ids}
-        if missing := wanted - set(found):
-            raise BundleError(f"{directory} lacks {len(missing)} of {len(wanted)} transcripts.")
+        found = defaultdict(list)  # of several rounds an utterance has several
+        for repeat, transcript in partial.transcripts:
+            found[repeat, transcript.utt_id].append(transcript)
+        wanted = Counter((repeat, utt_id) for repeat in range(len(stopped.passes)) for utt_id in stopped.utt_ids)
+        if missing := sum(max(0, count - len(found[each])) for each, count in wanted.items()):
+            raise BundleError(f"{directory} lacks {missing} of {wanted.total()} transcripts.")
         try:
             config = BenchmarkConfig.from_params(partial.params)
         except ConfigError as error:
             raise BundleError(f"{directory} was measured with options of another version: {error}") from error
         passes = []
         for repeat, each in enumerate(stopped.passes):
-            texts = tuple(found[repeat, utt_id] for utt_id in stopped.utt_ids)
             passes.append(
-                Pass(each.wall_seconds, each.cpu_seconds, texts, each.gpu, frozen_seconds=each.frozen_seconds)
+                Pass(
+                    each.wall_seconds,
+                    each.cpu_seconds,
+                    tuple(found[repeat, utt_id].pop(0) for utt_id in stopped.utt_ids),
+                    each.gpu,
+                    frozen_seconds=each.frozen_seconds,
+                    rounds=each.rounds,
+                    shared=each.fleet,
+                )
             )
         measurement = Measurement(stopped.warmup_seconds, tuple(passes), stopped.alone_rates)
         transcripts = measurement.median.first_round

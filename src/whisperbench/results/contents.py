@@ -14,7 +14,7 @@ from annotated_types import Ge, Lt
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.clock import Measurement, Pass
 from whisperbench.measure.score import Score
-from whisperbench.options import VLLM, BenchmarkConfig
+from whisperbench.options.benchmark import VLLM, BenchmarkConfig
 from whisperbench.results import keys
 from whisperbench.results.facts import Dataset, Facts
 from whisperbench.results.labels import data_label, gpu_label, model_label, run_name
@@ -182,11 +182,11 @@ def speed_metrics(
     """Rates from totals, latencies, GPU readings and what they cost, of one timed pass; none of a pass that has lost an
     engine.
 
-    `alone_rates`: utterances per second of each engine alone, which `scaling_efficiency` is set against.
+    `alone_rates`: utterances per second of each GPU alone, which `scaling_efficiency` is set against.
     """
     if timed.lost:
         return {"audio_seconds": timed.audio_seconds, "utterances": float(timed.utterances)}
-    gpu, fleet, audio_hours = timed.gpu, timed.fleet, timed.audio_seconds / 3600
+    gpu, shared, audio_hours = timed.gpu, timed.shared, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
     found: dict[str, float | None] = {
         "reqs_per_sec": timed.reqs_per_sec,
@@ -203,11 +203,11 @@ def speed_metrics(
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
-    if fleet is not None:
+    if shared is not None:
         found |= {
             "scaling_efficiency": 100 * timed.reqs_per_sec / sum(alone_rates) if alone_rates else None,
-            "slowest_engine_share": fleet.slowest_engine_share,
-            "tail_seconds": fleet.tail_seconds,
+            "slowest_engine_share": shared.slowest_engine_share,
+            "tail_seconds": shared.tail_seconds,
         }
     if gpu is not None:
         found |= {
@@ -224,13 +224,13 @@ def warnings_of(timed: Pass) -> list[str]:
     found = list(timed.gpu.warnings) if timed.gpu else []
     if timed.lost:
         found.append(f"{len(timed.lost)} engine(s) lost, so no speed: {', '.join(timed.lost)}")
-    elif timed.fleet:
-        if timed.fleet.slowest_engine_share < SLOW_ENGINE:
+    elif timed.shared:
+        if timed.shared.slowest_engine_share < SLOW_ENGINE:
             found.append(
-                f"the slowest engine did {timed.fleet.slowest_engine_share:.0f} % of the median engine's audio"
+                f"the slowest engine did {timed.shared.slowest_engine_share:.0f} % of the median engine's audio"
             )
-        if timed.fleet.tail_seconds > LONG_TAIL * timed.wall_seconds:
-            tail = 100 * timed.fleet.tail_seconds / timed.wall_seconds
+        if timed.shared.tail_seconds > LONG_TAIL * timed.wall_seconds:
+            tail = 100 * timed.shared.tail_seconds / timed.wall_seconds
             found.append(f"in the last {tail:.0f} % of the time an engine had nothing to do: rounds={2 * timed.rounds}")
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from whisperbench import __version__
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import PEERS, BenchmarkConfig
+from whisperbench.options.benchmark import PEERS, BenchmarkConfig
 from whisperbench.results.facts import Facts
 from whisperbench.results.names import SCHEMA
 

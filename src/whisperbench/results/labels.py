@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import PEERS, BenchmarkConfig
+from whisperbench.options.benchmark import PEERS, BenchmarkConfig
 
 NOT_IN_A_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, WINDOW_SECONDS
+from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import Piece, align
 from whisperbench.measure.clock import Transcript
 from whisperbench.measure.score import ErrorCounts, ScoredUtterance
+from whisperbench.options.rules import WINDOW_SECONDS
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options import MAIN, PEERS, BenchmarkConfig, text_of
+from whisperbench.options.benchmark import MAIN, PEERS, BenchmarkConfig
+from whisperbench.options.record import text_of
 from whisperbench.results.facts import Dataset
 from whisperbench.results.labels import data_label, setting_name
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS

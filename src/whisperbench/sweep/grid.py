@@ -19,7 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from whisperbench.errors import ConfigError
-from whisperbench.options import LISTS, MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig, SweepOptions, text_of
+from whisperbench.options.benchmark import MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
+from whisperbench.options.record import text_of
+from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.results.labels import setting_name
 
 GRIDS = Path(__file__).parents[1] / "data" / "grids"

@@ -13,7 +13,7 @@ from whisperbench.inputs.corpus import Corpus, load_corpus
 from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
 from whisperbench.inputs.packing import packed
 from whisperbench.listener import Listener
-from whisperbench.options import VLLM, BenchmarkConfig
+from whisperbench.options.benchmark import VLLM, BenchmarkConfig
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
 from whisperbench.results.repeats import Identity

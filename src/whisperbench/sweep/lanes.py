@@ -7,16 +7,17 @@ engine goes to.  The lanes of one host share its cores in equal parts, and what 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from whisperbench.engines.fleet_cluster import NODE, cluster_nodes
+from whisperbench.engines.fleet_cluster import NODE, cluster_nodes, has_node
 from whisperbench.engines.hardware import Device, Hardware, matching_kinds, one_kind, parts_of, seeing_only
 from whisperbench.errors import ConfigError
-from whisperbench.options import BenchmarkConfig
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.sweep.grid import Task
 
 
@@ -25,6 +26,7 @@ class Lane:
     """Where configurations are measured one after the other; `kind` None takes every configuration.
 
     `environment` and `cores` (none: all) are those of their processes; `beside` is how many other lanes its host has.
+    `is_there` tells whether its node has not left the cluster.
     """
 
     name: str = ""
@@ -32,6 +34,7 @@ class Lane:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
     beside: int = 0
+    is_there: Callable[[], bool] = lambda: True
 
     @property
     def warning(self) -> str:
@@ -90,8 +93,9 @@ class Stopped(BaseException):
 
 def side_by_side(
     configs: Sequence[BenchmarkConfig], lanes: Sequence[Lane], measure: Callable[[int, Lane, threading.Event], None]
-) -> None:
-    """Measure every configuration, by its place, on the first lane of its kind that is free, in order.
+) -> list[int]:
+    """Measure every configuration, by its place, on the first lane of its kind that is free, in order; the places of
+    those for which no lane is left, because the nodes of their kind are gone.
 
     `measure` looks at the event and raises `Stopped` when it is set.  Whatever a lane raises, and a signal that raises
     here, stops the others, which are waited for.
@@ -109,7 +113,7 @@ def side_by_side(
         if lane.cores:
             os.sched_setaffinity(0, lane.cores)  # of this thread, and so of the processes that it starts
         try:
-            while not stop.is_set() and (place := next_for(lane)) is not None:
+            while not stop.is_set() and lane.is_there() and (place := next_for(lane)) is not None:
                 measure(place, lane, stop)
         except BaseException:
             stop.set()
@@ -124,6 +128,7 @@ def side_by_side(
     failures = [error for each in working if (error := each.exception()) is not None]
     for error in sorted(failures, key=lambda error: isinstance(error, Stopped)):
         raise error
+    return waiting
 
 
 def _lanes_of_cluster(devices: Sequence[Device], at_once: int, cluster: str) -> list[Lane]:
@@ -134,6 +139,6 @@ def _lanes_of_cluster(devices: Sequence[Device], at_once: int, cluster: str) -> 
     kinds: list[str | None] = [*(device.name for device in devices)] or [None for _ in homes]
     lanes = Counter(homes)
     return [
-        Lane(f"node {node[:6]}", kind, {NODE: node}, (), lanes[node] - 1)
+        Lane(f"node {node[:6]}", kind, {NODE: node}, (), lanes[node] - 1, functools.partial(has_node, cluster, node))
         for node, kind in zip(homes, kinds, strict=False)
     ]

@@ -10,7 +10,9 @@ from pathlib import Path
 from whisperbench.compare_runs import files_of, leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
-from whisperbench.options import CompareConfig, SweepOptions, text_of
+from whisperbench.options.compare import CompareConfig
+from whisperbench.options.record import text_of
+from whisperbench.options.sweep import SweepOptions
 from whisperbench.results.links import Links, run_path
 from whisperbench.results.names import BEST
 from whisperbench.results.run_record import RunRecord

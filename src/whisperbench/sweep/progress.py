@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from whisperbench.text import clock
+from whisperbench.text import clock, markdown
 
 State = Literal["waiting", "running", "done", "failed", "pruned", "skipped"]
 
@@ -129,7 +129,7 @@ class Progress:
         """The sentence and the table; with `address_of` a run id, each run is a link."""
         rows = []
         for run, row in zip(self.runs, self.rows(), strict=True):
-            *cells, shortened = (_cell(cell) for cell in row)
+            *cells, shortened = (markdown(cell) for cell in row)
             linked = f"[{shortened}]({address_of(run.run_id)})" if address_of and run.run_id else shortened
             rows.append(f"| {' | '.join((*cells, linked))} |")
         head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
@@ -145,7 +145,3 @@ def plain(row: Sequence[str]) -> str:
 
 def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -10,7 +10,8 @@ from whisperbench.engines.start import all_hardware, engine_version
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
-from whisperbench.options import LISTS, SweepOptions, text_of
+from whisperbench.options.record import text_of
+from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
 from whisperbench.supervise.launcher import RUN_ID
@@ -113,7 +114,8 @@ def measure_all(
 
     with parent.watched():
         if len(lanes) > 1:
-            side_by_side([task.config for _, task in todo], lanes, measure)
+            for place in side_by_side([task.config for _, task in todo], lanes, measure):
+                todo[place][0].state, todo[place][0].failure = "failed", "its node has left the cluster"
         else:
             for place in range(len(todo)):
                 measure(place, lanes[0], threading.Event())

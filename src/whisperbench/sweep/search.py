@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whisperbench.errors import ConfigError
-from whisperbench.options import MAIN, kind_of, text_of
+from whisperbench.options.benchmark import MAIN
+from whisperbench.options.record import kind_of, text_of
 from whisperbench.sweep.space import Search, Settings, Space
 
 if TYPE_CHECKING:

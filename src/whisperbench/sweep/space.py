@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from whisperbench.errors import ConfigError
-from whisperbench.options import LISTS, MAIN, SORTINGS, BenchmarkConfig, Range, Sorting, SweepOptions, kind_of, text_of
+from whisperbench.options.benchmark import MAIN, BenchmarkConfig
+from whisperbench.options.ranges import Range
+from whisperbench.options.record import kind_of, text_of
+from whisperbench.options.sortings import SORTINGS, Sorting
+from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.sweep.grid import sweep_digest
 
 Space = Mapping[str, tuple[str, ...] | Range]

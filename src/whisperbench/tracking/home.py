@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from whisperbench.errors import TrackingError
 from whisperbench.results.links import VIEW, Links, run_path, runs_path
 from whisperbench.results.names import ACCURACY_KEY, CORPUS, GPU, KIND
-from whisperbench.text import visible
+from whisperbench.text import markdown
 from whisperbench.tracking.connection import explained, search_experiments, ui_address
 from whisperbench.tracking.write import NOTE_TAG
 
@@ -108,7 +108,7 @@ def description(client: MlflowClient, experiment_id: str) -> str:
                 _row(best, found) for found in client.search_runs([experiment_id], same, max_results=1, order_by=order)
             ]
         head = ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
-        lines += ["", f"Best so far on {_cell(data)} ({words:,.0f} words):", "", *head, *rows]
+        lines += ["", f"Best so far on {markdown(data)} ({words:,.0f} words):", "", *head, *rows]
     return "\n".join(lines) + "\n"
 
 
@@ -119,18 +119,11 @@ def digest(text: str) -> str:
 
 def _row(best: str, run: Any) -> str:
     info, data = run.info, run.data
-    link = f"[{_cell(info.run_name or info.run_id)}]({run_path(info.experiment_id, info.run_id)})"
+    link = f"[{markdown(info.run_name or info.run_id)}]({run_path(info.experiment_id, info.run_id)})"
     rate = data.metrics.get("reqs_per_sec")
     shown = "" if rate is None else f"{rate:.2f}"
-    gpu = _cell(data.params.get("gpu_name", ""))
+    gpu = markdown(data.params.get("gpu_name", ""))
     return f"| {best} | {link} | {gpu} | {data.metrics.get('wer', float('nan')):.2f} | {shown} |"
-
-
-def _cell(text: str) -> str:
-    """What others wrote, as a cell of a markdown table."""
-    for mark in ("\\", "|", "[", "]", "`", "<"):
-        text = text.replace(mark, f"\\{mark}")
-    return visible(text)
 
 
 def _set(client: MlflowClient, experiment: Experiment, tag: str, value: str) -> None:

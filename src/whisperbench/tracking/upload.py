@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperbench.errors import BundleError, TrackingError
 from whisperbench.listener import Listener
-from whisperbench.options import UploadConfig
+from whisperbench.options.upload import UploadConfig
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.names import FAILURE, KIND

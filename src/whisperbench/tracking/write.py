@@ -179,23 +179,26 @@ def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
             raise
 
 
+def experiment_id_of(client: MlflowClient, name: str) -> str:
+    """The id of the experiment of that name, which is made where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # somebody was faster
+    return str(found.experiment_id)
+
+
 def create_run(
     client: MlflowClient, experiment: str | None, name: str, tags: Mapping[str, str], started_ms: int | None = None
 ) -> str:
     """A new run, in an experiment that is made where there is none of that name; its id."""
-    from mlflow.exceptions import MlflowException
-
-    experiment = experiment or "Default"
-    found = client.get_experiment_by_name(experiment)
-    if found is None:
-        try:
-            experiment_id = client.create_experiment(experiment)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            experiment_id = client.get_experiment_by_name(experiment).experiment_id  # somebody was faster
-    else:
-        experiment_id = found.experiment_id
+    experiment_id = experiment_id_of(client, experiment or "Default")
     with _asked_once():
         run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
     return str(run.info.run_id)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from whisperbench.errors import ConfigError
-from whisperbench.options import BenchmarkConfig, parse
+from whisperbench.options.benchmark import BenchmarkConfig
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,3 @@ def test_what_an_engine_does_not_have_is_refused(engine: str, options: dict[str,
     """Rather than measured as if it had it."""
     with pytest.raises(ConfigError, match=said):
         BenchmarkConfig(engine=engine, **options)
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "said"),
-    [("yes", bool, "true or false"), ("12.5", int, "a whole number"), ("many", float, "a number")],
-)
-def test_text_that_is_not_of_the_kind(text: str, kind: type, said: str) -> None:
-    """Parsing says which option and what was expected."""
-    with pytest.raises(ConfigError, match=said):
-        parse(text, kind, "option")
-    assert parse("TRUE", bool, "option") is True

@@ -1,0 +1,1 @@
+"""What was asked for: the options of every command, validated, and nothing inferred."""

@@ -1,0 +1,102 @@
+"""Options of a comparison of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from whisperbench.errors import ConfigError
+from whisperbench.options.benchmark import MAIN
+from whisperbench.options.record import Options, option, parse
+from whisperbench.options.rules import NON_EMPTY, SEED, TRUE_OR_FALSE, at_least, one_of
+from whisperbench.options.sortings import SORTS
+
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig(Options):
+    """Options of the compare flow."""
+
+    experiments: str = option("all", NON_EMPTY, "Names of experiments, separated by commas; all = every one.")
+    filter: str = option(
+        "none", NON_EMPTY, "MLflow's own filter, for example \"metrics.wer < 3 and params.dtype = 'bfloat16'\"."
+    )
+    gpu: str = option(
+        "*", NON_EMPTY, "GPU name; * and ? stand for anything. Without them any name that holds the text."
+    )
+    model: str = option(
+        "*", NON_EMPTY, "Model, as it was asked for or as its Hugging Face id; * and ? stand for anything."
+    )
+    sort: str = option("wer", one_of(*SORTS), "What the leaderboards are ranked by.")
+    references: str = option(
+        "true",
+        one_of("true", "false", "all"),
+        "Show published results of GPUs or models that were measured; all = all.",
+    )
+    prices: str = option(
+        "none",
+        NON_EMPTY,
+        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60': costs by these prices, whatever they were then.",
+    )
+    runs: str = option(
+        "none", NON_EMPTY, "Two run ids, '<id>,<id>' (of each as many digits as tell it apart): say what changed."
+    )
+    baseline: str = option(
+        "none",
+        NON_EMPTY,
+        "Regression gate: a run id, a run name or a config digest that the newest run (or the one in runs) is "
+        "judged against. Exit status 1 if it is worse, 2 if the two may not be compared.",
+    )
+    max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the noise.")
+    format: str = option(
+        "auto",
+        one_of("auto", "table", "markdown"),
+        "What goes to stdout: a table of the terminal's width, or markdown; auto = the table on a terminal.",
+    )
+    rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
+    results_dir: str = option(MAIN["results_dir"].default, NON_EMPTY, "Directory for the leaderboard's files.")
+    seed: int = option(MAIN["seed"].default, SEED, "Seed of the paired tests.")
+
+    def check_together(self) -> None:
+        wanted = 1 if self.gates else 2
+        if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
+            expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
+            raise ConfigError(
+                f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
+            )
+        if not all(name and 0 <= price < math.inf for name, price in self.price_of.items()):
+            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.")
+
+    @property
+    def gates(self) -> bool:
+        return self.baseline != "none"
+
+    @property
+    def price_of(self) -> dict[str, float]:
+        """USD per GPU hour by a GPU's name, or a part of it."""
+        pairs = [] if self.prices == "none" else [part.rpartition("=") for part in self.prices.split(",")]
+        return {name.strip(): parse(price.strip(), float, "prices") for name, _, price in pairs}
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return () if self.runs == "none" else tuple(part.strip() for part in self.runs.split(","))
+
+    @property
+    def experiment_names(self) -> tuple[str, ...] | None:
+        """None stands for every experiment."""
+        return None if self.experiments == "all" else tuple(n.strip() for n in self.experiments.split(",") if n.strip())
+
+    @property
+    def filter_text(self) -> str | None:
+        return None if self.filter == "none" else self.filter
+
+    @property
+    def searched(self) -> str:
+        """What was searched, in words, for when nothing is found."""
+        where = "every experiment" if self.experiments == "all" else f"experiment(s) {self.experiments}"
+        narrowed = [
+            f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) not in ("none", "*")
+        ]
+        return f"{where} with {', '.join(narrowed)}" if narrowed else where

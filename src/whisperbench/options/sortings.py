@@ -1,0 +1,27 @@
+"""What leaderboards are ranked by, and what a search looks for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sorting:
+    """A metric that runs are ranked by, its name in a heading, and what the first one is."""
+
+    metric: str
+    heading: str
+    first: str
+    higher_is_better: bool = False
+
+
+SORTINGS = {
+    "wer": Sorting("wer", "WER", "Most accurate"),
+    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", "Fastest", higher_is_better=True),
+    "rtfx": Sorting("rtfx", "RTFx", "Fastest", higher_is_better=True),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most frugal"),
+    "cost": Sorting("usd_per_audio_hour", "cost per audio hour", "Cheapest"),
+}
+"""What leaderboards are ranked by, and a search looks for."""
+
+SORTS = tuple(SORTINGS)

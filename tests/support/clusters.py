@@ -1,0 +1,112 @@
+"""A Ray cluster of several nodes on this host, started as the README says, with a token of its own.
+
+Nodes are ended by their own processes: `ray stop` would end every Ray of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.support.commands import PROJECT
+from whisperbench.engines.fleet_session import OBJECT_STORE_BYTES
+
+START_SECONDS = 120.0
+FAKE_GPUS = PROJECT / "tests" / "support" / "fake_gpus"
+
+
+class Node:
+    """One `ray start`, and everything that it has started."""
+
+    def __init__(self, words: list[str], env: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._start = psutil.Popen(
+                ["ray", "start", "--block", *words], env=dict(env), stdout=output, stderr=output, start_new_session=True
+            )
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while "Ray runtime started" not in (said := self._log.read_text(encoding="utf-8")):
+            assert self._start.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+
+    def processes(self) -> list[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [self._start, *self._start.children(recursive=True)]
+        return []
+
+    def send(self, number: signal.Signals) -> None:
+        """To every process of the node, as if the host were cut off (SIGKILL) or stood still (SIGSTOP)."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+class Cluster:
+    """A head and whatever is added; `env` is for a driver.  Each node hands out two CPUs and one GPU, of the kind that
+    its file `gpu-<name>` holds."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
+        self.nodes: dict[str, Node] = {}
+        with contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(socket.socket()) for _ in range(2)]
+            for each in sockets:
+                each.bind(("127.0.0.1", 0))
+            ports = [each.getsockname()[1] for each in sockets]
+        self.address = f"127.0.0.1:{ports[0]}"
+        self._head = ["--head", f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}"]
+        self._head += [f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false", "--disable-usage-stats"]
+        token = self.folder / "token"
+        token.write_text(secrets.token_hex(32))
+        self.env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self.env["PYTHONPATH"] = f"{PROJECT / 'src'}:{PROJECT}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for node in self.nodes.values():
+            node.send(signal.SIGKILL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, name: str, *, before: str = "", **variables: str) -> Node:
+        """Start a node; `before` comes first on its Python path."""
+        where = self._head if not self.nodes else [f"--address={self.address}"]
+        path = os.pathsep.join(filter(None, [before, str(FAKE_GPUS), self.env["PYTHONPATH"]]))
+        env = {
+            **self.env,
+            "PYTHONPATH": path,
+            "RAY_worker_niceness": "0",
+            "FAKE_GPU": str(self._gpu(name)),
+            **variables,
+        }
+        self.set_kind(name, "")
+        words = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1"]
+        words += [f"--object-store-memory={OBJECT_STORE_BYTES}", *where]
+        node = self.nodes[name] = Node(words, env, self.folder / f"{name}.log")
+        node.wait()
+        return node
+
+    def set_kind(self, name: str, kind: str) -> None:
+        """What GPU a node has from now on; none if it is empty."""
+        self._gpu(name).write_text(kind, encoding="utf-8")
+
+    def _gpu(self, name: str) -> Path:
+        return self.folder / f"gpu-{name}"
