@@ -81,6 +81,7 @@ KINDS: dict[str, Sequence[str]] = {
     ),
     "engine": (
         "tests/flows/test_engine_faults.py::*",
+        "tests/flows/test_peer_faults.py::*",
         "tests/flows/test_sweep.py::TestFailures::*",
         "tests/engines/test_feed.py::test_a_model_that_dies*",
         "tests/engines/test_settings_and_start.py::test_*start*",
