@@ -236,6 +236,7 @@ def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
     assert cause_in(log, start) == "torch.AcceleratorError: CUDA error: an illegal memory access"
 
 
+@pytest.mark.slow
 def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     """The pipeline does not feed an engine whose input it does not know."""
     rendered = {"type": "enc_dec", "encoder_prompt": {"type": "token"}, "decoder_prompt": {"something": "else"}}
