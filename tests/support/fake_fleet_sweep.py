@@ -12,7 +12,7 @@ import click
 
 from flows.sweep import run
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.options import SweepConfig
+from whisperbench.options.sweep import SweepConfig
 
 
 @click.command()
