@@ -8,8 +8,8 @@
 
 The same command again measures only what has not been finished, whatever ended the first one.  A
 configuration that fails is a FAILED child run with its cause and its log, and the sweep goes on.
-The leaderboard of the sweep goes to stdout, progress to stderr.  Exit status 1 if a configuration of a grid
-failed, or if a search found no setting.
+The leaderboard of the sweep goes to stdout (as markdown where that is no terminal), progress to stderr.  Exit status
+1 if a configuration of a grid failed, or if a search found no setting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import click
 
 from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
-from whisperbench.errors import SweepError
+from flows.terminal.tables import printer
 from whisperbench.options.sweep import SweepConfig, SweepOptions
 from whisperbench.sweep.run import sweep
 
@@ -38,12 +38,7 @@ def main(**options: Any) -> None:
 
 def run(options: SweepOptions, command: Sequence[str] = BENCHMARK, vllm_version: str | None = None) -> None:
     """Sweep and print what was found, also where not everything succeeded; see `whisperbench.sweep.run.sweep`."""
-    try:
-        click.echo(sweep(options, TerminalListener(), command, vllm_version))
-    except SweepError as error:
-        if error.found:
-            click.echo(error.found)
-        raise
+    sweep(options, TerminalListener(), printer("auto"), command, vllm_version)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
 import tempfile
@@ -26,6 +27,8 @@ MLFLOW_VARIABLES = (
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where an empty SQLite store is, made once and copied by whoever needs one (`fresh_store`)."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all workers, beside their folders
+        return tmp_path_factory.getbasetemp().parent / "mlflow.db"
     return tmp_path_factory.mktemp("template") / "mlflow.db"
 
 

@@ -66,8 +66,4 @@ class TrackingError(WhisperbenchError):
 
 
 class SweepError(WhisperbenchError):
-    """A sweep got to its end, but not everything in it succeeded; `found` is what it has found, as text."""
-
-    def __init__(self, message: str, found: str = "") -> None:
-        super().__init__(message)
-        self.found = found
+    """A sweep got to its end, but not everything in it succeeded."""

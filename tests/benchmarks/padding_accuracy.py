@@ -21,7 +21,7 @@ from tests.benchmarks.bench import COMMIT, RESULTS, slug
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.files import cache_directory
 from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options import SweepConfig
+from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.sweep.grid import configurations_of

@@ -38,7 +38,7 @@ class TestFrames:
         )
         assert section.heading.startswith("MLPerf's frame")
         ours, *published = section.table.rows
-        assert ours[:4] == [f"2 × {H100}", "large-v3", "vllm 0.32.0", "45.0"]
+        assert ours[:4] == [f"2 × {H100}", "large-v3", "vllm 0.32.0 auto/128 pack_seconds=30", "45.0"]
         assert ours[-1] == ""
         assert [row[3] for row in published] == ["99.6", "97.2", "67.9", "60.7", "43.6"]
 
@@ -75,7 +75,7 @@ class TestQuestions:
             ("vllm-stock 0.32.0", "40.00", "40 %"),
             ("transformers 5.19.0", "20.00", "20 %"),
         ]
-        assert question.table.rows[2][1] == "batch 64 engine=transformers"
+        assert question.table.rows[2][1] == "transformers batch 64"
         errors, speed = question.charts
         assert errors.heading.startswith("WER %")
         assert [(bar.told, bar.figure, bar.boxes[0].hue) for bar in speed.bars] == [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support.stores import H100, run_of, spoken
+from whisperbench.compare.columns import shown_columns
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.leaderboard import Board, best_per_gpu_and_model, contenders, pareto, rank
 from whisperbench.compare.paired_tests import compare_contenders
@@ -205,3 +206,12 @@ class TestShortAnswer:
             if figures[b] != figures[a] and all(y <= x for x, y in zip(figures[a], figures[b], strict=True))
         }  # fmt: skip
         assert {c.newest.run_id for c in pareto(systems(runs))} == figures.keys() - beaten
+
+
+def test_what_tells_a_row_comes_before_the_rest() -> None:
+    """Also at 80 columns: rank, figures, setting and the id that `runs` takes; then padding, engines, GPU, engine."""
+    shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
+    found = [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(shared, rate=80.0)))]
+    assert found[:6] == ["rank", "model", "WER %", "reqs/sec", "kv/seqs", "run"]
+    assert found[6:10] == ["stride", "engines", "gpu", "engine"]
+    assert "stride" not in [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(TURBO)))]

@@ -29,6 +29,13 @@ class TestPublished:
         assert row.ratio == pytest.approx(2.0)
         assert row.caveats == ()
 
+    @pytest.mark.parametrize("other", [{"engine": "transformers"}, {"padding_stride": 16}, {"engines_per_gpu": 2}])
+    def test_what_was_not_published_is_no_published_setting(self, other: dict[str, object]) -> None:
+        """A peer's run, thinned padding, engines that share a GPU: other settings, whatever vLLM's options say."""
+        run = run_of(BenchmarkConfig(model="large-v3", **other), rate=90.0)
+        row = next(each for each in counterparts(systems([run])) if each.system)
+        assert row.caveats == ("other settings",)
+
     def test_real_weights_come_before_random_ones(self) -> None:
         """However fast random weights are."""
         dummy = BenchmarkConfig(model="large-v3", load_format="dummy")

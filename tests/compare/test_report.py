@@ -61,7 +61,7 @@ class TestMarkdown:
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
         answer, _, rest = text.partition("\n## ")
         assert f"workflowType=machine_learning) | {H100} | 3.00 (2.70–3.30) | 60.00 |" in answer
-        assert "**Fastest:** large-v3-turbo auto/128" in answer
+        assert "**Highest reqs/sec:** large-v3-turbo auto/128" in answer
         assert "**Most accurate:** large-v3 auto/128" in answer
         assert "**Pareto-optimal on" in answer
         assert "ranked by WER" in rest
@@ -73,7 +73,8 @@ class TestMarkdown:
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
             f"| 1 | large-v3 | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | auto/128 | "
-            f"{link}?workflowType=machine_learning) | {H100} | bfloat16 | 303.4 | ★ | 3 | 2026-11-04 | ann |"
+            f"{link}?workflowType=machine_learning) | {H100} | vllm 0.32.0 | "
+            "303.4 | ★ | 3 | 2026-11-04 | ann |"
         ) in text
 
     def test_the_short_answer_is_told_gpu_by_gpu(self) -> None:

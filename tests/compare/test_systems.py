@@ -57,6 +57,24 @@ class TestRepeats:
         assert len(systems([run_of(LARGE), run_of(priced)])) == 1
 
 
+class TestLabels:
+    def test_a_peer_has_its_own_knob(self) -> None:
+        """Neither a cache nor sequences, which mean nothing to it: the batch that it took, or that nobody knows it."""
+        config = BenchmarkConfig(model="large-v3", engine="faster-whisper")
+        (known,) = systems([run_of(config, params={"batch_size_effective": "16"})])
+        (unknown,) = systems([run_of(config)])
+        assert known.label == "large-v3 faster-whisper batch 16"
+        assert unknown.label == "large-v3 faster-whisper its own batch"
+
+    def test_what_is_no_default_is_told(self) -> None:
+        """Thinned padding, engines, stock vLLM under either name, and what has no words of its own."""
+        options = {"padding_stride": 16, "engines_per_gpu": 3, "enforce_eager": True}
+        (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
+        assert found.label == "large-v3 auto/128 stride 16, 3 engines, enforce_eager=true"
+        for stock in ({"front_end": "stock"}, {"engine": "vllm-stock"}):
+            assert systems([run_of(BenchmarkConfig(model="m", **stock))])[0].label == "m vllm-stock auto/128"
+
+
 def test_keys_say_where_they_differ() -> None:
     """Field by field, also where one key lacks a field."""
     assert differing(fields_of("a=1|b=x=y"), fields_of("a=2|b=x=y|c=3")) == {"a": ("1", "2"), "c": ("not set", "3")}

@@ -34,7 +34,7 @@ class ProcessEngine(FakeEngine):
 
     def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
         for clip in clips:
-            self.process.wait()
+            self.process.wait(30)
             raise EngineError(f"The engine died while it worked on {clip.index}")
         yield from ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import types
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 from tests.support.checkpoints import random_weights
 from whisperbench.engines import vllm_pipelined
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.vllm_pipelined import VllmPipelined
-from whisperbench.engines.windows import ClipInWork, Window
+from whisperbench.engines.windows import ClipInWork, Window, WindowText
 from whisperbench.inputs.checkpoint import Checkpoint
+from whisperbench.inputs.corpus import DEMO, Utterance
+from whisperbench.measure.clock import measure
 from whisperbench.options.benchmark import BenchmarkConfig
 
 LOOP = "and then " + "he said to me " * 30
@@ -93,6 +97,26 @@ def test_with_all_positions_a_loop_is_counted_alone(checkpoint: Checkpoint, monk
     text, steps = transcribe(model_that_says({"3:0": "yes", "3:1": LOOP}, 1, checkpoint, monkeypatch))
     assert steps == 2
     assert (text.reruns, text.repetitions) == (0, 1)
+
+
+def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip that loops takes the time of both its runs, and the pass says so."""
+    model = model_that_says({"0:0": LOOP, "0:0:again": "well done", "1:0": "yes"}, 16, checkpoint, monkeypatch)
+    model.pulse, model._pids = Pulse(), set()
+    step = model.step
+
+    def slowly() -> list[WindowText]:
+        time.sleep(0.2)
+        return step()
+
+    monkeypatch.setattr(model, "step", slowly)
+    utterances = [Utterance(name, DEMO / "8455-210777-0068.flac", "well done", None) for name in "ab"]
+    measured = measure(
+        model, utterances, repeats=1, warmup=0, hardware=Hardware("a CPU"), on_result=lambda *_: None
+    ).passes[0]
+    assert [transcript.hypothesis for transcript in measured.transcripts] == ["well done", "yes"]
+    assert (measured.reruns, measured.repetitions) == (1, 0)
+    assert measured.wall_seconds > 3 * 0.2
 
 
 def test_random_weights_are_not_run_again(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

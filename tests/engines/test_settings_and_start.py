@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +16,20 @@ import pytest
 
 from tests.support.fakes import one_gpu
 from whisperbench.engines import start as engine
+from whisperbench.engines import vllm_process
 from whisperbench.engines.fleet_ray import window_of
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
-from whisperbench.engines.vllm_process import refuse_wrong_variables
+from whisperbench.engines.vllm_process import refuse_wrong_variables, temporary_files_in_own_directory
+from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
 from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.supervise.leftovers import own_directory, remove_own
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
@@ -101,7 +108,7 @@ def test_openai_whisper_has_two_types() -> None:
     """Its decoding knows float16 or float32."""
     with pytest.raises(ConfigError, match="openai-whisper computes in float16 on NVIDIA H100"):
         settings(H100, engine="openai-whisper", dtype="bfloat16")
-    with pytest.raises(ConfigError, match="in float32"):
+    with pytest.raises(ConfigError, match="computes in float32 on "):
         settings(XEON, engine="openai-whisper", dtype="float16")
 
 
@@ -169,6 +176,36 @@ def test_a_variable_that_vllm_cannot_read_is_named(monkeypatch: pytest.MonkeyPat
     refuse_wrong_variables()
 
 
+def test_a_start_of_vllm_that_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is stopped before it answers: that is the cause, not what vLLM's client says when it is ended."""
+
+    def start(*_: object) -> None:
+        with subprocess.Popen(["sleep", "60"]) as process:
+            process.send_signal(signal.SIGSTOP)
+            process.wait()
+        raise RuntimeError("Engine core initialization failed. See root cause above.")
+
+    monkeypatch.setattr(vllm_process, "_start", start)
+    settings = dataclasses.replace(engine_settings(BenchmarkConfig(), TURBO, XEON), stall_seconds=0.6)
+    with pytest.raises(EngineError, match=r"start of the engine made no progress for 0\.01 minutes .* stall_minutes"):
+        VllmStock(settings, XEON, tmp_path / "engine.log")
+
+
+def test_temporary_files_go_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of what is started inside the block; a user's own choice of a place for sockets or compiled code stays."""
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="wb-"))  # short, as sockets need it
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/chosen")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    before = dict(os.environ)
+    with temporary_files_in_own_directory():
+        assert os.environ["TMPDIR"] == str(own_directory())
+        assert os.environ["VLLM_RPC_BASE_PATH"] == "/chosen"
+        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(tempfile.gettempdir()), "it outlives the run"
+    assert os.environ == before
+    remove_own()
+    Path(tempfile.gettempdir()).rmdir()
+
+
 @pytest.mark.parametrize(
     "log",
     [
@@ -199,6 +236,7 @@ def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
     assert cause_in(log, start) == "torch.AcceleratorError: CUDA error: an illegal memory access"
 
 
+@pytest.mark.slow
 def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     """The pipeline does not feed an engine whose input it does not know."""
     rendered = {"type": "enc_dec", "encoder_prompt": {"type": "token"}, "decoder_prompt": {"something": "else"}}

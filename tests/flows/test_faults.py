@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import contents_of, held_by, result_in
+from tests.support.commands import run_command
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from tests.support.processes import log_results, run_command
 from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import TrackingError
@@ -53,14 +53,16 @@ class Benchmark:
     def __init__(self, warm: Any, directory: Path, address: str, *arguments: str, delay: float = 0.0) -> None:
         self.results, self.log, self.ledger = directory / "results", directory / "out.log", directory / "ledger"
         environment = {
+            **os.environ,
             "MLFLOW_TRACKING_URI": address,
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             DELAY_VARIABLE: str(delay),
             LEDGER_VARIABLE: str(self.ledger),
-            "TMPDIR": os.environ["TMPDIR"],
         }
         command = (*DEMO, "--results_dir", str(self.results), *arguments)
-        self.process = warm.Process(target=run_command, args=("fake_benchmark", command, environment, self.log))
+        self.process = warm.Process(
+            target=run_command, args=("fake_benchmark", command, environment, directory, self.log, self.log)
+        )
         self.started = time.monotonic()
         self.process.start()
 
@@ -316,6 +318,8 @@ def test_measured_offline_and_uploaded(warm: Any, tmp_path: Path, empty_store: P
 
 def test_soak(warm: Any, tracking_server: Server, tmp_path: Path) -> None:
     """Many runs from several processes at once on one server: none lost, none mixed with another."""
+    from tests.support.processes import log_results
+
     numbers = [range(start, SOAK_RUNS, SOAK_PROCESSES) for start in range(SOAK_PROCESSES)]
     connect(tracking_server.address).create_experiment("soak")
     workers = [

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.commands import python_path
+from tests.support.commands import Command, python_path
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from whisperbench.engines.fleet_session import connect
 from whisperbench.errors import EngineError
@@ -28,17 +28,13 @@ GONE_SECONDS = 10.0
 class Run:
     """The command in a process of its own; `ledger` gets a line for each text that an engine hands out."""
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, warm: Any, folder: Path, **options: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
         given = {"model": "demo", "corpus": "demo", "gpus": 2, "rounds": 20, "max_num_seqs": 8, "offline": "true"}
         given |= {"results_dir": self.results, **options}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fake_benchmark", *(f"--{k}={v}" for k, v in given.items())],
-            env={**python_path(), DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**python_path(), DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
+        words = [f"--{name}={value}" for name, value in given.items()]
+        self.process = Command(warm, "fake_benchmark", words, environment=environment, folder=folder)
 
     def wait_for_texts(self, count: int) -> list[psutil.Process]:
         """Every process of the run, once its engines have handed out so many texts."""
@@ -68,9 +64,9 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 BEFORE_THE_CLOCK = 2 * (8 + 8)  # each engine's warm-up and its pass alone, of 8 clips
 
 
-def test_two_engines_are_one_run(tmp_path: Path) -> None:
+def test_two_engines_are_one_run(warm: Any, tmp_path: Path) -> None:
     """One line, one bundle, all texts once a round; it says how many engines there were and how they scaled."""
-    run = Run(tmp_path)
+    run = Run(warm, tmp_path)
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 0, err
     assert out.splitlines()[-1].startswith("WER: ")
@@ -82,9 +78,9 @@ def test_two_engines_are_one_run(tmp_path: Path) -> None:
     assert len(table["data"]) == 8
 
 
-def test_an_engine_that_is_killed_costs_the_speed_and_no_text(tmp_path: Path) -> None:
+def test_an_engine_that_is_killed_costs_the_speed_and_no_text(warm: Any, tmp_path: Path) -> None:
     """Texts and WER are kept, there is no rate, the run is tagged, the exit status is 1, and nothing is left."""
-    run = Run(tmp_path)
+    run = Run(warm, tmp_path)
     processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
     next(p for p in processes if "FleetMember" in p.name()).kill()
     out, err = run.process.communicate(timeout=200)
@@ -99,9 +95,9 @@ def test_an_engine_that_is_killed_costs_the_speed_and_no_text(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_nothing_outlives_the_driver(tmp_path: Path, number: signal.Signals, status: int) -> None:
+def test_nothing_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.Signals, status: int) -> None:
     """Neither engines nor Ray's own processes; what was transcribed is on disk."""
-    run = Run(tmp_path)
+    run = Run(warm, tmp_path)
     processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
     assert [p for p in processes if "raylet" in p.name()]
     run.process.send_signal(number)

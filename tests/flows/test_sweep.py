@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.support.commands import Command
 from tests.support.fake_sweep import (
     ENGINE_VARIABLE,
     KILLED_BY_THE_SYSTEM,
@@ -30,17 +29,18 @@ from whisperbench.results.names import WARNINGS
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE = 90.0
+PATIENCE = 180.0
 CLIPS = 80
 
 
 class Bench:
     """A fresh store and a small corpus in a folder, and the sweep command run there."""
 
-    def __init__(self, directory: Path, address: str) -> None:
+    def __init__(self, directory: Path, address: str, warm: Any) -> None:
         import mlflow
         import soundfile
 
+        self.warm = warm
         self.directory = directory
         self.client = mlflow.MlflowClient(address)
         self.engine = f"600.{uuid.uuid4().int % 10**9}"
@@ -51,21 +51,16 @@ class Bench:
         for number in range(CLIPS):
             soundfile.write(directory / "clips" / f"{number}.wav", np.zeros(1_600, dtype=np.float32), 16_000)
 
-    def start(self, seconds: float = 0.0, **options: object) -> subprocess.Popen[str]:
+    def start(self, seconds: float = 0.0, **options: object) -> Command:
         given = {"corpora": "clips", "load_format": "dummy", **options}
         words = [f"--{name}={value}" for name, value in given.items()]
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fake_sweep", "sweep", *words],
-            cwd=self.directory,
-            env={**self.env, SECONDS_VARIABLE: str(seconds)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**self.env, SECONDS_VARIABLE: str(seconds)}
+        return Command(self.warm, "fake_sweep", ["sweep", *words], environment=environment, folder=self.directory)
 
     def run(self, **options: object) -> tuple[int, str, str]:
         process = self.start(**options)
         out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode is not None
         return process.returncode, out, err
 
     def runs(self, kind: str) -> list[Any]:
@@ -77,28 +72,32 @@ class Bench:
         return sorted(run.info.status for run in self.runs("benchmark"))
 
     def engines(self) -> list[int]:
-        """Fake engine processes that live."""
-        return [p.pid for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-1:] == [self.engine]]
+        """Fake engine processes that live: `sleep` is looked at, not every process of the machine."""
+        sleeping = (p for p in psutil.process_iter(["name"]) if p.info["name"] == "sleep")
+        return [process.pid for process in sleeping if command_of(process)[-1:] == [self.engine]]
 
     def files(self, run: Any) -> set[str]:
         return {each.path for each in self.client.list_artifacts(run.info.run_id)}
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """Empty where it has ended in between."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.1)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("template") / "mlflow.db"
+        time.sleep(0.25)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, template: Path) -> Bench:
-    return Bench(tmp_path, fresh_store(tmp_path, template))
+def bench(tmp_path: Path, empty_store: Path, warm: Any) -> Bench:
+    return Bench(tmp_path, fresh_store(tmp_path, empty_store), warm)
 
 
 class TestKilled:

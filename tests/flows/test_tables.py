@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 import rich.console
 
+from flows import sweep
 from flows.terminal.tables import column_widths, printer
 from whisperbench.compare.tables import Heading, Linked, Paragraph, Part, Table
+from whisperbench.options.sweep import SweepConfig
 
 GPU = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
 TABLE = Table(
@@ -93,3 +96,23 @@ def test_what_is_left_goes_where_most_lines_are() -> None:
     """A long name beside short figures gets the room."""
     widths = column_widths(Table(["a", "b"], [["1", "one two three four five six"]]), 20)
     assert widths == [1, 17]
+
+
+@pytest.mark.parametrize(("terminal", "markdown"), [("1", False), ("", True)])
+def test_a_sweep_prints_as_a_comparison_does(
+    terminal: str, markdown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables on a terminal, markdown into a file; what would run and a search's winner are text as it is."""
+
+    def swept(_options: object, _listener: object, echo: Callable[[str | list[Part]], None], *_: object) -> None:
+        echo(PARTS)
+        echo("reqs_per_sec: 4.00 | best of 2 settings")
+
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sweep, "sweep", swept)
+    sweep.run(SweepConfig())
+    out = capsys.readouterr().out
+    assert ("# Whisper leaderboard" in out) is markdown
+    assert ("| --: |" in out) is markdown
+    assert out.endswith("reqs_per_sec: 4.00 | best of 2 settings\n")

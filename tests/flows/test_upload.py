@@ -20,6 +20,7 @@ from whisperbench.options.upload import UploadConfig
 from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import connect
+from whisperbench.tracking.home import VIEW_TAG
 from whisperbench.tracking.upload import find_bundles, upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
 
@@ -111,6 +112,14 @@ def test_a_whole_directory(client: Any, tmp_path: Path) -> None:
     assert "cut off while it was measured" in done.stderr
     assert sorted(runs_of(client, b.id)[0].data.metrics["wer"] for b in bundles) == [0.0, 1.0, 2.0]
     assert unlogged_bundles(results) == []
+
+
+def test_the_experiment_has_its_view(client: Any, tmp_path: Path) -> None:
+    """What was measured without a server is found as what was logged at once."""
+    bundle = result_in(tmp_path / "results", origin=Origin(experiment="away"))
+    assert run_flow(bundle.directory).exit_code == 0
+    tags = client.get_experiment_by_name("away").tags
+    assert {VIEW_TAG, "mlflow.note.content"} <= tags.keys()
 
 
 def test_a_copy_is_not_another_result(client: Any, tmp_path: Path) -> None:

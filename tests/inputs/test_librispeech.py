@@ -75,6 +75,7 @@ def ask(home: Path, endpoint: str, split: str = "test-clean") -> subprocess.Comp
     return run_with_hub(endpoint, home, code)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("datasets_cache")
 def test_hub_fetches_one_split_and_keeps_it(tmp_path: Path, hub: FakeHub) -> None:
     """Only the files of the wanted split travel; without the hub the copy is used, and another split is refused."""
@@ -101,6 +102,7 @@ def test_dev_is_two_splits_together(tmp_path: Path) -> None:
     assert together.split == "dev"
 
 
+@pytest.mark.slow
 def test_hub_out_of_reach_says_what_to_do(tmp_path: Path) -> None:
     """The message names the archive to fetch elsewhere, how to use it, and the corpus that needs no hub."""
     done = ask(tmp_path, NOWHERE)

@@ -154,6 +154,7 @@ def test_library_sentences_equal_jiwer() -> None:
     assert result.cer == pytest.approx(100 * jiwer.cer(references, hypotheses))
 
 
+@pytest.mark.slow
 def test_quick_enough_for_a_whole_test_set() -> None:
     """2,620 utterances of 20 words, interval included, take seconds of CPU time: it is linear in them."""
     words = "it was a bright cold day in april and the clocks were striking thirteen as winston smith slipped through"
@@ -172,6 +173,7 @@ def test_long_texts_do_not_stop_it() -> None:
     assert time.perf_counter() - started < 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "manifests" / "test-clean.jsonl").exists(), reason="needs test-clean's texts")
 def test_real_transcripts_equal_themselves() -> None:
     """All 2,620 texts of test-clean, against themselves in Whisper's casing, have no error."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +31,37 @@ def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 
 
-@pytest.fixture
-def partial(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a disk leaves that is full when the samples are written; of two repeats, or as a test says."""
+@pytest.fixture(scope="module")
+def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """What a disk leaves that is full when the samples are written; measured once for each number of repeats."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(benchmark, "write_samples", refuse)
-        with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
-            measured(tmp_path / "full", **getattr(request, "param", {}))
-    (left,) = (tmp_path / "full").iterdir()
-    assert not (left / CONTENTS).exists()
+    @functools.cache
+    def left(repeats: int = 2, rounds: int = 1) -> Path:
+        results = tmp_path_factory.mktemp("measured") / "full"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(benchmark, "write_samples", refuse)
+            with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
+                measured(results, repeats, rounds)
+        (found,) = results.iterdir()
+        assert not (found / CONTENTS).exists()
+        return found
+
     return left
 
 
-def test_it_holds_what_the_measurement_would_have_written(partial: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def partial(request: pytest.FixtureRequest, left_by_a_full_disk: Callable[..., Path], tmp_path: Path) -> Path:
+    """A copy of it, for the test to change; of two repeats, or as a test says."""
+    left = left_by_a_full_disk(**getattr(request, "param", {}))
+    return shutil.copytree(left, tmp_path / "full" / left.name)
+
+
+def test_it_holds_what_the_measurement_would_have_written(
+    partial: Path, left_by_a_full_disk: Callable[..., Path], tmp_path: Path
+) -> None:
     """Everything but the samples, and the times that were measured then."""
     expected = measured(tmp_path / "whole")
     stopped = json.loads((partial / CLOCK).read_text())
@@ -57,7 +73,7 @@ def test_it_holds_what_the_measurement_would_have_written(partial: Path, tmp_pat
     assert (contents.started_ms, contents.ended_ms) == (stopped["started_ms"], stopped["ended_ms"])
     for counted in ("wer", "cer", "wer_ci_low", "wer_ci_high", "reference_words", "utterances", "audio_seconds"):
         assert contents.metrics[counted] == expected.contents.metrics[counted], counted
-    assert contents.params == {**expected.contents.params, "results_dir": str(partial.parent)}
+    assert contents.params == {**expected.contents.params, "results_dir": str(left_by_a_full_disk().parent)}
     assert set(contents.history) == set(expected.contents.history)
     table = "transcripts.json"
     assert (bundle.artifacts / table).read_text() == (expected.artifacts / table).read_text()

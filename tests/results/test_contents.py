@@ -188,6 +188,11 @@ def test_a_name_tells_model_setting_data_and_gpu() -> None:
     assert run_name(config, GPU) == "whisper-large-v3-fp8-256_test-clean_H100-80GB"
     smoke = BenchmarkConfig(model="large-v3", load_format="dummy", limit=8, corpus="/data/calls of may/")
     assert run_name(smoke, NO_GPU) == "large-v3-auto-128_calls-of-may-first8_CPU_random"
+    shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
+    assert run_name(shared, GPU) == "large-v3-auto-128-stride16-2-engines-a-gpu_test-clean_H100-80GB"
+    two = BenchmarkConfig(model="tiny.en", engine="vllm-stock", gpus=2)
+    assert run_name(two, NO_GPU) == "tiny.en-auto-128-vllm-stock_test-clean_CPU-2-engines"
+    assert setting_name(BenchmarkConfig(model="tiny.en", front_end="stock")) == "tiny.en-auto-128-vllm-stock"
     assert run_name(config, NO_GPU, "a,b=c") == "a,b=c_test-clean_CPU"
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from tests.results.test_contents import transcripts
 from whisperbench.measure.clock import Pass, Transcript
 from whisperbench.measure.score import score
@@ -36,6 +34,8 @@ def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
 
 def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
     """Rates times widths are the utterances, the last one at the very end included."""
+    from matplotlib.figure import Figure
+
     axes = Figure().add_subplot()
     draw_throughput(axes, TIMED)
     (stairs,) = axes.patches
@@ -49,6 +49,8 @@ def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
     names = ("$\\frac{$", "averylongspeaker-1", "averylongspeaker-2")
     said = [dataclasses.replace(transcripts()[0], speaker=name) for name in names]
     write_plots(tmp_path / "plots", TIMED, score(said, "en", 1))
+    from matplotlib.figure import Figure
+
     axes = Figure().add_subplot()
     draw_speakers(axes, errors_by_speaker(score(said, "en", 1)))
     assert len(axes.patches) == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import leftovers
 from tests.support.leftovers import files_in, processes_in, unused_segments
 from whisperbench.supervise.leftovers import (
     OWNER,
@@ -115,8 +116,10 @@ class TestWhatTestsLookFor:
             assert processes_in(tmp_path / "other") == []
             process.kill()
 
-    def test_a_segment(self, segment: str) -> None:
-        """Unless it was there before, or somebody uses it."""
+    def test_a_segment(self, segment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Unless it was there before, or somebody uses it, or it is none of an engine's."""
+        assert segment not in unused_segments(set())
+        monkeypatch.setattr(leftovers, "LEAST_BYTES", 64)
         assert segment in unused_segments(set())
         assert segment not in unused_segments({segment})
         mine = shared_memory.SharedMemory(segment)

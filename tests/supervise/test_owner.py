@@ -20,21 +20,24 @@ def test_this_process_lives() -> None:
     assert not here.is_dead(here)
 
 
+GONE = 4194399
+
+
 @pytest.mark.parametrize(
-    ("field", "value", "dead"),
+    ("changed", "dead"),
     [
-        ("pid", 4194399, True),
-        ("started", 1, True),
-        ("host", "elsewhere", False),
-        ("machine", "0" * 32, False),
-        ("namespace", "pid:[1]", False),
+        ({"pid": GONE}, True),
+        ({"started": 1}, True),
+        ({"pid": GONE, "host": "elsewhere"}, False),
+        ({"pid": GONE, "machine": "0" * 32}, False),
+        ({"pid": GONE, "namespace": "pid:[1]"}, False),
     ],
 )
-def test_dead_only_where_it_is_certain(field: str, value: Any, dead: bool) -> None:
+def test_dead_only_where_it_is_certain(changed: dict[str, Any], dead: bool) -> None:
     """No such process, or a later one under its number; never one of another host or container."""
     here = Process.this()
     assert here is not None
-    assert dataclasses.replace(here, **{field: value}).is_dead(here) is dead
+    assert dataclasses.replace(here, **changed).is_dead(here) is dead
 
 
 def test_after_a_reboot() -> None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -19,3 +24,66 @@ def interrupt(number: signal.Signals = signal.SIGTERM) -> None:
     """Tell this process; Python runs the handler before the sleep is over."""
     os.kill(os.getpid(), number)
     time.sleep(5)
+
+
+def run_command(
+    command: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    out: Path,
+    err: Path,
+) -> None:
+    """A command as a shell would run it in `folder`, in a process group of its own; what it says goes into files."""
+    from tests.support.processes import COMMANDS  # there already: the fork server has it
+
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # what the fork server found is not this test's
+    for stream, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.argv = [command, *arguments]
+    COMMANDS[command](list(arguments))
+
+
+class Command:
+    """One of `processes.COMMANDS` in a process of its own, to be used like `subprocess.Popen` with pipes.
+
+    It is forked from a process that has everything imported (the fixture `warm`), which takes milliseconds.
+    """
+
+    def __init__(self, warm: Any, name: str, words: list[str], *, environment: Mapping[str, str], folder: Path) -> None:
+        said = Path(tempfile.mkdtemp(prefix="said-", dir=folder))
+        self._out, self._err = said / "out", said / "err"
+        arguments = (name, words, dict(environment), folder, self._out, self._err)
+        self._process = warm.Process(target=run_command, args=arguments)
+        self._process.start()
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        exit_code: int | None = self._process.exitcode
+        return exit_code
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it said on stdout and stderr, once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self._process), timeout or 0.0, None, self._err.read_bytes())
+        return self._out.read_text(), self._err.read_text()

@@ -14,13 +14,20 @@ import psutil
 
 from whisperbench.supervise.leftovers import SHARED_MEMORY, mapped_by
 
+LEAST_BYTES = 65_536
+"""vLLM's have megabytes; smaller ones are made by tests of other sessions, to be looked at, and name no owner."""
 PATIENCE_SECONDS = 20.0
 """A guardian ends, and removes what it must, after the process that it watches; on a busy machine seconds later."""
 
 
 def segments() -> set[str]:
-    """Python's segments of shared memory, whoever made them."""
-    return {path.name for path in SHARED_MEMORY.glob("psm_*")}
+    """Python's segments of shared memory of an engine's size, whoever made them."""
+    found = set()
+    for path in SHARED_MEMORY.glob("psm_*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if path.stat().st_size >= LEAST_BYTES:
+                found.add(path.name)
+    return found
 
 
 def unused_segments(before: set[str]) -> set[str]:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import git
+import matplotlib.backends.backend_agg
+import matplotlib.backends.backend_svg
 import mlflow
+import mlflow.store.tracking.sqlalchemy_store
 import mlflow.tracking.client
+import tokenizers
+import whisper_normalizer.english
 
 from flows import upload as upload_flow
-from tests.support import fake_benchmark
+from tests.support import fake_benchmark, fake_sweep
 from tests.support.bundles import contents_of, result_in
+from whisperbench.results.environment import packages
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import connect
 
-assert mlflow.tracking.client
+# What the commands import in the middle of their work; none of it starts a thread, which a fork would lose.
+LATE = (
+    *(git, matplotlib.backends.backend_agg, matplotlib.backends.backend_svg, mlflow.store.tracking.sqlalchemy_store),
+    *(mlflow.tracking.client, tokenizers, whisper_normalizer.english, packages()),
+)
 
-
-def run_command(command: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-    """`fake_benchmark` or `upload` as a shell would run it, in a process group of its own, its output in `log`."""
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # the fork server ignores it
-    os.environ.update(environment)
-    tempfile.tempdir = None  # what the fork server found is not this test's
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.argv = [command, *arguments]
-    {"fake_benchmark": fake_benchmark.main, "upload": upload_flow.main}[command](list(arguments))
+COMMANDS = {"fake_benchmark": fake_benchmark.main, "fake_sweep": fake_sweep.main, "upload": upload_flow.main}
 
 
 def log_results(address: str, results_dir: Path, numbers: Sequence[int]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import fcntl
+import functools
 import json
 import shutil
 import sqlite3
@@ -101,14 +103,31 @@ def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said
 
 def fresh_store(directory: Path, template: Path) -> str:
     """The address of a new SQLite store in `directory`: a copy of `template`, made there once."""
-    import mlflow
-
-    if not template.exists():
-        mlflow.MlflowClient(f"sqlite:///{template}").search_experiments()
+    with template.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers share a template
+        if not template.exists():
+            _make_store(template)
+    _read_newest_schema_once()
     shutil.copy(template, directory / "mlflow.db")
     with sqlite3.connect(directory / "mlflow.db") as database:
         database.execute("UPDATE experiments SET artifact_location = ?", (str(directory / "artifacts"),))
     return f"sqlite:///{directory / 'mlflow.db'}"
+
+
+def _make_store(path: Path) -> None:
+    import mlflow
+
+    being_made = path.with_suffix(".new")
+    mlflow.MlflowClient(f"sqlite:///{being_made}").search_experiments()
+    being_made.rename(path)
+
+
+def _read_newest_schema_once() -> None:
+    """Each store that is opened is compared with the newest of MLflow's migrations, about 60 files: always the same."""
+    from mlflow.store.db import utils
+
+    if not hasattr(utils._get_latest_schema_revision, "cache_info"):
+        utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
 
 
 def _artifacts_beside(client: Any) -> str | None:

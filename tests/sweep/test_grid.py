@@ -62,7 +62,7 @@ class TestProduct:
             (4, "dummy", "stock"),
             (8, "auto", "pipelined"),
         ]
-        assert names_of(found[:2])[found[1].digest].endswith("-4-stock")
+        assert names_of(found[:2])[found[1].digest].endswith("-4-vllm-stock")
 
     def test_engines_are_a_list_and_name_their_runs(self) -> None:
         """Stock vLLM under its two names is one configuration, and twice in a grid it is refused."""

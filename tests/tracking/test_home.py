@@ -130,6 +130,8 @@ class TestPrintedLinks:
         """Of a database by a command that starts the pages, on the port that the links name."""
         run = TrackedRun(client, client.create_run("0").info.run_id)
         monkeypatch.setenv("MLFLOW_PORT", "5077")
+        assert run.where().endswith(f"runs: http://127.0.0.1:5077/{runs_path('0', view=False)}")  # it has no view yet
+        furnish(client, "0")
         look, one, every = run.where().splitlines()
         assert look == f"look: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
         assert one == f"run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"

@@ -129,6 +129,7 @@ class TestPreflight:
         with pytest.raises(TrackingError, match="out-of-date"):
             connect(f"sqlite:///{old}")
 
+    @pytest.mark.server
     def test_a_server_that_answers_says_its_version(self, tracking_server: Server) -> None:
         """And a store without a server has none."""
         version = server_version(connect(tracking_server.address))

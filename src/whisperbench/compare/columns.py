@@ -14,7 +14,7 @@ from whisperbench.compare.tables import NOT_MEASURED
 from whisperbench.results.names import METRICS, Metric
 
 Value = str | int | float | bool | None
-Shown = Literal["always", "where known", "where they differ", "to tell rows apart", "in files"]
+Shown = Literal["always", "where known", "where they differ", "where not 1", "to tell rows apart", "in files"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Column:
                 return any(value is not None and value is not False and value != "" for value in values)
             case "where they differ":
                 return len(values) > 1
+            case "where not 1":
+                return any(value not in (None, 1) for value in values)
             case "to tell rows apart":
                 looks = {(row.system.label, row.system.gpu) for row in rows}
                 return len({(row.system.label, row.system.gpu, self.value(row)) for row in rows}) > len(looks)
@@ -58,6 +60,11 @@ def shown_columns(board: Board) -> list[Column]:
 
 def _param(name: str) -> Callable[[Row], Value]:
     return lambda row: row.system.param(name)
+
+
+def _of_vllm(name: str) -> Callable[[Row], Value]:
+    """A param that means nothing to a peer."""
+    return lambda row: None if row.system.is_peer else row.system.param(name)
 
 
 def _median(metric: str) -> Callable[[Row], Value]:
@@ -125,6 +132,9 @@ def _of_metric(metric: Metric, heading: str) -> Iterator[Column]:
 
 
 _FIGURES = [column for metric in METRICS if metric.heading for column in _of_metric(metric, metric.heading)]
+_FIRST_FIGURES = [
+    column for column in _FIGURES if column.name in ("reqs_per_sec", "reqs_per_sec_low", "reqs_per_sec_high")
+]
 
 COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, shown="where known", numeric=True),
@@ -141,8 +151,8 @@ COLUMNS = (
     Column("wer", "WER %", lambda row: row.system.wer, _wer, shown="where known", numeric=True),
     Column("wer_ci_low", "WER from", lambda row: _interval(row, "low"), shown="in files"),
     Column("wer_ci_high", "WER to", lambda row: _interval(row, "high"), shown="in files"),
-    *(column for column in _FIGURES if column.name.startswith("reqs_per_sec")),
-    Column("cache_and_seqs", "kv/seqs", lambda row: row.system.cache_and_seqs),
+    *_FIRST_FIGURES,
+    Column("cache_and_seqs", "kv/seqs", lambda row: row.system.batch),
     Column(
         "run_id",
         "run",
@@ -150,12 +160,18 @@ COLUMNS = (
         lambda row: row.system.newest.run_id[:8],
         link=True,
     ),
+    Column("padding_stride", "stride", lambda row: row.system.padding_stride, shown="where not 1", numeric=True),
+    Column("engines", "engines", lambda row: row.system.engines, shown="where not 1", numeric=True),
     Column("gpu", "gpu", lambda row: row.system.gpu),
-    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype"), shown="in files"),
-    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs"), shown="in files"),
-    Column("dtype", "dtype", lambda row: row.system.dtype),
+    Column("engine", "engine", lambda row: row.system.engine),
+    Column(
+        "weights", "weights", lambda row: "random" if row.system.newest.random_weights else "real", shown="in files"
+    ),
+    Column("kv_cache_dtype", "kv_cache_dtype", _of_vllm("kv_cache_dtype"), shown="in files"),
+    Column("max_num_seqs", "max_num_seqs", _of_vllm("max_num_seqs"), shown="in files"),
+    Column("batch_size", "batch_size", _param("batch_size_effective"), shown="in files"),
+    Column("dtype", "dtype", lambda row: row.system.dtype, shown="where they differ"),
     Column("settings", "other settings", lambda row: row.system.settings, shown="where known"),
-    Column("engine", "engine", lambda row: row.system.engine, shown="where they differ"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
     Column(
         "wer_difference",
@@ -166,7 +182,7 @@ COLUMNS = (
         numeric=True,
     ),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
-    *(column for column in _FIGURES if not column.name.startswith("reqs_per_sec")),
+    *(column for column in _FIGURES if column not in _FIRST_FIGURES),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", shown="where known"),
     Column(
         "n",

@@ -110,7 +110,8 @@ def frame_sections(systems: Iterable[System]) -> list[Section]:
 def _table(systems: Iterable[System], figures: Iterable[PublishedFigure]) -> Table:
     rows = [
         [
-            system.gpu, system.model, system.engine, _rate(system.median("reqs_per_sec"), _gpus(system)),
+            system.gpu, system.model, _engine(system),
+            _rate(system.median("reqs_per_sec"), _gpus(system)),
             _rate(system.median("rtfx"), _gpus(system), 1), number(system.wer), "here",
             f"{system.newest.start_time:%Y-%m-%d}", "; ".join(_caveats(system)),
         ]
@@ -124,6 +125,11 @@ def _table(systems: Iterable[System], figures: Iterable[PublishedFigure]) -> Tab
     ]  # fmt: skip
     headings = ["gpu", "model", "engine", "reqs/sec per GPU", "RTFx per GPU", "WER %", "source", "date", "mind"]
     return Table(headings, rows, frozenset({3, 4, 5}))
+
+
+def _engine(system: System) -> str:
+    """`vllm 0.32.0 fp8/256 stride 16`: without its setting one row looks like another."""
+    return f"{system.engine} {system.setting.removeprefix(system.engine_name).strip()}"
 
 
 def _gpus(system: System) -> int:

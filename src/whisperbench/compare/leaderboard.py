@@ -124,6 +124,16 @@ def pareto(systems: Sequence[System]) -> list[System]:
     return [c for _, c in sorted(optimal, key=lambda pair: -pair[0])]
 
 
+def level_with(board: Board, first: Row, metric: str) -> list[Row] | None:
+    """The other rows on its GPU that a row's rate does not differ from; None where nobody knows the noise."""
+    racers = [row for row in board.rows if row.system.speed_key == first.system.speed_key]
+    noise = SpeedNoise.of([row.system for row in racers], metric)
+    if noise is None:
+        return None
+    timed = [row for row in racers if row is not first and row.system in noise.systems]
+    return [row for row in timed if not noise.test(row.system, first.system).significant]
+
+
 def best_per_gpu_and_model(board: Board) -> list[Row]:
     """Of each GPU and model the system that is best in what the board is ranked by, best first.
 

@@ -46,8 +46,9 @@ class PublishedResult:
         return single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
 
     def has_settings_of(self, system: System) -> bool:
-        settings = (system.param("kv_cache_dtype"), system.param("max_num_seqs"))
-        return settings == (self.kv_cache_dtype, str(self.max_num_seqs))
+        """On vLLM, with the same cache and sequences, one engine, and all of the padding."""
+        settings = (system.batch, system.padding_stride, system.engines)
+        return settings == (f"{self.kv_cache_dtype}/{self.max_num_seqs}", 1, 1)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

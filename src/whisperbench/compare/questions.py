@@ -14,7 +14,7 @@ from whisperbench.compare.tables import Section, Table, number
 
 ASKED = (("Which engine on {}: {}", "gpu", "engine"), ("Which GPU for {}: {}", "engine", "gpu"))
 """What is asked, of what that is the same, by what differs."""
-HEADINGS = ("reqs/sec", "of the fastest", "RTFx", "WER %")
+HEADINGS = ("reqs/sec", "of the first", "RTFx", "WER %")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def _fastest(heading: str, systems: Iterable[System], name: Callable[[System], s
     rows = [
         [
             key,
-            system.label.removeprefix(f"{system.model} "),
+            system.setting,
             number(rate := system.median("reqs_per_sec")),
             f"{100 * (rate or 0) / top:.0f} %",
             number(system.median("rtfx"), 1),

@@ -9,7 +9,7 @@ from whisperbench.compare.clips import Clip
 from whisperbench.compare.columns import COLUMNS, Column, shown_columns
 from whisperbench.compare.frames import frame_sections
 from whisperbench.compare.groups import Group, LeftOut
-from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
+from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model, level_with
 from whisperbench.compare.published import SOURCE, UTTERANCES, Counterpart
 from whisperbench.compare.questions import questions
 from whisperbench.compare.rescoring import RankChange
@@ -26,7 +26,7 @@ from whisperbench.compare.tables import (
     linked,
     number,
 )
-from whisperbench.options.sortings import SORTINGS
+from whisperbench.options.sortings import SORTINGS, Sorting
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
@@ -171,29 +171,64 @@ def best(board: Board, links: Links) -> tuple[str, Table]:
         for row in found
     ]
     headings = ["model kv/seqs", "gpu", *(column.heading for column in figures)]
-    chosen = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort].first.lower()
+    chosen = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort].extreme
     return f"The {chosen} of each {of_each}:", Table(headings, rows, frozenset(range(2, len(headings))))
 
 
 def findings(board: Board) -> list[tuple[str, str]]:
-    """What is first in what the board is ranked by, in accuracy and in speed, with what ties: subject and text."""
+    """What is first in what the board is ranked by, in accuracy and in speed, with what ties: subject and text.
+
+    No more than the tests allow: where nobody knows the noise of a rate, it is the highest one and not the fastest.
+    """
     if len(board.rows) == 1:
         (row,) = board.rows
         figures = f"WER {BY_NAME['wer'].text(row)} %, {BY_NAME['reqs_per_sec'].text(row)} reqs/sec"
         return [("Measured", f"{on_gpu(row)}: {figures}. There is nothing to rank it against.")]
     said = []
     for sort in dict.fromkeys((board.sort, "wer", "reqs_per_sec")):
-        if (first := _first(board, sort)) is not None:
-            ties = [row for row in board.rows if row is not first and _ties(row, first, board, sort)]
-            called = "not significantly worse" if sort == "wer" else "tied with it"
-            tied = f"; {called}: {_names([on_gpu(row) for row in ties])}" if ties else ""
-            said.append((SORTINGS[sort].first, f"{on_gpu(first)}, {_figure(first, sort)}{tied}."))
-            among = dataclasses.replace(board, rows=(first, *ties))
-            fastest = _first(among, "reqs_per_sec")
-            if sort == "wer" and fastest is not None and fastest is not first:
-                figures = f"{_figure(fastest, 'reqs_per_sec')}, {_figure(fastest, 'wer')}"
-                said.append(("Fastest of these", f"{on_gpu(fastest)}, {figures}."))
+        if (first := _first(board, sort)) is None:
+            continue
+        if sort != "wer":
+            said.append(_of_rate(board, first, sort, _figure(first, sort)))
+            continue
+        ties = [row for row in board.rows if row is not first and row.as_accurate_as_the_best]
+        tied = f"; not significantly worse: {_names([on_gpu(row) for row in ties])}" if ties else ""
+        said.append((SORTINGS[sort].first, f"{on_gpu(first)}, {_figure(first, sort)}{tied}."))
+        among = dataclasses.replace(board, rows=(first, *ties))
+        if (fastest := _first(among, "reqs_per_sec")) is not None and fastest is not first:
+            figures = f"{_figure(fastest, 'reqs_per_sec')}, {_figure(fastest, 'wer')}"
+            subject, text = _of_rate(among, fastest, "reqs_per_sec", figures)
+            said.append((f"{subject} of these", text))
     return said
+
+
+def _of_rate(board: Board, first: Row, sort: str, figures: str) -> tuple[str, str]:
+    """Which has the best rate, as far as a test says so: on its GPU; what other GPUs do no test covers."""
+    sorting, rows = SORTINGS[sort], [row for row in board.rows if row is not first]
+    ties = level_with(board, first, sorting.metric)
+    said = [f"{on_gpu(first)}, {figures}"]
+    if ties:
+        said.append(f"tied with it: {_names([on_gpu(row) for row in ties])}")
+    if ties is None:
+        said.append("no test: nothing was measured twice on that GPU (repeats=3)")
+    near = [r for r in rows if r.system.speed_key != first.system.speed_key and _reaches(r, first, sorting)]
+    if near:
+        said.append(f"as near on another GPU, which no test covers: {_names([on_gpu(row) for row in near])}")
+    tested = ties is not None and not near
+    subject = sorting.first if tested else f"{sorting.extreme[:1].upper()}{sorting.extreme[1:]}"
+    return subject, f"{'; '.join(said)}."
+
+
+def _reaches(row: Row, first: Row, sorting: Sorting) -> bool:
+    """Whether a rate's interval overlaps the first one's; a rate without one is only its value."""
+    ends = []
+    for each in (row, first):
+        value, interval = each.system.median(sorting.metric), each.rates.get(sorting.metric)
+        ends.append((interval.low, interval.high) if interval else (value, value))
+    (low, high), (first_low, first_high) = ends
+    if low is None or high is None or first_low is None or first_high is None:
+        return False
+    return high >= first_low if sorting.higher_is_better else low <= first_high
 
 
 def optimal(board: Board) -> list[tuple[str, str]]:
@@ -320,13 +355,6 @@ def _first(board: Board, sort: str) -> Row | None:
     known = [(value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
     pick = max if sorting.higher_is_better else min
     return pick(known, key=lambda pair: pair[0])[1] if known else None
-
-
-def _ties(row: Row, first: Row, board: Board, sort: str) -> bool:
-    if sort == "wer":
-        return row.as_accurate_as_the_best
-    same_race = row.system.speed_key == first.system.speed_key
-    return sort == board.sort and same_race and row.rank is not None and row.rank == first.rank
 
 
 def _figure(row: Row, sort: str) -> str:

@@ -6,17 +6,21 @@ Pure data; nothing here reads a server.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
 from whisperbench.measure.bootstrap import Interval
-from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
+from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, PEERS, BenchmarkConfig
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.repeats import Identity
 from whisperbench.results.run_record import RunRecord
 
-IN_COLUMNS = frozenset({"model", "model_revision", "kv_cache_dtype", "max_num_seqs", "dtype"})
+IN_COLUMNS = frozenset(
+    {"model", "model_revision", "engine", "front_end", "kv_cache_dtype", "max_num_seqs", "batch_size", "dtype"}
+    | {"padding_stride", "gpus", "engines_per_gpu"}
+)
 IN_THE_KEYS = frozenset({"corpus", "split", "limit", "language", "long_audio", "load_format"})
 
 
@@ -97,12 +101,31 @@ class System:
         return self.param("model_revision_resolved") or self.param("model_revision")
 
     @property
+    def engine_name(self) -> str:
+        """`vllm`, `vllm-stock`, `transformers`: the option, under one name where it has two."""
+        return "vllm-stock" if self.param("front_end") == "stock" else self.param("engine") or "vllm"
+
+    @property
+    def is_peer(self) -> bool:
+        """Not vLLM: it has no attention cache of a type, and no number of sequences."""
+        return self.engine_name in PEERS
+
+    @property
     def engine(self) -> str:
         """`vllm 0.32.0`, `vllm-stock 0.32.0`, `transformers 5.19.0`."""
-        stock = self.param("front_end") == "stock"
-        name = "vllm-stock" if stock else self.param("engine") or "vllm"
         version = self.param("engine_version") or self.param("vllm_version") or ""
-        return f"{name} {version.partition('+')[0]}".rstrip()
+        return f"{self.engine_name} {version.partition('+')[0]}".rstrip()
+
+    @property
+    def padding_stride(self) -> int | None:
+        """Of how many positions of the padding the encoder keeps one; None for a peer, which knows all of them."""
+        return None if self.is_peer else int(self.param("padding_stride") or 1)
+
+    @property
+    def engines(self) -> int:
+        """Engines that worked together: the fact, or what was asked for."""
+        asked = (int(self.param(name) or 1) for name in ("gpus", "engines_per_gpu"))
+        return int(self.param("engines") or math.prod(max(1, count) for count in asked))
 
     @property
     def dtype(self) -> str | None:
@@ -134,17 +157,29 @@ class System:
         )
 
     @property
-    def cache_and_seqs(self) -> str:
-        """`fp8/256`: type of the attention cache, and sequences decoded at once; `batch 16`, of a peer of vLLM."""
-        if batch := self.param("batch_size_effective"):
-            return f"batch {batch}"
-        return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
+    def batch(self) -> str:
+        """`fp8/256`: type of the attention cache, and sequences decoded at once; of a peer its own `batch 16`."""
+        if not self.is_peer:
+            return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
+        size = self.param("batch_size_effective") or self.param("batch_size")
+        return f"batch {size}" if size not in (None, "0") else "its own batch"
+
+    @property
+    def setting(self) -> str:
+        """Everything that tells it from another system with the same model and GPU, but revisions and versions:
+        `fp8/256 stride 16, 2 engines`, `faster-whisper batch 16`."""
+        name = "" if self.engine_name == "vllm" else f"{self.engine_name} "
+        more = [
+            *([f"stride {self.padding_stride}"] if (self.padding_stride or 1) > 1 else []),
+            *([f"{self.engines} engines"] if self.engines > 1 else []),
+            *([self.settings] if self.settings else []),
+        ]
+        return f"{name}{self.batch} {', '.join(more)}".rstrip()
 
     @property
     def label(self) -> str:
-        """`large-v3 fp8/256`, and the settings that have no column."""
-        label = f"{self.model} {self.cache_and_seqs}"
-        return f"{label} {self.settings}" if self.settings else label
+        """`large-v3 fp8/256`, `large-v3 faster-whisper batch 16`: the model and its setting."""
+        return f"{self.model} {self.setting}"
 
     @property
     def warnings(self) -> tuple[str, ...]:

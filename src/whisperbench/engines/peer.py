@@ -21,7 +21,7 @@ from whisperbench.engines.vllm_log import LAST, output_to
 from whisperbench.engines.windows import ClipInWork, Window, WindowText, clip_of
 from whisperbench.errors import EngineError
 
-NO_MEMORY = re.compile(r"out of memory|OutOfMemory|can't allocate memory|bad_alloc", re.IGNORECASE)
+NO_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
 class Peer(Engine):
@@ -115,7 +115,9 @@ class Peer(Engine):
             yield
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"[:LAST].rstrip(".")
-            advice = f" Lower batch_size={self.settings.batch_size}." if NO_MEMORY.search(cause) else ""
+            size = self.settings.batch_size
+            room = f"Lower batch_size={size}" if size > 1 else "Take a smaller model, or a GPU with more memory"
+            advice = f" {room}." if NO_MEMORY.search(cause) else ""
             raise EngineError(
                 f"{self.settings.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
             ) from error

@@ -128,9 +128,10 @@ def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
     faster-whisper and openai-whisper compute in float16 on a GPU and in float32 on a CPU, as their READMEs do."""
     theirs = "float16" if hardware.has_gpu else "float32"
     if config.engine == "openai-whisper" and config.dtype not in ("auto", "float32", theirs):
+        known = "float16 or float32" if hardware.has_gpu else "float32"
         raise ConfigError(
-            f"dtype={config.dtype} is not allowed: openai-whisper computes in {theirs} on {hardware.gpu_name}, "
-            "or in float32. Use dtype=auto."
+            f"dtype={config.dtype} is not allowed: openai-whisper computes in {known} on {hardware.gpu_name}. "
+            "Use dtype=auto."
         )
     if config.dtype != "auto":
         return config.dtype

@@ -165,7 +165,7 @@ def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     refuse_wrong_variables()
     from vllm import LLM
 
-    with _temporary_files_in_own_directory():
+    with temporary_files_in_own_directory():
         return _llm(LLM, settings, model_overrides())
 
 
@@ -189,7 +189,7 @@ def refuse_wrong_variables() -> None:
 
 
 @contextlib.contextmanager
-def _temporary_files_in_own_directory() -> Iterator[None]:
+def temporary_files_in_own_directory() -> Iterator[None]:
     """What vLLM's processes leave in the temporary directory (sockets, the store where its workers meet) goes with this
     process's own one; what torch compiles stays where other runs find it."""
     directory = own_directory()

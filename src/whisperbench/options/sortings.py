@@ -7,12 +7,17 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sorting:
-    """A metric that runs are ranked by, its name in a heading, and what the first one is."""
+    """A metric that runs are ranked by, its name in a heading, and what the first one is where a test says so."""
 
     metric: str
     heading: str
     first: str
     higher_is_better: bool = False
+
+    @property
+    def extreme(self) -> str:
+        """`highest reqs/sec`, `lowest WER`: what a figure is that nothing was tested of."""
+        return f"{'highest' if self.higher_is_better else 'lowest'} {self.heading}"
 
 
 SORTINGS = {

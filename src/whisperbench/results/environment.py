@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -16,9 +17,6 @@ def describe_environment(hardware: Hardware) -> str:
     Built from names and versions alone: no index address, no variable of the environment, so no secret.
     """
     gpu = f"{hardware.gpu_count} x {hardware.gpu_name}" if hardware.has_gpu else f"none (CPU: {hardware.gpu_name})"
-    packages = {
-        (str(d.metadata["Name"]).lower(), d.version) for d in importlib.metadata.distributions() if d.metadata["Name"]
-    }
     return "\n".join(
         [
             f"python {platform.python_version()}",
@@ -26,10 +24,17 @@ def describe_environment(hardware: Hardware) -> str:
             f"gpu {gpu}",
             f"gpu_driver {hardware.cuda_driver or 'none'}",
             "",
-            *(f"{name}=={version}" for name, version in sorted(packages)),
+            *(f"{name}=={version}" for name, version in packages()),
             "",
         ]
     )
+
+
+@functools.cache
+def packages() -> tuple[tuple[str, str], ...]:
+    """Name and version of every installed distribution, sorted; read once a process: hundreds of files are parsed."""
+    read = (distribution.metadata for distribution in importlib.metadata.distributions())
+    return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in read if each["Name"]}))
 
 
 def git_is_dirty(root: Path) -> bool | None:

@@ -31,13 +31,16 @@ def gpu_label(hardware: Hardware) -> str:
 
 
 def setting_name(config: BenchmarkConfig) -> str:
-    """`large-v3-fp8-256`: model, attention cache, sequences at once (`…-vllm-stock`); or `large-v3-transformers-64`: a
-    peer, and the size of its batches where it was given."""
+    """`large-v3-fp8-256`: model, attention cache, sequences at once, and what thins the padding or shares a GPU
+    (`…-stride16-2-engines-a-gpu`, `…-vllm-stock`); or `large-v3-transformers-64`: a peer, and the size of its batches
+    where it was given."""
     model = model_label(config)
+    shared = "" if config.engines_per_gpu == 1 else f"-{config.engines_per_gpu or 'auto'}-engines-a-gpu"
     if config.engine in PEERS:
-        return f"{model}-{config.engine}" + (f"-{config.batch_size}" if config.batch_size else "")
-    stock = "-vllm-stock" if config.engine == "vllm-stock" else ""
-    return f"{model}-{config.kv_cache_dtype}-{config.max_num_seqs}{stock}"
+        return f"{model}-{config.engine}{f'-{config.batch_size}' if config.batch_size else ''}{shared}"
+    stock = "-vllm-stock" if config.stock else ""
+    stride = f"-stride{config.padding_stride}" if config.padding_stride > 1 else ""
+    return f"{model}-{config.kv_cache_dtype}-{config.max_num_seqs}{stock}{stride}{shared}"
 
 
 def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:
@@ -45,7 +48,10 @@ def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = 
 
     `setting` is how a sweep tells its configurations apart; random weights are marked.
     """
-    parts = [setting or setting_name(config), data_label(config), gpu_label(hardware)]
+    place = gpu_label(hardware)
+    if config.gpus > 1 and not hardware.has_gpu:
+        place = f"{place} {config.gpus} engines"  # of GPUs the label counts those that there are
+    parts = [setting or setting_name(config), data_label(config), place]
     return "_".join(
         re.sub(r"[^\w.,=-]+", "-", part) for part in (*parts, *(["random"] if config.random_weights else []))
     )

@@ -29,9 +29,10 @@ def run_path(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}?workflowType=machine_learning"
 
 
-def runs_path(experiment_id: str) -> str:
-    """The same for the table of an experiment's runs, with the columns and the order of the saved view."""
-    return f"#/experiments/{quote(experiment_id)}/runs?viewStateShareKey={VIEW}&workflowType=machine_learning"
+def runs_path(experiment_id: str, *, view: bool = True) -> str:
+    """The same for the table of an experiment's runs; in the saved view, with its columns and order, if it has one."""
+    saved = f"viewStateShareKey={VIEW}&" if view else ""
+    return f"#/experiments/{quote(experiment_id)}/runs?{saved}workflowType=machine_learning"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class Links:
         """The page of a run."""
         return f"{self.address}/{run_path(run.experiment_id, run.run_id)}"
 
-    def runs(self, experiment_id: str) -> str:
+    def runs(self, experiment_id: str, *, view: bool = True) -> str:
         """The table of an experiment's runs."""
-        return f"{self.address}/{runs_path(experiment_id)}"
+        return f"{self.address}/{runs_path(experiment_id, view=view)}"
 
     def transcripts(self, runs: Sequence[Run]) -> str:
         """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment.

@@ -9,7 +9,8 @@
 | `mlflow run` or the sweep above is gone | `watch`, for `launcher` | SIGTERM to the flow itself |
 | a flow is killed, or its work raises | `orphans`: a guardian process, `no_orphans` | kills what the flow had started |
 | an engine's process is gone, its client waits | `watch`, for `engines.vllm_watch` | tells the client, which raises |
-| an engine makes no progress | `engines.pulse`, for the clock | kills it; its client is told as above |
+| an engine, or its start, makes no progress | `engines.pulse` | kills it; its client is told as above |
+| one engine of a fleet is silent or stalls | `engines.fleet_signs`, for the fleet | kills that one; the others go on |
 | a killed one leaves shared memory, sockets | `leftovers`: the guardian, the next start | removes what it had noted |
 | a sweep's run ends, takes too long, is stopped | `process_group` | ends every process of its group |
 | `mlflow run` turns KILLED into FAILED | `tracking.killed_status`, outliving both | turns it back |
@@ -33,7 +34,10 @@ Why each is needed, and the tests that fail without it:
 - The engine's watch: vLLM's client (0.26 to 0.32) waits for the next output of a killed engine for ever.
   `test_a_client_is_told_that_its_engine_is_gone`, `test_a_real_engine_that_dies_is_reported`
 - The pulse: an engine that is stopped is not gone, and its client waits for ever.
-  `test_a_stopped_process_is_ended`, `test_a_real_engine_that_stops_is_ended`
+  `test_a_stopped_process_is_ended`, `test_a_start_whose_process_is_stopped_is_ended`,
+  `test_a_real_engine_that_stops_is_ended`
+- The fleet's signs: the pulse would end all engines for the one that hangs, and does not reach those of other hosts.
+  `test_a_frozen_engine_is_given_up_soon`, `test_an_engine_whose_work_stops_is_given_up`
 - The leftovers: Python's tracker of shared memory is spared by `orphans.kill`, but a batch system kills it with the
   rest.  `test_shared_memory_of_the_killed_is_removed`, `test_segments_of_the_dead`
 - The group: its leader may be gone while others of the group live, which are no descendants of the sweep any more.

@@ -30,7 +30,18 @@ OF_THE_SWEEP = {
     "results_dir": "give it to the sweep",
     "offline": "without a tracking server a sweep cannot tell what is done",
 }
-IN_THE_NAME = frozenset({"model", "kv_cache_dtype", "max_num_seqs", "engine", "batch_size"})
+IN_THE_NAME = frozenset(
+    {
+        "model",
+        "kv_cache_dtype",
+        "max_num_seqs",
+        "engine",
+        "front_end",
+        "batch_size",
+        "padding_stride",
+        "engines_per_gpu",
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from whisperbench.compare.tables import Part
 from whisperbench.compare_runs import files_of, leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
@@ -60,11 +61,11 @@ class ParentRun:
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
             sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)
 
-    def leaderboard(self) -> str:
-        """What this sweep has measured or found finished, ranked, its files logged; empty where there is nothing."""
+    def leaderboard(self, echo: Callable[[Sequence[Part]], None]) -> None:
+        """What this sweep has measured or found finished, ranked, its files logged; nothing where there is nothing."""
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
-            return ""
+            return
         records = read.get_runs(self.client, ids)
         options = CompareConfig(
             sort=self.options.objective if self.options.searches else "wer",
@@ -75,10 +76,12 @@ class ParentRun:
         )
         links = Links(ui_address(self.client))
         try:
-            files = files_of(leaderboard(self.client, records, options, links, "this sweep", self.listener))
+            report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
             self.listener.said(f"no leaderboard: {error}")
-            return ""
+            return
+        echo(report.parts)
+        files = files_of(report)
         self.directory.mkdir(parents=True, exist_ok=True)
         paths = [self.directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
@@ -86,7 +89,6 @@ class ParentRun:
         write.log_files(self.client, self.run_id, paths)
         sweep_runs.log_best(self.client, self.run_id, best_of(records))
         self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
-        return files["leaderboard.md"]
 
 
 def best_of(records: Sequence[RunRecord]) -> dict[str, float]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from whisperbench.compare.tables import Part
 from whisperbench.engines.start import all_hardware, engine_version
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
@@ -30,15 +31,21 @@ from whisperbench.tracking.connection import connect
 from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
 
+Echo = Callable[[str | Sequence[Part]], None]
+"""Prints a result: text, or the parts of a leaderboard."""
 
-def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vllm_version: str | None = None) -> str:
-    """Measure what `options` ask for; the leaderboard, or what would run, as text.
 
+def sweep(
+    options: SweepOptions, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
+) -> None:
+    """Measure what `options` ask for.
+
+    `echo` gets the leaderboard, also where not everything succeeded, or what would run.
     `command` measures one configuration, whose options follow it, with a vLLM of `vllm_version` (None: the one that is
     installed).
 
     Raises:
-        SweepError: a configuration of a grid failed, or a search found no setting; it holds the text too.
+        SweepError: a configuration of a grid failed, or a search found no setting.
     """
     plan = Search.of(options) if options.searches else tasks_of(options)
     client = connect()
@@ -56,7 +63,8 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
     finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
     earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
     if options.dry_run:
-        return forecast(options, plan, earlier)
+        echo(forecast(options, plan, earlier))
+        return
     attached = RUN_ID in os.environ or not options.resume
     if unfinished and not attached:
         listener.said(f"continuing sweep {unfinished}")
@@ -72,11 +80,11 @@ def sweep(options: SweepOptions, listener: Listener, command: Sequence[str], vll
             runner = LocalRunner(parent, command)
             identity = identities.of(plan.config(plan.first))
             study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
-            return search_for_the_best(
-                plan, study if options.resume else f"{study}-{run.run_id}", earlier, parent, runner
-            )
-        identities.require_one(task.config for task in plan)
-        return measure_all(plan, earlier, parent, command, lanes)
+            study = study if options.resume else f"{study}-{run.run_id}"
+            search_for_the_best(plan, study, earlier, parent, runner, echo)
+        else:
+            identities.require_one(task.config for task in plan)
+            measure_all(plan, earlier, parent, command, lanes, echo)
 
 
 def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
@@ -100,10 +108,15 @@ def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: Ea
 
 
 def measure_all(
-    tasks: Sequence[Task], earlier: EarlierRuns, parent: ParentRun, command: Sequence[str], lanes: Sequence[Lane]
-) -> str:
-    """Every task that no earlier sweep has finished, in order, as many at once as there are lanes; the leaderboard of
-    all of them."""
+    tasks: Sequence[Task],
+    earlier: EarlierRuns,
+    parent: ParentRun,
+    command: Sequence[str],
+    lanes: Sequence[Lane],
+    echo: Echo,
+) -> None:
+    """Every task that no earlier sweep has finished, in order, as many at once as there are lanes; then the
+    leaderboard of all of them."""
     progress = parent.progress
     progress.runs, progress.at_once = [earlier.plan(task) for task in tasks], len(lanes)
     todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
@@ -119,18 +132,17 @@ def measure_all(
         else:
             for place in range(len(todo)):
                 measure(place, lanes[0], threading.Event())
-    found = parent.leaderboard()
+    parent.leaderboard(echo)
     failed = [run for run in progress.runs if run.state == "failed"]
     if failed:
         causes = "; ".join(f"{run.name}: {(run.failure or '').rstrip('.')}" for run in failed)
-        raise SweepError(f"{progress.sentence}. {causes}", found)
+        raise SweepError(f"{progress.sentence}. {causes}")
     parent.listener.said(progress.sentence)
-    return found
 
 
 def search_for_the_best(
-    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner
-) -> str:
+    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner, echo: Echo
+) -> None:
     """Measure what the search proposes; the leaderboard, and the command line of the winner."""
     progress = parent.progress
     progress.planned = wanted.most_settings
@@ -173,15 +185,15 @@ def search_for_the_best(
             recall=recall,
         )
         progress.planned = len(progress.runs)  # there may have been no more, or some that cannot be
-    found = parent.leaderboard()
+    parent.leaderboard(echo)
     parent.listener.said(progress.sentence)
     if best is None:
         bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
-        raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.", found)
+        raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
     winner = command_line(wanted.config(best.settings))
     sweep_runs.log_params(parent.client, parent.run_id, {"best_command": winner})
     settings = progress.count("done", "skipped")
-    return f"{found}\n{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}"
+    echo(f"{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}")
 
 
 def described(settings: Mapping[str, str]) -> str:

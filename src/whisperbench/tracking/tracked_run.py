@@ -16,6 +16,7 @@ from whisperbench.supervise.signals import Interrupted, signals_raise
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import serves_ui, ui_address, ui_port
+from whisperbench.tracking.home import VIEW_TAG
 from whisperbench.tracking.killed_status import mark_killed_after
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class TrackedRun:
     def where(self) -> str:
         """The run's page and that of all runs, and how to open them where no server runs."""
         links = Links(ui_address(self.client))
-        found = f"run: {links.run(self)}\nruns: {links.runs(self.experiment_id)}"
+        experiment = self.client.get_experiment(self.experiment_id)
+        runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)  # comparisons have no view
+        found = f"run: {links.run(self)}\nruns: {runs}"
         if serves_ui(self.client):
             return found
         store = without_password(self.client.tracking_uri)

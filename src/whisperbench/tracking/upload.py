@@ -20,6 +20,7 @@ from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import without_password
 from whisperbench.tracking.connection import connect, explained, search_experiments
+from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill_within_limits, not_arrived
 
@@ -58,6 +59,7 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
         cut_off = f"{len(found.partial)} measurement(s) there were cut off and hold no result"
         raise BundleError(f"bundles={config.bundles!r} names no result bundle: {cut_off}.")
     client = connect()
+    experiments = set()
     with _run_of_the_project(client):
         for done, each in enumerate(bundles):
             try:
@@ -68,7 +70,10 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
                     "Run the same command again."
                 ) from error
             each.mark_logged(without_password(client.tracking_uri), run_id)
+            experiments.add(str(client.get_run(run_id).info.experiment_id))
             on_uploaded(Uploaded(each.directory, run_id, was_missing))
+        for experiment in experiments:
+            furnish(client, experiment)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
