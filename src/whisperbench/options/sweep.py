@@ -57,7 +57,7 @@ class SweepOptions(Options):
         "none",
         NON_EMPTY,
         "A grid that is no full product: a YAML file, 'published' (six settings per GPU), 'bench' (of `make bench`) or "
-        "'padding' (all positions and every 16th).",
+        "'padding' (all positions and thinned).",
     )
     repeats: int = option(
         1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."
