@@ -106,7 +106,7 @@ def test_chosen_engines_fit() -> None:
 
 def test_openai_whisper_has_two_types() -> None:
     """Its decoding knows float16 or float32."""
-    with pytest.raises(ConfigError, match="openai-whisper computes in float16 on NVIDIA H100"):
+    with pytest.raises(ConfigError, match="openai-whisper computes in float16 or float32 on NVIDIA H100"):
         settings(H100, engine="openai-whisper", dtype="bfloat16")
     with pytest.raises(ConfigError, match="computes in float32 on "):
         settings(XEON, engine="openai-whisper", dtype="float16")

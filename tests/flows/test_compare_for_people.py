@@ -34,7 +34,7 @@ class TestTables:
             log(client, run_of(config, rate=rate))
         result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false")
         assert "|" not in result.stdout
-        assert f"Cheapest: large-v3-turbo auto/128 on {H100}, 0.500 ¢ per audio hour." in " ".join(
+        assert f"Lowest cost per audio hour: large-v3-turbo auto/128 on {H100}, 0.500 ¢ per audio hour" in " ".join(
             result.stdout.split()
         )
         assert "no run is of 'A10'" in result.stderr
