@@ -9,7 +9,7 @@ export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 
-.PHONY: help demo scale ui test unit check bench peers lock mlproject server user clean
+.PHONY: help demo scale ui test unit cluster check bench peers lock mlproject server user clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make ui      browse the runs: prints their address; MLFLOW_PORT=5001 for another port than 5000"
 	@echo "make test    install the development tools and run every test"
 	@echo "make unit    the quick tests: no engine, no server, no commands in processes of their own"
+	@echo "make cluster the tests that start nodes of Ray; they need a machine that is not busy"
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make peers   install the engines to compare with: faster-whisper, openai-whisper"
@@ -36,10 +37,14 @@ ui: $(VENV)/cpu.installed
 # Temporary files on tmpfs where there is one: SQLite waits for disks. Engines start one at a time: each takes all cores
 # and gigabytes of memory. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
 SEVERAL_AT_ONCE := -n auto --maxprocesses 4 --dist loadfile
-test unit: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
+test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine and not cluster" $(PYTEST_FLAGS)
 	$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS)
+
+# Nodes of Ray, several on this host; on a busy one they miss the 30 s that Ray gives each.
+cluster: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m cluster $(PYTEST_FLAGS)
 
 unit: $(VENV)/dev.installed
 	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine and not server and not slow" $(PYTEST_FLAGS)

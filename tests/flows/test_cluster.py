@@ -27,7 +27,7 @@ from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.supervise.orphans import no_orphans
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 H100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A10"
 PATIENCE = 240.0
