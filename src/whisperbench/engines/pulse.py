@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import threading
@@ -57,7 +58,7 @@ class Pulse:
             yield clip
 
 
-class _SilenceWatch:
+class _SilenceWatch(abc.ABC):
     """A `with` block that ends processes when `signs` stay the same for `limit_seconds` (0: it never does).
 
     Raises:
@@ -72,13 +73,13 @@ class _SilenceWatch:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, name="stall-watch", daemon=True)
 
+    @abc.abstractmethod
     def signs(self) -> int:
         """What grows while something goes on."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def processes(self) -> Iterable[psutil.Process]:
         """Which processes are ended."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         if self._limit_seconds:
@@ -160,9 +161,7 @@ class StartWatch(_SilenceWatch):
         since = [(used[each], self._used[each]) for each in used.keys() & self._used.keys()]
         seconds, cpu, read = now - self._looked, sum(a[0] - b[0] for a, b in since), sum(a[1] - b[1] for a, b in since)
         works = cpu > WORKS_CPU_SHARE * seconds or read > WORKS_BYTES_PER_SECOND * seconds
-        if (
-            works or used.keys() != self._used.keys() or not used
-        ):  # before its processes are there, nobody is waited for
+        if works or used.keys() != self._used.keys() or not used:  # before there are any, nobody is waited for
             self._steps += 1
         self._used, self._looked = used, now
         return self._steps
