@@ -12,9 +12,10 @@ import os
 import platform
 from typing import Any
 
+from whisperbench.distributions import installed
 from whisperbench.engines.fleet_session import SOURCE, connect
 from whisperbench.engines.hardware import Hardware, detect_hardware
-from whisperbench.engines.start import engine_version, installed
+from whisperbench.engines.start import engine_version
 from whisperbench.errors import EngineError
 
 ANSWER_SECONDS = 60.0

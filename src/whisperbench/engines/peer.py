@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from whisperbench.distributions import installed
 from whisperbench.engines.hardware import Hardware, free_cores
 from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import LAST, output_to
 from whisperbench.engines.windows import ClipInWork, Window, WindowText, clip_of
 from whisperbench.errors import EngineError

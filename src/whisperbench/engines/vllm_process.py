@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from whisperbench.distributions import installed
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse, StartWatch
 from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.start import installed
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import math
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from whisperbench.distributions import installed
 from whisperbench.files import write_atomically
 from whisperbench.inputs.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.inputs.corpus import Corpus, Utterance
@@ -94,7 +94,7 @@ def _decode(utterance: Utterance) -> tuple[float, str]:
 
 def _key(corpus: Corpus) -> str | None:
     """What the facts depend on, as 32 hexadecimal digits; None where a file is not there to be asked."""
-    versions = [installed_version(name) for name in DECODERS]
+    versions = [installed(name) or "" for name in DECODERS]  # one that is not there decodes nothing
     digest = hashlib.sha256(json.dumps([SCHEMA, *versions]).encode())
     state_of = functools.cache(_state)  # the rows of a parquet data set share its files: each is asked once
     try:
@@ -139,11 +139,3 @@ def _write_facts(path: Path, facts: CorpusFacts) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, asdict(facts))
-
-
-def installed_version(distribution: str) -> str:
-    """The version of a package; empty where it is not installed: a decoder that is not there decodes nothing."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
