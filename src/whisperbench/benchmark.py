@@ -145,6 +145,7 @@ def measure_to_disk(
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
                     stall_seconds=60 * config.stall_minutes,
                     rounds=config.rounds,
+                    seconds=inspected.seconds,
                 )
         finally:
             watcher.clock_stopped()

@@ -36,6 +36,25 @@ def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
     assert [t.hypothesis for t in found.transcripts] == [texts[i] for i in range(20)]
 
 
+def test_the_longest_are_handed_out_first(tmp_path: Path) -> None:
+    """Of all rounds, after a warm-up in the corpus's order; the transcripts are in its order again."""
+    lengths, handed = [0.2, 0.5, 0.3], list[int]()
+
+    class Noting(FakeEngine):
+        def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+            clips = list(clips)
+            handed.extend(clip.index for clip in clips)
+            return super().transcribe(clips)
+
+    utterances = corpus_of(tmp_path, lengths)
+    found = measure(
+        Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU, on_result=lambda _r, _t: None,
+        rounds=2, seconds=lengths,
+    ).median  # fmt: skip
+    assert handed == [0, 1, *(1, 4, 2, 5, 0, 3)]
+    assert [t.utt_id for t in found.transcripts] == 2 * [u.id for u in utterances]
+
+
 @pytest.mark.parametrize(("count", "says"), [(0, "0 texts for 3 utterances"), (2, "two texts for 00")])
 def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path, count: int, says: str) -> None:
     """Exactly one text per clip: a rate over anything else would be a lie."""

@@ -82,7 +82,6 @@ class Fleet(Engine):
         self._members, self._alive = tuple(members), list(members)
         self._window, self._load_seconds, self._ended, self._checkpoint = window, load_seconds, ended, checkpoint
         self._lost: list[str] = []
-        self._sizes: dict[AudioSource, int] = {}
         self.pulse = Pulse()  # the longest pause of any engine counts, whatever the others did meanwhile
         self.signs: SignsOfLife[Member] = SignsOfLife(stall_seconds, self.pulse)
 
@@ -107,7 +106,6 @@ class Fleet(Engine):
         Raises:
             EngineError: an engine ended, or a host has other files.
         """
-        self._sizes.update((clip.audio, _size(clip.audio)) for clip in clips if clip.audio not in self._sizes)
         self._compare_hosts(clips)
         some = list(first)
         self._all({member: member.seconds_alone(some) for member in self._members})
@@ -127,7 +125,7 @@ class Fleet(Engine):
         if sum(map(len, by_device)) == 1:
             return []
         count = min(-(-len(clips) // len(self._members)), ALONE_FILLS * self._window)
-        some = self._longest_first([clips[i * len(clips) // count] for i in range(count)])
+        some = [clips[i * len(clips) // count] for i in range(count)]
         rates = []
         for turn in range(max(map(len, by_device))):
             now = [devices[turn] for devices in by_device if turn < len(devices)]
@@ -143,7 +141,7 @@ class Fleet(Engine):
             EngineError: all engines are lost.
         """
         before, started = self._usages(), time.perf_counter()
-        dispatch = Dispatch(self._longest_first(clips), self._alive, self._window)
+        dispatch = Dispatch(clips, self._alive, self._window)
         audio, ended = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
         while dispatch.unanswered:
             if not self._alive:
@@ -263,9 +261,6 @@ class Fleet(Engine):
                         f"{member.facts.host} has another {what} than {platform.node()} ({found}, here {here[what]})."
                     )
 
-    def _longest_first(self, clips: Iterable[Clip]) -> list[Clip]:
-        return sorted(clips, key=lambda clip: -(self._sizes.get(clip.audio) or _size(clip.audio)))
-
 
 def cause_of(error: BaseException) -> BaseException:
     """What a member raised: Ray hands out a copy that has a traceback for a message, and the original in it."""
@@ -278,14 +273,3 @@ def why(error: BaseException) -> str:
     error = cause_of(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1].rstrip('.')[:300]}" if lines else type(error).__name__
-
-
-def _size(source: AudioSource) -> int:
-    """Bytes of a clip's file: what says how long it is without reading it."""
-    if isinstance(source, Path):
-        try:
-            return source.stat().st_size
-        except OSError:
-            return 0  # the engine that reads it says what is wrong
-    with source.open("rb") as file:
-        return file.seek(0, os.SEEK_END)

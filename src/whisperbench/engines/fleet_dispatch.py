@@ -1,6 +1,6 @@
 """Which engine works on which clip: each clip's text is taken once, whichever engine is lost.
 
-Longest clips first, a few at a time, to the engine that holds least.  So no engine hoards what another could do at the
+A few at a time, in the order given, to the engine that holds least.  So no engine hoards what another could do at the
 end, and a slow one just gets less.
 """
 

@@ -146,9 +146,12 @@ def measure(
     count_tokens: Callable[[str], int] | None = None,
     stall_seconds: float = 0.0,
     rounds: int = 1,
+    seconds: Sequence[float] = (),
 ) -> Measurement:
     """Warm up with the first `warmup` utterances, then time `repeats` passes of `rounds` over the corpus.
 
+    Where the utterances' `seconds` are known, the longest are handed out first: what is left at the end is short, so no
+    engine waits long for the last text, and what a batch holds is of one length.
     `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.  An engine
     that makes no progress for `stall_seconds` (0: no limit) is ended.
 
@@ -164,6 +167,8 @@ def measure(
     usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
     clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
+    if seconds:
+        clips.sort(key=lambda clip: -seconds[clip.index % len(seconds)])
     alone = engine.alone_rates(clips)
     passes = []
     for repeat in range(repeats):
