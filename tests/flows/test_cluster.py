@@ -161,13 +161,12 @@ def test_a_node_that_would_measure_something_else_is_refused(cluster: Cluster, t
         (before / "whisperbench" / "text.py").open("a", encoding="utf-8").write("# changed\n")
     for name in cluster.nodes:
         cluster.set_kind(name, "")
-    node = cluster.add("other", before=str(before))
+    cluster.add("other", before=str(before))
     try:
         status, _, err = ended(benchmark(cluster, tmp_path, gpus=3))
         found = doctor(cluster)
     finally:
-        node.send(signal.SIGKILL)
-        del cluster.nodes["other"]
+        cluster.remove("other")
     assert status == 1, err
     assert f"has another {what} than" in err
     assert "engine ready" not in err
@@ -187,7 +186,7 @@ def test_a_node_that_is_killed_costs_the_speed_and_no_text(cluster: Cluster, tmp
     assert any("FleetMember" in process.name() for process in lost)
     third.send(signal.SIGKILL)
     status, out, _ = ended(run)
-    del cluster.nodes["third"]
+    cluster.remove("third")
     assert status == 1, out
     (found,) = (tmp_path / "results").iterdir()
     contents = read_bundle(found).contents
@@ -220,7 +219,7 @@ def test_a_sweep_goes_on_without_a_node_that_is_killed(cluster: Cluster, tmp_pat
     wait_for(sweep, lambda: any("FleetMember" in named(process) for process in third.processes()))
     third.send(signal.SIGKILL)
     status, _, err = ended(sweep)
-    del cluster.nodes["third"]
+    cluster.remove("third")
     assert status == 1, err[-3000:]
     client = mlflow.MlflowClient(address)
 

@@ -53,6 +53,32 @@ def test_descendants_end_with_a_block_that_raises() -> None:
     assert gone_and_left("raises")[1] == []
 
 
+AT_ONCE = """
+import os, signal, subprocess
+from whisperbench.supervise.leftovers import own_directory
+from whisperbench.supervise.orphans import no_orphans
+with no_orphans():
+    child = subprocess.Popen(['sleep', '60'], env={**os.environ, 'TMPDIR': str(own_directory())})
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_started_the_moment_before_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has seen it as a child: an engine tells by where it keeps its temporary files whose it is."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_ONCE], env=python_path(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.wait(20)
+    gone, left = psutil.wait_procs([child], timeout=8)
+    for each in left:
+        each.kill()
+    assert gone
+
+
 SHARES_MEMORY = """
 import os, signal, subprocess, sys, time
 from multiprocessing import get_context, shared_memory

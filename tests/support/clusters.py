@@ -11,6 +11,8 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -110,6 +112,16 @@ class Cluster:
                 return node
             node.send(signal.SIGKILL)
         raise AssertionError(log.read_text(encoding="utf-8"))
+
+    def remove(self, name: str) -> None:
+        """Kill a node, and wait until the others have noticed: until then Ray would still place something there."""
+        self.nodes.pop(name).send(signal.SIGKILL)
+        program = (
+            "import sys, time, ray; ray.init(sys.argv[1], log_to_driver=False)\n"
+            "while sum(node['Alive'] for node in ray.nodes()) > int(sys.argv[2]): time.sleep(0.5)"
+        )
+        command = [sys.executable, "-c", program, self.address, str(len(self.nodes))]
+        subprocess.run(command, env=self.env, capture_output=True, timeout=START_SECONDS, check=True)
 
     def set_kind(self, name: str, kind: str) -> None:
         """What GPU a node has from now on; none if it is empty."""

@@ -12,6 +12,7 @@ import click
 
 from flows.sweep import run
 from flows.terminal.command import errors_end_the_command, options_of
+from tests.support.fakes import FakeEngine
 from whisperbench.options.sweep import SweepConfig
 
 
@@ -19,7 +20,7 @@ from whisperbench.options.sweep import SweepConfig
 @options_of(SweepConfig)
 @errors_end_the_command
 def main(**options: Any) -> None:
-    run(SweepConfig(**options), (sys.executable, "-m", "tests.support.fake_benchmark"))
+    run(SweepConfig(**options), (sys.executable, "-m", "tests.support.fake_benchmark"), FakeEngine.facts.engine_version)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,31 @@ def is_tracker(process: psutil.Process) -> bool:
     return any("resource_tracker" in word for word in process.cmdline())
 
 
+def end(seen: set[psutil.Process], directory: Path | None) -> None:
+    """Kill these, and those that say that they belong to the directory, and remove what they leave."""
+    import psutil
+
+    for _ in range(2):
+        found = seen | (started_with(directory) if directory else set())
+        kill(found)
+        psutil.wait_procs(found, TRACKER_SECONDS)
+        time.sleep(LOOK_SECONDS)  # one that was being started had no environment yet
+    remove_those_of_the_dead()
+
+
+def started_with(directory: Path) -> set[psutil.Process]:
+    """Processes whose temporary files go to a directory: also one that was started the moment before the end, and is
+    nobody's child since, before anybody had seen it."""
+    import psutil
+
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get("TMPDIR") == str(directory):
+                found.add(process)
+    return found
+
+
 def is_gone(process: psutil.Process) -> bool:
     """Whether a process has ended, or only its zombie is left, which holds nothing."""
     import psutil
@@ -104,7 +129,11 @@ def main(watched: int, directory: Path | None) -> None:
     os.setsid()
     import psutil
 
-    client = psutil.Process(watched)
+    try:
+        client = psutil.Process(watched)
+    except psutil.NoSuchProcess:  # gone already
+        end(set(), directory)
+        return
     seen: set[psutil.Process] = set()
     noted: set[str] = set()
     notes = (directory / SEGMENTS).open("a", encoding="utf-8") if directory else None
@@ -128,9 +157,7 @@ def main(watched: int, directory: Path | None) -> None:
                 psutil.wait_procs(seen, TRACKER_SECONDS)
                 remove_those_of_the_dead()
             return
-    kill(seen)
-    psutil.wait_procs(seen, TRACKER_SECONDS)
-    remove_those_of_the_dead()
+    end(seen, directory)
 
 
 if __name__ == "__main__":
