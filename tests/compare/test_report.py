@@ -269,6 +269,16 @@ class TestDifference:
         """Of the first value; nothing where there is nothing to divide by."""
         assert MetricChange("wer", a, b).percent == percent
 
+    def test_series_are_no_metrics_of_the_run(self) -> None:
+        """Where the live WER happened to stand at its end says nothing; counts are whole numbers."""
+        a, b = (
+            dataclasses.replace(run, metrics={**run.metrics, "live/wer": 5.0, "substitutions": 7.0})
+            for run in (run_of(LARGE), run_of(TURBO))
+        )
+        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
+        assert "live/" not in text
+        assert "| substitutions | 7 | 7 | +0.0 % |" in text
+
     def test_params_and_metrics_that_differ(self) -> None:
         """Only what differs of the params; every metric with its change in percent."""
         a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)

@@ -163,3 +163,14 @@ def test_a_failed_run_says_why_in_its_description(client: Any) -> None:
     assert client.get_run(run_id).data.tags[NOTE_TAG] == (
         "**FAILED**\n\n    out of memory: lower max_num_seqs=128\n    **now**\n\nThe command: `x`"
     )
+
+
+def test_a_failure_is_told_once_and_can_be_read_whole(client: Any) -> None:
+    """A sweep closes what has closed itself; MLflow does not wrap the lines of code."""
+    run_id = write.open_run(client, experiment=None, run_id=None, name="demo", tags={NOTE_TAG: "The command: `x`"})
+    for _ in range(2):
+        write.close_run(client, run_id, "FAILED", "The engine did not start: " + "no memory " * 20)
+    lines = client.get_run(run_id).data.tags[NOTE_TAG].splitlines()
+    assert lines.count("**FAILED**") == 1
+    assert max(map(len, lines)) <= 104
+    assert " ".join(line.strip() for line in lines).count("no memory") == 20

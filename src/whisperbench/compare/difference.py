@@ -136,7 +136,7 @@ class Difference:
     def sections(self) -> list[Section]:
         """Params that differ, and metrics."""
         params = Table(["param", "from", "to"], [[name, *pair] for name, pair in self.params.items()])
-        rows = [[m.name, _precise(m.a), _precise(m.b), _signed(m.percent)] for m in self.metrics]
+        rows = [[m.name, _precise(m.name, m.a), _precise(m.name, m.b), _signed(m.percent)] for m in self.metrics]
         metrics = Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
         return [Section("Params that differ", params, without_rows="None."), Section("Metrics", metrics)]
 
@@ -154,6 +154,7 @@ def difference(
     metrics = [
         MetricChange(name, a.metric(name), b.metric(name))
         for name in sorted({*a.metrics, *b.metrics}, key=_reading_order)
+        if "/" not in name  # a series (live, of repeats, of the system): its last value says nothing of the run
     ]
     return Difference(
         a,
@@ -201,8 +202,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} …"
 
 
-def _precise(value: float | None) -> str:
-    return number(value, 2 if value is None or abs(value) >= 1 or value == 0 else 4)
+def _precise(name: str, value: float | None) -> str:
+    whole = name in {metric.name for metric in METRICS if not metric.digits}
+    return number(value, 0 if whole else 2 if value is None or abs(value) >= 1 or value == 0 else 4)
 
 
 def _signed(percent: float | None) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,8 @@ NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags a call
 LONGEST_TAG = 5_000
+LINE = 100
+"""Characters of a description's line: MLflow does not wrap code."""
 COLLISIONS = 5
 
 
@@ -158,13 +161,16 @@ def close_run(
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
             client.set_tag(run_id, FAILURE, text[:LONGEST_TAG] or "unknown")
-            known = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
-            client.set_tag(run_id, NOTE_TAG, f"{failed_note(status, text)}\n\n{known}"[:LONGEST_TAG])
+            known, note = client.get_run(run_id).data.tags.get(NOTE_TAG, ""), failed_note(status, text)
+            if not known.startswith(note):  # a sweep says it again of a run that has said it itself
+                client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{known}"[:LONGEST_TAG])
 
 
 def failed_note(status: str, failure: str) -> str:
-    """The cause and the way out, which a message of ours names, as markdown that shows it and obeys nothing."""
-    shown = "\n".join(f"    {visible(line)}" for line in failure.splitlines())
+    """The cause and the way out, which a message of ours names, as markdown that shows it and obeys nothing; in lines
+    that a page shows whole."""
+    lines = [part for line in failure.splitlines() for part in textwrap.wrap(visible(line), LINE) or [""]]
+    shown = "\n".join(f"    {line}" for line in lines)
     return f"**{status}**\n\n{shown}"
 
 
