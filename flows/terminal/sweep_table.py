@@ -12,6 +12,7 @@ from whisperbench.text import clock, visible
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "pruned": "dim"}
 FRAME_LINES = 6  # title, headings and borders
+STATE = HEADINGS.index("state")
 NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 
 
@@ -67,6 +68,11 @@ def table(progress: Progress) -> rich.table.Table:
     for heading in HEADINGS:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
     rows = list(zip(progress.runs, progress.rows(), strict=True))
-    for run, row in rows[window(progress, console.stderr.height - FRAME_LINES)]:
-        found.add_row(*(rich.text.Text(visible(cell)) for cell in row), style=STYLES.get(run.state, ""))
+    for run, row in rows[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
+        cells = [rich.text.Text(visible(cell)) for cell in row]
+        if run.state == "running":  # what goes on inside has one line, so that rows do not grow and shrink
+            state, _, doing = row[STATE].partition(": ")
+            two_lines = "\n".join(visible(part) for part in (state, doing) if part)
+            cells[STATE] = rich.text.Text(two_lines, no_wrap=True, overflow="ellipsis")
+        found.add_row(*cells, style=STYLES.get(run.state, ""))
     return found
