@@ -25,7 +25,7 @@ def timed(model: str, stride: int, engines: int, rate: float, gpu: str = H100) -
 
 
 def scored(model: str, stride: int, wer: float) -> dict[str, Any]:
-    params = {"gpu_name": "A CPU", "gpu_count": "0", "model": model, "vllm_version": "0.32.0"}
+    params = {"gpu_name": "A CPU", "gpu_count": "0", "model": model, "engine": "vllm", "vllm_version": "0.32.0"}
     size = {"dtype_effective": "float32", "utterances": 60.0, "reference_words": 1065.0}
     found = {**params, **size, "padding_stride": str(stride), "reqs_per_sec": 1.0, "wer": wer}
     return found if stride == 1 else {**found, "against_1": {"p_value": 0.25}}

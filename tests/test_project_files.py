@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from flows.terminal.mlproject import ENTRY_POINTS, project_file
-from tests.benchmarks.picture import MODELS, RESULTS, bars, draw
+from tests.benchmarks import frontier, picture
+from tests.benchmarks.picture import MODELS, RESULTS, bars
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.options.record import text_of
 
@@ -175,17 +176,24 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_readmes_figures_are_the_recorded_ones(tmp_path: Path) -> None:
-    """Its table and its picture say what the result files say, and its command draws that picture."""
-    draw(tmp_path / "drawn.svg")
-    picture, drawn = (
-        re.findall(r">([^<>]+)</text>", path.read_text(encoding="utf-8"))
-        for path in (RESULTS / "throughput.svg", tmp_path / "drawn.svg")
-    )
-    assert picture == drawn
-    assert "`.venv/bin/python -m tests.benchmarks.picture`" in read("README.md")
+    """Its tables and the pictures say what the result files say, and the commands draw those pictures."""
+    for name, drawing, document in (
+        ("throughput", picture.draw, "tests/benchmarks/README.md"),
+        ("padding", frontier.draw, "README.md"),
+    ):
+        drawing(tmp_path / "drawn.svg")
+        shown, drawn = (
+            re.findall(r">([^<>]+)</text>", path.read_text(encoding="utf-8"))
+            for path in (RESULTS / f"{name}.svg", tmp_path / "drawn.svg")
+        )
+        assert shown == drawn
+        assert f".venv/bin/python -m {drawing.__module__}" in read(document)
+        assert f"results/{name}.svg)" in read(document)
+    assert "\n".join(frontier.table(frontier.recorded(RESULTS))) in read("README.md")
+    throughput = (RESULTS / "throughput.svg").read_text(encoding="utf-8")
     for model in MODELS:
         published, stock, here = bars(model).values()
-        assert {f"{rate:.1f}" for rate in (published, stock, here)} <= set(picture)
+        assert all(f">{rate:.1f}<" in throughput for rate in (published, stock, here))
         row = f"| {model} | {published:.1f} | {stock:.1f} | **{here:.1f}** reqs/sec | {here / stock:.1f} × | "
         assert row + f"{here / published:.1f} × |" in read("README.md")
 

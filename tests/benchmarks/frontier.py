@@ -23,11 +23,11 @@ Row = dict[str, Any]
 
 
 def recorded(results: Path) -> list[Row]:
-    """Every row of the result files that tells its `padding_stride`."""
+    """Every row of the result files that tells its `padding_stride`; of this engine, no peer's."""
     rows: list[Row] = []
     for path in sorted(results.glob("*.json")):
-        rows += [row for row in json.loads(path.read_text(encoding="utf-8")).get("rows", []) if "padding_stride" in row]
-    return rows
+        rows += json.loads(path.read_text(encoding="utf-8")).get("rows", [])
+    return [row for row in rows if "padding_stride" in row and row["engine"] == "vllm"]
 
 
 def fastest(rows: Iterable[Row], model: str) -> dict[int, Row]:
