@@ -98,10 +98,11 @@ def draw(target: Path, results: Path = RESULTS) -> None:
             rates, errors = [speeds[s]["reqs_per_sec"] for s in strides], [wers[s]["wer"] for s in strides]
             label = f"WER of {model}: its real weights"
             panel.plot(rates, errors, "o-", color=ACCURACY[model], label=label, linewidth=1, markersize=5)
-            for stride, rate, error in zip(strides, rates, errors, strict=True):
-                panel.annotate(
-                    str(stride), (rate, error), (0, above[0]), textcoords="offset points", ha="center", va=above[1]
-                )
+            for near in close_together(rates):
+                reach = max if place == 0 else min
+                spot = (sum(rates[i] for i in near) / len(near), reach(errors[i] for i in near))
+                text = ", ".join(str(strides[i]) for i in near)
+                panel.annotate(text, spot, (0, above[0]), textcoords="offset points", ha="center", va=above[1])
         panel.set_title(f"speed of {timed}: random weights", fontsize=10)
         panel.set_xlabel(f"utterances per second of {timed}")
         panel.set_xlim(left=0)
@@ -117,6 +118,17 @@ def draw(target: Path, results: Path = RESULTS) -> None:
         figure.text(0.5, 0.13 - 0.03 * place, line, ha="center", fontsize=8.5, color="#444444")
     figure.tight_layout(rect=(0, 0.16, 1, 0.93))
     figure.savefig(target, metadata={"Date": None})
+
+
+def close_together(rates: list[float]) -> list[list[int]]:
+    """Places of neighbours whose labels would cover each other: not farther apart than an eighteenth of the axis."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(rates)), key=lambda i: rates[i]):
+        if groups and rates[place] - rates[groups[-1][0]] < max(rates) / 18:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return [sorted(group) for group in groups]
 
 
 def notes(speed: dict[str, dict[int, Row]], scored: dict[str, dict[int, Row]]) -> list[str]:
