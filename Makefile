@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+# Modules are compiled once, not anew in each of hundreds of processes, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo scale ui test unit cluster check bench peers lock mlproject server user clean
 .DEFAULT_GOAL := help
@@ -34,12 +36,11 @@ ui: $(VENV)/cpu.installed
 	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-# Temporary files on tmpfs where there is one: SQLite waits for disks. Engines start one at a time: each takes all cores
-# and gigabytes of memory. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
-SEVERAL_AT_ONCE := -n auto --maxprocesses 4 --dist loadfile
+# Temporary files on tmpfs where there is one: SQLite waits for disks. More workers than two cores: tests wait a good deal.
+# Engines start one at a time: each takes all cores and gigabytes of memory. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
 test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine and not cluster" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not engine and not cluster" $(PYTEST_FLAGS)
 	$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS)
 
 # Nodes of Ray, several on this host; on a busy one they miss the 30 s that Ray gives each.
@@ -47,7 +48,7 @@ cluster: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m cluster $(PYTEST_FLAGS)
 
 unit: $(VENV)/dev.installed
-	$(BIN)/python -m pytest $(SEVERAL_AT_ONCE) -m "not engine and not server and not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not engine and not server and not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/dev.installed
 	ruff check .
