@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.fleets import BatchEngine, LocalMember, QuickEngine, ReadAheadEngine, clips, queue_of
 from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_dispatch import MOST, Dispatch
+from whisperbench.engines.fleet_member import GATHER_SECONDS, FleetMember, Place
 from whisperbench.engines.pulse import Pulse
 from whisperbench.engines.seam import Clip, SharedPass, Text
 from whisperbench.errors import AudioError, EngineError
@@ -381,3 +382,18 @@ def test_a_queue_says_whether_it_would_wait_and_ends_when_it_is_closed() -> None
 
 def _fail() -> None:
     raise EngineError("out of memory")
+
+
+def test_texts_are_handed_out_several_at_once_and_the_last_ones_without_waiting() -> None:
+    """Each answer of an actor costs its process and the driver's more than a text does."""
+    member = FleetMember(Place("engine 0"))
+    member.drive(QuickEngine(0.001))
+    member.put(clips(200), more=True)
+    answers: list[int] = []
+    while sum(answers) < 200:
+        answers.append(len(member.take().texts))
+    assert len(answers) < 40
+    member.put(clips(1), more=True)
+    started = time.perf_counter()
+    assert len(member.take().texts) == 1
+    assert time.perf_counter() - started < GATHER_SECONDS

@@ -28,6 +28,8 @@ from whisperbench.supervise.orphans import kill, no_orphans
 ANSWER_SECONDS = 5.0
 """An engine with nothing to hand out says so after this time: a sign of life."""
 READ_BYTES = 1 << 20
+GATHER_SECONDS = 0.05
+"""An answer waits so long for more texts: at hundreds of them a second each would cost two processes a call."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class FleetMember:
         self._passes: queue.SimpleQueue[ClipQueue] = queue.SimpleQueue()
         self._texts: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
         self._clips: ClipQueue | None = None
+        self._put = self._taken = 0  # clips, and texts of them
 
     def ready(self) -> tuple[str, Mapping[int, float]]:
         """This process's host, and when it was started by its id; answered as soon as it is there."""
@@ -107,6 +110,7 @@ class FleetMember:
 
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         """Clips to transcribe; without `more` what is there is worked off without waiting for others."""
+        self._put += len(clips)
         if self._clips is None or self._clips.closed:
             self._clips = ClipQueue()
             self._passes.put(self._clips)
@@ -115,7 +119,7 @@ class FleetMember:
             self._clips.close()
 
     def take(self) -> Signs:
-        """The texts that are there, as soon as there is one; none after `answer_seconds`.
+        """The texts that are there soon after the first one, or all that there will be; none after `answer_seconds`.
 
         Raises:
             AudioError, EngineError: as the engine did.
@@ -123,8 +127,10 @@ class FleetMember:
         found: list[Text] = []
         with contextlib.suppress(queue.Empty):
             found.append(_text(self._texts.get(timeout=self.answer_seconds)))
-            while True:
-                found.append(_text(self._texts.get_nowait()))
+            until = time.monotonic() + GATHER_SECONDS
+            while self._taken + len(found) < self._put:
+                found.append(_text(self._texts.get(timeout=max(0.0, until - time.monotonic()))))
+        self._taken += len(found)
         own = self.engine.pulse  # of one that works long between two texts
         return Signs(tuple(found), self._pulse.beats + (own.beats if own else 0))
 
