@@ -148,9 +148,9 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 def test_an_engine_that_does_not_start_says_which_and_why(tmp_path: Path, private_ray: Any) -> None:
     """With its log, and no engine is left."""
-    with pytest.raises(EngineError, match=r"^engine 0: The engine did not start: out of memory") as caught:
+    with pytest.raises(EngineError, match=r"^engine [01]: The engine did not start: out of memory") as caught:
         fleet_ray.start_fleet(settings_of(), NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
-    assert caught.value.log == tmp_path / "engine-0.log"
+    assert caught.value.log == tmp_path / f"engine-{str(caught.value)[7]}.log"
     left = [p for p in psutil.Process().children(recursive=True) if "FleetMember" in p.name()]
     assert gone(left, 10)
 
