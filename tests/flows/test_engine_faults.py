@@ -127,8 +127,11 @@ def engine_among(family: list[psutil.Process]) -> psutil.Process:
 
 
 def is_engine(process: psutil.Process) -> bool:
-    """Under the title that it gives itself, or before it has one."""
-    return process.name().startswith("VLLM::Engine") or "spawn_main" in " ".join(process.cmdline())
+    """Under the title that it gives itself, or before it has one; a process that has just ended is none."""
+    try:
+        return process.name().startswith("VLLM::Engine") or "spawn_main" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_transcribing(results: Path) -> bool:
