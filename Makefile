@@ -36,11 +36,12 @@ ui: $(VENV)/cpu.installed
 	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-# Temporary files on tmpfs where there is one: SQLite waits for disks. More workers than two cores: tests wait a good deal.
-# Engines start one at a time: each takes all cores and gigabytes of memory. PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+# Temporary files on tmpfs where there is one: SQLite waits for disks. The quick tests wait a good deal, so more of them
+# than there are cores run at once.  Engines start one at a time: each takes all cores and gigabytes of memory.
+# PYTEST_FLAGS="-n 0 -x" for what pytest knows.
 test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not engine and not cluster" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not engine and not cluster" $(PYTEST_FLAGS)
 	$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS)
 
 # Nodes of Ray, several on this host; on a busy one they miss the 30 s that Ray gives each.
