@@ -30,6 +30,7 @@ from tests.support.commands import PROJECT, python_path
 from whisperbench.results.bundle import CONTENTS, PARTIAL, read_bundle
 from whisperbench.results.journal import TRANSCRIPTS
 from whisperbench.results.names import WARNINGS
+from whisperbench.supervise.orphans import is_gone
 
 CLIPS, ROUNDS, BROKEN_AFTER = 8, 20, 20
 LIMIT_SECONDS, GONE_SECONDS = 400, 10
@@ -84,15 +85,6 @@ def named(processes: list[psutil.Process], name: str) -> list[psutil.Process]:
     return found
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    found = []
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
 def play(name: str, folder: Path, expected: dict[str, str], cluster: Cluster | None) -> Iterator[str]:
     """Problems, in words."""
     status, victim, _ = FAULTS[name]
@@ -111,7 +103,7 @@ def play(name: str, folder: Path, expected: dict[str, str], cluster: Cluster | N
         run.kill()
         yield f"hung for {LIMIT_SECONDS} s"
     ended = time.monotonic()
-    while (left := alive(started)) and time.monotonic() < ended + GONE_SECONDS:
+    while (left := [each for each in started if not is_gone(each)]) and time.monotonic() < ended + GONE_SECONDS:
         time.sleep(0.1)
     if left:
         yield f"left: {[each.name() for each in left]}"
