@@ -90,11 +90,11 @@ def end(seen: set[psutil.Process], directory: Path | None) -> None:
     """Kill these, and those that say that they belong to the directory, and remove what they leave."""
     import psutil
 
-    for _ in range(2):
+    for pause in (0.0, LOOK_SECONDS):  # one that was being started had no environment yet
+        time.sleep(pause)
         found = seen | (started_with(directory) if directory else set())
         kill(found)
         psutil.wait_procs(found, TRACKER_SECONDS)
-        time.sleep(LOOK_SECONDS)  # one that was being started had no environment yet
     remove_those_of_the_dead()
 
 
