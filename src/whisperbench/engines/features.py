@@ -104,8 +104,8 @@ def packed_window(audio: AnySamples, frames: int) -> Samples16:
     return window
 
 
-def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int) -> torch.Tensor:
-    """Log-mel features of many windows at once, on the device where their samples are, in float32.
+def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int, device: torch.device) -> torch.Tensor:
+    """Log-mel features of many windows at once, computed on `device` in float32.
 
     Args:
         windows: what `packed_window` made, as int16 tensors of any lengths.
@@ -117,22 +117,35 @@ def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int) -> torch.Tens
     """
     import torch
 
-    device = windows[0].device
     rows = [window.numel() // HOP for window in windows]
     total = sum(rows)
     signal = torch.zeros(HOP * (-(-total // ROWS_MULTIPLE) * ROWS_MULTIPLE) + N_FFT - HOP, device=device)
-    signal[: HOP * total] = torch.cat(list(windows))
+    signal[: HOP * total] = without_waiting(windows, device)
     hann, filters = _on(device, mel_bins)
     spectrum = torch.stft(signal / 32_768.0, N_FFT, HOP, window=hann, center=False, return_complex=True)[:, :total]
     power = spectrum.real.square() + spectrum.imag.square()
     log_spec = torch.clamp(filters.T @ power, min=1e-10).log10()
 
-    lengths = torch.tensor(rows, device=device)
+    lengths = without_waiting([torch.tensor(rows)], device)
     window_of_row = torch.repeat_interleave(lengths, output_size=total)
     between = (lengths.cumsum(0)[:, None] - 1 - torch.arange(FRAMES_BETWEEN, device=device)).flatten()
     loudest = log_spec.amax(0).index_fill(0, between, -torch.inf)
     peak = torch.full((len(rows),), -torch.inf, device=device).scatter_reduce(0, window_of_row, loudest, "amax")
     return ((torch.maximum(log_spec, peak[window_of_row] - 8.0) + 4.0) / 4.0).T
+
+
+def without_waiting(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Tensors of one type, joined end to end, on a device whose work in hand nobody waits for.
+
+    CUDA copies from memory that may be paged out only when all that was asked of it before is done.  An engine that
+    prepares the next step while the GPU computes would so let it run dry with every batch of windows: pinned memory.
+    """
+    import torch
+
+    if device.type != "cuda" or parts[0].device.type == "cuda":
+        return torch.cat(list(parts)).to(device)
+    pinned = torch.empty(sum(part.numel() for part in parts), dtype=parts[0].dtype, pin_memory=True)
+    return torch.cat(list(parts), out=pinned).to(device, non_blocking=True)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
+from whisperbench.engines.features import without_waiting
 from whisperbench.engines.padding import CACHE_BLOCK, dense_by_places, log_weight, sparse_positions
 from whisperbench.options.rules import WINDOW_POSITIONS
 
@@ -42,7 +43,8 @@ class EncoderAttention:
         self._flash = flash_attention() if like.is_cuda else None
         if self._flash is None:
             return
-        self._ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32).to(like.device)
+        ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        self._ends = without_waiting([ends], like.device)
         self._padded = None
         if log_weights is not None:
             self._padded = like.new_zeros(like.shape[0], 3, heads, size + EXTRA_DIMENSIONS)

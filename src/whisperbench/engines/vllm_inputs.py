@@ -90,7 +90,9 @@ class WindowRenderer:
 
         decoder = self._pattern["decoder_prompt"]
         place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=places)
-        element = type(self._element)(data=features, field=self._element.field)
+        # Samples stay in the host's memory until the model takes them: vLLM would wait for the GPU with each window.
+        field = dataclasses.replace(self._element.field, keep_on_cpu=features.dim() == 1)
+        element = type(self._element)(data=features, field=field)
         return {
             "type": "enc_dec",
             "encoder_prompt": dict(self._pattern["encoder_prompt"]),

@@ -25,7 +25,7 @@ from vllm.model_executor.models.whisper import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from whisperbench.engines.features import FRAMES_BETWEEN, HOP, packed_log_mel
+from whisperbench.engines.features import FRAMES_BETWEEN, HOP, packed_log_mel, without_waiting
 from whisperbench.engines.padding import (
     cache_places,
     dense_of,
@@ -80,16 +80,16 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
         """The encoder's output of every window, each of shape (places in the cache, d_model).
 
         `input_features` holds a window each: features of shape (mel_bins, frames), or int16 samples as
-        `packed_window` lays them out.
+        `packed_window` lays them out, which are still in the host's memory.
         """
-        windows = list(kwargs["input_features"])
+        windows, encoder = list(kwargs["input_features"]), self.model.encoder
         if windows[0].dim() == 1:
             frames = [window.numel() // HOP - FRAMES_BETWEEN for window in windows]
-            rows = packed_log_mel(windows, self.model.encoder.num_mel_bins).to(self.dtype)
+            rows = packed_log_mel(windows, encoder.num_mel_bins, encoder.conv1.weight.device).to(self.dtype)
         else:
             frames = [window.shape[1] for window in windows]
             rows = torch.cat([functional.pad(window.T.to(self.dtype), (0, 0, 0, FRAMES_BETWEEN)) for window in windows])
-        return encode(self.model.encoder, rows, Layout.of(frames, self.padding_stride, rows.device))
+        return encode(encoder, rows, Layout.of(frames, self.padding_stride, rows.device))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,10 +143,10 @@ class Layout:
             between += range(row - FRAMES_BETWEEN, row)
 
         def placed(parts: list[np.ndarray[Any, Any]]) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate(parts)).to(device, non_blocking=True)
+            return without_waiting([torch.from_numpy(part) for part in parts], device)
 
         return cls(
-            between=torch.tensor(between, device=device),
+            between=placed([np.array(between)]),
             convolved=placed(convolved),
             positions=placed(positions),
             log_weights=placed(weights) if stride > 1 else None,
