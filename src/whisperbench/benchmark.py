@@ -138,7 +138,7 @@ def measure_to_disk(
                     engine,
                     corpus.utterances,
                     repeats=config.repeats,
-                    warmup=settings.windows_per_step,
+                    warmup=settings.warm_up_windows(hardware),
                     hardware=hardware,
                     on_result=on_result,
                     on_start=on_start,

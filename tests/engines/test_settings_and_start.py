@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fakes import one_gpu
+from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines import start as engine
 from whisperbench.engines import vllm_process
 from whisperbench.engines.fleet_ray import window_of
@@ -267,6 +267,13 @@ def test_more_thinned_windows_fit_a_step() -> None:
     """Of typical length, 503 places each instead of 1,500: 488 positions and those that stay unused."""
     assert settings(H100, max_num_seqs=256).windows_per_step == 32
     assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 95
+
+
+def test_a_gpu_is_warmed_up_with_as_much_as_it_will_hold() -> None:
+    """And a CPU, or a peer, with one batch."""
+    assert settings(H100, max_num_seqs=256).warm_up_windows(H100) == 256
+    assert settings(H100, max_num_seqs=256, engine="transformers").warm_up_windows(H100) == 64
+    assert settings(NO_GPU, max_num_seqs=256).warm_up_windows(NO_GPU) == 8
 
 
 @pytest.mark.parametrize("asked_for", [{"padding_stride": 16}, {"features": "gpu"}])

@@ -148,10 +148,11 @@ def measure(
     rounds: int = 1,
     seconds: Sequence[float] = (),
 ) -> Measurement:
-    """Warm up with the first `warmup` utterances, then time `repeats` passes of `rounds` over the corpus.
+    """Warm up with the first `warmup` clips of a pass, then time `repeats` passes of `rounds` over the corpus.
 
     Where the utterances' `seconds` are known, the longest are handed out first: what is left at the end is short, so no
-    engine waits long for the last text, and what a batch holds is of one length.
+    engine waits long for the last text, and what a batch holds is of one length.  The warm-up is of the longest, too,
+    so that a pass does not begin with more memory than was ever taken.
     `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.  An engine
     that makes no progress for `stall_seconds` (0: no limit) is ended.
 
@@ -159,6 +160,9 @@ def measure(
         AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
     """
     clips = clips_of(utterances, count_tokens)
+    clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
+    if seconds:
+        clips.sort(key=lambda clip: -seconds[clip.index % len(seconds)])
     started = time.perf_counter()
     limit_seconds = 0 if engine.watches_itself else stall_seconds
     with StallWatch(engine, limit_seconds) as watch:
@@ -166,9 +170,6 @@ def measure(
             watch.pulse.beat()
     usual = watch.pulse.longest_pause
     warmup_seconds = time.perf_counter() - started
-    clips = [dataclasses.replace(c, index=c.index + i * len(clips)) for i in range(rounds) for c in clips]
-    if seconds:
-        clips.sort(key=lambda clip: -seconds[clip.index % len(seconds)])
     alone = engine.alone_rates(clips)
     passes = []
     for repeat in range(repeats):
