@@ -85,7 +85,6 @@ def test_peers_compute_and_batch_as_their_documentation_does(
 def test_engines_that_share_a_gpu_are_told_their_cache() -> None:
     """Together they stay within the share of memory that is asked for, weights, activations and context included."""
     assert settings(H100).kv_cache_memory_bytes is None
-    assert settings(XEON, gpus=2).kv_cache_memory_bytes is None
     three = settings(H100, engines_per_gpu=3)
     cache = three.kv_cache_memory_bytes or 0
     assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
@@ -267,6 +266,14 @@ def test_more_thinned_windows_fit_a_step() -> None:
     """Of typical length, 503 places each instead of 1,500: 488 positions and those that stay unused."""
     assert settings(H100, max_num_seqs=256).windows_per_step == 32
     assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 95
+
+
+def test_a_cpu_clears_no_more_memory_than_its_sequences_take() -> None:
+    """2,048 places each, 40 KiB a place of turbo in float32; never less than for what one step encodes."""
+    assert settings(OLD_CPU, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 40_960
+    assert settings(OLD_CPU, max_num_seqs=128).kv_cache_memory_bytes == 32 * 2_048 * 40_960
+    assert settings(OLD_CPU, max_num_seqs=1).kv_cache_memory_bytes == (3_072 + 512) * 40_960
+    assert settings(XEON, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 20_480
 
 
 def test_a_gpu_is_warmed_up_with_as_much_as_it_will_hold() -> None:

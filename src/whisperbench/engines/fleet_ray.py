@@ -24,7 +24,6 @@ from whisperbench.engines.fleet_signs import LOOK_SECONDS, SILENT_SECONDS
 from whisperbench.engines.hardware import MAX_READERS, Hardware, parts_of, seeing_only
 from whisperbench.engines.seam import Clip, StartEngine
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm_process import CPU_KV_CACHE_GIB
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs.audio import AudioSource
 
@@ -95,8 +94,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
     workers = settings.workers or _readers(len(cores), settings.engines)
     if not hardware.has_gpu:
         return [
-            Seat(Place(f"engine {i}", _cpu_environment(part, settings.engines), part), workers=workers)
-            for i, part in enumerate(parts)
+            Seat(Place(f"engine {i}", _cpu_environment(part), part), workers=workers) for i, part in enumerate(parts)
         ]
     return [
         Seat(Place(f"engine {turn * hardware.gpu_count + i}", seeing_only(device)), workers=workers)
@@ -123,7 +121,7 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
 
     def seat(i: int, node: Node, turn: int) -> Seat:
         part = next(parts[node.host], ())
-        environment = _cpu_environment(part, on_host[node.host]) if part else {}
+        environment = _cpu_environment(part) if part else {}
         return Seat(
             Place(f"engine {turn * len(homes) + i}", environment, part),
             node.id,
@@ -134,10 +132,10 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
     return [seat(i, node, turn) for turn in range(turns) for i, node in enumerate(homes)]
 
 
-def _cpu_environment(cores: Sequence[int], engines: int) -> dict[str, str]:
-    """Cores of its own, and an equal part of the memory that one engine alone takes for its attention cache."""
-    memory = os.environ.get("VLLM_CPU_KVCACHE_SPACE") or str(max(1, CPU_KV_CACHE_GIB // engines))
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), "VLLM_CPU_KVCACHE_SPACE": memory}
+def _cpu_environment(cores: Sequence[int]) -> dict[str, str]:
+    """Cores of its own, and the size of the attention cache where somebody has chosen one."""
+    chosen = {name: os.environ[name] for name in ("VLLM_CPU_KVCACHE_SPACE",) if name in os.environ}
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), **chosen}
 
 
 def _readers(cores: int, engines: int) -> int:

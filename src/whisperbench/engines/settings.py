@@ -9,7 +9,7 @@ from collections.abc import Callable
 from whisperbench.engines.hardware import MIB, Hardware
 from whisperbench.engines.padding import typical_places
 from whisperbench.errors import ConfigError
-from whisperbench.inputs.architecture import Architecture
+from whisperbench.inputs.architecture import TEXT_POSITIONS, Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.options.benchmark import PEERS, BenchmarkConfig
 from whisperbench.options.rules import WINDOW_POSITIONS
@@ -26,6 +26,10 @@ values with padded heads, the MLP's 4 before and behind GELU, the convolutions' 
 GIB = 1 << 30
 CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
 LEAST_CACHE_BYTES = GIB
+CPU_SEQUENCES = 32
+"""As many as a CPU's attention cache has room for, at most; others wait.  More at once make it no faster, and the cache
+is cleared when the engine starts: 11 s for 4 GiB."""
+CPU_BLOCK = 128  # places of the cache that vLLM hands out at once on a CPU
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class EngineSettings:
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
     `stall_seconds`: a start that makes no progress for so long is ended (0: never).
-    `kv_cache_memory_bytes` is set where engines share a GPU; else vLLM takes what its profiling leaves.
+    `kv_cache_memory_bytes` is set on a CPU and where engines share a GPU; else vLLM takes what its profiling leaves.
     """
 
     checkpoint: str
@@ -94,14 +98,16 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
     if config.quantization != "none" and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
     batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
-    engines_per_gpu, cache = config.engines_per_gpu or 1, None
-    if (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
+    engines_per_gpu, cache, dtype = config.engines_per_gpu or 1, None, _dtype(config, hardware)
+    if not hardware.has_gpu:
+        cache = _cache_on_a_cpu(config, checkpoint.architecture, batched_tokens, 4 if dtype == "float32" else 2)
+    elif (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
         share = functools.partial(_cache_of_each, config, checkpoint.architecture, memory, batched_tokens)
         engines_per_gpu = _engines_per_gpu(config, share)
         cache = share(engines_per_gpu) if engines_per_gpu > 1 else None
     return EngineSettings(
         checkpoint=checkpoint.path,
-        dtype=_dtype(config, hardware),
+        dtype=dtype,
         kv_cache_dtype=config.kv_cache_dtype,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=batched_tokens,
@@ -195,6 +201,16 @@ def _cache_of_each(
     share = int(memory_mib * MIB * config.gpu_memory_utilization / engines)
     activations = ACTIVATION_VALUES * 2 * architecture.d_model * batched_tokens
     return share - 2 * architecture.parameters - activations - CONTEXT_BYTES
+
+
+def _cache_on_a_cpu(
+    config: BenchmarkConfig, architecture: Architecture, batched_tokens: int, bytes_per_value: int
+) -> int:
+    """Of the sequences' cross- and self-attention, in bytes; vLLM asks for room for what one step encodes at least."""
+    window, text = (-(-positions // CPU_BLOCK) * CPU_BLOCK for positions in (WINDOW_POSITIONS, TEXT_POSITIONS))
+    step = -(-batched_tokens // CPU_BLOCK) * CPU_BLOCK
+    places = max(step + text, min(config.max_num_seqs, CPU_SEQUENCES) * (window + text))
+    return 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value * places
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:

@@ -28,8 +28,6 @@ from whisperbench.text import redact
 
 T = TypeVar("T")
 
-CPU_KV_CACHE_GIB = 4
-
 LONGEST_DIRECTORY = 70
 """A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 
@@ -43,6 +41,8 @@ class VllmProcess(Engine):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self._log = settings, log
+        # What processes have to end by themselves.  vLLM's worker on a CPU takes longer than 5 s, and keeps nothing.
+        self._shutdown_seconds = 5 if hardware.has_gpu else 1
         self.pulse = Pulse()
         self._pids: set[int] = set()
         self._engine_watch: EngineWatch | None = None
@@ -84,7 +84,7 @@ class VllmProcess(Engine):
         return self._pids | {os.getpid()}
 
     def close(self) -> None:
-        """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
+        """Stop the engine and wait for its processes, at most 8 s (4 s on a CPU); then they are killed."""
         import psutil
 
         if self._engine_watch:
@@ -93,7 +93,7 @@ class VllmProcess(Engine):
         if llm := getattr(self, "llm", None):
             # An engine that is dead already cannot be asked to stop.
             with output_to(self._log), contextlib.suppress(Exception):
-                llm.llm_engine.engine_core.shutdown(timeout=5)
+                llm.llm_engine.engine_core.shutdown(timeout=self._shutdown_seconds)
         _, alive = psutil.wait_procs(processes, timeout=3)
         kill(alive)
 
@@ -157,7 +157,6 @@ def window_text(key: str, result: Any) -> WindowText:
 def _start(settings: EngineSettings, model_overrides: Callable[[], Any]) -> Any:
     # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_KV_CACHE_GIB))
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     if not installed("flashinfer-python"):
