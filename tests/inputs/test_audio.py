@@ -71,6 +71,22 @@ def test_16_bits_are_read_as_they_are(tmp_path: Path, name: str) -> None:
     assert np.array_equal(audio, to_16_bits(load_audio(CLIP)))
 
 
+def test_what_librispeech_is_made_of_is_not_read_by_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mono FLAC in 16 bits at 16 kHz: half of a client's time went there."""
+    monkeypatch.setattr("soundfile.SoundFile", None)
+    assert np.array_equal(load_audio_16(CLIP), PCM)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.98])
+def test_a_flac_with_a_damaged_frame_is_an_error_in_16_bits_too(tmp_path: Path, place: float) -> None:
+    """The quicker decoder leaves such a frame out: what is short is given to the one that says so."""
+    content = bytearray(CLIP.read_bytes())
+    content[int(place * len(content))] ^= 0xFF
+    (tmp_path / "bad.flac").write_bytes(content)
+    with pytest.raises(AudioError, match=r"bad\.flac is damaged or cut short"):
+        load_audio_16(tmp_path / "bad.flac")
+
+
 def test_whatever_holds_no_16_bits_is_rounded_to_them(tmp_path: Path) -> None:
     """More bits, channels, another rate, no PCM, recordings joined: as the floats are, those past 1 cut off."""
     sources = [
