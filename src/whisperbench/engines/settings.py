@@ -27,8 +27,8 @@ GIB = 1 << 30
 CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
 LEAST_CACHE_BYTES = GIB
 CPU_SEQUENCES = 32
-"""As many as a CPU's attention cache has room for, at most; others wait.  More at once make it no faster, and the cache
-is cleared when the engine starts: 11 s for 4 GiB."""
+"""As many as a CPU's attention cache has room for, at most; others wait.  Two cores are no faster with 128 (0.88
+utterances/s, 32: 0.79 and 0.91), and the cache is cleared when the engine starts: 11 s for 4 GiB."""
 CPU_BLOCK = 128  # places of the cache that vLLM hands out at once on a CPU
 
 
@@ -79,8 +79,7 @@ class EngineSettings:
     def warm_up_windows(self, hardware: Hardware) -> int:
         """What is transcribed before the clock: a batch, and on a GPU as many windows as vLLM will hold at once.
 
-        An H100 that had encoded one batch only was 6 % slower in its first pass than in its second: memory was still
-        being allocated.
+        An H100 that had encoded one batch only was 6 % slower in its first pass than in its second.
         """
         return self.max_num_seqs if hardware.has_gpu and not self.batch_size else self.windows_per_step
 
