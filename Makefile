@@ -36,13 +36,12 @@ ui: $(VENV)/cpu.installed
 	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-# Temporary files on tmpfs where there is one: SQLite waits for disks. The quick tests wait a good deal, so more of them
-# than there are cores run at once.  Engines start one at a time: each takes all cores and gigabytes of memory.
+# Temporary files on tmpfs where there is one: SQLite waits for disks.  Tests wait a good deal, so three run at once on two
+# cores; those of engines begin first (tests/conftest.py), each with a part of the cores.
 # PYTEST_FLAGS="-n 0 -x" for what pytest knows.
 test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not engine and not cluster" $(PYTEST_FLAGS)
-	$(BIN)/python -m pytest -m engine $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not cluster" $(PYTEST_FLAGS)
 
 # Nodes of Ray, several on this host; on a busy one they miss the 30 s that Ray gives each.
 cluster: $(VENV)/dev.installed

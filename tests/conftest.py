@@ -17,11 +17,33 @@ import pytest
 from tests.support.leftovers import left_after_a_while, segments
 from tests.support.servers import Server, served_store
 from tests.support.stores import fresh_store
+from whisperbench.engines.hardware import parts_of
+
+LONGEST_FIRST = ("engine", "server", "slow")
 
 MLFLOW_VARIABLES = (
     *("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"),
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"),
 )
+
+
+def pytest_configure() -> None:
+    """Each worker computes on a part of the cores: threads that wait for each other on busy cores take many times as
+    long, and vLLM would bind the engines of all workers to the same core."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        part = parts_of(cores, workers)[int(worker.removeprefix("gw"))]
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, part))
+        os.environ["OMP_NUM_THREADS"] = str(len(part))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of tests that take long come first: in the end no worker is left alone with one."""
+    ranks: dict[Path, int] = {}
+    for item in items:
+        marked = [rank for rank, name in enumerate(LONGEST_FIRST) if item.get_closest_marker(name)]
+        ranks[item.path] = min([ranks.get(item.path, len(LONGEST_FIRST)), *marked])
+    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture(scope="session")

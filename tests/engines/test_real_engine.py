@@ -159,14 +159,14 @@ def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
     expected = {utt_id: transcript.hypothesis for utt_id, transcript in pipelined.items()}
     try:
         assert {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances).items()} == expected
-        found = {}
-        for text in fleet.transcribe(clips_of(utterances)):
+        some, found = utterances[:24], dict[int, str]()
+        for text in fleet.transcribe(clips_of(some)):
             assert text.index not in found
             found[text.index] = text.text
             if len(found) == 5:
                 workers = [psutil.Process(pid) for pid in fleet.pids()]
                 next(process for process in workers if process.name().startswith("VLLM")).kill()
-        assert {utterances[i].id: text for i, text in found.items()} == expected
+        assert {some[i].id: text for i, text in found.items()} == {u.id: expected[u.id] for u in some}
         assert fleet.last_pass is not None
         assert len(fleet.last_pass.lost) == 1
     finally:

@@ -23,7 +23,8 @@ from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
 
 PROJECT = Path(__file__).resolve().parents[2]
-DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "6")
+DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "50", "--max_num_seqs", "2")
+"""Two windows a step: short steps, so that a step is told from a standstill after seconds, also by a slow CPU."""
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.usefixtures("no_project_run", "leaves_nothing"),
@@ -35,8 +36,7 @@ pytestmark = [
 def real_benchmark(tmp_path: Path, address: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The benchmark command with the real engine on the demo clips, again and again; its output is in out.log."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
-    options = ["--repeats", "50", "--results_dir", str(tmp_path / "results")]
-    command = [sys.executable, "-m", "flows.benchmark", *DEMO, *options, *arguments]
+    command = [sys.executable, "-m", "flows.benchmark", *DEMO, "--results_dir", str(tmp_path / "results"), *arguments]
     with (tmp_path / "out.log").open("wb") as log:
         client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -104,7 +104,7 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
 def test_a_real_engine_that_stops_is_ended(measuring: bool, tmp_path: Path, empty_store: Path) -> None:
     """Its process is frozen, as by a GPU that hangs: past stall_minutes the run is FAILED and the transcripts kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
-    with real_benchmark(tmp_path, address, "--stall_minutes", "0.5") as client:
+    with real_benchmark(tmp_path, address, "--stall_minutes", "0.2") as client:
         follower = psutil.Process(client.pid)
         wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
         family = follower.children(recursive=True)
@@ -113,7 +113,7 @@ def test_a_real_engine_that_stops_is_ended(measuring: bool, tmp_path: Path, empt
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
     what = "The engine" if measuring else "The start of the engine"
-    assert f"error: {what} made no progress for 0.5 minutes and was ended" in (tmp_path / "out.log").read_text()
+    assert f"error: {what} made no progress for 0.2 minutes and was ended" in (tmp_path / "out.log").read_text()
     (run,) = all_runs(connect(address))
     assert run.info.status == "FAILED"
     assert "no progress" in run.data.tags[FAILURE]
