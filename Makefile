@@ -37,7 +37,7 @@ ui: $(VENV)/cpu.installed
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
 # Temporary files on tmpfs where there is one: SQLite waits for disks.  Tests wait a good deal, so three run at once on two
-# cores; those of engines begin first (tests/conftest.py), each with a part of the cores.
+# cores; those of engines begin first (tests/conftest.py), each with a part of the cores.  Three engines take 12 GB of memory.
 # PYTEST_FLAGS="-n 0 -x" for what pytest knows.
 test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed

@@ -174,7 +174,7 @@ def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_pro
     command = [sys.executable, "-m", "mlflow", "run", ".", "--env-manager", "local", "--experiment-name", "speech"]
     done = subprocess.run(
         command + [word for name, value in options.items() for word in ("-P", f"{name}={value}")],
-        cwd=PROJECT, capture_output=True, text=True, timeout=400, check=False,
+        cwd=PROJECT, capture_output=True, text=True, timeout=800, check=False,
         env={
             **os.environ, "MLFLOW_TRACKING_URI": address, "CUDA_VISIBLE_DEVICES": "",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
