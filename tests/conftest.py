@@ -104,4 +104,7 @@ def warm() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.support.processes"])
     forkserver.ensure_running()  # now: it outlives the test that asks first
+    first = context.Process(target=os.getpid)  # waits until all is imported, which no test's limit should hold
+    first.start()
+    first.join()
     return context
