@@ -276,6 +276,13 @@ def test_a_cpu_clears_no_more_memory_than_its_sequences_take() -> None:
     assert settings(XEON, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 20_480
 
 
+def test_the_cache_of_all_engines_on_a_cpu_has_a_limit() -> None:
+    """4 GiB together, as long as each has room for what one step encodes: 160 KiB a place of large-v3 in bfloat16."""
+    large = dataclasses.replace(TURBO, architecture=Architecture(1280, 32, 32, 128, 51_866))
+    one, two, eight = (engine_settings(BenchmarkConfig(gpus=n), large, XEON).kv_cache_memory_bytes for n in (1, 2, 8))
+    assert (one, two, eight) == (4 << 30, 2 << 30, (12_032 + 512) * 163_840)
+
+
 def test_a_gpu_is_warmed_up_with_as_much_as_it_will_hold() -> None:
     """And a CPU, or a peer, with one batch."""
     assert settings(H100, max_num_seqs=256).warm_up_windows(H100) == 256

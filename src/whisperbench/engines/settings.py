@@ -29,6 +29,7 @@ LEAST_CACHE_BYTES = GIB
 CPU_SEQUENCES = 32
 """As many as a CPU's attention cache has room for, at most; others wait.  Two cores are no faster with 128 (0.88
 utterances/s, 32: 0.79 and 0.91), and the cache is cleared when the engine starts: 11 s for 4 GiB."""
+CPU_CACHE_BYTES = 4 * GIB  # of all engines on a CPU together, at most
 CPU_BLOCK = 128  # places of the cache that vLLM hands out at once on a CPU
 
 
@@ -206,10 +207,10 @@ def _cache_on_a_cpu(
     config: BenchmarkConfig, architecture: Architecture, batched_tokens: int, bytes_per_value: int
 ) -> int:
     """Of the sequences' cross- and self-attention, in bytes; vLLM asks for room for what one step encodes at least."""
-    window, text = (-(-positions // CPU_BLOCK) * CPU_BLOCK for positions in (WINDOW_POSITIONS, TEXT_POSITIONS))
-    step = -(-batched_tokens // CPU_BLOCK) * CPU_BLOCK
-    places = max(step + text, min(config.max_num_seqs, CPU_SEQUENCES) * (window + text))
-    return 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value * places
+    window, text, step = (-(-n // CPU_BLOCK) * CPU_BLOCK for n in (WINDOW_POSITIONS, TEXT_POSITIONS, batched_tokens))
+    place = 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value
+    wanted = min(config.max_num_seqs, CPU_SEQUENCES) * (window + text) * place
+    return max((step + text) * place, min(wanted, CPU_CACHE_BYTES // (config.gpus or 1)))
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:
