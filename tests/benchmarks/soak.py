@@ -176,7 +176,6 @@ class Soak:
             "MLFLOW_TRACKING_URI": address,
             "MLFLOW_EXPERIMENT_NAME": this.token,
             "FAKE_ENGINE_DELAY_SECONDS": self.delay,
-            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB: enough, and a busy machine has it
             "TMPDIR": str(this.tmp),
             MARK: this.token,
         }

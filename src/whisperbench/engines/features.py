@@ -135,14 +135,14 @@ def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int, device: torch
 
 
 def without_waiting(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Tensors of one type, joined end to end, on a device whose work in hand nobody waits for.
+    """Tensors of one type in the host's memory, joined end to end, on a device whose work in hand nobody waits for.
 
     CUDA copies from memory that may be paged out only when all that was asked of it before is done.  An engine that
     prepares the next step while the GPU computes would so let it run dry with every batch of windows: pinned memory.
     """
     import torch
 
-    if device.type != "cuda" or parts[0].device.type == "cuda":
+    if device.type != "cuda":
         return torch.cat(list(parts)).to(device)
     pinned = torch.empty(sum(part.numel() for part in parts), dtype=parts[0].dtype, pin_memory=True)
     return torch.cat(list(parts), out=pinned).to(device, non_blocking=True)

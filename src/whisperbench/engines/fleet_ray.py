@@ -134,8 +134,10 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
 
 def _cpu_environment(cores: Sequence[int]) -> dict[str, str]:
     """Cores of its own, and the size of the attention cache where somebody has chosen one."""
-    chosen = {name: os.environ[name] for name in ("VLLM_CPU_KVCACHE_SPACE",) if name in os.environ}
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)), **chosen}
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+    if chosen := os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        environment["VLLM_CPU_KVCACHE_SPACE"] = chosen
+    return environment
 
 
 def _readers(cores: int, engines: int) -> int:
