@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import forked_from
 from tests.support.leftovers import left_after_a_while, segments
 from tests.support.servers import Server, served_store
 from tests.support.stores import fresh_store
-from whisperbench.engines.hardware import parts_of
 
 LONGEST_FIRST = ("engine", "server", "slow")
 
@@ -28,13 +26,9 @@ MLFLOW_VARIABLES = (
 
 
 def pytest_configure() -> None:
-    """Each worker computes on a part of the cores: threads that wait for each other on busy cores take many times as
-    long, and vLLM would bind the engines of all workers to the same core."""
-    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        part = parts_of(cores, workers)[int(worker.removeprefix("gw"))]
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, part))
-        os.environ["OMP_NUM_THREADS"] = str(len(part))
+    """Workers share the cores: threads that wait for each other on busy cores take many times as long."""
+    if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // int(workers)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,10 +49,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tracking_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+def tracking_server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, warm: Any) -> Iterator[Server]:
     """A real tracking server that serves artifacts; shared, so that tests look at their own runs only."""
     directory = tmp_path_factory.mktemp("server")
-    with Server(directory, served_store(directory, empty_store)) as server:
+    with Server(directory, served_store(directory, empty_store), warm) as server:
         yield server
 
 
@@ -100,11 +94,5 @@ def leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm() -> Any:
-    """Processes that are forked from one that has MLflow and the flows imported: milliseconds instead of 6 s."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.processes"])
-    forkserver.ensure_running()  # now: it outlives the test that asks first
-    first = context.Process(target=os.getpid)  # waits until all is imported, which no test's limit should hold
-    first.start()
-    first.join()
-    return context
+    """Processes that are forked from one that has MLflow and the flows imported (`support.commands`)."""
+    return forked_from("tests.support.processes")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from tests.support.commands import Command, forked_from, python_path
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.journal import read_partial
@@ -22,7 +21,6 @@ from whisperbench.results.names import FAILURE
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
 
-PROJECT = Path(__file__).resolve().parents[2]
 DEMO = ("--model", "demo", "--corpus", "demo", "--repeats", "50", "--max_num_seqs", "2")
 """Two windows a step: short steps, so that a step is told from a standstill after seconds, also by a slow CPU."""
 pytestmark = [
@@ -32,20 +30,25 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module")
+def warm() -> Any:
+    """What is forked here has imported what the client imports of vLLM; the engine's own process imports it anew."""
+    return forked_from("tests.support.processes", "vllm.entrypoints.llm", "whisperbench.engines.vllm_model")
+
+
 @contextlib.contextmanager
-def real_benchmark(tmp_path: Path, address: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def real_benchmark(warm: Any, tmp_path: Path, address: str, *arguments: str) -> Iterator[Command]:
     """The benchmark command with the real engine on the demo clips, again and again; its output is in out.log."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": address, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"}
-    command = [sys.executable, "-m", "flows.benchmark", *DEMO, "--results_dir", str(tmp_path / "results"), *arguments]
-    with (tmp_path / "out.log").open("wb") as log:
-        client = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    environment = {**python_path(), "MLFLOW_TRACKING_URI": address}
+    words = [*DEMO, "--results_dir", str(tmp_path / "results"), *arguments]
+    client = Command(warm, "benchmark", words, environment=environment, folder=tmp_path, log=tmp_path / "out.log")
     try:
         yield client
     finally:
         client.kill()  # its guardian ends the rest
 
 
-def wait_until(happens: Callable[[], bool], client: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def wait_until(happens: Callable[[], bool], client: Command, tmp_path: Path) -> None:
     deadline = time.monotonic() + 700
     while not happens():
         assert client.poll() is None, (tmp_path / "out.log").read_text()
@@ -57,11 +60,11 @@ def wait_until(happens: Callable[[], bool], client: subprocess.Popen[bytes], tmp
     ("number", "measuring"), [(signal.SIGKILL, False), (signal.SIGTERM, True)], ids=["killed at start", "told to stop"]
 )
 def test_the_real_engine_ends_with_its_client(
-    number: signal.Signals, measuring: bool, tmp_path: Path, empty_store: Path
+    number: signal.Signals, measuring: bool, warm: Any, tmp_path: Path, empty_store: Path
 ) -> None:
     """No process of the engine is left after 10 s, also when it was only half up; what was finished is kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
-    with real_benchmark(tmp_path, address) as client:
+    with real_benchmark(warm, tmp_path, address) as client:
         follower = psutil.Process(client.pid)
         wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
         time.sleep(1)  # the guardian looks twice a second
@@ -78,10 +81,10 @@ def test_the_real_engine_ends_with_its_client(
     assert sum(map(len, kept)) >= (1 if measuring else 0)
 
 
-def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) -> None:
+def test_a_real_engine_that_dies_is_reported(warm: Any, tmp_path: Path, empty_store: Path) -> None:
     """Killed while it transcribes: one clear line, a FAILED run that holds the engine's log, no process left."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
-    with real_benchmark(tmp_path, address) as client:
+    with real_benchmark(warm, tmp_path, address) as client:
         wait_until(lambda: is_transcribing(results), client, tmp_path)
         family = psutil.Process(client.pid).children(recursive=True)
         engine_among(family).kill()
@@ -101,10 +104,10 @@ def test_a_real_engine_that_dies_is_reported(tmp_path: Path, empty_store: Path) 
 
 
 @pytest.mark.parametrize("measuring", [False, True], ids=["while it starts", "while it transcribes"])
-def test_a_real_engine_that_stops_is_ended(measuring: bool, tmp_path: Path, empty_store: Path) -> None:
+def test_a_real_engine_that_stops_is_ended(measuring: bool, warm: Any, tmp_path: Path, empty_store: Path) -> None:
     """Its process is frozen, as by a GPU that hangs: past stall_minutes the run is FAILED and the transcripts kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
-    with real_benchmark(tmp_path, address, "--stall_minutes", "0.2") as client:
+    with real_benchmark(warm, tmp_path, address, "--stall_minutes", "0.2") as client:
         follower = psutil.Process(client.pid)
         wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
         family = follower.children(recursive=True)

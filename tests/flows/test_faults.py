@@ -31,6 +31,7 @@ from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.results.journal import read_partial
+from whisperbench.supervise.leftovers import remove_those_of_the_dead
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.stale import close_stale_runs
@@ -86,10 +87,10 @@ def upload_everything(client: Any, results: Path) -> None:
 class TestServerKilled:
     @pytest.fixture(scope="class")
     @classmethod
-    def mortal(cls, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Any:
+    def mortal(cls, tmp_path_factory: pytest.TempPathFactory, empty_store: Path, warm: Any) -> Any:
         """A server of its own, to be killed and started again."""
         directory = tmp_path_factory.mktemp("mortal")
-        with Server(directory, served_store(directory, empty_store)) as server:
+        with Server(directory, served_store(directory, empty_store), warm) as server:
             yield server
 
     def test_before_the_measurement(self, warm: Any, tmp_path: Path) -> None:
@@ -186,21 +187,18 @@ def test_one_lost_connection_is_not_worth_a_word(
     assert connect(tracking_server.address).get_run(run_id).data.metrics["wer"] == 2.5
 
 
-def test_disk_full_on_the_server(tmp_path: Path, empty_store: Path) -> None:
+def test_disk_full_on_the_server(warm: Any, tmp_path: Path, empty_store: Path) -> None:
     """Artifacts do not fit: an error that names the server; with room again the upload completes the run."""
     store = served_store(tmp_path, empty_store)
     room = (tmp_path / "mlflow.db").stat().st_size + 1_000_000  # the database fits, the artifact does not
 
-    def limits() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
     bundle = result_in(tmp_path / "results", contents_of(), transcripts={0: "word " * room})
-    with Server(tmp_path, store, limits=limits) as server:
+    with Server(tmp_path, store, warm, file_bytes=room) as server:
         client = connect(server.address)
         with pytest.raises(TrackingError, match="did not take the result"):
             upload_bundle(client, bundle)
         server.kill()
-        server.limits = None
+        server.file_bytes = resource.RLIM_INFINITY
         server.start()
         run_id, was_missing = upload_bundle(client, read_bundle(bundle.directory))
         assert was_missing
@@ -230,6 +228,7 @@ class TestClientKilled:
 
         client = connect(address)
         close_stale_runs(client)
+        remove_those_of_the_dead()  # as the next run would
         complete = []
         for benchmark in killed:
             upload_everything(client, benchmark.results)

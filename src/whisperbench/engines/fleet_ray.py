@@ -50,7 +50,8 @@ def start_fleet(settings: EngineSettings, hardware: Hardware, log: Path, start: 
         EngineError: Ray is not there, a node has other software or no free GPU, or an engine does not start.
     """
     begun = time.perf_counter()
-    threads = os.environ.get("OMP_NUM_THREADS")  # Ray sets it to 1 in its processes
+    # Ray sets OMP_NUM_THREADS to 1 in its processes; on a CPU an engine has as many threads as its seat has cores.
+    threads = os.environ.get("OMP_NUM_THREADS") if hardware.has_gpu else None
     ray = connect(settings.ray_address, cpus=settings.engines)
     members: list[RayMember] = []
     try:
@@ -93,9 +94,7 @@ def seats_here(settings: EngineSettings, hardware: Hardware) -> list[Seat]:
     parts = parts_of(cores, settings.engines)
     workers = settings.workers or _readers(len(cores), settings.engines)
     if not hardware.has_gpu:
-        return [
-            Seat(Place(f"engine {i}", _cpu_environment(part), part), workers=workers) for i, part in enumerate(parts)
-        ]
+        return [Seat(Place(f"engine {i}", cores=part), workers=workers) for i, part in enumerate(parts)]
     return [
         Seat(Place(f"engine {turn * hardware.gpu_count + i}", seeing_only(device)), workers=workers)
         for turn in range(settings.engines_per_gpu)
@@ -121,23 +120,14 @@ def _seats_in_cluster(settings: EngineSettings, hardware: Hardware) -> list[Seat
 
     def seat(i: int, node: Node, turn: int) -> Seat:
         part = next(parts[node.host], ())
-        environment = _cpu_environment(part) if part else {}
         return Seat(
-            Place(f"engine {turn * len(homes) + i}", environment, part),
+            Place(f"engine {turn * len(homes) + i}", cores=part),
             node.id,
             1 / settings.engines_per_gpu if hardware.has_gpu else 0.0,
             settings.workers or _readers(node.cores, on_host[node.host] * turns),
         )
 
     return [seat(i, node, turn) for turn in range(turns) for i, node in enumerate(homes)]
-
-
-def _cpu_environment(cores: Sequence[int]) -> dict[str, str]:
-    """Cores of its own, and the size of the attention cache where somebody has chosen one."""
-    environment = {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
-    if chosen := os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-        environment["VLLM_CPU_KVCACHE_SPACE"] = chosen
-    return environment
 
 
 def _readers(cores: int, engines: int) -> int:

@@ -157,6 +157,14 @@ def free_cores() -> int:
     return max(1, min(MAX_READERS, len(os.sched_getaffinity(0)) - 1))
 
 
+def physical_cores() -> int:
+    """Cores that this process may compute on at once: its own, and no more than there are without hyper-threads."""
+    import psutil
+
+    allowed = len(os.sched_getaffinity(0))
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
 def _device(handle: Any) -> Device:
     import pynvml
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from whisperbench.results.facts import Dataset as Data
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.repeats import spread_percent
 from whisperbench.results.transcripts import TABLE
+from whisperbench.supervise.leftovers import own_directory, remove_own
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, visible, without_password
 from whisperbench.tracking.connection import explained
@@ -90,8 +92,13 @@ def origin_of(client: MlflowClient, run_id: str) -> Origin:
 
 def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
     """The first artifact of a run, and the proof that this client may write artifacts, before an hour is spent."""
-    with explained(client, "does not take artifacts"):
-        client.log_text(run_id, text, "environment.txt")
+    try:  # MLflow's log_text would leave its file behind where this process is killed
+        with explained(client, "does not take artifacts"), tempfile.TemporaryDirectory(dir=own_directory()) as folder:
+            file = Path(folder, "environment.txt")
+            file.write_text(text, encoding="utf-8")
+            client.log_artifact(run_id, str(file))
+    finally:
+        remove_own()
 
 
 def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
