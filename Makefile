@@ -24,7 +24,7 @@ help:
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make peers   install the engines to compare with: faster-whisper, openai-whisper"
-	@echo "make mlproject   write MLproject anew from the option records"
+	@echo "make mlproject   write MLproject and flows/README.md anew from the option records"
 	@echo "make server  the team's tracking server (flows/server/README.md); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
 
@@ -89,7 +89,7 @@ lock: $(VENV)/dev.installed
 	$(BIN)/python requirements/lock.py $(LOCK_FLAGS)
 
 mlproject: $(VENV)/cpu.installed
-	$(BIN)/python -m flows.terminal.mlproject > MLproject.new && mv MLproject.new MLproject
+	$(BIN)/python -m flows.terminal.mlproject
 
 # The team's server: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all settings: flows/server/serve)
 server: $(VENV)/server.installed

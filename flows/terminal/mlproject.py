@@ -1,24 +1,29 @@
-"""MLproject, made from the option records: one entry point per flow, one parameter per option.
+"""MLproject and the tables of flows/README.md, made from the option records: an entry point per flow, a parameter and a
+row per option.
 
-    PYTHONPATH=src python -m flows.terminal.mlproject > MLproject
+    PYTHONPATH=src python -m flows.terminal.mlproject
 
-A test holds the file to this text, so that a click option, a record's field and an MLproject parameter
+A test holds the files to this text, so that a click option, a record's field, an MLproject parameter and a row
 have one name and one default.
 """
 
 from __future__ import annotations
 
 import dataclasses
-
-import click
+import re
+from pathlib import Path
 
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.options.compare import CompareConfig
 from whisperbench.options.doctor import DoctorConfig
 from whisperbench.options.record import Options, kind_of, text_of
+from whisperbench.options.rules import NON_EMPTY
 from whisperbench.options.sweep import SweepConfig
 from whisperbench.options.upload import UploadConfig
 
+PROJECT = Path(__file__).resolve().parents[2]
+PAGE = PROJECT / "flows" / "README.md"
+TABLE = re.compile(r"(<!-- make mlproject: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADER = """\
 # One entry point per module of flows/.  Made by `make mlproject` from the option records in src/whisperbench.
 name: whisperbench
@@ -55,5 +60,21 @@ def entry_point(name: str, module: str, options: type[Options]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def options_page(page: str) -> str:
+    """The page with its tables as the option records have them; what people wrote around them stays."""
+    return TABLE.sub(lambda found: found[1] + table(ENTRY_POINTS[found[2]][1]) + found[3], page)
+
+
+def table(options: type[Options]) -> str:
+    rows = ["| option | default | allowed | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(options):
+        rule = field.metadata["rule"]
+        allowed = "" if rule is NON_EMPTY else rule.text
+        cells = (f"`{field.name}`", text_of(field.default), allowed, field.metadata["help"])
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
 if __name__ == "__main__":
-    click.echo(project_file(), nl=False)
+    (PROJECT / "MLproject").write_text(project_file(), encoding="utf-8")
+    PAGE.write_text(options_page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
