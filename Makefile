@@ -36,12 +36,12 @@ ui: $(VENV)/cpu.installed
 	-@$(BIN)/python -m flows.terminal.home
 	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
 
-# Temporary files on tmpfs where there is one: SQLite waits for disks.  Tests wait a good deal, so three run at once on two
-# cores; those of engines begin first (tests/conftest.py), each with a part of the cores.  Three engines take 12 GB of memory.
-# PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+# Temporary files on tmpfs where there is one: SQLite waits for disks.  A worker per core, at most four: those of engines
+# begin first and take 4 GB of memory each (tests/conftest.py).  PYTEST_FLAGS="-n 0 -x" for what pytest knows.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 test unit cluster: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 test: check $(VENV)/server.installed
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not cluster" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not cluster" $(PYTEST_FLAGS)
 
 # Nodes of Ray, several on this host; on a busy one they miss the 30 s that Ray gives each.
 cluster: $(VENV)/dev.installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_a_configuration_that_outlives_its_sweep_is_waited_for(client: Any) -> N
     """It notices soon that it is alone, but holds the GPU until then: what starts beside it measures two at once."""
     here, heard = Process.this(), Heard()
     assert here is not None
-    with subprocess.Popen(["sleep", "1.5"]) as process:
+    with subprocess.Popen(["sleep", "30"]) as process:
         started = owner._started(process.pid)
         assert started is not None
         working = dataclasses.replace(here, pid=process.pid, started=started)
@@ -37,8 +38,9 @@ def test_a_configuration_that_outlives_its_sweep_is_waited_for(client: Any) -> N
         child = client.create_run("0", tags={PROCESS_TAG: str(working), PARENT: parent}).info.run_id
         assert orphaned_runs(client, "0") == [child]
         began = time.monotonic()
+        threading.Timer(1.0, process.kill).start()
         clean_up(client, "0", heard)
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - began > 0.9
     assert heard.sentences[0] == "waiting for 1 process(es) of a sweep that was killed to end"
     assert {client.get_run(run_id).info.status for run_id in (parent, child)} == {"KILLED"}
 
