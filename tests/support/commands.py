@@ -83,8 +83,11 @@ class Command:
         folder: Path,
         log: Path | None = None,  # for both streams, where a test reads them as they grow
     ) -> None:
-        said = Path(tempfile.mkdtemp(prefix="said-", dir=folder))
-        self._out, self._err = (log, log) if log else (said / "out", said / "err")
+        if log:
+            self._out = self._err = log
+        else:
+            said = Path(tempfile.mkdtemp(prefix="said-", dir=folder))
+            self._out, self._err = said / "out", said / "err"
         arguments = (name, words, dict(environment), folder, self._out, self._err)
         self._process = warm.Process(target=run_command, args=arguments)
         self._process.start()
