@@ -94,7 +94,7 @@ def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
         **{name: median.params[name] for name in FACTS if name in median.params},
         "commit": median.tags.get(COMMIT),
         "repeats": [round(run.metrics["reqs_per_sec"], 2) for run in runs],
-        **{name: round(value, 3) for name, value in median.metrics.items()},
+        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith("live/")},
     }
 
 

@@ -31,8 +31,13 @@ def recorded(results: Path) -> list[Row]:
 
 
 def fastest(rows: Iterable[Row], model: str) -> dict[int, Row]:
-    """By stride, the row with random weights that has the highest rate, of those measured together."""
-    found = together(row for row in rows if row["model"] == model and "wer" not in row and int(row["gpu_count"]) > 0)
+    """By stride, the row with random weights that has the highest rate on one GPU, of those measured together; without
+    CUDA MPS, which a machine has only where somebody started it."""
+    found = together(
+        row
+        for row in rows
+        if row["model"] == model and "wer" not in row and int(row["gpu_count"]) == 1 and not row.get("cuda_mps")
+    )
     best: dict[int, Row] = {}
     for row in found:
         stride = int(row["padding_stride"])

@@ -26,6 +26,7 @@ values with padded heads, the MLP's 4 before and behind GELU, the convolutions' 
 GIB = 1 << 30
 CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
 LEAST_CACHE_BYTES = GIB
+FEW_LAYERS = 6  # of a decoder whose steps cost the engine's loop more than the GPU
 CPU_SEQUENCES = 32
 """As many as a CPU's attention cache has room for, at most; others wait.  Two cores are no faster with 128 (0.88
 utterances/s, 32: 0.79 and 0.91), and the cache is cleared when the engine starts: 11 s for 4 GiB."""
@@ -103,7 +104,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         cache = _cache_on_a_cpu(config, checkpoint.architecture, batched_tokens, 4 if dtype == "float32" else 2)
     elif (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
         share = functools.partial(_cache_of_each, config, checkpoint.architecture, memory, batched_tokens)
-        engines_per_gpu = _engines_per_gpu(config, share)
+        engines_per_gpu = _engines_per_gpu(config, checkpoint.architecture, share)
         cache = share(engines_per_gpu) if engines_per_gpu > 1 else None
     return EngineSettings(
         checkpoint=checkpoint.path,
@@ -170,18 +171,21 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
     return WINDOW_POSITIONS * min(windows, max(max_num_seqs, 2))
 
 
-def _engines_per_gpu(config: BenchmarkConfig, share: Callable[[int], int]) -> int:
-    """Those asked for; chosen, two with thinned padding where they fit: one's client cannot feed the GPU then.
+def _engines_per_gpu(config: BenchmarkConfig, architecture: Architecture, share: Callable[[int], int]) -> int:
+    """Those asked for; chosen, with thinned padding, where one's own loop cannot feed the GPU: three for a decoder of
+    few layers, two for a deep one, or as many of them as fit.
 
-    Measured on an H100, large-v3-turbo: one engine 261 utterances/s, two 434, three 459; large-v3: 176, 229, and three
-    205.  `share` tells what so many engines leave each other for attention caches, in bytes.
+    Measured on H100s: large-v3-turbo (4 layers) with one engine 261 utterances/s, two 434, three 459; on another host
+    two 394, three 447.  large-v3 (32 layers) 176, 229, and three 205.  `share` tells what so many engines leave each
+    other for attention caches, in bytes.
 
     Raises:
         ConfigError: so many do not fit.
     """
     asked = config.engines_per_gpu
     if not asked:
-        return 2 if config.padding_stride > 1 and share(2) >= LEAST_CACHE_BYTES else 1
+        wanted = 1 if config.padding_stride == 1 else 3 if architecture.decoder_layers <= FEW_LAYERS else 2
+        return next(n for n in range(wanted, 0, -1) if n == 1 or share(n) >= LEAST_CACHE_BYTES)
     if asked > 1 and (left := share(asked)) < LEAST_CACHE_BYTES:
         raise ConfigError(
             f"engines_per_gpu={asked} does not fit on this GPU: an equal share of its memory is "
