@@ -41,6 +41,7 @@ FACTS = (
     "padding_stride", "engines_per_gpu", "features_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
     "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
     "gpu_memory_utilization", "enforce_eager", "load_format", "workers",
+    "cuda_mps",
 )  # fmt: skip
 """Params of a run that say what was measured on what."""
 

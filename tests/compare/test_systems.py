@@ -39,6 +39,11 @@ class TestRepeats:
         """What computes differently is no repeat."""
         assert len(systems([run_of(LARGE), run_of(LARGE, params=params)])) == 2
 
+    def test_cuda_mps_is_another_configuration(self) -> None:
+        """A tenth and more of the speed of engines that share a GPU is no noise of repeats; its row says so."""
+        found = systems([run_of(LARGE), run_of(LARGE, params={"cuda_mps": "true"}), run_of(LARGE)])
+        assert sorted((len(each.runs), each.setting) for each in found) == [(1, "auto/128 CUDA MPS"), (2, "auto/128")]
+
     def test_another_gpu_is_another_configuration(self) -> None:
         """One configuration is one GPU."""
         assert len(systems([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2

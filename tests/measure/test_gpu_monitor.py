@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +28,8 @@ def test_without_a_gpu_nothing_is_read() -> None:
 class Nvml:
     """A GPU of 700 W whose energy counter runs at 3.6 J a query, with a stranger on it from the second sample on."""
 
-    def __init__(self, events: int = 0) -> None:
-        self.samples, self.energy, self.events = 0, 1_000_000.0, events
+    def __init__(self, events: int = 0, stranger: int = 77) -> None:
+        self.samples, self.energy, self.events, self.stranger = 0, 1_000_000.0, events, stranger
 
     def __call__(self, name: str, *_: Any) -> Any:
         if name == "nvmlDeviceGetTotalEnergyConsumption":
@@ -41,7 +44,7 @@ class Nvml:
             "nvmlDeviceGetClockInfo": 1_980 if self.samples < 3 else 1_200,
             "nvmlDeviceGetCurrentClocksEventReasons": self.events,
             "nvmlDeviceGetComputeRunningProcesses": [
-                SimpleNamespace(pid=pid) for pid in ([1] if self.samples < 2 else [1, 77])
+                SimpleNamespace(pid=pid) for pid in ([1] if self.samples < 2 else [1, self.stranger])
             ],
         }[name]
 
@@ -64,6 +67,25 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
     assert "1 other process(es) on the GPU" in found.warnings
     assert any(text.startswith("clock drop: mean 1") for text in found.warnings)
     assert ("software thermal slowdown" in found.warnings) == bool(events & 0x20)
+    assert not found.cuda_mps
+
+
+def test_the_server_of_cuda_mps_is_no_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """NVML lists it beside the engines that it serves: a process of that name, here one that sleeps."""
+    server = tmp_path / "nvidia-cuda-mps-server"
+    shutil.copy("/bin/sleep", server)
+    with subprocess.Popen([server, "60"]) as process:
+        nvml = Nvml(stranger=process.pid)
+        monkeypatch.setattr(gpu, "open_device", lambda _name: object())
+        monkeypatch.setattr(gpu, "_ask", nvml)
+        monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
+        with GpuMonitor(H100, lambda: {1}) as monitor:
+            while nvml.samples < 5:
+                pass
+        process.kill()
+    assert monitor.readings is not None
+    assert monitor.readings.cuda_mps
+    assert not any("other process" in text for text in monitor.readings.warnings)
 
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,12 @@ def test_warnings_of_any_repeat_are_tagged() -> None:
     assert names.WARNINGS not in contents().tags
 
 
+def test_cuda_mps_is_a_fact_of_the_run() -> None:
+    """Where it served the engines; absent where it did not."""
+    assert contents(gpu=GpuReadings(95.0, 1.0, 1.0, 1.0, cuda_mps=True)).params["cuda_mps"] == "true"
+    assert "cuda_mps" not in contents(gpu=GpuReadings(95.0, 1.0, 1.0, 1.0)).params
+
+
 def test_a_pause_in_any_repeat_is_tagged() -> None:
     """The longest of them, also as a warning that people read."""
     passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen_seconds=frozen) for frozen in (None, 31.2, 34.4))

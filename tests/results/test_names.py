@@ -22,9 +22,9 @@ def test_every_metric_of_a_run_is_named() -> None:
 
 
 def test_every_fact_of_a_run_is_named() -> None:
-    """Params that are no options; two are of peers alone, and tested there."""
-    of_peers = {"batch_size_effective", "engine_adds"}
-    assert set(FACTS) - of_peers == contents_of_two().params.keys() - BenchmarkConfig().as_params().keys()
+    """Params that are no options; two are of peers alone, one of CUDA MPS, and tested there."""
+    elsewhere = {"batch_size_effective", "engine_adds", "cuda_mps"}
+    assert set(FACTS) - elsewhere == contents_of_two().params.keys() - BenchmarkConfig().as_params().keys()
 
 
 def test_the_summary_has_the_metrics_in_their_order_with_their_units() -> None:

@@ -15,6 +15,10 @@ SAMPLE_SECONDS = 0.2
 CLOCK_DROP = 0.85
 """A mean SM clock below this share of the highest one seen in the region counts as a drop."""
 
+MPS = "nvidia-cuda-mps"
+"""How the processes of CUDA MPS are called.  Its server is on a GPU that it serves, beside those whose kernels it runs
+side by side (two engines on an H100: 15 % more)."""
+
 SLOWDOWNS = {
     0x0000000000000008: "hardware slowdown",
     0x0000000000000020: "software thermal slowdown",
@@ -27,7 +31,7 @@ them: a GPU at full load is expected to run at its cap."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GpuReadings:
-    """Means, peaks and energy over one timed region; None where NVML does not tell.
+    """Means, peaks and energy over one timed region; None where NVML does not tell.  `cuda_mps`: it served the GPUs.
 
     Of several GPUs: utilisation is their mean, memory that of the fullest, power and energy their sum.
     """
@@ -37,6 +41,7 @@ class GpuReadings:
     power_mean_watts: float | None
     energy_wh: float | None
     warnings: tuple[str, ...] = ()
+    cuda_mps: bool = False
 
 
 class GpuMonitor:
@@ -93,6 +98,7 @@ class _GpuSamples:
         self._clocks: list[float] = []
         self._events = 0
         self._strangers: set[int] = set()
+        self._servers: set[int] = set()
 
     def start(self) -> None:
         self._energy_start = self._energy()
@@ -118,7 +124,12 @@ class _GpuSamples:
         pids = {process.pid for process in processes}
         # In a container NVML may tell the host's pids, of which none is ours: then it cannot say who is a stranger.
         if pids & own_pids:
-            self._strangers |= pids - own_pids
+            for pid in pids - own_pids - self._strangers - self._servers:
+                (self._servers if _is_of_mps(pid) else self._strangers).add(pid)
+
+    @property
+    def cuda_mps(self) -> bool:
+        return bool(self._servers)
 
     def warnings(self) -> list[str]:
         found = [text for bit, text in SLOWDOWNS.items() if self._events & bit]
@@ -149,7 +160,17 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
         power_mean_watts=_sum(_mean(gpu.power) for gpu in gpus),
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
+        cuda_mps=any(gpu.cuda_mps for gpu in gpus),
     )
+
+
+def _is_of_mps(pid: int) -> bool:
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).name()).startswith(MPS)
+    except psutil.Error:  # it has ended, or is of another container
+        return False
 
 
 def _ask(name: str, *arguments: Any) -> Any:

@@ -13,6 +13,7 @@ from annotated_types import Ge, Lt
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.clock import Measurement, Pass
+from whisperbench.measure.gpu_monitor import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.options.benchmark import VLLM, BenchmarkConfig
 from whisperbench.results import keys
@@ -109,7 +110,7 @@ def run_contents(
         "engine_load_seconds": facts.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
-    params = run_params(config, facts, normalizer)
+    params = run_params(config, facts, normalizer, measurement.median.gpu)
     tags = run_tags(config, facts, normalizer, measurement)
     history = {name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)}
     return RunContents(
@@ -139,8 +140,10 @@ def known_params(
     return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
 
 
-def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[str, str]:
-    """The same, and what the engine and the score have resolved."""
+def run_params(
+    config: BenchmarkConfig, facts: Facts, normalizer: str, readings: GpuReadings | None = None
+) -> dict[str, str]:
+    """The same, and what the engine, the score and the GPUs' readings have resolved."""
     engine, on_vllm = facts.engine, config.engine in VLLM
     resolved = {
         "dtype_effective": engine.dtype_effective,
@@ -155,6 +158,7 @@ def run_params(config: BenchmarkConfig, facts: Facts, normalizer: str) -> dict[s
         "normalizer": normalizer,
         "engines": str(engine.engines) if engine.engines > 1 else None,
         "hosts": str(engine.hosts) if engine.engines > 1 else None,
+        "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
     known = known_params(config, facts.model_id, facts.model_revision, facts.hardware)
     return known | {name: value for name, value in resolved.items() if value is not None}
