@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from tests.support.bundles import contents_of, held_by, result_in
-from tests.support.commands import run_command
+from tests.support.commands import Command
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
@@ -61,21 +61,18 @@ class Benchmark:
             LEDGER_VARIABLE: str(self.ledger),
         }
         command = (*DEMO, "--results_dir", str(self.results), *arguments)
-        self.process = warm.Process(
-            target=run_command, args=("fake_benchmark", command, environment, directory, self.log, self.log)
-        )
         self.started = time.monotonic()
-        self.process.start()
+        self.process = Command(
+            warm, "fake_benchmark", list(command), environment=environment, folder=directory, log=self.log
+        )
 
     def wait_until_transcribing(self) -> None:
         while not self.ledger.exists() or self.ledger.read_bytes().count(b"\n") < CLIPS + 3:
-            assert self.process.is_alive(), self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.005)
 
     def exit_status(self) -> int:
-        self.process.join(60)
-        assert self.process.exitcode is not None, self.log.read_text()
-        return int(self.process.exitcode)
+        return self.process.wait(60)
 
 
 def upload_everything(client: Any, results: Path) -> None:
@@ -221,9 +218,8 @@ class TestClientKilled:
         for number in range(CLIENT_KILLS):
             benchmark = self.benchmark(warm, tmp_path / str(number), address, delay)
             time.sleep(moments.uniform(0.1, 1.0) * seconds)
-            if benchmark.process.is_alive():
-                os.kill(benchmark.process.pid, signal.SIGKILL)
-            benchmark.process.join()
+            benchmark.process.kill()
+            benchmark.process.wait()
             killed.append(benchmark)
 
         client = connect(address)
@@ -284,7 +280,7 @@ class TestSignals:
         address = fresh_store(tmp_path, empty_store)
         benchmark = Benchmark(warm, tmp_path, address, delay=0.02)
         benchmark.wait_until_transcribing()
-        os.kill(benchmark.process.pid, number)
+        benchmark.process.send_signal(number)
         told = time.monotonic()
         assert benchmark.exit_status() == 128 + number, benchmark.log.read_text()
         assert time.monotonic() - told < 10
@@ -297,7 +293,7 @@ class TestSignals:
         """Without a server there is no run to mark; the transcripts are kept all the same."""
         benchmark = Benchmark(warm, tmp_path, "http://127.0.0.1:9", "--offline", "true", delay=0.02)
         benchmark.wait_until_transcribing()
-        os.kill(benchmark.process.pid, signal.SIGTERM)
+        benchmark.process.terminate()
         assert benchmark.exit_status() == 128 + signal.SIGTERM
         assert len(list(benchmark.results.glob(f"*{PARTIAL}"))) == 1
 
