@@ -12,6 +12,7 @@ from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.systems import Spread, systems
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.repeats import Identity
 
 A10 = "NVIDIA A10"
 LARGE = BenchmarkConfig(model="large-v3")
@@ -41,8 +42,12 @@ class TestRepeats:
 
     def test_cuda_mps_is_another_configuration(self) -> None:
         """A tenth and more of the speed of engines that share a GPU is no noise of repeats; its row says so."""
-        found = systems([run_of(LARGE), run_of(LARGE, params={"cuda_mps": "true"}), run_of(LARGE)])
+        served = run_of(LARGE, params={"cuda_mps": "true"})
+        found = systems([run_of(LARGE), served, run_of(LARGE)])
         assert sorted((len(each.runs), each.setting) for each in found) == [(1, "auto/128 CUDA MPS"), (2, "auto/128")]
+        without, with_it = (Identity.of(run.params, run.tags) for run in (run_of(LARGE), served))
+        assert with_it != without
+        assert with_it.asked_for == without, "a sweep that wants it has it: it cannot ask for MPS"
 
     def test_another_gpu_is_another_configuration(self) -> None:
         """One configuration is one GPU."""

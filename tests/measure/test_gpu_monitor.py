@@ -13,7 +13,7 @@ import pytest
 from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines.hardware import MIB, Device, Hardware
 from whisperbench.measure import gpu_monitor as gpu
-from whisperbench.measure.gpu_monitor import GpuMonitor
+from whisperbench.measure.gpu_monitor import GpuMonitor, GpuReadings
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 
@@ -49,18 +49,23 @@ class Nvml:
         }[name]
 
 
+def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_pid: int = 1) -> GpuReadings:
+    """What a monitor says that has sampled this GPU so often at least."""
+    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
+    monkeypatch.setattr(gpu, "_ask", nvml)
+    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
+    with GpuMonitor(H100, lambda: {own_pid}) as monitor:
+        while nvml.samples < samples:
+            pass
+    assert monitor.readings is not None
+    return monitor.readings
+
+
 @pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
 def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
     """Means, a peak and the energy between two counter readings; strangers, thermal slowdown and clock drops warn."""
     nvml = Nvml(events)
-    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-    monkeypatch.setattr(gpu, "_ask", nvml)
-    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
-    with GpuMonitor(H100, lambda: {1}) as monitor:
-        while nvml.samples < 30:
-            pass
-    found = monitor.readings
-    assert found is not None
+    found = readings_of(nvml, monkeypatch, samples=30)
     assert (found.util_mean, found.power_mean_watts) == (90, 650)
     assert found.energy_wh == pytest.approx(0.001)
     assert found.memory_peak_mib == 1_000 + nvml.samples
@@ -75,27 +80,15 @@ def test_the_server_of_cuda_mps_is_no_stranger(monkeypatch: pytest.MonkeyPatch, 
     server = tmp_path / "nvidia-cuda-mps-server"
     shutil.copy("/bin/sleep", server)
     with subprocess.Popen([server, "60"]) as process:
-        nvml = Nvml(stranger=process.pid)
-        monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-        monkeypatch.setattr(gpu, "_ask", nvml)
-        monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
-        with GpuMonitor(H100, lambda: {1}) as monitor:
-            while nvml.samples < 5:
-                pass
+        found = readings_of(Nvml(stranger=process.pid), monkeypatch, samples=5)
         process.kill()
-    assert monitor.readings is not None
-    assert monitor.readings.cuda_mps
-    assert not any("other process" in text for text in monitor.readings.warnings)
+    assert found.cuda_mps
+    assert not any("other process" in text for text in found.warnings)
 
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where NVML tells the host's process ids, none is ours, and nobody can be called a stranger."""
-    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-    monkeypatch.setattr(gpu, "_ask", Nvml())
-    with GpuMonitor(H100, lambda: {4_242}) as monitor:
-        pass
-    assert monitor.readings is not None
-    assert monitor.readings.warnings == ()
+    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).warnings == ()
 
 
 def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,10 +191,9 @@ class System:
 
 
 def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
-    """Records of one group as systems: same digest, model revision, GPU, engine version and clock, with CUDA MPS or
-    without; a sweep cannot ask for that, so it tells no configurations apart."""
-    found: defaultdict[tuple[Identity | str, str | None], list[RunRecord]] = defaultdict(list)
+    """Records of one group as systems: same digest, model revision, GPU, engine version and clock, and CUDA MPS."""
+    found: defaultdict[Identity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
         identity = Identity.of(record.params, record.tags)
-        found[identity if identity.config_digest else record.run_id, record.params.get("cuda_mps")].append(record)
+        found[identity if identity.config_digest else record.run_id].append(record)
     return tuple(System(tuple(runs)) for runs in found.values())

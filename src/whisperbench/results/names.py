@@ -32,8 +32,8 @@ LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
 FACTS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
     "max_num_batched_tokens_effective", "features_effective", "batch_size_effective", "engines", "hosts",
-    "vllm_version", "engine_version", "engine_adds", "torch_version", "cuda_driver", "cuda_mps",
-    "normalizer",
+    "vllm_version", "engine_version", "engine_adds", "torch_version", "cuda_driver", "normalizer",
+    "cuda_mps",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
 

@@ -17,7 +17,7 @@ def spread_percent(values: Sequence[float]) -> float:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
-    """What runs share exactly when they are repeats: options, weights, data and GPU, and engine.
+    """What runs share exactly when they are repeats: options, weights, data and GPU, engine, and CUDA MPS.
 
     The config digest leaves out the options that change nothing that is measured
     (`options.NOT_PART_OF_A_CONFIGURATION`).
@@ -27,6 +27,7 @@ class Identity:
     model_revision: str | None
     speed_key: str | None
     engine_version: str | None
+    cuda_mps: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, str], tags: Mapping[str, str]) -> Self:
@@ -36,4 +37,10 @@ class Identity:
             model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
             speed_key=tags.get(SPEED_KEY),
             engine_version=(params.get("engine_version") or params.get("vllm_version", "")).partition("+")[0] or None,
+            cuda_mps="cuda_mps" in params,
         )
+
+    @property
+    def asked_for(self) -> Self:
+        """The same without what only the run itself finds out: all that a sweep can want."""
+        return dataclasses.replace(self, cuda_mps=False)

@@ -21,7 +21,7 @@ class EarlierRuns:
 
     def __init__(self, identities: Identities, finished: Sequence[FinishedRun], *, resume: bool, repeats: int) -> None:
         self._identities = identities
-        self._finished = [(Identity.of(each.params, each.tags), each) for each in finished]
+        self._finished = [(Identity.of(each.params, each.tags).asked_for, each) for each in finished]
         self._free = [
             (identity, each)
             for identity, each in self._finished
