@@ -42,10 +42,12 @@ ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """vLLM's `hf_overrides` that choose this model.
+    """vLLM's `hf_overrides` that choose this model, which finds the stride here.
 
     vLLM knows models that are not its own by plugins, which are installed, or in the process that registered them.  So
     whoever unpickles this registers the model: each of the engine's processes, with the configuration that it is given.
+    In the checkpoint's configuration the stride would be a part of the name under which vLLM keeps compiled graphs, in
+    which it is not (no attention is), and the first start of every stride would compile them anew.
     """
 
     padding_stride: int
@@ -59,7 +61,7 @@ class Overrides:
 
     def __call__(self, config: Any) -> Any:
         """The checkpoint's configuration, changed."""
-        config.update({"architectures": [ARCHITECTURE], "padding_stride": self.padding_stride})
+        config.update({"architectures": [ARCHITECTURE]})
         return config
 
 
@@ -71,7 +73,7 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.padding_stride: int = vllm_config.model_config.hf_config.padding_stride
+        self.padding_stride: int = vllm_config.model_config.hf_overrides.padding_stride
         if self.padding_stride > 1:
             for layer in self.model.decoder.layers:
                 weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
