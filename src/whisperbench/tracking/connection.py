@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
 from whisperbench.errors import TrackingError
+from whisperbench.garbage import garbage_left_alone
 from whisperbench.text import redact, without_password
 from whisperbench.tracking.limits import limited, within
 from whisperbench.tracking.sqlite_store import MAKING_SECONDS, file_of, usable
@@ -110,25 +110,14 @@ def all_pages(ask: Callable[[int, str | None], Any]) -> list[Any]:
     """Everything that `ask(results in a page, token of the page)` finds."""
     from mlflow.utils import get_results_from_paginated_fn
 
+    # Among SQLAlchemy's 95 objects a run, none of them dead, looking for garbage took more than half of the time
+    # (1,000 runs of a SQLite store: 5.3 s of CPU with it, 2.3 s without).
     def page(size: int, token: str | None) -> Any:
         with garbage_left_alone():
             return ask(size, token)
 
     found: list[Any] = get_results_from_paginated_fn(page, PAGE)
     return found
-
-
-@contextlib.contextmanager
-def garbage_left_alone() -> Iterator[None]:
-    """Python looks for no garbage inside the block: among SQLAlchemy's 95 objects a run, none of them dead, that took
-    more than half of the time (1,000 runs of a SQLite store: 5.3 s of CPU with it, 2.3 s without)."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def search_runs(client: MlflowClient, experiment_ids: list[str], condition: str) -> list[Any]:
