@@ -53,6 +53,7 @@ def main(models: str, corpus: str, strides: str, max_num_seqs: str, output: Path
     sweep.run(options)
     found = rows(options)
     path = output / f"{slug(found[0]['gpu_name'])}-padding-accuracy.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"rows": found}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -154,15 +154,17 @@ def test_the_engine_leaves_no_process(engine: VllmPipelined) -> None:
 def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
     checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance], tmp_path: Path
 ) -> None:
-    """Each once; then an engine's own process is killed in the middle, and the other gives the rest."""
+    """Each once; with the second half an engine's own process is killed in the middle, and the other gives the rest."""
     hardware = detect_hardware("")
     config = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, gpus=2)
     fleet = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
     assert isinstance(fleet, Fleet)
     expected = {utt_id: transcript.hypothesis for utt_id, transcript in pipelined.items()}
     try:
-        assert {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances).items()} == expected
-        some, found = utterances[:24], dict[int, str]()
+        half = len(utterances) // 2
+        texts = {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances[:half]).items()}
+        assert texts == {u.id: expected[u.id] for u in utterances[:half]}
+        some, found = utterances[half:], dict[int, str]()
         for text in fleet.transcribe(clips_of(some)):
             assert text.index not in found
             found[text.index] = text.text

@@ -46,8 +46,8 @@ class Overrides:
 
     vLLM knows models that are not its own by plugins, which are installed, or in the process that registered them.  So
     whoever unpickles this registers the model: each of the engine's processes, with the configuration that it is given.
-    In the checkpoint's configuration the stride would be a part of the name under which vLLM keeps compiled graphs, in
-    which it is not (no attention is), and the first start of every stride would compile them anew.
+    In the checkpoint's configuration the stride would be a part of the name under which vLLM keeps compiled graphs,
+    which hold no attention and are the same for every stride.
     """
 
     padding_stride: int
