@@ -21,6 +21,7 @@ from tests.support.commands import PROJECT
 from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
 from tests.support.fleets import DyingEngine, EngineThatDoesNotStart, EngineThatStartsLong, SlowFakeEngine
+from tests.support.leftovers import called
 from whisperbench.engines import fleet_ray
 from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.fleet_session import connect, disconnect
@@ -151,8 +152,7 @@ def test_an_engine_that_does_not_start_says_which_and_why(tmp_path: Path, privat
     with pytest.raises(EngineError, match=r"^engine [01]: The engine did not start: out of memory") as caught:
         fleet_ray.start_fleet(settings_of(), NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
     assert caught.value.log == tmp_path / f"engine-{str(caught.value)[7]}.log"
-    left = [p for p in psutil.Process().children(recursive=True) if "FleetMember" in p.name()]
-    assert gone(left, 10)
+    assert gone(called("FleetMember", psutil.Process().children(recursive=True)), 10)
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ def one_is_stopped_after(log: Path) -> Iterator[list[psutil.Process]]:
     def stop() -> None:
         while not log.exists() and not over.wait(0.1):
             pass
-        actors = [p for p in psutil.Process().children(recursive=True) if "FleetMember" in p.name()]
+        actors = called("FleetMember", psutil.Process().children(recursive=True))
         stopped.append(max(actors, key=lambda process: process.create_time()))
         stopped[0].suspend()
 

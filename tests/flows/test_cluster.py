@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.flows.test_fleet import left
 from tests.support.clusters import Cluster
 from tests.support.commands import PROJECT
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
+from tests.support.leftovers import called
 from tests.support.stores import fresh_store
 from whisperbench.check import Check
 from whisperbench.engines.start import engine_version
@@ -184,7 +184,7 @@ def test_a_node_that_is_killed_costs_the_speed_and_no_text(cluster: Cluster, tmp
     run = benchmark(cluster, tmp_path, gpus=3)
     wait_for(run, lambda: texts(cluster) >= begun + 3 * WARM_UP + 40)
     lost = third.processes()
-    assert any("FleetMember" in process.name() for process in lost)
+    assert called("FleetMember", lost)
     third.send(signal.SIGKILL)
     status, out, _ = ended(run)
     cluster.remove("third")
@@ -196,14 +196,7 @@ def test_a_node_that_is_killed_costs_the_speed_and_no_text(cluster: Cluster, tmp
     assert "reqs_per_sec" not in contents.metrics
     assert "lost" in contents.tags[WARNINGS]
     assert left(lost) == []
-    assert not [p for node in cluster.nodes.values() for p in node.processes() if "FleetMember" in named(p)]
-
-
-def named(process: psutil.Process) -> str:
-    try:
-        return str(process.name())
-    except psutil.Error:
-        return ""
+    assert not called("FleetMember", [p for node in cluster.nodes.values() for p in node.processes()])
 
 
 def test_a_sweep_goes_on_without_a_node_that_is_killed(cluster: Cluster, tmp_path: Path, empty_store: Path) -> None:
@@ -217,7 +210,7 @@ def test_a_sweep_goes_on_without_a_node_that_is_killed(cluster: Cluster, tmp_pat
     cluster.set_kind("third", H100)
     given = {"models": "demo", "corpora": "demo", "max_num_seqs": "4,8,16,32,64,128", "gpus_at_once": 0}
     sweep = start(cluster, "tests.support.fake_fleet_sweep", tmp_path, rounds=30, **given)
-    wait_for(sweep, lambda: any("FleetMember" in named(process) for process in third.processes()))
+    wait_for(sweep, lambda: bool(called("FleetMember", third.processes())))
     third.send(signal.SIGKILL)
     status, _, err = ended(sweep)
     cluster.remove("third")

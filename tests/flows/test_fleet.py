@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.commands import Command, python_path
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
+from tests.support.leftovers import called
 from whisperbench.engines.fleet_session import connect
 from whisperbench.errors import EngineError
 from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
@@ -82,7 +83,7 @@ def test_an_engine_that_is_killed_costs_the_speed_and_no_text(warm: Any, tmp_pat
     """Texts and WER are kept, there is no rate, the run is tagged, the exit status is 1, and nothing is left."""
     run = Run(warm, tmp_path)
     processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
-    next(p for p in processes if "FleetMember" in p.name()).kill()
+    called("FleetMember", processes)[0].kill()
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 1, out
     assert "engine(s) lost" in err
@@ -99,7 +100,7 @@ def test_nothing_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.S
     """Neither engines nor Ray's own processes; what was transcribed is on disk."""
     run = Run(warm, tmp_path)
     processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
-    assert [p for p in processes if "raylet" in p.name()]
+    assert called("raylet", processes)
     run.process.send_signal(number)
     run.process.communicate(timeout=60)
     assert run.process.returncode == status

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -74,4 +74,14 @@ def wait_for_none(look: Callable[[], list[str]], seconds: float) -> list[str]:
     deadline = time.monotonic() + seconds
     while (found := look()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    return found
+
+
+def called(name: str, processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those whose own names contain this; one that ends meanwhile is none of them."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if name in process.name():
+                found.append(process)
     return found
