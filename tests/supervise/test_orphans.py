@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.commands import python_path
-from whisperbench.supervise.orphans import kill
+from whisperbench.supervise.orphans import is_tracker, kill
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -140,7 +140,11 @@ def test_pythons_tracker_is_spared() -> None:
         assert process.stdout is not None
         segment = Path("/dev/shm", process.stdout.readline().strip())  # noqa: S108 - the system's
         assert segment.is_file()
-        kill([psutil.Process(process.pid)])
+        owner, deadline = psutil.Process(process.pid), time.monotonic() + 10
+        while not any(map(is_tracker, owner.children())):  # forked, it has its owner's name until it begins
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        kill([owner])
     deadline = time.monotonic() + 10
     try:
         while segment.exists():
