@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.support.corpora import SAMPLE
+from tests.support.leftovers import called
 from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.seam import Engine
@@ -169,8 +170,7 @@ def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
             assert text.index not in found
             found[text.index] = text.text
             if len(found) == 5:
-                workers = [psutil.Process(pid) for pid in fleet.pids()]
-                next(process for process in workers if process.name().startswith("VLLM")).kill()
+                called("VLLM", map(psutil.Process, fleet.pids()))[0].kill()
         assert {some[i].id: text for i, text in found.items()} == {u.id: expected[u.id] for u in some}
         assert fleet.last_pass is not None
         assert len(fleet.last_pass.lost) == 1
