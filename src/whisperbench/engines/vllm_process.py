@@ -20,6 +20,7 @@ from whisperbench.engines.pulse import Pulse, StartWatch
 from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
+from whisperbench.engines.vllm_prestart import PRELOADED, Prestarted, libraries_of_a_cpu_engine
 from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
@@ -173,14 +174,18 @@ def _start(settings: EngineSettings, hardware: Hardware, model_overrides: Callab
     if not installed("flashinfer-python"):
         os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     executor = None
-    if not hardware.has_gpu and THREADS_BY_VLLM not in os.environ:  # who binds threads has vLLM do it, in its worker
-        executor = WITHIN_THE_ENGINE
-        os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
-    with garbage_left_alone():  # a million objects are made, and stay: a fifth of this process's time in a start
+    if not hardware.has_gpu:
+        os.environ.setdefault(PRELOADED, libraries_of_a_cpu_engine())
+        if THREADS_BY_VLLM not in os.environ:  # who binds threads has vLLM do it, in its worker
+            executor = WITHIN_THE_ENGINE
+            os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+    early = Prestarted("gpu" if hardware.has_gpu else "cpu")
+    # A million objects are made, and stay: looking for garbage takes a fifth of this process's time in a start.
+    with garbage_left_alone(), temporary_files_in_own_directory(), early:
         refuse_wrong_variables()
         from vllm import LLM
 
-        with temporary_files_in_own_directory():
+        with early.used_by_vllm():
             return _llm(LLM, settings, model_overrides(), executor)
 
 
