@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -29,6 +30,15 @@ def pytest_configure() -> None:
     """Workers share the cores: threads that wait for each other on busy cores take many times as long."""
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // int(workers)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file all of whose tests `-m` excludes is not imported: each worker imports all others, and torch for some."""
+    excluded = {name for part in config.option.markexpr.split(" and ") for name in re.findall(r"^not (\w+)$", part)}
+    if not excluded or collection_path.suffix != ".py":
+        return None
+    marks = re.search(r"^pytestmark = .*?(?=^\S|\Z)", collection_path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return bool(marks and excluded & set(re.findall(r"pytest\.mark\.(\w+)", marks[0]))) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import WhisperFeatureExtractor
 
 from whisperbench.engines.features import FRAMES, SAMPLES, log_mel, log_mel_tensor
 
-EXTRACTORS = {bins: WhisperFeatureExtractor(feature_size=bins) for bins in (80, 128)}
 EDGES = (0, 1, 2, 100, 159, 160, 161, 199, 200, 201, 399, 400, 401, SAMPLES - 401, SAMPLES - 200, SAMPLES - 1, SAMPLES)
 
 
+@functools.cache
+def extractor(bins: int) -> Any:
+    from transformers import WhisperFeatureExtractor
+
+    return WhisperFeatureExtractor(feature_size=bins)
+
+
 def extracted(audio: npt.NDArray[np.float32], bins: int) -> npt.NDArray[np.float32]:
-    batch = EXTRACTORS[bins](audio, sampling_rate=16_000, return_tensors="np")
+    batch = extractor(bins)(audio, sampling_rate=16_000, return_tensors="np")
     features: npt.NDArray[np.float32] = batch.input_features[0]
     return features
 
 
 def assert_same(audio: npt.NDArray[np.float32], bins: int) -> None:
+    import torch
+
     ours, theirs = torch.from_numpy(log_mel(audio, bins)), torch.from_numpy(extracted(audio, bins))
     assert ours.shape == (bins, FRAMES)
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
@@ -68,6 +77,8 @@ def test_a_tone_and_a_click() -> None:
 
 def test_the_tensor_is_cast_to_the_models_dtype() -> None:
     """What the engine is fed is the float32 result, cast."""
+    import torch
+
     audio = noise(37_000, seed=5)
     features = log_mel_tensor(audio, 80, torch.bfloat16)
     assert features.dtype == torch.bfloat16
