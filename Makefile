@@ -48,7 +48,7 @@ cluster: $(VENV)/dev.installed
 	$(BIN)/python -m pytest -m cluster $(PYTEST_FLAGS)
 
 unit: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not engine and not server and not slow" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not engine and not server and not slow" $(PYTEST_FLAGS)
 
 check: $(VENV)/dev.installed
 	ruff check .

@@ -40,9 +40,9 @@ class Engine:
         return [types.SimpleNamespace(request_id=request, finished=True, outputs=[said])]
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Any) -> Checkpoint:
-    return random_weights("tiny.en", tmp_path)
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return random_weights("tiny.en", tmp_path_factory.mktemp("checkpoint"))
 
 
 def model_that_says(
