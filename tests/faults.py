@@ -88,6 +88,7 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/engines/test_settings_and_start.py::test_*start*",
         "tests/engines/test_settings_and_start.py::test_*refused*",
         "tests/engines/test_vllm_watch.py::*",
+        "tests/engines/test_vllm_prestart.py::test_vllms_own*",
         "tests/engines/test_pulse.py::test_a_stopped*",
         "tests/engines/test_pulse.py::test_a_start*",
         "tests/engines/test_pulse.py::test_a_pause*",

@@ -10,6 +10,7 @@
 | a flow is killed, or its work raises | `orphans`: a guardian process, `no_orphans` | kills what the flow had started |
 | an engine's process is gone, its client waits | `watch`, for `engines.vllm_watch` | tells the client, which raises |
 | an engine, or its start, makes no progress | `engines.pulse` | kills it; its client is told as above |
+| a start ends before vLLM takes the process begun for it | `engines.vllm_prestart` | ends that process |
 | one engine of a fleet is silent or stalls | `engines.fleet_signs`, for the fleet | kills that one; the others go on |
 | a killed one leaves shared memory, sockets | `leftovers`: the guardian, the next start | removes what it had noted |
 | a sweep's run ends, takes too long, is stopped | `process_group` | ends every process of its group |
@@ -36,6 +37,8 @@ Why each is needed, and the tests that fail without it:
 - The pulse: an engine that is stopped is not gone, and its client waits for ever.
   `test_a_stopped_process_is_ended`, `test_a_start_whose_process_is_stopped_is_ended`,
   `test_a_real_engine_that_stops_is_ended`
+- The process begun early: it would wait for its work, which nobody has any more.
+  `test_an_idle_one_ends_with_the_block`
 - The fleet's signs: the pulse would end all engines for the one that hangs, and does not reach those of other hosts.
   `test_a_frozen_engine_is_given_up_soon`, `test_an_engine_whose_work_stops_is_given_up`
 - The leftovers: Python's tracker of shared memory is spared by `orphans.kill`, but a batch system kills it with the
