@@ -20,12 +20,11 @@ SPAWN = multiprocessing.get_context("spawn")
 @pytest.fixture(autouse=True)
 def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """`vllm.v1.engine.utils` with what this is about, and nothing for a process to import."""
-    utils = ModuleType("utils")
+    utils = ModuleType(vllm_prestart.MAKER)
     utils.get_mp_context = lambda: SPAWN  # type: ignore[attr-defined]
-    engine = ModuleType("vllm.v1.engine")
-    engine.utils = utils  # type: ignore[attr-defined]
-    for name, module in (("vllm", ModuleType("vllm")), ("vllm.v1", ModuleType("vllm.v1")), ("vllm.v1.engine", engine)):
-        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("vllm", "vllm.v1", "vllm.v1.engine"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, vllm_prestart.MAKER, utils)
     monkeypatch.setattr(vllm_prestart, "IMPORTED", ())
     return utils
 
@@ -90,7 +89,15 @@ def test_vllms_own_process_does_it_where_this_one_cannot(
         assert not child.is_alive()
 
 
-def test_a_version_of_vllm_without_a_place_for_it_starts_its_own(vllm: ModuleType) -> None:
-    del vllm.get_mp_context
+@pytest.mark.parametrize("gone", ["what it asks", "the module"])
+def test_a_version_of_vllm_without_a_place_for_it_starts_its_own(
+    vllm: ModuleType, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    if gone == "the module":
+        monkeypatch.delitem(sys.modules, vllm_prestart.MAKER)
+    else:
+        del vllm.get_mp_context
     with Prestarted("cpu") as process, process.used_by_vllm():
-        assert not hasattr(vllm, "get_mp_context")
+        assert gone == "the module" or not hasattr(vllm, "get_mp_context")
+        assert len(waiting()) == 1
+    assert waiting() == []

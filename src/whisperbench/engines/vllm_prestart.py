@@ -26,8 +26,8 @@ PRELOADED = "LD_PRELOAD"
 """What a process can be given at its beginning only."""
 PRESTARTED = "prestarted"
 """The process's name for the client; for itself it has the one that vLLM gives it."""
-CONTEXT = "get_mp_context"
-"""What `vllm.v1.engine.utils` asks for the context of multiprocessing that its process comes from."""
+MAKER, CONTEXT = "vllm.v1.engine.utils", "get_mp_context"
+"""Which module of vLLM makes the process, and what it asks for the context of multiprocessing that it comes from."""
 
 
 def libraries_of_a_cpu_engine() -> str:
@@ -67,10 +67,10 @@ class Prestarted:
     @contextlib.contextmanager
     def used_by_vllm(self) -> Iterator[None]:
         """Inside the block, the first process that vLLM makes for an engine is this one."""
-        from vllm.v1.engine import utils
-
-        usual = getattr(utils, CONTEXT, None)
-        if usual is None:
+        try:
+            utils = importlib.import_module(MAKER)
+            usual = getattr(utils, CONTEXT)
+        except (ImportError, AttributeError):
             yield
             return
         setattr(utils, CONTEXT, lambda: _Context(usual(), self))
