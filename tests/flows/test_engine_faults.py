@@ -57,16 +57,18 @@ def wait_until(happens: Callable[[], bool], client: Command, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("number", "measuring"), [(signal.SIGKILL, False), (signal.SIGTERM, True)], ids=["killed at start", "told to stop"]
+    ("number", "when"),
+    [(signal.SIGKILL, "imports"), (signal.SIGKILL, "loads"), (signal.SIGTERM, "transcribes")],
+    ids=["killed while it imports", "killed while it loads", "told to stop"],
 )
 def test_the_real_engine_ends_with_its_client(
-    number: signal.Signals, measuring: bool, warm: Any, tmp_path: Path, empty_store: Path
+    number: signal.Signals, when: str, warm: Any, tmp_path: Path, empty_store: Path
 ) -> None:
     """No process of the engine is left after 10 s, also when it was only half up; what was finished is kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
     with real_benchmark(warm, tmp_path, address) as client:
         follower = psutil.Process(client.pid)
-        wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
+        wait_until(lambda: engine_has_come_to(when, follower, results), client, tmp_path)
         time.sleep(1)  # the guardian looks twice a second
         family = follower.children(recursive=True)
         assert family
@@ -78,15 +80,16 @@ def test_the_real_engine_ends_with_its_client(
     close_stale_runs(store)
     assert [run.info.status for run in all_runs(store)] == ["KILLED"]
     kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
-    assert sum(map(len, kept)) >= (1 if measuring else 0)
+    assert sum(map(len, kept)) >= (1 if when == "transcribes" else 0)
 
 
 def test_a_real_engine_that_dies_is_reported(warm: Any, tmp_path: Path, empty_store: Path) -> None:
     """Killed while it transcribes: one clear line, a FAILED run that holds the engine's log, no process left."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
     with real_benchmark(warm, tmp_path, address) as client:
-        wait_until(lambda: is_transcribing(results), client, tmp_path)
-        family = psutil.Process(client.pid).children(recursive=True)
+        follower = psutil.Process(client.pid)
+        wait_until(lambda: engine_has_come_to("transcribes", follower, results), client, tmp_path)
+        family = follower.children(recursive=True)
         engine_among(family).kill()
         assert client.wait(30) == 1
     _, left = psutil.wait_procs(family, timeout=10)
@@ -103,25 +106,25 @@ def test_a_real_engine_that_dies_is_reported(warm: Any, tmp_path: Path, empty_st
     assert read_partial(kept).transcripts
 
 
-@pytest.mark.parametrize("measuring", [False, True], ids=["while it starts", "while it transcribes"])
-def test_a_real_engine_that_stops_is_ended(measuring: bool, warm: Any, tmp_path: Path, empty_store: Path) -> None:
+@pytest.mark.parametrize("when", ["loads", "transcribes"])
+def test_a_real_engine_that_stops_is_ended(when: str, warm: Any, tmp_path: Path, empty_store: Path) -> None:
     """Its process is frozen, as by a GPU that hangs: past stall_minutes the run is FAILED and the transcripts kept."""
     results, address = tmp_path / "results", fresh_store(tmp_path, empty_store)
     with real_benchmark(warm, tmp_path, address, "--stall_minutes", "0.2") as client:
         follower = psutil.Process(client.pid)
-        wait_until(lambda: is_transcribing(results) if measuring else is_half_up(follower), client, tmp_path)
+        wait_until(lambda: engine_has_come_to(when, follower, results), client, tmp_path)
         family = follower.children(recursive=True)
         engine_among(family).suspend()
         assert client.wait(90) == 1
     _, left = psutil.wait_procs(family, timeout=10)
     assert left == []
-    what = "The engine" if measuring else "The start of the engine"
+    what = "The engine" if when == "transcribes" else "The start of the engine"
     assert f"error: {what} made no progress for 0.2 minutes and was ended" in (tmp_path / "out.log").read_text()
     (run,) = all_runs(connect(address))
     assert run.info.status == "FAILED"
     assert "no progress" in run.data.tags[FAILURE]
     (kept,) = results.glob(f"*{PARTIAL}")
-    assert bool(read_partial(kept).transcripts) == measuring
+    assert bool(read_partial(kept).transcripts) == (when == "transcribes")
 
 
 def engine_among(family: list[psutil.Process]) -> psutil.Process:
@@ -137,10 +140,11 @@ def is_engine(process: psutil.Process) -> bool:
         return False
 
 
-def is_transcribing(results: Path) -> bool:
-    return any(path.stat().st_size for path in results.glob("*/transcripts.jsonl"))
-
-
-def is_half_up(client: psutil.Process) -> bool:
-    """Its engine process is there and has not started its own worker yet, or only just."""
-    return any(map(is_engine, client.children()))
+def engine_has_come_to(when: str, client: psutil.Process, results: Path) -> bool:
+    """Whether its process is there and `imports` vLLM, has got its work and `loads`, or `transcribes`."""
+    if when == "transcribes":
+        return any(path.stat().st_size for path in results.glob("*/transcripts.jsonl"))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = [child for child in client.children() if is_engine(child)]
+        return any(when == "imports" or child.name().startswith("VLLM::Engine") for child in found)
+    return False
