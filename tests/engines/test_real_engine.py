@@ -174,13 +174,13 @@ def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
         half = len(utterances) // 2
         texts = {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances[:half]).items()}
         assert texts == {u.id: expected[u.id] for u in utterances[:half]}
-        some, found = utterances[half:], dict[int, str]()
+        some, found = (utterances[half:] * 30)[:30], dict[int, str]()  # of the demo clips the same again and again
         for text in fleet.transcribe(clips_of(some)):
             assert text.index not in found
             found[text.index] = text.text
             if len(found) == 5:
                 called("VLLM", map(psutil.Process, fleet.pids()))[0].kill()
-        assert {some[i].id: text for i, text in found.items()} == {u.id: expected[u.id] for u in some}
+        assert found == {i: expected[utterance.id] for i, utterance in enumerate(some)}
         assert fleet.last_pass is not None
         assert len(fleet.last_pass.lost) == 1
     finally:
