@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.phases import phase_in
 from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
+from whisperbench.engines.vllm_log import last_line
 from whisperbench.errors import CorpusError, EngineError, TrackingError
 from whisperbench.files import cache_directory
 from whisperbench.inputs.audio import load_audio
@@ -118,7 +118,7 @@ def measure_to_disk(
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
-        with listener.waiting(f"starting {config.engine}", lambda: phase_in(log)):
+        with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")

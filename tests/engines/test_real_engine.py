@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
 from whisperbench.engines.vllm_pipelined import VllmPipelined
-from whisperbench.engines.vllm_prestart import PRESTARTED
 from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.inputs.audio import load_audio
 from whisperbench.inputs.checkpoint import Checkpoint
@@ -66,13 +64,6 @@ def stock_on(engine: VllmPipelined) -> VllmStock:
     stock = VllmStock.__new__(VllmStock)
     stock.__dict__.update(engine.__dict__)
     return stock
-
-
-def test_its_process_is_the_one_that_was_begun_before(engine: VllmPipelined) -> None:
-    """vLLM took the process that imported it while the client did, and gave it its title."""
-    begun = [child.pid for child in multiprocessing.active_children() if child.name == PRESTARTED]
-    assert [psutil.Process(pid).name() for pid in begun] == ["VLLM::EngineCore"]
-    assert set(begun) < engine.pids()
 
 
 def test_word_error_rate_is_the_known_one(engine: VllmPipelined, pipelined: Texts, utterances: list[Utterance]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
-import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,11 @@ from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines import start as engine
 from whisperbench.engines import vllm_process
 from whisperbench.engines.fleet_ray import window_of
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import Hardware, missing_compiler
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
-from whisperbench.engines.vllm_process import refuse_wrong_variables, temporary_files_in_own_directory
+from whisperbench.engines.vllm_process import capture_sizes, temporary_files_in_own_directory
 from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
@@ -82,14 +83,42 @@ def test_peers_compute_and_batch_as_their_documentation_does(
     assert settings(H100, engine="transformers", batch_size=7).windows_per_step == 7
 
 
-def test_engines_that_share_a_gpu_are_told_their_cache() -> None:
+def test_the_kv_cache_holds_every_sequence() -> None:
+    """128 sequences of 1,504 and 448 positions of 4 layers, keys and values of 1,280 numbers in two bytes; in fp8 one.
+
+    Where that does not fit, vLLM measures what is left; its own input pipeline is left as vLLM starts it."""
+    assert settings(H100).kv_cache_memory_bytes == 128 * (1504 + 448) * 4 * 2 * 1280 * 2
+    assert settings(H100, kv_cache_dtype="fp8").kv_cache_memory_bytes == 128 * (1504 + 448) * 4 * 2 * 1280
+    assert settings(T4, max_num_seqs=512).kv_cache_memory_bytes is None
+    assert settings(H100, engine="vllm-stock").kv_cache_memory_bytes is None
+
+
+def test_engines_that_share_a_gpu_share_its_memory() -> None:
     """Together they stay within the share of memory that is asked for, weights, activations and context included."""
-    assert settings(H100).kv_cache_memory_bytes is None
-    three = settings(H100, engines_per_gpu=3)
+    three = settings(H100, engines_per_gpu=3, max_num_seqs=1024)
     cache = three.kv_cache_memory_bytes or 0
     assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
     with pytest.raises(ConfigError, match=r"engines_per_gpu=9 does not fit on this GPU: .* 3\.9 GiB too small"):
         settings(T4, engines_per_gpu=9)
+
+
+def test_captured_batches_end_with_the_largest() -> None:
+    """A step of max_num_seqs sequences replays a graph of that size; vLLM captures no more than 512."""
+    assert capture_sizes(settings(H100, max_num_seqs=100)) == [1, 2, 4, 8, 16, 24, 32, 64, 96, 100]
+    assert capture_sizes(settings(H100, max_num_seqs=1)) == [1]
+    assert capture_sizes(settings(H100, max_num_seqs=1024))[-2:] == [480, 512]
+
+
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Triton fails late without a C compiler or Python's headers; the message says how to install them."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.search("neither gcc nor clang is on PATH.* apt-get install gcc", missing_compiler() or "")
+    monkeypatch.setenv("CC", "/opt/cc")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert re.search(r"Python.h does not exist.* apt-get install python3\.\d+-dev", missing_compiler() or "")
+    (tmp_path / "Python.h").touch()
+    assert missing_compiler() is None
 
 
 def test_chosen_engines_fit() -> None:
@@ -164,20 +193,6 @@ def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) ->
     assert "lower max_num_seqs=128 or max_num_batched_tokens" in message
 
 
-def test_a_variable_that_vllm_cannot_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM's own error says what is wrong with the value, and not with which; others than vLLM's are none of ours."""
-    variable = "VLLM_CPU_KVCACHE_SPACE"
-    envs = SimpleNamespace(environment_variables={variable: lambda: int(os.environ[variable])})
-    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(envs=envs))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "vllm.envs", envs)  # type: ignore[arg-type]
-    refuse_wrong_variables()
-    monkeypatch.setenv(variable, "lots")
-    with pytest.raises(EngineError, match=r"VLLM_CPU_KVCACHE_SPACE='lots' is none that vLLM takes: invalid literal"):
-        refuse_wrong_variables()
-    monkeypatch.setenv(variable, "4")
-    refuse_wrong_variables()
-
-
 def test_a_start_of_vllm_that_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process is stopped before it answers: that is the cause, not what vLLM's client says when it is ended."""
 
@@ -188,8 +203,9 @@ def test_a_start_of_vllm_that_stands_still(tmp_path: Path, monkeypatch: pytest.M
         raise RuntimeError("Engine core initialization failed. See root cause above.")
 
     monkeypatch.setattr(vllm_process, "_start", start)
-    settings = dataclasses.replace(engine_settings(BenchmarkConfig(), TURBO, XEON), stall_seconds=0.6)
-    with pytest.raises(EngineError, match=r"start of the engine made no progress for 0\.01 minutes .* stall_minutes"):
+    monkeypatch.setattr(vllm_process, "START_SECONDS", 0.6)
+    settings = engine_settings(BenchmarkConfig(), TURBO, XEON)
+    with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes"):
         VllmStock(settings, XEON, tmp_path / "engine.log")
 
 

@@ -6,6 +6,9 @@ import contextlib
 import dataclasses
 import fnmatch
 import os
+import shutil
+import sys
+import sysconfig
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,6 +166,23 @@ def physical_cores() -> int:
 
     allowed = len(os.sched_getaffinity(0))
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def missing_compiler() -> str | None:
+    """What Triton, which vLLM runs on a GPU, would not find when it compiles its launchers, and how to install it."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return (
+            "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install one: apt-get install gcc "
+            "(Debian, Ubuntu), dnf install gcc (Fedora and RHEL) or conda install -c conda-forge gcc. Set CC to use another one."
+        )
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.exists():
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return (
+            f"Triton compiles against Python's headers, and {header} does not exist. Install them: apt-get install "
+            f"{version}-dev (Debian, Ubuntu), or use a Python that brings them (conda, uv)."
+        )
+    return None
 
 
 def _device(handle: Any) -> Device:

@@ -31,7 +31,7 @@ CPU_SEQUENCES = 32
 """As many as a CPU's attention cache has room for, at most; others wait.  Two cores are no faster with 128 (0.88
 utterances/s, 32: 0.79 and 0.91), and the cache is cleared when the engine starts: 11 s for 4 GiB."""
 CPU_CACHE_BYTES = 4 * GIB  # of all engines on a CPU together, at most
-CPU_BLOCK = 128  # places of the cache that vLLM hands out at once on a CPU
+CPU_BLOCK, GPU_BLOCK = 128, 16  # positions of the KV cache that vLLM allocates at once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class EngineSettings:
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
     `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
     `stall_seconds`: a start that makes no progress for so long is ended (0: never).
-    `kv_cache_memory_bytes` is set on a CPU and where engines share a GPU; else vLLM takes what its profiling leaves.
+    `kv_cache_memory_bytes` is what `max_num_seqs` sequences need, where that fits: vLLM then skips the profiling of
+    memory and CUDA graphs in its start.  None: vLLM takes what its profiling leaves.
     """
 
     checkpoint: str
@@ -105,7 +106,9 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
     elif (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
         share = functools.partial(_cache_of_each, config, checkpoint.architecture, memory, batched_tokens)
         engines_per_gpu = _engines_per_gpu(config, checkpoint.architecture, share)
-        cache = share(engines_per_gpu) if engines_per_gpu > 1 else None
+        needed, left = _cache_on_a_gpu(config, checkpoint.architecture, batched_tokens, dtype), share(engines_per_gpu)
+        if engines_per_gpu > 1 or (needed <= left and not config.stock):
+            cache = min(needed, left)
     return EngineSettings(
         checkpoint=checkpoint.path,
         dtype=dtype,
@@ -210,11 +213,28 @@ def _cache_of_each(
 def _cache_on_a_cpu(
     config: BenchmarkConfig, architecture: Architecture, batched_tokens: int, bytes_per_value: int
 ) -> int:
-    """Of the sequences' cross- and self-attention, in bytes; vLLM asks for room for what one step encodes at least."""
-    window, text, step = (-(-n // CPU_BLOCK) * CPU_BLOCK for n in (WINDOW_POSITIONS, TEXT_POSITIONS, batched_tokens))
-    place = 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value
-    wanted = min(config.max_num_seqs, CPU_SEQUENCES) * (window + text) * place
-    return max((step + text) * place, min(wanted, CPU_CACHE_BYTES // (config.gpus or 1)))
+    """For at most CPU_SEQUENCES sequences, in bytes, and no more than this engine's part of CPU_CACHE_BYTES."""
+    least = _cache_bytes(architecture, CPU_BLOCK, bytes_per_value, 0, batched_tokens)
+    wanted = _cache_bytes(
+        architecture, CPU_BLOCK, bytes_per_value, min(config.max_num_seqs, CPU_SEQUENCES), batched_tokens
+    )
+    return max(least, min(wanted, CPU_CACHE_BYTES // (config.gpus or 1)))
+
+
+def _cache_on_a_gpu(config: BenchmarkConfig, architecture: Architecture, batched_tokens: int, dtype: str) -> int:
+    """For `max_num_seqs` sequences of 30 s of audio and as many tokens as Whisper writes, in bytes."""
+    bytes_per_value = 1 if config.kv_cache_dtype == "fp8" else 4 if dtype == "float32" else 2
+    return _cache_bytes(architecture, GPU_BLOCK, bytes_per_value, config.max_num_seqs, batched_tokens)
+
+
+def _cache_bytes(
+    architecture: Architecture, block: int, bytes_per_value: int, sequences: int, batched_tokens: int
+) -> int:
+    """Keys and values of the self- and cross-attention of so many sequences, in bytes; at least those of the windows
+    that one step encodes and one text, which vLLM requires."""
+    window, text, step = (-(-n // block) * block for n in (WINDOW_POSITIONS, TEXT_POSITIONS, batched_tokens))
+    position = 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value
+    return position * max(step + text, sequences * (window + text))
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:

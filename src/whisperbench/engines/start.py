@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from whisperbench.distributions import installed
-from whisperbench.engines.hardware import Hardware, detect_hardware, one_kind
+from whisperbench.engines.hardware import Hardware, detect_hardware, missing_compiler, one_kind
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
@@ -67,7 +67,7 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
     """Refuse early, before gigabytes are downloaded, what no engine here could run.
 
     Raises:
-        EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU.
+        EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU or no C compiler.
     """
     if engine in PEERS:  # each is named as its distribution
         if not installed(engine):
@@ -88,6 +88,8 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
             "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
             "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
         )
+    if missing := missing_compiler():
+        raise EngineError(missing)
 
 
 def engine_version(engine: str = "vllm") -> str | None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whisperbench.files import tail
+
 if TYPE_CHECKING:
     from whisperbench.engines.settings import EngineSettings
 
@@ -31,7 +33,17 @@ REMEDIES = (
 )
 """What to change when the cause matches."""
 
+LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
 LAST = 400  # characters of a cause: some hold a whole configuration
+PREFIX = re.compile(r"^(?:\(\S+ pid=\d+\) )?(?:[A-Z]+ \d\d-\d\d [\d:.]+ )?(?:\[[^\]]*\] ?)*")
+"""What vLLM writes before a message: process, level, time and place."""
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log without its prefix, of a progress bar its newest state; empty where there is none."""
+    lines = re.split(r"[\r\n]+", tail(log))
+    last = next((found for line in reversed(lines) if (found := PREFIX.sub("", line).strip())), "")
+    return last if len(last) <= LINE_WIDTH else last[: LINE_WIDTH - 1] + "…"
 
 
 @contextlib.contextmanager

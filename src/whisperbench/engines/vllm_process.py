@@ -14,23 +14,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whisperbench.distributions import installed
 from whisperbench.engines.hardware import Hardware, physical_cores
-from whisperbench.engines.pulse import Pulse, StartWatch
+from whisperbench.engines.pulse import Pulse, start_limit
 from whisperbench.engines.seam import Engine, EngineFacts
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm_log import KILLED, cause_in, output_to, why_it_did_not_start
-from whisperbench.engines.vllm_prestart import PRELOADED, Prestarted, libraries_of_a_cpu_engine
 from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.garbage import garbage_left_alone
 from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
-from whisperbench.text import redact
 
 T = TypeVar("T")
 
+SHUTDOWN_SECONDS = 5
+START_SECONDS = 1800
+"""A start that takes longer hangs: large weights on a slow disk take some minutes."""
 LONGEST_DIRECTORY = 70
 """A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 WITHIN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
@@ -38,6 +38,20 @@ WITHIN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 vLLM makes one process more, for the sake of OpenMP's variables on a CPU, which are set here before the engine starts.
 Two cores, tiny.en, float32: ready after 42 s in place of 67, 1.68 utterances/s in place of 1.01, the same texts."""
 THREADS_BY_VLLM = "VLLM_CPU_OMP_THREADS_BIND"
+"""A user who binds threads with this variable has vLLM do it, in a worker process of its own."""
+ENVIRONMENT = {
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forked workers are known to hang with Whisper
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # Greedy decoding calls no top-k sampler.  FlashInfer's is compiled with nvcc when the engine starts: 100 s on an
+    # H200, and an error on a host that has a driver but no CUDA toolkit.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    # No layer of Whisper has the block-scaled FP8 weights that DeepGEMM is for; it compiles with nvcc, too.
+    "VLLM_USE_DEEP_GEMM": "0",
+}
+"""Set unless the user has set them."""
+MAX_CAPTURED_SEQUENCES = 512
+"""vLLM's own limit of a captured batch."""
 
 
 class VllmProcess(Engine):
@@ -49,15 +63,12 @@ class VllmProcess(Engine):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self._log = settings, log
-        # What processes have to end by themselves.  On a CPU Python takes longer than 5 s to clear the engine away,
-        # which keeps nothing there.
-        self._shutdown_seconds = 5 if hardware.has_gpu else 1
         self.pulse = Pulse()
         self._pids: set[int] = set()
         self._engine_watch: EngineWatch | None = None
         self._before = descendants()
         started = time.perf_counter()
-        with StartWatch(self._before, settings.stall_seconds), output_to(log):
+        with start_limit(self._before, START_SECONDS if settings.stall_seconds else 0), output_to(log):
             try:
                 self.llm = _start(settings, hardware, self.model_overrides)
                 _beat_with(self.llm.llm_engine, self.pulse)
@@ -65,6 +76,7 @@ class VllmProcess(Engine):
                 self._pids = {process.pid for process in processes}
                 if processes and (outputs := _queue_of_outputs(self.llm)) is not None:
                     self._engine_watch = EngineWatch(processes, outputs)
+                self.llm.collective_rpc("exit_on_sigterm")
                 if hardware.has_gpu:
                     self.llm.collective_rpc("use_one_thread")
                 self.started()
@@ -96,7 +108,7 @@ class VllmProcess(Engine):
         return self._pids | {os.getpid()}
 
     def close(self) -> None:
-        """Stop the engine and wait for its processes, at most 8 s (4 s on a CPU); then they are killed."""
+        """Stop the engine and wait for its processes, at most 8 s; then they are killed."""
         import psutil
 
         if self._engine_watch:
@@ -105,7 +117,7 @@ class VllmProcess(Engine):
         if llm := getattr(self, "llm", None):
             # An engine that is dead already cannot be asked to stop.
             with output_to(self._log), contextlib.suppress(Exception):
-                llm.llm_engine.engine_core.shutdown(timeout=self._shutdown_seconds)
+                llm.llm_engine.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
         _, alive = psutil.wait_procs(processes, timeout=3)
         kill(alive)
 
@@ -167,45 +179,17 @@ def window_text(key: str, result: Any) -> WindowText:
 
 
 def _start(settings: EngineSettings, hardware: Hardware, model_overrides: Callable[[], Any]) -> Any:
-    # Forked workers are known to hang with Whisper, and the sampler of FlashInfer needs FlashInfer.
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-    if not installed("flashinfer-python"):
-        os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     executor = None
-    if not hardware.has_gpu:
-        os.environ.setdefault(PRELOADED, libraries_of_a_cpu_engine())
-        if THREADS_BY_VLLM not in os.environ:  # who binds threads has vLLM do it, in its worker
-            executor = WITHIN_THE_ENGINE
-            os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
-    early = Prestarted("gpu" if hardware.has_gpu else "cpu")
-    # A million objects are made, and stay: looking for garbage takes a fifth of this process's time in a start.
-    with garbage_left_alone(), temporary_files_in_own_directory(), early:
-        refuse_wrong_variables()
+    if not hardware.has_gpu and THREADS_BY_VLLM not in os.environ:
+        executor = WITHIN_THE_ENGINE
+        os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+    # A start allocates a million objects that stay: the garbage collector takes a fifth of this process's time.
+    with garbage_left_alone(), temporary_files_in_own_directory():
         from vllm import LLM
 
-        with early.used_by_vllm():
-            return _llm(LLM, settings, model_overrides(), executor)
-
-
-def refuse_wrong_variables() -> None:
-    """vLLM reads its variables when it needs them, and says of a value that it cannot read not whose it is.
-
-    Raises:
-        EngineError: a variable of vLLM's has a value that vLLM does not take.
-    """
-    import vllm.envs
-
-    for name, read in getattr(vllm.envs, "environment_variables", {}).items():
-        if name in os.environ:
-            try:
-                read()
-            except (ValueError, TypeError) as error:
-                value = redact(f"{name}={os.environ[name]!r}", os.environ)
-                raise EngineError(
-                    f"The environment variable {value} is none that vLLM takes: {error}. Correct it, or unset it."
-                ) from error
+        return _llm(LLM, settings, model_overrides(), executor)
 
 
 @contextlib.contextmanager
@@ -246,7 +230,18 @@ def _llm(llm: Any, settings: EngineSettings, overrides: Any, executor: str | Non
         worker_extension_cls="whisperbench.engines.vllm_worker.WorkerExtension",
         trust_remote_code=False,
         distributed_executor_backend=executor,
+        compilation_config={} if settings.enforce_eager else {"cudagraph_capture_sizes": capture_sizes(settings)},
+        enable_flashinfer_autotune=False,
     )
+
+
+def capture_sizes(settings: EngineSettings) -> list[int]:
+    """Batch sizes of the decode steps that are captured as CUDA graphs: 1, 2, 4, 8, 16, 24, then every 32 sequences.
+
+    A smaller batch is padded to the next size, which costs a decode step of Whisper next to nothing.
+    """
+    largest = min(settings.max_num_seqs, MAX_CAPTURED_SEQUENCES)
+    return sorted({size for size in (1, 2, 4, 8, 16, 24, *range(32, largest, 32)) if size < largest} | {largest})
 
 
 def _beat_with(engine: Any, pulse: Pulse) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 
 class WorkerExtension:
     """Mixed into vLLM's worker class; each method is a remote call."""
@@ -13,3 +16,15 @@ class WorkerExtension:
         import torch
 
         torch.set_num_threads(1)
+
+    def exit_on_sigterm(self) -> None:
+        """End this process at SIGTERM without tearing Python down.
+
+        vLLM unfreezes its heap of a million objects and collects it twice at its end, which takes longer than the 5 s
+        that its client waits before it kills the process.  There is nothing to save: the driver frees the GPU's memory.
+        """
+
+        def leave(*_: object) -> None:
+            os._exit(0)
+
+        signal.signal(signal.SIGTERM, leave)

