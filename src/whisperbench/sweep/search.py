@@ -37,7 +37,7 @@ MEASURED = "measured"
 NEEDS = {
     "wer": "the corpus needs transcripts",
     "energy_wh_per_audio_hour": "it is read from a GPU",
-    "usd_per_audio_hour": "runs from before gpu_hourly_usd was given have none, resume=false measures them again",
+    "usd_per_audio_hour": "runs without gpu_hourly_usd have none; measure them again with resume=false",
 }
 """What a metric that is absent needs."""
 SHARE_STEP = 0.01  # of a range of gpu_memory_utilization that names no step

@@ -278,7 +278,7 @@ def log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
     from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {"split": data.split, **({} if data.rows is None else {"num_rows": data.rows})}
+    profile = {"split": data.split, "num_rows": data.rows}
     dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=json.dumps(profile))
     if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]

@@ -3,7 +3,7 @@
 On a GPU, a sweep of `grid=bench` over a corpus with the lengths of LibriSpeech test-clean, and what the front end takes
 of CPU and memory.  Without one, the front end alone.  The figures go to one JSON file.
 
-    python -m tests.benchmarks.bench --repeats 5
+    python -m benchmarks.bench --repeats 5
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 import click
 
+from benchmarks.corpus import build_corpus
+from benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
 from flows import sweep
 from flows.terminal.command import errors_end_the_command
-from tests.benchmarks.corpus import build_corpus
-from tests.benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
