@@ -29,7 +29,7 @@ from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.options.sweep import SweepConfig
-from whisperbench.results.names import CONFIG_DIGEST, LIVE
+from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
@@ -94,7 +94,7 @@ def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
         **{name: median.params[name] for name in FACTS if name in median.params},
         "commit": median.tags.get(COMMIT),
         "repeats": [round(run.metrics["reqs_per_sec"], 2) for run in runs],
-        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(LIVE)},
+        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(PROGRESS)},
     }
 
 

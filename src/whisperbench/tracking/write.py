@@ -115,7 +115,7 @@ def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
 
 
 def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Metrics of a moment while the clock runs.
+    """Log metrics of the current moment during a measurement.
 
     Raises:
         TrackingError: whatever goes wrong: MLflow's libraries raise errors of their own in a thread at exit.
@@ -123,7 +123,7 @@ def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], st
     from mlflow.entities import Metric
 
     now = time.time_ns() // 1_000_000
-    with explained(client, "did not take the live metrics"):
+    with explained(client, "did not take the progress metrics"):
         client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
 
 
