@@ -40,7 +40,7 @@ class LocalRunner:
         self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._lane, self._stop = lane, stop or threading.Event()
 
-    def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
+    def measure(self, task: Task, run: PlannedRun) -> None:
         """Measure `task` and note in `run` what came of it.
 
         The child run is FINISHED by the process itself, or closed here with its cause and its log.
@@ -53,7 +53,6 @@ class LocalRunner:
                 name=run_name(task.config, self._hardware, task.name),
                 config_digest=task.config.digest,
                 repeat=task.repeat,
-                first_rung=first_rung,
             )
         )
         try:

@@ -23,8 +23,7 @@ from whisperbench.sweep.local_runner import LocalRunner
 from whisperbench.sweep.parent_run import ParentRun
 from whisperbench.sweep.progress import PlannedRun, Progress
 from whisperbench.sweep.resume import EarlierRuns
-from whisperbench.sweep.search import first_rung, search
-from whisperbench.sweep.space import Search
+from whisperbench.sweep.search import Search, search
 from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.connection import connect
@@ -97,8 +96,8 @@ def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: Ea
     if isinstance(plan, Search):
         lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
-        lines.append(f"settings: at most {plan.most_settings}, the first {'is done' if first.run_id else 'is to do'}")
-        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.most_settings
+        lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
+        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
     else:
         progress = Progress([earlier.plan(task) for task in plan])
         lines = [progress.markdown()]
@@ -145,35 +144,24 @@ def search_for_the_best(
 ) -> None:
     """Measure what the search proposes; the leaderboard, and the command line of the winner."""
     progress = parent.progress
-    progress.planned = wanted.most_settings
-    places: dict[str, int] = {}  # a first look at a setting and the whole of it are one row
+    progress.planned = wanted.max_settings
 
-    def plan(task: Task) -> PlannedRun:
+    def plan(settings: Mapping[str, str]) -> tuple[Task, PlannedRun]:
+        task = Task(wanted.config(settings), 1, described(settings))
         run = earlier.plan(task)
-        place = places.setdefault(task.name, len(progress.runs))
-        progress.runs[place : place + 1] = [run]
+        progress.runs.append(run)
         parent.show()
-        return run
+        return task, run
 
-    def recall(settings: Mapping[str, str]) -> None:
-        plan(Task(wanted.config(settings), 1, described(settings)))
-
-    def evaluate(settings: Mapping[str, str], limit: int | None) -> Mapping[str, float] | None:
+    def evaluate(settings: Mapping[str, str]) -> Mapping[str, float] | None:
         try:
-            config = wanted.config(settings, limit)
+            task, run = plan(settings)
         except ConfigError as error:
-            parent.listener.said(f"{described(settings)} cannot be: {error}")
+            parent.listener.said(f"{described(settings)} is not allowed: {error}")
             return None
-        task = Task(config, 1, described(settings))
-        run = plan(task)
         if run.state == "waiting":
-            runner.measure(task, run, first_rung=limit is not None)
-        if run.state == "failed":
-            return None
-        if limit is not None:
-            run.state = "pruned"  # unless the whole is measured next
-            parent.show()
-        return run.metrics
+            runner.measure(task, run)
+        return None if run.state == "failed" else run.metrics
 
     with parent.watched():
         best = search(
@@ -181,8 +169,7 @@ def search_for_the_best(
             evaluate,
             storage=parent.directory.parent / "search.db",
             name=study,
-            rung=lambda metrics: first_rung(metrics, wanted.most_seqs),
-            recall=recall,
+            recall=plan,
         )
         progress.planned = len(progress.runs)  # there may have been no more, or some that cannot be
     parent.leaderboard(echo)
