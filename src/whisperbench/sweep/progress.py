@@ -111,7 +111,7 @@ class Progress:
             if run.state in ("waiting", "running"):
                 remaining = self.remaining_of(run)
                 ahead = None if ahead is None or remaining is None else ahead + remaining
-                # Side by side, a run begins when the lanes have done their part of what is before it.
+                # In parallel, a run begins when the slots have finished their part of the runs before it.
                 unknown = ahead is None or remaining is None
                 later = "unknown" if unknown else clock(max((ahead or 0.0) / self.at_once, remaining or 0.0))
                 eta = self.overdue(run) or later
