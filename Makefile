@@ -56,10 +56,10 @@ check: $(VENV)/dev.installed
 	mypy
 
 # On a GPU: make bench BENCH_PYTHON="$(which python)", inside an environment with vLLM's CUDA build (conda.yaml).
-# BENCH_FLAGS="--repeats 5 --resume true" for what `python -m tests.benchmarks.bench --help` says.
+# BENCH_FLAGS="--repeats 5 --resume true" for what `python -m benchmarks.bench --help` says.
 BENCH_PYTHON ?= $(BIN)/python
 bench: $(if $(filter $(BIN)/python,$(BENCH_PYTHON)),$(VENV)/cpu.installed)
-	$(BENCH_PYTHON) -m tests.benchmarks.bench $(BENCH_FLAGS)
+	$(BENCH_PYTHON) -m benchmarks.bench $(BENCH_FLAGS)
 
 # What each step installs, and what it says where something is missing: requirements/install.py
 INSTALL = command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON): install Python 3.11 to 3.13, or name one: make PYTHON=python3.12" >&2; exit 1; }; \

@@ -70,17 +70,3 @@ def test_too_little_room(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before gigabytes are on their way."""
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
     assert "4 GiB of disk are needed, and 1.0 GiB are free" in refusal(install)
-
-
-@pytest.mark.parametrize(
-    ("line", "megabytes"),
-    [
-        ("  Downloading torch-2.13.0-cp312-cp312-manylinux_2_28_x86_64.whl (526.6 MB)\n", 526.6),
-        ("  Downloading idna-3.20-py3-none-any.whl (70 kB)\n", 0.07),
-        ("  Downloading idna-3.20-py3-none-any.whl.metadata (5 kB)\n", 0.0),
-        ("Collecting torch==2.13.0\n", 0.0),
-    ],
-)
-def test_megabytes_are_read_from_pips_lines(line: str, megabytes: float, install: Any) -> None:
-    """What is shown while it downloads."""
-    assert install.downloaded(line) == pytest.approx(megabytes)

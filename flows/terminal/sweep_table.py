@@ -10,7 +10,7 @@ from flows.terminal import console
 from whisperbench.sweep.progress import HEADINGS, Progress, State, plain
 from whisperbench.text import clock, visible
 
-STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "pruned": "dim"}
+STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim"}
 FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
 NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")

@@ -40,7 +40,6 @@ from whisperbench.results.labels import run_name
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import PLOTS, write_plots
 from whisperbench.results.samples import write_samples
-from whisperbench.results.watcher import Watcher
 from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
@@ -48,7 +47,7 @@ from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import Client, connect, password_in
 from whisperbench.tracking.home import furnish
-from whisperbench.tracking.live import LiveRun
+from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -81,9 +80,10 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
             furnish(client, tracked.experiment_id)
-            live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
-            live.known(run_start(config, hardware))  # whatever ends it, it says what was asked for
-            with log_of_a_failed_engine(tracked), live:
+            live = LiveMetrics(client, tracked.run_id, hardware, listener)
+            live.log_start(run_start(config, hardware))  # a run that fails early has its params, too
+            with log_of_a_failed_engine(tracked), contextlib.ExitStack() as until:
+                tracking.start_system_metrics(client, tracked.run_id, until)
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_all_engines(measured[0])
@@ -102,10 +102,9 @@ def measure_to_disk(
     origin: Origin,
     listener: Listener,
     start: StartEngine = start_engine,
-    watcher: Watcher | None = None,
+    live: LiveMetrics | None = None,
 ) -> Bundle:
-    """The data path: corpus and model, engine, clock, score, and the result on disk; `watcher` is told meanwhile."""
-    watcher = watcher or Watcher()
+    """The data path: corpus and model, engine, clock, score, and the result on disk; `live` logs its progress."""
     started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
     require_engine_for(hardware, config.engine)
     checkpoint = resolve_model(
@@ -114,7 +113,8 @@ def measure_to_disk(
     settings = engine_settings(config, checkpoint, hardware)
     corpus, inspected = checked_corpus(config, listener, cache)
     dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
-    watcher.known(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
+    if live:
+        live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
         listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
@@ -123,32 +123,25 @@ def measure_to_disk(
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
             total = len(corpus.utterances) * config.repeats * config.rounds
-            with shown_from_the_start(listener, total) as (started, transcribed):
-
-                def on_start() -> None:
-                    started()
-                    watcher.clock_started()
-
-                def on_result(repeat: int, transcript: Transcript) -> None:
-                    journal.append(repeat, transcript)
-                    watcher.finished(transcript)
-                    transcribed(journal.finished)
-
+            with live or contextlib.nullcontext(), shown_from_the_start(listener, total) as (started, transcribed):
                 measurement = measure(
                     engine,
                     corpus.utterances,
                     repeats=config.repeats,
                     warmup=settings.warm_up_windows(hardware),
                     hardware=hardware,
-                    on_result=on_result,
-                    on_start=on_start,
+                    on_start=[started, *([live.on_start] if live else [])],
+                    on_result=[
+                        journal.append,
+                        *([live.on_result] if live else []),
+                        lambda _repeat, _transcript: transcribed(journal.finished),
+                    ],
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
                     stall_seconds=60 * config.stall_minutes,
                     rounds=config.rounds,
                     seconds=inspected.seconds,
                 )
         finally:
-            watcher.clock_stopped()
             engine.close()
         facts = Facts(
             model_id=checkpoint.model_id,

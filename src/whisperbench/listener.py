@@ -1,6 +1,6 @@
-"""What long work tells whoever watches it: a terminal, a log, a notebook, or nobody.
+"""Progress events of long operations.
 
-The library knows no terminal.  Whoever calls it passes a `Listener`; `flows.terminal` has the one that people see.
+The library passes them to a `Listener`; `flows.terminal` has the one that draws them on a terminal.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 
 
 class Listener:
-    """Hears nothing; a subclass hears what it overrides.  Called from the thread that works, so it must be quick."""
+    """Ignores every event; subclasses override methods, which must return quickly."""
 
     def said(self, sentence: str) -> None:
-        """Something that a person wants to know now."""
+        """Report an event."""
 
     def warned(self, sentence: str) -> None:
-        """Something that makes the result doubtful, or that a person should mend."""
+        """Report a problem that affects the result or needs an action of the user."""
 
     @contextlib.contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
-        """While the block runs the callable is told how many of `total` are done; `unit` is that of their rate."""
+        """Show progress during the block; the callable takes how many of `total` are done, `unit` is the rate's."""
         yield lambda _done: None
 
     @contextlib.contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:  # noqa: ARG002
-        """While the block runs something is waited for; `phase` may be asked from another thread how far it is."""
+        """Show a wait during the block; `phase` returns the current step and may be called from another thread."""
         yield
 
     def show(self, record: object) -> None:
-        """A record that has changed or come to its end, to be drawn by whoever knows its type."""
+        """Draw a record that has changed; unknown types are ignored."""

@@ -270,13 +270,13 @@ class TestDifference:
         assert MetricChange("wer", a, b).percent == percent
 
     def test_series_are_no_metrics_of_the_run(self) -> None:
-        """Where the live WER happened to stand at its end says nothing; counts are whole numbers."""
+        """The last value of a series is not compared; counts are whole numbers."""
         a, b = (
-            dataclasses.replace(run, metrics={**run.metrics, "live/wer": 5.0, "substitutions": 7.0})
+            dataclasses.replace(run, metrics={**run.metrics, "system/progress_finished": 5.0, "substitutions": 7.0})
             for run in (run_of(LARGE), run_of(TURBO))
         )
         text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
-        assert "live/" not in text
+        assert "system/" not in text
         assert "| substitutions | 7 | 7 | +0.0 % |" in text
 
     def test_params_and_metrics_that_differ(self) -> None:

@@ -282,7 +282,7 @@ def test_the_clock_measures_scaling_rounds_and_what_was_lost(tmp_path: Path) -> 
         repeats=2,
         warmup=3,
         hardware=NO_GPU,
-        on_result=lambda _repeat, transcript: heard.append(transcript.utt_id),
+        on_result=[lambda _repeat, transcript: heard.append(transcript.utt_id)],
         rounds=3,
     )
     assert all(engine.seen[:3] == [0, 1, 2] for engine in engines)

@@ -111,9 +111,7 @@ def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch
 
     monkeypatch.setattr(model, "step", slowly)
     utterances = [Utterance(name, DEMO / "8455-210777-0068.flac", "well done", None) for name in "ab"]
-    measured = measure(
-        model, utterances, repeats=1, warmup=0, hardware=Hardware("a CPU"), on_result=lambda *_: None
-    ).passes[0]
+    measured = measure(model, utterances, repeats=1, warmup=0, hardware=Hardware("a CPU")).passes[0]
     assert [transcript.hypothesis for transcript in measured.transcripts] == ["well done", "yes"]
     assert (measured.reruns, measured.repetitions) == (1, 0)
     assert measured.wall_seconds > 3 * 0.2

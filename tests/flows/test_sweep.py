@@ -187,10 +187,7 @@ class TestFailures:
 
 class TestSearch:
     def test_it_ends_with_the_command_line_of_the_winner(self, bench: Bench) -> None:
-        """The fake is fastest with most sequences; a second start has nothing to measure and says the same.
-
-        Its transcribing takes longer than its start: the second setting gets a first look at a tenth.
-        """
+        """The fake is fastest with most sequences; a second start has nothing to measure and prints the same."""
         winner = "mlflow run . -P model=tiny.en -P corpus=clips -P max_num_seqs=2 -P load_format=dummy"
         for expected in ("2 done, 0 failed, 0 skipped", "0 done, 0 failed, 2 skipped"):
             status, out, err = bench.run(models="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
@@ -198,9 +195,7 @@ class TestSearch:
             assert out.splitlines()[-2:] == ["reqs_per_sec: 4.00 | best of 2 settings", winner]
             assert expected in err
             assert "2 runs compared" in out
-        assert [run.info.status for run in bench.runs("benchmark")] == ["FINISHED"] * 3
-        looks = [run for run in bench.runs("benchmark") if "whisperbench.first_rung" in run.data.tags]
-        assert [run.data.params["limit"] for run in looks] == [str(CLIPS // 10)]
+        assert [run.info.status for run in bench.runs("benchmark")] == ["FINISHED"] * 2
         assert [run.data.params["best_command"] for run in bench.runs("sweep")] == [winner] * 2
 
 

@@ -28,7 +28,7 @@ def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
     seen: list[str] = []
     found = measure(
         UnorderedEngine(), utterances, repeats=1, warmup=2, hardware=NO_GPU,
-        on_result=lambda _r, t: seen.append(t.utt_id),
+        on_result=[lambda _r, t: seen.append(t.utt_id)],
     ).median  # fmt: skip
     assert [t.utt_id for t in found.transcripts] == [u.id for u in utterances]
     assert seen == [u.id for u in reversed(utterances)]
@@ -48,8 +48,7 @@ def test_the_longest_are_handed_out_first(tmp_path: Path) -> None:
 
     utterances = corpus_of(tmp_path, lengths)
     found = measure(
-        Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU, on_result=lambda _r, _t: None,
-        rounds=2, seconds=lengths,
+        Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU, rounds=2, seconds=lengths
     ).median  # fmt: skip
     assert handed == [1, 4, *(1, 4, 2, 5, 0, 3)]
     assert [t.utt_id for t in found.transcripts] == 2 * [u.id for u in utterances]
@@ -65,10 +64,7 @@ def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path,
                 yield from [text] * count
 
     with pytest.raises(EngineError, match=says):
-        measure(
-            Careless(), corpus_of(tmp_path, [0.2] * 3), repeats=1, warmup=0, hardware=NO_GPU,
-            on_result=lambda _r, _t: None,
-        )  # fmt: skip
+        measure(Careless(), corpus_of(tmp_path, [0.2] * 3), repeats=1, warmup=0, hardware=NO_GPU)
 
 
 def test_audio_that_the_engine_drops_is_no_transcript(tmp_path: Path) -> None:
@@ -79,10 +75,7 @@ def test_audio_that_the_engine_drops_is_no_transcript(tmp_path: Path) -> None:
             for text in super().transcribe(clips):
                 yield text if text.audio_seconds < 30 else Text(text.index, "", 0, 0.0, 0)
 
-    found = measure(
-        Dropping(), corpus_of(tmp_path, [2.0, 70.0]), repeats=1, warmup=0, hardware=NO_GPU,
-        on_result=lambda _r, _t: None,
-    ).median  # fmt: skip
+    found = measure(Dropping(), corpus_of(tmp_path, [2.0, 70.0]), repeats=1, warmup=0, hardware=NO_GPU).median
     assert (found.utterances, found.audio_seconds) == (1, 2.0)
 
 
@@ -123,7 +116,7 @@ def test_repeats_are_counted_and_warm_up_is_not(tmp_path: Path) -> None:
     seen: list[int] = []
     found = measure(
         FakeEngine(), corpus_of(tmp_path, [0.2] * 5), repeats=3, warmup=2, hardware=NO_GPU,
-        on_result=lambda repeat, _t: seen.append(repeat),
+        on_result=[lambda repeat, _t: seen.append(repeat)],
     )  # fmt: skip
     assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
     assert len(found.passes) == 3

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from tests.measure.test_bootstrap import names, speakers_of_a_corpus
-from whisperbench.measure.joint_bootstrap import JointBootstrap, PairedTest, paired_bootstrap
+from whisperbench.measure.joint_bootstrap import JointBootstrap, PairedTest
 
 SPEAKERS = 40
 
@@ -64,6 +66,13 @@ def test_one_wild_pair_does_not_decide_for_all() -> None:
     assert found >= 40
 
 
+def paired_test_of(
+    a: Any, b: Any, words: Any, clusters: Sequence[str], seed: int, *, resamples: int = 10_000
+) -> PairedTest:
+    """The test of two systems alone."""
+    return JointBootstrap.of((a, b), words, clusters, seed, resamples=resamples).test(0, 1)
+
+
 def test_every_pair_of_two_is_the_paired_test() -> None:
     """Two systems have one pair: its own critical value decides."""
     generator = np.random.default_rng(15)
@@ -85,22 +94,22 @@ def test_limits_and_p_hold_for_more_pairs_at_once() -> None:
 
 def test_no_errors_at_all() -> None:
     """Systems without an error do not differ."""
-    assert paired_bootstrap([0] * 8, [0] * 8, [10] * 8, names(8), seed=1) == PairedTest(0, 0, 0, p_value=1)
+    assert paired_test_of([0] * 8, [0] * 8, [10] * 8, names(8), seed=1) == PairedTest(0, 0, 0, p_value=1)
 
 
 def test_nothing_can_be_said() -> None:
     """One speaker: a test that excludes nothing, of any number of systems; no reference word: refused."""
-    assert paired_bootstrap([1, 2], [0, 0], [10, 10], ["a", "a"], seed=1) == PairedTest(15, -np.inf, np.inf, 1)
+    assert paired_test_of([1, 2], [0, 0], [10, 10], ["a", "a"], seed=1) == PairedTest(15, -np.inf, np.inf, 1)
     joint = JointBootstrap.of([[1, 2], [0, 0], [0, 1]], [10, 10], ["a", "a"], seed=1)
     assert joint.test(0, 1).p_value == 1
     with pytest.raises(ValueError, match="0 reference words"):
-        paired_bootstrap([1, 2], [0, 0], [0, 0], ["a", "b"], seed=1)
+        paired_test_of([1, 2], [0, 0], [0, 0], ["a", "b"], seed=1)
 
 
 def test_shapes_that_do_not_match() -> None:
     """Errors, words and clusters of different lengths are refused, not broadcast."""
     with pytest.raises(ValueError, match="do not match"):
-        paired_bootstrap([1], [1], [10, 10], ["a", "b"], seed=1)
+        paired_test_of([1], [1], [10, 10], ["a", "b"], seed=1)
 
 
 @pytest.mark.slow
@@ -120,7 +129,7 @@ def test_p_value_worked_by_hand() -> None:
     k = 3 it is √(6/5 × 54) / 600 = 1.342 %, so t = 1.49 is, and so are all above.
     p = P(k = 0) + P(k ≥ 3) = 0.3349 + 0.0623 = 0.3972.
     """
-    test = paired_bootstrap([6, 0, 0, 0, 0, 0], [0] * 6, [100] * 6, names(6), seed=1, resamples=100_000)
+    test = paired_test_of([6, 0, 0, 0, 0, 0], [0] * 6, [100] * 6, names(6), seed=1, resamples=100_000)
     assert test.difference == pytest.approx(1)
     assert test.p_value == pytest.approx(0.3972, abs=0.005)
     assert not test.significant
@@ -138,7 +147,7 @@ def test_two_equal_systems_rarely_differ(speakers: int, share: float) -> None:
         expected, words = speakers_of_a_corpus(generator, speakers, spread=0.7)
         common = generator.poisson((1 - share) * expected)
         a, b = (common + generator.poisson(share * expected) for _ in range(2))
-        called_different += paired_bootstrap(a, b, words, names(speakers), seed, resamples=400).significant
+        called_different += paired_test_of(a, b, words, names(speakers), seed, resamples=400).significant
     assert called_different / 1_500 < 0.06
 
 
@@ -146,7 +155,7 @@ def test_a_real_difference_is_found() -> None:
     """A system with 30 % fewer errors on 40 speakers is told from the other, and by how much."""
     generator = np.random.default_rng(13)
     expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
-    test = paired_bootstrap(generator.poisson(expected), generator.poisson(0.7 * expected), words, names(40), seed=1)
+    test = paired_test_of(generator.poisson(expected), generator.poisson(0.7 * expected), words, names(40), seed=1)
     assert test.significant
     assert 0 < test.low < 0.9 < test.high
 
@@ -156,14 +165,14 @@ def test_p_value_and_limits_say_the_same(seed: int) -> None:
     """p < 0.05 exactly where the limits leave 0 out."""
     generator = np.random.default_rng(seed)
     expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
-    test = paired_bootstrap(generator.poisson(expected), generator.poisson(0.9 * expected), words, names(40), seed)
+    test = paired_test_of(generator.poisson(expected), generator.poisson(0.9 * expected), words, names(40), seed)
     assert test.significant == (not test.low <= 0 <= test.high)
 
 
 def test_swapping_the_systems_swaps_the_sign() -> None:
     """a − b and b − a have the same p and mirrored limits."""
     a, b, words = [5, 2, 9, 4, 7, 1], [4, 2, 3, 4, 6, 0], [100, 80, 120, 90, 110, 60]
-    test, mirrored = (paired_bootstrap(*pair, words, names(6), seed=1) for pair in ((a, b), (b, a)))
+    test, mirrored = (paired_test_of(*pair, words, names(6), seed=1) for pair in ((a, b), (b, a)))
     assert (mirrored.difference, mirrored.low, mirrored.high) == pytest.approx(
         (-test.difference, -test.high, -test.low)
     )
@@ -172,6 +181,6 @@ def test_swapping_the_systems_swaps_the_sign() -> None:
 
 def test_same_difference_for_every_speaker_is_certain() -> None:
     """Where each speaker loses the same, no resample contradicts, and p is as small as 1 / (resamples + 1)."""
-    test = paired_bootstrap([3] * 8, [1] * 8, [50] * 8, names(8), seed=1, resamples=999)
+    test = paired_test_of([3] * 8, [1] * 8, [50] * 8, names(8), seed=1, resamples=999)
     assert (test.difference, test.p_value) == pytest.approx((4, 1 / 1000))
     assert test.significant

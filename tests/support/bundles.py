@@ -17,7 +17,7 @@ from whisperbench.results.journal import Journal
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 
 CONFIG = BenchmarkConfig(model="demo", corpus="demo")
-DATASET = Dataset("demo", "all", "d" * 32, "demo")
+DATASET = Dataset("demo", "all", "d" * 32, "demo", 8)
 
 
 def transcript(number: int, hypothesis: str = "a word") -> Transcript:

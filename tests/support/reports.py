@@ -52,6 +52,7 @@ def hostile_run() -> RunRecord:
         "model": HOSTILE,
         "dtype_effective": FORMULA,
         "vllm_version": HOSTILE,
+        "engine_version": HOSTILE,
         "quantization": HOSTILE,
     }
     return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})

@@ -70,6 +70,7 @@ def run_of(
             "gpu_count": "1",
             "dtype_effective": "bfloat16",
             "vllm_version": "0.32.0",
+            "engine_version": "0.32.0",
             **(params or {}),
         },
         metrics={name: value for name, value in figures.items() if value is not None},

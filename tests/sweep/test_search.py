@@ -11,7 +11,7 @@ import pytest
 
 from whisperbench.errors import ConfigError
 from whisperbench.options.sweep import SweepConfig
-from whisperbench.sweep.search import Search, Settings, first_rung, search
+from whisperbench.sweep.search import Search, Settings, search
 
 pytestmark = pytest.mark.slow
 
@@ -30,32 +30,20 @@ class FakeEngine:
 
     broken: frozenset[str] = frozenset()
     without: str = ""
-    wall_seconds: float = 30.0
     dies_at: int | None = None
-    measured: list[tuple[Settings, int | None]] = dataclasses.field(default_factory=list)
+    measured: list[Settings] = dataclasses.field(default_factory=list)
 
-    def __call__(self, settings: Settings, limit: int | None) -> Mapping[str, float] | None:
+    def __call__(self, settings: Settings) -> Mapping[str, float] | None:
         if self.dies_at is not None and len(self.measured) == self.dies_at:
             raise KeyboardInterrupt
-        self.measured.append((dict(settings), limit))
+        self.measured.append(dict(settings))
         if settings["max_num_seqs"] in self.broken:
             return None
         fp8 = settings.get("kv_cache_dtype") == "fp8"
         far = math.log2(int(settings["max_num_seqs"]) / 256)
         rate = 100 + 20 * fp8 - 10 * far**2 + int(settings.get("max_num_batched_tokens", "0")) / 2000
-        found = {
-            "reqs_per_sec": rate,
-            "wer": 2.6 if fp8 else 2.3,
-            "wer_ci_low": 2.4 if fp8 else 2.1,
-            "utterances": 50_000 if limit is None else limit,
-            "wall_seconds": self.wall_seconds,
-            "engine_load_seconds": 60.0,
-        }
+        found = {"reqs_per_sec": rate, "wer": 2.6 if fp8 else 2.3}
         return {name: value for name, value in found.items() if name != self.without}
-
-    @property
-    def whole(self) -> list[Settings]:
-        return [settings for settings, limit in self.measured if limit is None]
 
 
 def wanted(**options: object) -> Search:
@@ -70,13 +58,13 @@ class TestFinding:
         assert best is not None
         assert best.settings == BEST
         assert best.value == 144
-        assert len(engine.whole) == len({tuple(s.items()) for s in engine.whole}) == 30
+        assert len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) == 30
 
     def test_the_first_setting_is_the_one_without_a_search(self, tmp_path: Path) -> None:
         """So that the winner is never worse than doing nothing."""
         engine = FakeEngine()
         search(wanted(trials=1), engine, storage=tmp_path / "s.db", name="s")
-        assert engine.whole == [{"kv_cache_dtype": "auto", "max_num_seqs": "128", "max_num_batched_tokens": "12000"}]
+        assert engine.measured == [{"kv_cache_dtype": "auto", "max_num_seqs": "128", "max_num_batched_tokens": "12000"}]
 
     def test_a_bound_on_wer_is_kept(self, tmp_path: Path) -> None:
         """fp8 is faster and above the bound: the best without it wins."""
@@ -90,12 +78,12 @@ class TestFinding:
         assert search(wanted(max_wer=1.0, trials=5), FakeEngine(), storage=tmp_path / "s.db", name="s") is None
 
     def test_a_setting_that_fails_is_not_tried_again(self, tmp_path: Path) -> None:
-        """And the search goes on."""
+        """The search continues with others, until its proposals only repeat what is known."""
         engine = FakeEngine(broken=frozenset({"256", "128"}))
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
         assert best.settings["max_num_seqs"] in ("224", "288")
-        assert len({tuple(s.items()) for s in engine.whole}) == 30
+        assert 20 < len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) <= 30
 
     def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
         """A corpus without transcripts has no WER: one run shows it, not twenty."""
@@ -109,7 +97,7 @@ class TestFinding:
         engine = FakeEngine()
         options = {"max_num_seqs": "64,256", "max_num_batched_tokens": "12000"}
         best = search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
-        assert len(engine.whole) == wanted(**options).most_settings == 4
+        assert len(engine.measured) == wanted(**options).max_settings == 4
         assert best is not None
         assert best.settings == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
 
@@ -121,7 +109,7 @@ class TestResume:
         with pytest.raises(KeyboardInterrupt):
             search(wanted(trials=12), first, storage=tmp_path / "s.db", name="s")
         search(wanted(trials=12), second, storage=tmp_path / "s.db", name="s")
-        together = [tuple(s.items()) for s in first.whole + second.whole]
+        together = [tuple(s.items()) for s in first.measured + second.measured]
         assert len(together) == len(set(together)) == 12
 
     def test_what_failed_is_tried_again_at_the_next_start(self, tmp_path: Path) -> None:
@@ -130,9 +118,9 @@ class TestResume:
         first, second, third = FakeEngine(broken=frozenset({"64"})), FakeEngine(), FakeEngine()
         for engine in (first, second, third):
             search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
-        assert len(first.whole) == 4
-        assert sorted(s["max_num_seqs"] for s in second.whole) == ["64", "64"]
-        assert third.whole == []
+        assert len(first.measured) == 4
+        assert sorted(s["max_num_seqs"] for s in second.measured) == ["64", "64"]
+        assert third.measured == []
 
     def test_a_finished_study_measures_nothing_more(self, tmp_path: Path) -> None:
         """And tells its winner again."""
@@ -140,36 +128,6 @@ class TestResume:
         again = FakeEngine()
         assert search(wanted(trials=6), again, storage=tmp_path / "s.db", name="s") == once
         assert again.measured == []
-
-
-class TestFirstLook:
-    def test_a_look_pays_only_where_transcribing_outlasts_the_start(self) -> None:
-        """50,000 utterances for 600 s after a start of 60 s: yes; for 30 s: no."""
-        metrics = {"utterances": 50_000.0, "engine_load_seconds": 55.0, "warmup_seconds": 5.0}
-        assert first_rung({**metrics, "wall_seconds": 600.0}, 256) == 5_000
-        assert first_rung({**metrics, "wall_seconds": 30.0}, 256) is None
-
-    def test_a_part_that_hardly_fills_the_engine_says_nothing(self) -> None:
-        """262 utterances are one batch of 256: start and end would be all there is."""
-        metrics = {"utterances": 2_620.0, "wall_seconds": 600.0, "engine_load_seconds": 60.0}
-        assert first_rung(metrics, 256) is None
-
-    def test_the_slower_half_is_given_up_early_and_the_optimum_still_found(self, tmp_path: Path) -> None:
-        """Looks save whole measurements, not the result."""
-        engine = FakeEngine(wall_seconds=600.0)
-        found = wanted()
-        best = search(found, engine, storage=tmp_path / "s.db", name="s", rung=lambda m: first_rung(m, found.most_seqs))
-        assert best is not None
-        assert best.settings == BEST
-        looks = [settings for settings, limit in engine.measured if limit is not None]
-        assert len(looks) == 29
-        assert len(engine.whole) < 25
-
-    def test_a_wer_that_is_surely_above_the_bound_ends_a_setting_early(self, tmp_path: Path) -> None:
-        """The lower end of the interval is what counts: 2.4 % is above 2.35, the median alone would not do."""
-        engine, found = FakeEngine(wall_seconds=600.0), wanted(max_wer=2.35)
-        search(found, engine, storage=tmp_path / "s.db", name="s", rung=lambda m: first_rung(m, found.most_seqs))
-        assert all(settings["kv_cache_dtype"] == "auto" for settings in engine.whole)
 
 
 def test_the_first_setting_is_one_that_can_be() -> None:

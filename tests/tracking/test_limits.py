@@ -83,7 +83,7 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
 
 
 def test_a_finished_run_that_lacks_a_file(tracking_server: Server, tmp_path: Path) -> None:
-    """As an older version may have left it: the upload does not take its word."""
+    """The upload compares the files of the run with those of the bundle, and logs it again."""
     client = connect(tracking_server.address)
     bundle = result_in(tmp_path, origin=Origin("lacks"))
     run_id, _ = upload_bundle(client, bundle)

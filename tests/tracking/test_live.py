@@ -1,4 +1,4 @@
-"""A run while it is measured: what it shows, and that the measurement does not depend on it."""
+"""Progress metrics: what a run shows while it is measured, and that the measurement does not depend on them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from whisperbench.errors import TrackingError
 from whisperbench.listener import Listener
 from whisperbench.results.contents import run_start
 from whisperbench.tracking import live, write
-from whisperbench.tracking.live import LiveRun
+from whisperbench.tracking.live import LiveMetrics
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
+SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
-class Heard(Listener):
+
+class Recorder(Listener):
+    """Keeps the warnings."""
+
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
@@ -30,8 +34,9 @@ class Heard(Listener):
         self.warnings.append(sentence)
 
 
-def watched(client: Any, run_id: str, listener: Listener | None = None) -> LiveRun:
-    return LiveRun(client, run_id, NO_GPU, "en", listener or Listener())
+def live_metrics(client: Any, listener: Listener | None = None) -> LiveMetrics:
+    """Of a new run."""
+    return LiveMetrics(client, client.create_run("0").info.run_id, NO_GPU, listener or Listener())
 
 
 def history(client: Any, run_id: str, name: str) -> list[float]:
@@ -39,16 +44,15 @@ def history(client: Any, run_id: str, name: str) -> list[float]:
 
 
 def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Params, data set and description first, then a series of metrics that no final metric mixes with."""
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.05)
-    monkeypatch.setattr(live, "SHARE", 1.0)
+    """Params, data set and description come first, then series of progress metrics beside the final metrics."""
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.05)
     monkeypatch.setenv(DELAY_VARIABLE, "0.1")
     monkeypatch.chdir(tmp_path)
     seen: list[Any] = []
-    really = write.log_live
+    log_live = write.log_live
 
     def look(*arguments: Any) -> None:
-        really(*arguments)
+        log_live(*arguments)
         seen.append(client.get_run(arguments[1]))
 
     monkeypatch.setattr(write, "log_live", look)
@@ -60,98 +64,82 @@ def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypat
     assert early.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
     assert "The command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]
     assert "reqs_per_sec" not in early.data.metrics
-    finished = history(client, run.info.run_id, "live/finished")
+    finished = history(client, run.info.run_id, "system/progress_finished")
     assert len(finished) > 2
     assert finished == sorted(finished)
     assert finished[-1] <= 24
-    assert run.data.metrics["live/wer"] == pytest.approx(run.data.metrics["wer"], abs=30)
-    assert run.data.metrics["live/reqs_per_sec"] == pytest.approx(run.data.metrics["reqs_per_sec"], rel=0.3)
-    assert not {name for name in run.data.metrics if name.startswith("live/gpu")}
+    assert run.data.metrics["system/progress_reqs_per_sec"] == pytest.approx(run.data.metrics["reqs_per_sec"], rel=0.3)
+    assert not {name for name in run.data.metrics if name.startswith("system/progress_gpu")}
     assert history(client, run.info.run_id, "reqs_per_sec") == [bundle.contents.metrics["reqs_per_sec"]]
-    assert "live/" not in str(bundle.contents)
+    assert not [name for name in bundle.contents.metrics if name.startswith("system/")]
 
 
-def test_a_server_that_went_away_loses_live_metrics_only(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are tried again, and nobody is told: the result is what counts."""
+def test_progress_metrics_are_tried_again_after_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that went away costs progress metrics only."""
     tries = threading.Semaphore(0)
 
     def refuse(*_: Any) -> None:
         tries.release()
         raise TrackingError("gone")
 
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.01)
-    monkeypatch.setattr(live, "SHARE", 1.0)
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.01)
     monkeypatch.setattr(write, "log_live", refuse)
-    with watched(client, client.create_run("0").info.run_id) as run:
-        run.clock_started()
+    with live_metrics(client) as metrics:
+        metrics.on_start()
         assert tries.acquire(timeout=10)
         assert tries.acquire(timeout=10)
 
 
-def test_a_server_that_hangs_holds_up_nothing(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end it has a moment, and then the result goes on without it."""
+def test_a_server_that_hangs_does_not_delay_the_result(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement ends while the request of the thread is still open."""
     asked, answer = threading.Event(), threading.Event()
 
     def hang(*_: Any) -> None:
         asked.set()
         answer.wait(60)
 
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.01)
-    monkeypatch.setattr(live, "LAST_WORD_SECONDS", 0.1)
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(live, "EXIT_SECONDS", 0.1)
     monkeypatch.setattr(write, "log_live", hang)
-    started = time.monotonic()
-    with watched(client, client.create_run("0").info.run_id) as run:
-        run.clock_started()
+    with live_metrics(client) as metrics:
+        metrics.on_start()
         assert asked.wait(10)
-        run.finished(transcript(0))
+        metrics.on_result(0, transcript(0))
+    assert not answer.is_set()
     answer.set()
-    assert time.monotonic() - started < 5
 
 
-def test_the_clock_is_left_alone(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What costs 20 ms of a core is done once in 2 s, at one percent; and a text costs microseconds."""
-    times: list[float] = []
-
-    def costs(*_: Any) -> None:
-        times.append(time.monotonic())
-        until = time.thread_time() + 0.02
-        while time.thread_time() < until:
-            pass
-
-    monkeypatch.setattr(live, "LIVE_SECONDS", 0.01)
-    monkeypatch.setattr(write, "log_live", costs)
-    with watched(client, client.create_run("0").info.run_id) as run:
-        run.clock_started()
-        before = time.thread_time()
-        for number in range(10_000):
-            run.finished(transcript(0) if number < 1 else LONG)
-        assert (time.thread_time() - before) / 10_000 < 20e-6
-        time.sleep(1.0)
-    assert len(times) == 1
+def test_the_series_is_one_over_all_repeats(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second pass starts no second thread."""
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 60.0)
+    with live_metrics(client) as metrics:
+        metrics.on_start()
+        metrics.on_start()
+        assert [thread.name for thread in threading.enumerate()].count("live-metrics") == 1
+    assert "live-metrics" not in [thread.name for thread in threading.enumerate()]
 
 
-LONG = dataclasses.replace(transcript(1), reference="one word after the other " * 8, hypothesis="one word " * 8)
-
-
-def test_without_params_at_the_start_the_measurement_goes_on(client: Any, tmp_path: Path) -> None:
-    """A person is told; they come with the result."""
-    heard = Heard()
-    run = watched(client, client.create_run("0").info.run_id, heard)
+def test_a_failure_to_log_the_params_early_is_a_warning(client: Any, tmp_path: Path) -> None:
+    """They are logged with the result."""
+    heard = Recorder()
+    metrics = live_metrics(client, heard)
     (tmp_path / "mlflow.db").write_bytes(b"no database")
-    run.known(run_start(CONFIG, NO_GPU, DATASET, "demo"))
+    metrics.log_start(run_start(CONFIG, NO_GPU, DATASET, "demo"))
     (warning,) = heard.warnings
-    assert warning.endswith("The measurement goes on; the run is filled when it is over.")
+    assert warning.endswith("The measurement continues; the params are logged with its result.")
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_mlflows_system_metrics_are_there_when_asked_for(
-    wanted: bool, client: Any, monkeypatch: pytest.MonkeyPatch
+    wanted: bool, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING, which MLflow itself reads in runs that it starts."""
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", str(wanted).lower())
+    """MLflow reads this variable itself only in runs that its fluent API starts."""
+    monkeypatch.setenv(SYSTEM_METRICS, str(wanted).lower())
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    run_id = client.create_run("0").info.run_id
-    with watched(client, run_id):
-        time.sleep(1.0 if wanted else 0.0)
-    found = {name for name in client.get_run(run_id).data.metrics if name.startswith("system/")}
-    assert ("system/cpu_utilization_percentage" in found) is wanted
+    monkeypatch.setenv(DELAY_VARIABLE, "0.1")
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    benchmark.run(dataclasses.replace(CONFIG, repeats=2), Listener(), FakeEngine)
+    assert time.monotonic() - started > 1.0
+    (run,) = client.search_runs(["0"])
+    assert ("system/cpu_utilization_percentage" in run.data.metrics) is wanted

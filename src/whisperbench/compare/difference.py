@@ -154,7 +154,7 @@ def difference(
     metrics = [
         MetricChange(name, a.metric(name), b.metric(name))
         for name in sorted({*a.metrics, *b.metrics}, key=_reading_order)
-        if "/" not in name  # a series (live, of repeats, of the system): its last value says nothing of the run
+        if "/" not in name  # a series (of repeats, of the system): its last value says nothing of the run
     ]
     return Difference(
         a,

@@ -27,7 +27,6 @@ from whisperbench.compare.tables import (
     number,
 )
 from whisperbench.options.sortings import SORTINGS, Sorting
-from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
 MOST_NAMES = 4
@@ -131,9 +130,6 @@ def explanation(board: Board) -> str:
         if len(unknown := [row for row in board.rows if row.rank is None and _measured(row, board)]) > 1:
             gpus = ", ".join(dict.fromkeys(row.system.gpu for row in unknown))
             said.append(f"No ranks on {gpus}: nothing was measured twice there, so nobody knows the noise (repeats=3).")
-        keys = {row.system.speed_key: fields_of(row.system.speed_key) for row in board.rows}
-        if len({fields.get("schema") for fields in keys.values()}) > 1:
-            said.append("Runs whose clock covers something else (schema) are ranked apart.")
     if board.group.has("reqs_per_sec"):
         said.append(
             "Rates are medians; their 95 % interval comes from the noise of repeats on that GPU, of the system itself "

@@ -35,14 +35,6 @@ class Spread:
         return statistics.median(self.values)
 
     @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-    @property
     def n(self) -> int:
         return len(self.values)
 
@@ -113,7 +105,7 @@ class System:
     @property
     def engine(self) -> str:
         """`vllm 0.32.0`, `vllm-stock 0.32.0`, `transformers 5.19.0`."""
-        version = self.param("engine_version") or self.param("vllm_version") or ""
+        version = self.param("engine_version") or ""
         return f"{self.engine_name} {version.partition('+')[0]}".rstrip()
 
     @property

@@ -28,7 +28,6 @@ class Device:
     name: str
     memory_mib: int
     compute_capability: tuple[int, int]
-    uuid: str = ""
     index: int = 0
     node: str = ""
 
@@ -194,7 +193,6 @@ def _device(handle: Any) -> Device:
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         compute_capability=(major, minor),
-        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
         index=pynvml.nvmlDeviceGetIndex(handle),
     )
 

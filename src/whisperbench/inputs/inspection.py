@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -34,10 +33,6 @@ class CorpusFacts:
 
     seconds: tuple[float, ...]
     digest: str
-
-    @property
-    def audio_seconds(self) -> float:
-        return math.fsum(self.seconds)
 
     @property
     def utterances_over_30s(self) -> int:

@@ -141,8 +141,8 @@ def measure(
     repeats: int,
     warmup: int,
     hardware: Hardware,
-    on_result: Callable[[int, Transcript], None],
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Sequence[Callable[[], None]] = (),
+    on_result: Sequence[Callable[[int, Transcript], None]] = (),
     count_tokens: Callable[[str], int] | None = None,
     stall_seconds: float = 0.0,
     rounds: int = 1,
@@ -153,8 +153,8 @@ def measure(
     Where the utterances' `seconds` are known, the longest are handed out first: what is left at the end is short, so no
     engine waits long for the last text, and what a batch holds is of one length.  The warm-up is of the longest, too,
     so that a pass does not begin with more memory than was ever taken.
-    `on_start` is called right before each pass, `on_result(repeat, transcript)` as each utterance finishes.  An engine
-    that makes no progress for `stall_seconds` (0: no limit) is ended.
+    Each callable of `on_start` is called right before each pass, each of `on_result` with (repeat, transcript) as an
+    utterance finishes.  An engine that makes no progress for `stall_seconds` (0: no limit) is ended.
 
     Raises:
         AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
@@ -173,7 +173,8 @@ def measure(
     alone = engine.alone_rates(clips)
     passes = []
     for repeat in range(repeats):
-        on_start()
+        for started_pass in on_start:
+            started_pass()
         with StallWatch(engine, limit_seconds) as watch:
             timed = _timed(engine, utterances, clips, hardware, repeat, on_result, watch.pulse)
         passes.append(dataclasses.replace(timed, frozen_seconds=watch.frozen_seconds(usual)))
@@ -186,7 +187,7 @@ def _timed(
     clips: Sequence[Clip],
     hardware: Hardware,
     repeat: int,
-    on_result: Callable[[int, Transcript], None],
+    on_result: Sequence[Callable[[int, Transcript], None]],
     pulse: Pulse,
 ) -> Pass:
     texts: dict[int, Text] = {}
@@ -203,7 +204,8 @@ def _timed(
             if text.windows:  # long audio that is dropped is no transcript
                 found[text.index] = transcript = transcript_of(utterances[text.index % count], text)
                 finished.append(time.perf_counter() - started)
-                on_result(repeat, transcript)
+                for receive in on_result:
+                    receive(repeat, transcript)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")

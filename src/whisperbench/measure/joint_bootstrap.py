@@ -49,13 +49,6 @@ class PairedTest:
         return self.p_value < 1 - LEVEL
 
 
-def paired_bootstrap(
-    errors_a: Counts, errors_b: Counts, words: Counts, clusters: Sequence[str], seed: int, *, resamples: int = 10_000
-) -> PairedTest:
-    """Whether the error rates of two systems on the same utterances differ; arguments as in `JointBootstrap.of`."""
-    return JointBootstrap.of((errors_a, errors_b), words, clusters, seed, resamples=resamples).test(0, 1)
-
-
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JointBootstrap:
     """K systems: their rates in errors per word, shape (K,); of all pairs standard error and critical value, (K, K).

@@ -143,15 +143,6 @@ def score(transcripts: Sequence[Transcript], language: str, seed: int) -> Score:
     return Score(normalizer.name, utterances, interval)
 
 
-def count_words(transcript: Transcript, normalizer: Normalizer) -> ErrorCounts:
-    """The word errors of one transcript that has a reference.
-
-    Raises:
-        CorpusError: a text cannot be normalised.
-    """
-    return _count(normalizer(transcript.reference or "").split(), normalizer(transcript.hypothesis).split())
-
-
 def check_references(utterances: Sequence[Utterance], language: str) -> None:
     """Normalise every reference, so that one that cannot be is found before the clock starts.
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 
 from whisperbench.errors import ConfigError
-from whisperbench.options.record import Options, option, text_of
+from whisperbench.options.record import Options, option
 from whisperbench.options.rules import (
     CLUSTER,
     FRACTION,
@@ -102,56 +102,47 @@ class BenchmarkConfig(Options):
         one_of(*ENGINES),
         "vllm, vllm-stock (plain LLM.generate), or a peer in its own documented fast way: faster-whisper, "
         "transformers, openai-whisper (`make peers`). Options of vLLM's scheduler and cache mean nothing to a peer.",
-        newer=True,
     )
     batch_size: int = option(
         0,
         at_least(0),
         "Windows that faster-whisper or transformers takes at once; 0 = chosen for the hardware.",
-        newer=True,
     )
     pack_seconds: int = option(
         0,
         Rule(f"0, or a number from 1 to {WINDOW_SECONDS} (one window)", lambda v: 0 <= v <= WINDOW_SECONDS),
         "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30; 0 = off.",
-        newer=True,
     )
     padding_stride: int = option(
         1,
         Rule(f"a whole number from 1 to {WINDOW_POSITIONS}", lambda v: 1 <= v <= WINDOW_POSITIONS),
         "Encoder positions of the padding behind the audio: 1 = all of them; k = every k-th, weighted by k (16).",
-        newer=True,
     )
     features: str = option(
         "auto",
         one_of("auto", "cpu", "gpu"),
         "Who computes log-mel: cpu = the readers, to the bit; gpu = the engine; auto = gpu where there is one.",
-        newer=True,
     )
     gpus: int = option(
         1,
         at_least(0),
         "GPUs that work on the corpus together, an engine each; 0 = all. Without a GPU: engines on parts of the CPU.",
-        newer=True,
     )
-    engines_per_gpu: int = option(1, at_least(0), "Engines that share a GPU and its memory; 0 = chosen.", newer=True)
+    engines_per_gpu: int = option(1, at_least(0), "Engines that share a GPU and its memory; 0 = chosen.")
     rounds: int = option(
         1,
         at_least(1),
         "Transcribe the corpus N times inside one clock, for many GPUs and a short corpus; WER from the first.",
-        newer=True,
     )
-    gpu_kinds: str = option(
-        "*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.", newer=True
-    )
+    gpu_kinds: str = option("*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.")
     ray_address: str = option(
-        "none", CLUSTER, "HOST:PORT of a Ray cluster whose GPUs are used; none = this host alone.", newer=True
+        "none", CLUSTER, "HOST:PORT of a Ray cluster whose GPUs are used; none = this host alone."
     )
     seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
     gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
     results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
     stall_minutes: float = option(
-        5.0, at_least(0), "End a run whose engine makes no progress for so long; 0 = no limit.", newer=True
+        5.0, at_least(0), "End a run whose engine makes no progress for so long; 0 = no limit."
     )
     offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
 
@@ -192,10 +183,7 @@ class BenchmarkConfig(Options):
         params = self.as_params()
         if self.stock:
             params |= {"engine": "vllm", "front_end": "stock"}  # one thing under two names
-        as_before = {
-            f.name for f in dataclasses.fields(self) if f.metadata["newer"] and params[f.name] == text_of(f.default)
-        }
-        kept = {k: v for k, v in params.items() if k not in NOT_PART_OF_A_CONFIGURATION | as_before}
+        kept = {k: v for k, v in params.items() if k not in NOT_PART_OF_A_CONFIGURATION}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -18,12 +18,9 @@ from whisperbench.options.rules import Rule
 T = TypeVar("T", str, int, float, bool)
 
 
-def option(default: Any, rule: Rule, text: str, *, newer: bool = False) -> Any:
-    """A dataclass field that is also an option: default, rule and help text in one place.
-
-    `newer`: there are runs from before it; its default is what they did, and leaves a configuration's digest alone.
-    """
-    return dataclasses.field(default=default, metadata={"rule": rule, "help": text, "newer": newer})
+def option(default: Any, rule: Rule, text: str) -> Any:
+    """A dataclass field that is also an option: default, rule and help text in one place."""
+    return dataclasses.field(default=default, metadata={"rule": rule, "help": text})
 
 
 def kind_of(field: dataclasses.Field[Any]) -> type[Any]:

@@ -40,7 +40,7 @@ def complete(directory: Path) -> Bundle:
         try:
             config = BenchmarkConfig.from_params(partial.params)
         except ConfigError as error:
-            raise BundleError(f"{directory} was measured with options of another version: {error}") from error
+            raise BundleError(f"{directory} holds an option that is not allowed: {error}") from error
         passes = []
         for repeat, each in enumerate(stopped.passes):
             passes.append(

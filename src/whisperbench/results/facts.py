@@ -11,16 +11,16 @@ from whisperbench.engines.settings import EngineSettings
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dataset:
-    """The data of a run, as MLflow's `log_input` takes it; `digest` has at most 36 characters.
+    """The data of a run, as MLflow's `log_input` takes it.
 
-    `rows` is how many utterances it has: results from before it was kept do not say.
+    `digest` has at most 36 characters; `rows` is the number of utterances.
     """
 
     name: str
     split: str
     digest: str
     source: str
-    rows: int | None = None
+    rows: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def read_stopped(directory: Path) -> Stopped:
     """What was kept when the clock had stopped.
 
     Raises:
-        BundleError: it had not, or another version has written it.
+        BundleError: it had not, or its files are damaged.
     """
     try:
         return read_json(Stopped, (directory / CLOCK).read_bytes())

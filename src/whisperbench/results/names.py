@@ -26,7 +26,7 @@ GIT_DIRTY = "git.dirty"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
 """Tags with short names (`results.labels`), for filters and columns; the exact ones are params."""
 
-LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
+PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
 """Metrics of other kinds, by the beginning of their names: while the clock runs, of each repeat, of a sweep's runs."""
 
 FACTS = (

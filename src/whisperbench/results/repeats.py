@@ -36,7 +36,7 @@ class Identity:
             config_digest=tags.get(CONFIG_DIGEST),
             model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
             speed_key=tags.get(SPEED_KEY),
-            engine_version=(params.get("engine_version") or params.get("vllm_version", "")).partition("+")[0] or None,
+            engine_version=params.get("engine_version", "").partition("+")[0] or None,
             cuda_mps="cuda_mps" in params,
         )
 

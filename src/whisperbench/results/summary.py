@@ -34,10 +34,10 @@ def command_line(config: BenchmarkConfig) -> str:
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
     """What a run says of itself, in markdown, until it has a result."""
-    many = "" if dataset is None or dataset.rows is None else f" ({dataset.rows:,} utterances)"
+    many = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. Metrics that begin with "
-        f"`live/` show how far it is.\n\nThe command: `{command_line(config)}`\n"
+        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. The metrics "
+        f"`system/progress_*` show its progress.\n\nThe command: `{command_line(config)}`\n"
     )
 
 

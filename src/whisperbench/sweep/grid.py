@@ -52,6 +52,10 @@ class Task:
     repeat: int
     name: str
 
+    def without_cluster(self) -> Task:
+        """The same run on one node alone, for a process that is started there."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, ray_address="none"))
+
 
 def configurations_of(options: SweepOptions) -> tuple[BenchmarkConfig, ...]:
     """Every configuration of the grid, once, in the order given: the last list turns fastest.
@@ -113,6 +117,16 @@ def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str
             generator.shuffle(found)
         tasks += found
     return tuple(tasks)
+
+
+def on_every_type(tasks: Sequence[Task], types: Sequence[str]) -> tuple[Task, ...]:
+    """Each task once per GPU type; with several types, its name ends with the type."""
+
+    def on(task: Task, gpu_type: str) -> Task:
+        name = task.name if len(types) == 1 else f"{task.name}-{gpu_type.replace(' ', '-')}"
+        return dataclasses.replace(task, config=dataclasses.replace(task.config, gpu_kinds=gpu_type), name=name)
+
+    return tuple(on(task, gpu_type) for task in tasks for gpu_type in types) if types else tuple(tasks)
 
 
 def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:

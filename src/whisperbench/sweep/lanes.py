@@ -1,144 +1,102 @@
-"""Configurations side by side: each lane has a GPU of its own and measures one after the other.
-
-A lane is what a configuration's process is told: the GPU of this host that it sees, or the node of a cluster that its
-engine goes to.  The lanes of one host share its cores in equal parts, and what they measure is marked as such.
-"""
+"""Configurations measured in parallel on this host, each on one GPU or on a part of the cores."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from whisperbench.engines.fleet_cluster import NODE, cluster_nodes, has_node
-from whisperbench.engines.hardware import Device, Hardware, matching_kinds, one_kind, parts_of, seeing_only
+from whisperbench.engines.hardware import Hardware, parts_of, seeing_only
 from whisperbench.errors import ConfigError
 from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.sweep.grid import Task
+from whisperbench.supervise.process_group import Ended, run_to_end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lane:
-    """Where configurations are measured one after the other; `kind` None takes every configuration.
+class DeviceSlot:
+    """A device that measures one configuration at a time; `gpu_type` None takes every configuration.
 
-    `environment` and `cores` (none: all) are those of their processes; `beside` is how many other lanes its host has.
-    `is_there` tells whether its node has not left the cluster.
+    `environment` and `cores` (empty: all) are those of its processes, `neighbours` is the number of other slots on the
+    same host.  `run` runs a command there to its end.
     """
 
     name: str = ""
-    kind: str | None = None
+    gpu_type: str | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
-    beside: int = 0
-    is_there: Callable[[], bool] = lambda: True
+    neighbours: int = 0
+    run: Callable[..., Ended] = run_to_end
+    is_available: Callable[[], bool] = lambda: True
 
     @property
     def warning(self) -> str:
-        """What makes its figures doubtful; empty for one that is alone."""
-        return f"{self.beside} other configuration(s) were measured on this host" if self.beside else ""
-
-
-def lanes_of(hardware: Hardware, at_once: int, kinds: str, cluster: str) -> list[Lane]:
-    """A lane per GPU, `at_once` of them (0: as many as there are); without a GPU, parts of the CPU.
-
-    Raises:
-        ConfigError: there are not so many, or none of these kinds.
-    """
-    if at_once == 1:
-        return [Lane()]
-    names = kinds_of(hardware, kinds)
-    devices = [device for device in hardware.devices if device.name in names]
-    count = at_once or len(devices) or 1
-    if hardware.has_gpu and count > len(devices):
-        raise ConfigError(f"gpus_at_once={at_once}, and there are {len(devices)} GPUs. Use 0 for all of them.")
-    if cluster:
-        return _lanes_of_cluster(devices, at_once, cluster)
-    cores = sorted(os.sched_getaffinity(0))
-    found = []
-    for i, part in enumerate(parts_of(cores, count)):
-        if not devices:
-            found.append(Lane(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1))
-            continue
-        found.append(Lane(f"GPU {devices[i].index}", devices[i].name, seeing_only(devices[i]), part, count - 1))
-    return found
-
-
-def kinds_of(hardware: Hardware, kinds: str) -> list[str]:
-    """The GPUs' names that match; none without a GPU.
-
-    Raises:
-        ConfigError: there are GPUs, and none matches.
-    """
-    one_kind(hardware, kinds, 0)
-    return matching_kinds(hardware, kinds)
-
-
-def on_every_kind(tasks: Sequence[Task], kinds: Sequence[str]) -> tuple[Task, ...]:
-    """Each task once per kind of GPU, its name followed by the kind where there are several."""
-
-    def on(task: Task, kind: str) -> Task:
-        name = task.name if len(kinds) == 1 else f"{task.name}-{kind.replace(' ', '-')}"
-        return dataclasses.replace(task, config=dataclasses.replace(task.config, gpu_kinds=kind), name=name)
-
-    return tuple(on(task, kind) for task in tasks for kind in kinds) if kinds else tuple(tasks)
+        """A reservation about its results; empty without neighbours."""
+        return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
 
 
 class Stopped(BaseException):
-    """Another lane has failed, or the sweep was stopped: what runs is ended too."""
+    """The measurement on another slot has failed, or the sweep was interrupted."""
 
 
-def side_by_side(
-    configs: Sequence[BenchmarkConfig], lanes: Sequence[Lane], measure: Callable[[int, Lane, threading.Event], None]
+def device_slots(hardware: Hardware, count: int, types: Sequence[str]) -> list[DeviceSlot]:
+    """`count` slots (0: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
+
+    Raises:
+        ConfigError: there are too few GPUs of these types.
+    """
+    if count == 1:
+        return [DeviceSlot()]
+    devices = [device for device in hardware.devices if device.name in types]
+    count = count or len(devices) or 1
+    if hardware.has_gpu and count > len(devices):
+        raise ConfigError(f"gpus_at_once={count} is too large: {len(devices)} GPUs were found. Use 0 for all of them.")
+    parts = parts_of(sorted(os.sched_getaffinity(0)), count)
+    if not devices:
+        return [DeviceSlot(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1) for part in parts]
+    return [
+        DeviceSlot(f"GPU {device.index}", device.name, seeing_only(device), part, count - 1)
+        for device, part in zip(devices, parts, strict=False)
+    ]
+
+
+def run_in_parallel(
+    configs: Sequence[BenchmarkConfig],
+    slots: Sequence[DeviceSlot],
+    measure: Callable[[int, DeviceSlot, threading.Event], None],
 ) -> list[int]:
-    """Measure every configuration, by its place, on the first lane of its kind that is free, in order; the places of
-    those for which no lane is left, because the nodes of their kind are gone.
+    """Measure each configuration, by its index, on the first free slot of its GPU type; returns the indices left over.
 
-    `measure` looks at the event and raises `Stopped` when it is set.  Whatever a lane raises, and a signal that raises
-    here, stops the others, which are waited for.
+    Indices are left over where no slot of their type is available any more.  `measure` must raise `Stopped` when the
+    event is set.  An error of one slot, or a signal that raises here, stops the others before it is raised.
     """
     waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
 
-    def next_for(lane: Lane) -> int | None:
+    def next_index(slot: DeviceSlot) -> int | None:
         with lock:
-            fits = (place for place in waiting if lane.kind is None or configs[place].gpu_kinds == lane.kind)
-            if (place := next(fits, None)) is not None:
-                waiting.remove(place)
-            return place
+            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_kinds))
+            if (index := next(fitting, None)) is not None:
+                waiting.remove(index)
+            return index
 
-    def work(lane: Lane) -> None:
-        if lane.cores:
-            os.sched_setaffinity(0, lane.cores)  # of this thread, and so of the processes that it starts
+    def work(slot: DeviceSlot) -> None:
+        if slot.cores:
+            os.sched_setaffinity(0, slot.cores)  # the processes that this thread starts inherit it
         try:
-            while not stop.is_set() and lane.is_there() and (place := next_for(lane)) is not None:
-                measure(place, lane, stop)
+            while not stop.is_set() and slot.is_available() and (index := next_index(slot)) is not None:
+                measure(index, slot, stop)
         except BaseException:
             stop.set()
             raise
 
-    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lane") as pool:
-        working = [pool.submit(work, lane) for lane in lanes]
+    with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
+        futures = [pool.submit(work, slot) for slot in slots]
         try:
-            wait(working)
+            wait(futures)
         finally:
             stop.set()
-    failures = [error for each in working if (error := each.exception()) is not None]
-    for error in sorted(failures, key=lambda error: isinstance(error, Stopped)):
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
         raise error
     return waiting
-
-
-def _lanes_of_cluster(devices: Sequence[Device], at_once: int, cluster: str) -> list[Lane]:
-    """On the nodes of these GPUs; without GPUs on all nodes in turn."""
-    nodes = [node.id for node in cluster_nodes(cluster)]
-    homes = [device.node for device in devices] or [nodes[i % len(nodes)] for i in range(at_once or len(nodes))]
-    homes = homes[: at_once or None]
-    kinds: list[str | None] = [*(device.name for device in devices)] or [None for _ in homes]
-    lanes = Counter(homes)
-    return [
-        Lane(f"node {node[:6]}", kind, {NODE: node}, (), lanes[node] - 1, functools.partial(has_node, cluster, node))
-        for node, kind in zip(homes, kinds, strict=False)
-    ]

@@ -1,4 +1,4 @@
-"""Measures one configuration at a time on this host: a child run, and a process of its own that fills it."""
+"""Measures one configuration at a time: a child run, and a process of its own that fills it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from whisperbench.errors import SweepError, TrackingError
 from whisperbench.files import tail
 from whisperbench.results.labels import run_name
 from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.supervise.process_group import Ended, run_to_end
+from whisperbench.supervise.process_group import Ended
 from whisperbench.sweep.grid import Task
-from whisperbench.sweep.lanes import Lane, Stopped
+from whisperbench.sweep.lanes import DeviceSlot, Stopped
 from whisperbench.sweep.parent_run import ParentRun
 from whisperbench.sweep.progress import PlannedRun
 from whisperbench.tracking import sweep_runs
@@ -25,22 +25,28 @@ from whisperbench.tracking.write import close_run
 T = TypeVar("T")
 
 LAST_WORDS = 4_096  # bytes of a log, to find its last line in
-ALONE = Lane()
+WHOLE_HOST = DeviceSlot()
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
 class LocalRunner:
-    """Starts `command` once per configuration, where `lane` says; `parent` is told when a run has started, goes on, and
-    has ended.  When `stop` is set, what runs is ended."""
+    """Runs `command` once per configuration on `slot`, and reports its state to `parent`.
+
+    When `stop` is set, the running command is ended.
+    """
 
     def __init__(
-        self, parent: ParentRun, command: Sequence[str], lane: Lane = ALONE, stop: threading.Event | None = None
+        self,
+        parent: ParentRun,
+        command: Sequence[str],
+        slot: DeviceSlot = WHOLE_HOST,
+        stop: threading.Event | None = None,
     ) -> None:
         self._parent, self._client, self._command = parent, parent.client, command
         self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self._lane, self._stop = lane, stop or threading.Event()
+        self._slot, self._stop = slot, stop or threading.Event()
 
-    def measure(self, task: Task, run: PlannedRun, *, first_rung: bool = False) -> None:
+    def measure(self, task: Task, run: PlannedRun) -> None:
         """Measure `task` and note in `run` what came of it.
 
         The child run is FINISHED by the process itself, or closed here with its cause and its log.
@@ -53,11 +59,10 @@ class LocalRunner:
                 name=run_name(task.config, self._hardware, task.name),
                 config_digest=task.config.digest,
                 repeat=task.repeat,
-                first_rung=first_rung,
             )
         )
         try:
-            run.state, run.where = "running", self._lane.name
+            run.state, run.where = "running", self._slot.name
             self._parent.changed()
             ended = self._process(task, run, run_id)
             state = self._despite_outages(lambda: sweep_runs.state_of(client, run_id))
@@ -66,7 +71,7 @@ class LocalRunner:
                 run.state, run.failure = "failed", f"its speed is no measurement: {state.frozen}"
             elif state.status == "FINISHED":
                 run.state, run.metrics = "done", state.metrics
-                if warning := self._lane.warning:
+                if warning := self._slot.warning:
                     self._despite_outages(lambda: sweep_runs.add_warning(client, run_id, warning))
             else:
                 run.failure = self._despite_outages(lambda: sweep_runs.close_failed(client, run_id, ended))
@@ -94,8 +99,8 @@ class LocalRunner:
             self._parent.show()
 
         given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-        given |= self._lane.environment
-        return run_to_end(
+        given |= self._slot.environment
+        return self._slot.run(
             [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
             env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},
             log=log,

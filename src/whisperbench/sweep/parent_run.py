@@ -56,7 +56,7 @@ class ParentRun:
 
     def log(self) -> None:
         """In the run alone; a server that is away for a moment does not end the sweep."""
-        step = self.progress.count("done", "failed", "skipped", "pruned")
+        step = self.progress.count("done", "failed", "skipped")
         with self._one_at_a_time, contextlib.suppress(TrackingError):
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
             sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)

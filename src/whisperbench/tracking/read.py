@@ -185,9 +185,8 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             return record
         history = {}
         for name in (metric.name for metric in METRICS if metric.rate):
-            # In older runs the repeats are steps of the metric, and the step after the last is the median once more.
-            held = REPEATS + name if REPEATS + name in record.metrics else name
-            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, held) if m.step < int(repeats)}
+            # By step: a store that is made of files keeps a value twice when it is logged twice.
+            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
-FIRST_RUNG = "whisperbench.first_rung"
 ORPHAN_SECONDS = 60
 
 
@@ -86,9 +85,7 @@ def reopen(client: MlflowClient, run_id: str) -> None:
             client.delete_tag(run_id, FAILURE)
 
 
-def open_child_run(
-    client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int, first_rung: bool
-) -> str:
+def open_child_run(client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int) -> str:
     """A child run, RUNNING, which a process of its own will fill; its id."""
     process = Process.this()
     tags = {
@@ -97,7 +94,6 @@ def open_child_run(
         SCHEMA_TAG: SCHEMA,
         CONFIG_DIGEST: config_digest,
         REPEAT: str(repeat),
-        **({FIRST_RUNG: "true"} if first_rung else {}),
         **({PROCESS_TAG: str(process)} if process else {}),  # until its own process takes it over
     }
     with explained(client, "refuses to open a run"):
@@ -159,7 +155,7 @@ def orphaned_runs(client: MlflowClient, experiment: str) -> list[str]:
 
 
 def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
-    """Every finished child run of a sweep, the oldest first; the first rungs of a search too."""
+    """Every finished child run of a sweep, the oldest first."""
     condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
     return [
         FinishedRun(

@@ -115,7 +115,7 @@ def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
 
 
 def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Metrics of a moment while the clock runs.
+    """Log metrics of the current moment during a measurement.
 
     Raises:
         TrackingError: whatever goes wrong: MLflow's libraries raise errors of their own in a thread at exit.
@@ -123,7 +123,7 @@ def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], st
     from mlflow.entities import Metric
 
     now = time.time_ns() // 1_000_000
-    with explained(client, "did not take the live metrics"):
+    with explained(client, "did not take the progress metrics"):
         client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
 
 
@@ -278,7 +278,7 @@ def log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
     from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {"split": data.split, **({} if data.rows is None else {"num_rows": data.rows})}
+    profile = {"split": data.split, "num_rows": data.rows}
     dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=json.dumps(profile))
     if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
         inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]

@@ -1,4 +1,4 @@
-"""Draw `results/throughput.svg` from the recorded sweep of one GPU:  python -m tests.benchmarks.picture"""
+"""Draw `results/throughput.svg` from the recorded sweep of one GPU:  python -m benchmarks.picture"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PUBLISHED = Path(__file__).parents[2] / "src" / "whisperbench" / "data" / "published_results.csv"
+PUBLISHED = Path(__file__).parents[1] / "src" / "whisperbench" / "data" / "published_results.csv"
 MODELS = ("large-v3-turbo", "large-v3")
 COLOURS = {"published, best of three": "#9a9a9a", "stock LLM.generate": "#e08214", "whisperbench": "#2166ac"}
 

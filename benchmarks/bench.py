@@ -3,7 +3,7 @@
 On a GPU, a sweep of `grid=bench` over a corpus with the lengths of LibriSpeech test-clean, and what the front end takes
 of CPU and memory.  Without one, the front end alone.  The figures go to one JSON file.
 
-    python -m tests.benchmarks.bench --repeats 5
+    python -m benchmarks.bench --repeats 5
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any
 
 import click
 
+from benchmarks.corpus import build_corpus
+from benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
 from flows import sweep
 from flows.terminal.command import errors_end_the_command
-from tests.benchmarks.corpus import build_corpus
-from tests.benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
 from whisperbench.inputs.corpus import load_corpus
 from whisperbench.options.sweep import SweepConfig
-from whisperbench.results.names import CONFIG_DIGEST, LIVE
+from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
@@ -94,7 +94,7 @@ def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
         **{name: median.params[name] for name in FACTS if name in median.params},
         "commit": median.tags.get(COMMIT),
         "repeats": [round(run.metrics["reqs_per_sec"], 2) for run in runs],
-        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(LIVE)},
+        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(PROGRESS)},
     }
 
 

@@ -1,6 +1,6 @@
 """A soak: commands are started, a random thing is broken, and at the end nothing is lost, doubled, wrong or left.
 
-python -m tests.benchmarks.soak --minutes 30 --seed 1
+python -m tests.nightly.soak --minutes 30 --seed 1
 
 With the real engine on the demo corpus (one at a time; `--engine fake` tries the soak itself).  Each round starts a
 run, a sweep, an upload or `mlflow run`, breaks one thing of `soak_faults.FAULTS` at a random moment, waits for the
@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.soak_faults import FAULTS, MARK, Front, Round
+from tests.nightly.soak_faults import FAULTS, MARK, Front, Round
 from tests.support.bundles import contents_of, result_in
 from tests.support.commands import PROJECT, python_path
 from tests.support.leftovers import files_in, segments, unused_segments, wait_for_none

@@ -1,6 +1,6 @@
 """Faults of a fleet with the real engine: each is caused once, and every text must be there once and be the same.
 
-python -m tests.benchmarks.fleet_faults
+python -m tests.nightly.fleet_faults
 
 Two engines on this machine's CPU transcribe the demo clips over and over.  In the middle an actor, an engine's process
 or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line per fault, exit

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.corpus import lengths, tiled_audio
+from benchmarks.corpus import lengths, tiled_audio
 from whisperbench.engines.features import SAMPLES, log_mel_tensor
 from whisperbench.engines.feed import reader_threads
 from whisperbench.engines.hardware import Hardware

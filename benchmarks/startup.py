@@ -1,6 +1,6 @@
 """Measure how long an engine takes to start, on a fresh machine and later, with or without a CUDA toolkit.
 
-    python -m tests.benchmarks.startup --driver-only        needs root: it renames nvcc, ninja and /usr/local/cuda*
+    python -m benchmarks.startup --driver-only        needs root: it renames nvcc, ninja and /usr/local/cuda*
 
 The first start has empty caches of its own (vLLM, Triton, TorchInductor, FlashInfer), which later starts use.
 The figures go to one JSON file, and the engines' logs beside it.  Run it again for every new pin of vLLM.
@@ -24,8 +24,8 @@ from typing import Any
 
 import click
 
-from tests.benchmarks.bench import RESULTS, slug, write
-from tests.benchmarks.corpus import build_corpus
+from benchmarks.bench import RESULTS, slug, write
+from benchmarks.corpus import build_corpus
 from whisperbench.engines.start import hardware_of_the_engine
 
 TOOLKIT = Path("/usr/local")

@@ -1,9 +1,9 @@
 """What thinned padding does to the texts: a sweep of `padding_stride` with real weights, each against all positions.
 
 The product's own sweep, which measures only what it has not finished yet, and the paired test of its texts.  The
-figures go to one JSON file that `tests.benchmarks.frontier` draws.
+figures go to one JSON file that `benchmarks.frontier` draws.
 
-    python -m tests.benchmarks.padding_accuracy --models large-v3,large-v3-turbo --corpus librispeech
+    python -m benchmarks.padding_accuracy --models large-v3,large-v3-turbo --corpus librispeech
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
+from benchmarks.bench import COMMIT, RESULTS, slug
 from flows import sweep
 from flows.terminal.command import errors_end_the_command
-from tests.benchmarks.bench import COMMIT, RESULTS, slug
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.files import cache_directory
 from whisperbench.measure.joint_bootstrap import PairedTest

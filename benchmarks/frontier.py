@@ -1,4 +1,4 @@
-"""Draw `results/padding.svg`, WER against utterances per second:  python -m tests.benchmarks.frontier
+"""Draw `results/padding.svg`, WER against utterances per second:  python -m benchmarks.frontier
 
 Both for each `padding_stride`, from rows in `results`: speed from those with random weights (`bench --grid padding`),
 WER from those with real ones (`padding_accuracy`).  They are of different models, since the weights of those that were
