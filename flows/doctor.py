@@ -25,7 +25,7 @@ from whisperbench.doctor import Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options.doctor import DoctorConfig
-from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import redact, visible
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

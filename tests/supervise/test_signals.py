@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.commands import interrupt, python_path
 from whisperbench.supervise import signals
-from whisperbench.supervise.launcher import LAUNCHER
 from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.supervise.watch import LAUNCHER
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 

@@ -67,9 +67,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from whisperbench.supervise.launcher import launcher
 from whisperbench.supervise.orphans import descendants, kill
-from whisperbench.supervise.watch import ProcessWatch
+from whisperbench.supervise.watch import ProcessWatch, launcher
 
 if TYPE_CHECKING:
     import psutil

@@ -15,7 +15,7 @@ from whisperbench.options.record import text_of
 from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
-from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
 from whisperbench.sweep.lanes import Lane, kinds_of, lanes_of, on_every_kind, side_by_side

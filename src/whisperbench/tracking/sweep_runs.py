@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from whisperbench.listener import Listener
 from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.tracking.connection import explained, search_runs
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
 from whisperbench.results.links import Links
-from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
 from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.supervise.watch import LAUNCHER, RUN_ID, launcher
 from whisperbench.text import without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import serves_ui, ui_address, ui_port

@@ -16,8 +16,8 @@ from whisperbench.options.upload import UploadConfig
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.names import FAILURE, KIND
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.signals import signals_raise
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import without_password
 from whisperbench.tracking.connection import connect, explained, search_experiments
 from whisperbench.tracking.home import furnish
