@@ -20,8 +20,7 @@ from typing import Any
 import click
 
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.check import Check
-from whisperbench.doctor import Setup, examine
+from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options.doctor import DoctorConfig

