@@ -22,7 +22,7 @@ from whisperbench.text import without_password
 from whisperbench.tracking.connection import connect, explained, search_experiments
 from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill_within_limits, not_arrived
+from whisperbench.tracking.write import BUNDLE_TAG, close_run, create_run, fill_within_limits, not_arrived
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -123,7 +123,7 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
         fill_within_limits(client, run_id, bundle)
         if FAILURE in tags:
             client.delete_tag(run_id, FAILURE)
-        client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)
+        close_run(client, run_id, "FINISHED", ended_ms=bundle.contents.ended_ms)
     return run_id, True
 
 
