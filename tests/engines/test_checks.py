@@ -55,7 +55,7 @@ class TestHardware:
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         gpu = one_gpu("NVIDIA H100").devices[0]
         two = Hardware("CPU", (gpu, dataclasses.replace(gpu, index=1)))
-        found = check_gpu_memory(two)
+        found = list(check_gpu_memory(two))
         assert [check.status for check in found] == ["ok", "problem"]
         assert found[1].found == "40,960 of 81,920 MiB free; used by processes of another container"
 
