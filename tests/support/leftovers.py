@@ -44,9 +44,10 @@ def _unmapped(before: set[str]) -> set[str]:
 
 
 def files_in(directory: Path) -> list[str]:
-    """Whatever lies there, except empty directories, and sockets, which a SIGKILL may leave."""
+    """Whatever lies there, except empty directories and what a killed vLLM engine leaves: sockets, and the file where
+    its workers meet (docs/reliability.md)."""
     paths = [path for path in sorted(directory.rglob("*")) if not path.is_dir() and not path.is_socket()]
-    return [str(path.relative_to(directory)) for path in paths]
+    return [str(path.relative_to(directory)) for path in paths if not path.name.startswith("vllm_dist_")]
 
 
 def processes_in(directory: Path) -> list[str]:
