@@ -29,7 +29,6 @@ help:
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
 
 demo: $(VENV)/cpu.installed
-	@MLFLOW_LOGGING_LEVEL=WARNING $(BIN)/python -m flows.terminal.store whisperbench
 	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local --experiment-name whisperbench -P model=demo -P corpus=demo
 
 ui: $(VENV)/cpu.installed

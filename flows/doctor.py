@@ -20,12 +20,11 @@ from typing import Any
 import click
 
 from flows.terminal.command import errors_end_the_command, options_of
-from whisperbench.check import Check
-from whisperbench.doctor import Setup, examine
+from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
 from whisperbench.options.doctor import DoctorConfig
-from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import redact, visible
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

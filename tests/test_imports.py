@@ -18,7 +18,7 @@ SOURCE = PROJECT / "src"
 LIBRARY = SOURCE / "whisperbench"
 FLOWS = PROJECT / "flows"
 
-BASE = {"check", "distributions", "errors", "options", "text", "files", "garbage", "listener", "supervise"}
+BASE = {"distributions", "errors", "options", "text", "files", "garbage", "listener", "supervise"}
 """What everything may import."""
 
 SEES: dict[str, set[str]] = {

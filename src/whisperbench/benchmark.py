@@ -40,9 +40,9 @@ from whisperbench.results.labels import run_name
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import PLOTS, write_plots
 from whisperbench.results.samples import write_samples
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.orphans import no_orphans
 from whisperbench.supervise.signals import signals_raise
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import Client, connect, password_in

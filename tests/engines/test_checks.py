@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import NO_GPU, one_gpu
-from whisperbench.check import Check
-from whisperbench.engines import checks
-from whisperbench.engines.checks import check_gpu, check_gpu_memory, check_vllm
+from whisperbench import doctor
+from whisperbench.doctor import Check, check_gpu, check_gpu_memory, check_vllm
 from whisperbench.engines.hardware import Hardware
 
 CPU_BUILD = "found|vllm 0.32.0|2.13.0|None|False"
@@ -31,7 +30,7 @@ def python_that_prints(text: str, directory: Path, monkeypatch: pytest.MonkeyPat
     answer = f"echo '{text}'" if text else "echo \"ModuleNotFoundError: No module named 'vllm'\" >&2; exit 1"
     python.write_text(f"#!/bin/sh\n{answer}\n")
     python.chmod(0o700)
-    monkeypatch.setattr(checks.sys, "executable", str(python))
+    monkeypatch.setattr(doctor.sys, "executable", str(python))
 
 
 class TestHardware:
@@ -56,7 +55,7 @@ class TestHardware:
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         gpu = one_gpu("NVIDIA H100").devices[0]
         two = Hardware("CPU", (gpu, dataclasses.replace(gpu, index=1)))
-        found = check_gpu_memory(two)
+        found = list(check_gpu_memory(two))
         assert [check.status for check in found] == ["ok", "problem"]
         assert found[1].found == "40,960 of 81,920 MiB free; used by processes of another container"
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import signal
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,14 +21,13 @@ from whisperbench.engines.hardware import Hardware, missing_compiler
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
-from whisperbench.engines.vllm_process import capture_sizes, temporary_files_in_own_directory
+from whisperbench.engines.vllm_process import capture_sizes
 from whisperbench.engines.vllm_stock import VllmStock
 from whisperbench.errors import ConfigError, EngineError
 from whisperbench.inputs.architecture import Architecture
 from whisperbench.inputs.checkpoint import Checkpoint
 from whisperbench.inputs.tokenizer import special_ids
 from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.supervise.leftovers import own_directory, remove_own
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
@@ -207,21 +204,6 @@ def test_a_start_of_vllm_that_stands_still(tmp_path: Path, monkeypatch: pytest.M
     settings = engine_settings(BenchmarkConfig(), TURBO, XEON)
     with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes"):
         VllmStock(settings, XEON, tmp_path / "engine.log")
-
-
-def test_temporary_files_go_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of what is started inside the block; a user's own choice of a place for sockets or compiled code stays."""
-    monkeypatch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="wb-"))  # short, as sockets need it
-    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/chosen")
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    before = dict(os.environ)
-    with temporary_files_in_own_directory():
-        assert os.environ["TMPDIR"] == str(own_directory())
-        assert os.environ["VLLM_RPC_BASE_PATH"] == "/chosen"
-        assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == Path(tempfile.gettempdir()), "it outlives the run"
-    assert os.environ == before
-    remove_own()
-    Path(tempfile.gettempdir()).rmdir()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.support.commands import PROJECT
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.leftovers import called
 from tests.support.stores import fresh_store
-from whisperbench.check import Check
+from whisperbench.doctor import Check
 from whisperbench.engines.start import engine_version
 from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import WARNINGS
@@ -75,7 +75,7 @@ def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.P
 def doctor(cluster: Cluster) -> list[Check]:
     """What doctor says of the cluster, in a process of its own: Ray is joined only once in one."""
     program = (
-        "import dataclasses, json, sys; from whisperbench.engines.checks import check_several_gpus as found; "
+        "import dataclasses, json, sys; from whisperbench.doctor import check_several_gpus as found; "
         "print(json.dumps([dataclasses.asdict(check) for check in found(1, sys.argv[1])]))"
     )
     command = [sys.executable, "-c", program, cluster.address]

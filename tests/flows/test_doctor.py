@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from multiprocessing import shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from tests.support.fakes import NO_GPU
 from tests.support.servers import Server
 from whisperbench import doctor
 from whisperbench.benchmark import preflight
-from whisperbench.check import Check, ok
-from whisperbench.doctor import Setup, examine, run_check
+from whisperbench.doctor import Check, Setup, examine, ok, run_check
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import ConfigError
 from whisperbench.files import cache_directory
@@ -96,6 +96,23 @@ class TestDisk:
             usage = shutil.disk_usage(tmp_path)._replace(free=int(size * doctor.GIB))
             monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, usage=usage: usage)
             assert {check.status for check in doctor.check_disk(setup_in(tmp_path))} == {status}
+
+
+class TestSharedMemory:
+    def test_a_segment_that_no_process_has_mapped(self, tmp_path: Path) -> None:
+        """With the command that removes it; one that is in use is not named."""
+        used = shared_memory.SharedMemory(create=True, size=64)
+        unused = shared_memory.SharedMemory(create=True, size=64)
+        unused.close()
+        try:
+            check = only(doctor.check_shared_memory(setup_in(tmp_path)))
+            assert check.status == "warning"
+            assert str(doctor.SHARED_MEMORY / unused.name) in check.remedy.partition(": rm ")[2].split()
+            assert used.name not in check.remedy
+        finally:
+            unused.unlink()
+            used.close()
+            used.unlink()
 
 
 class TestTracking:

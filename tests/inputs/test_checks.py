@@ -7,7 +7,7 @@ from pathlib import Path
 
 import whisperbench
 from tests.support.corpora import put
-from whisperbench.inputs.checks import check_corpus
+from whisperbench.doctor import check_corpus
 
 
 def test_a_corpus_without_transcripts(tmp_path: Path) -> None:

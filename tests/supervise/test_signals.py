@@ -14,8 +14,8 @@ import pytest
 
 from tests.support.commands import interrupt, python_path
 from whisperbench.supervise import signals
-from whisperbench.supervise.launcher import LAUNCHER
 from whisperbench.supervise.signals import Interrupted, signals_raise
+from whisperbench.supervise.watch import LAUNCHER
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -103,4 +103,4 @@ class TestLauncher:
         monkeypatch.setenv(LAUNCHER, str(os.getppid()))
         with signals_raise():
             assert [thread for thread in threading.enumerate() if thread.name == "process-watch"]
-        assert not [thread for thread in threading.enumerate() if thread.name in ("process-watch", "insist")]
+        assert not [thread for thread in threading.enumerate() if thread.name in ("process-watch", "force-exit")]

@@ -13,10 +13,10 @@ from tests.support.stores import all_runs
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import Origin, read_bundle
 from whisperbench.results.names import FAILURE
-from whisperbench.tracking import limits
+from whisperbench.tracking import connection
 from whisperbench.tracking import write as tracking
 from whisperbench.tracking.connection import connect
-from whisperbench.tracking.limits import within
+from whisperbench.tracking.limits import call_with_timeout
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.upload import upload_bundle
 from whisperbench.tracking.write import BUNDLE_TAG
@@ -24,10 +24,24 @@ from whisperbench.tracking.write import BUNDLE_TAG
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("no_project_run")]
 
 
+def test_a_call_that_hangs() -> None:
+    """Ends after its timeout with the address, without the password in it."""
+    with pytest.raises(TrackingError, match=r"http://\*\*\*@host does not answer within 0 s"):
+        call_with_timeout(0.1, lambda: time.sleep(5), "http://me:secret@host")
+
+
+def test_a_call_that_raises() -> None:
+    """Its own error reaches the caller, and so does a result."""
+    with pytest.raises(ZeroDivisionError):
+        call_with_timeout(5, lambda: 1 / 0, "http://host")
+    assert call_with_timeout(5, lambda: [], "http://host") == []
+
+
 def test_one_byte_at_a_time(tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every call ends, the bundle is free for an upload at once, and the upload makes the run complete."""
-    monkeypatch.setattr(limits, "CALL_SECONDS", 1)
-    monkeypatch.setattr(limits, "LOGGING_SECONDS", 1)
+    """Connecting, filling a run and closing it end, the bundle is free for an upload at once, and that completes it."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(tracking, "FILL_SECONDS", 1)
+    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 1)
     with Proxy(tracking_server.port) as proxy:
         client = connect(proxy.address)
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "drips")
@@ -36,27 +50,12 @@ def test_one_byte_at_a_time(tracking_server: Server, tmp_path: Path, monkeypatch
             proxy.drips, started = True, time.monotonic()
             tracking.log_bundle(client, run.run_id, bundle)
         assert time.monotonic() - started < 5
+        with pytest.raises(TrackingError, match="does not answer within 1 s"):
+            connect(proxy.address)
+    monkeypatch.undo()
     direct = connect(tracking_server.address)
-    monkeypatch.setattr(limits, "LOGGING_SECONDS", 60)
     assert upload_bundle(direct, read_bundle(bundle.directory)) == (run.run_id, True)
     assert direct.get_run(run.run_id).info.status == "FINISHED"
-
-
-def test_the_logging_as_a_whole(tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that each keep their limit may not add up to more than one of their own."""
-    monkeypatch.setattr(tracking, "LOGGING_SECONDS", 0.05)
-    client = connect(tracking_server.address)
-    run_id = tracking.open_run(client, experiment="slow", run_id=None, name="demo", tags={})
-    with pytest.raises(TrackingError, match="does not answer within"):
-        tracking.log_bundle(client, run_id, result_in(tmp_path))
-
-
-def test_what_hangs_does_not_hold_up_the_program() -> None:
-    """And what it raises in time is raised here."""
-    with pytest.raises(TrackingError, match=r"http://\*\*\*@host does not answer within 0 s"):
-        within(0.1, lambda: time.sleep(5), "http://me:secret@host")
-    with pytest.raises(ZeroDivisionError):
-        within(5, lambda: 1 / 0, "http://host")
 
 
 def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> None:

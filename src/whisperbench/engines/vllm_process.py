@@ -23,7 +23,6 @@ from whisperbench.engines.vllm_watch import EngineWatch
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowText
 from whisperbench.errors import EngineError
 from whisperbench.garbage import garbage_left_alone
-from whisperbench.supervise.leftovers import own_directory
 from whisperbench.supervise.orphans import descendants, kill
 
 T = TypeVar("T")
@@ -31,8 +30,6 @@ T = TypeVar("T")
 SHUTDOWN_SECONDS = 5
 START_SECONDS = 1800
 """A start that takes longer hangs: large weights on a slow disk take some minutes."""
-LONGEST_DIRECTORY = 70
-"""A socket's whole path has at most 107 characters (unix(7)); vLLM's names have 36."""
 WITHIN_THE_ENGINE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 """Where vLLM's worker runs on a CPU, as it does on a GPU: in the engine's process.  By its path: of its name, `uni`,
 vLLM makes one process more, for the sake of OpenMP's variables on a CPU, which are set here before the engine starts.
@@ -186,29 +183,10 @@ def _start(settings: EngineSettings, hardware: Hardware, model_overrides: Callab
         executor = WITHIN_THE_ENGINE
         os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
     # A start allocates a million objects that stay: the garbage collector takes a fifth of this process's time.
-    with garbage_left_alone(), temporary_files_in_own_directory():
+    with garbage_left_alone():
         from vllm import LLM
 
         return _llm(LLM, settings, model_overrides(), executor)
-
-
-@contextlib.contextmanager
-def temporary_files_in_own_directory() -> Iterator[None]:
-    """What vLLM's processes leave in the temporary directory (sockets, the store where its workers meet) goes with this
-    process's own one; what torch compiles stays where other runs find it."""
-    directory = own_directory()
-    if directory is None or len(str(directory)) > LONGEST_DIRECTORY:
-        yield
-        return
-    compiled = directory.with_name(f"torchinductor_{os.getuid()}")
-    chosen = {"TMPDIR": directory, "VLLM_RPC_BASE_PATH": directory, "TORCHINDUCTOR_CACHE_DIR": compiled}
-    before = {name: os.environ.get(name) for name in chosen}
-    os.environ.update({name: str(path) for name, path in chosen.items() if name == "TMPDIR" or before[name] is None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def _llm(llm: Any, settings: EngineSettings, overrides: Any, executor: str | None) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from whisperbench.supervise.launcher import LAUNCHER
 from whisperbench.supervise.orphans import is_gone, kill
+from whisperbench.supervise.watch import LAUNCHER
 
 TICK_SECONDS = 0.5
 GRACE_SECONDS = 10.0

@@ -13,8 +13,8 @@ from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError, TrackingError
 from whisperbench.files import tail
 from whisperbench.results.labels import run_name
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.process_group import Ended
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.lanes import DeviceSlot, Stopped
 from whisperbench.sweep.parent_run import ParentRun

@@ -16,7 +16,7 @@ from whisperbench.options.record import text_of
 from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
-from whisperbench.supervise.launcher import RUN_ID
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.sweep.grid import Task, configurations_of, on_every_type, schedule, sweep_digest
 from whisperbench.sweep.identity import Identities
 from whisperbench.sweep.lanes import DeviceSlot, device_slots, run_in_parallel
@@ -30,6 +30,7 @@ from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.connection import connect
 from whisperbench.tracking.home import furnish
+from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
@@ -66,7 +67,8 @@ def sweep(
     experiment = sweep_runs.current_experiment(client)
     unfinished = None
     if experiment and not options.dry_run:
-        sweep_runs.clean_up(client, experiment, listener)
+        for closed in close_stale_runs(client):
+            listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
         unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
     finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
     earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)

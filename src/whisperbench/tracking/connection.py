@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from whisperbench.errors import TrackingError
 from whisperbench.garbage import garbage_left_alone
 from whisperbench.text import redact, without_password
-from whisperbench.tracking.limits import limited, within
-from whisperbench.tracking.sqlite_store import MAKING_SECONDS, file_of, usable
+from whisperbench.tracking.limits import CONNECT_SECONDS, call_with_timeout
+from whisperbench.tracking.sqlite_store import CREATE_SECONDS, created_by_one, file_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 Client: TypeAlias = "MlflowClient"
 """For those who are told of a server and may not import MLflow."""
 
-PREFLIGHT_SECONDS = 9
 REQUEST_SECONDS = 20
 OLDEST_SERVER = (2, 4)  # the first with datasets as inputs of a run
 PAGE = 1_000
+DATABASE_PACKAGES = ("sqlalchemy", "alembic", "sqlite3")
 UI_PORT = "MLFLOW_PORT"  # what `mlflow ui` takes its port from, too
 
 
@@ -33,7 +33,7 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
     """A client of the tracking server that is known to answer, and to be new enough.
 
     Raises:
-        TrackingError: the server did not answer within 10 s, refused, or is too old.
+        TrackingError: the server did not answer within 9 s, refused, or is too old.
     """
     # With MLflow's own settings a dead server blocks for 245 s.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
@@ -45,22 +45,22 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
 
     address = tracking_uri or str(mlflow.get_tracking_uri())
 
+    file = file_of(address)
+
     def ask() -> tuple[MlflowClient, str | None]:
-        with explained(address, "does not answer"):
+        with explained(address, "does not answer"), created_by_one(file) if file else contextlib.nullcontext():
             client = mlflow.MlflowClient(tracking_uri=address)  # a database is looked at here already
             version = server_version(client)
             client.search_experiments(max_results=1)
             return client, version
 
-    file = file_of(address)
-    with usable(file) if file else contextlib.nullcontext():
-        client, version = within(MAKING_SECONDS if file else PREFLIGHT_SECONDS, ask, address)
+    client, version = call_with_timeout(CREATE_SECONDS if file else CONNECT_SECONDS, ask, address)
     if version is not None and _numbers(version) < OLDEST_SERVER:
         raise TrackingError(
             f"The tracking server {without_password(address)} is MLflow {version}: it cannot hold the "
             f"data set of a run. Version {'.'.join(map(str, OLDEST_SERVER))} or newer is needed."
         )
-    return limited(client)
+    return client
 
 
 def password_in(address: str) -> str | None:
@@ -96,7 +96,7 @@ def explained(client: MlflowClient | str, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         # Those of a database by name: importing them takes a second, which whoever has a server need not wait for.
-        if not isinstance(error, known) and type(error).__module__.partition(".")[0] not in ("sqlalchemy", "alembic"):
+        if not isinstance(error, known) and type(error).__module__.partition(".")[0] not in DATABASE_PACKAGES:
             raise
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))

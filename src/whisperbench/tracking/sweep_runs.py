@@ -12,13 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.listener import Listener
 from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.owner import Process
 from whisperbench.supervise.process_group import Ended
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.tracking.connection import explained, search_runs
-from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
-ORPHAN_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,31 +124,6 @@ def add_warning(client: MlflowClient, run_id: str, warning: str) -> None:
     with explained(client, "does not take a tag"):
         said = client.get_run(run_id).data.tags.get(WARNINGS)
         client.set_tag(run_id, WARNINGS, f"{said}; {warning}" if said else warning)
-
-
-def clean_up(client: MlflowClient, experiment: str, listener: Listener) -> None:
-    """Close what dead processes left RUNNING, and wait a minute for what they left working."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while (working := orphaned_runs(client, experiment)) and time.monotonic() < deadline:
-        listener.said(f"waiting for {len(working)} process(es) of a sweep that was killed to end")
-        time.sleep(1)
-    for closed in close_stale_runs(client):
-        listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
-
-
-def orphaned_runs(client: MlflowClient, experiment: str) -> list[str]:
-    """Child runs whose process works on although that of their sweep (of this host) is dead; it notices soon."""
-    running = {run.info.run_id: run for run in _search(client, experiment, "attributes.status = 'RUNNING'")}
-    found = []
-    for run_id, run in running.items():
-        parent_id = run.data.tags.get(PARENT)
-        if parent_id is None or _is_dead(run):
-            continue
-        with explained(client, "does not give the run"):
-            parent = running.get(parent_id) or client.get_run(parent_id)
-        if _is_dead(parent):
-            found.append(run_id)
-    return found
 
 
 def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:

@@ -16,13 +16,13 @@ from whisperbench.options.upload import UploadConfig
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
 from whisperbench.results.completion import complete
 from whisperbench.results.names import FAILURE, KIND
-from whisperbench.supervise.launcher import RUN_ID
 from whisperbench.supervise.signals import signals_raise
+from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import without_password
 from whisperbench.tracking.connection import connect, explained, search_experiments
 from whisperbench.tracking.home import furnish
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill_within_limits, not_arrived
+from whisperbench.tracking.write import BUNDLE_TAG, close_run, create_run, fill_within_limits, not_arrived
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -123,7 +123,7 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
         fill_within_limits(client, run_id, bundle)
         if FAILURE in tags:
             client.delete_tag(run_id, FAILURE)
-        client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)
+        close_run(client, run_id, "FINISHED", ended_ms=bundle.contents.ended_ms)
     return run_id, True
 
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,11 +23,10 @@ from whisperbench.results.facts import Dataset as Data
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.repeats import spread_percent
 from whisperbench.results.transcripts import TABLE
-from whisperbench.supervise.leftovers import own_directory, remove_own
 from whisperbench.supervise.owner import Process
 from whisperbench.text import redact, visible, without_password
-from whisperbench.tracking.connection import explained
-from whisperbench.tracking.limits import LOGGING_SECONDS, within
+from whisperbench.tracking.connection import explained, serves_ui
+from whisperbench.tracking.limits import CLOSE_SECONDS, FILL_SECONDS, call_with_timeout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,13 +90,8 @@ def origin_of(client: MlflowClient, run_id: str) -> Origin:
 
 def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
     """The first artifact of a run, and the proof that this client may write artifacts, before an hour is spent."""
-    try:  # MLflow's log_text would leave its file behind where this process is killed
-        with explained(client, "does not take artifacts"), tempfile.TemporaryDirectory(dir=own_directory()) as folder:
-            file = Path(folder, "environment.txt")
-            file.write_text(text, encoding="utf-8")
-            client.log_artifact(run_id, str(file))
-    finally:
-        remove_own()
+    with explained(client, "does not take artifacts"):
+        client.log_text(run_id, text, "environment.txt")
 
 
 def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
@@ -162,8 +155,13 @@ def close_run(
     client: MlflowClient, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
 ) -> None:
     """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`; `failure` says why, in a tag and on top of its
-    description."""
-    with explained(client, "did not close the run"):
+    description.
+
+    Raises:
+        TrackingError: the server refused, or did not answer within 60 s.
+    """
+
+    def close() -> None:
         client.set_terminated(run_id, status, ended_ms)
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
@@ -171,6 +169,12 @@ def close_run(
             known, note = client.get_run(run_id).data.tags.get(NOTE_TAG, ""), failed_note(status, text)
             if not known.startswith(note):  # a sweep says it again of a run that has said it itself
                 client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{known}"[:LONGEST_TAG])
+
+    with explained(client, "did not close the run"):
+        if serves_ui(client):
+            call_with_timeout(CLOSE_SECONDS, close, str(client.tracking_uri))
+        else:  # a database, in this thread: a signal then interrupts the call, and cannot be overtaken by it
+            close()
 
 
 def failed_note(status: str, failure: str) -> str:
@@ -223,8 +227,12 @@ def fill_within_limits(client: MlflowClient, run_id: str, bundle: Bundle) -> Non
     Raises:
         TrackingError: not all of it has arrived, or it took ten minutes.
     """
-    within(LOGGING_SECONDS, lambda: fill(client, run_id, bundle), str(client.tracking_uri))
-    if missing := not_arrived(client, run_id, bundle):
+
+    def fill_and_look() -> list[str]:
+        fill(client, run_id, bundle)
+        return not_arrived(client, run_id, bundle)
+
+    if missing := call_with_timeout(FILL_SECONDS, fill_and_look, str(client.tracking_uri)):
         raise TrackingError(
             f"The tracking server {without_password(str(client.tracking_uri))} does not hold what it has taken: of "
             f"{bundle.directory} it lacks {len(missing)} file(s), the first is {missing[0]}. Something between here "
