@@ -74,7 +74,7 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/supervise/test_signals.py::TestLauncher::*gone*",
         "tests/supervise/test_watch.py::test_one_of_several*",
         "tests/supervise/test_leftovers.py::test_segments_of_the_dead",
-        "tests/flows/test_fleet.py::test_nothing_outlives*",
+        "tests/flows/test_parallel.py::test_no_process*",
         "tests/tracking/test_mlflow_run.py::*killed*",
         "tests/tracking/test_tracked_run.py::test_*killed*",
         "tests/tracking/test_tracked_run.py::test_a_signal*",
@@ -92,22 +92,21 @@ KINDS: dict[str, Sequence[str]] = {
         "tests/engines/test_pulse.py::test_a_stopped*",
         "tests/engines/test_pulse.py::test_a_start*",
         "tests/engines/test_pulse.py::test_a_pause*",
-        "tests/engines/test_fleet.py::test_random_faults*",
-        "tests/engines/test_fleet.py::test_a_frozen_engine*",
-        "tests/engines/test_fleet.py::test_an_engine_whose_work_stops*",
-        "tests/engines/test_fleet.py::test_before_the_clock*",
-        "tests/engines/test_fleet.py::test_all_engines_gone*",
-        "tests/engines/test_fleet_ray.py::test_an_*",
-        "tests/engines/test_fleet_ray.py::test_random_rounds*",
-        "tests/flows/test_fleet.py::test_an_engine_that_is_killed*",
+        "tests/engines/test_parallel.py::test_random_failures*",
+        "tests/engines/test_parallel.py::test_a_worker_that*",
+        "tests/engines/test_parallel.py::test_an_engine_that_stalls*",
+        "tests/engines/test_parallel.py::test_a_failure_before*",
+        "tests/engines/test_parallel.py::test_without_engines*",
+        "tests/engines/test_parallel_ray.py::test_an_*",
+        "tests/flows/test_parallel.py::test_an_engine_that_is_killed*",
         "tests/measure/test_clock.py::test_an_engine_that_loses*",
         "tests/engines/test_checks.py::TestVllm::test_what_another_python_says",
     ),
     "audio": (
         "tests/inputs/test_audio.py::*refused*",
         "tests/engines/test_feed.py::test_a_reader_that_fails*",
-        "tests/engines/test_fleet.py::test_a_broken_file*",
-        "tests/engines/test_fleet_ray.py::test_a_broken_file*",
+        "tests/engines/test_parallel.py::test_a_broken_file*",
+        "tests/engines/test_parallel_ray.py::test_a_broken_file*",
         "tests/inputs/test_inspection.py::test_a_file_that_breaks*",
         "tests/inputs/test_inspection.py::test_inspection_names*",
         "tests/results/test_samples.py::test_loud_and_broken*",
@@ -162,7 +161,6 @@ KINDS: dict[str, Sequence[str]] = {
 }
 
 SEVERAL: dict[str, int | str] = {
-    "tests/engines/test_fleet_ray.py::test_random_rounds_of_killed_actors": "ROUNDS",
     "tests/flows/test_faults.py::TestClientKilled::test_at_random_moments": "CLIENT_KILLS",
     "tests/flows/test_faults.py::test_every_request_cut_in_turn": 8,  # at least: one at each request
 }

@@ -11,8 +11,8 @@ import pytest
 
 from tests.support.corpora import SAMPLE
 from tests.support.leftovers import called
-from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.parallel.engine import ParallelEngine
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
@@ -167,21 +167,21 @@ def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
     """Each once; with the second half an engine's own process is killed in the middle, and the other gives the rest."""
     hardware = detect_hardware("")
     config = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, gpus=2)
-    fleet = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
-    assert isinstance(fleet, Fleet)
+    engines = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
+    assert isinstance(engines, ParallelEngine)
     expected = {utt_id: transcript.hypothesis for utt_id, transcript in pipelined.items()}
     try:
         half = len(utterances) // 2
-        texts = {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances[:half]).items()}
+        texts = {utt_id: t.hypothesis for utt_id, t in transcripts(engines, utterances[:half]).items()}
         assert texts == {u.id: expected[u.id] for u in utterances[:half]}
         some, found = (utterances[half:] * 30)[:30], dict[int, str]()  # of the demo clips the same again and again
-        for text in fleet.transcribe(clips_of(some)):
+        for text in engines.transcribe(clips_of(some)):
             assert text.index not in found
             found[text.index] = text.text
             if len(found) == 5:
-                called("VLLM", map(psutil.Process, fleet.pids()))[0].kill()
+                called("VLLM", map(psutil.Process, engines.pids()))[0].kill()
         assert found == {i: expected[utterance.id] for i, utterance in enumerate(some)}
-        assert fleet.last_pass is not None
-        assert len(fleet.last_pass.lost) == 1
+        assert engines.last_pass is not None
+        assert len(engines.last_pass.failed) == 1
     finally:
-        fleet.close()
+        engines.close()

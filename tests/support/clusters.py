@@ -23,7 +23,7 @@ from typing import Self
 import psutil
 
 from tests.support.commands import PROJECT
-from whisperbench.engines.fleet_session import OBJECT_STORE_BYTES
+from whisperbench.engines.parallel.ray_cluster import OBJECT_STORE_BYTES
 
 START_SECONDS, ATTEMPTS = 120.0, 3
 FAKE_GPUS = PROJECT / "tests" / "support" / "fake_gpus"

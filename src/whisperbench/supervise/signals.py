@@ -11,7 +11,7 @@
 | an engine's process is gone, its client waits | `watch`, for `engines.vllm_watch` | tells the client, which raises |
 | an engine, or its start, makes no progress | `engines.pulse` | kills it; its client is told as above |
 | a start ends before vLLM takes the process begun for it | `engines.vllm_prestart` | ends that process |
-| one engine of a fleet is silent or stalls | `engines.fleet_signs`, for the fleet | kills that one; the others go on |
+| one of several engines is silent or stalls | `engines.parallel.engine` | kills that one; the others go on |
 | a killed one leaves shared memory, sockets | `leftovers`: the guardian, the next start | removes what it had noted |
 | a sweep's run ends, takes too long, is stopped | `process_group` | ends every process of its group |
 | `mlflow run` turns KILLED into FAILED | `tracking.killed_status`, outliving both | turns it back |
@@ -39,8 +39,8 @@ Why each is needed, and the tests that fail without it:
   `test_a_real_engine_that_stops_is_ended`
 - The process begun early: it would wait for its work, which nobody has any more.
   `test_an_idle_one_ends_with_the_block`
-- The fleet's signs: the pulse would end all engines for the one that hangs, and does not reach those of other hosts.
-  `test_a_frozen_engine_is_given_up_soon`, `test_an_engine_whose_work_stops_is_given_up`
+- The loop of several engines: the pulse would end all of them for the one that hangs, and does not reach other hosts.
+  `test_a_worker_that_does_not_answer_fails`, `test_an_engine_that_stalls_fails`
 - The leftovers: Python's tracker of shared memory is spared by `orphans.kill`, but a batch system kills it with the
   rest.  `test_shared_memory_of_the_killed_is_removed`, `test_segments_of_the_dead`
 - The group: its leader may be gone while others of the group live, which are no descendants of the sweep any more.

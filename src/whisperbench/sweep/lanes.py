@@ -1,21 +1,18 @@
 """Configurations side by side: each lane has a GPU of its own and measures one after the other.
 
-A lane is what a configuration's process is told: the GPU of this host that it sees, or the node of a cluster that its
-engine goes to.  The lanes of one host share its cores in equal parts, and what they measure is marked as such.
+A lane is what a configuration's process is told: the GPU of this host that it sees.  The lanes of one host share its
+cores in equal parts, and what they measure is marked as such.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
-from whisperbench.engines.fleet_cluster import NODE, cluster_nodes, has_node
-from whisperbench.engines.hardware import Device, Hardware, matching_kinds, one_kind, parts_of, seeing_only
+from whisperbench.engines.hardware import Hardware, matching_kinds, one_kind, parts_of, seeing_only
 from whisperbench.errors import ConfigError
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.sweep.grid import Task
@@ -26,7 +23,6 @@ class Lane:
     """Where configurations are measured one after the other; `kind` None takes every configuration.
 
     `environment` and `cores` (none: all) are those of their processes; `beside` is how many other lanes its host has.
-    `is_there` tells whether its node has not left the cluster.
     """
 
     name: str = ""
@@ -34,7 +30,6 @@ class Lane:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
     beside: int = 0
-    is_there: Callable[[], bool] = lambda: True
 
     @property
     def warning(self) -> str:
@@ -56,7 +51,7 @@ def lanes_of(hardware: Hardware, at_once: int, kinds: str, cluster: str) -> list
     if hardware.has_gpu and count > len(devices):
         raise ConfigError(f"gpus_at_once={at_once}, and there are {len(devices)} GPUs. Use 0 for all of them.")
     if cluster:
-        return _lanes_of_cluster(devices, at_once, cluster)
+        raise ConfigError(f"gpus_at_once={at_once} is not available with ray_address. Use gpus_at_once=1.")
     cores = sorted(os.sched_getaffinity(0))
     found = []
     for i, part in enumerate(parts_of(cores, count)):
@@ -113,7 +108,7 @@ def side_by_side(
         if lane.cores:
             os.sched_setaffinity(0, lane.cores)  # of this thread, and so of the processes that it starts
         try:
-            while not stop.is_set() and lane.is_there() and (place := next_for(lane)) is not None:
+            while not stop.is_set() and (place := next_for(lane)) is not None:
                 measure(place, lane, stop)
         except BaseException:
             stop.set()
@@ -129,16 +124,3 @@ def side_by_side(
     for error in sorted(failures, key=lambda error: isinstance(error, Stopped)):
         raise error
     return waiting
-
-
-def _lanes_of_cluster(devices: Sequence[Device], at_once: int, cluster: str) -> list[Lane]:
-    """On the nodes of these GPUs; without GPUs on all nodes in turn."""
-    nodes = [node.id for node in cluster_nodes(cluster)]
-    homes = [device.node for device in devices] or [nodes[i % len(nodes)] for i in range(at_once or len(nodes))]
-    homes = homes[: at_once or None]
-    kinds: list[str | None] = [*(device.name for device in devices)] or [None for _ in homes]
-    lanes = Counter(homes)
-    return [
-        Lane(f"node {node[:6]}", kind, {NODE: node}, (), lanes[node] - 1, functools.partial(has_node, cluster, node))
-        for node, kind in zip(homes, kinds, strict=False)
-    ]
