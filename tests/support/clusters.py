@@ -78,7 +78,9 @@ class Cluster:
         self._head += [f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false", "--disable-usage-stats"]
         token = self.folder / "token"
         token.write_text(secrets.token_hex(32))
-        self.env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        # Without the variables of a private Ray that an earlier test has started in this process.
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self.env["PYTHONPATH"] = f"{PROJECT / 'src'}:{PROJECT}"
 
     def __enter__(self) -> Self:

@@ -247,7 +247,7 @@ class ParallelEngine(Engine):
                 found[worker] = self._results(worker, call)
             elif worker.silence > self.silent_seconds:
                 found[worker] = TimeoutError(f"no answer for {self.silent_seconds:.0f} s")
-            if self.stall_seconds and worker.pause > self.stall_seconds:
+            if 0 < self.stall_seconds < worker.pause and not found.get(worker):
                 limit = f"{self.stall_seconds / 60:g} minutes"
                 found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
         return list(found.items())

@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.distributions import installed
-from whisperbench.engines.hardware import (
-    MAX_READERS,
-    Hardware,
-    detect_hardware,
-    engine_version,
-    parts_of,
-    seeing_only,
-)
+from whisperbench.engines.hardware import MAX_READERS, Hardware, detect_hardware, engine_version, parts_of, seeing_only
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 
