@@ -37,7 +37,7 @@ AFTER_THE_ENGINE = tuple(f"src/whisperbench/{package}/" for package in ("measure
 IMPORTED_IN = {
     "mlflow": r"src/whisperbench/tracking/.+",
     "vllm": r"src/whisperbench/engines/vllm\w*\.py",
-    "ray": r"src/whisperbench/(engines/fleet|sweep/ray)\w*\.py",
+    "ray": r"src/whisperbench/(engines/parallel/|sweep/ray)\w*\.py",
     "faster_whisper": r"src/whisperbench/engines/faster_whisper\.py",
     "ctranslate2": r"src/whisperbench/engines/faster_whisper\.py",
     "whisper": r"src/whisperbench/engines/openai_whisper\.py",
@@ -187,7 +187,7 @@ def test_libraries_are_imported_where_they_belong() -> None:
 
 
 def test_the_clock_and_what_comes_after_it_know_no_engine_but_the_seam() -> None:
-    """Whether there is one engine or a fleet of them, of vLLM or of a peer."""
+    """Whether there is one engine or several, of vLLM or of a peer."""
     known = {f"whisperbench.engines.{name}" for name in ("hardware", "pulse", "seam", "settings", "start")}
     wrong = [
         str(each)

@@ -52,7 +52,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of a fleet each engine has one, with its number
+ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of several engines each has one, with its number
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.distributions import installed
-from whisperbench.engines.fleet_cluster import cluster_nodes, free_gpus, require_alike
-from whisperbench.engines.fleet_session import INSTALL_RAY
 from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs import librispeech
 from whisperbench.inputs.checkpoint import resolve_model
@@ -168,6 +167,13 @@ def check_vllm(hardware: Hardware) -> Iterator[Check]:
         yield problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
     else:
         yield ok(text)
+
+
+def check_compiler(hardware: Hardware) -> Iterator[Check]:
+    """Triton compiles its launchers with a C compiler when vLLM starts on a GPU."""
+    if hardware.has_gpu:
+        reason, _, remedy = (missing_compiler() or "").partition(". ")
+        yield problem(reason, remedy) if reason else ok("a C compiler and Python's headers are installed")
 
 
 def check_several_gpus(gpus: int, cluster: str) -> Iterator[Check]:
@@ -354,6 +360,7 @@ CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu": lambda setup: check_gpu(setup.hardware),
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
     "vllm": lambda setup: check_vllm(setup.hardware),
+    "c compiler": lambda setup: check_compiler(setup.hardware),
     "several gpus": lambda setup: check_several_gpus(setup.gpus, cluster_of(setup.config.ray_address)),
     "disk": check_disk,
     "shared memory": check_shared_memory,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support.corpora import SAMPLE
 from tests.support.leftovers import called
-from whisperbench.engines.fleet import Fleet
 from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.parallel.engine import ParallelEngine
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
@@ -155,24 +155,30 @@ def test_the_engine_leaves_no_process(engine: VllmPipelined) -> None:
 def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
     checkpoint: Checkpoint, pipelined: Texts, utterances: list[Utterance], tmp_path: Path
 ) -> None:
-    """Each once; with the second half an engine's own process is killed in the middle, and the other gives the rest."""
+    """Each once; in the second pass an engine's own process is killed, and the other engine transcribes the rest.
+
+    In bfloat16 the text of one utterance may depend on what is in its batch.
+    """
     hardware = detect_hardware("")
+    tolerated = 1 if hardware.cpu_has_bfloat16 else 0
     config = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16, gpus=2)
-    fleet = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
-    assert isinstance(fleet, Fleet)
+    engines = start_engine(engine_settings(config, checkpoint, hardware), hardware, tmp_path / "engine.log")
+    assert isinstance(engines, ParallelEngine)
     expected = {utt_id: transcript.hypothesis for utt_id, transcript in pipelined.items()}
     try:
         half = len(utterances) // 2
-        texts = {utt_id: t.hypothesis for utt_id, t in transcripts(fleet, utterances[:half]).items()}
-        assert texts == {u.id: expected[u.id] for u in utterances[:half]}
+        texts = {utt_id: t.hypothesis for utt_id, t in transcripts(engines, utterances[:half]).items()}
+        assert texts.keys() == {u.id for u in utterances[:half]}
+        assert sum(text != expected[utt_id] for utt_id, text in texts.items()) <= tolerated
         some, found = (utterances[half:] * 30)[:30], dict[int, str]()  # of the demo clips the same again and again
-        for text in fleet.transcribe(clips_of(some)):
+        for text in engines.transcribe(clips_of(some)):
             assert text.index not in found
             found[text.index] = text.text
             if len(found) == 5:
-                called("VLLM", map(psutil.Process, fleet.pids()))[0].kill()
-        assert found == {i: expected[utterance.id] for i, utterance in enumerate(some)}
-        assert fleet.last_pass is not None
-        assert len(fleet.last_pass.lost) == 1
+                called("VLLM", map(psutil.Process, engines.pids()))[0].kill()
+        assert sorted(found) == list(range(len(some)))
+        assert len({some[i].id for i, text in found.items() if text != expected[some[i].id]}) <= tolerated
+        assert engines.last_pass is not None
+        assert len(engines.last_pass.failed) == 1
     finally:
-        fleet.close()
+        engines.close()

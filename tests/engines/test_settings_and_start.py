@@ -16,8 +16,8 @@ import pytest
 from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines import start as engine
 from whisperbench.engines import vllm_process
-from whisperbench.engines.fleet_ray import window_of
 from whisperbench.engines.hardware import Hardware, missing_compiler
+from whisperbench.engines.parallel.engine import max_in_flight
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.vllm_inputs import WindowRenderer
 from whisperbench.engines.vllm_log import cause_in, why_it_did_not_start
@@ -320,13 +320,13 @@ def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch:
     assert engine.hardware_of_the_engine("1") == XEON
 
 
-def test_a_fleet_shares_memory_and_is_fed_as_its_engines_take_clips() -> None:
+def test_several_engines_share_memory_and_hold_enough_clips() -> None:
     """Engines on one GPU share it; more than one where the padding is thinned; a window holds what is read ahead."""
     two = settings(one_gpu("NVIDIA H100 80GB HBM3"), engines_per_gpu=2)
     assert (two.engines, two.gpu_memory_utilization) == (2, pytest.approx(0.46))
     assert settings(H100, engines_per_gpu=0, padding_stride=8).engines == 3
     assert settings(H100, engines_per_gpu=0).engines == 1
     assert settings(XEON, gpus=3).engines == 3
-    assert window_of(settings(H100, max_num_seqs=256)) == 256 + 64
+    assert max_in_flight(settings(H100, max_num_seqs=256)) == 256 + 64
     peer = settings(H100, engine="faster-whisper", batch_size=10)
-    assert window_of(peer) == 46
+    assert max_in_flight(peer) == 46

@@ -104,7 +104,7 @@ def test_rounds_and_what_engines_shared(partial: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
         complete(partial)
     stopped = json.loads((whole / CLOCK).read_text())
-    lost = {"audio_seconds": [9.0], "ended": [4.0], "cpu_seconds": 1.0, "energy_wh": None, "lost": ["engine 1"]}
+    lost = {"audio_seconds": [9.0], "finished_seconds": [4.0], "cpu_seconds": 1.0, "failed": ["engine 1"]}
     (pass_,) = stopped["passes"]
     (whole / CLOCK).write_text(json.dumps(stopped | {"passes": [pass_ | {"fleet": lost}]}))
     contents = complete(whole).contents

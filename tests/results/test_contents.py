@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.fakes import NO_GPU, one_gpu
-from whisperbench.engines.seam import EngineFacts, SharedPass
+from whisperbench.engines.seam import EngineFacts, PassUsage
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.clock import Measurement, Pass, Transcript
 from whisperbench.measure.gpu_monitor import GpuReadings
@@ -34,7 +34,7 @@ FACTS = Facts(
     engine=EngineFacts("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
     git_dirty=False,
 )
-TWO = SharedPass((18.0, 18.0), (3.9, 4.0), 2.0, None)
+TWO = PassUsage((18.0, 18.0), (3.9, 4.0), 2.0)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
@@ -45,7 +45,7 @@ def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript,
 def contents(
     score_it: bool = True,
     gpu: GpuReadings | None = READINGS,
-    shared: SharedPass | None = None,
+    shared: PassUsage | None = None,
     facts: Facts = FACTS,
     **options: Any,
 ) -> record.RunContents:
@@ -56,8 +56,8 @@ def contents(
     return record.run_contents(config, facts, measured, scored, started_ms=1, ended_ms=2)
 
 
-def contents_of_two(shared: SharedPass = TWO, **options: Any) -> record.RunContents:
-    """The same of a fleet: an engine on each of two GPUs."""
+def contents_of_two(shared: PassUsage = TWO, **options: Any) -> record.RunContents:
+    """The same of two engines, one on each of two GPUs."""
     hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
     engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
     return contents(shared=shared, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
@@ -243,7 +243,7 @@ def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:
     assert sooner.tags.items() < start.tags.items()
 
 
-def test_a_fleet_is_set_against_its_engines_alone_and_priced_with_all_its_gpus() -> None:
+def test_several_engines_are_set_against_each_alone_and_priced_with_all_gpus() -> None:
     """1 utterance/s where each engine alone makes 0.6 and 0.65; two GPUs cost twice as much."""
     found = contents_of_two(gpu_hourly_usd=3.6)
     assert found.metrics["scaling_efficiency"] == pytest.approx(80.0)
@@ -258,20 +258,20 @@ def test_a_fleet_is_set_against_its_engines_alone_and_priced_with_all_its_gpus()
 @pytest.mark.parametrize(
     ("shared", "warning"),
     [
-        (SharedPass((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0, None), "the slowest engine did 80 % of the median"),
-        (SharedPass((18.0, 18.0), (3.7, 4.0), 1.0, None), r"in the last 7 % of the time an engine had nothing to do"),
+        (PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), "the slowest engine did 80 % of the median"),
+        (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"in the last 7 % of the time an engine had nothing to do"),
     ],
 )
-def test_engines_that_do_not_work_alike_are_a_warning(shared: SharedPass, warning: str) -> None:
+def test_engines_that_do_not_work_alike_are_a_warning(shared: PassUsage, warning: str) -> None:
     """One under 85 % of the median, or more than 5 % of the time in which one of them was done."""
     assert warning in contents_of_two(shared).tags[names.WARNINGS]
 
 
 def test_a_pass_that_lost_an_engine_has_texts_and_no_speed() -> None:
     """The times would be those of fewer engines than the run says."""
-    lost = dataclasses.replace(TWO, lost=("engine 1 on far was lost (killed)",))
+    lost = dataclasses.replace(TWO, failed=("engine 1 on far failed (killed)",))
     found = contents_of_two(lost)
     assert found.metrics["wer"] == pytest.approx(25.0)
     assert not {"reqs_per_sec", "rtfx", "wall_seconds", "scaling_efficiency"} & found.metrics.keys()
-    assert found.tags[names.WARNINGS] == "1 engine(s) lost, so no speed: engine 1 on far was lost (killed)"
+    assert found.tags[names.WARNINGS] == "1 engine(s) lost, so no speed: engine 1 on far failed (killed)"
     assert "throughput: not measured" in closing_line(found.params, found.metrics)

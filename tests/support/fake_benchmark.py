@@ -14,8 +14,8 @@ from flows.terminal.command import errors_end_the_command, options_of
 from flows.terminal.console import TerminalListener
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
-from whisperbench.engines.fleet_ray import start_fleet
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.parallel.engine import start_parallel
 from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.options.benchmark import BenchmarkConfig
@@ -23,9 +23,9 @@ from whisperbench.results.summary import closing_line
 
 
 def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """A fake engine, or with `gpus` above 1 a fleet of them on Ray."""
+    """A fake engine, or with `gpus` above 1 several of them on Ray."""
     if settings.engines > 1 or settings.ray_address:
-        return start_fleet(settings, hardware, log, FakeEngine)
+        return start_parallel(settings, hardware, log, FakeEngine)
     return FakeEngine(settings, hardware, log)
 
 

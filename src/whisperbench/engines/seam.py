@@ -53,7 +53,7 @@ class Text:
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What the running engine says of itself; `engine_adds` is what it does unasked and cannot be told not to do;
-    `engines` on `hosts` are more than one where it is a fleet."""
+    `engines` is above 1 where several engines work as one, on `hosts`."""
 
     dtype_effective: str
     kv_cache_dtype_effective: str
@@ -66,27 +66,26 @@ class EngineFacts:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SharedPass:
-    """What each engine did in one pass that several engines shared.
+class PassUsage:
+    """What each of several engines did in one pass.
 
-    `audio_seconds` and `ended` (seconds since the pass began until the last text) are by engine, of those that were
-    there to the end; `lost` says which were not, and why.  `energy_wh` is None where a GPU does not tell.
+    `audio_seconds` and `finished_seconds` (from the beginning of the pass to the last result) are by engine, of those
+    that worked to the end; `failed` describes the others.  `cpu_seconds` is the CPU time of the engines' own processes.
     """
 
     audio_seconds: tuple[float, ...]
-    ended: tuple[float, ...]
+    finished_seconds: tuple[float, ...]
     cpu_seconds: float
-    energy_wh: float | None
-    lost: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     @property
     def tail_seconds(self) -> float:
-        """From the moment when the first engine had nothing left to do to the last text."""
-        return max(self.ended, default=0.0) - min(self.ended, default=0.0)
+        """From the moment when the first engine had nothing left to do to the last result."""
+        return max(self.finished_seconds, default=0.0) - min(self.finished_seconds, default=0.0)
 
     @property
     def slowest_engine_share(self) -> float:
-        """What the slowest engine has transcribed, in percent of the median engine's audio."""
+        """Audio that the slowest engine transcribed, in percent of the median engine's."""
         median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
         return 100 * min(self.audio_seconds) / median if median else 100.0
 
@@ -100,8 +99,8 @@ class Engine(abc.ABC):
     pulse: Pulse | None = None
     """Of an engine that works long between two texts: beats with its work."""
     watches_itself: ClassVar[bool] = False
-    """Of an engine made of several: one that does not get on is ended by itself, and the others go on."""
-    last_pass: SharedPass | None = None
+    """Of an engine made of several: one that stalls is ended by itself, and the others go on."""
+    last_pass: PassUsage | None = None
     """Of an engine made of several: what each of them did in the last pass."""
 
     @property

@@ -40,7 +40,7 @@ class EngineSettings:
 
     `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
     with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
-    `engines` above 1, `engines_per_gpu` of them on a GPU, are a fleet; with `ray_address` it is on that cluster.
+    `engines` above 1, `engines_per_gpu` of them on a GPU, work as one; with `ray_address` on that cluster.
     `stall_seconds`: a start that makes no progress for so long is ended (0: never).
     `kv_cache_memory_bytes` is what `max_num_seqs` sequences need, where that fits: vLLM then skips the profiling of
     memory and CUDA graphs in its start.  None: vLLM takes what its profiling leaves.

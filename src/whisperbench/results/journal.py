@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from whisperbench.engines.seam import SharedPass
+from whisperbench.engines.seam import PassUsage
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.files import sync, write_atomically
 from whisperbench.measure.clock import Measurement, Transcript
@@ -57,7 +57,7 @@ class StoppedPass:
     gpu: GpuReadings | None
     frozen_seconds: float | None
     rounds: int = 1
-    fleet: SharedPass | None = None
+    fleet: PassUsage | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from whisperbench.engines.hardware import Hardware, free_cores, one_kind
-from whisperbench.engines.start import engine_version
+from whisperbench.engines.hardware import Hardware, engine_version, free_cores, one_kind
 from whisperbench.errors import WhisperbenchError
 from whisperbench.inputs.checkpoint import resolve_model
 from whisperbench.inputs.corpus import Corpus, load_corpus

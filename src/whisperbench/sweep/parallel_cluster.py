@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from whisperbench.engines.fleet_cluster import Node, cluster_nodes, on_node, require_alike
-from whisperbench.engines.fleet_session import connect
+from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
 from whisperbench.supervise.process_group import GRACE_SECONDS, TICK_SECONDS, Ended, run_to_end
 from whisperbench.sweep.lanes import DeviceSlot

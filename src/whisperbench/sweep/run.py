@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperbench.compare.tables import Part
-from whisperbench.engines.hardware import matching_kinds, one_kind
-from whisperbench.engines.start import all_hardware, engine_version
+from whisperbench.engines.hardware import engine_version, matching_kinds, one_kind
+from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener

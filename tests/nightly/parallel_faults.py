@@ -1,6 +1,10 @@
-"""Faults of a fleet with the real engine: each is caused once, and every text must be there once and be the same.
+"""Faults of two real engines: each is caused once, and every clip must have one transcript, the same as without.
 
+<<<<<<<< HEAD:tests/nightly/fleet_faults.py
 python -m tests.nightly.fleet_faults
+========
+python -m tests.nightly.parallel_faults
+>>>>>>>> w-f:benchmarks/parallel_faults.py
 
 Two engines on this machine's CPU transcribe the demo clips over and over.  In the middle an actor, an engine's process
 or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line per fault, exit
@@ -34,7 +38,7 @@ from whisperbench.supervise.orphans import is_gone
 CLIPS, ROUNDS, BROKEN_AFTER = 8, 20, 20
 LIMIT_SECONDS, GONE_SECONDS = 400, 10
 STALL_MINUTES = 0.75
-ACTOR, ENGINE = "ray::FleetMember", "VLLM::EngineCore"
+ACTOR, ENGINE = "ray::EngineWorker", "VLLM::EngineCore"
 
 FAULTS = {
     "nothing": (0, None, signal.SIGCONT),
@@ -177,7 +181,7 @@ def main() -> None:
     wanted = parser.parse_args().fault or list(FAULTS)
     expected: dict[bool, dict[str, str]] = {}  # the cluster's nodes say that they have no bfloat16
     failed = False
-    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+    with tempfile.TemporaryDirectory(prefix="parallel-") as folder:
         for name in wanted:
             with contextlib.ExitStack() as stack:
                 cluster = stack.enter_context(Cluster()) if name in OF_A_CLUSTER else None

@@ -1,4 +1,4 @@
-"""The benchmark command with two engines on Ray: its result, and what is left when something is killed."""
+"""The benchmark command with two engines on Ray: its result, and what remains after something is killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.commands import Command, python_path
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.leftovers import called
-from whisperbench.engines.fleet_session import connect
+from whisperbench.engines.parallel.ray_cluster import connect
 from whisperbench.errors import EngineError
 from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
 from whisperbench.results.names import WARNINGS
@@ -27,7 +27,7 @@ GONE_SECONDS = 10.0
 
 
 class Run:
-    """The command in a process of its own; `ledger` gets a line for each text that an engine hands out."""
+    """The command in a process of its own; the engines append a line to `ledger` for each result."""
 
     def __init__(self, warm: Any, folder: Path, **options: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
@@ -37,8 +37,8 @@ class Run:
         words = [f"--{name}={value}" for name, value in given.items()]
         self.process = Command(warm, "fake_benchmark", words, environment=environment, folder=folder)
 
-    def wait_for_texts(self, count: int) -> list[psutil.Process]:
-        """Every process of the run, once its engines have handed out so many texts."""
+    def wait_for_results(self, count: int) -> list[psutil.Process]:
+        """Every process of the run, once its engines have returned so many results."""
         deadline = time.monotonic() + 120
         while not self.ledger.exists() or len(self.ledger.read_bytes().splitlines()) < count:
             assert self.process.poll() is None, self.process.communicate()
@@ -53,7 +53,7 @@ class Run:
 
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are still there after the time that they have."""
+    """Those that still run after GONE_SECONDS."""
     deadline = time.monotonic() + GONE_SECONDS
     while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
         if time.monotonic() > deadline:
@@ -62,11 +62,11 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
     return []
 
 
-BEFORE_THE_CLOCK = 2 * (8 + 80)  # each engine's warm-up of 8 clips, and as many alone as it has of the pass
+BEFORE_THE_PASS = 2 * (8 + 80)  # the warm-up of each engine, and as many clips alone as it has of the pass
 
 
 def test_two_engines_are_one_run(warm: Any, tmp_path: Path) -> None:
-    """One line, one bundle, all texts once a round; it says how many engines there were and how they scaled."""
+    """One line, one bundle, all transcripts, the number of engines, and how they scaled."""
     run = Run(warm, tmp_path)
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 0, err
@@ -79,11 +79,11 @@ def test_two_engines_are_one_run(warm: Any, tmp_path: Path) -> None:
     assert len(table["data"]) == 8
 
 
-def test_an_engine_that_is_killed_costs_the_speed_and_no_text(warm: Any, tmp_path: Path) -> None:
-    """Texts and WER are kept, there is no rate, the run is tagged, the exit status is 1, and nothing is left."""
+def test_an_engine_that_is_killed_leaves_the_transcripts_without_a_rate(warm: Any, tmp_path: Path) -> None:
+    """The WER is kept, the run is tagged, the exit status is 1, and no process remains."""
     run = Run(warm, tmp_path)
-    processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
-    called("FleetMember", processes)[0].kill()
+    processes = run.wait_for_results(BEFORE_THE_PASS + 20)
+    called("EngineWorker", processes)[0].kill()
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 1, out
     assert "engine(s) lost" in err
@@ -96,10 +96,10 @@ def test_an_engine_that_is_killed_costs_the_speed_and_no_text(warm: Any, tmp_pat
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_nothing_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """Neither engines nor Ray's own processes; what was transcribed is on disk."""
+def test_no_process_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Neither an engine nor Ray's own; the transcripts are on disk."""
     run = Run(warm, tmp_path)
-    processes = run.wait_for_texts(BEFORE_THE_CLOCK + 20)
+    processes = run.wait_for_results(BEFORE_THE_PASS + 20)
     assert called("raylet", processes)
     run.process.send_signal(number)
     run.process.communicate(timeout=60)
@@ -109,8 +109,8 @@ def test_nothing_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.S
     assert len((partial / "transcripts.jsonl").read_bytes().splitlines()) >= 10
 
 
-def test_without_ray_it_is_said_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One engine needs none of it."""
+def test_without_ray_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single engine does not need it."""
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONPATH"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setitem(sys.modules, "ray", None)
