@@ -32,20 +32,21 @@ class TestTables:
         """No markdown then; and costs by the prices given, with a warning where one is of no GPU."""
         for config, rate in ((LARGE, 40.0), (TURBO, 80.0)):
             log(client, run_of(config, rate=rate))
-        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false")
+        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false", full="true")
         assert "|" not in result.stdout
         assert f"Lowest cost per audio hour: large-v3-turbo auto/128 on {H100}, 0.500 ¢ per audio hour" in " ".join(
             result.stdout.split()
         )
-        assert "no run is of 'A10'" in result.stderr
+        assert "no run was measured on 'A10'" in result.stderr
 
     def test_published_results_are_those_of_what_was_measured(self, client: Any) -> None:
         """Unless all are asked for, or none."""
         log(client, run_of(BenchmarkConfig(model="base"), gpu="NVIDIA A10"))
         counts = {
-            wanted: run_flow(references=wanted).stdout.count("| published |") for wanted in ("true", "all", "false")
+            wanted: run_flow(references=wanted, full="true").stdout.count("](https://github.com/")
+            for wanted in ("true", "all", "false")
         }
-        assert counts == {"true": 6, "all": 13, "false": 0}
+        assert counts == {"true": 6, "all": 20, "false": 0}
 
 
 class TestClips:
