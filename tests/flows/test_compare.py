@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -71,9 +72,7 @@ class TestLeaderboards:
         assert {path.name for path in (tmp_path / "results").iterdir()} == names
         assert result.stdout.strip() == (tmp_path / "results" / "leaderboard.md").read_text().strip()
         assert "| 1 = | large-v3-turbo" in result.stdout
-        answer = run_flow()
-        assert result.stdout.startswith(answer.stdout.strip())
-        assert len(answer.stdout.splitlines()) <= 12
+        assert result.stdout.startswith(run_flow().stdout.strip())
         assert not client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'"), "not among what is compared"
         own = client.get_experiment_by_name("whisperbench-compare").experiment_id
         found = client.search_runs([own], "tags.`whisperbench.kind` = 'compare'")
@@ -112,8 +111,6 @@ class TestLeaderboards:
 
     def test_experiments_are_chosen_by_name(self, client: Any) -> None:
         """Runs of other experiments stay out; an unknown name is an error with a suggestion."""
-        import dataclasses
-
         log(client, run_of(LARGE))
         log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
         assert "large-v3-turbo" not in run_flow(experiments="speech", references="false").stdout
