@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.flows.test_compare import LARGE, TURBO, run_flow
-from tests.support.stores import H100, log, run_of, spoken
+from tests.support.stores import log, run_of, spoken
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.tracking.read import read_clips
 
@@ -32,11 +32,10 @@ class TestTables:
         """No markdown then; and costs by the prices given, with a warning where one is of no GPU."""
         for config, rate in ((LARGE, 40.0), (TURBO, 80.0)):
             log(client, run_of(config, rate=rate))
-        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false", full="true")
+        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false")
         assert "|" not in result.stdout
-        assert f"Lowest cost per audio hour: large-v3-turbo auto/128 on {H100}, 0.500 ¢ per audio hour" in " ".join(
-            result.stdout.split()
-        )
+        cheapest = next(line for line in result.stdout.splitlines() if line.startswith("large-v3"))
+        assert (cheapest.split()[0], cheapest.split()[-1]) == ("large-v3-turbo", "0.500")
         assert "no run was measured on 'A10'" in result.stderr
 
     def test_published_results_are_those_of_what_was_measured(self, client: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from whisperbench.compare.document import NOT_MEASURED
 from whisperbench.compare.leaderboard import Board, Row
@@ -11,33 +12,8 @@ from whisperbench.measure.bootstrap import Interval
 from whisperbench.results.names import METRICS, Metric
 
 Value = str | int | float | bool | None
-Shown = Callable[[Sequence[Row], Sequence[Value]], bool]
-"""Whether a table shows a column, by its rows and their values; CSV and JSON hold every column."""
-
-
-def always(_rows: Sequence[Row], _values: Sequence[Value]) -> bool:
-    return True
-
-
-def in_files(_rows: Sequence[Row], _values: Sequence[Value]) -> bool:
-    return False
-
-
-def if_known(_rows: Sequence[Row], values: Sequence[Value]) -> bool:
-    return any(value is not None and value is not False and value != "" for value in values)
-
-
-def if_different(_rows: Sequence[Row], values: Sequence[Value]) -> bool:
-    return len(set(values)) > 1
-
-
-def if_not_1(_rows: Sequence[Row], values: Sequence[Value]) -> bool:
-    return any(value not in (None, 1) for value in values)
-
-
-def if_rows_look_alike(rows: Sequence[Row], values: Sequence[Value]) -> bool:
-    looks = [(row.system.label, row.system.gpu) for row in rows]
-    return len(set(zip(looks, values, strict=True))) > len(set(looks))
+Shown = Literal["always", "if known", "if different", "if not 1", "if rows look alike", "in files"]
+"""Whether a table shows a column; CSV and JSON hold every column."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +24,7 @@ class Column:
     heading: str
     value: Callable[[Row], Value]
     show: Callable[[Row], str] | None = None
-    shown: Shown = always
+    shown: Shown = "always"
     numeric: bool = False
     link: bool = False
 
@@ -58,10 +34,23 @@ class Column:
         value = self.value(row)
         return NOT_MEASURED if value is None else str(value)
 
+    def is_shown(self, rows: Sequence[Row]) -> bool:
+        values = [self.value(row) for row in rows]
+        match self.shown:
+            case "if known":
+                return any(value is not None and value is not False and value != "" for value in values)
+            case "if different":
+                return len(set(values)) > 1
+            case "if not 1":
+                return any(value not in (None, 1) for value in values)
+            case "if rows look alike":
+                looks = [(row.system.label, row.system.gpu) for row in rows]
+                return len(set(zip(looks, values, strict=True))) > len(set(looks))
+        return self.shown == "always"
+
 
 def shown_columns(board: Board) -> list[Column]:
-    rows = board.rows
-    return [column for column in COLUMNS if column.shown(rows, [column.value(row) for row in rows])]
+    return [column for column in COLUMNS if column.is_shown(board.rows)]
 
 
 def _param(name: str, *, vllm_only: bool = False) -> Callable[[Row], Value]:
@@ -121,48 +110,48 @@ def _wer(row: Row) -> str:
 
 
 def _of_metric(metric: Metric) -> Column:
-    shown = always if metric.rate else if_known
+    shown: Shown = "always" if metric.rate else "if known"
     show = _rate(metric)
     return Column(metric.name, metric.heading or "", lambda row: row.system.median(metric.name), show, shown, True)
 
 
 def _limit(name: str, side: str, interval: Callable[[Row], Interval | None]) -> Column:
-    return Column(f"{name}_{side}", f"{name} {side}", lambda row: getattr(interval(row), side, None), shown=in_files)
+    return Column(f"{name}_{side}", f"{name} {side}", lambda row: getattr(interval(row), side, None), shown="in files")
 
 
 FIGURES = {metric.name: _of_metric(metric) for metric in METRICS if metric.heading}
 FIRST = ("reqs_per_sec", "rtfx", "usd_per_audio_hour")
 
 COLUMNS = (
-    Column("rank", "rank", lambda row: row.rank, _rank, if_known, True),
+    Column("rank", "rank", lambda row: row.rank, _rank, "if known", True),
     Column("model", "model", lambda row: row.system.model),
     Column("gpu", "gpu", lambda row: row.system.gpu),
     Column("cache_and_seqs", "kv/seqs", lambda row: row.system.batch),
-    Column("wer", "WER %", lambda row: row.system.wer, _wer, if_known, True),
+    Column("wer", "WER %", lambda row: row.system.wer, _wer, "if known", True),
     *(FIGURES[name] for name in FIRST),
-    Column("padding_stride", "stride", lambda row: row.system.padding_stride, None, if_not_1, True),
-    Column("engines", "engines", lambda row: row.system.engines, None, if_not_1, True),
+    Column("padding_stride", "stride", lambda row: row.system.padding_stride, None, "if not 1", True),
+    Column("engines", "engines", lambda row: row.system.engines, None, "if not 1", True),
     Column("engine", "engine", lambda row: row.system.engine),
-    Column("model_id", "model id", lambda row: row.system.model_id, None, if_rows_look_alike),
-    Column("model_revision", "revision", lambda row: row.system.revision, _revision, if_rows_look_alike),
+    Column("model_id", "model id", lambda row: row.system.model_id, None, "if rows look alike"),
+    Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
     Column("run_id", "run", lambda row: row.system.newest.run_id, lambda row: row.system.newest.run_id[:8], link=True),
-    Column("dtype", "dtype", lambda row: row.system.dtype, None, if_different),
-    Column("settings", "other settings", lambda row: row.system.settings, None, if_known),
-    Column("wer_difference", "against the best", _difference, _against_the_best, if_known, True),
+    Column("dtype", "dtype", _param("dtype_effective"), None, "if different"),
+    Column("settings", "other settings", lambda row: row.system.settings, None, "if known"),
+    Column("wer_difference", "against the best", _difference, _against_the_best, "if known", True),
     *(column for name, column in FIGURES.items() if name not in FIRST),
-    Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", if_known),
+    Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", "if known"),
     Column("n", "n", lambda row: len(row.system.values("reqs_per_sec")) or len(row.system.runs), numeric=True),
     Column("when", "when", _when("%Y-%m-%d %H:%M"), _when("%Y-%m-%d")),
-    Column("who", "who", lambda row: ", ".join(row.system.users)),
-    Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, if_known),
-    Column("tied", "tied", lambda row: row.tied, shown=in_files),
+    Column("who", "who", lambda row: ", ".join(sorted({run.user for run in row.system.runs}))),
+    Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),
+    Column("tied", "tied", lambda row: row.tied, shown="in files"),
     *(_limit("wer_ci", side, lambda row: row.system.interval) for side in ("low", "high")),
     *(_limit("reqs_per_sec", side, lambda row: row.rates.get("reqs_per_sec")) for side in ("low", "high")),
-    Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown=in_files),
-    Column("weights", "weights", lambda row: "random" if row.system.newest.random_weights else "real", shown=in_files),
-    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype", vllm_only=True), shown=in_files),
-    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs", vllm_only=True), shown=in_files),
-    Column("batch_size", "batch_size", _param("batch_size_effective"), shown=in_files),
-    Column("vllm_version", "vLLM", _param("vllm_version"), shown=in_files),
-    Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown=in_files),
+    Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
+    Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
+    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype", vllm_only=True), shown="in files"),
+    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs", vllm_only=True), shown="in files"),
+    Column("batch_size", "batch_size", _param("batch_size_effective"), shown="in files"),
+    Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
+    Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
 )  # fmt: skip

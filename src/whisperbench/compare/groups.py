@@ -74,7 +74,7 @@ class Grouping:
         groups.sort(
             key=lambda g: (g.has(metric), len(g.systems) > 1, g.size, len(g.systems), g.newest.start_time), reverse=True
         )
-        kept = [group for number, group in enumerate(groups) if number == 0 or len(group.systems) > 1]
+        kept = [group for group in groups if group is groups[0] or len(group.systems) > 1]
         return cls(tuple(kept), tuple(group for group in groups if group not in kept), tuple(left_out))
 
 

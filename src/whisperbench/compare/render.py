@@ -33,7 +33,7 @@ def leaderboard_html(report: Report) -> str:
     return render(
         "leaderboard.html.jinja",
         answer=report.answer,
-        findings=[*content.findings(main), *content.optimal(main)],
+        most_accurate=content.most_accurate(main),
         boards=[_board(board, report) for board in report.boards],
         clips=report.clips,
         clips_of=content.on_gpu(main.rows[0]),

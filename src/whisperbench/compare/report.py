@@ -21,11 +21,11 @@ from whisperbench.compare.document import (
     number,
 )
 from whisperbench.compare.groups import Group, LeftOut
-from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model, level_with
+from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rescore import RankChange
 from whisperbench.compare.systems import System
-from whisperbench.options.sortings import SORTINGS, Sorting
+from whisperbench.options.sortings import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
@@ -68,9 +68,9 @@ class Report:
 
     @property
     def parts(self) -> list[Part]:
-        """The short answer, the findings, one table per leaderboard, and the other sections."""
-        main = self.boards[0]
-        parts = [*self.answer, *(Paragraph(text, subject) for subject, text in (*findings(main), *optimal(main)))]
+        """The short answer, the most accurate systems, one table per leaderboard, and the other sections."""
+        accurate = most_accurate(self.boards[0])
+        parts = [*self.answer, *([Paragraph(accurate, "Most accurate")] if accurate else [])]
         for board in self.boards:
             parts += [Heading([title(board)]), ranking(board, self.links), Paragraph(explanation(board))]
         return [*parts, *(part for section in self.sections for part in section.parts)]
@@ -117,8 +117,9 @@ def best(board: Board, links: Links) -> tuple[Table, int]:
         "usd_per_audio_hour": dataclasses.replace(BY_NAME["usd_per_audio_hour"], heading="¢/audio h"),
     }
     columns = [short.get(name) or BY_NAME[name] for name in names]
-    columns = [c for c in columns if c.shown(board.rows, [c.value(row) for row in board.rows])]
-    return _table(columns, found[:MAX_ANSWERS], links), len(found[MAX_ANSWERS:])
+    return _table([column for column in columns if column.is_shown(board.rows)], found[:MAX_ANSWERS], links), len(
+        found[MAX_ANSWERS:]
+    )
 
 
 def ranking(board: Board, links: Links) -> Table:
@@ -133,15 +134,13 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
 def explanation(board: Board) -> str:
     """How to read a leaderboard."""
     sentences = [f"Not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
-    if len(board.rows) == 1:
-        sentences.append("WER with its 95 % interval.")
-    elif board.sort == "wer":
+    if len(board.rows) > 1 and board.sort == "wer":
         sentences.append(
-            "WER with its 95 % interval. “=” marks a tie: the same WER, or not significantly worse than the best. The "
-            "test covers the whole table: paired, the speakers of all systems resampled together, p adjusted for the "
-            "largest studentised difference of any pair, p ≥ 0.05."
+            "“=” marks a tie: the same WER, or not significantly worse than the best. The test covers the whole table: "
+            "paired, the speakers of all systems resampled together, p adjusted for the largest studentised difference "
+            "of any pair, p ≥ 0.05."
         )
-    else:
+    elif len(board.rows) > 1:
         sentences.append(
             "Ranks are per GPU. “=” marks a tie: not significantly worse than the first of that rank, p ≥ 0.05 for all "
             "rows of the GPU together (medians, in units of the noise of repeats, against simulated equal systems)."
@@ -153,50 +152,23 @@ def explanation(board: Board) -> str:
             sentences.append(f"No ranks on {gpus}: no configuration was repeated there (repeats=3).")
         if len({fields_of(row.system.speed_key).get("schema") for row in board.rows}) > 1:
             sentences.append("Runs with another timed region (schema) are ranked separately.")
-    if board.group.has("reqs_per_sec"):
-        sentences.append(
-            "Rates are medians; their 95 % interval comes from the noise of repeats on that GPU; n counts the repeats."
-        )
+    sentences.append(
+        "Intervals are 95 % intervals. Rates are medians of n repeats, with the noise of all repeats on that GPU."
+    )
     if any(row.pareto for row in board.rows):
         sentences.append("★ is Pareto-optimal: no other configuration on that GPU is both faster and more accurate.")
     return " ".join(sentences)
 
 
-def findings(board: Board) -> list[tuple[str, str]]:
-    """Subject and text: the first by the sort metric, by WER and by speed, with ties, as far as a test supports it."""
-    if len(board.rows) == 1:
-        (row,) = board.rows
-        figures = f"WER {BY_NAME['wer'].text(row)} %, {BY_NAME['reqs_per_sec'].text(row)} reqs/sec"
-        return [("Measured", f"{on_gpu(row)}: {figures}. No other configuration was measured on this data.")]
-    found = []
-    for sort in dict.fromkeys((board.sort, "wer", "reqs_per_sec")):
-        if (first := _first(board, sort)) is None:
-            continue
-        if sort != "wer":
-            found.append(_of_rate(board, first, sort, _figure(first, sort)))
-            continue
-        ties = [row for row in board.rows if row is not first and row.as_accurate_as_the_best]
-        tied = f"; not significantly worse: {_names(ties)}" if ties else ""
-        found.append((SORTINGS[sort].first, f"{on_gpu(first)}, {_figure(first, sort)}{tied}."))
-        among = dataclasses.replace(board, rows=(first, *ties))
-        if (fastest := _first(among, "reqs_per_sec")) is not None and fastest is not first:
-            figures = f"{_figure(fastest, 'reqs_per_sec')}, {_figure(fastest, 'wer')}"
-            subject, text = _of_rate(among, fastest, "reqs_per_sec", figures)
-            found.append((f"{subject} of these", text))
-    return found
-
-
-def optimal(board: Board) -> list[tuple[str, str]]:
-    """Subject and text: the Pareto-optimal systems, GPU by GPU."""
-    found = []
-    for gpu in dict.fromkeys(row.system.gpu for row in board.rows if row.pareto):
-        rows = [row for row in board.rows if row.pareto and row.system.gpu == gpu]
-        rows.sort(key=lambda row: -(row.system.median("reqs_per_sec") or 0))
-        figures = (
-            f"{r.system.label} ({number(r.system.wer)}, {number(r.system.median('reqs_per_sec'))})" for r in rows
-        )
-        found.append((f"Pareto-optimal on {gpu} (WER %, reqs/sec)", f"{', '.join(figures)}."))
-    return found
+def most_accurate(board: Board) -> str:
+    """The system with the lowest WER, and those that are not significantly worse; empty with one system or no WER."""
+    first = next((row for row in board.rows if row.most_accurate), None)
+    if first is None:
+        return ""
+    ties = [on_gpu(row) for row in board.rows if row is not first and row.as_accurate_as_the_best]
+    more = f" and {len(ties) - MAX_NAMES} more" if len(ties) > MAX_NAMES else ""
+    tied = f"; not significantly worse: {', '.join(ties[:MAX_NAMES])}{more}" if ties else ""
+    return f"{on_gpu(first)}, WER {number(first.system.wer)} %{tied}."
 
 
 def on_gpu(row: Row) -> str:
@@ -243,36 +215,6 @@ def _table(columns: Sequence[Column], rows: Iterable[Row], links: Links) -> Tabl
     cells = [[cell(column, row, links) for column in columns] for row in rows]
     numeric = frozenset(place for place, column in enumerate(columns) if column.numeric)
     return Table([column.heading for column in columns], cells, numeric)
-
-
-def _of_rate(board: Board, first: Row, sort: str, figures: str) -> tuple[str, str]:
-    """The best rate and whether a test on its GPU supports that; rates on other GPUs are not tested."""
-    sorting, rows = SORTINGS[sort], [row for row in board.rows if row is not first]
-    ties = level_with(board, first, sorting.metric)
-    parts = [f"{on_gpu(first)}, {figures}"]
-    if ties:
-        parts.append(f"tied with it: {_names(ties)}")
-    if ties is None:
-        parts.append("not tested: no configuration was repeated on that GPU (repeats=3)")
-    near = [r for r in rows if r.system.speed_key != first.system.speed_key and _reaches(r, first, sorting)]
-    if near:
-        parts.append(f"overlapping intervals on other GPUs, not tested: {_names(near)}")
-    tested = ties is not None and not near
-    subject = sorting.first if tested else f"{sorting.extreme[:1].upper()}{sorting.extreme[1:]}"
-    return subject, f"{'; '.join(parts)}."
-
-
-def _reaches(row: Row, first: Row, sorting: Sorting) -> bool:
-    """Whether the interval of a rate overlaps that of the first row; without an interval its value counts."""
-    if row.system.median(sorting.metric) is None:
-        return False
-    (low, high), (first_low, first_high) = (_range(each, sorting.metric) for each in (row, first))
-    return high >= first_low if sorting.higher_is_better else low <= first_high
-
-
-def _range(row: Row, metric: str) -> tuple[float, float]:
-    interval, value = row.rates.get(metric), row.system.median(metric) or 0.0
-    return (interval.low, interval.high) if interval else (value, value)
 
 
 def _published(published: Sequence[Counterpart]) -> Table:
@@ -355,25 +297,3 @@ def _rank_changes(changes: Iterable[RankChange]) -> Table:
         for c in changes
     ]
     return Table(["configuration", "gpu", "WER %", "rank"], rows, frozenset({2, 3}))
-
-
-def _first(board: Board, sort: str) -> Row | None:
-    """The best row of a leaderboard; of equal WERs the fastest one."""
-    if sort == "wer":
-        found = [row for row in board.rows if row.most_accurate]
-        return max(found, key=lambda row: row.system.median("reqs_per_sec") or 0.0, default=None)
-    sorting = SORTINGS[sort]
-    known = [(value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
-    pick = max if sorting.higher_is_better else min
-    return pick(known, key=lambda pair: pair[0])[1] if known else None
-
-
-def _figure(row: Row, sort: str) -> str:
-    """`WER 2.31 %`, `41.34 reqs/sec`."""
-    column = BY_NAME[SORTINGS[sort].metric]
-    return f"WER {number(row.system.wer)} %" if sort == "wer" else f"{column.text(row)} {column.heading}"
-
-
-def _names(rows: Sequence[Row]) -> str:
-    more = f" and {len(rows) - MAX_NAMES} more" if len(rows) > MAX_NAMES else ""
-    return ", ".join(map(on_gpu, rows[:MAX_NAMES])) + more

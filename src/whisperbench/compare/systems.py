@@ -22,6 +22,7 @@ SHOWN_ELSEWHERE = NOT_PART_OF_A_CONFIGURATION | {
     *("corpus", "split", "limit", "language", "long_audio", "load_format"),
 }
 """Options with a column of their own, or in the comparability keys."""
+DEFAULTS = {name: value for name, value in BenchmarkConfig().as_params().items() if name not in SHOWN_ELSEWHERE}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -105,10 +106,6 @@ class System:
         return int(self.param("engines") or math.prod(max(1, count) for count in requested))
 
     @property
-    def dtype(self) -> str | None:
-        return self.param("dtype_effective") or self.param("dtype")
-
-    @property
     def gpu_count(self) -> int:
         """At least 1; a CPU counts as one device."""
         return max(1, int(self.param("gpu_count") or 1))
@@ -128,18 +125,10 @@ class System:
         return self.newest.speed_key or ""
 
     @property
-    def users(self) -> tuple[str, ...]:
-        return tuple(sorted({run.user for run in self.runs}))
-
-    @property
     def settings(self) -> str:
         """Engine options without a column that differ from their defaults: `quantization=fp8, enforce_eager=true`."""
         params = self.newest.params
-        return ", ".join(
-            f"{name}={params[name]}"
-            for name, default in BenchmarkConfig().as_params().items()
-            if name not in SHOWN_ELSEWHERE and params.get(name, default) != default
-        )
+        return ", ".join(f"{n}={params[n]}" for n, default in DEFAULTS.items() if params.get(n, default) != default)
 
     @property
     def batch(self) -> str:
