@@ -117,9 +117,8 @@ def best(board: Board, links: Links) -> tuple[Table, int]:
         "usd_per_audio_hour": dataclasses.replace(BY_NAME["usd_per_audio_hour"], heading="¢/audio h"),
     }
     columns = [short.get(name) or BY_NAME[name] for name in names]
-    return _table([column for column in columns if column.is_shown(board.rows)], found[:MAX_ANSWERS], links), len(
-        found[MAX_ANSWERS:]
-    )
+    columns = [column for column in columns if column.is_shown(board.rows)]
+    return _table(columns, found[:MAX_ANSWERS], links), len(found[MAX_ANSWERS:])
 
 
 def ranking(board: Board, links: Links) -> Table:
