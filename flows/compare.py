@@ -8,9 +8,10 @@
   python -m flows.compare --baseline large-v3-fp8-256           for CI: is the newest run worse?
   mlflow run . -e compare -P rescore=true                       with today's normaliser
 
-Tables go to stdout, as markdown where that is no terminal (or as format says), everything else to stderr.  Files
-are written to results_dir and logged as artifacts of a compare run.  Exit status with baseline: 0 as good, 1 worse,
-2 not comparable, 3 no server (`mlflow run` makes every failure 1, so CI calls the module, with PYTHONPATH=src).
+The short answer (all tables with full=true) goes to stdout, as markdown if that is not a terminal, everything else to
+stderr.  Files are written to results_dir and logged as artifacts of a compare run.  Exit status with baseline: 0 as
+good, 1 worse, 2 not comparable, 3 no server (`mlflow run` makes every failure 1, so CI calls the module, with
+PYTHONPATH=src).
 """
 
 from __future__ import annotations

@@ -6,22 +6,24 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from whisperbench.compare.clips import Clip, clips, playable, worst_first
-from whisperbench.compare.difference import difference
+from whisperbench.compare.difference import Clip, clips, difference, playable, worst_first
+from whisperbench.compare.document import Part
 from whisperbench.compare.gate import Contest, contest, judge
 from whisperbench.compare.groups import Group, Grouping, differences
 from whisperbench.compare.leaderboard import Board, contenders, rank
 from whisperbench.compare.paired_tests import compare_contenders, paired_test
-from whisperbench.compare.pareto_plot import pareto_svg
-from whisperbench.compare.prices import priced, prices_that_fit_nothing
+from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
+from whisperbench.compare.render import (
+    as_markdown,
+    difference_html,
+    leaderboard_csv,
+    leaderboard_html,
+    leaderboard_json,
+)
 from whisperbench.compare.report import Report, title
-from whisperbench.compare.report_data import leaderboard_csv, leaderboard_json
-from whisperbench.compare.report_html import difference_html, leaderboard_html
-from whisperbench.compare.report_markdown import as_markdown
-from whisperbench.compare.rescoring import Rescored, rank_changes, rescore
-from whisperbench.compare.selection import selects
-from whisperbench.compare.tables import Part
+from whisperbench.compare.rescore import rank_changes, rescore
+from whisperbench.compare.select import priced, selects, unused_prices
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.listener import Listener
@@ -79,7 +81,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         records = find(client, options)
         report = leaderboard(client, records, options, links, options.searched, listener)
         files = files_of(report)
-        echo(report.parts)
+        echo(report.parts if options.full else report.answer)
     write_and_log(client, Path(options.results_dir), files, listener)
     return 0
 
@@ -98,9 +100,9 @@ def leaderboard(
         ComparisonError: none of the runs can be ranked.
         TrackingError: the server went away.
     """
-    for name in prices_that_fit_nothing(options.price_of, records):
+    for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warned(f"prices: no run is of {name!r}; there are {gpus}")
+        listener.warned(f"prices: no run was measured on {name!r}. GPUs found: {gpus}")
     records = [priced(record, options.price_of) for record in records]
     grouping = Grouping.of(records, options.sort)
     if not grouping.groups:
@@ -109,9 +111,8 @@ def leaderboard(
     boards = rank_all(grouping.groups, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
     if options.rescore:
-        again = rescore_all(client, records, options.seed, listener)
-        grouping = Grouping.of([again[r.run_id].run if r.run_id in again else r for r in records], options.sort)
-        known = {run_id: each.transcripts for run_id, each in again.items()}
+        runs, known = rescore_all(client, records, options.seed, listener)
+        grouping = Grouping.of(runs, options.sort)
         before = boards
         boards = rank_all(grouping.groups, options, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
         changes = rank_changes(before, boards)
@@ -132,7 +133,7 @@ def files_of(report: Report) -> Files:
         "leaderboard.csv": leaderboard_csv(report),
         "leaderboard.json": leaderboard_json(report),
         "leaderboard.html": leaderboard_html(report),
-        "pareto.svg": pareto_svg(main, report.published, report.links, title=title(main)) or "",
+        "pareto.svg": pareto_svg(main, report.published, title(main)) or "",
     }
 
 
@@ -164,8 +165,10 @@ def rank_all(
     )
 
 
-def rescore_all(client: Client, records: Sequence[RunRecord], seed: int, listener: Listener) -> dict[str, Rescored]:
-    """Every run that has a WER and its transcripts, scored again; the listener is told how many do not."""
+def rescore_all(
+    client: Client, records: Sequence[RunRecord], seed: int, listener: Listener
+) -> tuple[list[RunRecord], dict[str, StoredTranscripts]]:
+    """All runs, scored again if they have a WER and transcripts, and the new transcripts by run id."""
     scored = [r for r in records if r.metric("wer") is not None]
     transcripts = fetch(client, scored, listener)
     again = {}
@@ -176,7 +179,8 @@ def rescore_all(client: Client, records: Sequence[RunRecord], seed: int, listene
             done(count)
     if len(again) < len(scored):
         listener.said(f"{len(scored) - len(again)} of {len(scored)} runs keep their old score: no transcripts")
-    return again
+    runs = [again[r.run_id][0] if r.run_id in again else r for r in records]
+    return runs, {run_id: stored for run_id, (_, stored) in again.items()}
 
 
 def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[str, bool]:

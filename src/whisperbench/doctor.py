@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.distributions import installed
-from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
 from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.inputs import librispeech

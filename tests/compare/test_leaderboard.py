@@ -139,7 +139,7 @@ class TestRankByRate:
         runs = [run_of(LARGE, rate=3.34), run_of(FP8, rate=3.30), *(run_of(gpu=A10, rate=r) for r in (1.0, 1.1, 1.2))]
         board = board_of(*runs, sort="reqs_per_sec")
         assert [(row.system.gpu, row.rank) for row in board.rows] == [(H100, None), (H100, None), (A10, 1)]
-        assert "No ranks on NVIDIA H100 80GB HBM3: nothing was measured twice there" in explanation(board)
+        assert "No ranks on NVIDIA H100 80GB HBM3: no configuration was repeated there" in explanation(board)
         assert [sorted(row.rates) for row in board.rows] == [[], [], ["reqs_per_sec", "rtfx"]]
 
     def test_an_interval_that_says_nothing_is_not_shown(self) -> None:
@@ -209,9 +209,9 @@ class TestShortAnswer:
 
 
 def test_what_tells_a_row_comes_before_the_rest() -> None:
-    """Also at 80 columns: rank, figures, setting and the id that `runs` takes; then padding, engines, GPU, engine."""
+    """A narrow terminal shows the columns on the left: model, GPU, setting, WER, reqs/sec, RTFx and cost."""
     shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
     found = [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(shared, rate=80.0)))]
-    assert found[:6] == ["rank", "model", "WER %", "reqs/sec", "kv/seqs", "run"]
-    assert found[6:10] == ["stride", "engines", "gpu", "engine"]
+    assert found[:7] == ["rank", "model", "gpu", "kv/seqs", "WER %", "reqs/sec", "RTFx"]
+    assert found[7:10] == ["stride", "engines", "engine"]
     assert "stride" not in [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(TURBO)))]

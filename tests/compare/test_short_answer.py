@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.support.reports import BASE, LARGE, LINKS, TURBO, leaderboard_markdown, report_of
+from tests.support.reports import BASE, LARGE, TURBO, leaderboard_markdown, report_of
 from tests.support.stores import H100, run_of
-from whisperbench.compare.report import best
-from whisperbench.measure.joint_bootstrap import PairedTest
+from whisperbench.compare.document import Paragraph, Table
 from whisperbench.options.benchmark import BenchmarkConfig
 
 
@@ -15,58 +14,40 @@ class TestShortAnswer:
     def test_it_names_its_data(self) -> None:
         """Before anything else."""
         text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO)))
-        assert text.splitlines()[2] == "**Data:** librispeech test-clean, 2,620 utterances."
+        assert text.splitlines()[0] == "# Whisper leaderboard: librispeech test-clean, 2,620 utterances"
 
     def test_it_follows_sort(self) -> None:
         """By cost the cheapest comes first, in cents with digits that differ."""
         runs = [run_of(c, metrics={"usd_per_audio_hour": usd}) for c, usd in ((LARGE, 0.00254), (TURBO, 0.00251))]
-        text = leaderboard_markdown(report_of(*runs, sort="cost"))
-        assert (
-            f"**Lowest cost per audio hour:** large-v3-turbo auto/128 on {H100}, 0.251 ¢ per audio hour; no test: "
-            in text
-        )
-        assert text.index("**Lowest cost") < text.index("**Most accurate:**")
-        assert "0.254" in text
+        _, table, _ = report_of(*runs, sort="cost").answer
+        assert isinstance(table, Table)
+        assert [(row[0], row[-1]) for row in table.rows] == [("large-v3-turbo", "0.251"), ("large-v3", "0.254")]
 
-    def test_the_fastest_of_those_that_tie_is_named(self) -> None:
-        """What most people want: nothing lost in accuracy, and as fast as can be."""
-        best, tie = run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.1, rate=60.0)
-        text = leaderboard_markdown(report_of(best, tie, tests={tie.run_id: PairedTest(0.1, -0.1, 0.3, 0.4)}))
-        assert (
-            f"**Highest reqs/sec of these:** large-v3-turbo auto/128 on {H100}, 60.00 reqs/sec, WER 2.10 %; no" in text
-        )
-
-    def test_it_claims_no_more_than_the_test_allows(self) -> None:
-        """Nothing measured twice: a highest rate; with repeats the fastest, also where accuracy ranks, with what ties
-        on its GPU; and what another GPU's rates come near to."""
-        once = [run_of(c, rate=r) for c, r in ((LARGE, 40.0), (TURBO, 60.0))]
-        unknown = leaderboard_markdown(report_of(*once))
-        assert "**Fastest" not in unknown
-        assert "reqs/sec; no test: nothing was measured twice on that GPU (repeats=3)." in unknown
-        again = [run_of(TURBO, rate=61.0, day=1), run_of(BASE, rate=60.5), run_of(BASE, rate=61.5, day=1)]
-        for sort in ("wer", "reqs_per_sec"):
-            known = leaderboard_markdown(report_of(*once, *again, sort=sort))
-            (line,) = [line for line in known.splitlines() if line.startswith("**Fastest:**")]
-            assert f"base auto/128 on {H100}, 61.00" in line
-            assert f"tied with it: large-v3-turbo auto/128 on {H100}." in line
-        other = [run_of(LARGE, gpu="NVIDIA H200", rate=61.2), run_of(TURBO, gpu="NVIDIA A10", rate=9.0)]
-        known = leaderboard_markdown(report_of(*once, *again, *other))
-        (line,) = [line for line in known.splitlines() if line.startswith("**Highest reqs/sec:**")]
-        assert f"which no test covers: base auto/128 on {H100}, large-v3-turbo auto/128 on {H100}." in line
-        assert "A10" not in line
-        assert "**Fastest:**" not in known
-
-    def test_very_many_are_told_gpu_by_gpu(self) -> None:
-        """Fourteen pairs of GPU and model: one row for each of the two GPUs."""
+    def test_of_very_many_the_first_are_shown(self) -> None:
+        """Fourteen pairs of GPU and model: six rows, and the number of the others."""
         configs = [BenchmarkConfig(model=f"m{i}") for i in range(7)]
         report = report_of(*(run_of(c, gpu=gpu) for c in configs for gpu in (H100, "NVIDIA A10")))
-        what, table = best(report.boards[0], LINKS)
-        assert (what, len(table.rows)) == ("The highest reqs/sec of each GPU:", 2)
+        _, table, after = report.answer
+        assert isinstance(table, Table)
+        assert isinstance(after, Paragraph)
+        assert len(table.rows) == 6
+        assert str(after.cell).startswith("8 more rows in leaderboard.html. 14 runs compared")
+
+    def test_the_best_setting_stands_for_a_gpu_and_model(self) -> None:
+        """Where accuracy ranks the fastest one, with its cost where there is a price."""
+        fp8 = dataclasses.replace(LARGE, kv_cache_dtype="fp8")
+        runs = [run_of(LARGE), run_of(fp8, rate=80.0, metrics={"usd_per_audio_hour": 0.005})]
+        _, table, _ = report_of(*runs).answer
+        assert isinstance(table, Table)
+        assert list(table.headings) == ["model", "gpu", "setting", "WER %", "reqs/sec", "RTFx", "¢/audio h"]
+        figures = ["2.50 (2.25–2.75)", "80.00", "592", "0.500"]
+        assert table.rows == [["large-v3", "H100 80GB", "fp8/128", *figures]]
 
     def test_one_configuration_is_told_and_not_ranked(self) -> None:
         """Its figures, no rank, no star, no empty comparison; one run is one run."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
-        assert f"**Measured:** large-v3 auto/128 on {H100}: WER 2.31 (2.10–2.50) %, 40.00 reqs/sec." in text
+        assert "| large-v3 | H100 80GB | auto/128 | 2.31 (2.10–2.50) | 40.00 | 296 |" in text
+        assert "**Most accurate:**" not in text
         assert "| rank |" not in text
         assert "★" not in text
         assert "1 run compared, 0 left out." in text
@@ -75,9 +56,9 @@ class TestShortAnswer:
         """And with what differs; it is not left out."""
         lone = run_of(BASE, dataset="e2" * 16, wer=4.44)
         text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), lone))
-        _, _, alone = text.partition("## Measured, ranked against nothing")
+        _, _, alone = text.partition("## Configurations without a counterpart")
         assert "| 4.44 | 40.00 | dataset: " in alone
-        assert "2 runs compared, 1 ranked against nothing, 0 left out." in alone
+        assert "2 runs compared, 1 without a counterpart, 0 left out." in text
 
     def test_data_sets_stand_side_by_side(self) -> None:
         """test-clean and test-other of one configuration; a short look at one of them makes no column."""

@@ -156,7 +156,7 @@ class TestFailures:
         status, out, err = bench.run(grid="grid.yaml", time_limit_minutes=0.6)
         assert status == 1, err
         assert "1 done, 4 failed, 0 skipped" in err
-        assert "**Measured:** tiny.en auto/4" in out
+        assert "| tiny.en | AMD EPYC | auto/4 |" in out
         failed = [run for run in bench.runs("benchmark") if run.info.status == "FAILED"]
         causes = [run.data.tags["whisperbench.failure"] for run in failed]
         assert "no_such_model" in causes[0]

@@ -10,8 +10,8 @@ from whisperbench.compare.difference import Difference
 from whisperbench.compare.groups import Grouping, differences
 from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.published import counterparts
+from whisperbench.compare.render import as_markdown
 from whisperbench.compare.report import Report
-from whisperbench.compare.report_markdown import as_markdown
 from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.results.links import Links

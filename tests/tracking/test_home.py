@@ -54,15 +54,18 @@ class TestSavedView:
         assert json.loads(view["state"]).keys() <= {*json.loads(facets), *json.loads(shown)}
 
     def test_its_columns_are_those_of_a_run(self, client: Any) -> None:
-        """Params and metrics that a run has, and an order and a filter that the server takes."""
+        """Params and metrics that a run has, and an order and a filter for finished runs that the server takes."""
         best = log(client, run_of(wer=2.0))
         log(client, run_of(wer=3.0))
+        log(client, run_of(wer=1.0), status="FAILED")
         client.create_run(client.get_run(best).info.experiment_id)
         run, state = client.get_run(best), json.loads(json.loads(saved_view(0))["state"])
         for column in COLUMNS:
             kind, name = re.fullmatch(r"(\w+)\.`(\w+)`", column).groups()  # type: ignore[union-attr]
             assert name in getattr(run.data, kind), column
-        assert set(COLUMNS) == set(state["selectedColumns"])
+        assert list(COLUMNS) == state["selectedColumns"] == state["columnOrder"]
+        names = [column.partition(".")[2].strip("`") for column in COLUMNS]
+        assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "engine", "padding_stride", "gpu_name"]
         order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
         found = client.search_runs([run.info.experiment_id], state["searchFilter"], order_by=[order])
         assert [each.data.metrics["wer"] for each in found] == [2.0, 3.0]

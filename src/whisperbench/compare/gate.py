@@ -74,7 +74,7 @@ def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) ->
 
     Raises:
         ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing, or is
-            lower than allowed while nobody knows how noisy it is.
+            lower than allowed while its noise is unknown.
     """
     candidate, baseline = System((found.candidate,)), found.baseline
     names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
@@ -91,8 +91,8 @@ def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) ->
     if change is None and 100 * (rate / usual - 1) < -max_slowdown:
         raise ComparisonError(
             f"{names[0]} has {speed} of {names[1]}: {100 * (rate / usual - 1):+.1f} %, allowed -{max_slowdown:g} %. "
-            "Nothing was measured twice on that GPU and data, so nobody knows whether that is noise, and the rates may "
-            "not be compared. Measure the baseline again, with repeats=3."
+            "No run was repeated on that GPU and data, so the noise is unknown and the rates may not be compared. "
+            "Measure the baseline again with repeats=3."
         )
     slower = change is not None and change.high < -max_slowdown
     worse = test is not None and significantly_worse(test)

@@ -1,14 +1,12 @@
-"""Groups become leaderboards: in which order, and what ties.
+"""The order of a leaderboard and its ties.
 
-A board holds the systems of one group: their WER is ranked together.  Rates are ranked inside one speed
-key (one GPU), and shown side by side across GPUs.  Who is not significantly worse than the best shares its
-rank, at one level for the board (or the GPU) as a whole; the others follow in order.
+The WER of all systems of a group is ranked together, rates within one speed key (one GPU).  Systems that are not
+significantly worse than the best share its rank, at one level for the whole leaderboard (or GPU); the others follow.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -23,16 +21,15 @@ from whisperbench.results.names import METRICS
 FAR = 3
 """Intervals this many times as wide that still do not overlap need no test: six standard errors, added up, apart."""
 WIDEST = 10
-"""A rate's interval over a factor of more says nothing and is not shown: all that is known is two repeats far apart."""
+"""The interval of a rate that spans a larger factor is not shown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One line of a leaderboard; `rank` is None where the metric that it is ranked by was not measured, or where it
-    is a rate and nobody knows how noisy (nothing was measured twice on that GPU).
+    """One line of a leaderboard; `rank` is None if the metric was not measured, or a rate without repeats on that GPU.
 
-    `test` compares its errors with those of the most accurate system; `no_test` says why there is none.
-    `rates` has the 95 % interval of each rate whose noise is known, by its metric's name.
+    `test` compares its errors with those of the most accurate system; `no_test` is the reason why it is missing.
+    `rates` holds the 95 % interval of each rate whose noise is known, by metric.
     """
 
     system: System
@@ -82,9 +79,8 @@ def contenders(group: Group) -> list[System]:
 def rank(group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, differs: tuple[str, ...] = ()) -> Board:
     """Order a group by WER or by a rate.
 
-    `tests`: the paired test of a system against the most accurate one, by its typical run's
-    id, or a text that says why there is none.  Without the metric of `sort` the board is ranked by
-    reqs_per_sec.
+    `tests`: by the id of a system's typical run the paired test against the most accurate system, or the reason why it
+    is missing.  Without the metric of `sort` the leaderboard is ranked by reqs_per_sec.
     """
     if not group.has(SORTINGS[sort].metric):
         sort = "reqs_per_sec"
@@ -124,38 +120,19 @@ def pareto(systems: Sequence[System]) -> list[System]:
     return [c for _, c in sorted(optimal, key=lambda pair: -pair[0])]
 
 
-def level_with(board: Board, first: Row, metric: str) -> list[Row] | None:
-    """The other rows on its GPU that a row's rate does not differ from; None where nobody knows the noise."""
-    racers = [row for row in board.rows if row.system.speed_key == first.system.speed_key]
-    noise = SpeedNoise.of([row.system for row in racers], metric)
-    if noise is None:
-        return None
-    timed = [row for row in racers if row is not first and row.system in noise.systems]
-    return [row for row in timed if not noise.test(row.system, first.system).significant]
-
-
 def best_per_gpu_and_model(board: Board) -> list[Row]:
-    """Of each GPU and model the system that is best in what the board is ranked by, best first.
+    """The best row of each GPU and model by the sort metric, best first.
 
-    Settings hardly change the WER: where that ranks, the fastest one stands for its GPU and model.
+    Settings hardly change the WER, so on a leaderboard by WER the fastest setting is the best one.
     """
-    sorting, speed = SORTINGS[board.sort], SORTINGS["reqs_per_sec"]
-    chosen_by = speed if board.sort == "wer" else sorting
-
-    def order(row: Row, by: Sorting) -> float:
-        value = row.system.median(by.metric)
-        return math.inf if value is None else (-value if by.higher_is_better else value)
-
+    sorting = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort]
+    sign = -1 if sorting.higher_is_better else 1
+    measured = [(sign * value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
+    ordered = [row for _, row in sorted(measured, key=lambda pair: pair[0])]
     best: dict[tuple[str, str], Row] = {}
-    for row in sorted(board.rows, key=lambda row: order(row, chosen_by)):
-        if row.system.median(chosen_by.metric) is not None:
-            best.setdefault((row.system.gpu, row.system.model_id), row)
-
-    def place(row: Row) -> tuple[float, float]:
-        """Of equally accurate ones the faster comes first."""
-        return row.rank if board.sort == "wer" and row.rank else order(row, sorting), order(row, speed)
-
-    return sorted(best.values(), key=place)
+    for row in ordered:
+        best.setdefault((row.system.gpu, row.system.model_id), row)
+    return [row for row in (board.rows if board.sort == "wer" else ordered) if row in best.values()]
 
 
 def _race(system: System, sort: str) -> str:
@@ -178,9 +155,9 @@ def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> list
 
 
 def _rate_ranks(group: Group, sorting: Sorting) -> list[tuple[System, int | None]]:
-    """GPU by GPU, the one with the best rate first; no ranks where nobody knows how noisy its rates are.
+    """GPU by GPU, the best rate first; no ranks on a GPU without repeats.
 
-    Of those that are worse than the best, the next best has the next rank, with those that tie with it.
+    Of the systems that are worse than the best, the next best has the next rank, with those that tie with it.
     """
     sign = -1 if sorting.higher_is_better else 1
     measured = [(sign * median, c) for c in group.systems if (median := c.median(sorting.metric) or 0.0) > 0]

@@ -55,6 +55,9 @@ class CompareConfig(Options):
         one_of("auto", "table", "markdown"),
         "What goes to stdout: a table of the terminal's width, or markdown; auto = the table on a terminal.",
     )
+    full: bool = option(
+        False, TRUE_OR_FALSE, "Print all tables instead of the short answer; leaderboard.html always holds them."
+    )
     rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
     results_dir: str = option(MAIN["results_dir"].default, NON_EMPTY, "Directory for the leaderboard's files.")
     seed: int = option(MAIN["seed"].default, SEED, "Seed of the paired tests.")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from whisperbench.compare.tables import Part
+from whisperbench.compare.document import Part
 from whisperbench.compare_runs import files_of, leaderboard
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.listener import Listener
@@ -80,7 +80,7 @@ class ParentRun:
         except ComparisonError as error:
             self.listener.said(f"no leaderboard: {error}")
             return
-        echo(report.parts)
+        echo(report.answer)
         files = files_of(report)
         self.directory.mkdir(parents=True, exist_ok=True)
         paths = [self.directory / name for name in files]

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from whisperbench.compare.tables import Part
+from whisperbench.compare.document import Part
 from whisperbench.engines.hardware import engine_version, matching_kinds, one_kind
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError

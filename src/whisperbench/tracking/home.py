@@ -1,7 +1,7 @@
-"""An experiment as a team finds it: a saved view of its runs, and a description with the best results so far.
+"""The page of an experiment in MLflow: a saved view of its runs, and a description with the best results so far.
 
-MLflow keeps saved views in tags of the experiment (mlflow/server/js: savedViewUtils, ExperimentPageUIState): the value
-is a JSON object with a name and, as text, the state of the page; a state need only hold what differs from the default.
+MLflow keeps saved views in tags of the experiment (mlflow/server/js: savedViewUtils, ExperimentPageUIState).  The value
+is a JSON object with a name and, as text, the fields of the page's state that differ from the default.
 """
 
 from __future__ import annotations
@@ -21,59 +21,59 @@ from whisperbench.tracking.write import NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
 
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 WRITTEN_TAG = "whisperbench.description"
-"""The digest of the description that was written last: one that somebody has changed is theirs."""
+"""The digest of the description that was written last; a description with another digest was edited by a user."""
 
-COLUMNS = {
-    "params.`model`": 130,
-    "params.`kv_cache_dtype`": 75,
-    "params.`max_num_seqs`": 75,
-    "params.`gpu_name`": 180,
-    "metrics.`wer`": 75,
-    "metrics.`reqs_per_sec`": 85,
-    "metrics.`rtfx`": 75,
+COLUMNS = {"metrics.`wer`": 75, "metrics.`reqs_per_sec`": 85, "metrics.`rtfx`": 75} | {
+    f"params.`{name}`": width
+    for name, width in (
+        *(("engine", 110), ("padding_stride", 75), ("gpu_name", 180)),
+        *(("model", 130), ("kv_cache_dtype", 75), ("max_num_seqs", 75)),
+    )
 }
-"""With their widths in pixels."""
-ONLY_BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
-BOARDS = {
+"""The columns of the view, in order, with their widths in pixels."""
+BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
+FINISHED = f"{BENCHMARKS} and attributes.status = 'FINISHED'"
+BEST = {
     "most accurate": ["metrics.wer ASC", "metrics.reqs_per_sec DESC"],
     "fastest": ["metrics.reqs_per_sec DESC", "metrics.wer ASC"],
 }
 
 
 def furnish(client: MlflowClient, experiment_id: str) -> None:
-    """Give an experiment its view and its description, as far as they are missing or have changed.
+    """Write the view and the description of an experiment if they are missing or outdated.
 
-    A server that is away, or does not let this user, leaves it as it is: nothing that was measured depends on it.
+    An error of the server is ignored, because no result depends on it.
     """
     with contextlib.suppress(TrackingError), explained(client, "does not take the description of its experiment"):
         experiment = client.get_experiment(experiment_id)
-        _set(client, experiment, VIEW_TAG, saved_view(experiment.creation_time or 0))
         known = experiment.tags.get(NOTE_TAG, "")
+        wanted = {VIEW_TAG: saved_view(experiment.creation_time or 0)}
         if not known or digest(known) == experiment.tags.get(WRITTEN_TAG):
             text = description(client, experiment_id)
-            _set(client, experiment, WRITTEN_TAG, digest(text))
-            _set(client, experiment, NOTE_TAG, text)
+            wanted |= {WRITTEN_TAG: digest(text), NOTE_TAG: text}
+        for tag, value in wanted.items():
+            if experiment.tags.get(tag) != value:
+                client.set_experiment_tag(experiment_id, tag, value)
 
 
 def homes(client: MlflowClient) -> Iterator[tuple[str, str]]:
-    """Name and address of every experiment that holds a run of the benchmark, furnished, the newest first."""
+    """Name and address of every experiment with a benchmark run, its page updated, the newest first."""
     links = Links(ui_address(client))
     for experiment in search_experiments(client):
         with explained(client, "does not list its runs"):
-            found = client.search_runs([experiment.experiment_id], ONLY_BENCHMARKS, max_results=1)
+            found = client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1)
         if found:
             furnish(client, experiment.experiment_id)
             yield experiment.name, links.runs(experiment.experiment_id)
 
 
 def saved_view(created_ms: int) -> str:
-    """The runs of the benchmark by their WER, with what they are compared by; the value of the experiment's tag."""
+    """The value of VIEW_TAG: finished benchmark runs, sorted by WER."""
     state = {
-        "searchFilter": ONLY_BENCHMARKS,
+        "searchFilter": FINISHED,
         "orderByKey": "metrics.`wer`",
         "orderByAsc": True,
         "selectedColumns": list(COLUMNS),
@@ -84,31 +84,21 @@ def saved_view(created_ms: int) -> str:
 
 
 def description(client: MlflowClient, experiment_id: str) -> str:
-    """Where the runs are, how to narrow them down, and the best ones on the data with the most reference words."""
+    """A link to the runs, examples of filters, and the best runs on the data with the most reference words."""
     lines = [
-        f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**",
-        "",
-        "Filters for the field above the table, for example:",
-        "",
+        f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**\n",
+        "Filters for the field above the table, for example:\n",
         f"- `tags.{GPU} = 'H100 80GB' and params.kv_cache_dtype = 'fp8'`",
         f"- `tags.{CORPUS} = 'test-clean' and metrics.wer < 3 and metrics.reqs_per_sec > 100`",
     ]
-    condition = f"attributes.status = 'FINISHED' and {ONLY_BENCHMARKS} and metrics.reference_words > 0"
-    if largest := client.search_runs(
-        [experiment_id], condition, max_results=1, order_by=["metrics.reference_words DESC"]
-    ):
-        (run,) = largest
-        key = run.data.tags.get(ACCURACY_KEY, "")
+    scored = f"{FINISHED} and metrics.reference_words > 0"
+    for run in client.search_runs([experiment_id], scored, max_results=1, order_by=["metrics.reference_words DESC"]):
         data = run.data.tags.get(CORPUS) or run.data.params.get("split", "")
-        words = run.data.metrics["reference_words"]
-        rows = []
-        for best, order in BOARDS.items():
-            same = f"{condition} and tags.`{ACCURACY_KEY}` = '{key}'"
-            rows += [
-                _row(best, found) for found in client.search_runs([experiment_id], same, max_results=1, order_by=order)
-            ]
-        head = ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
-        lines += ["", f"Best so far on {markdown(data)} ({words:,.0f} words):", "", *head, *rows]
+        same = f"{scored} and tags.`{ACCURACY_KEY}` = '{run.data.tags.get(ACCURACY_KEY, '')}'"
+        lines.append(f"\nBest so far on {markdown(data)} ({run.data.metrics['reference_words']:,.0f} words):\n")
+        lines += ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
+        for name, order in BEST.items():
+            lines += [_row(name, r) for r in client.search_runs([experiment_id], same, max_results=1, order_by=order)]
     return "\n".join(lines) + "\n"
 
 
@@ -117,15 +107,9 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _row(best: str, run: Any) -> str:
+def _row(name: str, run: Any) -> str:
     info, data = run.info, run.data
     link = f"[{markdown(info.run_name or info.run_id)}]({run_path(info.experiment_id, info.run_id)})"
     rate = data.metrics.get("reqs_per_sec")
-    shown = "" if rate is None else f"{rate:.2f}"
-    gpu = markdown(data.params.get("gpu_name", ""))
-    return f"| {best} | {link} | {gpu} | {data.metrics.get('wer', float('nan')):.2f} | {shown} |"
-
-
-def _set(client: MlflowClient, experiment: Experiment, tag: str, value: str) -> None:
-    if experiment.tags.get(tag) != value:
-        client.set_experiment_tag(experiment.experiment_id, tag, value)
+    figures = f"{data.metrics.get('wer', float('nan')):.2f} | {'' if rate is None else f'{rate:.2f}'}"
+    return f"| {name} | {link} | {markdown(data.params.get('gpu_name', ''))} | {figures} |"

@@ -1,4 +1,4 @@
-"""Costs by prices that are given when runs are compared."""
+"""Which runs are compared, and what they cost at the prices that are given."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ import dataclasses
 import pytest
 
 from tests.support.stores import H100, run_of
-from whisperbench.compare.prices import COST, priced, prices_that_fit_nothing
+from whisperbench.compare.select import COST, priced, selects, unused_prices
 from whisperbench.compare.systems import System
 from whisperbench.errors import ConfigError
+from whisperbench.options.benchmark import BenchmarkConfig
 from whisperbench.options.compare import CompareConfig
 
 A100 = "NVIDIA A100-SXM4-80GB"
+LARGE = BenchmarkConfig(model="large-v3")
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("options", "selected"),
+        [
+            ({"gpu": "H100"}, True),
+            ({"gpu": "*h100*"}, True),
+            ({"gpu": "H100*"}, False),
+            ({"gpu": "A10"}, False),
+            ({"model": "large-v3"}, True),
+            ({"model": "openai/whisper-large-v3"}, True),
+            ({"model": "large-v3-*"}, False),
+            ({"model": "*turbo*"}, False),
+        ],
+    )
+    def test_globs(self, options: dict[str, str], selected: bool) -> None:
+        """A GPU by any part of its name, a model by its whole name, or a pattern."""
+        assert selects(CompareConfig(**options), run_of(LARGE)) is selected  # type: ignore[arg-type]
 
 
 class TestPriced:
@@ -29,7 +50,7 @@ class TestPriced:
     def test_each_repeat_has_its_cost(self) -> None:
         """So the spread of the cost is that of the rate."""
         run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
-        assert System((priced(run, {H100: 2.0}),)).spread(COST).values == (0.02, 0.01, 0.005)  # type: ignore[union-attr]
+        assert System((priced(run, {H100: 2.0}),)).values(COST) == (0.02, 0.01, 0.005)
 
     @pytest.mark.parametrize(
         ("prices", "usd"),
@@ -41,7 +62,7 @@ class TestPriced:
 
     def test_a_price_for_no_gpu_is_told(self) -> None:
         """A10 is not A100."""
-        assert prices_that_fit_nothing({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
+        assert unused_prices({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
 
 
 class TestOption:

@@ -1,4 +1,4 @@
-"""What a report is made of, in plain text: markdown, HTML and a terminal are renderings of these."""
+"""The parts of a report, in plain text; markdown, HTML and terminal tables are renderings of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_MEASURED = "–"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Linked:
-    """A cell that leads somewhere."""
+    """A text with an address."""
 
     text: str
     address: str
@@ -24,7 +24,7 @@ Cell = str | Linked
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Headings, rows of text, and the places of the columns that hold numbers."""
+    """Headings in the order of their importance, rows of text, and the indices of the columns that hold numbers."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -33,16 +33,12 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Heading:
-    """A line of text, some of which may lead somewhere."""
-
     cells: Sequence[Cell]
     level: int = 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paragraph:
-    """A sentence or more, and what it is about."""
-
     cell: Cell
     subject: str = ""
 
@@ -52,7 +48,7 @@ Part = Heading | Paragraph | Table
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """A heading, its table (or a sentence where that has no rows), and a note below."""
+    """A heading, a table (or a sentence if it has no rows), and a note below it."""
 
     heading: str
     table: Table
@@ -62,8 +58,7 @@ class Section:
     @property
     def parts(self) -> list[Part]:
         shown: Part = self.table if self.table.rows else Paragraph(self.without_rows)
-        heading: Part = Heading([self.heading])
-        return [heading, shown, *([Paragraph(self.note)] if self.note else [])]
+        return [Heading([self.heading]), shown, *([Paragraph(self.note)] if self.note else [])]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -76,10 +71,9 @@ def counted(count: int, noun: str) -> str:
 
 
 def linked(run: RunRecord, links: Links) -> Linked:
-    """A run by its name and the beginning of its id."""
+    """A run by its name and the first digits of its id."""
     return Linked(f"{run.name} {run.run_id[:8]}", links.run(run))
 
 
 def side_by_side(runs: Sequence[RunRecord], links: Links) -> Linked:
-    """The transcripts of several runs."""
     return Linked("Transcripts side by side in MLflow", links.transcripts(runs))
