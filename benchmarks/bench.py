@@ -23,15 +23,15 @@ import click
 from benchmarks.corpus import build_corpus
 from benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
 from flows import sweep
-from flows.terminal.command import errors_end_the_command
+from whisperbench.cli.options import errors_end_the_command
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError
-from whisperbench.inputs.corpus import load_corpus
-from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
 from whisperbench.sweep.grid import configurations_of
-from whisperbench.tracking.connection import connect
+from whisperbench.tracking.client import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.inputs.audio import SAMPLE_RATE, load_audio
-from whisperbench.inputs.corpus import load_corpus
+from whisperbench.corpus.audio import SAMPLE_RATE, load_audio
+from whisperbench.corpus.corpus import load_corpus
 
 LENGTHS = Path(__file__).with_name("test_clean_lengths.csv")
 

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.corpus import lengths, tiled_audio
-from whisperbench.engines.features import SAMPLES, log_mel_tensor
-from whisperbench.engines.feed import reader_threads
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.audio import SAMPLE_RATE, Samples, load_audio
+from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pipeline import reader_threads
 from whisperbench.engines.settings import engine_settings
-from whisperbench.engines.vllm_inputs import render_with_vllm
-from whisperbench.engines.vllm_pipelined import VllmPipelined
+from whisperbench.engines.vllm.features import SAMPLES, log_mel_tensor
+from whisperbench.engines.vllm.inputs import render_with_vllm
+from whisperbench.engines.vllm.pipelined import VllmPipelined
 from whisperbench.engines.windows import Window
 from whisperbench.files import cache_directory
-from whisperbench.inputs.audio import SAMPLE_RATE, Samples, load_audio
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import Utterance
-from whisperbench.measure.clock import clips_of
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.measure.timing import clips_of
 
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
 FLAT_MEMORY = (500, 5_000)

@@ -17,15 +17,15 @@ import click
 
 from benchmarks.bench import COMMIT, RESULTS, slug
 from flows import sweep
-from flows.terminal.command import errors_end_the_command
+from whisperbench.cli.options import errors_end_the_command
 from whisperbench.compare.paired_tests import paired_test
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.files import cache_directory
-from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options.sweep import SweepConfig
 from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.results.transcripts import StoredTranscripts
+from whisperbench.stats.paired import PairedTest
 from whisperbench.sweep.grid import configurations_of
-from whisperbench.tracking.connection import connect
+from whisperbench.tracking.client import connect
 from whisperbench.tracking.read import read_transcripts
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
 
@@ -37,7 +37,7 @@ FACTS = (
 )  # fmt: skip
 METRICS = (
     "reqs_per_sec", "client_cpu_seconds", "wer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions",
-    "insertions", "reference_words", "utterances", "repetitions", "reruns",
+    "insertions", "reference_words", "utterances", "repetition_loops", "retried_windows",
 )  # fmt: skip
 
 

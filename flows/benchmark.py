@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
-from flows.terminal.console import TerminalListener
 from whisperbench import benchmark
-from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.results.summary import closing_line
+from whisperbench.cli.console import TerminalListener
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.results.summary import result_line
 
 
 @click.command(help=__doc__)
@@ -27,7 +27,7 @@ from whisperbench.results.summary import closing_line
 @errors_end_the_command
 def main(**options: Any) -> None:
     bundle = benchmark.run(BenchmarkConfig(**options), TerminalListener())
-    click.echo(closing_line(bundle.contents.params, bundle.contents.metrics))
+    click.echo(result_line(bundle.contents.params, bundle.contents.metrics))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
-from flows.terminal.console import TerminalListener
-from flows.terminal.tables import printer
-from whisperbench.compare_runs import compare
-from whisperbench.options.compare import CompareConfig
+from whisperbench.cli.console import TerminalListener
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.cli.report_table import printer
+from whisperbench.comparison import compare
+from whisperbench.config.compare import CompareConfig
 
 
 @click.command(help=__doc__)

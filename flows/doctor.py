@@ -19,13 +19,13 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.config.compare import DoctorConfig
 from whisperbench.doctor import Check, Setup, examine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.files import cache_directory
-from whisperbench.options.doctor import DoctorConfig
-from whisperbench.supervise.watch import RUN_ID
-from whisperbench.text import redact, visible
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.text import escape_control, redact
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -58,7 +58,7 @@ def main(**options: Any) -> None:
 def show(check: Check) -> None:
     status = click.style(f"{check.status:<8}", fg=COLOURS[check.status])
     text = f"{check.found} -> {check.remedy}" if check.remedy else check.found
-    click.echo(f"{status} {check.name}: {visible(redact(text, os.environ))}")
+    click.echo(f"{status} {check.name}: {escape_control(redact(text, os.environ))}")
 
 
 if __name__ == "__main__":

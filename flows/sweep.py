@@ -20,10 +20,10 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
-from flows.terminal.console import TerminalListener
-from flows.terminal.tables import printer
-from whisperbench.options.sweep import SweepConfig, SweepOptions
+from whisperbench.cli.console import TerminalListener
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.cli.report_table import printer
+from whisperbench.config.sweep import SweepConfig, SweepOptions
 from whisperbench.sweep.run import sweep
 
 BENCHMARK = (sys.executable, "-m", "flows.benchmark")

@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
-from flows.terminal.console import TerminalListener
-from whisperbench.options.upload import UploadConfig
+from whisperbench.cli.console import TerminalListener
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.config.compare import UploadConfig
 from whisperbench.tracking.upload import upload_bundles
 
 

@@ -11,7 +11,8 @@ server.txt       the team's tracking server, beside cpu.txt
 gpu.txt          vLLM's CUDA build, Ray, the demo's weights, PostgreSQL's client and the rest; conda.yaml holds the
                  same pins
 
-Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/test_pins.py resolves them again.
+Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/unit/test_pins.py resolves them
+again.
 """
 
 from __future__ import annotations

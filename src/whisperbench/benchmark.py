@@ -14,39 +14,38 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.audio import load_audio
+from whisperbench.corpus.corpus import Corpus, load_corpus
+from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
+from whisperbench.corpus.packing import pack_utterances
+from whisperbench.engines.base import StartEngine
+from whisperbench.engines.engine_log import last_line
 from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
-from whisperbench.engines.vllm_log import last_line
 from whisperbench.errors import CorpusError, EngineError, TrackingError
 from whisperbench.files import cache_directory
-from whisperbench.inputs.audio import load_audio
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import Corpus, load_corpus
-from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
-from whisperbench.inputs.packing import packed
-from whisperbench.listener import Listener
-from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, check_references, score
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.measure.timing import Transcript, run_timed_passes
+from whisperbench.processes.guardian import kill_children_on_exit
+from whisperbench.processes.signals import signals_raise
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.completion import write_texts
-from whisperbench.results.contents import run_contents, run_start
 from whisperbench.results.environment import describe_environment, git_is_dirty
-from whisperbench.results.facts import Dataset, Facts
-from whisperbench.results.journal import Journal, abandoned
-from whisperbench.results.labels import run_name
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import PLOTS, write_plots
+from whisperbench.results.recording import Journal, abandoned, write_texts
+from whisperbench.results.run_data import run_data, run_start
+from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_name import run_name
 from whisperbench.results.samples import write_samples
-from whisperbench.supervise.orphans import no_orphans
-from whisperbench.supervise.signals import signals_raise
-from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import redact_file, without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import Client, connect, password_in
-from whisperbench.tracking.home import furnish
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import Client, connect, password_in
+from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
@@ -79,7 +78,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
-            furnish(client, tracked.experiment_id)
+            update_experiment_page(client, tracked.experiment_id)
             live = LiveMetrics(client, tracked.run_id, hardware, listener)
             live.log_start(run_start(config, hardware))  # a run that fails early has its params, too
             with log_of_a_failed_engine(tracked), contextlib.ExitStack() as until:
@@ -87,7 +86,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_all_engines(measured[0])
-        furnish(client, tracked.experiment_id)
+        update_experiment_page(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:
@@ -115,7 +114,10 @@ def measure_to_disk(
     dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
     if live:
         live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
-    with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
+    with (
+        kill_children_on_exit(),
+        Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal,
+    ):
         listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
@@ -124,7 +126,7 @@ def measure_to_disk(
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
             total = len(corpus.utterances) * config.repeats * config.rounds
             with live or contextlib.nullcontext(), shown_from_the_start(listener, total) as (started, transcribed):
-                measurement = measure(
+                measurement = run_timed_passes(
                     engine,
                     corpus.utterances,
                     repeats=config.repeats,
@@ -143,7 +145,7 @@ def measure_to_disk(
                 )
         finally:
             engine.close()
-        facts = Facts(
+        facts = RunInfo(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
             dataset=dataset,
@@ -162,7 +164,7 @@ def measure_to_disk(
         listener.show(scored or transcripts)
         if any(each.frozen_seconds for each in measurement.passes):
             listener.warned("nothing went on for a while: the speed of this run is no measurement, and is not ranked")
-        contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
+        contents = run_data(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
 
         def write_artifacts(directory: Path) -> None:
             write_texts(directory, transcripts, scored, contents)
@@ -215,7 +217,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
         listener.warned(sentence)
     if not config.random_weights:
         check_references(given.utterances, config.language)
-    corpus, inspected = packed(given, config.pack_seconds, inspect)
+    corpus, inspected = pack_utterances(given, config.pack_seconds, inspect)
     if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
             f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "

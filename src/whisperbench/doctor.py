@@ -14,24 +14,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from whisperbench.distributions import installed
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.checkpoint.published import ALIASES, PUBLISHED
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.compare import DoctorConfig
+from whisperbench.config.option import cluster_of
+from whisperbench.corpus import librispeech
+from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
 from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, WhisperbenchError
-from whisperbench.inputs import librispeech
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import load_corpus
-from whisperbench.inputs.published_models import ALIASES, PUBLISHED
-from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.options.doctor import DoctorConfig
-from whisperbench.options.rules import cluster_of
 from whisperbench.results.bundle import unlogged_bundles
-from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND
+from whisperbench.results.recording import CLOCK, abandoned
 from whisperbench.text import without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import connect, explained, password_in, server_version
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect, password_in, server_version, tracking_errors
 from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.util import installed_version
 
 GIB = 1 << 30
 ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
@@ -183,7 +183,7 @@ def check_several_gpus(gpus: int, cluster: str) -> Iterator[Check]:
     Raises:
         EngineError: the cluster does not let us in, or a node does not answer.
     """
-    if not installed("ray"):
+    if not installed_version("ray"):
         text = "Ray is not installed: one engine at a time"
         yield ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")
         return
@@ -318,7 +318,7 @@ def check_tracking_server(setup: Setup) -> Iterator[Check]:
     address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
     run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
-    with explained(client, "does not let this user write"):
+    with tracking_errors(client, "does not let this user write"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")

@@ -30,10 +30,10 @@ import psutil
 
 from tests.support.clusters import Cluster
 from tests.support.commands import PROJECT, python_path
+from whisperbench.processes.guardian import is_gone
 from whisperbench.results.bundle import CONTENTS, PARTIAL, read_bundle
-from whisperbench.results.journal import TRANSCRIPTS
 from whisperbench.results.names import WARNINGS
-from whisperbench.supervise.orphans import is_gone
+from whisperbench.results.recording import TRANSCRIPTS
 
 CLIPS, ROUNDS, BROKEN_AFTER = 8, 20, 20
 LIMIT_SECONDS, GONE_SECONDS = 400, 10

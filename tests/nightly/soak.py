@@ -35,14 +35,14 @@ from tests.support.commands import PROJECT, python_path
 from tests.support.leftovers import files_in, segments, unused_segments, wait_for_none
 from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
+from whisperbench.corpus.corpus import DEMO
 from whisperbench.errors import BundleError
-from whisperbench.inputs.corpus import DEMO
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.journal import TRANSCRIPTS, read_partial
 from whisperbench.results.names import KIND
-from whisperbench.tracking.connection import connect
+from whisperbench.results.recording import TRANSCRIPTS, read_partial
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.stale import close_stale_runs
-from whisperbench.tracking.write import BUNDLE_TAG
 
 LIMIT_SECONDS, LIMIT_RUNS = 420, 4
 """A command that has not ended so long after its fault, or in the time of so many runs of this machine, hangs."""

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from whisperbench.inputs.audio import SAMPLE_RATE
-from whisperbench.inputs.corpus import DEMO, Corpus, load_corpus
-from whisperbench.inputs.librispeech import FOLDERS
+from whisperbench.corpus.audio import SAMPLE_RATE
+from whisperbench.corpus.corpus import DEMO, Corpus, load_corpus
+from whisperbench.corpus.librispeech import FOLDERS
 
 SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
 """Real utterances beside the project, where they are."""

@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-from flows.terminal.command import errors_end_the_command, options_of
-from flows.terminal.console import TerminalListener
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
+from whisperbench.cli.console import TerminalListener
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.engine import start_parallel
-from whisperbench.engines.seam import Engine
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.results.summary import closing_line
+from whisperbench.results.summary import result_line
 
 
 def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
@@ -34,7 +34,7 @@ def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
 @errors_end_the_command
 def main(**options: Any) -> None:
     bundle = benchmark.run(BenchmarkConfig(**options), TerminalListener(), start)
-    click.echo(closing_line(bundle.contents.params, bundle.contents.metrics))
+    click.echo(result_line(bundle.contents.params, bundle.contents.metrics))
 
 
 if __name__ == "__main__":

@@ -16,21 +16,21 @@ from typing import Any
 import click
 
 from flows.sweep import run as run_sweep
-from flows.terminal.command import errors_end_the_command, options_of
 from tests.support.stores import run_of
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.corpus.corpus import load_corpus
+from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.errors import EngineError
 from whisperbench.files import cache_directory
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import load_corpus
-from whisperbench.inputs.inspection import inspect_corpus
-from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.options.sweep import SweepConfig
+from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.keys import speed_key
-from whisperbench.results.labels import run_name
 from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY
-from whisperbench.supervise.orphans import no_orphans
-from whisperbench.tracking.connection import connect
+from whisperbench.results.run_name import run_name
+from whisperbench.tracking.client import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 VLLM = "0.0"
@@ -57,7 +57,7 @@ def sweep(**options: Any) -> None:
 def benchmark(**options: Any) -> None:
     config = BenchmarkConfig(**options)
     client = connect()
-    with tracked_run(client, run_name(config, detect_hardware())) as run, no_orphans():
+    with tracked_run(client, run_name(config, detect_hardware())) as run, kill_children_on_exit():
         resolve_model(
             config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights
         )

@@ -14,7 +14,7 @@ import psutil
 
 from whisperbench.doctor import SHARED_MEMORY, unmapped_segments
 
-LEAST_BYTES = 65_536
+MIN_BYTES = 65_536
 """vLLM's have megabytes; smaller ones are made by tests of other sessions, to be looked at, and name no owner."""
 PATIENCE_SECONDS = 20.0
 """A guardian ends after the process that it watches; on a busy machine seconds later."""
@@ -25,7 +25,7 @@ def segments() -> set[str]:
     found = set()
     for path in SHARED_MEMORY.glob("psm_*"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            if path.stat().st_size >= LEAST_BYTES:
+            if path.stat().st_size >= MIN_BYTES:
                 found.add(path.name)
     return found
 

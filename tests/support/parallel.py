@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.fakes import FakeEngine
-from whisperbench.engines.feed import ClipQueue
+from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement
 from whisperbench.engines.parallel.worker import EngineWorker, WorkerHandle, WorkerInfo
-from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
+from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 
 ANSWER_SECONDS = 0.1  # so that tests need not wait for the real limits
-FACTS = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
+FACTS = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
 
 class QuickEngine(Engine):
@@ -122,8 +122,8 @@ def clips(count: int, folder: Path = Path("/nowhere")) -> list[Clip]:
     return [Clip(index, folder / f"{index}.flac") for index in range(count)]
 
 
-def queue_of(*given: Clip, closed: bool = True) -> ClipQueue:
-    found = ClipQueue()
+def queue_of(*given: Clip, closed: bool = True) -> UtteranceQueue:
+    found = UtteranceQueue()
     found.put(given)
     if closed:
         found.close()

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from tests.support.stores import run_of
 from whisperbench.compare.difference import Difference
 from whisperbench.compare.groups import Grouping, differences
-from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.published import counterparts
+from whisperbench.compare.rank import rank
 from whisperbench.compare.render import as_markdown
 from whisperbench.compare.report import Report
-from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.links import Links
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
+from whisperbench.stats.paired import PairedTest
 
 LINKS = Links("http://mlflow.example")
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))

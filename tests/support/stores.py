@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
-from whisperbench.results.run_record import RunRecord
-from whisperbench.tracking.write import TABLE_TAG
+from whisperbench.results.record import RunRecord
+from whisperbench.tracking.runs import TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from whisperbench.compare.document import NOT_MEASURED
-from whisperbench.compare.leaderboard import Board, Row
-from whisperbench.measure.bootstrap import Interval
+from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.results.names import METRICS, Metric
+from whisperbench.stats.bootstrap import Interval
 
 Value = str | int | float | bool | None
 Shown = Literal["always", "if known", "if different", "if not 1", "if rows look alike", "in files"]
@@ -49,7 +49,7 @@ class Column:
         return self.shown == "always"
 
 
-def shown_columns(board: Board) -> list[Column]:
+def shown_columns(board: Leaderboard) -> list[Column]:
     return [column for column in COLUMNS if column.is_shown(board.rows)]
 
 
@@ -136,7 +136,7 @@ COLUMNS = (
     Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
     Column("run_id", "run", lambda row: row.system.newest.run_id, lambda row: row.system.newest.run_id[:8], link=True),
     Column("dtype", "dtype", _param("dtype_effective"), None, "if different"),
-    Column("settings", "other settings", lambda row: row.system.settings, None, "if known"),
+    Column("settings", "other settings", lambda row: row.system.other_settings, None, "if known"),
     Column("wer_difference", "against the best", _difference, _against_the_best, "if known", True),
     *(column for name, column in FIGURES.items() if name not in FIRST),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", "if known"),

@@ -19,15 +19,15 @@ from whisperbench.compare.document import (
     side_by_side,
 )
 from whisperbench.compare.paired_tests import paired_test
-from whisperbench.compare.speed_noise import SpeedNoise
 from whisperbench.compare.systems import System
-from whisperbench.measure.alignment import Piece, align
-from whisperbench.measure.joint_bootstrap import PairedTest
+from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
+from whisperbench.stats.paired import PairedTest
+from whisperbench.stats.rates import SpeedNoise
 
 MAX_CHANGED = 20
 MAX_CHARACTERS = 4_000  # of one transcript that is aligned: 30 s of fast speech are 600
@@ -62,7 +62,7 @@ class ChangedUtterance:
 
     a: StoredUtterance
     b: StoredUtterance
-    aligned: tuple[list[Piece], list[Piece]]
+    aligned: tuple[list[AlignedSpan], list[AlignedSpan]]
 
     @property
     def change(self) -> int:
@@ -75,7 +75,7 @@ class Clip:
     """An utterance aligned with its reference, and its audio as a data: address of a WAV."""
 
     utterance: StoredUtterance
-    pieces: list[Piece]
+    pieces: list[AlignedSpan]
     audio: str
 
 
@@ -184,7 +184,7 @@ def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[t
     return sorted(changed, key=lambda pair: (-abs(_change(*pair)), pair[0].utt_id))[:MAX_CHANGED]
 
 
-def aligned(utterance: StoredUtterance, normalize: Callable[[str], str]) -> list[Piece]:
+def aligned(utterance: StoredUtterance, normalize: Callable[[str], str]) -> list[AlignedSpan]:
     """Reference and hypothesis, normalised and aligned word by word."""
     texts = (utterance.reference or "", utterance.hypothesis)
     reference, hypothesis = (

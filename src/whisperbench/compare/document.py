@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.results.links import Links
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
 
 NOT_MEASURED = "–"
 

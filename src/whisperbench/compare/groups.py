@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 from whisperbench.compare.systems import System, systems
-from whisperbench.options.sortings import SORTINGS
+from whisperbench.config.compare import SORTINGS
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

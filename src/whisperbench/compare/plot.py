@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from whisperbench.compare.leaderboard import Board
 from whisperbench.compare.published import Counterpart
-from whisperbench.text import visible
+from whisperbench.compare.rank import Leaderboard
+from whisperbench.text import escape_control
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ LOGARITHMIC = 10
 """Rates that differ by more than this factor get a logarithmic axis."""
 
 
-def pareto_svg(board: Board, published: Sequence[Counterpart], title: str = "") -> Markup | None:
+def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str = "") -> Markup | None:
     """One colour per GPU, dashed steps and labels (as far as there is room) for its Pareto-optimal systems.
 
     None if no system has both figures.  Published results of the same GPU are grey crosses.
@@ -88,5 +88,5 @@ def _remove_overlapping(figure: Figure, labels: list[Annotation]) -> None:
 
 
 def _short(text: str) -> str:
-    text = visible(text)
+    text = escape_control(text)
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"

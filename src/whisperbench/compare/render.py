@@ -15,12 +15,12 @@ from whisperbench.compare import report as content
 from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
 from whisperbench.compare.difference import Difference
 from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side
-from whisperbench.compare.leaderboard import Board, Row
 from whisperbench.compare.plot import pareto_svg
+from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.compare.report import Report, title
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
-from whisperbench.text import markdown, visible
+from whisperbench.text import escape_control, markdown
 
 
 def as_markdown(parts: Iterable[Part]) -> str:
@@ -93,7 +93,7 @@ def csv_cell(value: Value) -> Value:
     """A value that a spreadsheet does not evaluate as a formula."""
     if not isinstance(value, str):
         return value
-    text = visible(value)
+    text = escape_control(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
@@ -113,7 +113,7 @@ def _cell(cell: Cell) -> str:
     return f"[{markdown(cell.text)}]({cell.address})" if isinstance(cell, Linked) else markdown(cell)
 
 
-def _board(board: Board, report: Report) -> dict[str, object]:
+def _board(board: Leaderboard, report: Report) -> dict[str, object]:
     columns = shown_columns(board)
     return {
         "title": title(board),

@@ -21,11 +21,11 @@ from whisperbench.compare.document import (
     number,
 )
 from whisperbench.compare.groups import Group, LeftOut
-from whisperbench.compare.leaderboard import Board, Row, best_per_gpu_and_model
 from whisperbench.compare.published import Counterpart
+from whisperbench.compare.rank import Leaderboard, Row, best_per_gpu_and_model
 from whisperbench.compare.rescore import RankChange
 from whisperbench.compare.systems import System
-from whisperbench.options.sortings import SORTINGS
+from whisperbench.config.compare import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
@@ -43,8 +43,8 @@ class Report:
     the most errors of the main leaderboard's first row.
     """
 
-    boards: tuple[Board, ...]
-    alone: tuple[Board, ...]
+    boards: tuple[Leaderboard, ...]
+    alone: tuple[Leaderboard, ...]
     left_out: tuple[LeftOut, ...]
     published: tuple[Counterpart, ...]
     rank_changes: tuple[RankChange, ...] | None
@@ -91,7 +91,7 @@ class Report:
         return [section for section in found if section.table.rows or section.without_rows]
 
 
-def title(board: Board) -> str:
+def title(board: Leaderboard) -> str:
     """`Librispeech test-clean, 2,620 utterances, ranked by WER`."""
     how = f"ranked by {SORTINGS[board.sort].heading}" if len(board.rows) > 1 else "one configuration"
     text = f"{data(board.group)}, {how}"
@@ -105,14 +105,14 @@ def data(group: Group) -> str:
     return ", ".join([*parts, *(["random weights"] if group.newest.random_weights else [])])
 
 
-def best(board: Board, links: Links) -> tuple[Table, int]:
+def best(board: Leaderboard, links: Links) -> tuple[Table, int]:
     """The best setting of each GPU and model, best first, and how many rows were left out."""
     found = best_per_gpu_and_model(board) or list(board.rows)
     figures = ("wer", "reqs_per_sec", "rtfx", "usd_per_audio_hour", SORTINGS[board.sort].metric)
     names = dict.fromkeys(("model", "gpu", "setting", *figures))
     short = {
         "gpu": Column("gpu", "gpu", lambda row: row.system.short_gpu),
-        "setting": Column("setting", "setting", lambda row: row.system.setting),
+        "setting": Column("setting", "setting", lambda row: row.system.description),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
         "usd_per_audio_hour": dataclasses.replace(BY_NAME["usd_per_audio_hour"], heading="¢/audio h"),
     }
@@ -121,7 +121,7 @@ def best(board: Board, links: Links) -> tuple[Table, int]:
     return _table(columns, found[:MAX_ANSWERS], links), len(found[MAX_ANSWERS:])
 
 
-def ranking(board: Board, links: Links) -> Table:
+def ranking(board: Leaderboard, links: Links) -> Table:
     return _table(shown_columns(board), board.rows, links)
 
 
@@ -130,7 +130,7 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
     return Linked(text, links.run(row.system.newest)) if column.link else text
 
 
-def explanation(board: Board) -> str:
+def explanation(board: Leaderboard) -> str:
     """How to read a leaderboard."""
     sentences = [f"Not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
     if len(board.rows) > 1 and board.sort == "wer":
@@ -159,7 +159,7 @@ def explanation(board: Board) -> str:
     return " ".join(sentences)
 
 
-def most_accurate(board: Board) -> str:
+def most_accurate(board: Leaderboard) -> str:
     """The system with the lowest WER, and those that are not significantly worse; empty with one system or no WER."""
     first = next((row for row in board.rows if row.most_accurate), None)
     if first is None:
@@ -175,7 +175,7 @@ def on_gpu(row: Row) -> str:
     return f"{row.system.label} on {row.system.gpu}"
 
 
-def gpu_and_engine_comparison(boards: Iterable[Board]) -> Table:
+def gpu_and_engine_comparison(boards: Iterable[Leaderboard]) -> Table:
     """Systems of one model with equal settings on several GPUs or engines, the fastest of each group first.
 
     An engine other than vLLM has no KV cache type and no maximum number of sequences, so its fastest batch size is
@@ -251,7 +251,7 @@ def _per_gpu(rate: float | None, gpus: int) -> str:
     return NOT_MEASURED if rate is None else number(rate / gpus)
 
 
-def _across_data(boards: Iterable[Board]) -> Table:
+def _across_data(boards: Iterable[Leaderboard]) -> Table:
     """The WER of a configuration on each of several data sets; no rows if none was measured on two."""
     largest: dict[str, Group] = {}
     for group in sorted((board.group for board in boards), key=lambda group: group.size):

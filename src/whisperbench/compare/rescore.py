@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.leaderboard import Board
-from whisperbench.measure.clock import Transcript
+from whisperbench.compare.rank import Leaderboard
 from whisperbench.measure.score import score
-from whisperbench.results.contents import accuracy_metrics
+from whisperbench.measure.timing import Transcript
 from whisperbench.results.keys import with_normalizer
 from whisperbench.results.names import ACCURACY_KEY
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
+from whisperbench.results.run_data import accuracy_metrics
 from whisperbench.results.transcripts import StoredTranscripts
 
 
@@ -45,7 +45,7 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tupl
     )
 
 
-def rank_changes(before: Sequence[Board], after: Sequence[Board]) -> tuple[RankChange, ...]:
+def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:
     """Systems whose rank changed, in the new order."""
     old = {row.system.newest.run_id: (row.rank, row.system.wer) for board in before for row in board.rows}
     changes = []

@@ -7,8 +7,8 @@ import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 
-from whisperbench.options.compare import CompareConfig
-from whisperbench.results.run_record import RunRecord
+from whisperbench.config.compare import CompareConfig
+from whisperbench.results.record import RunRecord
 
 COST = "usd_per_audio_hour"
 

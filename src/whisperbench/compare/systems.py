@@ -9,12 +9,11 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
-from whisperbench.measure.bootstrap import Interval
-from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, PEERS, BenchmarkConfig
-from whisperbench.results.labels import NOT_IN_A_LABEL
+from whisperbench.config.benchmark import NOT_PART_OF_A_CONFIGURATION, PEERS, BenchmarkConfig
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
-from whisperbench.results.repeats import Identity
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunIdentity, RunRecord
+from whisperbench.results.run_name import NOT_IN_A_LABEL
+from whisperbench.stats.bootstrap import Interval
 
 SHOWN_ELSEWHERE = NOT_PART_OF_A_CONFIGURATION | {
     *("model", "model_revision", "engine", "front_end", "kv_cache_dtype", "max_num_seqs", "batch_size", "dtype"),
@@ -125,7 +124,7 @@ class System:
         return self.newest.speed_key or ""
 
     @property
-    def settings(self) -> str:
+    def other_settings(self) -> str:
         """Engine options without a column that differ from their defaults: `quantization=fp8, enforce_eager=true`."""
         params = self.newest.params
         return ", ".join(f"{n}={params[n]}" for n, default in DEFAULTS.items() if params.get(n, default) != default)
@@ -145,12 +144,12 @@ class System:
             f"stride {self.padding_stride}" if (self.padding_stride or 1) > 1 else "",
             f"{self.engines} engines" if self.engines > 1 else "",
             "CUDA MPS" if self.param("cuda_mps") else "",
-            self.settings,
+            self.other_settings,
         ]
         return ", ".join(filter(None, parts))
 
     @property
-    def setting(self) -> str:
+    def description(self) -> str:
         """What distinguishes it from systems of the same model, GPU and versions: `fp8/256 stride 16, 2 engines`."""
         name = "" if self.engine_name == "vllm" else self.engine_name
         return " ".join(filter(None, (name, self.batch, self.beside_batch)))
@@ -158,7 +157,7 @@ class System:
     @property
     def label(self) -> str:
         """`large-v3 fp8/256`, `large-v3 faster-whisper batch 16`."""
-        return f"{self.model} {self.setting}"
+        return f"{self.model} {self.description}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -169,9 +168,10 @@ class System:
 
 
 def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
-    """Records of one group as systems, grouped by `Identity`; runs without a config digest are not repeats of any."""
-    found: defaultdict[Identity | str, list[RunRecord]] = defaultdict(list)
+    """Records of one group as systems, grouped by `RunIdentity`; runs without a config digest are not repeats of
+    any."""
+    found: defaultdict[RunIdentity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
-        identity = Identity.of(record.params, record.tags)
+        identity = RunIdentity.of(record.params, record.tags)
         found[identity if identity.config_digest else record.run_id].append(record)
     return tuple(System(tuple(runs)) for runs in found.values())

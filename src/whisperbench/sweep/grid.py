@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from whisperbench.config.benchmark import MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
+from whisperbench.config.option import text_of
+from whisperbench.config.sweep import LISTS, SweepOptions
 from whisperbench.errors import ConfigError
-from whisperbench.options.benchmark import MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
-from whisperbench.options.record import text_of
-from whisperbench.options.sweep import LISTS, SweepOptions
-from whisperbench.results.labels import setting_name
+from whisperbench.results.run_name import setting_name
 
 GRIDS = Path(__file__).parents[1] / "data" / "grids"
 OF_THE_SWEEP = {

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
-from whisperbench.supervise.process_group import GRACE_SECONDS, TICK_SECONDS, Ended, run_to_end
-from whisperbench.sweep.lanes import DeviceSlot
+from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandResult, run_to_end
+from whisperbench.sweep.parallel import DeviceSlot
 
 
 def cluster_slots(address: str, count: int, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
@@ -50,7 +50,7 @@ def is_alive(address: str, node: Node) -> bool:
 def run_on_node(
     address: str, node: Node, command: Sequence[str], *, env: Mapping[str, str], log: Path,
     time_limit_seconds: float, tick: Callable[[float], None],
-) -> Ended:  # fmt: skip
+) -> CommandResult:  # fmt: skip
     """`run_to_end` as a Ray task on a node with one of its GPUs; the loss of the node is a failure of the command."""
     ray, begun = connect(address), time.perf_counter()
     passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_"))}
@@ -69,7 +69,7 @@ def run_on_node(
         status, seconds, timed_out = 1, time.perf_counter() - begun, False
         output = f"error: The task on node {node.id[:6]} ({node.host}) failed: {str(error).splitlines()[0]}\n".encode()
     log.write_bytes(output)
-    return Ended(status, seconds, timed_out, log)
+    return CommandResult(status, seconds, timed_out, log)
 
 
 def run_command(

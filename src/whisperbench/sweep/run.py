@@ -7,29 +7,28 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperbench.compare.document import Part
-from whisperbench.engines.hardware import engine_version, matching_kinds, one_kind
+from whisperbench.config.option import text_of
+from whisperbench.config.sweep import LISTS, SweepOptions
+from whisperbench.engines.hardware import engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
-from whisperbench.listener import Listener
-from whisperbench.options.record import text_of
-from whisperbench.options.sweep import LISTS, SweepOptions
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
-from whisperbench.supervise.watch import RUN_ID
 from whisperbench.sweep.grid import Task, configurations_of, on_every_type, schedule, sweep_digest
-from whisperbench.sweep.identity import Identities
-from whisperbench.sweep.lanes import DeviceSlot, device_slots, run_in_parallel
-from whisperbench.sweep.local_runner import LocalRunner
+from whisperbench.sweep.parallel import DeviceSlot, device_slots, run_in_parallel
 from whisperbench.sweep.parallel_cluster import cluster_slots
-from whisperbench.sweep.parent_run import ParentRun
+from whisperbench.sweep.plan import EarlierRuns, RunIdentities
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.resume import EarlierRuns
+from whisperbench.sweep.runner import LocalRunner
 from whisperbench.sweep.search import Search, search
+from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
-from whisperbench.tracking.connection import connect
-from whisperbench.tracking.home import furnish
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import tracked_run
 
@@ -54,15 +53,15 @@ def sweep(
     hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
     slots = [DeviceSlot()]
     if not isinstance(plan, Search) and (options.one.cluster or options.gpus_at_once != 1):
-        one_kind(hardware, options.one.gpu_kinds, 0)  # refuses gpu_kinds that match no GPU
-        types = matching_kinds(hardware, options.one.gpu_kinds)
+        select_gpus(hardware, options.one.gpu_kinds, 0)  # refuses gpu_kinds that match no GPU
+        types = matching_gpu_types(hardware, options.one.gpu_kinds)
         plan = on_every_type(plan, types)
         if options.one.cluster and options.gpus_at_once != 1:
             slots = cluster_slots(options.one.cluster, options.gpus_at_once, types, str(client.tracking_uri))
             plan = tuple(each.without_cluster() for each in plan)
         else:
             slots = device_slots(hardware, options.gpus_at_once, types)
-    identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), listener)
+    identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
     unfinished = None
@@ -83,7 +82,7 @@ def sweep(
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
         params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
         sweep_runs.log_params(client, run.run_id, params)
-        furnish(client, run.experiment_id)
+        update_experiment_page(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
         if isinstance(plan, Search):

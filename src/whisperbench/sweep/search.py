@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whisperbench.config.benchmark import MAIN, BenchmarkConfig
+from whisperbench.config.compare import SORTINGS, Sorting
+from whisperbench.config.option import kind_of, text_of
+from whisperbench.config.sweep import LISTS, Range, SweepOptions
 from whisperbench.errors import ConfigError
-from whisperbench.options.benchmark import MAIN, BenchmarkConfig
-from whisperbench.options.ranges import Range
-from whisperbench.options.record import kind_of, text_of
-from whisperbench.options.sortings import SORTINGS, Sorting
-from whisperbench.options.sweep import LISTS, SweepOptions
 from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Self
 
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import TrackingError, WhisperbenchError
-from whisperbench.listener import Listener
-from whisperbench.measure.clock import Transcript
-from whisperbench.measure.gpu_monitor import reading_now
-from whisperbench.results.contents import RunStart
+from whisperbench.measure.gpu import reading_now
+from whisperbench.measure.timing import Transcript
+from whisperbench.progress import Listener
 from whisperbench.results.names import PROGRESS
-from whisperbench.tracking import write
+from whisperbench.results.run_data import RunStart
+from whisperbench.tracking import runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +51,7 @@ class LiveMetrics:
     def log_start(self, start: RunStart) -> None:
         """Log the params, tags, data set and description that are known before the measurement."""
         try:
-            write.log_start(self._client, self._run_id, start)
+            runs.log_start(self._client, self._run_id, start)
         except TrackingError as error:
             self._listener.warned(f"{error} The measurement continues; the params are logged with its result.")
 
@@ -69,7 +69,7 @@ class LiveMetrics:
         while not self._stop.wait(INTERVAL_SECONDS):
             with contextlib.suppress(WhisperbenchError):
                 finished = self._finished
-                write.log_live(self._client, self._run_id, self._metrics(finished), finished)
+                runs.log_live(self._client, self._run_id, self._metrics(finished), finished)
 
     def _metrics(self, finished: int) -> dict[str, float]:
         gpu = reading_now(self._hardware)

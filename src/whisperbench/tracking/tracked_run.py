@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.processes.signals import Interrupted, signals_raise
+from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.links import Links
-from whisperbench.supervise.signals import Interrupted, signals_raise
-from whisperbench.supervise.watch import RUN_ID
 from whisperbench.text import without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import serves_ui, ui_address, ui_port
-from whisperbench.tracking.home import VIEW_TAG
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import serves_ui, ui_address, ui_port
+from whisperbench.tracking.experiment_page import VIEW_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

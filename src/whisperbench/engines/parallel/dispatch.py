@@ -10,7 +10,7 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from whisperbench.engines.seam import Clip
+from whisperbench.engines.base import Clip
 
 E = TypeVar("E")
 

@@ -18,16 +18,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from whisperbench.engines.feed import FeedPlan
+from whisperbench.corpus.audio import AudioSource
+from whisperbench.engines.base import Clip, Engine, EngineInfo, PassUsage, StartEngine, Text
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
 from whisperbench.engines.parallel.worker import WorkerHandle, cause_of, describe
-from whisperbench.engines.pulse import Pulse
-from whisperbench.engines.seam import Clip, Engine, EngineFacts, PassUsage, StartEngine, Text
+from whisperbench.engines.pipeline import PipelineLimits
 from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.watchdog import Heartbeat
 from whisperbench.errors import EngineError, WhisperbenchError
-from whisperbench.inputs.audio import AudioSource
 
 START_SECONDS = 1860.0
 """A minute more than the limit that each engine has on its own start."""
@@ -37,7 +37,7 @@ SILENT_SECONDS = 30.0
 COMPARE_SECONDS = 600.0
 CLOSE_SECONDS = 10.0
 ALONE_FILLS = 10
-"""`alone_rates` fills an engine at most this many times, so that its start and end hardly count."""
+"""`single_gpu_rates` fills an engine at most this many times, so that its start and end hardly count."""
 
 
 def start_parallel(
@@ -89,7 +89,7 @@ def max_in_flight(settings: EngineSettings) -> int:
         return 1 << 31
     if settings.batch_size:
         return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead of the one it gathers
-    plan = FeedPlan.of(settings)
+    plan = PipelineLimits.of(settings)
     return plan.in_flight + max(plan.burst, plan.in_flight // 4)
 
 
@@ -121,12 +121,12 @@ class ParallelEngine(Engine):
         self._on_close, self._checkpoint = on_close, checkpoint
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
-        self._pauses = self.pulse = Pulse()  # its longest pause is that of any engine
+        self._pauses = self.heartbeat = Heartbeat()  # its longest pause is that of any engine
         self._calls: dict[WorkerHandle, Future[tuple[list[Text], int]]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
 
     @property
-    def facts(self) -> EngineFacts:
+    def facts(self) -> EngineInfo:
         """Those of the first engine, with the number of engines and hosts."""
         return dataclasses.replace(
             self._workers[0].info.engine,
@@ -151,7 +151,7 @@ class ParallelEngine(Engine):
         self._time(self._alive, list(first))
         return ()
 
-    def alone_rates(self, clips: Sequence[Clip]) -> list[float]:
+    def single_gpu_rates(self, clips: Sequence[Clip]) -> list[float]:
         """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle;
         on clips from all over the corpus.  Empty with a single GPU, whose rate is that of the pass.
 
@@ -259,8 +259,8 @@ class ParallelEngine(Engine):
                 raise cause_of(error) from error
             return error
         texts, beats = call.result()
-        if texts or beats != worker.beats:
-            worker.pause, worker.beats = 0.0, beats
+        if texts or beats != worker.ticks:
+            worker.pause, worker.ticks = 0.0, beats
         return texts
 
     def _fail(self, worker: WorkerHandle, error: BaseException) -> str:

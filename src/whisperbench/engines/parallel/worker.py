@@ -15,13 +15,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whisperbench.engines.feed import ClipQueue
+from whisperbench.engines.base import Clip, Engine, EngineInfo, StartEngine, Text
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement, on_node
-from whisperbench.engines.seam import Clip, Engine, EngineFacts, StartEngine, Text
+from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError, WhisperbenchError
-from whisperbench.supervise.orphans import no_orphans
+from whisperbench.processes.guardian import kill_children_on_exit
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class WorkerInfo:
     host: str
     device: str
     pids: frozenset[int]
-    engine: EngineFacts
+    engine: EngineInfo
 
 
 class EngineWorker:
@@ -50,9 +50,9 @@ class EngineWorker:
     def __init__(self, placement: Placement) -> None:
         self._placement, self.answer_seconds = placement, ANSWER_SECONDS
         self._stack = contextlib.ExitStack()
-        self._passes: queue.SimpleQueue[ClipQueue] = queue.SimpleQueue()
+        self._passes: queue.SimpleQueue[UtteranceQueue] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
-        self._clips: ClipQueue | None = None
+        self._clips: UtteranceQueue | None = None
         self._submitted = self._returned = 0
 
     def start(self, start_engine: StartEngine, settings: EngineSettings, hardware: Hardware, log: Path) -> WorkerInfo:
@@ -67,7 +67,7 @@ class EngineWorker:
             for thread in Path("/proc/self/task").iterdir():  # Linux sets one thread at a time; new ones inherit
                 with contextlib.suppress(OSError):  # the thread has ended meanwhile
                     os.sched_setaffinity(int(thread.name), self._placement.cores)
-        self._stack.enter_context(no_orphans())
+        self._stack.enter_context(kill_children_on_exit())
         self.drive(start_engine(settings, hardware, log))
         device = (os.environ.get("CUDA_VISIBLE_DEVICES") if hardware.has_gpu else None) or self._placement.name
         return WorkerInfo(platform.node(), device, frozenset({os.getpid(), *self.engine.pids()}), self.engine.facts)
@@ -81,7 +81,7 @@ class EngineWorker:
         """Add clips to the pass, or begin one; without `more` the engine does not wait for further clips."""
         self._submitted += len(clips)
         if self._clips is None:
-            self._clips = ClipQueue()
+            self._clips = UtteranceQueue()
             self._passes.put(self._clips)
         self._clips.put(clips)
         if not more:
@@ -101,7 +101,7 @@ class EngineWorker:
             while self._returned + len(found) < self._submitted:
                 found.append(self._next_result(max(0.0, until - time.monotonic())))
         self._returned += len(found)
-        return found, self.engine.pulse.beats if self.engine.pulse else 0
+        return found, self.engine.heartbeat.ticks if self.engine.heartbeat else 0
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in this process."""
@@ -129,12 +129,12 @@ class EngineWorker:
 class WorkerHandle:
     """An `EngineWorker` in an actor of Ray; `info` is set once its engine has started.
 
-    `silence` and `pause` are the seconds since an unanswered call and without progress, `beats` its last counter.
+    `silence` and `pause` are the seconds since an unanswered call and without progress, `ticks` its last counter.
     """
 
     info: WorkerInfo
     silence = pause = 0.0
-    beats = 0
+    ticks = 0
 
     def __init__(self, ray: Any, placement: Placement) -> None:
         self._ray, self._placement, self.name = ray, placement, placement.name

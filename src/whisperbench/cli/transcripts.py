@@ -1,0 +1,59 @@
+"""Transcripts beside their references, word by word, in colour where stderr is a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from whisperbench.cli.console import draw, say, stderr
+from whisperbench.compare.difference import Difference
+from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.score import Score
+from whisperbench.measure.timing import Transcript
+from whisperbench.text import escape_control
+
+SHOWN_TRANSCRIPTS = 12
+"""A corpus of at most this many utterances has each transcript shown at the end."""
+
+
+def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
+    """`the (quick→thick) fox (jumped→) (→over)`: readable without colour, red and green with it."""
+    text = Text()
+    for number, piece in enumerate(pieces):
+        text.append(" " if number else "")
+        if piece.kind == "equal":
+            text.append(escape_control(piece.reference))
+            continue
+        text.append("(")
+        text.append(escape_control(piece.reference), style="red strike")
+        text.append("→")
+        text.append(escape_control(piece.hypothesis), style="green")
+        text.append(")")
+    return text
+
+
+@draw.register
+def draw_score(score: Score) -> None:
+    """Each transcript of a small corpus, its differences from the reference in colour."""
+    for each in score.utterances if len(score.utterances) <= SHOWN_TRANSCRIPTS else ():
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.counts.errors} of {each.counts.words} words wrong", "bold")
+        stderr.print(to_terminal(align(each.reference_normalized.split(), each.hypothesis_normalized.split())))
+
+
+@draw.register(tuple)
+def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
+    """The same where there are no references."""
+    for each in transcripts if len(transcripts) <= SHOWN_TRANSCRIPTS else ():
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
+        stderr.print(Text(each.hypothesis))
+
+
+@draw.register
+def draw_difference(found: Difference) -> None:
+    """The utterances that changed most from one run to the other, each aligned with the reference."""
+    for each in found.utterances:
+        say(f"\n{escape_control(each.a.utt_id)}  {each.change:+d} errors")
+        for run, pieces in zip((found.a, found.b), each.aligned, strict=True):
+            say(f"  {escape_control(run.name)} {run.run_id[:8]}")
+            stderr.print(to_terminal(pieces))
