@@ -1,10 +1,6 @@
 """Faults of two real engines: each is caused once, and every clip must have one transcript, the same as without.
 
-<<<<<<<< HEAD:tests/nightly/fleet_faults.py
-python -m tests.nightly.fleet_faults
-========
-python -m tests.nightly.parallel_faults
->>>>>>>> w-f:benchmarks/parallel_faults.py
+    python -m tests.nightly.parallel_faults
 
 Two engines on this machine's CPU transcribe the demo clips over and over.  In the middle an actor, an engine's process
 or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line per fault, exit
