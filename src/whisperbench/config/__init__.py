@@ -1,0 +1,1 @@
+"""Options of every command: one declaration per option, validated, with nothing inferred."""

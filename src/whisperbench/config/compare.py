@@ -1,0 +1,139 @@
+"""Options of compare, upload and doctor, and the sort orders of a leaderboard."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import BOOLEAN, TEXT, Options, at_least, field_of, one_of, option
+from whisperbench.errors import ConfigError
+
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sorting:
+    """A metric that runs are ranked by, its name in a heading, and the title of the first one if a test confirms it."""
+
+    metric: str
+    heading: str
+    first: str
+    higher_is_better: bool = False
+
+    @property
+    def extreme(self) -> str:
+        """`highest reqs/sec`, `lowest WER`: the title of a figure that was not tested."""
+        return f"{'highest' if self.higher_is_better else 'lowest'} {self.heading}"
+
+
+SORTINGS = {
+    "wer": Sorting("wer", "WER", "Most accurate"),
+    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", "Fastest", higher_is_better=True),
+    "rtfx": Sorting("rtfx", "RTFx", "Fastest", higher_is_better=True),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most energy-efficient"),
+    "cost": Sorting("usd_per_audio_hour", "cost per audio hour", "Cheapest"),
+}
+"""Sort orders of a leaderboard, and objectives of a search."""
+
+SORTS = tuple(SORTINGS)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CompareConfig(Options):
+    """Options of a comparison of runs."""
+
+    # fmt: off
+    experiments: str | None = option(None, TEXT, "Names of experiments, separated by commas.", "Runs",
+        unset="all", common=True)
+    filter: str | None = option(None, TEXT,
+        "Filter of MLflow, for example \"metrics.wer < 3 and params.dtype = 'bfloat16'\".", "Runs", unset="none")
+    gpu: str | None = option(None, TEXT, "GPU name or a part of it; * and ? match any text.", "Runs",
+        unset="any", common=True)
+    model: str | None = option(None, TEXT,
+        "Model as it was requested, or its Hugging Face id; * and ? match any text.", "Runs", unset="any", common=True)
+    runs: str | None = option(None, TEXT,
+        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second.",
+        "Runs", unset="none", common=True)
+    sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
+    published: str = option("matching", one_of("matching", "none", "all"),
+        "Published results to show; matching are those of GPUs or models that were measured.", "Ranking")
+    prices: str | None = option(None, TEXT,
+        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60', from which costs are computed.", "Ranking",
+        unset="none")
+    rescore: bool = option(False, BOOLEAN, "Score the stored transcripts again with the installed normaliser.",
+        "Ranking")
+    seed: int = field_of(OPTIONS["seed"])
+    baseline: str | None = option(None, TEXT,
+        "Regression gate: run id, run name or config digest with which the newest run (or the one in runs) is "
+        "compared. Exit status 1 if it is worse, 2 if the two cannot be compared or the result is undecided.", "Gate",
+        unset="none", common=True)
+    max_slowdown: float = option(5.0, at_least(0),
+        "Loss of throughput in percent that the gate accepts, beyond the noise.", "Gate")
+    format: str = option("auto", one_of("auto", "table", "markdown"),
+        "Format on stdout: a table of the terminal's width, or markdown; auto is the table on a terminal.", "Output")
+    results_dir: str = field_of(OPTIONS["results_dir"])
+    # fmt: on
+
+    def check_together(self) -> None:
+        count = 1 if self.gates else 2
+        if self.runs is not None and (len(set(self.run_ids)) != count or not all(map(RUN_ID.fullmatch, self.run_ids))):
+            expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
+            raise ConfigError(
+                f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
+            )
+        if not all(name and 0 <= price < math.inf for name, price in self.price_of.items()):
+            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.")
+
+    @property
+    def gates(self) -> bool:
+        return self.baseline is not None
+
+    @property
+    def price_of(self) -> dict[str, float]:
+        """USD per GPU hour by a GPU's name, or a part of it."""
+        pairs = [part.rpartition("=") for part in (self.prices or "").split(",") if self.prices]
+        try:
+            return {name.strip(): float(price) for name, _, price in pairs}
+        except ValueError as error:
+            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.") from error
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(part.strip() for part in self.runs.split(",")) if self.runs else ()
+
+    @property
+    def experiment_names(self) -> tuple[str, ...] | None:
+        """None stands for every experiment."""
+        return tuple(n.strip() for n in self.experiments.split(",") if n.strip()) if self.experiments else None
+
+    @property
+    def scope(self) -> str:
+        """What was searched, for the message that nothing was found."""
+        where = f"experiment(s) {self.experiments}" if self.experiments else "every experiment"
+        narrowed = [f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) is not None]
+        return f"{where} with {', '.join(narrowed)}" if narrowed else where
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UploadConfig(Options):
+    """Options of the upload of result directories."""
+
+    # fmt: off
+    bundles: str = option("results", TEXT,
+        "A result directory, a directory that holds several, or a quoted pattern such as 'results/20261122*'.", "Runs")
+    # fmt: on
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorConfig(Options):
+    """Options of the checks before a run."""
+
+    model: str = field_of(OPTIONS["model"])
+    model_revision: str = field_of(OPTIONS["model_revision"])
+    corpus: str = field_of(OPTIONS["corpus"])
+    split: str = field_of(OPTIONS["split"])
+    ray_address: str | None = field_of(OPTIONS["ray_address"])
+    results_dir: str = field_of(OPTIONS["results_dir"])
+    json: bool = option(False, BOOLEAN, "Print one JSON list instead of lines.", "Output")
