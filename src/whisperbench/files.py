@@ -1,8 +1,9 @@
-"""Files and directories that are whole and on the disk, or not there; and where a user's cache is."""
+"""Files and directories: atomic writes, strict JSON records, and the cache directory."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -10,7 +11,11 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 
 KINDS = {
     stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
@@ -106,3 +111,30 @@ def tail(path: Path, size: int = 1 << 16) -> str:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+T = TypeVar("T")
+
+
+def read_json(record: type[T], content: bytes) -> T:
+    """`content` as a `record`: exact types, finite numbers, texts that can be written, and what annotations ask for.
+
+    Raises:
+        ValueError: the message names the value and says what it should be.
+    """
+    from pydantic import ValidationError
+
+    try:
+        found: T = _adapter(cast("Any", record)).validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+    return found
+
+
+@functools.cache
+def _adapter(record: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter, with_config
+
+    return TypeAdapter(with_config(strict=True, allow_inf_nan=False)(record))

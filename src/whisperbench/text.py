@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 JOINERS = "\u200c\u200d"  # unprintable by Unicode's book, but part of Persian, Indic and emoji spelling
 
 HIDDEN = "***"
-SHORTEST_SECRET = 6  # a shorter value would blot out ordinary words
+MIN_SECRET_LENGTH = 6  # a shorter value would blot out ordinary words
 
 SECRET_NAME = re.compile(
     r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|CONN(ECTION)?_?STR|(API|ACCESS|PRIVATE)_?KEY|"
@@ -36,7 +36,7 @@ KNOWN_SHAPES = re.compile(
 """Tokens that tell themselves: Hugging Face, GitHub, GitLab, AWS."""
 
 
-def visible(text: str) -> str:
+def escape_control(text: str) -> str:
     """`text` with everything that is not to be seen spelled out: `\\x1b`, `\\n`, `\\u202e`, `\\ud800`."""
     if text.isprintable():
         return text
@@ -45,7 +45,7 @@ def visible(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Text as itself in markdown, in a cell of a table too: no markup, no HTML, no terminal escapes, one line."""
-    return re.sub(r"([\\`*\[\]|~])", r"\\\1", visible(text).replace("&", "&amp;").replace("<", "&lt;"))
+    return re.sub(r"([\\`*\[\]|~])", r"\\\1", escape_control(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def clock(seconds: float) -> str:
@@ -88,7 +88,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
         found.update(credentials.rstrip("@").partition(":")[2] for credentials in IN_ADDRESS.findall(value))
         found.update(match[2].strip("'\"") for pattern in (IN_QUERY, BY_NAME) for match in pattern.finditer(value))
     spellings = {spelling for value in found for spelling in _spellings(value)}
-    return sorted((value for value in spellings if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
+    return sorted((value for value in spellings if len(value) >= MIN_SECRET_LENGTH), key=len, reverse=True)
 
 
 def _spellings(value: str) -> Iterator[str]:

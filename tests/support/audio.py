@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from whisperbench.inputs.corpus import Utterance
+from whisperbench.corpus.corpus import Utterance
 
 
 def corpus_of(folder: Path, seconds: Sequence[float]) -> list[Utterance]:

@@ -8,25 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from whisperbench.measure.clock import Transcript
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.measure.timing import Transcript
 from whisperbench.results.bundle import Bundle, Origin
-from whisperbench.results.contents import RunContents
-from whisperbench.results.facts import Dataset
-from whisperbench.results.journal import Journal
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
+from whisperbench.results.recording import Journal
+from whisperbench.results.run_data import RunData
+from whisperbench.results.run_info import Dataset
 
 CONFIG = BenchmarkConfig(model="demo", corpus="demo")
-DATASET = Dataset("demo", "all", "d" * 32, "demo")
+DATASET = Dataset("demo", "all", "d" * 32, "demo", 8)
 
 
 def transcript(number: int, hypothesis: str = "a word") -> Transcript:
     return Transcript(f"u{number:04d}", "s1", 2.0, "a word", hypothesis, 2, 0.1, 1)
 
 
-def contents_of(name: str = "demo-auto-128", wer: float = 2.5, **changes: Any) -> RunContents:
+def contents_of(name: str = "demo-auto-128", wer: float = 2.5, **changes: Any) -> RunData:
     """One run's params, metrics, history of three repeats, and tags."""
-    contents = RunContents(
+    contents = RunData(
         name=name,
         params={**CONFIG.as_params(), "model_id": "demo", "gpu_name": "Fake CPU"},
         metrics={"wer": wer, "reqs_per_sec": 41.0},
@@ -42,7 +42,7 @@ def contents_of(name: str = "demo-auto-128", wer: float = 2.5, **changes: Any) -
 
 def result_in(
     results_dir: Path,
-    contents: RunContents | None = None,
+    contents: RunData | None = None,
     origin: Origin | None = None,
     transcripts: Mapping[int, str] | None = None,
 ) -> Bundle:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from whisperbench.inputs.architecture import Architecture, write_model_config
-from whisperbench.inputs.checkpoint import Checkpoint, resolve_model
-from whisperbench.inputs.tokenizer import published_tokenizer, special_ids, write_tokenizer
+from whisperbench.checkpoint.architecture import Architecture, write_model_config
+from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
+from whisperbench.checkpoint.tokenizer import published_tokenizer, special_ids, write_tokenizer
 
 TINY = Architecture(64, 1, 1, 80, 51_865)
 

@@ -23,7 +23,7 @@ from typing import Self
 import psutil
 
 from tests.support.commands import PROJECT
-from whisperbench.engines.fleet_session import OBJECT_STORE_BYTES
+from whisperbench.engines.parallel.ray_cluster import OBJECT_STORE_BYTES
 
 START_SECONDS, ATTEMPTS = 120.0, 3
 FAKE_GPUS = PROJECT / "tests" / "support" / "fake_gpus"
@@ -78,7 +78,9 @@ class Cluster:
         self._head += [f"--temp-dir={self.folder / 'ray'}", "--include-dashboard=false", "--disable-usage-stats"]
         token = self.folder / "token"
         token.write_text(secrets.token_hex(32))
-        self.env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        # Without the variables of a private Ray that an earlier test has started in this process.
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self.env["PYTHONPATH"] = f"{PROJECT / 'src'}:{PROJECT}"
 
     def __enter__(self) -> Self:

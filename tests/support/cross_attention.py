@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from whisperbench.engines.padding import cache_places, dense_positions, first_sparse_place, sparse_positions
-from whisperbench.inputs.audio import SAMPLE_RATE
+from whisperbench.corpus.audio import SAMPLE_RATE
+from whisperbench.engines.padding import cache_slots, dense_positions, first_sparse_slot, sparse_positions
 
 SECONDS = (0.3, 7.4, 28.5, 30.0)
 STRIDE = 16
@@ -23,7 +23,7 @@ def dense_of_seconds(seconds: float, stride: int = STRIDE) -> int:
 
 def places_of_keys(dense: int, stride: int = STRIDE) -> list[int]:
     """Where in a window's places its keys are: the dense ones, then the sparse ones from a block's beginning on."""
-    first = first_sparse_place(dense) if stride > 1 else dense
+    first = first_sparse_slot(dense) if stride > 1 else dense
     return [*range(dense), *range(first, first + len(sparse_positions(dense, stride)))]
 
 
@@ -39,7 +39,7 @@ class Sequences:
     ) -> None:
         torch.manual_seed(5)
         self.dense, self.tokens = dense, tokens
-        self.places = places = [cache_places(d, STRIDE) for d in dense]
+        self.places = places = [cache_slots(d, STRIDE) for d in dense]
         blocks = [-(-n // BLOCK) for n in places]
         numbers = torch.randperm(sum(blocks)) + 1  # block 0 is nobody's
         table = torch.zeros(len(places), 96, dtype=torch.int32)

@@ -1,6 +1,6 @@
 """The sweep command with a benchmark that measures nothing, for tests that kill it.
 
-`python -m tests.support.fake_sweep sweep --models …` starts `python -m tests.support.fake_sweep benchmark --model …`
+`python -m tests.support.fake_sweep sweep --model …` starts `python -m tests.support.fake_sweep benchmark --model …`
 for each configuration.  That one behaves as its model's or its settings' part in the test asks for.
 """
 
@@ -15,22 +15,22 @@ from typing import Any
 
 import click
 
-from flows.sweep import run as run_sweep
-from flows.terminal.command import errors_end_the_command, options_of
 from tests.support.stores import run_of
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.cli.options import command
+from whisperbench.cli.sweep import run as run_sweep
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.corpus.corpus import load_corpus
+from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.errors import EngineError
 from whisperbench.files import cache_directory
-from whisperbench.inputs.checkpoint import resolve_model
-from whisperbench.inputs.corpus import load_corpus
-from whisperbench.inputs.inspection import inspect_corpus
-from whisperbench.options.benchmark import BenchmarkConfig
-from whisperbench.options.sweep import SweepConfig
+from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.keys import speed_key
-from whisperbench.results.labels import run_name
 from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY
-from whisperbench.supervise.orphans import no_orphans
-from whisperbench.tracking.connection import connect
+from whisperbench.results.run_name import run_name
+from whisperbench.tracking.client import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
 VLLM = "0.0"
@@ -39,25 +39,15 @@ ENGINE_VARIABLE = "FAKE_ENGINE_SLEEPS"  # seconds that the fake engine process w
 OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW, PAUSES = 7, 9, 11, 13  # max_num_seqs that end otherwise
 
 
-@click.group()
-def main() -> None:
-    """Both commands."""
+@command(SweepConfig, None)
+def sweep(config: SweepConfig) -> None:
+    run_sweep(config, (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
 
 
-@main.command()
-@options_of(SweepConfig)
-@errors_end_the_command
-def sweep(**options: Any) -> None:
-    run_sweep(SweepConfig(**options), (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
-
-
-@main.command()
-@options_of(BenchmarkConfig)
-@errors_end_the_command
-def benchmark(**options: Any) -> None:
-    config = BenchmarkConfig(**options)
+@command(BenchmarkConfig, None)
+def benchmark(config: BenchmarkConfig) -> None:
     client = connect()
-    with tracked_run(client, run_name(config, detect_hardware())) as run, no_orphans():
+    with tracked_run(client, run_name(config, detect_hardware())) as run, kill_children_on_exit():
         resolve_model(
             config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights
         )
@@ -83,7 +73,7 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
     hardware, rate = detect_hardware(), 2.0 * config.max_num_seqs
     long = {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances}
     own = {DATASET_DIGEST: digest, SPEED_KEY: speed_key(config, digest, hardware)}
-    given = {"vllm_version": VLLM}
+    given = {"vllm_version": VLLM, "engine_version": VLLM}
     made = run_of(config, gpu=hardware.gpu_name, dataset=digest, rate=rate, params=given, metrics=long, tags=own)
     params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
     client.log_batch(
@@ -93,6 +83,8 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
         tags=[RunTag(name, value) for name, value in made.tags.items()],
     )
 
+
+main = click.Group("main", {"sweep": sweep, "benchmark": benchmark})
 
 if __name__ == "__main__":
     main()

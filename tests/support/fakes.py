@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from whisperbench.corpus.audio import SAMPLE_RATE, Samples, load_audio
+from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
 from whisperbench.engines.hardware import Device, Hardware
-from whisperbench.engines.seam import Clip, Engine, EngineFacts, Text
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.inputs.audio import SAMPLE_RATE, Samples, load_audio
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again")
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY_SECONDS"
@@ -30,7 +30,7 @@ def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (
 class FakeEngine(Engine):
     """An `Engine` whose text depends on the audio alone, one clip after the other, `delay` seconds each."""
 
-    facts = EngineFacts("float32", "float32", "0.0", "0.0", 0.1)
+    facts = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
     def __init__(
         self, _settings: EngineSettings | None = None, _hardware: Hardware = NO_GPU, log: Path | None = None

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 
-from whisperbench.supervise.leftovers import SHARED_MEMORY, mapped_by
+from whisperbench.doctor import SHARED_MEMORY, unmapped_segments
 
-LEAST_BYTES = 65_536
+MIN_BYTES = 65_536
 """vLLM's have megabytes; smaller ones are made by tests of other sessions, to be looked at, and name no owner."""
 PATIENCE_SECONDS = 20.0
-"""A guardian ends, and removes what it must, after the process that it watches; on a busy machine seconds later."""
+"""A guardian ends after the process that it watches; on a busy machine seconds later."""
 
 
 def segments() -> set[str]:
@@ -25,7 +25,7 @@ def segments() -> set[str]:
     found = set()
     for path in SHARED_MEMORY.glob("psm_*"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            if path.stat().st_size >= LEAST_BYTES:
+            if path.stat().st_size >= MIN_BYTES:
                 found.add(path.name)
     return found
 
@@ -40,13 +40,14 @@ def unused_segments(before: set[str]) -> set[str]:
 
 
 def _unmapped(before: set[str]) -> set[str]:
-    new = segments() - before
-    return new - mapped_by(psutil.pids()) if new else new
+    return (segments() & {path.name for path in unmapped_segments()}) - before
 
 
 def files_in(directory: Path) -> list[str]:
-    """Whatever lies there, except empty directories."""
-    return [str(path.relative_to(directory)) for path in sorted(directory.rglob("*")) if not path.is_dir()]
+    """Whatever lies there, except empty directories and what a killed vLLM engine leaves: sockets, and the file where
+    its workers meet (docs/reliability.md)."""
+    paths = [path for path in sorted(directory.rglob("*")) if not path.is_dir() and not path.is_socket()]
+    return [str(path.relative_to(directory)) for path in paths if not path.name.startswith("vllm_dist_")]
 
 
 def processes_in(directory: Path) -> list[str]:

@@ -24,8 +24,8 @@ from flows import upload as upload_flow
 from tests.support import fake_benchmark, fake_sweep
 from tests.support.bundles import contents_of, result_in
 from whisperbench.results.environment import packages
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import connect
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect
 
 # What the commands import in the middle of their work; none of it starts a thread, which a fork would lose.
 LATE = (

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from tests.support.stores import run_of
 from whisperbench.compare.difference import Difference
 from whisperbench.compare.groups import Grouping, differences
-from whisperbench.compare.leaderboard import rank
 from whisperbench.compare.published import counterparts
+from whisperbench.compare.rank import rank
+from whisperbench.compare.render import as_markdown
 from whisperbench.compare.report import Report
-from whisperbench.compare.report_markdown import as_markdown
-from whisperbench.measure.joint_bootstrap import PairedTest
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.links import Links
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
+from whisperbench.stats.paired import PairedTest
 
 LINKS = Links("http://mlflow.example")
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
@@ -26,12 +26,12 @@ HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
 def report_of(
     *runs: RunRecord,
     sort: str = "wer",
-    references: bool = False,
+    published: bool = False,
     tests: Mapping[str, PairedTest | str] | None = None,
 ) -> Report:
     grouping = Grouping.of(runs, sort)
     boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
-    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
+    found = counterparts([c for group in grouping.groups for c in group.systems]) if published else ()
     alone = tuple(rank(g, sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
     return Report(boards, alone, grouping.left_out, found, None, (), LINKS, "every experiment")
 
@@ -52,6 +52,7 @@ def hostile_run() -> RunRecord:
         "model": HOSTILE,
         "dtype_effective": FORMULA,
         "vllm_version": HOSTILE,
+        "engine_version": HOSTILE,
         "quantization": HOSTILE,
     }
     return dataclasses.replace(run, params=params, tags={**run.tags, "whisperbench.warnings": HOSTILE})

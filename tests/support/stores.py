@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.options.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
-from whisperbench.results.run_record import RunRecord
-from whisperbench.tracking.write import TABLE_TAG
+from whisperbench.results.record import RunRecord
+from whisperbench.tracking.runs import TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
@@ -44,7 +44,7 @@ def run_of(
     """One finished benchmark run; None = not measured."""
     config = config or BenchmarkConfig(model="large-v3")
     limits = interval or (None if wer is None else (wer * 0.9, wer * 1.1))
-    data = {"dataset": dataset, "limit": config.limit}
+    data = {"dataset": dataset, "limit": config.as_params()["limit"]}
     weights = "random" if config.random_weights else "real"
     figures = {
         "wer": wer,
@@ -70,6 +70,7 @@ def run_of(
             "gpu_count": "1",
             "dtype_effective": "bfloat16",
             "vllm_version": "0.32.0",
+            "engine_version": "0.32.0",
             **(params or {}),
         },
         metrics={name: value for name, value in figures.items() if value is not None},

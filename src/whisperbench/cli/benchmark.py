@@ -22,7 +22,7 @@ def main(config: BenchmarkConfig) -> None:
     from whisperbench import benchmark
     from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
     from whisperbench.cli.console import TerminalListener
-    from whisperbench.results.summary import closing_line
+    from whisperbench.results.summary import result_line
 
     bundle = benchmark.run(config, TerminalListener())
-    click.echo(closing_line(bundle.contents.params, bundle.contents.metrics))
+    click.echo(result_line(bundle.contents.params, bundle.contents.metrics))

@@ -8,9 +8,9 @@
   whisperbench compare --baseline large-v3-fp8-seqs256      for CI: is the newest run worse?
   whisperbench compare --rescore                            with the installed normaliser
 
-Tables go to stdout, as markdown if that is not a terminal (or as --format says), everything else to stderr. Files are
-written to results_dir and logged as artifacts of a compare run. `mlflow run` turns every failure into status 1, so CI
-calls this command.
+The short answer (with --full all tables) goes to stdout, as markdown if that is not a terminal (or as --format says),
+everything else to stderr. Files are written to results_dir and logged as artifacts of a compare run. `mlflow run` turns
+every failure into status 1, so CI calls this command.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def main(config: CompareConfig) -> None:
     from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
     from whisperbench.cli.console import TerminalListener
     from whisperbench.cli.report_table import printer
-    from whisperbench.compare_runs import compare
+    from whisperbench.comparison import compare
 
     sys.exit(compare(config, TerminalListener(), printer(config.format)))

@@ -14,7 +14,7 @@ import rich.console
 import rich.progress
 import rich.text
 
-from whisperbench.listener import Listener
+from whisperbench.progress import Listener
 from whisperbench.text import clock
 
 LINE_SECONDS, PHASE_SECONDS = 10.0, 0.5

@@ -29,8 +29,8 @@ def main(config: DoctorConfig) -> None:
     from whisperbench.doctor import Setup, examine
     from whisperbench.engines.hardware import detect_hardware
     from whisperbench.files import cache_directory
-    from whisperbench.supervise.launcher import RUN_ID
-    from whisperbench.text import redact, visible
+    from whisperbench.processes.watch import RUN_ID
+    from whisperbench.text import escape_control, redact
 
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
     experiment, run_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get(RUN_ID)
@@ -41,7 +41,7 @@ def main(config: DoctorConfig) -> None:
         if not config.json:
             text = f"{check.found} -> {check.remedy}" if check.remedy else check.found
             status = click.style(f"{check.status:<8}", fg=COLOURS[check.status])
-            click.echo(f"{status} {check.name}: {visible(redact(text, os.environ))}")
+            click.echo(f"{status} {check.name}: {escape_control(redact(text, os.environ))}")
     if config.json:
         click.echo(redact(json.dumps([dataclasses.asdict(check) for check in checks], indent=1), os.environ))
     if any(check.status == "problem" for check in checks):

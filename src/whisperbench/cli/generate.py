@@ -36,6 +36,7 @@ not allowed is refused before anything starts. `--offline` alone means `--offlin
 An option with engines applies only to these: `vllm*` are vllm and vllm-stock. In a sweep, an option takes a list,
 separated by commas (a value that holds a comma stands in double quotes), or in a search also a range of numbers,
 `low..high` or `low..high:step`; or one value for all configurations (same); or it is no option of a sweep (–).
+Layouts of corpora and checkpoints: [corpora.md](corpora.md).
 """
 
 

@@ -13,7 +13,7 @@ import click
 
 from whisperbench.config.option import Group, Option, Options
 from whisperbench.errors import WhisperbenchError
-from whisperbench.text import redact, visible
+from whisperbench.text import escape_control, redact
 
 R = TypeVar("R", bound=Options)
 
@@ -33,7 +33,7 @@ class Command(click.Command):
         self.groups = groups or {}  # heading of each option in --help
 
     def invoke(self, ctx: click.Context) -> Any:
-        from whisperbench.supervise.signals import Interrupted
+        from whisperbench.processes.signals import Interrupted
 
         try:
             return super().invoke(ctx)
@@ -110,5 +110,5 @@ def _metavar(each: Option) -> str:
 
 def _print_error(message: str) -> None:
     """Print one red line; secrets are hidden, and terminal escapes of foreign text are spelled out."""
-    lines = map(visible, redact(message, os.environ).splitlines())
+    lines = map(escape_control, redact(message, os.environ).splitlines())
     click.secho("error: " + "\n".join(lines), fg="red", err=True)

@@ -8,9 +8,9 @@ import rich.text
 
 from whisperbench.cli import console
 from whisperbench.sweep.progress import HEADINGS, Progress, State, plain
-from whisperbench.text import clock, visible
+from whisperbench.text import clock, escape_control
 
-STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "pruned": "dim"}
+STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim"}
 FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
 NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
@@ -42,7 +42,7 @@ class LiveTable:
         for place, (run, row) in enumerate(zip(progress.runs, progress.rows(), strict=True), 1):
             if self.states.get(place, "waiting") != run.state:
                 if run.state != "waiting":
-                    console.say(visible(f"[{place}/{progress.total}] {plain(row)}"))
+                    console.say(escape_control(f"[{place}/{progress.total}] {plain(row)}"))
                 self.states[place] = run.state
 
 
@@ -69,10 +69,10 @@ def table(progress: Progress) -> rich.table.Table:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
     rows = list(zip(progress.runs, progress.rows(), strict=True))
     for run, row in rows[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
-        cells = [rich.text.Text(visible(cell)) for cell in row]
+        cells = [rich.text.Text(escape_control(cell)) for cell in row]
         if run.state == "running":  # its progress takes one line, so that the row's height is constant
             state, _, doing = row[STATE].partition(": ")
-            two_lines = "\n".join(visible(part) for part in (state, doing) if part)
+            two_lines = "\n".join(escape_control(part) for part in (state, doing) if part)
             cells[STATE] = rich.text.Text(two_lines, no_wrap=True, overflow="ellipsis")
         found.add_row(*cells, style=STYLES.get(run.state, ""))
     return found

@@ -8,27 +8,27 @@ from rich.text import Text
 
 from whisperbench.cli.console import draw, say, stderr
 from whisperbench.compare.difference import Difference
-from whisperbench.measure.alignment import Piece, align
-from whisperbench.measure.clock import Transcript
+from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.score import Score
-from whisperbench.text import visible
+from whisperbench.measure.timing import Transcript
+from whisperbench.text import escape_control
 
 SHOWN_TRANSCRIPTS = 12
 """A corpus of at most this many utterances has each transcript shown at the end."""
 
 
-def to_terminal(pieces: Sequence[Piece]) -> Text:
+def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
     """`the (quick→thick) fox (jumped→) (→over)`: readable without colour, red and green with it."""
     text = Text()
     for number, piece in enumerate(pieces):
         text.append(" " if number else "")
         if piece.kind == "equal":
-            text.append(visible(piece.reference))
+            text.append(escape_control(piece.reference))
             continue
         text.append("(")
-        text.append(visible(piece.reference), style="red strike")
+        text.append(escape_control(piece.reference), style="red strike")
         text.append("→")
-        text.append(visible(piece.hypothesis), style="green")
+        text.append(escape_control(piece.hypothesis), style="green")
         text.append(")")
     return text
 
@@ -53,7 +53,7 @@ def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
 def draw_difference(found: Difference) -> None:
     """Print the utterances that changed most between two runs, each aligned with its reference."""
     for each in found.utterances:
-        say(f"\n{visible(each.a.utt_id)}  {each.change:+d} errors")
+        say(f"\n{escape_control(each.a.utt_id)}  {each.change:+d} errors")
         for run, pieces in zip((found.a, found.b), each.aligned, strict=True):
-            say(f"  {visible(run.name)} {run.run_id[:8]}")
+            say(f"  {escape_control(run.name)} {run.run_id[:8]}")
             stderr.print(to_terminal(pieces))

@@ -1,42 +1,62 @@
-"""Show the runs in the browser: start MLflow's pages, and print the address of each experiment."""
+"""Show the runs in the browser: start MLflow's pages, and print the address of each experiment.
+
+The port is MLFLOW_PORT, or 5000. With the address of a server in MLFLOW_TRACKING_URI nothing is started.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from typing import TYPE_CHECKING
 
 import click
 
 from whisperbench.cli.options import Command
 
-START_SECONDS = 60
+if TYPE_CHECKING:
+    from whisperbench.tracking.client import Client
+
+START_SECONDS = 120.0
+STDERR = 2  # its file descriptor
 
 
 @click.command(cls=Command, help=__doc__)
 def main() -> None:
-    from whisperbench.tracking.connection import connect, serves_ui, ui_address, ui_port
-    from whisperbench.tracking.home import homes
+    from whisperbench.processes.signals import signals_raise
+    from whisperbench.tracking.client import connect, serves_ui, ui_address, ui_port
 
     client = connect()
-    server = None
-    if not serves_ui(client):
-        address = ["--backend-store-uri", str(client.tracking_uri), "--port", ui_port()]
-        server = subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *address])  # noqa: S603
-        deadline = time.monotonic() + START_SECONDS
-        while server.poll() is None and not _answers(f"{ui_address(client)}/health") and time.monotonic() < deadline:
-            time.sleep(0.5)
-    for name, link in homes(client):
+    if serves_ui(client):
+        print_links(client)
+        return
+    address = ["--backend-store-uri", str(client.tracking_uri), "--port", ui_port()]
+    with signals_raise():
+        command = [sys.executable, "-m", "mlflow", "ui", *address]
+        server = subprocess.Popen(command, stdout=STDERR)  # noqa: S603 - stdout holds the links alone
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while server.poll() is None and time.monotonic() < deadline and not answers(ui_address(client)):
+                time.sleep(0.5)
+            print_links(client)
+            sys.exit(server.wait())
+        finally:
+            server.terminate()
+
+
+def print_links(client: Client) -> None:
+    """Print the name and the address of each experiment that holds benchmark runs."""
+    from whisperbench.tracking.experiment_page import experiment_links
+
+    for name, link in experiment_links(client):
         click.echo(f"{name}: {link}")
-    if server is not None:
-        sys.exit(server.wait())
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether a server answers at an address."""
     try:
-        with urllib.request.urlopen(address, timeout=1):  # noqa: S310 - of this host
+        with urllib.request.urlopen(f"{address}/health", timeout=1):  # noqa: S310 - of this host
             return True
-    except (urllib.error.URLError, OSError):
+    except OSError:
         return False

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.leaderboard import significantly_worse
-from whisperbench.compare.speed_noise import RateTest, SpeedNoise
+from whisperbench.compare.rank import significantly_worse
 from whisperbench.compare.systems import System, systems
 from whisperbench.errors import ComparisonError
-from whisperbench.measure.joint_bootstrap import PairedTest
 from whisperbench.results.keys import differing, fields_of
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
+from whisperbench.stats.paired import PairedTest
+from whisperbench.stats.rates import RateTest, SpeedNoise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Verdict:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Contest:
+class GateCase:
     """A candidate and the runs that it is judged against: repeats of one system.
 
     `others` are further systems of the same speed key, which tell how noisy rates are.
@@ -32,7 +32,7 @@ class Contest:
     others: tuple[System, ...] = ()
 
 
-def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> Contest:
+def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> GateCase:
     """The candidate (the newest run, or the one named) and its baseline.
 
     `baseline` is a run id, a run's name or a config digest (its first 8 digits do); of the runs that
@@ -62,10 +62,10 @@ def contest(records: Sequence[RunRecord], baseline: str, candidate_id: str | Non
     # A lone baseline run stays: with its configuration's other runs it tells how far repeats scatter.
     judged = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
     beside = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in judged)
-    return Contest(candidate, System(tuple(comparable)), beside)
+    return GateCase(candidate, System(tuple(comparable)), beside)
 
 
-def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
+def judge(found: GateCase, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
     """Worse is: a WER significantly above the baseline's, or a throughput more than `max_slowdown` percent
     below it even at the near end of the change's 95 % interval.
 
@@ -74,7 +74,7 @@ def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) ->
 
     Raises:
         ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing, or is
-            lower than allowed while nobody knows how noisy it is.
+            lower than allowed while its noise is unknown.
     """
     candidate, baseline = System((found.candidate,)), found.baseline
     names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
@@ -91,8 +91,8 @@ def judge(found: Contest, test: PairedTest | str | None, max_slowdown: float) ->
     if change is None and 100 * (rate / usual - 1) < -max_slowdown:
         raise ComparisonError(
             f"{names[0]} has {speed} of {names[1]}: {100 * (rate / usual - 1):+.1f} %, allowed -{max_slowdown:g} %. "
-            "Nothing was measured twice on that GPU and data, so nobody knows whether that is noise, and the rates may "
-            "not be compared. Measure the baseline again, with repeats=3."
+            "No run was repeated on that GPU and data, so the noise is unknown and the rates may not be compared. "
+            "Measure the baseline again with repeats=3."
         )
     slower = change is not None and change.high < -max_slowdown
     worse = test is not None and significantly_worse(test)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 from whisperbench.compare.systems import System, systems
-from whisperbench.options.sortings import SORTINGS
+from whisperbench.config.compare import SORTINGS
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.names import ACCURACY_KEY, SPEED_KEY
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -27,12 +27,12 @@ class Group:
 
     @property
     def data(self) -> str:
-        """`librispeech test-clean`: the data's name, for people."""
+        """`librispeech test-clean`."""
         return self.newest.data
 
     @property
     def size(self) -> tuple[float, float]:
-        """Reference words and utterances: how much its figures rest on."""
+        """Reference words and utterances."""
         words, utterances = (self.newest.metric(name) or 0.0 for name in ("reference_words", "utterances"))
         return words, utterances
 
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Grouping:
-    """The groups that get a board, the main one first; those of one system, ranked against nothing; and the rest."""
+    """Groups with a leaderboard, the main one first; other groups of one system; and the runs that were left out."""
 
     groups: tuple[Group, ...]
     alone: tuple[Group, ...]
@@ -56,10 +56,10 @@ class Grouping:
 
     @classmethod
     def of(cls, records: Iterable[RunRecord], sort: str) -> Self:
-        """The main group has the metric sorted by, something to rank, most reference words, the newest run.
+        """The main group has the sort metric, several systems, the most reference words and the newest run.
 
-        So a quick look at a few utterances never answers for a whole test set, however many settings it tried.
-        A group of one system gets a board only if there is no other.
+        A run over a few utterances is therefore never shown in place of a whole test set.  A group of one system has a
+        leaderboard only if it is the main group.
         """
         found, left_out = defaultdict(list), []
         for record in records:
@@ -74,18 +74,18 @@ class Grouping:
         groups.sort(
             key=lambda g: (g.has(metric), len(g.systems) > 1, g.size, len(g.systems), g.newest.start_time), reverse=True
         )
-        kept = [group for number, group in enumerate(groups) if number == 0 or len(group.systems) > 1]
+        kept = [group for group in groups if group is groups[0] or len(group.systems) > 1]
         return cls(tuple(kept), tuple(group for group in groups if group not in kept), tuple(left_out))
 
 
 def differences(expected: Group, found: Group) -> tuple[str, ...]:
     """`limit: 20 instead of 0`, one text per differing field; a dataset's digest comes with its name."""
 
-    def said(group: Group, name: str, value: str) -> str:
+    def shown(group: Group, name: str, value: str) -> str:
         return f"{group.data} ({value[:8]})" if name == "dataset" else value
 
     return tuple(
-        f"{name}: {said(found, name, is_now)} instead of {said(expected, name, was)}"
+        f"{name}: {shown(found, name, is_now)} instead of {shown(expected, name, was)}"
         for name, (was, is_now) in differing(expected.fields, found.fields).items()
     )
 
@@ -93,7 +93,7 @@ def differences(expected: Group, found: Group) -> tuple[str, ...]:
 def _unfit(record: RunRecord) -> str | None:
     if record.accuracy_key is None or record.speed_key is None:
         missing = ACCURACY_KEY if record.accuracy_key is None else SPEED_KEY
-        return f"it has no tag {missing}, so nobody knows what it may be compared with"
+        return f"it has no tag {missing}, so it cannot be decided what it may be compared with"
     if record.metric("wer") is None and record.frozen:
         return f"its speed is no measurement: {record.frozen}"
     if record.metric("wer") is None and record.metric("reqs_per_sec") is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from whisperbench.compare.groups import Group
-from whisperbench.compare.leaderboard import contenders
-from whisperbench.measure.joint_bootstrap import JointBootstrap, PairedTest
+from whisperbench.compare.rank import tested_systems
 from whisperbench.results.transcripts import StoredTranscripts
+from whisperbench.stats.paired import JointBootstrap, PairedTest
 
 NO_TRANSCRIPTS = "no transcripts"
 
@@ -28,7 +28,7 @@ def compare_contenders(
 
     Of several that are equally accurate, each is tested against the one that it comes nearest to.
     """
-    rivals = [system.typical for system in contenders(group)]
+    rivals = [system.typical for system in tested_systems(group)]
     if len(rivals) < 2:
         return {}
     best = [run.run_id for run in rivals if run.metric("wer") == rivals[0].metric("wer")]

@@ -1,125 +1,126 @@
-"""Published results, to be shown beside our own and never ranked among them."""
+"""Published benchmark results, shown beside our own and never ranked among them."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
+from whisperbench.compare.select import named
 from whisperbench.compare.systems import System
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import labels
 
-RESULTS = Path(__file__).parents[1] / "data" / "published_results.csv"
-SOURCE = "the README of the public script this project follows (LibriSpeech test-clean, 2,620 utterances)"
-UTTERANCES = 2_620
+PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
+MLPERF = "MLPerf"
+UTTERANCES = 2_620  # of LibriSpeech test-clean
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PublishedResult:
-    """One published row; `gpu` is a family such as H100, `wer` is in percent."""
+class PublishedBenchmark:
+    """One published row: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
 
+    `gpu` is a family such as H100, `caveats` describes the timed region and the data.
+    """
+
+    benchmark: str
     gpu: str
+    gpus: int
     model: str
+    engine: str
     kv_cache_dtype: str
-    max_num_seqs: int
+    max_num_seqs: str
     wer: float
-    reqs_per_sec: float
+    reqs_per_sec: float | None
+    rtfx: float | None
+    source: str
+    url: str
+    date: str
+    caveats: str
+
+    @classmethod
+    def of(cls, row: dict[str, str]) -> Self:
+        rates = {name: float(row[name]) if row[name] else None for name in ("reqs_per_sec", "rtfx")}
+        return cls(**{**row, **rates, "gpus": int(row["gpus"]), "wer": float(row["wer"])})  # type: ignore[arg-type]
 
     @property
-    def settings(self) -> tuple[str, str]:
-        """Model, and cache type and sequences: `("large-v3", "fp8/256")`."""
-        return self.model, f"{self.kv_cache_dtype}/{self.max_num_seqs}"
+    def setting(self) -> str:
+        """`vllm fp8 seqs256`; the engine alone if its setting is the default or was not published."""
+        return " ".join([self.engine, *(labels(OPTIONS, self._params).values() if self.kv_cache_dtype else ())])
 
     @property
-    def label(self) -> str:
-        return " ".join(self.settings)
+    def _params(self) -> dict[str, str]:
+        return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
 
-    def has_gpu_and_model_of(self, system: System) -> bool:
-        """Same model, and one GPU of the same family: H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
-        return named(self.gpu, system.newest.gpu) and self.has_model_of(system)
+    def has_gpu_of(self, system: System) -> bool:
+        """H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
+        return named(self.gpu, system.newest.gpu)
 
     def has_model_of(self, system: System) -> bool:
-        """Same model on one GPU, whichever."""
-        names = {system.model, system.model_id.rpartition("/")[2]}
-        single = system.param("gpu_count") in (None, "1")
-        return single and not names.isdisjoint({self.model, f"whisper-{self.model}"})
+        return not {system.model, system.model_id.rpartition("/")[2]}.isdisjoint({self.model, f"whisper-{self.model}"})
 
-    def has_settings_of(self, system: System) -> bool:
-        """On vLLM, with the same cache and sequences, one engine, and all of the padding."""
-        settings = (system.batch, system.padding_stride, system.engines)
-        return settings == (f"{self.kv_cache_dtype}/{self.max_num_seqs}", 1, 1)
+    def has_data_of(self, system: System) -> bool:
+        """MLPerf transcribes packed windows of 30 s, the others transcribe utterances as they are."""
+        return (system.param("pack_seconds") == "30") is (self.benchmark == MLPERF)
+
+    def caveats_of(self, system: System) -> list[str]:
+        """Further reasons why a measured system is not directly comparable."""
+        split, utterances = system.param("split"), system.newest.metric("utterances") or 0
+        wanted = "dev" if self.benchmark == MLPERF else "test-clean"
+        equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
+        more = {system.requested(OPTIONS[name]) for name in ("padding_stride", "engines_per_gpu")} - {None, "1", "auto"}
+        reasons = {
+            "other settings": not equal or bool(more) or system.engines > system.gpu_count,
+            f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
+            "random weights": system.newest.random_weights,
+            f"other data: {split}": split != wanted,
+            f"{utterances:,.0f} utterances": split == wanted == "test-clean" and utterances != UTTERANCES,
+        }
+        return [reason for reason, applies in reasons.items() if applies]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A published row and the measured system that is most like it, where there is one."""
+    """A published row and the most similar measured system, if there is one."""
 
-    published: PublishedResult
+    published: PublishedBenchmark
     system: System | None
 
     @property
-    def measured_reqs_per_sec(self) -> float | None:
-        return self.system.median("reqs_per_sec") if self.system else None
-
-    @property
     def ratio(self) -> float | None:
-        """Measured throughput over the published one."""
-        measured = self.measured_reqs_per_sec
-        return None if measured is None else measured / self.published.reqs_per_sec
+        """Measured over published throughput per GPU (RTFx if reqs/sec was not published), on the same kind of GPU."""
+        p, system = self.published, self.system
+        metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
+        ours = system.median(metric) if system and p.has_gpu_of(system) else None
+        return ours / system.gpu_count / (theirs / p.gpus) if system and ours and theirs else None
 
     @property
-    def caveats(self) -> tuple[str, ...]:
-        """Why the ratio does not compare like with like."""
-        c = self.system
-        if c is None:
-            return ()
-        count = c.newest.metric("utterances")
-        return (
-            *(() if self.published.has_settings_of(c) else ("other settings",)),
-            *(("random weights",) if c.newest.random_weights else ()),
-            *(() if count == UTTERANCES else (f"other data: {count or 0:,.0f} utterances",)),
-        )
+    def caveats(self) -> str:
+        return ", ".join(self.published.caveats_of(self.system)) if self.system else ""
 
 
-def named(family: str, gpu: str) -> bool:
-    """Whether a GPU's name holds a family's as a whole word."""
-    return re.search(rf"\b{re.escape(family)}\b", gpu) is not None
-
-
-def published_results() -> tuple[PublishedResult, ...]:
-    with RESULTS.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            PublishedResult(
-                gpu=row["gpu"],
-                model=row["model"],
-                kv_cache_dtype=row["kv_cache_dtype"],
-                max_num_seqs=int(row["max_num_seqs"]),
-                wer=float(row["wer"]),
-                reqs_per_sec=float(row["reqs_per_sec"]),
-            )
-            for row in csv.DictReader(file)
-        )
+def published_benchmarks() -> tuple[PublishedBenchmark, ...]:
+    with PUBLISHED.open(encoding="utf-8", newline="") as file:
+        return tuple(map(PublishedBenchmark.of, csv.DictReader(file)))
 
 
 def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Counterpart, ...]:
-    """The published rows whose GPU or model was measured (or every one), with the measured system most like each.
+    """The published rows with a model or a GPU that was measured on such data (or every row).
 
-    The same settings come first, then real weights, the whole test set, and the highest throughput.
+    Beside each stands the measured system of the same model: of the same GPU if possible, then with the fewest caveats,
+    then the fastest.
     """
-    measured = tuple(measured)
-    candidates = [(c, rate) for c in measured if (rate := c.median("reqs_per_sec")) is not None]
+    timed = [(system, rate) for system in measured if (rate := system.median("reqs_per_sec")) is not None]
+    found = []
+    for row in published_benchmarks():
+        here = [(system, rate) for system, rate in timed if row.has_data_of(system)]
 
-    def likeness(published: PublishedResult, system: System, rate: float) -> tuple[bool, bool, bool, float]:
-        newest = system.newest
-        whole = newest.metric("utterances") == UTTERANCES
-        return published.has_settings_of(system), not newest.random_weights, whole, rate
+        def likeness(pair: tuple[System, float], row: PublishedBenchmark = row) -> tuple[bool, int, float]:
+            return row.has_gpu_of(pair[0]), -len(row.caveats_of(pair[0])), pair[1]
 
-    def nearest(published: PublishedResult) -> System | None:
-        fitting = [(likeness(published, c, rate), c) for c, rate in candidates if published.has_gpu_and_model_of(c)]
-        return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
-
-    def concerns(published: PublishedResult) -> bool:
-        return any(published.has_model_of(c) or named(published.gpu, c.newest.gpu) for c in measured)
-
-    return tuple(Counterpart(each, nearest(each)) for each in published_results() if every or concerns(each))
+        best = max((pair for pair in here if row.has_model_of(pair[0])), key=likeness, default=None)
+        if every or best or any(row.has_gpu_of(system) for system, _ in here):
+            found.append(Counterpart(row, best[0] if best else None))
+    return tuple(found)

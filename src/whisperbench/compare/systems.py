@@ -1,55 +1,26 @@
-"""Runs that are repeats of each other are one system: what a leaderboard is made of.
-
-Pure data; nothing here reads a server.
-"""
+"""Runs that are repeats of each other form one system, which is one row of a leaderboard."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from whisperbench.measure.bootstrap import Interval
-from whisperbench.options.benchmark import NOT_PART_OF_A_CONFIGURATION, PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
+from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
-from whisperbench.results.repeats import Identity
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunIdentity, RunRecord
+from whisperbench.results.run_name import NOT_IN_A_LABEL
+from whisperbench.stats.bootstrap import Interval
 
-IN_COLUMNS = frozenset(
-    {"model", "model_revision", "engine", "front_end", "kv_cache_dtype", "max_num_seqs", "batch_size", "dtype"}
-    | {"padding_stride", "gpus", "engines_per_gpu"}
-)
-IN_THE_KEYS = frozenset({"corpus", "split", "limit", "language", "long_audio", "load_format"})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Spread:
-    """The values of a rate over all repeats, at least one."""
-
-    values: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def low(self) -> float:
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        return max(self.values)
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
+DEFAULT = "default settings"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class System:
-    """Runs that are repeats of each other, newest first: one row of a leaderboard."""
+    """Runs that are repeats of each other, newest first."""
 
     runs: tuple[RunRecord, ...]
 
@@ -59,7 +30,7 @@ class System:
 
     @property
     def typical(self) -> RunRecord:
-        """The run with the median WER (the lower of the middle two); the newest where no run has a WER."""
+        """The run with the median WER (the lower of the middle two); the newest if no run has a WER."""
         scored = [(run.metric("wer"), run.run_id, run) for run in self.runs]
         ordered = sorted((wer, run_id, run) for wer, run_id, run in scored if wer is not None)
         return ordered[(len(ordered) - 1) // 2][2] if ordered else self.newest
@@ -73,22 +44,22 @@ class System:
         low, high = self.typical.metric("wer_ci_low"), self.typical.metric("wer_ci_high")
         return None if low is None or high is None else Interval(low, high)
 
-    def spread(self, metric: str) -> Spread | None:
-        values = tuple(value for run in self.runs for value in run.values(metric))
-        return Spread(values) if values else None
+    def values(self, metric: str) -> tuple[float, ...]:
+        """The values of a rate over all repeats of all runs."""
+        return tuple(value for run in self.runs for value in run.values(metric))
 
     def median(self, metric: str) -> float | None:
         if metric == "wer":
             return self.wer
-        spread = self.spread(metric)
-        return spread.median if spread else None
+        values = self.values(metric)
+        return statistics.median(values) if values else None
 
     def param(self, name: str) -> str | None:
         return self.newest.params.get(name)
 
     @property
     def model(self) -> str:
-        """The model as it was asked for; of a local checkpoint the directory's name."""
+        """The model as it was requested; of a local checkpoint the name of the directory."""
         model = self.param("model") or "unknown"
         return model.rstrip("/").rpartition("/")[2] if model.startswith(("/", ".", "~")) else model
 
@@ -102,98 +73,96 @@ class System:
 
     @property
     def engine_name(self) -> str:
-        """`vllm`, `vllm-stock`, `transformers`: the option, under one name where it has two."""
-        return "vllm-stock" if self.param("front_end") == "stock" else self.param("engine") or "vllm"
+        """`vllm`, `vllm-stock`, `transformers`."""
+        return self.param("engine") or OPTIONS["engine"].default_text
 
     @property
-    def is_peer(self) -> bool:
-        """Not vLLM: it has no attention cache of a type, and no number of sequences."""
-        return self.engine_name in PEERS
+    def uses_vllm(self) -> bool:
+        return self.engine_name in VLLM_ENGINES
+
+    def requested(self, option: Option) -> str | None:
+        """An option as it was requested; None if the engine does not have it."""
+        return self.param(option.name) if option.has(self.engine_name) else None
 
     @property
     def engine(self) -> str:
         """`vllm 0.32.0`, `vllm-stock 0.32.0`, `transformers 5.19.0`."""
-        version = self.param("engine_version") or self.param("vllm_version") or ""
+        version = self.param("engine_version") or ""
         return f"{self.engine_name} {version.partition('+')[0]}".rstrip()
 
     @property
-    def padding_stride(self) -> int | None:
-        """Of how many positions of the padding the encoder keeps one; None for a peer, which knows all of them."""
-        return None if self.is_peer else int(self.param("padding_stride") or 1)
-
-    @property
     def engines(self) -> int:
-        """Engines that worked together: the fact, or what was asked for."""
-        asked = (int(self.param(name) or 1) for name in ("gpus", "engines_per_gpu"))
-        return int(self.param("engines") or math.prod(max(1, count) for count in asked))
+        """Number of engines that worked together."""
+        return int(self.param("engines") or 1)
 
     @property
-    def dtype(self) -> str | None:
-        return self.param("dtype_effective") or self.param("dtype")
+    def gpu_count(self) -> int:
+        """At least 1; a CPU counts as one device."""
+        return max(1, int(self.param("gpu_count") or 1))
 
     @property
     def gpu(self) -> str:
         """`NVIDIA H100 80GB HBM3`, `4 × NVIDIA A10`, or the name of a CPU."""
-        count = self.param("gpu_count") or "1"
-        return self.newest.gpu if count in ("0", "1") else f"{count} × {self.newest.gpu}"
+        return self.newest.gpu if self.gpu_count == 1 else f"{self.gpu_count} × {self.newest.gpu}"
+
+    @property
+    def short_gpu(self) -> str:
+        """`H100 80GB`."""
+        return " ".join(re.sub(r"[ -]+", " ", NOT_IN_A_LABEL.sub("", self.gpu)).split())
 
     @property
     def speed_key(self) -> str:
         return self.newest.speed_key or ""
 
     @property
-    def users(self) -> tuple[str, ...]:
-        return tuple(sorted({run.user for run in self.runs}))
+    def other_settings(self) -> str:
+        """Options that differ from their defaults and have no column: `quantization=fp8, enforce_eager=true`."""
+        return other_settings(OPTIONS, self.newest.params)
+
+    def settings(self, *without: str) -> str:
+        """`fp8 seqs256 stride16`: labels of its options, but those named and those that all rows share."""
+        params = dict(self.newest.params)
+        if not self.uses_vllm:
+            params["batch_size"] = params.get("batch_size_effective", params["batch_size"])
+        found = labels(OPTIONS, params)
+        parts = [label for name, label in found.items() if name not in without and not OPTIONS[name].in_keys]
+        if self.engines > 1 and self.param("gpu_count") == "0":
+            parts.append(f"{self.engines} engines")
+        return " ".join([*parts, *(["CUDA MPS"] if self.param("cuda_mps") else [])])
 
     @property
-    def settings(self) -> str:
-        """Engine options away from their defaults that have no column: `quantization=fp8, enforce_eager=true`."""
-        hidden = IN_COLUMNS | IN_THE_KEYS | NOT_PART_OF_A_CONFIGURATION
-        params = self.newest.params
-        return ", ".join(
-            f"{name}={params[name]}"
-            for name, default in BenchmarkConfig().as_params().items()
-            if name not in hidden and params.get(name, default) != default
-        )
-
-    @property
-    def batch(self) -> str:
-        """`fp8/256`: type of the attention cache, and sequences decoded at once; of a peer its own `batch 16`."""
-        if not self.is_peer:
-            return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
-        size = self.param("batch_size_effective") or self.param("batch_size")
-        return f"batch {size}" if size not in (None, "0") else "its own batch"
-
-    @property
-    def setting(self) -> str:
-        """Everything that tells it from another system with the same model and GPU, but revisions and versions:
-        `fp8/256 stride 16, 2 engines`, `faster-whisper batch 16`."""
-        name = "" if self.engine_name == "vllm" else f"{self.engine_name} "
-        more = [
-            *([f"stride {self.padding_stride}"] if (self.padding_stride or 1) > 1 else []),
-            *([f"{self.engines} engines"] if self.engines > 1 else []),
-            *(["CUDA MPS"] if self.param("cuda_mps") else []),
-            *([self.settings] if self.settings else []),
-        ]
-        return f"{name}{self.batch} {', '.join(more)}".rstrip()
+    def description(self) -> str:
+        """What distinguishes it from systems of the same model, GPU and versions: `fp8 seqs256 stride16`."""
+        return self.settings() or DEFAULT
 
     @property
     def label(self) -> str:
-        """`large-v3 fp8/256`, `large-v3 faster-whisper batch 16`: the model and its setting."""
-        return f"{self.model} {self.setting}"
+        """`large-v3 fp8 seqs256`, `large-v3 faster-whisper batch16`."""
+        return f"{self.model} {self.settings()}".rstrip()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What makes its figures doubtful, as the runs themselves say."""
-        said = {run.tags[WARNINGS] for run in self.runs if run.tags.get(WARNINGS)}
+        """Reasons to doubt its figures, as its runs recorded them."""
+        recorded = {run.tags[WARNINGS] for run in self.runs if run.tags.get(WARNINGS)}
         dirty = any(run.tags.get(GIT_DIRTY) == "true" for run in self.runs)
-        return (*sorted(said), *(("measured with uncommitted changes",) if dirty else ()))
+        return (*sorted(recorded), *(("measured with uncommitted changes",) if dirty else ()))
+
+
+def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> str:
+    """Options without a column that differ from their defaults, and in which two rows of a leaderboard may differ."""
+    return ", ".join(
+        f"{name}={params[name]}"
+        for name, each in options.items()
+        if each.identity and not each.in_keys and each.column is None
+        if params.get(name, each.default_text) != each.default_text
+    )
 
 
 def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
-    """Records of one group as systems: same digest, model revision, GPU, engine version and clock, and CUDA MPS."""
-    found: defaultdict[Identity | str, list[RunRecord]] = defaultdict(list)
+    """Records of one group as systems, grouped by `RunIdentity`; runs without a config digest are not repeats of
+    any."""
+    found: defaultdict[RunIdentity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
-        identity = Identity.of(record.params, record.tags)
+        identity = RunIdentity.of(record.params, record.tags)
         found[identity if identity.config_digest else record.run_id].append(record)
     return tuple(System(tuple(runs)) for runs in found.values())

@@ -114,9 +114,9 @@ class BenchmarkConfig(Options):
 
     gpus: int | None = option(1, at_least(1),
         "GPUs that transcribe the corpus together, each with an engine; without a GPU, engines on parts of the CPU.",
-        "Several GPUs", unset="all", column="GPUs", common=True)
+        "Several GPUs", unset="all", common=True)
     engines_per_gpu: int | None = option(1, at_least(1), "Engines that share a GPU and its memory.", "Several GPUs",
-        unset="auto", label="engines{}-per-gpu", column="engines per GPU")
+        unset="auto", label="{}-engines-per-gpu", column="engines per GPU")
     gpu_type: str | None = option(None, TEXT,
         "Name of the GPUs to use, or a part of it, if the host or the cluster has several types.", "Several GPUs",
         unset="any", identity=False, sweep="same")

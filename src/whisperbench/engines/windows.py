@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES, AnySamples, load_audio, load_audio_16
+from whisperbench.engines.base import Clip, Text
 from whisperbench.engines.repetition import repeats_itself
-from whisperbench.engines.seam import Clip, Text
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES, AnySamples, load_audio, load_audio_16
 
 MAX_OUTPUT_TOKENS = 224
 """Half of Whisper's text context, for every engine: what openai/whisper writes at most for a window (decoding.py)."""
@@ -16,7 +16,7 @@ MAX_OUTPUT_TOKENS = 224
 SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
 PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
 STEP_SAMPLES = SAMPLE_RATE // 100
-SHORTEST_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
+MIN_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,39 +30,39 @@ class Window:
     key: str
     audio: AnySamples
     tokens: int | None = None
-    again: bool = False
+    is_retry: bool = False
 
     @property
     def request(self) -> str:
         """What the model knows it by: the second time by another name, since it is encoded anew."""
-        return f"{self.key}:again" if self.again else self.key
+        return f"{self.key}:again" if self.is_retry else self.key
 
-    def repeats_itself(self, output: WindowText) -> bool:
+    def repeats_itself(self, output: WindowOutput) -> bool:
         """Whether its text is one that cannot be; of a text whose length is given nobody knows."""
         return self.tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class WindowText:
+class WindowOutput:
     """The text of one window, how many tokens it took, and whether the window was run once more for it."""
 
     key: str
     text: str
     tokens: int
-    again: bool = False
+    is_retry: bool = False
 
 
 @dataclasses.dataclass(slots=True)
-class ClipInWork:
+class UtteranceInProgress:
     """A clip whose windows are on their way through the model."""
 
     index: int
     windows: list[Window]
     started: float | None = None
-    texts: dict[str, WindowText] = dataclasses.field(default_factory=dict)
+    texts: dict[str, WindowOutput] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def read(cls, clip: Clip, long_audio: str, *, in_16_bits: bool = False) -> ClipInWork:
+    def read(cls, clip: Clip, long_audio: str, *, in_16_bits: bool = False) -> UtteranceInProgress:
         """Read a clip's file and cut it into windows: none where long audio is dropped.
 
         Raises:
@@ -78,7 +78,7 @@ class ClipInWork:
     def submitted(self, now: float) -> None:
         self.started = self.started or now
 
-    def finish(self, output: WindowText, now: float | None = None) -> Text | None:
+    def finish(self, output: WindowOutput, now: float | None = None) -> Text | None:
         """Take one window's text; the clip's when that was the last one.  `now` is None where nobody knows."""
         self.texts[output.key] = output
         return self.text(now) if len(self.texts) == len(self.windows) else None
@@ -92,8 +92,8 @@ class ClipInWork:
             audio_seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
             windows=len(parts),
             latency_seconds=None if now is None or self.started is None else now - self.started,
-            repetitions=sum(map(Window.repeats_itself, self.windows, parts)),
-            reruns=sum(part.again for part in parts),
+            repetition_loops=sum(map(Window.repeats_itself, self.windows, parts)),
+            retried_windows=sum(part.is_retry for part in parts),
         )
 
 
@@ -130,7 +130,7 @@ def _quietest_point(audio: AnySamples) -> int:
     """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
     import librosa
 
-    end = min(WINDOW_SAMPLES, audio.size - SHORTEST_SAMPLES)
+    end = min(WINDOW_SAMPLES, audio.size - MIN_SAMPLES)
     start = WINDOW_SAMPLES - SEARCH_SAMPLES
     searched = audio[start:end].astype(np.float32, copy=False)
     loudness = librosa.feature.rms(

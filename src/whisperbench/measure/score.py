@@ -12,11 +12,11 @@ import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Sequence
 
+from whisperbench.corpus.corpus import Utterance
 from whisperbench.errors import CorpusError
-from whisperbench.inputs.corpus import Utterance
-from whisperbench.measure.alignment import compare
-from whisperbench.measure.bootstrap import Interval, bootstrap_interval
-from whisperbench.measure.clock import Transcript
+from whisperbench.measure.alignment import align_words
+from whisperbench.measure.timing import Transcript
+from whisperbench.stats.bootstrap import Interval, bootstrap_interval
 
 __all__ = ["ErrorCounts", "Interval", "Normalizer", "Score", "ScoredUtterance", "score"]
 
@@ -143,15 +143,6 @@ def score(transcripts: Sequence[Transcript], language: str, seed: int) -> Score:
     return Score(normalizer.name, utterances, interval)
 
 
-def count_words(transcript: Transcript, normalizer: Normalizer) -> ErrorCounts:
-    """The word errors of one transcript that has a reference.
-
-    Raises:
-        CorpusError: a text cannot be normalised.
-    """
-    return _count(normalizer(transcript.reference or "").split(), normalizer(transcript.hypothesis).split())
-
-
 def check_references(utterances: Sequence[Utterance], language: str) -> None:
     """Normalise every reference, so that one that cannot be is found before the clock starts.
 
@@ -190,5 +181,5 @@ def _normalized(text: str, normalizer: Normalizer, utt_id: str) -> str:
 
 
 def _count(reference: list[str], hypothesis: list[str]) -> ErrorCounts:
-    edits = compare(reference, hypothesis)
+    edits = align_words(reference, hypothesis)
     return ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, len(reference))

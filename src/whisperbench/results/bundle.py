@@ -1,7 +1,7 @@
 """A measured result on local disk: complete or absent, and readable without MLflow.
 
     results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
-        bundle.json         schema, id, origin, and one `RunContents`: params, metrics, history, tags, dataset, times
+        bundle.json         schema, id, origin, and one `RunData`: params, metrics, history, tags, dataset, times
         artifacts/          transcripts.json, samples/, plots/, summary.md, environment.txt, engine.log
         transcripts.jsonl   every transcript of every repeat, as it came
         logged.json         which run of which server holds it, once one does
@@ -26,10 +26,9 @@ from typing import Annotated
 from annotated_types import Predicate
 
 from whisperbench.errors import BundleError
-from whisperbench.files import write_atomically
-from whisperbench.results.contents import RunContents
+from whisperbench.files import read_json, write_atomically
 from whisperbench.results.names import SCHEMA
-from whisperbench.results.schema import read_json
+from whisperbench.results.run_data import RunData
 
 CONTENTS = "bundle.json"
 LOGGED = "logged.json"
@@ -65,7 +64,7 @@ class Bundle:
 
     directory: Path
     id: str
-    contents: RunContents
+    contents: RunData
     origin: Origin
 
     @property
@@ -107,10 +106,10 @@ class _Body:
     schema: str
     id: Annotated[str, Predicate(of_letters_digits_dots_and_dashes)]
     origin: Origin
-    contents: RunContents
+    contents: RunData
 
 
-def write_contents(directory: Path, bundle_id: str, contents: RunContents, origin: Origin) -> None:
+def write_run_data(directory: Path, bundle_id: str, contents: RunData, origin: Origin) -> None:
     """bundle.json: written last, and whole or not at all."""
     write_atomically(directory / CONTENTS, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 

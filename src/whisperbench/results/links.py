@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
 VIEW = "whisperbench"
-"""The name of the saved view of an experiment's runs (`tracking.home`)."""
+"""The name of the saved view of an experiment's runs (`tracking.experiment_page`)."""
 
 
 class Run(Protocol):

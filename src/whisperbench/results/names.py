@@ -24,15 +24,15 @@ FROZEN = "whisperbench.frozen"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
-"""Tags with short names (`results.labels`), for filters and columns; the exact ones are params."""
+"""Tags with short names (`results.run_name`), for filters and columns; the exact ones are params."""
 
-LIVE, REPEATS, BEST = "live/", "repeats/", "best/"
+PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
 """Metrics of other kinds, by the beginning of their names: while the clock runs, of each repeat, of a sweep's runs."""
 
-FACTS = (
+RESOLVED_PARAMS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective", "engines", "hosts",
-    "vllm_version", "engine_version", "engine_adds", "torch_version", "cuda_driver", "normalizer",
+    "max_num_batched_tokens_effective", "mel_device_effective", "batch_size_effective", "engines", "hosts",
+    "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
     "cuda_mps",
 )  # fmt: skip
 """Params that are no options: what was found out.  One that is not known is absent."""
@@ -71,13 +71,13 @@ METRICS = (
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
-    Metric("repetitions", digits=0),
-    Metric("reruns", digits=0),
+    Metric("repetition_loops", digits=0),
+    Metric("retried_windows", digits=0),
     Metric("output_tokens_per_sec", "tokens/s"),
     Metric("latency_p50_ms", "ms", digits=0),
     Metric("latency_p95_ms", "ms", digits=0),
     Metric("scaling_efficiency", "%", heading="scaling %", digits=1),
-    Metric("slowest_engine_share", "%"),
+    Metric("slowest_engine_percent", "%"),
     Metric("tail_seconds", "s"),
     Metric("gpu_util_mean", "%"),
     Metric("gpu_memory_peak_mib", "MiB", digits=0),

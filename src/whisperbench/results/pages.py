@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from whisperbench.text import visible
+from whisperbench.text import escape_control
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,7 +28,7 @@ def environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     def shown(value: object) -> object:
-        return value if isinstance(value, Markup) else visible(str(value))
+        return value if isinstance(value, Markup) else escape_control(str(value))
 
     found = Environment(
         autoescape=True,

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperbench.measure.clock import Pass
 from whisperbench.measure.score import NOTHING, ErrorCounts, Score
-from whisperbench.text import visible
+from whisperbench.measure.timing import Pass
+from whisperbench.text import escape_control
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOTS = "plots"
-MOST_BINS, IN_A_BIN, MOST_SPEAKERS = 40, 5, 60
+MAX_BINS, IN_A_BIN, MAX_SPEAKERS = 40, 5, 60
 FIRST_LOOK, SECOND_LOOK = "#2b6cb0", "#c05621"
 
 
@@ -46,7 +46,7 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
 
 def draw_throughput(axes: Axes, timed: Pass) -> None:
     """Utterances that finished in each of up to 40 equal parts of the time, as a rate, and the rate of the whole."""
-    bins = max(1, min(MOST_BINS, len(timed.finished_seconds) // IN_A_BIN))
+    bins = max(1, min(MAX_BINS, len(timed.finished_seconds) // IN_A_BIN))
     width = timed.wall_seconds / bins
     counts = [0] * bins
     for second in timed.finished_seconds:
@@ -72,10 +72,12 @@ def draw_latency(axes: Axes, latencies: list[float]) -> None:
 
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
     """A bar each, the worst ones where there are too many, and the rate of all."""
-    shown = dict(list(speakers.items())[:MOST_SPEAKERS])
+    shown = dict(list(speakers.items())[:MAX_SPEAKERS])
     whole = sum(speakers.values(), NOTHING).percent or 0.0
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=FIRST_LOOK)
-    axes.set_xticks(range(len(shown)), [visible(name[:12]) for name in shown], parse_math=False)  # others named them
+    axes.set_xticks(
+        range(len(shown)), [escape_control(name[:12]) for name in shown], parse_math=False
+    )  # others named them
     axes.axhline(whole, color=SECOND_LOOK, label=f"all speakers: {whole:.2f} %")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
     left_out = f", the worst {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""

@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.inputs.audio import SAMPLE_RATE, WINDOW_SAMPLES
-from whisperbench.measure.alignment import Piece, align
-from whisperbench.measure.clock import Transcript
+from whisperbench.constants import WINDOW_SECONDS
+from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
+from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.score import ErrorCounts, ScoredUtterance
-from whisperbench.options.rules import WINDOW_SECONDS
+from whisperbench.measure.timing import Transcript
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
 
 SAMPLES = "samples"
-LONGEST_TEXT = 4_000  # characters: 30 s of fast speech are 600
-LONGEST_NAME = 80
+MAX_TEXT_LENGTH = 4_000  # characters: 30 s of fast speech are 600
+MAX_NAME_LENGTH = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Card:
     wav: str
     reference: str | None
     hypothesis: str
-    pieces: list[Piece] | None
+    pieces: list[AlignedSpan] | None
     note: str
 
 
@@ -86,7 +86,7 @@ def file_name(number: int, utt_id: str) -> str:
 
 def after_the_number(utt_id: str) -> str:
     """`2830-3980-0043.wav`: what tells of a sample's name which utterance it is."""
-    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:LONGEST_NAME]}.wav"
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
 def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:
@@ -113,16 +113,16 @@ def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> Car
     if utterance.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
     if utterance.speaker is not None:
-        facts.append(f"speaker {_cut(utterance.speaker, LONGEST_NAME)}")
+        facts.append(f"speaker {_cut(utterance.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
     if isinstance(utterance, ScoredUtterance):
         facts.append(_in_words(utterance.counts))
         compared = utterance.reference_normalized, utterance.hypothesis_normalized
-        pieces = align(*(text[:LONGEST_TEXT].split() for text in compared))
-        if (longest := max(map(len, compared))) > LONGEST_TEXT:
+        pieces = align(*(text[:MAX_TEXT_LENGTH].split() for text in compared))
+        if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
             note = f"… ({longest:,} characters)"
     return Card(
-        title=_cut(utterance.utt_id, LONGEST_NAME),
+        title=_cut(utterance.utt_id, MAX_NAME_LENGTH),
         facts=facts,
         file=name,
         wav=base64.b64encode(wav).decode(),
@@ -140,6 +140,6 @@ def _in_words(counts: ErrorCounts) -> str:
     return f"{errors} in {counts.words:,} words{rate}: {kinds}"
 
 
-def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
+def _cut(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
     """`text`, or its beginning and how long it is: a page must open whatever a model wrote."""
     return text if len(text) <= longest else f"{text[:longest]} … ({len(text):,} characters)"

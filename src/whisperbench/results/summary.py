@@ -5,39 +5,42 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
+from whisperbench.config.option import labels
 from whisperbench.engines.hardware import Hardware
-from whisperbench.options.benchmark import MAIN, PEERS, BenchmarkConfig
-from whisperbench.options.record import text_of
-from whisperbench.results.facts import Dataset
-from whisperbench.results.labels import data_label, setting_name
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
-from whisperbench.results.repeats import spread_percent
+from whisperbench.results.record import spread_percent
+from whisperbench.results.run_info import Dataset
+from whisperbench.results.run_name import data_label, setting_name
+
+CARD = ("model", "kv_cache_dtype", "max_num_seqs")
+"""Settings that every result line holds, if the engine has them."""
 
 
-def closing_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, to be pasted in a README."""
+def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+    """The last line on stdout, to be pasted in a README: the card's settings, then labels of the others."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    of_peer = params.get("engine") in PEERS
-    names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
-    named = " | ".join(f"{name}: {params[name]}" for name in names)
+    named = [f"{name}: {params[name]}" for name in CARD if OPTIONS[name].has(params.get("engine", "vllm"))]
+    named += [label for name, label in labels(OPTIONS, params).items() if name not in CARD]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"WER: {wer} | throughput: {rate} | {named} | gpu: {gpus}{params['gpu_name']}"
+    return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
     """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
-    defaults = {name: text_of(field.default) for name, field in MAIN.items()}
-    changed = {name: value for name, value in config.as_params().items() if value != defaults[name] or name == "model"}
+    changed = {
+        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
+    }
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
     """What a run says of itself, in markdown, until it has a result."""
-    many = "" if dataset is None or dataset.rows is None else f" ({dataset.rows:,} utterances)"
+    many = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. Metrics that begin with "
-        f"`live/` show how far it is.\n\nThe command: `{command_line(config)}`\n"
+        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. The metrics "
+        f"`system/progress_*` show its progress.\n\nThe command: `{command_line(config)}`\n"
     )
 
 
@@ -69,5 +72,5 @@ def summary(
         notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
     again = f"The command: `{command_line(config)}`"
-    parts = [f"`{closing_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
+    parts = [f"`{result_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

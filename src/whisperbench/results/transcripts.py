@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whisperbench.measure.clock import Transcript
 from whisperbench.measure.score import Score
+from whisperbench.measure.timing import Transcript
 
 TABLE = "transcripts.json"
 COUNTS = ("substitutions", "deletions", "insertions", "words")

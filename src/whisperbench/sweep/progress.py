@@ -9,10 +9,10 @@ from typing import Literal
 
 from whisperbench.text import clock, markdown
 
-State = Literal["waiting", "running", "done", "failed", "pruned", "skipped"]
+State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
-ENDED: tuple[State, ...] = ("done", "failed", "pruned")
+ENDED: tuple[State, ...] = ("done", "failed")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -59,17 +59,15 @@ class Progress:
     @property
     def metrics(self) -> dict[str, float]:
         """The counts, as metrics of the sweep's run."""
-        counts = {"done": "done", "failed": "failed", "skipped": "skipped"}
-        found = {name: float(self.count(state)) for name, state in counts.items()}  # type: ignore[arg-type]
-        return {**found, "pruned": float(self.count("pruned")), "total": float(self.total)}
+        states: tuple[State, ...] = (*ENDED, "skipped")
+        return {**{state: float(self.count(state)) for state in states}, "total": float(self.total)}
 
     @property
     def sentence(self) -> str:
         """`3 done, 1 failed, 4 skipped (finished before), 0 to do`."""
-        pruned = f", {self.count('pruned')} pruned" if self.count("pruned") else ""
         ended = self.count(*ENDED, "skipped")
         return (
-            f"{self.count('done')} done, {self.count('failed')} failed{pruned}, "
+            f"{self.count('done')} done, {self.count('failed')} failed, "
             f"{self.count('skipped')} skipped (finished before), {self.total - ended} to do"
         )
 
@@ -113,7 +111,7 @@ class Progress:
             if run.state in ("waiting", "running"):
                 remaining = self.remaining_of(run)
                 ahead = None if ahead is None or remaining is None else ahead + remaining
-                # Side by side, a run begins when the lanes have done their part of what is before it.
+                # In parallel, a run begins when the slots have finished their part of the runs before it.
                 unknown = ahead is None or remaining is None
                 later = "unknown" if unknown else clock(max((ahead or 0.0) / self.at_once, remaining or 0.0))
                 eta = self.overdue(run) or later

@@ -6,29 +6,29 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from whisperbench.compare.tables import Part
-from whisperbench.engines.start import all_hardware, engine_version
+from whisperbench.compare.document import Part
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.engines.hardware import engine_version, matching_gpu_types, select_gpus
+from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
-from whisperbench.listener import Listener
-from whisperbench.options.record import text_of
-from whisperbench.options.sweep import LISTS, SweepOptions
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
-from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.sweep.grid import Task, configurations_of, schedule, sweep_digest
-from whisperbench.sweep.identity import Identities
-from whisperbench.sweep.lanes import Lane, kinds_of, lanes_of, on_every_kind, side_by_side
-from whisperbench.sweep.local_runner import LocalRunner
-from whisperbench.sweep.parent_run import ParentRun
+from whisperbench.sweep.grid import Task, configurations_of, on_every_type, schedule, sweep_digest
+from whisperbench.sweep.parallel import DeviceSlot, device_slots, run_in_parallel
+from whisperbench.sweep.parallel_cluster import cluster_slots
+from whisperbench.sweep.plan import EarlierRuns, RunIdentities
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.resume import EarlierRuns
-from whisperbench.sweep.search import first_rung, search
-from whisperbench.sweep.space import Search
+from whisperbench.sweep.runner import LocalRunner
+from whisperbench.sweep.search import Search, search
+from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
-from whisperbench.tracking.connection import connect
-from whisperbench.tracking.home import furnish
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.experiment_page import update_experiment_page
+from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
@@ -36,7 +36,7 @@ Echo = Callable[[str | Sequence[Part]], None]
 
 
 def sweep(
-    options: SweepOptions, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
+    options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
 ) -> None:
     """Measure what `options` ask for.
 
@@ -47,18 +47,27 @@ def sweep(
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan = Search.of(options) if options.searches else tasks_of(options)
+    plan = Search.of(options) if options.searches else tasks_of(options, listener.said)
+    shared = options.shared
     client = connect()
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
-    lanes = lanes_of(hardware, options.gpus_at_once, options.one.gpu_kinds, options.one.cluster)
-    if not isinstance(plan, Search) and (options.one.cluster or options.gpus_at_once != 1):
-        plan = on_every_kind(plan, kinds_of(hardware, options.one.gpu_kinds))
-    identities = Identities(hardware, vllm_version or engine_version(), cache_directory(), listener)
+    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), shared.ray_address)
+    slots = [DeviceSlot()]
+    if not isinstance(plan, Search) and (shared.ray_address or options.parallel_runs != 1):
+        select_gpus(hardware, shared.gpu_type, None)  # refuses a gpu_type that matches no GPU
+        types = matching_gpu_types(hardware, shared.gpu_type)
+        plan = on_every_type(plan, types)
+        if shared.ray_address and options.parallel_runs != 1:
+            slots = cluster_slots(shared.ray_address, options.parallel_runs, types, str(client.tracking_uri))
+            plan = tuple(each.without_cluster() for each in plan)
+        else:
+            slots = device_slots(hardware, options.parallel_runs, types)
+    identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
     unfinished = None
     if experiment and not options.dry_run:
-        sweep_runs.clean_up(client, experiment, listener)
+        for closed in close_stale_runs(client):
+            listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
         unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
     finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
     earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
@@ -71,9 +80,8 @@ def sweep(
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
-        params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
-        sweep_runs.log_params(client, run.run_id, params)
-        furnish(client, run.experiment_id)
+        sweep_runs.log_params(client, run.run_id, options.as_params())
+        update_experiment_page(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
         if isinstance(plan, Search):
@@ -84,21 +92,21 @@ def sweep(
             search_for_the_best(plan, study, earlier, parent, runner, echo)
         else:
             identities.require_one(task.config for task in plan)
-            measure_all(plan, earlier, parent, command, lanes, echo)
+            measure_all(plan, earlier, parent, command, slots, echo)
 
 
-def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
+def tasks_of(options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None) -> tuple[Task, ...]:
     """Every run of a grid, in order."""
-    return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
+    return schedule(configurations_of(options, say), options.repeats, options.order, options.shared.seed)
 
 
-def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
+def forecast(options: SweepConfig, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
     """What would run, what is done, and how long the rest takes going by earlier runs."""
     if isinstance(plan, Search):
-        lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
+        lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
-        lines.append(f"settings: at most {plan.most_settings}, the first {'is done' if first.run_id else 'is to do'}")
-        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.most_settings
+        lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
+        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
     else:
         progress = Progress([earlier.plan(task) for task in plan])
         lines = [progress.markdown()]
@@ -112,26 +120,29 @@ def measure_all(
     earlier: EarlierRuns,
     parent: ParentRun,
     command: Sequence[str],
-    lanes: Sequence[Lane],
+    slots: Sequence[DeviceSlot],
     echo: Echo,
 ) -> None:
-    """Every task that no earlier sweep has finished, in order, as many at once as there are lanes; then the
-    leaderboard of all of them."""
+    """Measure every task that no earlier sweep has finished, one per slot at a time, and rank all of them.
+
+    Raises:
+        SweepError: a configuration failed.
+    """
     progress = parent.progress
-    progress.runs, progress.at_once = [earlier.plan(task) for task in tasks], len(lanes)
+    progress.runs, progress.at_once = [earlier.plan(task) for task in tasks], len(slots)
     todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
 
-    def measure(place: int, lane: Lane, stop: threading.Event) -> None:
-        run, task = todo[place]
-        LocalRunner(parent, command, lane, stop).measure(task, run)
+    def measure(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
+        run, task = todo[index]
+        LocalRunner(parent, command, slot, stop).measure(task, run)
 
     with parent.watched():
-        if len(lanes) > 1:
-            for place in side_by_side([task.config for _, task in todo], lanes, measure):
-                todo[place][0].state, todo[place][0].failure = "failed", "its node has left the cluster"
+        if len(slots) == 1 and slots[0].gpu_type is None:
+            for index in range(len(todo)):  # in this thread, which receives the signals
+                measure(index, slots[0], threading.Event())
         else:
-            for place in range(len(todo)):
-                measure(place, lanes[0], threading.Event())
+            for index in run_in_parallel([task.config for _, task in todo], slots, measure):
+                todo[index][0].state, todo[index][0].failure = "failed", "its node has left the cluster"
     parent.leaderboard(echo)
     failed = [run for run in progress.runs if run.state == "failed"]
     if failed:
@@ -145,35 +156,24 @@ def search_for_the_best(
 ) -> None:
     """Measure what the search proposes; the leaderboard, and the command line of the winner."""
     progress = parent.progress
-    progress.planned = wanted.most_settings
-    places: dict[str, int] = {}  # a first look at a setting and the whole of it are one row
+    progress.planned = wanted.max_settings
 
-    def plan(task: Task) -> PlannedRun:
+    def plan(settings: Mapping[str, str]) -> tuple[Task, PlannedRun]:
+        task = Task(wanted.config(settings), 1, described(settings))
         run = earlier.plan(task)
-        place = places.setdefault(task.name, len(progress.runs))
-        progress.runs[place : place + 1] = [run]
+        progress.runs.append(run)
         parent.show()
-        return run
+        return task, run
 
-    def recall(settings: Mapping[str, str]) -> None:
-        plan(Task(wanted.config(settings), 1, described(settings)))
-
-    def evaluate(settings: Mapping[str, str], limit: int | None) -> Mapping[str, float] | None:
+    def evaluate(settings: Mapping[str, str]) -> Mapping[str, float] | None:
         try:
-            config = wanted.config(settings, limit)
+            task, run = plan(settings)
         except ConfigError as error:
-            parent.listener.said(f"{described(settings)} cannot be: {error}")
+            parent.listener.said(f"{described(settings)} is not allowed: {error}")
             return None
-        task = Task(config, 1, described(settings))
-        run = plan(task)
         if run.state == "waiting":
-            runner.measure(task, run, first_rung=limit is not None)
-        if run.state == "failed":
-            return None
-        if limit is not None:
-            run.state = "pruned"  # unless the whole is measured next
-            parent.show()
-        return run.metrics
+            runner.measure(task, run)
+        return None if run.state == "failed" else run.metrics
 
     with parent.watched():
         best = search(
@@ -181,14 +181,13 @@ def search_for_the_best(
             evaluate,
             storage=parent.directory.parent / "search.db",
             name=study,
-            rung=lambda metrics: first_rung(metrics, wanted.most_seqs),
-            recall=recall,
+            recall=plan,
         )
         progress.planned = len(progress.runs)  # there may have been no more, or some that cannot be
     parent.leaderboard(echo)
     parent.listener.said(progress.sentence)
     if best is None:
-        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
     winner = command_line(wanted.config(best.settings))
     sweep_runs.log_params(parent.client, parent.run_id, {"best_command": winner})

@@ -1,69 +1,123 @@
-"""Finding the best setting: Optuna proposes, an objective measures, the study is stored and goes on where it stopped.
+"""Search for the best setting with Optuna's TPE sampler; a stored study continues after an interruption.
 
-The objective is any callable, so that nothing here starts an engine.  The first setting is
-`Search.first`: the winner is never worse than that.
-
-A setting is first tried on a part of the corpus only where that saves time (`first_rung`).  It is
-given up after that when its rate is below the median of what the finished settings had on the same
-part, or when the lower end of its WER's interval is above the bound: a WER of a part alone says too
-little about the whole.
+The objective is any callable, so this module starts no engine.  The first setting is `Search.first`, so the winner is
+at least as good as that one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
+import itertools
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
+from whisperbench.config.compare import SORTINGS, Sorting
+from whisperbench.config.sweep import Range, SweepConfig
 from whisperbench.errors import ConfigError
-from whisperbench.options.benchmark import MAIN
-from whisperbench.options.record import kind_of, text_of
-from whisperbench.sweep.space import Search, Settings, Space
+from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import Trial
 
-PRUNING_AFTER = 4  # finished settings: a median of fewer means little
-RUNG_FRACTION = 0.1
-RUNG_FILLS = 4  # times that the corpus's part fills the engine's sequences: fewer measure its start and its end
-WORTH_A_RUNG = 1.25  # seconds of transcribing per second of loading from which a first rung saves time
-PATIENCE = 10  # known settings proposed in a row, after which they are drawn at random
-MOST_REPETITIONS = 100  # in a row: there are no others
-MEASURED = "measured"
-NEEDS = {
+Settings = dict[str, str]
+Evaluate = Callable[[Settings], Mapping[str, float] | None]
+"""Measures a setting and returns its metrics, None if that failed."""
+
+MAX_REPEATED_PROPOSALS = 100
+"""Consecutive proposals of known settings after which the search ends."""
+FLOAT_STEP = 0.01
+"""Step of a range of gpu_memory_utilization without a step."""
+REQUIREMENTS = {
     "wer": "the corpus needs transcripts",
     "energy_wh_per_audio_hour": "it is read from a GPU",
-    "usd_per_audio_hour": "runs from before gpu_hourly_usd was given have none, resume=false measures them again",
+    "usd_per_audio_hour": "runs without gpu_hourly_usd have none; measure them again with resume=false",
 }
-"""What a metric that is absent needs."""
-SHARE_STEP = 0.01  # of a range of gpu_memory_utilization that names no step
+"""What a metric requires, for the error message where it is absent."""
 
 
-class Look(enum.Enum):
-    """What a first look at a setting says of it."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched: `space` by option, `fixed` options of every setting, at most `max_wer` percent (None: any)."""
 
-    PASSED = enum.auto()
-    PRUNED = enum.auto()
-    FAILED = enum.auto()
+    space: Mapping[str, tuple[str, ...] | Range]
+    fixed: Mapping[str, str]
+    sorting: Sorting
+    max_wer: float | None
+    trials: int
+    seed: int
 
+    @classmethod
+    def of(cls, options: SweepConfig) -> Search:
+        """The search that the options of a sweep describe.
 
-class Evaluate(Protocol):
-    """Measure settings on the first `limit` utterances (None: on all); None when that failed."""
+        Raises:
+            ConfigError: every option has one value.
+        """
+        if options.objective is None:
+            raise TypeError("a grid is not a search")
+        found = {name: options.axis(name) for name in options.of_benchmark()}
+        space = {name: axis for name, axis in found.items() if isinstance(axis, Range) or len(axis) > 1}
+        if not space:
+            raise ConfigError(
+                "There is nothing to search: every option has one value. Give lists or ranges, for example "
+                "max_num_seqs=64..512 and kv_cache_dtype=auto,fp8."
+            )
+        fixed = {name: options.texts(name)[0] for name in found if name not in space}
+        fixed["repeats"] = str(options.repeats_in_a_run)
+        sorting = SORTINGS[options.objective]
+        return cls(space, fixed, sorting, options.max_wer, options.trials, options.shared.seed)
 
-    def __call__(self, settings: Settings, limit: int | None) -> Mapping[str, float] | None: ...
+    def config(self, settings: Mapping[str, str]) -> BenchmarkConfig:
+        """The benchmark's options for one setting."""
+        return BenchmarkConfig.for_engine({**self.fixed, **settings})
+
+    @property
+    def digest(self) -> str:
+        """Identifies the search when it is started again, also with another number of trials."""
+        fixed = self.config(self.first)
+        return sweep_digest([fixed], space=dict(self.space), metric=self.sorting.metric, max_wer=self.max_wer)
+
+    @property
+    def max_settings(self) -> int:
+        """Maximum number of settings to measure: lists may hold fewer than `trials`."""
+        sizes = [len(values) for values in self.space.values() if isinstance(values, tuple)]
+        return min(self.trials, math.prod(sizes)) if len(sizes) == len(self.space) else self.trials
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The first allowed combination: of lists in their order, of a range the value nearest to the default.
+
+        Raises:
+            ConfigError: no combination is allowed; the message is that of the first one.
+        """
+        axes: list[tuple[Any, ...]] = []
+        for name, values in self.space.items():
+            kind, default = OPTIONS[name].type, OPTIONS[name].default
+            near = default if default is not None else getattr(values, "low", None)
+            axes.append(values if isinstance(values, tuple) else (kind(values.nearest(kind(near))),))
+        refused: list[ConfigError] = []
+        for combination in itertools.product(*axes):
+            params = dict(zip(self.space, combination, strict=True))
+            try:
+                self.config(settings_of(params))
+            except ConfigError as error:
+                refused.append(error)
+            else:
+                return params
+        raise refused[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Best:
-    """The winner: its settings, the value of the objective, and its trial's number from 0."""
+    """The winner: its settings and the value of the objective."""
 
     settings: Settings
     value: float
-    trial: int
 
 
 def search(
@@ -72,155 +126,90 @@ def search(
     *,
     storage: Path,
     name: str,
-    rung: Callable[[Mapping[str, float]], int | None] = lambda _metrics: None,
-    recall: Callable[[Settings], None] = lambda _settings: None,
+    recall: Callable[[Settings], object] = lambda _settings: None,
 ) -> Best | None:
-    """Measure `trials` different settings, fewer where there are no more; the best that keeps `max_wer`.
+    """Measure up to `trials` different settings and return the best one within `max_wer`, None without one.
 
-    The study `name` in the SQLite file `storage` is continued: settings that were cut off or failed are measured
-    first, one that is known is not measured again.  `rung` tells from a finished setting's metrics how
-    many utterances a first look takes (None: no first look).  `recall` is told each setting that an
-    earlier start has measured.
-
-    Returns:
-        None when no setting could be measured within the bound.
+    The study `name` in the SQLite file `storage` is continued: settings that were interrupted or failed are measured
+    first, and measured settings are not measured again.  `recall` is called with each of the latter.
 
     Raises:
-        ConfigError: a finished run has no value to search by.
+        ConfigError: a finished run lacks the metric to search by.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
     study = _open(optuna, wanted, storage, name)
-    earlier = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(MEASURED)]
-    known = {tuple(t.user_attrs["settings"].items()) for t in earlier}
-    for finished in earlier:
-        if "metrics" in finished.user_attrs:
-            recall(finished.user_attrs["settings"])
-    guided, unguided = study.sampler, optuna.samplers.RandomSampler(seed=wanted.seed)
-    repetitions = 0
-    while len(known) < wanted.trials and repetitions < MOST_REPETITIONS:
-        study.sampler = guided if repetitions < PATIENCE else unguided
+    known = [settings_of(trial.params) for trial in study.get_trials(states=[complete])]
+    for settings in known:
+        recall(settings)
+    repeated = 0
+    while len(known) < wanted.trials and repeated < MAX_REPEATED_PROPOSALS:
         trial = study.ask()
-        settings = _suggest(trial, wanted.space)
-        if tuple(settings.items()) in known:
-            repetitions += 1
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        settings = _propose(trial, wanted)
+        if settings in known:
+            repeated += 1
+            study.tell(trial, state=failed)
             continue
-        repetitions = 0
-        _measure(study, trial, settings, wanted, evaluate, rung)
-        known.add(tuple(settings.items()))
-    return _best(study)
+        repeated = 0
+        known.append(settings)
+        metrics = evaluate(settings)
+        if metrics is None:
+            study.tell(trial, state=failed)
+            continue
+        needed = (wanted.sorting.metric, *(() if wanted.max_wer is None else ("wer",)))
+        if missing := [metric for metric in needed if metric not in metrics]:
+            study.tell(trial, state=failed)
+            reason = REQUIREMENTS.get(missing[0], "see its log")
+            raise ConfigError(f"A finished run has no {missing[0]} to search by: {reason}.")
+        if wanted.max_wer is not None:
+            trial.set_constraint("wer", metrics["wer"] - wanted.max_wer)
+        study.tell(trial, metrics[wanted.sorting.metric], state=complete)
+    try:
+        best = study.best_trial
+    except ValueError:  # no trial is complete, or none within the constraint
+        return None
+    return Best(settings_of(best.params), float(best.value or 0.0))
 
 
-def first_rung(metrics: Mapping[str, float], most_seqs: int) -> int | None:
-    """How many utterances a first look takes, or None where it costs more than it saves.
-
-    A look costs an engine start; with half of the settings given up after it, it saves time when
-    transcribing takes more than 1.25 times the start.
-    """
-    utterances, wall = int(metrics.get("utterances", 0)), metrics.get("wall_seconds", 0.0)
-    load = metrics.get("engine_load_seconds", 0.0) + metrics.get("warmup_seconds", 0.0)
-    part = round(utterances * RUNG_FRACTION)
-    return part if wall > WORTH_A_RUNG * load and part >= RUNG_FILLS * most_seqs else None
+def settings_of(params: Mapping[str, Any]) -> Settings:
+    """The parameters of a trial as the command line spells them."""
+    return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
 
 
 def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
+    """The stored study, with the settings to measure first in its queue."""
     storage.parent.mkdir(parents=True, exist_ok=True)
-    store = optuna.storages.RDBStorage(f"sqlite:///{storage}")
     study: Study = optuna.create_study(
-        storage=store,
+        storage=optuna.storages.RDBStorage(f"sqlite:///{storage}"),
         study_name=name,
         load_if_exists=True,
         direction="maximize" if wanted.sorting.higher_is_better else "minimize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNING_AFTER),
     )
-    # A sampler that starts again with the same seed would propose again what it proposed before.
+    # With the same seed, a sampler would repeat the proposals of an earlier start.
     study.sampler = optuna.samplers.TPESampler(seed=wanted.seed + len(study.trials))
     if not study.trials:
         study.enqueue_trial(wanted.first)
-    for trial in study.trials:
-        if trial.state == optuna.trial.TrialState.RUNNING:
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    for params in _unfinished(study):
-        study.enqueue_trial(params)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    complete = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
+    failed = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]) if trial.params]
+    for place, params in enumerate(failed):
+        if params not in complete and params not in failed[:place]:
+            study.enqueue_trial(params)
     return study
 
 
-def _unfinished(study: Study) -> list[dict[str, Any]]:
-    """What was cut off or failed, and was not measured at another start, once each."""
-    done = [t.params for t in study.trials if t.user_attrs.get(MEASURED)]
-    left = [t.params for t in study.trials if t.params and t.params not in done]
-    return [params for place, params in enumerate(left) if params not in left[:place]]
-
-
-def _suggest(trial: Trial, space: Space) -> Settings:
-    settings: Settings = {}
-    for name, values in space.items():
+def _propose(trial: Trial, wanted: Search) -> Settings:
+    params: dict[str, Any] = {}
+    for name, values in wanted.space.items():
         if isinstance(values, tuple):
-            settings[name] = trial.suggest_categorical(name, values)
-        elif kind_of(MAIN[name]) is int:
+            params[name] = trial.suggest_categorical(name, values)
+        elif OPTIONS[name].type is int:
             low, high, step = int(values.low), int(values.high), int(values.step or 1)
-            settings[name] = str(trial.suggest_int(name, low, high, step=step, log=values.step is None))
+            params[name] = trial.suggest_int(name, low, high, step=step, log=values.step is None)
         else:
-            share = trial.suggest_float(name, values.low, values.high, step=values.step or SHARE_STEP)
-            settings[name] = text_of(round(share, 6))
-    return settings
-
-
-def _measure(
-    study: Study,
-    trial: Trial,
-    settings: Settings,
-    wanted: Search,
-    evaluate: Evaluate,
-    rung: Callable[[Mapping[str, float]], int | None],
-) -> None:
-    from optuna.trial import TrialState
-
-    trial.set_user_attr("settings", settings)
-    look = _first_look(trial, settings, wanted, evaluate, _rung_of(study, rung))
-    found = evaluate(settings, None) if look is Look.PASSED else None
-    if look is Look.PRUNED:
-        trial.set_user_attr(MEASURED, True)
-        study.tell(trial, state=TrialState.PRUNED)
-    elif found is None:
-        study.tell(trial, state=TrialState.FAIL)  # perhaps the machine's fault: the next start tries it again
-    elif missing := wanted.missing_from(found):
-        study.tell(trial, state=TrialState.FAIL)
-        raise ConfigError(f"A finished run has no {missing} to search by: {NEEDS.get(missing, 'see its log')}.")
-    else:
-        trial.set_user_attr("metrics", dict(found))
-        if wanted.max_wer is not None:
-            trial.set_constraint("wer", found["wer"] - wanted.max_wer)
-        trial.set_user_attr(MEASURED, True)
-        study.tell(trial, found[wanted.sorting.metric], state=TrialState.COMPLETE)
-
-
-def _first_look(trial: Trial, settings: Settings, wanted: Search, evaluate: Evaluate, limit: int | None) -> Look:
-    """Whether the whole corpus is worth measuring; settings that fail on a part fail on the whole."""
-    if limit is None:
-        return Look.PASSED
-    look = evaluate(settings, limit)
-    metric = wanted.sorting.metric
-    if look is None or metric not in look:
-        return Look.FAILED
-    trial.report(look[metric], step=limit)
-    too_wrong = wanted.max_wer is not None and look.get("wer_ci_low", 0.0) > wanted.max_wer
-    pruned = too_wrong or (metric != "wer" and trial.should_prune())
-    return Look.PRUNED if pruned else Look.PASSED
-
-
-def _rung_of(study: Study, rung: Callable[[Mapping[str, float]], int | None]) -> int | None:
-    """The first look that the study's first finished setting allows: one size for the whole study."""
-    finished = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("metrics")]
-    return rung(finished[0].user_attrs["metrics"]) if finished else None
-
-
-def _best(study: Study) -> Best | None:
-    try:
-        best = study.best_trial
-    except ValueError:
-        return None
-    return Best(dict(best.user_attrs["settings"]), float(best.value or 0.0), best.number)
+            params[name] = trial.suggest_float(name, values.low, values.high, step=values.step or FLOAT_STEP)
+    return settings_of(params)

@@ -14,16 +14,16 @@ from urllib.parse import quote
 
 from whisperbench.errors import ComparisonError, ConfigError
 from whisperbench.results.names import KIND, METRICS, REPEATS
-from whisperbench.results.run_record import RunRecord
+from whisperbench.results.record import RunRecord
 from whisperbench.results.samples import SAMPLES, after_the_number
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
-from whisperbench.tracking.connection import explained, search_experiments, search_runs
+from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 THREADS = 8
-MOST_CLIPS, MOST_CLIP_BYTES = 10, 5_000_000  # of a page that holds them: each is at most 30 s and 960 kB
+MAX_CLIPS, MAX_CLIP_BYTES = 10, 5_000_000  # of a page that holds them: each is at most 30 s and 960 kB
 ID_DIGITS = 32
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
@@ -55,7 +55,7 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
 
     names, records = _experiments(client), []
     for run_id in (whole_id(client, each) for each in run_ids):
-        with explained(client, "does not give its runs"):
+        with tracking_errors(client, "does not give its runs"):
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
@@ -89,7 +89,7 @@ def read_transcripts(
         advance()
         return found
 
-    with explained(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
+    with tracking_errors(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
 
 
@@ -97,16 +97,16 @@ def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[s
     """WAVs by utterance id, as far as one of the runs holds them as samples; the first ten of `utt_ids`, 5 MB."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     found: dict[str, bytes] = {}
-    with explained(client, "does not give its samples"):
+    with tracking_errors(client, "does not give its samples"):
         held = {
             artifact.path.rpartition("/")[2].partition("_")[2]: (run_id, artifact)
             for run_id in run_ids
             for artifact in client.list_artifacts(run_id, SAMPLES)
         }
-        room = MOST_CLIP_BYTES
+        room = MAX_CLIP_BYTES
         for utt_id in utt_ids:
             run_id, artifact = held.get(after_the_number(utt_id), ("", None))
-            if artifact is None or (artifact.file_size or 0) > room or len(found) == MOST_CLIPS:
+            if artifact is None or (artifact.file_size or 0) > room or len(found) == MAX_CLIPS:
                 continue
             kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
             if not kept.exists():
@@ -135,7 +135,7 @@ def whole_id(client: MlflowClient, beginning: str) -> str:
 
 def _experiments(client: MlflowClient) -> dict[str, str]:
     """Id to name of every experiment that is not deleted."""
-    with explained(client, "does not list its experiments"):
+    with tracking_errors(client, "does not list its experiments"):
         return {e.experiment_id: e.name for e in search_experiments(client)}
 
 
@@ -151,7 +151,7 @@ def _must_exist(wanted: Iterable[str], existing: Iterable[str]) -> None:
 def _search(client: MlflowClient, experiment_ids: list[str], condition: str, filter_text: str | None) -> list[Any]:
     from mlflow.exceptions import MlflowException
 
-    with explained(client, "does not search its runs"):
+    with tracking_errors(client, "does not search its runs"):
         try:
             return search_runs(client, experiment_ids, condition)
         except MlflowException as error:
@@ -185,13 +185,12 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             return record
         history = {}
         for name in (metric.name for metric in METRICS if metric.rate):
-            # In older runs the repeats are steps of the metric, and the step after the last is the median once more.
-            held = REPEATS + name if REPEATS + name in record.metrics else name
-            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, held) if m.step < int(repeats)}
+            # By step: a store that is made of files keeps a value twice when it is logged twice.
+            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
 
-    with explained(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
+    with tracking_errors(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(complete, records))
 
 

@@ -7,9 +7,9 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError
-from whisperbench.supervise.owner import Process
-from whisperbench.tracking.connection import explained, search_experiments, search_runs
-from whisperbench.tracking.write import PROCESS_TAG, close_run
+from whisperbench.processes.owner import ProcessId
+from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors
+from whisperbench.tracking.runs import PROCESS_TAG, close_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 class StaleRun:
     run_id: str
     name: str
-    process: Process
+    process: ProcessId
 
 
 def stale_runs(client: MlflowClient) -> list[StaleRun]:
     """Every RUNNING run whose process was one of this host and is dead."""
-    here = Process.this()
+    here = ProcessId.this()
     if here is None:
         return []
     condition = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` LIKE 'host={here.host}|%'"
-    with explained(client, "does not list its running runs"):
+    with tracking_errors(client, "does not list its running runs"):
         experiments = [e.experiment_id for e in search_experiments(client)]
         running = search_runs(client, experiments, condition)
     found = []
     for run in running:
-        process = Process.parse(run.data.tags[PROCESS_TAG])
+        process = ProcessId.parse(run.data.tags[PROCESS_TAG])
         if process is not None and process.is_dead(here):
             found.append(StaleRun(run.info.run_id, run.info.run_name or run.info.run_id, process))
     return found

@@ -12,14 +12,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.listener import Listener
+from whisperbench.processes.group import CommandResult
+from whisperbench.processes.owner import ProcessId
+from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
-from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.supervise.owner import Process
-from whisperbench.supervise.process_group import Ended
-from whisperbench.tracking.connection import explained, search_runs
-from whisperbench.tracking.stale import close_stale_runs
-from whisperbench.tracking.write import NOTE_TAG, PROCESS_TAG, close_run, local_tags
+from whisperbench.tracking.client import search_runs, tracking_errors
+from whisperbench.tracking.runs import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 SWEEP_DIGEST = "whisperbench.sweep_digest"
 REPEAT = "whisperbench.repeat"
-FIRST_RUNG = "whisperbench.first_rung"
-ORPHAN_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,14 +52,14 @@ def current_experiment(client: MlflowClient) -> str | None:
     """The id of the experiment that a sweep's runs belong to; None while there is none of that name."""
     if run_id := os.environ.get(RUN_ID):
         return experiment_of(client, run_id)
-    with explained(client, "does not list its experiments"):
+    with tracking_errors(client, "does not list its experiments"):
         found = client.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default")
     return found.experiment_id if found else None
 
 
 def experiment_of(client: MlflowClient, run_id: str) -> str:
     """The id of the experiment of a run."""
-    with explained(client, "does not give the run"):
+    with tracking_errors(client, "does not give the run"):
         return str(client.get_run(run_id).info.experiment_id)
 
 
@@ -80,43 +76,40 @@ def interrupted_sweep(client: MlflowClient, experiment: str, digest: str) -> str
 
 def reopen(client: MlflowClient, run_id: str) -> None:
     """Continue a run that was interrupted: RUNNING again, and without the cause of its end."""
-    with explained(client, "does not reopen the run"):
+    with tracking_errors(client, "does not reopen the run"):
         client.update_run(run_id, status="RUNNING")
         if FAILURE in client.get_run(run_id).data.tags:
             client.delete_tag(run_id, FAILURE)
 
 
-def open_child_run(
-    client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int, first_rung: bool
-) -> str:
+def open_child_run(client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int) -> str:
     """A child run, RUNNING, which a process of its own will fill; its id."""
-    process = Process.this()
+    process = ProcessId.this()
     tags = {
         PARENT: parent_id,
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
         CONFIG_DIGEST: config_digest,
         REPEAT: str(repeat),
-        **({FIRST_RUNG: "true"} if first_rung else {}),
         **({PROCESS_TAG: str(process)} if process else {}),  # until its own process takes it over
     }
-    with explained(client, "refuses to open a run"):
+    with tracking_errors(client, "refuses to open a run"):
         run = client.create_run(experiment_of(client, parent_id), run_name=name, tags=local_tags(tags))
         return str(run.info.run_id)
 
 
 def state_of(client: MlflowClient, run_id: str) -> State:
     """How a run stands now."""
-    with explained(client, "does not give the run"):
+    with tracking_errors(client, "does not give the run"):
         run = client.get_run(run_id)
     return State(run.info.status, run.data.tags.get(FAILURE), run.data.tags.get(FROZEN), run.data.metrics)
 
 
-def close_failed(client: MlflowClient, run_id: str, ended: Ended) -> str:
+def close_failed(client: MlflowClient, run_id: str, ended: CommandResult) -> str:
     """FAILED with the cause in a tag and the process's log as an artifact; the cause, which it may have told itself."""
     told = state_of(client, run_id).failure if ended.exit_status > 0 and not ended.timed_out else None
     failure = told or ended.failure
-    with explained(client, "does not take the log"):
+    with tracking_errors(client, "does not take the log"):
         client.log_artifact(run_id, str(ended.log))
     close_run(client, run_id, "FAILED", failure)
     return failure
@@ -128,38 +121,13 @@ def add_warning(client: MlflowClient, run_id: str, warning: str) -> None:
     Raises:
         TrackingError: the server is away or refuses.
     """
-    with explained(client, "does not take a tag"):
+    with tracking_errors(client, "does not take a tag"):
         said = client.get_run(run_id).data.tags.get(WARNINGS)
         client.set_tag(run_id, WARNINGS, f"{said}; {warning}" if said else warning)
 
 
-def clean_up(client: MlflowClient, experiment: str, listener: Listener) -> None:
-    """Close what dead processes left RUNNING, and wait a minute for what they left working."""
-    deadline = time.monotonic() + ORPHAN_SECONDS
-    while (working := orphaned_runs(client, experiment)) and time.monotonic() < deadline:
-        listener.said(f"waiting for {len(working)} process(es) of a sweep that was killed to end")
-        time.sleep(1)
-    for closed in close_stale_runs(client):
-        listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
-
-
-def orphaned_runs(client: MlflowClient, experiment: str) -> list[str]:
-    """Child runs whose process works on although that of their sweep (of this host) is dead; it notices soon."""
-    running = {run.info.run_id: run for run in _search(client, experiment, "attributes.status = 'RUNNING'")}
-    found = []
-    for run_id, run in running.items():
-        parent_id = run.data.tags.get(PARENT)
-        if parent_id is None or _is_dead(run):
-            continue
-        with explained(client, "does not give the run"):
-            parent = running.get(parent_id) or client.get_run(parent_id)
-        if _is_dead(parent):
-            found.append(run_id)
-    return found
-
-
 def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
-    """Every finished child run of a sweep, the oldest first; the first rungs of a search too."""
+    """Every finished child run of a sweep, the oldest first."""
     condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
     return [
         FinishedRun(
@@ -179,7 +147,7 @@ def log_progress(client: MlflowClient, run_id: str, metrics: Mapping[str, float]
     from mlflow.entities import Metric, RunTag
 
     now = time.time_ns() // 1_000_000
-    with explained(client, "does not take the progress"):
+    with tracking_errors(client, "does not take the progress"):
         found = [Metric(name, value, now, step) for name, value in metrics.items()]
         client.log_batch(run_id, metrics=found, tags=[RunTag(NOTE_TAG, note)])
 
@@ -189,7 +157,7 @@ def log_best(client: MlflowClient, run_id: str, metrics: Mapping[str, float]) ->
     from mlflow.entities import Metric
 
     now = time.time_ns() // 1_000_000
-    with explained(client, "does not take the best result"):
+    with tracking_errors(client, "does not take the best result"):
         client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
 
 
@@ -197,17 +165,17 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> 
     """Params that the run does not have yet: `mlflow run` has logged those that it declares."""
     from mlflow.entities import Param
 
-    with explained(client, "does not take the params"):
+    with tracking_errors(client, "does not take the params"):
         known = client.get_run(run_id).data.params
         client.log_batch(run_id, params=[Param(k, v) for k, v in params.items() if k not in known])
 
 
 def _is_dead(run: Any) -> bool:
-    here, owner = Process.this(), Process.parse(run.data.tags.get(PROCESS_TAG, ""))
+    here, owner = ProcessId.this(), ProcessId.parse(run.data.tags.get(PROCESS_TAG, ""))
     return here is not None and owner is not None and owner.is_dead(here)
 
 
 def _search(client: MlflowClient, experiment: str, condition: str) -> list[Any]:
     """Runs that meet a condition, the newest first."""
-    with explained(client, "does not search its runs"):
+    with tracking_errors(client, "does not search its runs"):
         return search_runs(client, [experiment], condition)

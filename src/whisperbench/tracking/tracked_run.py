@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.processes.signals import Interrupted, signals_raise
+from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.links import Links
-from whisperbench.supervise.launcher import LAUNCHER, RUN_ID, launcher
-from whisperbench.supervise.signals import Interrupted, signals_raise
 from whisperbench.text import without_password
-from whisperbench.tracking import write as tracking
-from whisperbench.tracking.connection import serves_ui, ui_address, ui_port
-from whisperbench.tracking.home import VIEW_TAG
-from whisperbench.tracking.killed_status import mark_killed_after
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import serves_ui, ui_address, ui_port
+from whisperbench.tracking.experiment_page import VIEW_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,7 +63,8 @@ def tracked_run(
 
     A new one belongs to `experiment`, or to the one that MLFLOW_EXPERIMENT_NAME names.
 
-    FINISHED when the block ends, FAILED with the cause in a tag when it raises, KILLED on a signal.
+    FINISHED when the block ends, FAILED when it raises, KILLED on a signal; a tag has the cause of the last two.
+    `mlflow run` (3.17) writes FAILED over KILLED when it was interrupted together with this process.
     """
     experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
     run_id = run_id or os.environ.get(RUN_ID)
@@ -86,9 +86,6 @@ def tracked_run(
                 status, failure = "KILLED", str(raised[0])
             # Not the time of day: it may have been set back meanwhile, and a run ends after its start.
             _close(client, run_id, status, failure, opened_ms + round(1000 * (time.perf_counter() - opened)))
-            of_mlflow_run = run_id == os.environ.get(RUN_ID) and LAUNCHER not in os.environ  # a sweep knows better
-            if status == "KILLED" and of_mlflow_run and (launched_by := launcher()) is not None:
-                mark_killed_after(launched_by, run_id)
 
 
 def _close(client: MlflowClient, run_id: str, status: str, failure: str | None, ended_ms: int) -> None:

@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whisperbench.config.compare import UploadConfig
 from whisperbench.errors import BundleError, TrackingError
-from whisperbench.listener import Listener
-from whisperbench.options.upload import UploadConfig
+from whisperbench.processes.signals import signals_raise
+from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
-from whisperbench.results.completion import complete
 from whisperbench.results.names import FAILURE, KIND
-from whisperbench.supervise.launcher import RUN_ID
-from whisperbench.supervise.signals import signals_raise
+from whisperbench.results.recording import complete
 from whisperbench.text import without_password
-from whisperbench.tracking.connection import connect, explained, search_experiments
-from whisperbench.tracking.home import furnish
+from whisperbench.tracking.client import connect, search_experiments, tracking_errors
+from whisperbench.tracking.experiment_page import update_experiment_page
+from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, fill_within_limits, not_arrived
 from whisperbench.tracking.tracked_run import tracked_run
-from whisperbench.tracking.write import BUNDLE_TAG, create_run, fill_within_limits, not_arrived
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,7 +73,7 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
             experiments.add(str(client.get_run(run_id).info.experiment_id))
             on_uploaded(Uploaded(each.directory, run_id, was_missing))
         for experiment in experiments:
-            furnish(client, experiment)
+            update_experiment_page(client, experiment)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
         TrackingError: the server went away or refused; the same upload may simply be tried again.
         BundleError: another process is logging it.
     """
-    with bundle.locked(), explained(client, "did not take the result"):
+    with bundle.locked(), tracking_errors(client, "did not take the result"):
         run = _run_of(client, bundle)
         logged = run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id
         if logged and not not_arrived(client, run.info.run_id, bundle):
@@ -123,7 +123,7 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
         fill_within_limits(client, run_id, bundle)
         if FAILURE in tags:
             client.delete_tag(run_id, FAILURE)
-        client.set_terminated(run_id, "FINISHED", bundle.contents.ended_ms)
+        close_run(client, run_id, "FINISHED", ended_ms=bundle.contents.ended_ms)
     return run_id, True
 
 

@@ -13,7 +13,7 @@ from whisperbench.cli.options import command
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, EngineError, TrackingError
-from whisperbench.supervise.signals import Interrupted
+from whisperbench.processes.signals import Interrupted
 
 
 def run(*words: str) -> tuple[Result, list[BenchmarkConfig]]:

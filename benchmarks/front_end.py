@@ -1,0 +1,117 @@
+"""What the front end takes by itself: CPU time beside the stock extractor's and vLLM's renderer's, and memory."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corpus import lengths, tiled_audio
+from whisperbench.checkpoint.checkpoint import resolve_model
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.audio import SAMPLE_RATE, Samples, load_audio
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.pipeline import reader_threads
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.vllm.features import SAMPLES, log_mel_tensor
+from whisperbench.engines.vllm.inputs import render_with_vllm
+from whisperbench.engines.vllm.pipelined import VllmPipelined
+from whisperbench.engines.windows import Window
+from whisperbench.files import cache_directory
+from whisperbench.measure.timing import clips_of
+
+LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
+FLAT_MEMORY = (500, 5_000)
+"""Numbers of utterances between which the client's memory should not grow."""
+RENDERED = 300
+"""At most so many utterances are rendered one by one."""
+
+
+def features_alone(count: int) -> dict[str, Any]:
+    """CPU time of the features of `count` utterances on one thread, stock against exact-short."""
+    import torch
+    from transformers import WhisperFeatureExtractor
+
+    torch.set_num_threads(1)
+    clips = list(tiled_audio([min(samples, SAMPLES) for samples, _ in lengths(count)]))
+    stock = WhisperFeatureExtractor(feature_size=128)
+    ways = {
+        "stock": lambda clip: stock(clip, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features[0].bfloat16(),
+        "exact_short": lambda clip: log_mel_tensor(clip, 128, torch.bfloat16),
+    }
+    milliseconds = {}
+    for name, way in ways.items():
+        milliseconds[name] = cpu_milliseconds(way, clips)
+    return {
+        "utterances": len(clips),
+        "mean_seconds": round(statistics.fmean(len(clip) / SAMPLE_RATE for clip in clips), 2),
+        "cpu_ms_per_utterance": milliseconds,
+        "utterances_per_sec_and_core": {name: round(1000 / ms, 1) for name, ms in milliseconds.items()},
+        "cpu_share_of_stock": round(milliseconds["exact_short"] / milliseconds["stock"], 3),
+    }
+
+
+def with_vllm(hardware: Hardware, utterances: Sequence[Utterance], sizes: Sequence[int] = ()) -> dict[str, Any]:
+    """The readings for which vLLM is started, with random weights; so many utterances (`sizes`) are transcribed."""
+    config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=256 if sizes else 2)
+    checkpoint = resolve_model(config.model, "main", cache_dir=cache_directory(), random_weights=True)
+    engine = VllmPipelined(engine_settings(config, checkpoint, hardware), hardware, LOG)
+    try:
+        found: dict[str, Any] = {"file_to_engine_input": file_to_engine_input(engine, utterances[:RENDERED])}
+        if sizes:
+            peaks = client_peak_mib(engine, utterances, sizes, checkpoint.count_tokens)
+            found["client_peak_mib_by_utterances"] = peaks
+        return found
+    finally:
+        engine.close()
+
+
+def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance]) -> dict[str, float]:
+    """CPU time from a file on disk to an engine input, on one thread: as vLLM renders it, and as we do."""
+
+    def stock(utterance: Utterance) -> None:
+        render_with_vllm(engine.llm, audio_of(utterance), engine.settings.prompt_token_ids)
+
+    def pipelined(utterance: Utterance) -> None:
+        engine.prepare(Window("0:0", audio_of(utterance)))
+
+    def audio_of(utterance: Utterance) -> Samples:
+        return load_audio(utterance.audio)[:SAMPLES]
+
+    with reader_threads(1) as pool:  # one torch thread each
+        theirs, ours = (pool.submit(cpu_milliseconds, way, utterances).result() for way in (stock, pipelined))
+    return {
+        "stock_cpu_ms_per_utterance": theirs,
+        "pipelined_cpu_ms_per_utterance": ours,
+        "cpu_share_of_stock": round(ours / theirs, 3),
+    }
+
+
+def client_peak_mib(
+    engine: VllmPipelined,
+    utterances: Sequence[Utterance],
+    sizes: Sequence[int],
+    count_tokens: Callable[[str], int],
+) -> dict[str, int]:
+    """The peak memory of this process after transcribing so many utterances, the corpus over and over."""
+    peaks = {}
+    for size in sizes:
+        for _ in engine.transcribe(clips_of(list(itertools.islice(itertools.cycle(utterances), size)), count_tokens)):
+            pass
+        peaks[str(size)] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peaks
+
+
+def cpu_milliseconds(way: Callable[[Any], object], items: Sequence[Any]) -> float:
+    """CPU time of this thread per item, after a warm-up with the first."""
+    way(items[0])
+    started = time.thread_time()
+    for item in items:
+        way(item)
+    return round(1000 * (time.thread_time() - started) / len(items), 3)

@@ -1,0 +1,1 @@
+"""The weights: a directory that an engine loads, its architecture, tokenizer and files."""

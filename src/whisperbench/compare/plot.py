@@ -1,0 +1,92 @@
+"""WER against throughput of a leaderboard, as an SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from whisperbench.compare.published import Counterpart
+from whisperbench.compare.rank import Leaderboard
+from whisperbench.text import escape_control
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+INK = "#7d848c"
+"""Text and axes have a transparent background, so they must be readable on a light and on a dark page."""
+STYLE: Any = {
+    "svg.fonttype": "none", "svg.hashsalt": "whisperbench", "text.parse_math": False, "font.family": "sans-serif",
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": INK, "grid.alpha": 0.2,
+}  # fmt: skip
+MARKERS = "os^vDP"
+MAX_CHARACTERS = 60
+LOGARITHMIC = 10
+"""Rates that differ by more than this factor get a logarithmic axis."""
+
+
+def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str = "") -> Markup | None:
+    """One colour per GPU, dashed steps and labels (as far as there is room) for its Pareto-optimal systems.
+
+    None if no system has both figures.  Published results of the same GPU are grey crosses.
+    """
+    measured = [(row.system.median("reqs_per_sec"), row.system.wer, row) for row in board.rows]
+    points = [(rate, wer, row) for rate, wer, row in measured if rate and wer is not None]
+    if not points:
+        return None
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
+
+    here = {id(row.system) for row in board.rows}
+    beside = [p for each in published if id(each.system) in here and each.ratio and (p := each.published).reqs_per_sec]
+    others = [((p.reqs_per_sec or 0) / p.gpus, p.wer) for p in beside]
+    rates = [rate for rate, _, _ in points] + [rate for rate, _ in others]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 5), layout="constrained")
+        axes = figure.add_subplot(xlabel="reqs/sec (right is faster)", ylabel="WER % (down is more accurate)")
+        axes.set_title(_short(title), loc="left")
+        labels = []
+        for place, gpu in enumerate(sorted({row.system.gpu for _, _, row in points})):
+            colour, marker = f"C{place % 10}", MARKERS[place // 10 % len(MARKERS)]
+            of_gpu = [point for point in points if point[2].system.gpu == gpu]
+            where = [rate for rate, _, _ in of_gpu], [wer for _, wer, _ in of_gpu]
+            axes.scatter(*where, color=colour, marker=marker, label=_short(gpu))
+            optimal = sorted((point for point in of_gpu if point[2].pareto), key=lambda point: point[:2])
+            steps = [rate for rate, _, _ in optimal], [wer for _, wer, _ in optimal]
+            axes.step(*steps, color=colour, linestyle="--", linewidth=1, gid="pareto")
+            for x, y, row in reversed(optimal):
+                look: Any = {"textcoords": "offset points", "va": "top", "size": 8, "color": colour}
+                labels.append(axes.annotate(_short(row.system.label), (x, y), (5, -4), **look))
+        if others:
+            axes.scatter(*zip(*others, strict=True), color=INK, marker="x", label="published")
+        if max(rates) > LOGARITHMIC * min(rates):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
+        _remove_overlapping(figure, labels)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    return Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib escapes every text
+
+
+def _remove_overlapping(figure: Figure, labels: list[Annotation]) -> None:
+    figure.draw_without_rendering()
+    boxes: list[Bbox] = []
+    for label in labels:
+        box = label.get_window_extent()
+        if box.count_overlaps(boxes):
+            label.remove()
+        else:
+            boxes.append(box)
+
+
+def _short(text: str) -> str:
+    text = escape_control(text)
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"

@@ -1,0 +1,140 @@
+"""A report or a difference as markdown, HTML, CSV and JSON.
+
+Every text that a server returned is escaped: names, transcripts and params are data, never markup or formulas.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping
+
+from whisperbench.compare import report as content
+from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
+from whisperbench.compare.difference import Difference
+from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side
+from whisperbench.compare.plot import pareto_svg
+from whisperbench.compare.rank import Leaderboard, Row
+from whisperbench.compare.report import Report, title
+from whisperbench.results.links import Links
+from whisperbench.results.pages import render
+from whisperbench.text import escape_control, markdown
+
+
+def as_markdown(parts: Iterable[Part]) -> str:
+    return "\n\n".join(map(_markdown, parts)) + "\n"
+
+
+def leaderboard_html(report: Report) -> str:
+    """leaderboard.html: self-contained, readable without a server and without JavaScript."""
+    main = report.boards[0]
+    return render(
+        "leaderboard.html.jinja",
+        answer=report.answer,
+        most_accurate=content.most_accurate(main),
+        boards=[_board(board, report) for board in report.boards],
+        clips=report.clips,
+        clips_of=content.on_gpu(main.rows[0]),
+        sections=[part for section in report.sections for part in section.parts],
+    )
+
+
+def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -> str:
+    """difference.html: what differs, and the utterances that changed most, both aligned with their reference.
+
+    `audio`: data: addresses of WAVs by utterance id.
+    """
+    return render("difference.html.jinja", found=found, parts=found.parts(links), audio=audio)
+
+
+def leaderboard_csv(report: Report) -> str:
+    """One line per row of every leaderboard, all columns, numbers unrounded."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["board", *(column.name for column in COLUMNS), "url"])
+    for board in (*report.boards, *report.alone):
+        for row in board.rows:
+            values = [csv_cell(column.value(row)) for column in COLUMNS]
+            writer.writerow([csv_cell(title(board)), *values, report.links.run(row.system.newest)])
+    return file.getvalue()
+
+
+def leaderboard_json(report: Report) -> str:
+    """Every leaderboard with its key, its rows and their runs; published rows; what was left out; rank changes."""
+    body = {
+        "boards": [
+            {
+                "title": title(board),
+                "key": dict(board.group.fields),
+                "sort": board.sort,
+                "rows": [_as_json(row, report.links) for row in board.rows],
+            }
+            for board in (*report.boards, *report.alone)
+        ],
+        "published": [
+            {
+                **dataclasses.asdict(each.published),
+                "measured_run_id": each.system.newest.run_id if each.system else None,
+                "measured_reqs_per_sec": each.system.median("reqs_per_sec") if each.system else None,
+                "ratio": each.ratio,
+                "ratio_caveats": each.caveats,
+            }
+            for each in report.published
+        ],
+        "left_out": [{"run_id": e.run.run_id, "name": e.run.name, "reason": e.reason} for e in report.left_out],
+        "rank_changes": None if report.rank_changes is None else list(map(dataclasses.asdict, report.rank_changes)),
+    }
+    return json.dumps(body, indent=1, allow_nan=False) + "\n"
+
+
+def csv_cell(value: Value) -> Value:
+    """A value that a spreadsheet does not evaluate as a formula."""
+    if not isinstance(value, str):
+        return value
+    text = escape_control(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _markdown(part: Part) -> str:
+    match part:
+        case Heading(cells, level):
+            return f"{'#' * level} {''.join(map(_cell, cells))}"
+        case Paragraph(cell, subject):
+            return f"**{markdown(subject)}:** {_cell(cell)}" if subject else _cell(cell)
+        case Table(headings, rows, numeric):
+            marks = ["--:" if place in numeric else "---" for place in range(len(headings))]
+            lines = [list(map(markdown, headings)), marks, *(list(map(_cell, row)) for row in rows)]
+            return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    return f"[{markdown(cell.text)}]({cell.address})" if isinstance(cell, Linked) else markdown(cell)
+
+
+def _board(board: Leaderboard, report: Report) -> dict[str, object]:
+    columns = shown_columns(board)
+    return {
+        "title": title(board),
+        "explanation": content.explanation(board),
+        "plot": pareto_svg(board, report.published) if len(board.rows) > 1 else None,
+        "gpus": sorted({row.system.gpu for row in board.rows}),
+        "columns": columns,
+        "rows": [
+            (row, [(content.cell(column, row, report.links), _sort_value(column, row)) for column in columns])
+            for row in board.rows
+        ],
+        "side_by_side": side_by_side([row.system.typical for row in board.rows], report.links),
+    }
+
+
+def _as_json(row: Row, links: Links) -> dict[str, object]:
+    runs = [{"run_id": run.run_id, "name": run.name, "url": links.run(run)} for run in row.system.runs]
+    return {**{column.name: column.value(row) for column in COLUMNS}, "runs": runs}
+
+
+def _sort_value(column: Column, row: Row) -> str:
+    """The value that a cell is sorted by; empty if it was not measured."""
+    value = column.value(row)
+    return "" if value is None or (column.numeric and isinstance(value, str)) else str(value)

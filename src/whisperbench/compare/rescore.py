@@ -1,0 +1,56 @@
+"""Stored transcripts scored again with the current normaliser; the tracking server is not changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from whisperbench.compare.rank import Leaderboard
+from whisperbench.measure.score import score
+from whisperbench.measure.timing import Transcript
+from whisperbench.results.keys import with_normalizer
+from whisperbench.results.names import ACCURACY_KEY
+from whisperbench.results.record import RunRecord
+from whisperbench.results.run_data import accuracy_metrics
+from whisperbench.results.transcripts import StoredTranscripts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RankChange:
+    """A system before and after rescoring; None = no rank or no WER."""
+
+    label: str
+    gpu: str
+    rank: tuple[int | None, int | None]
+    wer: tuple[float | None, float | None]
+
+
+def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tuple[RunRecord, StoredTranscripts] | None:
+    """The run with its current metrics and accuracy key, and its transcripts with their current counts.
+
+    None without transcripts, or if one has no reference.
+
+    Raises:
+        CorpusError: a text cannot be normalised; the utterance is named.
+    """
+    if not stored or run.metric("wer") is None or any(utterance.reference is None for utterance in stored):
+        return None
+    transcripts = [Transcript(u.utt_id, u.speaker, u.seconds, u.reference, u.hypothesis, 0, None, 1) for u in stored]
+    found = score(transcripts, run.params.get("language", "en"), seed)
+    kept = {n: v for n, v in run.metrics.items() if n not in ("wer", "cer", "wer_ci_low", "wer_ci_high")}
+    tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer)}
+    return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), tuple(
+        dataclasses.replace(old, errors=new.counts.errors, words=new.counts.words)
+        for old, new in zip(stored, found.utterances, strict=True)
+    )
+
+
+def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:
+    """Systems whose rank changed, in the new order."""
+    old = {row.system.newest.run_id: (row.rank, row.system.wer) for board in before for row in board.rows}
+    changes = []
+    for row in (row for board in after for row in board.rows):
+        rank, wer = old.get(row.system.newest.run_id, (None, None))
+        if rank != row.rank:
+            changes.append(RankChange(row.system.label, row.system.gpu, (rank, row.rank), (wer, row.system.wer)))
+    return tuple(changes)

@@ -1,0 +1,89 @@
+"""What the engine's processes write: kept in one file, where the cause of a failure is looked up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whisperbench.files import tail
+
+if TYPE_CHECKING:
+    from whisperbench.engines.settings import EngineSettings
+
+KILLED = "one of its processes ended without a word (the system kills what takes too much memory: see `dmesg`)"
+
+DIED = re.compile(r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
+NO_CAUSE = re.compile(r"root cause|RuntimeError: cancelled")
+
+REMEDIES = (
+    (
+        r"out of memory|OutOfMemory|can't allocate memory|too much memory|No available memory for the cache blocks"
+        r"|less than desired GPU memory",
+        "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
+        "max_num_batched_tokens={s.max_num_batched_tokens}, or change "
+        "gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if another process "
+        "holds the GPU).",
+    ),
+    (r"FP8|fp8", "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto."),
+)
+"""What to change when the cause matches."""
+
+LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
+LAST = 400  # characters of a cause: some hold a whole configuration
+PREFIX = re.compile(r"^(?:\(\S+ pid=\d+\) )?(?:[A-Z]+ \d\d-\d\d [\d:.]+ )?(?:\[[^\]]*\] ?)*")
+"""What vLLM writes before a message: process, level, time and place."""
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log without its prefix, of a progress bar its newest state; empty where there is none."""
+    lines = re.split(r"[\r\n]+", tail(log))
+    last = next((found for line in reversed(lines) if (found := PREFIX.sub("", line).strip())), "")
+    return last if len(last) <= LINE_WIDTH else last[: LINE_WIDTH - 1] + "…"
+
+
+@contextlib.contextmanager
+def output_to(log: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to `log`: the engine's processes inherit them and keep writing there."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(saved, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def cause_in(log: Path, since: int = 0) -> str | None:
+    """What killed a worker, or the last exception, written after the first `since` bytes; without exceptions that only
+    point to another one, or say that waiting for a worker was cancelled."""
+    written = log.read_bytes()[since:].decode("utf-8", errors="replace")
+    found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", written)
+    causes = [line.strip() for line in found if not NO_CAUSE.search(line)]
+    died = DIED.search(written)
+    if died and (not causes or (died["code"] or "").startswith("-")):
+        number = int(died["code"] or 0)
+        by = f" by {signal.Signals(-number).name}" if -number in set(signal.Signals) else ""
+        return f"its worker {died['name']} was killed{by} (the system kills what takes too much memory: see `dmesg`)"
+    return causes[-1][:LAST] if causes else None
+
+
+def why_it_did_not_start(error: Exception, log: Path, settings: EngineSettings) -> str:
+    """The cause, the option to change where one helps, and where the log is."""
+    pointing = "root cause" in str(error)  # to a log that names none: the process had no time to write
+    cause = cause_in(log) or (KILLED if pointing else f"{type(error).__name__}: {error}")
+    advice = next((way for pattern, way in REMEDIES if re.search(pattern, f"{cause}\n{error}")), "")
+    return f"The engine did not start: {cause}. {advice.format(s=settings)} Its log: {log}".replace("  ", " ")

@@ -1,0 +1,123 @@
+"""What the engines share that are not vLLM: they work in this process, take windows in batches, and say what fails."""
+
+from __future__ import annotations
+
+import abc
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
+from whisperbench.engines.engine_log import LAST, output_to
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput, clip_of
+from whisperbench.errors import EngineError
+from whisperbench.util import installed_version
+
+NO_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate memory|bad_alloc", re.IGNORECASE)
+
+
+class BatchEngine(Engine):
+    """An `Engine` in this process; a peer says how it loads its model and how it transcribes one batch.
+
+    Files are read on threads, ahead of the model, as they are for vLLM; all the rest, features included, is done as
+    the peer's own documentation does it.
+
+    Raises:
+        EngineError: it cannot be loaded; the message names the cause.
+    """
+
+    package: str
+    """The distribution whose version the run holds."""
+    adds: str | None = None
+    """What it does to the audio or to the text by itself, and cannot be told not to do."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        self.settings, self.log = settings, log
+        self.device = "cuda" if hardware.has_gpu else "cpu"
+        started = time.perf_counter()
+        with output_to(log), self._explained("did not start"):
+            dtype = self.load()
+        self._facts = EngineInfo(
+            dtype_effective=dtype,
+            kv_cache_dtype_effective=dtype,
+            engine_version=installed_version(self.package) or "unknown",
+            torch_version=installed_version("torch"),
+            load_seconds=time.perf_counter() - started,
+            engine_deviations=self.adds,
+        )
+
+    @abc.abstractmethod
+    def load(self) -> str:
+        """Load the model onto `device`; the type that it computes in."""
+
+    @abc.abstractmethod
+    def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
+        """The text of each of at most `batch_size` windows, greedily, in their order."""
+
+    @property
+    def facts(self) -> EngineInfo:
+        return self._facts
+
+    def pids(self) -> set[int]:
+        return {os.getpid()}
+
+    def close(self) -> None:
+        """Nothing of it outlives this process."""
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        in_work: dict[int, UtteranceInProgress] = {}
+        windows: list[Window] = []
+        for found in itertools.chain(self._read_ahead(clips), [None]):
+            if found is not None and found.windows:
+                in_work[found.index] = found
+                windows.extend(found.windows)
+            elif found is not None:
+                yield found.text()  # dropped: the model gets nothing of it
+            while windows and (found is None or len(windows) >= self.settings.batch_size):
+                batch, windows = windows[: self.settings.batch_size], windows[self.settings.batch_size :]
+                for window in batch:
+                    in_work[clip_of(window.key)].submitted(time.perf_counter())
+                with self._explained("failed"):
+                    outputs = self.transcribe_batch(batch)
+                for output in outputs:
+                    index = clip_of(output.key)
+                    if (text := in_work[index].finish(output, time.perf_counter())) is not None:
+                        del in_work[index]
+                        yield text
+
+    def _read_ahead(self, clips: Iterable[Clip]) -> Iterator[UtteranceInProgress]:
+        """Clips with their windows, in order; two batches are read while the model works."""
+        waiting = iter(clips)
+        reading: collections.deque[concurrent.futures.Future[UtteranceInProgress]] = collections.deque()
+        pool = concurrent.futures.ThreadPoolExecutor(self.settings.reader_threads, thread_name_prefix="reader")
+        try:
+            while True:
+                for clip in itertools.islice(waiting, 2 * self.settings.batch_size - len(reading)):
+                    reading.append(pool.submit(UtteranceInProgress.read, clip, self.settings.config.long_audio))
+                if not reading:
+                    return
+                yield reading.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Whatever the peer raises becomes an EngineError that names it, and the option to change."""
+        try:
+            yield
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}"[:LAST].rstrip(".")
+            size = self.settings.batch_size
+            room = f"Lower batch_size={size}" if size > 1 else "Take a smaller model, or a GPU with more memory"
+            advice = f" {room}." if NO_MEMORY.search(cause) else ""
+            raise EngineError(
+                f"{self.settings.config.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
+            ) from error

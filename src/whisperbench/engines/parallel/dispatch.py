@@ -1,0 +1,73 @@
+"""Dynamic dispatch: which engine transcribes which clip.  Each result is accepted once, whichever engine fails.
+
+Small chunks go to the engine that holds the fewest clips, so no engine hoards work at the end of a pass and a slow
+engine gets less of it.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from whisperbench.engines.base import Clip
+
+E = TypeVar("E")
+
+MIN_CHUNK, MAX_CHUNK = 4, 16
+"""Clips per call: smaller chunks cost more calls, larger ones make the engines finish at different times."""
+
+
+class Dispatcher(Generic[E]):
+    """The clips of one pass, given out in their order; an engine holds at most `max_in_flight` of them."""
+
+    def __init__(self, clips: Iterable[Clip], engines: Sequence[E], max_in_flight: int) -> None:
+        self._waiting = collections.deque(clips)
+        self._unfinished = {clip.index: clip for clip in self._waiting}
+        self._held: dict[E, set[int]] = {engine: set() for engine in engines}
+        self._expecting_more: set[E] = set()  # engines that may wait for further clips to fill a batch
+        self._max_in_flight = max_in_flight
+        self._chunk = min(MAX_CHUNK, max(MIN_CHUNK, max_in_flight // MAX_CHUNK))
+
+    @property
+    def unfinished(self) -> int:
+        """Clips without a result."""
+        return len(self._unfinished)
+
+    def held(self, engine: E) -> int:
+        """Clips that an engine was given and has not finished; 0 for an engine that failed."""
+        return len(self._held.get(engine, ()))
+
+    def assign(self) -> list[tuple[E, tuple[Clip, ...], bool]]:
+        """What to submit now, as (engine, clips, more); empty while every engine holds enough.
+
+        `more` is false once per engine, when no clips are left: the engine need not wait for a full batch any more.
+        """
+        found: list[tuple[E, tuple[Clip, ...], bool]] = []
+        while self._waiting and self._held:
+            engine = min(self._held, key=self.held)
+            count = min(self._chunk, -(-len(self._waiting) // len(self._held)))
+            if self.held(engine) and self.held(engine) + count > self._max_in_flight:
+                break
+            clips = tuple(self._waiting.popleft() for _ in range(count))
+            self._held[engine].update(clip.index for clip in clips)
+            self._expecting_more.add(engine)
+            found.append((engine, clips, True))
+        if not self._waiting:
+            found += [(engine, (), False) for engine in self._held if engine in self._expecting_more]
+            self._expecting_more.clear()
+        return found
+
+    def accept(self, engine: E, index: int) -> bool:
+        """Whether to use an engine's result: not if the engine has failed, and not a second time."""
+        if index not in self._held.get(engine, ()):
+            return False
+        self._held[engine].remove(index)
+        del self._unfinished[index]
+        return True
+
+    def remove(self, engine: E) -> None:
+        """Take a failed engine out; the clips that it holds are the next ones to be given out."""
+        held = self._held.pop(engine, set())
+        self._expecting_more.discard(engine)
+        self._waiting.extendleft(self._unfinished[index] for index in sorted(held, reverse=True))

@@ -1,0 +1,331 @@
+"""`ParallelEngine`: several engines transcribe one corpus in one timed region.
+
+Engines get clips as they have room and return results as they finish.  The clips of an engine that fails or stalls go
+to the others: each clip has exactly one result, and the pass records which engines failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from whisperbench.corpus.audio import AudioSource
+from whisperbench.engines.base import Clip, Engine, EngineInfo, PassUsage, StartEngine, Text
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
+from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
+from whisperbench.engines.parallel.worker import WorkerHandle, cause_of, describe
+from whisperbench.engines.pipeline import PipelineLimits
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.engines.watchdog import Heartbeat
+from whisperbench.errors import EngineError, WhisperbenchError
+
+START_SECONDS = 1860.0
+"""A minute more than the limit that each engine has on its own start."""
+POLL_SECONDS = 1.0
+SILENT_SECONDS = 30.0
+"""A worker that does not answer for this long has failed; Ray itself waits for a minute."""
+COMPARE_SECONDS = 600.0
+CLOSE_SECONDS = 10.0
+ALONE_FILLS = 10
+"""`single_gpu_rates` fills an engine at most this many times, so that its start and end hardly count."""
+
+
+def start_parallel(
+    settings: EngineSettings, hardware: Hardware, log: Path, start_engine: StartEngine
+) -> ParallelEngine:
+    """Start `settings.engines` engines, each by `start_engine` in a process of its own, and wait until all are ready.
+
+    Engine i writes to `engine-i.log` beside `log`; on another host in that host's temporary directory.
+
+    Raises:
+        EngineError: Ray is missing, a node has other software or no free GPU, or an engine does not start.
+    """
+    begun = time.perf_counter()
+    ray = connect(settings.config.ray_address, cpus=settings.engines)
+    workers: list[WorkerHandle] = []
+    try:
+        workers += (WorkerHandle(ray, placement) for placement in placements(settings, hardware))
+        for worker in workers:
+            worker.wait_for_process()
+        config = dataclasses.replace(settings.config, ray_address=None)
+        one = dataclasses.replace(settings, config=config, engines=1, engines_per_gpu=1)
+        starting = {
+            worker.start(start_engine, one, hardware, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
+            for i, worker in enumerate(workers)
+        }
+        _wait_for_starts(ray, starting)
+    except BaseException:
+        for worker in workers:
+            worker.kill()
+        disconnect()
+        raise
+    load_seconds, checkpoint = time.perf_counter() - begun, Path(settings.checkpoint)
+    return ParallelEngine(workers, max_in_flight(one), load_seconds, disconnect, checkpoint, settings.stall_seconds)
+
+
+def _wait_for_starts(ray: Any, starting: dict[Any, WorkerHandle]) -> None:
+    while starting:
+        ready, late = ray.wait(list(starting), timeout=START_SECONDS)
+        if not ready:
+            raise EngineError(f"{starting[late[0]].name} did not start within {START_SECONDS / 60:.0f} minutes.")
+        starting.pop(ready[0]).finish_start(ready[0])
+
+
+def max_in_flight(settings: EngineSettings) -> int:
+    """Clips that an engine holds at most: those that it works on, and the next burst of them, prepared.
+
+    `LLM.generate` takes all of its clips before it begins, so it gets its share at once.
+    """
+    if settings.config.engine == "vllm-stock":
+        return 1 << 31
+    if settings.batch_size:
+        return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead of the one it gathers
+    plan = PipelineLimits.of(settings)
+    return plan.in_flight + max(plan.burst, plan.in_flight // 4)
+
+
+class ParallelEngine(Engine):
+    """An `Engine` of several.
+
+    Args:
+        workers: at least one started engine, all with the same settings.
+        max_in_flight: clips that one engine may hold, enough that it never waits for the next.
+        load_seconds: from the start of the first engine until the last one is ready.
+        on_close: called when all engines are closed.
+        checkpoint: directory of the weights, which other hosts must have, too.
+        stall_seconds: an engine with work that makes no progress for this long has failed (0: no limit).
+    """
+
+    watches_itself = True
+
+    def __init__(
+        self,
+        workers: Sequence[WorkerHandle],
+        max_in_flight: int,
+        load_seconds: float = 0.0,
+        on_close: Callable[[], None] = lambda: None,
+        checkpoint: Path | None = None,
+        stall_seconds: float = 0.0,
+    ) -> None:
+        self._workers, self._alive = tuple(workers), list(workers)
+        self._max_in_flight, self._load_seconds = max_in_flight, load_seconds
+        self._on_close, self._checkpoint = on_close, checkpoint
+        self._failed: list[str] = []
+        self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
+        self._pauses = self.heartbeat = Heartbeat()  # its longest pause is that of any engine
+        self._calls: dict[WorkerHandle, Future[tuple[list[Text], int]]] = {}  # unanswered calls of `results`
+        self._polled = time.monotonic()
+
+    @property
+    def facts(self) -> EngineInfo:
+        """Those of the first engine, with the number of engines and hosts."""
+        return dataclasses.replace(
+            self._workers[0].info.engine,
+            load_seconds=self._load_seconds,
+            engines=len(self._workers),
+            hosts=len({worker.info.host for worker in self._workers}),
+        )
+
+    def pids(self) -> set[int]:
+        """This process, and the engines' processes on this host."""
+        here = [worker.info.pids for worker in self._workers if worker.info.host == platform.node()]
+        return {os.getpid()}.union(*here)
+
+    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:
+        """Every engine transcribes the first clips; other hosts must have the same clips and weights.
+
+        Raises:
+            AudioError: a file cannot be decoded.
+            EngineError: an engine failed, or a host has other files.
+        """
+        self._require_same_files(clips)
+        self._time(self._alive, list(first))
+        return ()
+
+    def single_gpu_rates(self, clips: Sequence[Clip]) -> list[float]:
+        """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle;
+        on clips from all over the corpus.  Empty with a single GPU, whose rate is that of the pass.
+
+        Raises:
+            AudioError: a file cannot be decoded.
+            EngineError: an engine failed.
+        """
+        by_host: dict[str, dict[str, list[WorkerHandle]]] = defaultdict(lambda: defaultdict(list))
+        for worker in self._alive:
+            by_host[worker.info.host][worker.info.device].append(worker)
+        by_device = [list(devices.values()) for devices in by_host.values()]
+        if sum(map(len, by_device)) == 1:
+            return []
+        count = min(-(-len(clips) // len(self._alive)), ALONE_FILLS * self._max_in_flight)
+        some = [clips[i * len(clips) // count] for i in range(count)]
+        rates = []
+        for turn in range(max(map(len, by_device))):
+            groups = [devices[turn] for devices in by_device if turn < len(devices)]
+            seconds = self._time([worker for group in groups for worker in group], some)
+            rates += [count * len(group) / max(seconds[worker] for worker in group) for group in groups]
+        return rates
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        """Exactly one result per clip, whichever engines fail; afterwards `last_pass` describes the pass.
+
+        Raises:
+            AudioError: a file cannot be decoded.
+            EngineError: all engines failed.
+        """
+        cpu_before, started = self._cpu_seconds(), time.perf_counter()
+        dispatcher = Dispatcher(clips, self._alive, self._max_in_flight)
+        audio, finished = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
+        while dispatcher.unfinished:
+            if not self._alive:
+                raise EngineError(
+                    f"All engines failed, and {dispatcher.unfinished} clips are left. {'; '.join(self._failed)}"
+                )
+            for worker, chunk, more in dispatcher.assign():
+                worker.submit(chunk, more)
+            for worker, found in self._poll(dispatcher.held):
+                if isinstance(found, BaseException):
+                    dispatcher.remove(worker)
+                    self._fail(worker, found)
+                    continue
+                for text in found:
+                    if dispatcher.accept(worker, text.index):
+                        audio[worker] += text.audio_seconds
+                        finished[worker] = time.perf_counter() - started
+                        yield text
+        cpu = self._cpu_seconds()
+        self.last_pass = PassUsage(
+            audio_seconds=tuple(audio[worker] for worker in self._alive),
+            finished_seconds=tuple(finished[worker] for worker in self._alive),
+            cpu_seconds=sum(cpu[worker] - cpu_before[worker] for worker in cpu.keys() & cpu_before.keys()),
+            failed=tuple(self._failed),
+        )
+
+    def close(self) -> None:
+        """Close every engine within CLOSE_SECONDS; one that does not end is killed."""
+        try:
+            deadline = time.monotonic() + CLOSE_SECONDS
+            for worker, answer in [(worker, worker.close()) for worker in self._alive]:
+                try:
+                    answer.result(max(0.1, deadline - time.monotonic()))
+                except Exception:  # any error means that it does not end by itself
+                    worker.kill()
+        finally:
+            self._alive = []
+            self._on_close()
+
+    def _poll(self, is_busy: Callable[[WorkerHandle], object]) -> list[tuple[WorkerHandle, list[Text] | BaseException]]:
+        """New results of engines, as soon as one has answered, and an error for each engine that has failed.
+
+        An engine has failed when its process does not answer for `silent_seconds`, or when it is busy and makes no
+        progress for `stall_seconds`.  Time in which this process itself was stopped does not count.
+
+        Raises:
+            AudioError: a file cannot be decoded, which would make every engine fail in turn.
+        """
+        for worker in self._alive:
+            if worker not in self._calls:
+                self._calls[worker], worker.silence = worker.results(), 0.0
+        futures.wait(self._calls.values(), POLL_SECONDS, futures.FIRST_COMPLETED)
+        now = time.monotonic()
+        passed, self._polled = min(now - self._polled, 2 * POLL_SECONDS), now
+        found: dict[WorkerHandle, list[Text] | BaseException] = {}
+        for worker, call in list(self._calls.items()):
+            worker.silence += passed
+            worker.pause = worker.pause + passed if is_busy(worker) else 0.0
+            self._pauses.paused(worker.pause)
+            if call.done():
+                del self._calls[worker]
+                found[worker] = self._results(worker, call)
+            elif worker.silence > self.silent_seconds:
+                found[worker] = TimeoutError(f"no answer for {self.silent_seconds:.0f} s")
+            if 0 < self.stall_seconds < worker.pause and not found.get(worker):
+                limit = f"{self.stall_seconds / 60:g} minutes"
+                found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
+        return list(found.items())
+
+    def _results(self, worker: WorkerHandle, call: Future[tuple[list[Text], int]]) -> list[Text] | BaseException:
+        """What a call returned or raised; results and a counter that has grown are progress."""
+        if error := call.exception():
+            if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
+                raise cause_of(error) from error
+            return error
+        texts, beats = call.result()
+        if texts or beats != worker.ticks:
+            worker.pause, worker.ticks = 0.0, beats
+        return texts
+
+    def _fail(self, worker: WorkerHandle, error: BaseException) -> str:
+        """Give an engine up: kill it, and return what happened to it."""
+        self._alive.remove(worker)
+        self._calls.pop(worker, None)
+        worker.kill()
+        self._failed.append(f"{worker.name} on {worker.info.host} failed ({describe(error)})")
+        return self._failed[-1]
+
+    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Clip]) -> dict[WorkerHandle, float]:
+        """Seconds in which each of these engines transcribes the clips while the others do, too; an engine that fails
+        before the timed region ends the run."""
+        started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(clips))
+        seconds = dict.fromkeys(workers, 0.0)
+        for worker in workers:
+            worker.submit(clips, False)
+        while any(unfinished.values()):
+            for worker, found in self._poll(unfinished.get):
+                if isinstance(found, BaseException):
+                    log = getattr(cause_of(found), "log", None)
+                    raise EngineError(f"{self._fail(worker, found)} before the timed region.", log) from found
+                if found:
+                    unfinished[worker] -= len(found)
+                    seconds[worker] = time.perf_counter() - started
+        return seconds
+
+    def _cpu_seconds(self) -> dict[WorkerHandle, float]:
+        """CPU time of each engine's own process."""
+        asked = [(worker, worker.run(time.process_time)) for worker in self._alive]
+        found = {}
+        for worker, answer in asked:
+            with contextlib.suppress(Exception):  # an engine that has just failed is noticed in `_poll`
+                found[worker] = answer.result(self.silent_seconds)
+        return found
+
+    def _require_same_files(self, clips: Sequence[Clip]) -> None:
+        """Compare the sizes of weights and audio files on other hosts; a path of the hub's cache holds the revision."""
+        others = {worker.info.host: worker for worker in reversed(self._alive) if worker.info.host != platform.node()}
+        if not others:
+            return
+        weights = sorted(self._checkpoint.iterdir()) if self._checkpoint else []
+        files: list[AudioSource] = [*(path for path in weights if path.is_file()), *(clip.audio for clip in clips)]
+        here = _sizes(files)
+        for worker in others.values():
+            try:
+                sizes = worker.run(_sizes, files).result(COMPARE_SECONDS)
+            except Exception as error:
+                raise EngineError(f"{self._fail(worker, error)} before the timed region.") from error
+            for file, expected, found in zip(files, here, sizes, strict=True):
+                if found != expected:
+                    raise EngineError(
+                        f"{file} differs: {expected} bytes on {platform.node()}, {found} bytes on {worker.info.host} "
+                        "(-1: no such file). Copy the checkpoint and the corpus to the same paths on every host."
+                    )
+
+
+def _sizes(files: Iterable[AudioSource]) -> list[int]:
+    """Bytes of each file as this host has it; -1 where it is missing."""
+    found = []
+    for each in files:
+        try:
+            with each.open("rb") as file:
+                found.append(file.seek(0, os.SEEK_END))
+        except OSError:
+            found.append(-1)
+    return found

@@ -1,0 +1,1 @@
+"""vLLM: its engine process, its model and attention, and exact log-mel features."""

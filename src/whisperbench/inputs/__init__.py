@@ -1,1 +1,0 @@
-"""What goes in: a corpus as utterances, checked and digested; and a checkpoint that an engine loads."""

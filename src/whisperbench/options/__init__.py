@@ -1,1 +1,0 @@
-"""What was asked for: the options of every command, validated, and nothing inferred."""

@@ -1,0 +1,87 @@
+"""A signal ends the process in order: every `finally` runs, and what hangs or swallows the signal is ended by force.
+
+Which process watches which is described in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+from whisperbench.processes.guardian import descendants, kill
+from whisperbench.processes.watch import ProcessWatch, launcher
+
+ENGINE_SECONDS = 2.0
+"""After a signal the engine has this long to end by itself; then its processes are killed."""
+EXIT_SECONDS = 30.0
+"""And this process has this long to close its run; then it ends as it is."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived; raised in the main thread, so that every `finally` runs."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[list[Interrupted]]:
+    """Inside the block the first signal raises `Interrupted`; the death of the launcher is a SIGTERM.
+
+    Yields what was raised, also where the block lost it.  A signal that is ignored already (`nohup`) stays ignored.
+    """
+    raised: list[Interrupted] = []
+    started_before = descendants()
+    done = threading.Event()
+    watch = None
+
+    def handler(number: int, _frame: FrameType | None) -> NoReturn:
+        raised.append(Interrupted(number))
+        for each in handlers:
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not interrupt the closing of the engine
+        threading.Thread(
+            target=_force_exit, args=(raised[0], done, started_before), name="force-exit", daemon=True
+        ).start()
+        raise raised[0]
+
+    handlers = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    try:
+        for number in handlers:
+            signal.signal(number, handler)
+        if (parent := launcher()) is not None:
+            watch = ProcessWatch([parent], _stop)
+        yield raised
+    finally:
+        done.set()
+        if watch:
+            watch.stop()
+        for number, before in handlers.items():
+            signal.signal(number, before)
+    if raised:  # and lost in the block, which ran to its end: a decoder that calls back into Python drops it
+        raise raised[0]
+
+
+def _force_exit(interrupted: Interrupted, done: threading.Event, started_before: set[psutil.Process]) -> None:
+    """`Interrupted` can get lost (in a destructor, in a library that catches everything), and closing can hang."""
+    if done.wait(ENGINE_SECONDS):
+        return
+    kill(descendants() - started_before)
+    if not done.wait(EXIT_SECONDS - ENGINE_SECONDS):
+        os._exit(interrupted.exit_status)
+
+
+def _stop() -> None:
+    """A killed `mlflow run` or sweep leaves this process running: end it like a SIGTERM does."""
+    sys.stderr.write("the process that started this one is gone: stopping\n")
+    os.kill(os.getpid(), signal.SIGTERM)

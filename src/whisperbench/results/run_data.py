@@ -1,0 +1,276 @@
+"""What one run holds: from a measurement to params, metrics and tags.
+
+Pure functions.  A metric that was not measured is absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+
+from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.engines.hardware import Hardware
+from whisperbench.measure.gpu import GpuReadings
+from whisperbench.measure.score import Score
+from whisperbench.measure.timing import Measurement, Pass
+from whisperbench.results import keys
+from whisperbench.results.names import (
+    ACCURACY_KEY,
+    CONFIG_DIGEST,
+    CORPUS,
+    DATASET_DIGEST,
+    FROZEN,
+    GIT_DIRTY,
+    GPU,
+    KIND,
+    MODEL,
+    RANDOM_WEIGHTS,
+    SCHEMA,
+    SCHEMA_TAG,
+    SIGNATURE,
+    SPEED_KEY,
+    WARNINGS,
+)
+from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_name import data_label, gpu_label, model_label, run_name
+from whisperbench.results.summary import announcement, summary
+
+SLOW_ENGINE = 85.0
+"""Percent of the median engine's audio below which one engine is a warning."""
+LONG_TAIL = 0.05
+"""Share of the time, with an engine that has nothing left to do, above which it is a warning."""
+
+Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
+"""A moment since 1970, as MLflow takes it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunData:
+    """Everything that one run holds, apart from its artifacts.
+
+    `history`: metric name to its value in each repeat; `metrics` has the median repeat's.
+    """
+
+    name: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    history: Mapping[str, Sequence[float]]
+    tags: Mapping[str, str]
+    dataset: Dataset
+    description: str
+    started_ms: Milliseconds
+    ended_ms: Milliseconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunStart:
+    """What is known of a run before it is measured: part of what it will hold, under the same names.
+
+    `dataset` is None until the corpus has been read.
+    """
+
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    dataset: Dataset | None
+    description: str
+
+
+def run_start(
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    dataset: Dataset | None = None,
+    model_id: str | None = None,
+    model_revision: str | None = None,
+) -> RunStart:
+    """What a run shows while it is measured: what was asked for, and what has been found out so far."""
+    params = initial_params(config, model_id, model_revision, hardware)
+    return RunStart(params, initial_tags(config, dataset, hardware), dataset, announcement(config, dataset, hardware))
+
+
+def run_data(
+    config: BenchmarkConfig,
+    facts: RunInfo,
+    measurement: Measurement,
+    score: Score | None,
+    *,
+    started_ms: int,
+    ended_ms: int,
+) -> RunData:
+    """Everything that the run of a measurement holds; without a score it has no accuracy."""
+    normalizer = score.normalizer if score else "none"
+    gpus = facts.hardware.gpu_count
+    speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.passes]
+    metrics = {
+        **speed[measurement.passes.index(measurement.median)],
+        **({} if score is None else accuracy_metrics(score)),
+        "utterances_over_30s": float(facts.utterances_over_30s),
+        "engine_load_seconds": facts.engine.load_seconds,
+        "warmup_seconds": measurement.warmup_seconds,
+    }
+    params = run_params(config, facts, normalizer, measurement.median.gpu)
+    tags = run_tags(config, facts, normalizer, measurement)
+    history = {name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)}
+    return RunData(
+        name=run_name(config, facts.hardware),
+        params=params,
+        metrics=metrics,
+        history=history,
+        tags=tags,
+        dataset=facts.dataset,
+        description=summary(config, params, metrics, tags, history),
+        started_ms=started_ms,
+        ended_ms=ended_ms,
+    )
+
+
+def initial_params(
+    config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
+) -> dict[str, str]:
+    """Every option as it was asked for, and the facts that need no engine under names of their own."""
+    resolved = {
+        "model_id": model_id,
+        "model_revision_resolved": model_revision,
+        "gpu_name": hardware.gpu_name,
+        "gpu_count": str(hardware.gpu_count),
+        "cuda_driver": hardware.cuda_driver,
+    }
+    return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
+
+
+def run_params(
+    config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
+) -> dict[str, str]:
+    """The same, and what the engine, the score and the GPUs' readings have resolved."""
+    engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
+    resolved = {
+        "dtype_effective": engine.dtype_effective,
+        "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
+        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
+        "mel_device_effective": facts.settings.mel_device if on_vllm else None,
+        "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
+        "vllm_version": engine.engine_version if on_vllm else None,
+        "engine_version": engine.engine_version,
+        "engine_deviations": engine.engine_deviations,
+        "torch_version": engine.torch_version,
+        "normalizer": normalizer,
+        "engines": str(engine.engines) if engine.engines > 1 else None,
+        "hosts": str(engine.hosts) if engine.engines > 1 else None,
+        "cuda_mps": "true" if readings and readings.cuda_mps else None,
+    }
+    known = initial_params(config, facts.model_id, facts.model_revision, facts.hardware)
+    return known | {name: value for name, value in resolved.items() if value is not None}
+
+
+def accuracy_metrics(score: Score) -> dict[str, float]:
+    """WER, CER and the counts that they are made of, in percent and words."""
+    words = score.words
+    found: dict[str, float | None] = {
+        "wer": score.wer,
+        "cer": score.cer,
+        "wer_ci_low": score.interval.low if score.interval else None,
+        "wer_ci_high": score.interval.high if score.interval else None,
+        "substitutions": words.substitutions,
+        "deletions": words.deletions,
+        "insertions": words.insertions,
+        "reference_words": words.words,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def speed_metrics(
+    config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
+) -> dict[str, float]:
+    """Rates from totals, latencies, GPU readings and what they cost, of one timed pass; none of a pass that has lost an
+    engine.
+
+    `single_gpu_rates`: utterances per second of each GPU alone, which `scaling_efficiency` is set against.
+    """
+    if timed.lost:
+        return {"audio_seconds": timed.audio_seconds, "utterances": float(timed.utterances)}
+    gpu, shared, audio_hours = timed.gpu, timed.shared, timed.audio_seconds / 3600
+    gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
+    found: dict[str, float | None] = {
+        "reqs_per_sec": timed.reqs_per_sec,
+        "reqs_per_sec_per_gpu": timed.reqs_per_sec / gpus if gpus > 1 else None,
+        "rtfx": timed.rtfx,
+        "output_tokens_per_sec": timed.output_tokens_per_sec,
+        "wall_seconds": timed.wall_seconds,
+        "client_cpu_seconds": timed.cpu_seconds,
+        "audio_seconds": timed.audio_seconds,
+        "utterances": timed.utterances,
+        "repetition_loops": None if config.random_weights else timed.repetition_loops,
+        "retried_windows": None if config.random_weights or config.padding_stride == 1 else timed.retried_windows,
+        "latency_p50_ms": timed.latency_ms(50),
+        "latency_p95_ms": timed.latency_ms(95),
+        "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
+    }
+    if shared is not None:
+        found |= {
+            "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
+            "slowest_engine_percent": shared.slowest_engine_percent,
+            "tail_seconds": shared.tail_seconds,
+        }
+    if gpu is not None:
+        found |= {
+            "gpu_util_mean": gpu.util_mean,
+            "gpu_memory_peak_mib": gpu.memory_peak_mib,
+            "gpu_power_mean_watts": gpu.power_mean_watts,
+            "energy_wh_per_audio_hour": None if gpu.energy_wh is None else gpu.energy_wh / audio_hours,
+        }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def warnings_of(timed: Pass) -> list[str]:
+    """What makes a pass doubtful: readings of the GPUs, and engines that did not work alike."""
+    found = list(timed.gpu.warnings) if timed.gpu else []
+    if timed.lost:
+        found.append(f"{len(timed.lost)} engine(s) lost, so no speed: {', '.join(timed.lost)}")
+    elif timed.shared:
+        if timed.shared.slowest_engine_percent < SLOW_ENGINE:
+            found.append(
+                f"the slowest engine did {timed.shared.slowest_engine_percent:.0f} % of the median engine's audio"
+            )
+        if timed.shared.tail_seconds > LONG_TAIL * timed.wall_seconds:
+            tail = 100 * timed.shared.tail_seconds / timed.wall_seconds
+            found.append(
+                f"an engine was idle in the last {tail:.0f} % of the time: use corpus_copies={2 * timed.rounds}"
+            )
+    return found
+
+
+def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
+    """What kind of run it is, of what, as far as that needs no engine."""
+    return {
+        KIND: "benchmark",
+        SCHEMA_TAG: SCHEMA,
+        MODEL: model_label(config),
+        CORPUS: data_label(config),
+        GPU: gpu_label(hardware),
+        CONFIG_DIGEST: config.digest,
+        **({DATASET_DIGEST: dataset.digest} if dataset else {}),
+        **({RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
+    }
+
+
+def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
+    """The same, what it may be compared with, and what makes it doubtful."""
+    warnings = sorted({text for each in measurement.passes for text in warnings_of(each)})
+    frozen = [each.frozen_seconds for each in measurement.passes if each.frozen_seconds is not None]
+    said = f"no progress for {max(frozen):.0f} s while the clock ran" if frozen else ""
+    warnings += [said] if said else []
+    tags = {
+        **initial_tags(config, facts.dataset, facts.hardware),
+        ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
+        SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
+        SIGNATURE: keys.signature(config, facts, normalizer),
+    }
+    if facts.git_dirty is not None:
+        tags[GIT_DIRTY] = str(facts.git_dirty).lower()
+    if said:
+        tags[FROZEN] = said
+    if warnings:
+        tags[WARNINGS] = "; ".join(warnings)
+    return tags

@@ -1,0 +1,1 @@
+"""Statistics of WER and rates: intervals and tests over arrays of numbers."""

@@ -1,0 +1,173 @@
+"""Whether systems on the same utterances really differ, for any number of systems at one level.
+
+Speakers are resampled for all systems together (see `bootstrap`), so that what makes an utterance hard for
+all of them cancels out.  A test of each system against the best one of many finds too much: the best was
+chosen for its luck, and each row has another chance of error.  So the level holds for all pairs together:
+the statistic is the largest studentised difference of any pair (Romano and Wolf, "Exact and approximate
+stepdown methods for multiple hypothesis testing", JASA 100, 2005), each in units of its own critical value,
+so that one wildly distributed pair does not decide for all (Beran, "Balanced simultaneous confidence sets",
+JASA 83, 1988).  Two systems have one pair, and the test is the symmetric bootstrap-t (Hall, "On symmetric
+bootstrap confidence intervals", JRSS B 50, 1988).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from whisperbench.stats.bootstrap import CHUNK_CELLS, FEW_CLUSTERS, LEVEL, Counts, Floats, times_drawn
+
+Singles = npt.NDArray[np.float32]
+
+MAX_CELLS = 10_000_000
+"""Resamples times pairs that are held at once (40 MB): of more than 1,000 pairs there are fewer resamples."""
+MIN_RESAMPLES = 1_000
+MIN_ERROR = 1 / 2
+"""A resample's standard error counts as this part of the sample's at least.  Where two systems differ on a few
+speakers only, a resample without these would lie infinitely many standard errors away."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two systems on the same utterances: `difference` is a − b, with its 95 % limits, in percentage points.
+
+    Where they are two of many, limits and p-value hold for all of these together.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p_value < 1 - LEVEL
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class JointBootstrap:
+    """K systems: their rates in errors per word, shape (K,); of all pairs standard error and critical value, (K, K).
+
+    A pair's critical value is what 95 % of its own t statistics stay within; `largest` has for each resample
+    the largest t statistic of any pair, in units of that, shape (resamples,).
+    """
+
+    rates: Floats
+    errors: Floats
+    critical: Floats
+    largest: Floats
+    clusters: int
+
+    @classmethod
+    def of(
+        cls, errors: Sequence[Counts], words: Counts, clusters: Sequence[str], seed: int, *, resamples: int = 10_000
+    ) -> Self:
+        """Resample the clusters for all systems together.
+
+        Args:
+            errors: errors of each utterance, shape (n,), of each of K systems, at least two.
+            words: reference words of each utterance, shape (n,).
+            clusters: what each utterance is resampled with, its speaker for example; n names.
+
+        Raises:
+            ValueError: there are no reference words, so there are no rates to compare.
+        """
+        e, w = _cluster_totals(errors, words, clusters)
+        if not w.any():
+            raise ValueError("words: 0 reference words in all, so there are no error rates to compare")
+        systems, n = e.shape
+        first, second = np.triu_indices(systems, 1)
+        resamples = min(resamples, max(MIN_RESAMPLES, MAX_CELLS // len(first)))
+        differences, standard_errors = (each[0] for each in _of_all_pairs(e, w, np.ones((1, n))))
+        if n == 1:
+            distances = np.ones((len(first), 1), dtype=np.float32)  # nothing to resample: `test` excludes nothing
+        elif n < FEW_CLUSTERS:
+            distances = _of_normal_clusters(seed, resamples, systems, n)
+        else:
+            distances = _of_resamples(e, w, seed, resamples, differences, standard_errors)
+        critical = np.quantile(distances, LEVEL, axis=1)
+        distances /= np.where(critical > 0, critical, 1)[:, np.newaxis]
+        squares = np.zeros((2, systems, systems))
+        squares[:, first, second] = squares[:, second, first] = standard_errors, critical
+        return cls(
+            rates=e.sum(axis=1) / w.sum(),
+            errors=squares[0],
+            critical=squares[1],
+            largest=distances.max(axis=0).astype(np.float64),
+            clusters=n,
+        )
+
+    def test(self, a: int, b: int) -> PairedTest:
+        """System a against system b.
+
+        One added to both counts keeps p above 0 (Davison and Hinkley, "Bootstrap Methods and their
+        Application", 1997, 4.2).  One cluster excludes nothing: infinite limits, p = 1.
+        """
+        difference = 100 * float(self.rates[a] - self.rates[b])
+        if self.clusters < 2:
+            return PairedTest(difference, -math.inf, math.inf, p_value=1.0)
+        unit = 100 * float(self.critical[a, b] * self.errors[a, b])
+        # A resample that equals the sample up to rounding must count as one that is as far away.
+        as_far = int(np.count_nonzero(self.largest * unit >= abs(difference) * (1 - 1e-6)))
+        margin = float(np.quantile(self.largest, LEVEL)) * unit
+        p_value = (as_far + 1) / (len(self.largest) + 1)
+        return PairedTest(difference, difference - margin, difference + margin, p_value)
+
+
+def _cluster_totals(errors: Sequence[Counts], words: Counts, clusters: Sequence[str]) -> tuple[Floats, Floats]:
+    """Errors of each system and reference words, cluster by cluster: shapes (K, clusters) and (clusters,)."""
+    e, w = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
+    if e.shape[1:] != w.shape or w.shape != (len(clusters),):
+        raise ValueError(f"errors {e.shape[1:]}, words {w.shape} and {len(clusters)} clusters do not match")
+    names, which = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)  # any order of utterances
+    totals = np.stack([np.bincount(which, weights=each, minlength=len(names)) for each in (*e, w)]).astype(np.float64)
+    return totals[:-1], totals[-1]
+
+
+def _of_all_pairs(e: Floats, w: Floats, times: Floats) -> tuple[Floats, Floats]:
+    """Differences of rates and their standard errors where each cluster counts `times`, shape (m, clusters).
+
+    Returns two of shape (m, pairs), pairs in the order of `triu_indices`; each as in `bootstrap`, with the
+    differences of a pair's errors for errors.
+    """
+    n, count = len(w), len(e)
+    words, ww = (times @ w)[:, np.newaxis], (times @ (w * w))[:, np.newaxis]
+    errors, ew = times @ e.T, times @ (e * w).T
+    differences, standard_errors = [], []
+    for i in range(count - 1):
+        dd = times @ np.square(e[i] - e[i + 1 :]).T
+        rates = (errors[:, i : i + 1] - errors[:, i + 1 :]) / words
+        spread = dd - 2 * rates * (ew[:, i : i + 1] - ew[:, i + 1 :]) + rates**2 * ww
+        differences.append(rates)
+        standard_errors.append(np.sqrt(np.maximum(spread * n / max(1, n - 1), 1.0)) / words)
+    return np.hstack(differences), np.hstack(standard_errors)
+
+
+def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Floats, errors: Floats) -> Singles:
+    """How many standard errors each pair of each resample lies from the sample, shape (pairs, resamples or less).
+
+    Resamples without a reference word have no rate and are left out.
+    """
+    parts = []
+    for drawn in times_drawn(seed, resamples, len(w)):
+        for times in np.array_split(drawn[drawn @ w > 0], 1 + len(drawn) * len(center) // CHUNK_CELLS):
+            differences, standard_errors = _of_all_pairs(e, w, times)
+            np.maximum(standard_errors, MIN_ERROR * errors, out=standard_errors)
+            parts.append(np.abs((differences - center) / standard_errors).astype(np.float32).T)
+    return np.hstack(parts)
+
+
+def _of_normal_clusters(seed: int, resamples: int, systems: int, n: int) -> Singles:
+    """The same for equal systems whose clusters are normal and equally noisy: for two of them, Student's |t|."""
+    clusters = np.random.default_rng(seed).standard_normal((systems, resamples, n), dtype=np.float32)
+    parts = []
+    for i in range(systems - 1):
+        differences = clusters[i] - clusters[i + 1 :]
+        errors = differences.std(axis=2, ddof=1) / math.sqrt(n)
+        parts.append(np.abs(differences.mean(axis=2)) / errors)
+    return np.concatenate(parts)

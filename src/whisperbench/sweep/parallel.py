@@ -1,0 +1,102 @@
+"""Configurations measured in parallel on this host, each on one GPU or on a part of the cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.hardware import Hardware, split_cores, visible_device_env
+from whisperbench.errors import ConfigError
+from whisperbench.processes.group import CommandResult, run_to_end
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceSlot:
+    """A device that measures one configuration at a time; `gpu_type` None takes every configuration.
+
+    `environment` and `cores` (empty: all) are those of its processes, `neighbours` is the number of other slots on the
+    same host.  `run` runs a command there to its end.
+    """
+
+    name: str = ""
+    gpu_type: str | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cores: tuple[int, ...] = ()
+    neighbours: int = 0
+    run: Callable[..., CommandResult] = run_to_end
+    is_available: Callable[[], bool] = lambda: True
+
+    @property
+    def warning(self) -> str:
+        """A reservation about its results; empty without neighbours."""
+        return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
+
+
+class Stopped(BaseException):
+    """The measurement on another slot has failed, or the sweep was interrupted."""
+
+
+def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
+    """`count` slots (None: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
+
+    Raises:
+        ConfigError: there are too few GPUs of these types.
+    """
+    if count == 1:
+        return [DeviceSlot()]
+    devices = [device for device in hardware.devices if device.name in types]
+    count = count or len(devices) or 1
+    if hardware.has_gpu and count > len(devices):
+        raise ConfigError(f"parallel_runs={count} is too large: {len(devices)} GPUs were found. Use parallel_runs=all.")
+    parts = split_cores(sorted(os.sched_getaffinity(0)), count)
+    if not devices:
+        return [DeviceSlot(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1) for part in parts]
+    return [
+        DeviceSlot(f"GPU {device.index}", device.name, visible_device_env(device), part, count - 1)
+        for device, part in zip(devices, parts, strict=False)
+    ]
+
+
+def run_in_parallel(
+    configs: Sequence[BenchmarkConfig],
+    slots: Sequence[DeviceSlot],
+    measure: Callable[[int, DeviceSlot, threading.Event], None],
+) -> list[int]:
+    """Measure each configuration, by its index, on the first free slot of its GPU type; returns the indices left over.
+
+    Indices are left over where no slot of their type is available any more.  `measure` must raise `Stopped` when the
+    event is set.  An error of one slot, or a signal that raises here, stops the others before it is raised.
+    """
+    waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
+
+    def next_index(slot: DeviceSlot) -> int | None:
+        with lock:
+            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_type))
+            if (index := next(fitting, None)) is not None:
+                waiting.remove(index)
+            return index
+
+    def work(slot: DeviceSlot) -> None:
+        if slot.cores:
+            os.sched_setaffinity(0, slot.cores)  # the processes that this thread starts inherit it
+        try:
+            while not stop.is_set() and slot.is_available() and (index := next_index(slot)) is not None:
+                measure(index, slot, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+    with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
+        futures = [pool.submit(work, slot) for slot in slots]
+        try:
+            wait(futures)
+        finally:
+            stop.set()
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+        raise error
+    return waiting

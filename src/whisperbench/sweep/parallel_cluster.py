@@ -1,0 +1,87 @@
+"""Every configuration of a sweep on every GPU type of a Ray cluster: one Ray task per configuration, on its node."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
+from whisperbench.errors import ConfigError
+from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandResult, run_to_end
+from whisperbench.sweep.parallel import DeviceSlot
+
+
+def cluster_slots(address: str, count: int | None, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
+    """`count` slots (None: all), one per GPU of these types that the cluster hands out.
+
+    Raises:
+        EngineError: the cluster does not answer, or a node has other versions than this host.
+        ConfigError: the cluster has too few such GPUs, or a node cannot open the tracking store.
+    """
+    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices[: int(node.ray_gpus)]]
+    gpus = [(node, name) for node, name in gpus if name in types]
+    if len(gpus) < max(count or 1, 1):
+        raise ConfigError(
+            f"parallel_runs={count or 'all'} needs more GPUs: the cluster has {len(gpus)}. Use parallel_runs=all."
+        )
+    gpus = gpus[:count]
+    for node in {node.id: node for node, _ in gpus}.values():
+        require_alike(node)
+        if tracking_uri.startswith("sqlite:") and node.host != platform.node():
+            raise ConfigError(f"{node.host} cannot open {tracking_uri}, a file of this host. Use a tracking server.")
+    on_host = Counter(node.host for node, _ in gpus)
+
+    def slot(node: Node, name: str) -> DeviceSlot:
+        run, alive = functools.partial(run_on_node, address, node), functools.partial(is_alive, address, node)
+        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, alive)
+
+    return [slot(node, name) for node, name in gpus]
+
+
+def is_alive(address: str, node: Node) -> bool:
+    """Whether a node still belongs to the cluster."""
+    return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
+
+
+def run_on_node(
+    address: str, node: Node, command: Sequence[str], *, env: Mapping[str, str], log: Path,
+    time_limit_seconds: float, tick: Callable[[float], None],
+) -> CommandResult:  # fmt: skip
+    """`run_to_end` as a Ray task on a node with one of its GPUs; the loss of the node is a failure of the command."""
+    ray, begun = connect(address), time.perf_counter()
+    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_"))}
+    options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0, "scheduling_strategy": on_node(node.id)}
+    task = ray.remote(**options)(run_command).remote(command, passed, str(Path.cwd()), time_limit_seconds)
+    try:
+        while not ray.wait([task], timeout=TICK_SECONDS)[0]:
+            tick(time.perf_counter() - begun)
+    except BaseException:
+        ray.cancel(task)
+        ray.wait([task], timeout=2 * GRACE_SECONDS + TICK_SECONDS)
+        raise
+    try:
+        status, seconds, timed_out, output = ray.get(task)
+    except ray.exceptions.RayError as error:
+        status, seconds, timed_out = 1, time.perf_counter() - begun, False
+        output = f"error: The task on node {node.id[:6]} ({node.host}) failed: {str(error).splitlines()[0]}\n".encode()
+    log.write_bytes(output)
+    return CommandResult(status, seconds, timed_out, log)
+
+
+def run_command(
+    command: Sequence[str], given: Mapping[str, str], directory: str, time_limit_seconds: float
+) -> tuple[int, float, bool, bytes]:
+    """Run a command on this node in `directory`: exit status, seconds, whether it was stopped for its time, output."""
+    os.chdir(directory)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OMP_"))}
+    env = {**own, **given, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "benchmark.log")
+        ended = run_to_end(command, env=env, log=log, time_limit_seconds=time_limit_seconds, tick=lambda _: None)
+        return ended.exit_status, ended.seconds, ended.timed_out, log.read_bytes()

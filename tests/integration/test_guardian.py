@@ -1,0 +1,99 @@
+"""What a process had started ends with it, when it is killed or fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.commands import python_path
+from whisperbench.processes.guardian import is_tracker, kill
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from whisperbench.processes.guardian import kill_children_on_exit
+with kill_children_on_exit():
+    children = [subprocess.Popen(['bash', '-c', 'sleep 60 & wait']) for _ in range(2)]
+    print(*(child.pid for child in children), flush=True)
+    time.sleep(1.5)
+    if sys.argv[1] == 'killed': os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == 'raises': sys.exit('failed')
+"""
+
+
+def gone_and_left(end: str) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """The children and grandchildren of a process 3 s after its end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, end], env=python_path(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        time.sleep(0.5)  # bash starts theirs
+        family = [*children, *(grandchild for child in children for grandchild in child.children())]
+        process.wait(20)
+    gone, left = psutil.wait_procs(family, timeout=3)
+    for each in left:
+        each.kill()
+    return gone, left
+
+
+@pytest.mark.parametrize("end", ["killed", "in peace"])
+def test_descendants_end_with_a_killed_process_only(end: str) -> None:
+    """Within a second or two, those of children too; a process that ends in peace leaves what it wants to leave."""
+    gone, left = gone_and_left(end)
+    assert (left if end == "killed" else gone) == []
+
+
+def test_descendants_end_with_a_block_that_raises() -> None:
+    """As a signal does before an engine that is half up can be closed; the process itself may live on."""
+    assert gone_and_left("raises")[1] == []
+
+
+AT_ONCE = """
+import os, signal, subprocess
+from whisperbench.processes.guardian import kill_children_on_exit
+with kill_children_on_exit():
+    child = subprocess.Popen(['sleep', '60'])
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_started_the_moment_before_ends_too() -> None:
+    """The guardian has not seen it as a child: a variable in its environment names its client."""
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_ONCE], env=python_path(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        child = psutil.Process(int(process.stdout.readline()))
+        process.wait(20)
+    gone, left = psutil.wait_procs([child], timeout=8)
+    for each in left:
+        each.kill()
+    assert gone
+
+
+def test_pythons_tracker_is_spared() -> None:
+    """It alone removes the shared memory of a process that is killed."""
+    code = "import time; from multiprocessing.shared_memory import SharedMemory as S; m = S(create=True, size=4096)"
+    code += "; print(m.name, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        segment = Path("/dev/shm", process.stdout.readline().strip())  # noqa: S108 - the system's
+        assert segment.is_file()
+        owner, deadline = psutil.Process(process.pid), time.monotonic() + 10
+        while not any(map(is_tracker, owner.children())):  # forked, it has its owner's name until it begins
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        kill([owner])
+    deadline = time.monotonic() + 10
+    try:
+        while segment.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        segment.unlink(missing_ok=True)

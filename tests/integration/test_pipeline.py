@@ -1,0 +1,57 @@
+"""The loop that keeps a model busy, with a hand-written model: order, bounds, failures; and stock vLLM beside it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.commands import python_path
+
+TAKES_ONLY = """
+import collections, io, resource, time
+import numpy as np, soundfile
+from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
+from whisperbench.engines.base import Clip
+from whisperbench.engines.windows import WindowOutput
+
+file = io.BytesIO()
+soundfile.write(file, np.zeros(7 * 16_000, np.float32), 16_000, format="WAV")
+
+class Audio:
+    name = "7 s"
+    def open(self, mode):
+        return io.BytesIO(file.getvalue())
+
+class Model:  # 200 windows a second, readers 320
+    def __init__(self):
+        self.keys = collections.deque()
+    @property
+    def in_flight(self):
+        return len(self.keys)
+    def prepare(self, window):
+        time.sleep(0.05)
+        return np.ones(768_000, np.uint8)
+    def submit(self, window, prepared):
+        self.keys.append(window.key)
+    def step(self):
+        time.sleep(0.14)
+        return [WindowOutput(self.keys.popleft(), "a text", 2) for _ in range(min(28, len(self.keys)))]
+
+limit_heap_growth()
+for count in (500, 3_000):
+    for _ in feed(Model(), [Clip(i, Audio()) for i in range(count)], PipelineLimits("split", 16, 256, 64)):
+        pass
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_corpus() -> None:
+    """A model that only takes, a little slower than its readers: the queue between them must not fill up for ever.
+
+    With as many waiting as in flight the peak grew by 264 MiB from 500 to 3,000 utterances, as on an H100.
+    """
+    peaks = subprocess.run(
+        [sys.executable, "-c", TAKES_ONLY], env=python_path(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    first, second = map(int, peaks)
+    assert second - first < 120, "MiB of a client that has about 1,500"

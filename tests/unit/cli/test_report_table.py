@@ -1,0 +1,144 @@
+"""A comparison on a terminal: it fits every width, and its links can be followed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+
+import pytest
+import rich.console
+
+from tests.support.reports import LARGE, TURBO, report_of
+from tests.support.stores import H100, run_of
+from whisperbench.cli.report_table import printer
+from whisperbench.cli.sweep import run
+from whisperbench.compare.document import Heading, Linked, Paragraph, Part, Table
+from whisperbench.compare.select import priced
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.sweep import run as sweep_library
+
+GPU = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
+TABLE = Table(
+    ["rank", "model", "gpu", "WER %", "reqs/sec", "run", "Wh per audio hour", "who"],
+    [
+        [
+            "1 =",
+            f"large-v{place}",
+            GPU,
+            "2.31 (2.05–2.60)",
+            "41.00 (40.00–42.00)",
+            Linked(f"{place:08x}", "http://mlflow.example/#/run"),
+            "0.70",
+            "ann",
+        ]
+        for place in range(60)
+    ],
+    frozenset({0, 3, 4, 6}),
+)
+PARTS: list[Part] = [Heading(["Whisper leaderboard"], 1), Paragraph("large-v3 on a GPU.", "Most accurate"), TABLE]
+
+
+def shown(width: int, parts: Sequence[Part], *, terminal: bool = False, wanted: str = "table") -> str:
+    console = rich.console.Console(
+        file=io.StringIO(), width=width, highlight=False, force_terminal=terminal, _environ={"TERM": "xterm-256color"}
+    )
+    printer(wanted, console)(parts)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (160, ()),
+        (110, ("(2.05–2.60)", "(40.00–42.00)")),
+        (90, ("(2.05–2.60)", "(40.00–42.00)", "00000007")),
+        (68, ("(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")),
+    ],
+)
+def test_intervals_and_run_ids_are_left_out_first(width: int, left_out: tuple[str, ...]) -> None:
+    """Then the columns on the right; no line is longer than the terminal, and no figure is cut."""
+    text = shown(width, PARTS)
+    assert max(map(len, text.splitlines())) <= width
+    everything = ("large-v7", "2.31", "41.00", "(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")
+    assert tuple(each for each in everything if each not in text) == left_out
+
+
+def test_what_has_no_room_is_named() -> None:
+    """Columns, and rows after the fortieth."""
+    text = " ".join(shown(60, PARTS).split())
+    assert "Not shown: 20 more rows, run, Wh per audio hour, who." in text
+    assert "Not shown: 20 more rows." in shown(160, PARTS)
+
+
+@pytest.mark.parametrize("gpus", [1, 7])
+def test_the_short_answer_has_12_lines_at_80_columns(gpus: int) -> None:
+    """Model, GPU, setting, WER, reqs/sec, RTFx and cost in one line each, also with intervals and prices."""
+    large, turbo = (
+        dataclasses.replace(config, kv_cache_dtype="fp8", max_num_seqs=256, padding_stride=16)
+        for config in (LARGE, TURBO)
+    )
+    names = (H100, *(f"NVIDIA A{place}" for place in range(gpus - 1)))
+    runs = [run_of(config, gpu=gpu, rate=1158.80) for gpu in names for config in (turbo, large)]
+    runs[0] = dataclasses.replace(runs[0], metrics={**runs[0].metrics, "wer": 2.0})
+    report = report_of(*(priced(run, {"H100": 2.5}) for run in (*runs, run_of(BenchmarkConfig(model="base")))))
+    lines = shown(80, report.answer).splitlines()
+    assert len(lines) <= 12
+    assert lines[1].split() == ["model", "gpu", "setting", "WER", "%", "reqs/sec", "RTFx", "¢/hour"]
+    row = next(line for line in lines if "large-v3-turbo" in line and "H100" in line)
+    assert row.split()[1:] == ["H100", "80GB", "fp8", "seqs256", "stride16", "2.00", "1,158.80", "8,575", "0.029"]
+    assert ("more rows in leaderboard.html" in " ".join(lines)) is (gpus > 1)
+
+
+def test_it_is_no_markdown() -> None:
+    """Links are the terminal's own."""
+    text = shown(160, PARTS, terminal=True)
+    assert "](http" not in text
+    assert "**" not in text
+    assert "\x1b]8;" in text
+    assert "http://mlflow.example/#/run" in text
+
+
+def test_markdown_if_it_is_piped_or_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """auto follows stdout."""
+    shown(100, PARTS, wanted="auto")
+    shown(100, PARTS, wanted="markdown", terminal=True)
+    assert capsys.readouterr().out.count("# Whisper leaderboard") == 2
+    assert "rank" in shown(100, PARTS, wanted="auto", terminal=True)
+
+
+def test_a_sentence_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """The verdict of a gate."""
+    printer("table")("No regression [of] a_b.")
+    assert capsys.readouterr().out == "No regression [of] a_b.\n"
+
+
+def test_hostile_cells_give_no_orders() -> None:
+    """Escapes are spelled out, markup is text, and an endless word is broken."""
+    evil = Table(["[bold]name", "b"], [["\x1b[31m[red]x[/red]", "y" * 300]])
+    text = shown(80, [evil])
+    assert "\x1b" not in text
+    assert "[red]x[/red]" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("terminal", "markdown"), [("1", False), ("", True)])
+def test_a_sweep_prints_as_a_comparison_does(
+    terminal: str, markdown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tables on a terminal, markdown into a file; other sentences are text as it is."""
+
+    def swept(_options: object, _listener: object, echo: Callable[[str | list[Part]], None], *_: object) -> None:
+        echo(PARTS)
+        echo("reqs_per_sec: 4.00 | best of 2 settings")
+
+    monkeypatch.setenv("FORCE_COLOR", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sweep_library, "sweep", swept)
+    run(SweepConfig())
+    out = capsys.readouterr().out
+    assert ("# Whisper leaderboard" in out) is markdown
+    assert ("| --: |" in out) is markdown
+    assert out.endswith("reqs_per_sec: 4.00 | best of 2 settings\n")

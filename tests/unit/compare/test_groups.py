@@ -1,0 +1,97 @@
+"""What may be ranked together, and why the rest is left out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.support.stores import run_of, without_tag
+from whisperbench.compare.groups import Group, Grouping, differences
+from whisperbench.compare.systems import systems
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.results.names import ACCURACY_KEY, FROZEN, SIGNATURE
+
+LARGE = BenchmarkConfig(model="large-v3")
+TURBO = BenchmarkConfig(model="large-v3-turbo")
+FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")
+
+
+class TestGrouping:
+    def test_runs_on_other_data_are_never_ranked_together(self) -> None:
+        """A group holds one accuracy key; a lone run outside it stands alone."""
+        other = run_of(FP8, dataset="e2" * 16, wer=1.0)
+        grouping = Grouping.of([run_of(LARGE), run_of(TURBO), other], "wer")
+        assert len(grouping.groups) == 1
+        assert [system.newest for group in grouping.alone for system in group.systems] == [other]
+        (differs,) = differences(grouping.groups[0], grouping.alone[0])
+        assert differs.startswith("dataset: librispeech test-clean (e2e2e2e2) instead of librispeech")
+
+    def test_another_normaliser_is_another_group(self) -> None:
+        """Scores of two normalisers do not meet in one ranking."""
+        grouping = Grouping.of([run_of(LARGE), run_of(TURBO), run_of(FP8, normalizer="whisper-english/9")], "wer")
+        found = differences(grouping.groups[0], grouping.alone[0])
+        assert found == ("normalizer: whisper-english/9 instead of whisper-english/0.1.15",)
+
+    def test_random_weights_stand_apart(self) -> None:
+        """Throughput with random weights is never ranked beside that of real weights."""
+        dummies = [
+            run_of(BenchmarkConfig(model=m, load_format="dummy"), wer=None, normalizer="none", rate=200.0)
+            for m in ("large-v3", "base")
+        ]
+        grouping = Grouping.of([run_of(LARGE), run_of(TURBO), run_of(FP8), *dummies], "reqs_per_sec")
+        assert [len(group.systems) for group in grouping.groups] == [3, 2]
+
+    def test_a_run_without_a_key_is_left_out(self) -> None:
+        """Nobody knows what a run without keys may be compared with."""
+        grouping = Grouping.of([run_of(LARGE), without_tag(run_of(TURBO), ACCURACY_KEY)], "wer")
+        assert "no tag whisperbench.accuracy_key" in grouping.left_out[0].reason
+
+    def test_a_run_that_measured_nothing_is_left_out(self) -> None:
+        """NaN and MLflow's infinity are not measurements."""
+        broken = run_of(TURBO, wer=float("nan"), rate=1.8e308)
+        grouping = Grouping.of([run_of(LARGE), broken], "wer")
+        assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
+
+    def test_a_frozen_run_is_left_out_of_speed_alone(self) -> None:
+        """Its WER counts; its rates, also those of its repeats, are nowhere, and the list says why."""
+        frozen = run_of(TURBO, tags={FROZEN: "no progress for 34 s while the clock ran"})
+        frozen = dataclasses.replace(frozen, history={"reqs_per_sec": (9.0, 10.0)})
+        grouping = Grouping.of([run_of(LARGE), frozen], "reqs_per_sec")
+        ((left,), (group,)) = grouping.left_out, grouping.groups
+        assert (left.run, left.reason) == (frozen, "left out of speed: no progress for 34 s while the clock ran")
+        (system,) = [each for each in group.systems if each.newest is frozen]
+        assert (system.wer, system.values("reqs_per_sec"), system.median("rtfx")) == (2.5, (), None)
+
+    def test_a_frozen_run_without_a_wer(self) -> None:
+        """Has nothing to be ranked by."""
+        frozen = run_of(TURBO, wer=None, tags={FROZEN: "no progress for 34 s while the clock ran"})
+        (left,) = Grouping.of([run_of(LARGE), frozen], "wer").left_out
+        assert left.reason == "its speed is no measurement: no progress for 34 s while the clock ran"
+
+    def test_the_main_group_has_most_reference_words(self) -> None:
+        """A look at eight utterances never answers for the test set, however many settings it tried."""
+        smoke = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b", "c")]
+        whole = [run_of(BenchmarkConfig(model=m), metrics={"reference_words": 52_576.0}) for m in ("a", "b")]
+        grouping = Grouping.of([*smoke, *whole], "wer")
+        assert [group.fields["limit"] for group in grouping.groups] == ["all", "8"]
+
+    def test_a_lone_run_never_is_the_main_board(self) -> None:
+        """Unless there is nothing else; then the one on most words."""
+        pair = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b")]
+        lone = [run_of(BenchmarkConfig(limit=n), metrics={"reference_words": n * 20.0}) for n in (50, 900)]
+        grouping = Grouping.of([*lone, *pair], "wer")
+        assert [group.fields["limit"] for group in (*grouping.groups, *grouping.alone)] == ["8", "900", "50"]
+        assert Grouping.of(lone, "wer").groups[0].fields["limit"] == "900"
+
+
+def test_a_group_names_its_data() -> None:
+    """The corpus's last part and the split; of runs that say it themselves what was found."""
+    config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
+    assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"
+    signed = run_of(config, tags={SIGNATURE: "model=m|data=librispeech/dev-clean#1234abcd|n=all"})
+    assert Group({}, systems([signed])).data == "librispeech dev-clean"
+
+
+def test_no_split_is_invented() -> None:
+    """A corpus without splits has the option's default among its params, and none in its name."""
+    run = run_of(BenchmarkConfig(corpus="demo"), tags={SIGNATURE: "model=m|data=demo/all#1234abcd|n=all"})
+    assert (run.params["split"], run.data) == ("test-clean", "demo")

@@ -1,0 +1,103 @@
+"""Published benchmarks, and the measured systems that are most like them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.stores import run_of
+from whisperbench.compare.published import Counterpart, counterparts, published_benchmarks
+from whisperbench.compare.systems import System, systems
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.results.record import RunRecord
+
+LARGE = BenchmarkConfig(model="large-v3")
+FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")
+PACKED = BenchmarkConfig(model="large-v3", split="dev", pack_seconds=30)
+H200 = "NVIDIA H200"
+
+
+def beside(*runs: RunRecord, benchmark: str = "vLLM script", gpu: str = "H100") -> Counterpart:
+    """The first published row of this benchmark and GPU with a measured counterpart."""
+    found = (each for each in counterparts(systems(runs)) if each.system)
+    return next(each for each in found if (each.published.benchmark, each.published.gpu) == (benchmark, gpu))
+
+
+class TestPublished:
+    def test_every_row_has_its_source_and_its_caveats(self) -> None:
+        """The name, the address, and what was measured; the figures are those of the sources."""
+        found = published_benchmarks()
+        assert Counter(p.benchmark for p in found) == {"vLLM script": 13, "MLPerf": 5, "Open ASR Leaderboard": 2}
+        assert all(p.source and p.url.startswith("https://github.com/") and p.caveats for p in found)
+        script = [p for p in found if p.benchmark == "vLLM script"]
+        assert Counter(p.gpu for p in script) == {"A10": 6, "H100": 6, "GB200": 1}
+        assert max(p.reqs_per_sec or 0 for p in script) == 50.23
+
+    def test_a_row_is_beside_the_run_with_its_settings(self) -> None:
+        """The ratio is measured over published throughput."""
+        row = beside(run_of(LARGE, rate=70.6), run_of(FP8, rate=100.0))
+        assert row.published.setting == "vllm"
+        assert row.ratio == pytest.approx(2.0)
+        assert row.caveats == ""
+
+    @pytest.mark.parametrize("other", [{"engine": "transformers"}, {"padding_stride": 16}, {"engines_per_gpu": 2}])
+    def test_what_was_not_published_is_another_setting(self, other: dict[str, object]) -> None:
+        """Another engine, thinned padding, engines that share a GPU, whatever the options of vLLM are."""
+        assert beside(run_of(BenchmarkConfig(model="large-v3", **other))).caveats == "other settings"  # type: ignore[arg-type]
+
+    def test_real_weights_come_before_random_ones(self) -> None:
+        """However fast random weights are."""
+        dummy = BenchmarkConfig(model="large-v3", load_format="dummy")
+        random = run_of(dummy, wer=None, rate=90.0, tags={"whisperbench.random_weights": "true"})
+        row = beside(random, run_of(LARGE, rate=70.0))
+        assert row.system is not None
+        assert row.system.median("reqs_per_sec") == 70.0
+
+    def test_caveats_are_named(self) -> None:
+        """Other settings, random weights, fewer utterances, other data, and several GPUs."""
+        config = BenchmarkConfig(model="large-v3", max_num_seqs=384, load_format="dummy")
+        run = run_of(config, wer=None, metrics={"utterances": 60.0}, tags={"whisperbench.random_weights": "true"})
+        assert beside(run).caveats == "other settings, random weights, 60 utterances"
+        other = run_of(BenchmarkConfig(model="large-v3", split="test-other"), params={"gpu_count": "2"})
+        assert beside(other).caveats == "2 GPUs together, other data: test-other"
+
+    def test_rates_are_compared_per_gpu(self) -> None:
+        """8 published H200 together against 2 here; packed windows of 30 s are MLPerf's data, and nothing else is."""
+        run = run_of(PACKED, gpu=H200, rate=2 * 542.869 / 8, params={"gpu_count": "2"})
+        row = beside(run, run_of(LARGE, gpu=H200), benchmark="MLPerf", gpu="H200")
+        assert row.ratio == pytest.approx(1.0)
+        assert "MLPerf" not in {each.published.benchmark for each in counterparts(systems([run_of(LARGE)]))}
+        assert {each.published.benchmark for each in counterparts(systems([run]))} == {"MLPerf"}
+
+    def test_no_ratio_across_gpus(self) -> None:
+        """A system on another GPU is shown beside the row; RTFx is compared where no reqs/sec was published."""
+        elsewhere = beside(run_of(LARGE, gpu=H200))
+        assert elsewhere.ratio is None
+        leaderboard = {"benchmark": "Open ASR Leaderboard", "gpu": "A100-SXM4-80GB"}
+        here = beside(run_of(LARGE, gpu="NVIDIA A100-SXM4-80GB", metrics={"rtfx": 291.02}), **leaderboard)
+        assert here.ratio == pytest.approx(2.0)
+
+    def test_only_what_concerns_the_measured_ones(self) -> None:
+        """Rows of a GPU or a model that was measured; none for other hardware and models, unless asked for."""
+        turbo = systems([run_of(BenchmarkConfig(model="large-v3-turbo"), gpu="NVIDIA L4")])
+        assert {each.published.model for each in counterparts(turbo)} == {"large-v3-turbo"}
+        demo = systems([run_of(BenchmarkConfig(model="demo"), gpu="Intel(R) Xeon(R) Processor")])
+        assert counterparts(demo) == ()
+        assert len(counterparts(demo, every=True)) == 20
+
+    @pytest.mark.parametrize(
+        ("gpu", "model", "fits"),
+        [
+            ("NVIDIA A10", "large-v3", (True, True)),
+            ("NVIDIA A100 80GB PCIe", "large-v3", (False, True)),
+            ("NVIDIA A10G", "large-v3", (False, True)),
+            ("NVIDIA A10", "distil-large-v3", (True, False)),
+            ("NVIDIA A10", "large-v3-turbo", (True, False)),
+        ],
+    )
+    def test_families_and_models_are_told_apart(self, gpu: str, model: str, fits: tuple[bool, bool]) -> None:
+        """A10 is not A100; large-v3 is neither turbo nor distilled."""
+        run = System((run_of(BenchmarkConfig(model=model), gpu=gpu),))
+        row = published_benchmarks()[0]
+        assert (row.has_gpu_of(run), row.has_model_of(run)) == fits

@@ -1,0 +1,301 @@
+"""The same comparison in markdown, CSV, JSON and HTML, whatever its texts hold."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from tests.support.reports import (
+    BASE,
+    LARGE,
+    LINKS,
+    SCRIPT,
+    TURBO,
+    difference_markdown,
+    hostile_run,
+    leaderboard_markdown,
+    report_of,
+)
+from tests.support.stores import H100, run_of, spoken, table_of, without_tag
+from whisperbench.compare.columns import COLUMNS
+from whisperbench.compare.difference import MetricChange, difference, playable
+from whisperbench.compare.render import csv_cell, difference_html, leaderboard_csv, leaderboard_html, leaderboard_json
+from whisperbench.results.names import ACCURACY_KEY
+from whisperbench.results.transcripts import read_table
+from whisperbench.stats.paired import PairedTest
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, their attributes and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+class TestMarkdown:
+    def test_the_short_answer_comes_first(self) -> None:
+        """A row per GPU and model and the most accurate one, before any ranking."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
+        answer, _, rest = text.partition("\n## ")
+        assert "| large-v3-turbo | H100 80GB | default settings | 3.00 (2.70–3.30) | 60.00 | 444 |" in answer
+        assert "**Most accurate:** large-v3" in answer
+        assert "ranked by WER" in rest
+
+    def test_a_row_has_everything(self) -> None:
+        """Rank, settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
+        runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
+        text = leaderboard_markdown(report_of(*runs, run_of(TURBO, wer=9.0)))
+        link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
+        assert (
+            f"| 1 | large-v3 | {H100} | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | 303.4 | vllm 0.32.0 | "
+            f"{link}?workflowType=machine_learning) | ★ | 3 | 2026-11-04 | ann |"
+        ) in text
+
+    def test_ties_are_named(self) -> None:
+        """Who is not significantly worse than the best, in the short answer and in its row."""
+        best, tie, far = (
+            run_of(c, wer=w, interval=(w - 1, w + 1)) for c, w in ((LARGE, 2.0), (TURBO, 2.5), (BASE, 9.0))
+        )
+        tests: dict[str, PairedTest | str] = {tie.run_id: PairedTest(0.5, -0.1, 1.1, 0.2)}
+        report = report_of(best, tie, far, tests=tests)
+        text = leaderboard_markdown(report)
+        assert f"WER 2.00 %; not significantly worse: large-v3-turbo on {H100}." in text
+        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        assert against[0] == "against the best"
+        assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
+
+    def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
+        """No column of dashes."""
+        assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
+        assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
+
+    def test_a_wer_that_nobody_measured_has_no_column(self) -> None:
+        """One of zero has: it was measured."""
+        silent = [run_of(c, wer=None) for c in (LARGE, TURBO)]
+        assert "WER %" not in leaderboard_markdown(report_of(*silent))
+        assert "| WER % |" in leaderboard_markdown(report_of(run_of(LARGE, wer=0.0), run_of(TURBO, wer=0.0)))
+
+    def test_rows_that_look_alike_are_told_apart(self) -> None:
+        """Two revisions of one model get a column; a board without such rows has none."""
+        runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]
+        assert "| revision |" in (text := leaderboard_markdown(report_of(*runs)))
+        assert "| aaaaaaaa |" in text
+        assert "| revision |" not in leaderboard_markdown(report_of(runs[0], run_of(TURBO)))
+
+    def test_what_was_left_out_is_listed(self) -> None:
+        """With its figures and the reason."""
+        report = report_of(run_of(LARGE), run_of(TURBO), without_tag(run_of(BASE), ACCURACY_KEY))
+        _, _, left_out = leaderboard_markdown(report).partition("## Left out")
+        assert "it has no tag whisperbench.accuracy\\_key" in left_out or "no tag whisperbench.accuracy_key" in left_out
+
+    def test_published_rows_are_apart(self) -> None:
+        """Marked as published, with the ratio where something was measured; none of them in a ranking."""
+        text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), published=True))
+        ranking, _, published = text.partition("## Published")
+        assert published.count("| vLLM script |") == 10  # 6 of the H100, and large-v3 elsewhere
+        assert f"| large-v3 on {H100} | 2.50 | 70.60 | 522.44 | 2.00 |" in published
+        assert "(https://github.com/stackav-oss/ai-workloads/tree/main/whisper/offline) |" in published
+        assert published.count("enforce\\_eager=True") + published.count("enforce_eager=True") == 1
+        assert "35.30" not in ranking
+
+    def test_hostile_texts_stay_texts(self) -> None:
+        """No HTML, no links, no table cells, no control characters."""
+        text = leaderboard_markdown(report_of(hostile_run(), run_of(LARGE)))
+        assert "<script" not in text
+        assert not re.search(r"(?<!\\)\[x\]\(javascript", text.replace("\\]", "]").replace("\\[", "\\["))
+        assert all(character.isprintable() for character in text.replace("\n", ""))
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows]
+        assert len(set(cells)) == 2, "the short answer's columns and the leaderboard's"
+
+
+class TestCsvAndJson:
+    def test_csv_has_all_columns_unrounded(self) -> None:
+        """One line per row, read back by Python's own reader."""
+        (row,) = csv.DictReader(io.StringIO(leaderboard_csv(report_of(run_of(wer=2.3123456)))))
+        assert row["wer"] == "2.3123456"
+        assert set(row) == {"board", "url", *(column.name for column in COLUMNS)}
+
+    @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r="])
+    def test_csv_never_starts_a_formula(self, start: str) -> None:
+        """Texts that a spreadsheet would compute get an apostrophe, or are spelled out."""
+        cell = csv_cell(f"{start}cmd")
+        assert isinstance(cell, str)
+        assert cell[0] in "'\\"
+
+    def test_csv_numbers_stay_numbers(self) -> None:
+        """A negative difference is no formula."""
+        assert csv_cell(-0.5) == -0.5
+
+    def test_hostile_csv(self) -> None:
+        """No cell of a hostile run begins a formula or holds a control character."""
+        rows = csv.reader(io.StringIO(leaderboard_csv(report_of(hostile_run()))))
+        cells = [cell for row in rows for cell in row]
+        assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
+        assert all(cell.isprintable() for cell in cells)
+
+    def test_json_tells_every_run_of_a_row(self) -> None:
+        """Boards with their key, rows with all columns and all runs."""
+        runs = [run_of(LARGE, day=day) for day in range(2)]
+        found = json.loads(leaderboard_json(report_of(*runs)))
+        (board,) = found["boards"]
+        assert board["key"]["limit"] == "all"
+        assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
+
+    def test_a_lone_configuration_is_in_both(self) -> None:
+        """As a board of its own, without a rank."""
+        report = report_of(run_of(LARGE), run_of(TURBO), run_of(BASE, dataset="e2" * 16, wer=4.4))
+        *_, alone = json.loads(leaderboard_json(report))["boards"]
+        assert [(row["model"], row["wer"], row["rank"]) for row in alone["rows"]] == [("base", 4.4, None)]
+        *_, row = csv.DictReader(io.StringIO(leaderboard_csv(report)))
+        assert (row["model"], row["rank"]) == ("base", "")
+
+    def test_nan_does_not_reach_json(self) -> None:
+        """A metric that is no number was not measured."""
+        found = json.loads(leaderboard_json(report_of(run_of(wer=float("nan")))))
+        assert found["boards"][0]["rows"][0]["wer"] is None
+
+
+class TestHtml:
+    def test_it_is_self_contained(self) -> None:
+        """No file, font, script or style from anywhere else; links lead to runs and sources only."""
+        page = Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO), published=True)))
+        assert not page.all("link")
+        assert not [attributes for _, attributes in page.elements if "src" in attributes]
+        assert len(page.all("svg")) == 1
+        servers = {"/".join(str(link["href"]).split("/")[:3]) for link in page.all("a")}
+        assert servers == {"http://mlflow.example", "https://github.com"}
+
+    def test_only_its_own_script_may_run(self) -> None:
+        """The policy names the script by its hash; injected ones would not run."""
+        page = Page(leaderboard_html(report_of(run_of())))
+        (policy,) = (m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+        assert re.search(r"default-src 'none'; .*script-src 'sha256-[^']{44}'", str(policy))
+        assert len(page.all("script")) == 1
+
+    def test_hostile_texts_stay_texts(self) -> None:
+        """They are shown as they are, and no element comes from them."""
+        page = Page(leaderboard_html(report_of(hostile_run(), run_of(LARGE))))
+        assert len(page.all("script")) == 1
+        assert not page.all("img")
+        assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
+        text = "".join(page.words)
+        assert SCRIPT in text
+        assert not [a for _, a in page.elements if str(a.get("href", "")).startswith("javascript")]
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+    def test_every_row_can_be_sorted_and_filtered(self) -> None:
+        """Each cell carries the value it is sorted by, each row its GPU."""
+        page = Page(leaderboard_html(report_of(run_of(LARGE, wer=2.5))))
+        assert [row["data-gpu"] for row in page.all("tr") if "data-gpu" in row] == [H100]
+        assert "2.5" in [cell.get("data-value") for cell in page.all("td")]
+
+    def test_a_difference_shows_both_hypotheses(self) -> None:
+        """Aligned with the reference, escaped, and with the change of errors."""
+        a, b = run_of(LARGE, wer=10.0), run_of(TURBO, wer=20.0)
+        of_a = read_table(
+            table_of([("u1", "s1", "one two three", "one two three", 0, 3), ("u2", "s2", "four", "four", 0, 1)])
+        )
+        of_b = read_table(
+            table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
+        )
+        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS, {"u1": playable(b"RIFF")})
+        page = Page(text)
+        assert len(page.all("article")) == 1
+        assert "u1 +2 errors" in "".join(page.words)
+        assert len(page.all("mark")) == 1
+        assert len(page.all("script")) == 1
+
+
+def test_transcripts_are_linked_side_by_side() -> None:
+    """The view of one experiment: its first ten runs, none of another."""
+    here = [run_of() for _ in range(12)]
+    elsewhere = dataclasses.replace(run_of(), experiment_id="2")
+    address = unquote(LINKS.transcripts([here[0], elsewhere, *here[1:]]))
+    assert re.findall("[0-9a-f]{32}", address) == [run.run_id for run in here[:10]]
+    assert address.startswith("http://mlflow.example/#/experiments/1/runs?searchFilter=attributes.run_id IN (")
+    assert address.endswith("&compareRunsMode=ARTIFACT&workflowType=machine_learning")
+
+
+class TestDifference:
+    @pytest.mark.parametrize(
+        ("a", "b", "percent"), [(2.0, 3.0, 50.0), (0.0, 3.0, None), (None, 3.0, None), (2.0, None, None)]
+    )
+    def test_percent(self, a: float | None, b: float | None, percent: float | None) -> None:
+        """Of the first value; nothing where there is nothing to divide by."""
+        assert MetricChange("wer", a, b).percent == percent
+
+    def test_series_are_no_metrics_of_the_run(self) -> None:
+        """The last value of a series is not compared; counts are whole numbers."""
+        a, b = (
+            dataclasses.replace(run, metrics={**run.metrics, "system/progress_finished": 5.0, "substitutions": 7.0})
+            for run in (run_of(LARGE), run_of(TURBO))
+        )
+        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
+        assert "system/" not in text
+        assert "| substitutions | 7 | 7 | +0.0 % |" in text
+
+    def test_params_and_metrics_that_differ(self) -> None:
+        """Only what differs of the params; every metric with its change in percent."""
+        a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)
+        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
+        assert "| model | large-v3 | large-v3-turbo |" in text
+        assert "| dtype |" not in text
+        assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
+        assert "WER: no paired test, no transcripts." in text
+        assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); no test, no run was repeated." in text
+
+    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
+        """A verdict with its interval; none across two GPUs."""
+        slow, fast = (
+            dataclasses.replace(run_of(c), history={"reqs_per_sec": tuple(rate + r for r in (-0.2, 0.0, 0.2))})
+            for c, rate in ((LARGE, 40.0), (TURBO, 60.0))
+        )
+        said = difference(slow, fast, None, None, 32, str).speed
+        assert said.startswith("Speed: significantly faster, 60.00 instead of 40.00 reqs/sec (+50.0 %, 95 % interval")
+        assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
+        elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
+        assert elsewhere.endswith("no test, they may not be compared.")
+
+    def test_runs_that_may_not_be_compared(self) -> None:
+        """The fields of the keys that differ come before anything else."""
+        text = difference_markdown(
+            difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 32, str), LINKS
+        )
+        assert f"| gpu | {H100} | NVIDIA A10 |" in text.partition("## Params")[0]
+
+    def test_the_utterances_that_changed_most_come_first(self) -> None:
+        """In either direction, most errors first; equal ones are not shown."""
+        of_a, of_b = (read_table(spoken(errors)) for errors in ([0, 5, 1, 2], [0, 1, 4, 3]))
+        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32, str)
+        assert [(each.a.utt_id, each.change) for each in found.utterances] == [
+            ("u0001", -4),
+            ("u0002", 3),
+            ("u0003", 1),
+        ]
+
+
+class TestPage:
+    def test_headings_are_plain_text(self) -> None:
+        """A browser repeats them on every printed page; a button it would leave out."""
+        assert not Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO)))).all("button")

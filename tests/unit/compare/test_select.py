@@ -1,0 +1,79 @@
+"""Which runs are compared, and what they cost at the prices that are given."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.support.stores import H100, run_of
+from whisperbench.compare.select import COST, priced, selects, unused_prices
+from whisperbench.compare.systems import System
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.compare import CompareConfig
+from whisperbench.errors import ConfigError
+
+A100 = "NVIDIA A100-SXM4-80GB"
+LARGE = BenchmarkConfig(model="large-v3")
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("options", "selected"),
+        [
+            ({"gpu": "H100"}, True),
+            ({"gpu": "*h100*"}, True),
+            ({"gpu": "H100*"}, False),
+            ({"gpu": "A10"}, False),
+            ({"model": "large-v3"}, True),
+            ({"model": "openai/whisper-large-v3"}, True),
+            ({"model": "large-v3-*"}, False),
+            ({"model": "*turbo*"}, False),
+        ],
+    )
+    def test_globs(self, options: dict[str, str], selected: bool) -> None:
+        """A GPU by any part of its name, a model by its whole name, or a pattern."""
+        assert selects(CompareConfig(**options), run_of(LARGE)) is selected  # type: ignore[arg-type]
+
+
+class TestPriced:
+    def test_dollars_per_hour_over_rtfx(self) -> None:
+        """2 USD an hour at 200 times real time are one cent per hour of audio, whatever the run was told then."""
+        run = run_of(metrics={"rtfx": 200.0, COST: 99.0})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
+
+    def test_every_gpu_is_paid_for(self) -> None:
+        """Four GPUs cost four times as much."""
+        run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": "4"})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.04)
+
+    def test_each_repeat_has_its_cost(self) -> None:
+        """So the spread of the cost is that of the rate."""
+        run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
+        assert System((priced(run, {H100: 2.0}),)).values(COST) == (0.02, 0.01, 0.005)
+
+    @pytest.mark.parametrize(
+        ("prices", "usd"),
+        [({"H100": 2.0}, 0.01), ({"H100": 2.0, H100: 4.0}, 0.02), ({"H10": 2.0}, None), ({A100: 2.0}, None)],
+    )
+    def test_whole_words_of_a_name_do(self, prices: dict[str, float], usd: float | None) -> None:
+        """H100 is this GPU and H10 is not; the whole name wins."""
+        assert priced(run_of(metrics={"rtfx": 200.0}), prices).metric(COST) == usd
+
+    def test_a_price_for_no_gpu_is_told(self) -> None:
+        """A10 is not A100."""
+        assert unused_prices({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
+
+
+class TestOption:
+    def test_names_and_prices(self) -> None:
+        """Separated by commas; blanks do not matter."""
+        config = CompareConfig(prices=f"{H100}=2.10, A10=0.6")
+        assert config.price_of == {H100: 2.1, "A10": 0.6}
+        assert CompareConfig().price_of == {}
+
+    @pytest.mark.parametrize("prices", ["2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
+    def test_what_is_no_price(self, prices: str) -> None:
+        """The message names the option."""
+        with pytest.raises(ConfigError, match="prices="):
+            CompareConfig(prices=prices)

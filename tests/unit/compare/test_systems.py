@@ -1,0 +1,95 @@
+"""Runs that are repeats of each other are one system."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.support.stores import run_of
+from whisperbench.compare.groups import Grouping
+from whisperbench.compare.rank import rank
+from whisperbench.compare.systems import systems
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.record import RunIdentity
+
+A10 = "NVIDIA A10"
+LARGE = BenchmarkConfig(model="large-v3")
+
+
+class TestRepeats:
+    def test_runs_of_one_configuration_are_one_row(self) -> None:
+        """With the values of all repeats and their median."""
+        runs = [run_of(LARGE, rate=rate, day=i) for i, rate in enumerate((40.0, 44.0, 41.0))]
+        (row,) = rank(Grouping.of(runs, "wer").groups[0], "wer", {}).rows
+        assert row.system.values("reqs_per_sec") == (41.0, 44.0, 40.0)
+        assert row.system.median("reqs_per_sec") == 41.0
+        assert row.system.newest.metric("reqs_per_sec") == 41.0
+
+    def test_repeats_inside_a_run_count_like_runs(self) -> None:
+        """A run with three repeats and one with one are four measurements."""
+        inner = dataclasses.replace(run_of(LARGE, rate=41.0), history={"reqs_per_sec": (40.0, 41.0, 45.0)})
+        (found,) = systems([inner, run_of(LARGE, rate=39.0)])
+        assert sorted(found.values("reqs_per_sec")) == [39.0, 40.0, 41.0, 45.0]
+
+    @pytest.mark.parametrize("params", [{"model_revision_resolved": "beef"}, {"engine_version": "0.33.0"}])
+    def test_another_revision_or_engine_is_another_configuration(self, params: dict[str, str]) -> None:
+        """What computes differently is no repeat."""
+        assert len(systems([run_of(LARGE), run_of(LARGE, params=params)])) == 2
+
+    def test_cuda_mps_is_another_configuration(self) -> None:
+        """A tenth and more of the speed of engines that share a GPU is no noise of repeats; its row says so."""
+        served = run_of(LARGE, params={"cuda_mps": "true"})
+        found = systems([run_of(LARGE), served, run_of(LARGE)])
+        assert sorted((len(each.runs), each.description) for each in found) == [
+            (1, "CUDA MPS"),
+            (2, "default settings"),
+        ]
+        without, with_it = (RunIdentity.of(run.params, run.tags) for run in (run_of(LARGE), served))
+        assert with_it != without
+        assert with_it.asked_for == without, "a sweep that wants it has it: it cannot ask for MPS"
+
+    def test_another_gpu_is_another_configuration(self) -> None:
+        """One configuration is one GPU."""
+        assert len(systems([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2
+
+    @pytest.mark.parametrize(
+        ("wers", "typical"), [([3.0, 1.0, 2.0], 2.0), ([1.0, 2.0], 1.0), ([None, 2.0], 2.0), ([None, None], None)]
+    )
+    def test_the_typical_run_has_the_median_wer(self, wers: list[float | None], typical: float | None) -> None:
+        """Of two the lower; runs without a WER do not count."""
+        (found,) = systems([run_of(LARGE, wer=wer, day=day) for day, wer in enumerate(wers)])
+        assert found.wer == typical
+
+    def test_what_does_not_compute_makes_no_difference(self) -> None:
+        """Repeats may have another price and another results directory."""
+        priced = BenchmarkConfig(model="large-v3", gpu_hourly_usd=2.5, results_dir="elsewhere")
+        assert len(systems([run_of(LARGE), run_of(priced)])) == 1
+
+
+class TestLabels:
+    def test_a_label_is_the_model_and_what_differs_from_the_defaults(self) -> None:
+        """As in a run's name; options that all rows of a leaderboard share are left out."""
+        for options, label in (
+            ({}, "large-v3"),
+            ({"limit": 8, "load_format": "dummy"}, "large-v3"),
+            ({"engine": "faster-whisper", "batch_size": 16}, "large-v3 faster-whisper batch16"),
+            (
+                {"padding_stride": 16, "engines_per_gpu": 3, "enforce_eager": True},
+                "large-v3 stride16 eager 3-engines-per-gpu",
+            ),
+        ):
+            (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
+            assert found.label == label
+
+    def test_other_settings_are_options_without_a_column(self) -> None:
+        """So that no difference between two rows is hidden."""
+        options = {"padding_stride": 16, "enforce_eager": True, "quantization": "fp8", "limit": 8, "results_dir": "x"}
+        (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
+        assert found.other_settings == "quantization=fp8, enforce_eager=true"
+
+
+def test_keys_say_where_they_differ() -> None:
+    """Field by field, also where one key lacks a field."""
+    assert differing(fields_of("a=1|b=x=y"), fields_of("a=2|b=x=y|c=3")) == {"a": ("1", "2"), "c": ("not set", "3")}

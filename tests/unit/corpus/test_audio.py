@@ -1,0 +1,263 @@
+"""What load_audio and windows promise: exact samples, and an error with a way out instead of half an utterance."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whisperbench.corpus.audio import SAMPLE_RATE, JoinedAudio, load_audio, load_audio_16, to_16_bits
+from whisperbench.corpus.corpus import DEMO
+from whisperbench.errors import AudioError
+
+EXAMPLES = 60  # raised to 10,000 by hand before a release
+CLIP = DEMO / "8455-210777-0068.flac"
+PCM, RATE = soundfile.read(CLIP, dtype="int16")
+
+Pcm = npt.NDArray[np.int16]
+
+
+def written(
+    folder: Path, name: str, samples: npt.NDArray[np.generic] = PCM, rate: int = RATE, subtype: str | None = None
+) -> Path:
+    soundfile.write(folder / name, samples, rate, subtype=subtype)
+    return folder / name
+
+
+def written_m4a(path: Path) -> Path:
+    """The clip as AAC with its index in front, so that a cut file still opens."""
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(PCM[None], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    return path
+
+
+class Bytes:
+    """An AudioSource that is not a path."""
+
+    def __init__(self, content: bytes, name: str = "row 7") -> None:
+        self.content, self.name = content, name
+
+    def open(self, _mode: str, /) -> io.BytesIO:
+        return io.BytesIO(self.content)
+
+
+def test_flac_is_read_sample_for_sample() -> None:
+    """16-bit FLAC becomes float32 in [-1, 1] without rounding."""
+    audio = load_audio(CLIP)
+    assert audio.dtype == np.float32
+    assert np.array_equal(audio * 32768, PCM)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav"])
+def test_16_bits_are_read_as_they_are(tmp_path: Path, name: str) -> None:
+    """Without a way round by floats, which would give the same."""
+    audio = load_audio_16(written(tmp_path, name))
+    assert audio.dtype == np.int16
+    assert np.array_equal(audio, PCM)
+    assert np.array_equal(audio, to_16_bits(load_audio(CLIP)))
+
+
+def test_what_librispeech_is_made_of_is_not_read_by_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mono FLAC in 16 bits at 16 kHz: half of a client's time went there."""
+    monkeypatch.setattr("soundfile.SoundFile", None)
+    assert np.array_equal(load_audio_16(CLIP), PCM)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.98])
+def test_a_flac_with_a_damaged_frame_is_an_error_in_16_bits_too(tmp_path: Path, place: float) -> None:
+    """The quicker decoder leaves such a frame out: what is short is given to the one that says so."""
+    content = bytearray(CLIP.read_bytes())
+    content[int(place * len(content))] ^= 0xFF
+    (tmp_path / "bad.flac").write_bytes(content)
+    with pytest.raises(AudioError, match=r"bad\.flac is damaged or cut short"):
+        load_audio_16(tmp_path / "bad.flac")
+
+
+def test_whatever_holds_no_16_bits_is_rounded_to_them(tmp_path: Path) -> None:
+    """More bits, channels, another rate, no PCM, recordings joined: as the floats are, those past 1 cut off."""
+    sources = [
+        written(tmp_path, "deep.flac", PCM.astype(np.int32) * 65_536 + 40_000, subtype="PCM_24"),
+        written(tmp_path, "float.wav", PCM.astype(np.float32) / 1_000, subtype="FLOAT"),
+        written(tmp_path, "stereo.flac", np.stack([PCM, PCM[::-1]], axis=1)),
+        written(tmp_path, "slow.flac", rate=8_000),
+        written(tmp_path, "a.ogg"),
+        written_m4a(tmp_path / "a.m4a"),
+        JoinedAudio((CLIP, CLIP)),
+    ]
+    for source in sources:
+        audio = load_audio_16(source)
+        assert audio.dtype == np.int16
+        assert np.array_equal(audio, np.rint(load_audio(source).astype(np.float64) * 32_768).clip(-32_768, 32_767))
+
+
+def test_what_is_cut_short_is_an_error_in_16_bits_too(tmp_path: Path) -> None:
+    """Both ways read by the same code."""
+    (tmp_path / "cut.flac").write_bytes(CLIP.read_bytes()[:20_000])
+    (tmp_path / "none.wav").write_bytes(written(tmp_path, "a.wav", PCM[:0]).read_bytes())
+    for name in ("cut.flac", "none.wav"):
+        with pytest.raises(AudioError, match=name):
+            load_audio_16(tmp_path / name)
+
+
+def test_a_source_need_not_be_a_path() -> None:
+    """Bytes of a data set row give the same samples as the file."""
+    assert np.array_equal(load_audio(Bytes(CLIP.read_bytes())), load_audio(CLIP))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.flac"])
+def test_lossless_formats_agree(tmp_path: Path, name: str) -> None:
+    """The same samples come out of WAV and FLAC."""
+    assert np.array_equal(load_audio(written(tmp_path, name)), load_audio(CLIP))
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.m4a"])
+def test_lossy_formats_sound_alike(tmp_path: Path, name: str) -> None:
+    """MP3, Ogg and m4a keep the speech: nearly the same length, spectra that correlate."""
+    path = written_m4a(tmp_path / name) if name == "a.m4a" else written(tmp_path, name)
+    audio = load_audio(path)
+    assert audio.size == pytest.approx(PCM.size, abs=2 * 1024)
+    spectra = [
+        np.abs(np.fft.rfft(x, n=1 << 16)).reshape(-1)[:8192].reshape(-1, 32).sum(1) for x in (audio, load_audio(CLIP))
+    ]
+    assert np.corrcoef(*spectra)[0, 1] > 0.98
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    """Mono is the mean of the channels, not the first of them."""
+    stereo = written(tmp_path, "stereo.wav", np.stack([PCM, np.zeros_like(PCM)], axis=1))
+    assert np.allclose(load_audio(stereo), load_audio(CLIP) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_other_rates_are_resampled_as_librosa_does(tmp_path: Path, rate: int) -> None:
+    """The result is librosa's soxr_hq, and the length is that of the seconds."""
+    import librosa
+
+    path = written(tmp_path, "a.wav", rate=rate)
+    expected = librosa.resample(load_audio(CLIP), orig_sr=rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    audio = load_audio(path)
+    assert abs(audio.size - expected.size) <= 1
+    shared = min(audio.size, expected.size)
+    assert np.allclose(audio[:shared], expected[:shared], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "samples", [PCM[:1600], np.zeros(48_000, np.int16), PCM[:1]], ids=["0.1 s", "silence", "one sample"]
+)
+def test_short_and_silent_files_are_fine(tmp_path: Path, samples: Pcm) -> None:
+    """A tenth of a second, silence, even one sample: that is audio."""
+    assert load_audio(written(tmp_path, "a.flac", samples)).size == samples.size
+
+
+def test_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
+    """A FLAC that was written to a pipe has no length in its header."""
+    content = bytearray(CLIP.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path = tmp_path / "pipe.flac"
+    path.write_bytes(content)
+    assert np.array_equal(load_audio(path), load_audio(CLIP))
+
+
+def test_wav_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
+    """A WAV that was written to a pipe promises 4 GiB and is not cut short."""
+    content = bytearray(written(tmp_path, "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    (tmp_path / "a.wav").write_bytes(content)
+    assert load_audio(tmp_path / "a.wav").size == PCM.size
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def lying_header(content: bytes) -> bytes:
+    """A FLAC header that promises 68 billion samples."""
+    damaged = bytearray(content)
+    damaged[21] |= 0x0F
+    damaged[22:26] = b"\xff" * 4
+    return bytes(damaged)
+
+
+def scratched(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes(64) + content[middle + 64 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "reason"),
+    [
+        ("cut.flac", cut, "cut short"),
+        ("cut.wav", cut, "cut short: it holds 41418 of 82880 bytes"),
+        ("cut.mp3", cut, "cut short"),
+        ("cut.m4a", cut, "damaged|cut short"),
+        ("lying.flac", lying_header, "damaged or cut short"),
+        ("scratched.flac", scratched, "damaged"),
+        ("header.flac", lambda content: content[:60], "damaged"),
+        ("empty.wav", lambda _: b"", "empty file"),
+        ("text.wav", lambda _: b"MISTER QUILTER IS THE APOSTLE", "not audio"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes], reason: str
+) -> None:
+    """Half an utterance never counts as a whole one; the message names the file, the reason and the way out."""
+    path = written_m4a(tmp_path / name) if name.endswith("m4a") else written(tmp_path, name)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(AudioError, match=reason) as caught:
+        load_audio(path)
+    assert str(path) in str(caught.value)
+    assert "Fetch the file again" in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> None:
+    """One NaN would make a whole window of features NaN."""
+    samples = (PCM / 32768).astype(np.float32)
+    samples[5] = bad
+    with pytest.raises(AudioError, match="not finite numbers"):
+        load_audio(written(tmp_path, "a.wav", samples, subtype="FLOAT"))
+
+
+def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
+    """A WAV of zero samples is valid and useless."""
+    with pytest.raises(AudioError, match="holds no samples"):
+        load_audio(written(tmp_path, "a.wav", PCM[:0]))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    """The message names the path and what the system says."""
+    with pytest.raises(AudioError, match=r"gone\.flac cannot be read: No such file"):
+        load_audio(tmp_path / "gone.flac")
+
+
+def test_a_row_is_named_in_its_error() -> None:
+    """A source that is not a path is called by its name."""
+    with pytest.raises(AudioError, match="row 7"):
+        load_audio(Bytes(b"x"))
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(position=st.integers(0, CLIP.stat().st_size - 1), patch=st.binary(min_size=1, max_size=40))
+def test_any_damage_is_an_audio_error_or_audio(position: int, patch: bytes) -> None:
+    """Bytes overwritten anywhere give audio or an AudioError, and no other exception."""
+    content = CLIP.read_bytes()
+    try:
+        audio = load_audio(Bytes(content[:position] + patch + content[position + len(patch) :]))
+    except AudioError:
+        return
+    assert audio.dtype == np.float32
+    assert audio.ndim == 1
+    assert audio.size > 0

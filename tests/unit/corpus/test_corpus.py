@@ -1,0 +1,240 @@
+"""What a corpus option may be, and each way that a corpus as a whole can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.corpora import LIBRI, SAMPLE, ids, load, manifest, openslr, put
+from whisperbench.corpus.audio import load_audio
+from whisperbench.corpus.corpus import DEMO, load_corpus
+from whisperbench.corpus.inspection import inspect_corpus
+from whisperbench.errors import AudioError, CorpusError
+
+needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="the LibriSpeech sample is not beside the project")
+
+
+def test_demo_is_eight_clips_with_transcripts_and_speakers() -> None:
+    """The clips in the package need no download and their digest is fixed."""
+    corpus = load_corpus("demo", "test-clean", None)
+    assert (corpus.name, corpus.split, len(corpus.utterances)) == ("demo", "all", 8)
+    assert {utterance.speaker for utterance in corpus.utterances} == {"2830", "4507", "8455", "austen-reader"}
+    assert corpus.utterances[0].reference == "EXPERIENCE PROVES THIS"
+    facts = inspect_corpus(corpus, workers=2)
+    assert facts.seconds == (1.975, 2.735, 2.59, 7.1, 2.99, 5.3, 6.05, 3.29)
+    assert facts.digest == "951f9b4716873004160da9fa3adb11a6"
+
+
+def test_demo_names_the_authors_of_its_clips() -> None:
+    """CC BY 4.0 asks for the names, the licence and the source."""
+    text = (DEMO / "ATTRIBUTION.md").read_text("utf-8")
+    for name in ("Panayotov", "Chen", "Povey", "Khudanpur", "by/4.0", "openslr.org/12", "LibriVox", "public domain"):
+        assert name in text
+
+
+def test_openslr_tree_is_found_from_three_folders(tmp_path: Path) -> None:
+    """The folder above LibriSpeech/, LibriSpeech/ itself and one split's folder hold the same corpus."""
+    root = openslr(tmp_path)
+    corpora = [load(root), load(root / "LibriSpeech"), load(root / "LibriSpeech" / "test-clean")]
+    assert all(corpus.utterances == corpora[0].utterances for corpus in corpora)
+    assert {(corpus.name, corpus.split) for corpus in corpora} == {("librispeech", "test-clean")}
+    assert ids(corpora[0]) == list(LIBRI)
+    assert [utterance.speaker for utterance in corpora[0].utterances] == ["2830", "4507", "8455"]
+
+
+@needs_sample
+@pytest.mark.parametrize(
+    ("split", "count", "seconds"),
+    [("test-clean", 23, 167.615), ("test-other", 30, 166.6500625), ("dev-clean", 7, 62.97)],
+)
+def test_librispeech_sample(split: str, count: int, seconds: float) -> None:
+    """The sample's splits have the number of utterances and the seconds that its manifest says."""
+    corpus = load(SAMPLE, split)
+    facts = inspect_corpus(corpus, workers=2)
+    lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text("utf-8").splitlines()]
+    expected = sorted((line["id"], line["text"], line["duration"]) for line in lines if line["split"] == split)
+    assert len(corpus.utterances) == count
+    assert [(u.id, u.reference) for u in corpus.utterances] == [line[:2] for line in expected]
+    assert list(facts.seconds) == pytest.approx([line[2] for line in expected], abs=1e-3)
+    assert sum(facts.seconds) == pytest.approx(seconds)
+
+
+def test_folder_without_transcripts_has_no_references(tmp_path: Path) -> None:
+    """Audio alone is a corpus for throughput; the id is the path, and Finder's shadow files are no audio."""
+    put(tmp_path, "b.wav", "a/b.FLAC")
+    (tmp_path / "._b.wav").write_bytes(b"resource fork")
+    corpus = load(tmp_path)
+    assert [(u.id, u.reference) for u in corpus.utterances] == [("a/b", None), ("b", None)]
+    assert (corpus.name, corpus.split) == (tmp_path.name, "all")
+
+
+def test_limit_takes_the_first_by_id(tmp_path: Path) -> None:
+    """The order is that of the ids as text, whatever the order of the transcripts."""
+    put(tmp_path, "a.wav", "b.wav", "c.wav")
+    manifest(tmp_path, *({"audio": f"{name}.wav", "text": "x"} for name in "cab"))
+    assert ids(load(tmp_path)) == ["a", "b", "c"]
+    assert ids(load(tmp_path, limit=2)) == ["a", "b"]
+    assert ids(load(tmp_path, limit=3)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ("/no/such/folder", "does not exist. Use librispeech, demo, or a directory"),
+        ("Librispeach", "Did you mean librispeech"),
+        (__file__, "is a file, not a directory"),
+    ],
+)
+def test_a_corpus_that_is_not_there(corpus: str, message: str) -> None:
+    """The message says what would work."""
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(corpus, "test-clean", None)
+
+
+def test_a_folder_without_audio(tmp_path: Path) -> None:
+    """The message lists the kinds of files that are looked for."""
+    (tmp_path / "notes.txt").write_text("hello", "utf-8")
+    with pytest.raises(CorpusError, match=r"holds no audio.*\.flac"):
+        load(tmp_path)
+
+
+def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
+    """OpenSLR tree or one split's folder: the message says what it holds."""
+    openslr(tmp_path, "dev-clean")
+    for folder in (tmp_path, tmp_path / "LibriSpeech" / "dev-clean"):
+        with pytest.raises(CorpusError, match=r"'test-other' is not in .*; it holds dev-clean"):
+            load(folder, "test-other")
+
+
+def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
+    """Fewer utterances than asked for would be another benchmark."""
+    with pytest.raises(CorpusError, match=r"limit=3, but .* holds 2 utterances"):
+        load(put(tmp_path, "a.wav", "b.wav"), limit=3)
+
+
+def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
+    """Which of a.wav and a.flac is meant cannot be guessed, with a transcript or without."""
+    put(tmp_path, "a.wav", "a.flac")
+    with pytest.raises(CorpusError, match="the id 'a' is taken"):
+        load(tmp_path)
+    (tmp_path / "t.trans.txt").write_text("a X\n", "utf-8")
+    with pytest.raises(CorpusError, match=r"a\.wav and a\.flac could be meant"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["a.wav", "folder"])
+def test_links_out_of_the_corpus_are_refused(tmp_path: Path, inside: str) -> None:
+    """A link to a file or a folder elsewhere would escape the folder that was named."""
+    outside = put(tmp_path / "outside", "a.wav")
+    corpus = put(tmp_path / "corpus", "b.wav")
+    (corpus / inside).symlink_to(outside / "a.wav" if inside == "a.wav" else outside)
+    with pytest.raises(CorpusError, match="outside the corpus"):
+        load(corpus)
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [("b.wav", "it leads back to itself"), ("gone.wav", "No such file"), ("/no/such/file.wav", "No such file")],
+)
+@pytest.mark.parametrize("name", ["b.wav", "metadata.csv", "the corpus"])
+def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str, why: str) -> None:
+    """As audio, as a transcript or as the corpus itself: the message says that it is a link, and where it points."""
+    target = name if target == "b.wav" else target
+    put(tmp_path / "other", "a.wav")
+    link = tmp_path / name if name == "the corpus" else put(tmp_path / "corpus", "a.wav") / name
+    link.symlink_to(target)
+    with pytest.raises(CorpusError, match=rf"a link to {target} that cannot be followed \({why}"):
+        load(link if name == "the corpus" else tmp_path / "corpus")
+
+
+def test_a_link_that_breaks_later(tmp_path: Path) -> None:
+    """The reader says the same of it."""
+    (tmp_path / "a.wav").symlink_to("gone.wav")
+    with pytest.raises(AudioError, match=r"it is a link to gone\.wav that cannot be followed"):
+        load_audio(tmp_path / "a.wav")
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # its length is limited
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [(os.mkfifo, "a FIFO"), (bound_socket, "a socket"), (Path.mkdir, "a directory")],
+    ids=["fifo", "socket", "directory"],
+)
+@pytest.mark.parametrize("name", ["b.wav", "metadata.csv"])
+def test_only_regular_files_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None], kind: str
+) -> None:
+    """A FIFO would wait for ever for whoever writes to it."""
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path, "a.wav")
+    make(tmp_path / name)
+    if kind == "a directory":
+        assert ids(load(tmp_path)) == ["a"]  # one more folder
+        with pytest.raises(AudioError, match="it is a directory"):
+            load_audio(tmp_path / name)
+    else:
+        with pytest.raises(AudioError if name == "b.wav" else CorpusError, match=f"cannot be read: it is {kind}"):
+            inspect_corpus(load(tmp_path), workers=2)
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("named", ["manifest", "trans", "nothing"])
+def test_names_meet_in_either_unicode_form(tmp_path: Path, written: str, named: str) -> None:
+    """macOS writes é as two characters, a manifest from elsewhere as one; the digest is the same for both."""
+    put(tmp_path, unicodedata.normalize(written, "café/Zoé.wav"))
+    other = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[written], "café/Zoé")
+    if named == "manifest":
+        manifest(tmp_path, {"audio": f"{other}.wav", "text": "x", "speaker": other})
+    elif named == "trans":
+        (tmp_path / "t.trans.txt").write_text(f"{other} x\n", "utf-8")
+    corpus = load(tmp_path)
+    assert ids(corpus) == [unicodedata.normalize("NFC", "café/Zoé")]
+    assert load_audio(corpus.utterances[0].audio).size == 3
+
+
+def test_names_that_differ_in_unicode_form_only_are_refused(tmp_path: Path) -> None:
+    """Nobody could tell them apart in a table; ids neither."""
+    forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
+    put(tmp_path / "files", *(f"{form}.wav" for form in forms))
+    with pytest.raises(CorpusError, match=r"one name in two Unicode forms"):
+        load(tmp_path / "files")
+    put(tmp_path / "ids", "a.wav", "b.wav")
+    manifest(
+        tmp_path / "ids", *({"id": i, "audio": a, "text": "x"} for i, a in zip(forms, ("a.wav", "b.wav"), strict=True))
+    )
+    with pytest.raises(CorpusError, match="is taken by"):
+        load(tmp_path / "ids")
+
+
+def test_empty_references_are_said(tmp_path: Path) -> None:
+    """They may be silence, or cells that nobody has filled: whoever reads the WER should know."""
+    put(tmp_path, "a.wav", "b.wav", "c.wav")
+    (tmp_path / "t.trans.txt").write_text("a ONE\nb\nc\n", "utf-8")
+    (doubt,) = load(tmp_path).doubts
+    assert "2 of 3 references are empty" in doubt
+    assert "t.trans.txt line 2" in doubt
+    assert load(tmp_path, limit=1).doubts == ()
+
+
+def test_links_inside_the_corpus_are_followed(tmp_path: Path) -> None:
+    """A second name for a file of the corpus is no escape."""
+    put(tmp_path, "a.wav")
+    (tmp_path / "b.wav").symlink_to(tmp_path / "a.wav")
+    assert ids(load(tmp_path)) == ["a", "b"]
+
+
+def test_a_file_name_with_a_line_feed_is_refused(tmp_path: Path) -> None:
+    """The id would break every table and log that it stands in."""
+    with pytest.raises(CorpusError, match="control character"):
+        load(put(tmp_path, "a\nb.wav"))

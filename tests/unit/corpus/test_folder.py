@@ -1,0 +1,226 @@
+"""The three formats of transcripts, and each way that one can be wrong."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.corpora import ids, load, manifest, put
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.corpus.folder import read_transcript
+from whisperbench.errors import CorpusError
+
+EXAMPLES = 60  # raised to 10,000 by hand before a release
+
+B_WAV = b'\n{"audio": "b.wav", "text": "y"}\n'
+
+
+def test_folder_with_manifest(tmp_path: Path) -> None:
+    """A manifest gives id, text and speaker; the id falls back to the file, the speaker to none."""
+    put(tmp_path, "a.wav", "deep/er/b.flac")
+    manifest(
+        tmp_path,
+        {"id": "z", "audio": "a.wav", "text": "one", "speaker": 7},
+        {"audio": "./deep/er/b.flac", "text": "two", "extra": []},
+    )
+    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    assert found == [("deep/er/b", "two", None), ("z", "one", "7")]
+
+
+@pytest.mark.parametrize("column", ["text", "transcription"])
+def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
+    """The audio folder format of `datasets`, with quotes, a comma, a BOM and columns that mean nothing here."""
+    put(tmp_path, "a.wav", "b.wav")
+    text = f'\ufefffile_name,other,{column},speaker\na.wav,1,"well, yes",ann\n\nb.wav,2,no,\n'
+    (tmp_path / "metadata.csv").write_text(text, "utf-8")
+    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    assert found == [("a", "well, yes", "ann"), ("b", "no", None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "understood"),
+    [
+        ("file_name;text\na.wav;well, yes\nb.wav;no\n", ["';' separates fields"]),
+        ("\ufefffile_name;text;speaker\r\na.wav;well, yes;\r\n;;\r\nb.wav;no;\r\n", ["';' separates fields"]),
+        ("file_name\ttext\na.wav\twell, yes\nb.wav\tno\n", ["'\\t' separates fields"]),
+        ("file_name|text\na.wav|well, yes\nb.wav|no\n", ["'|' separates fields"]),
+        ('File_Name,TEXT\na.wav,"well, yes"\nb.wav,no\n', ["'File_Name' is file_name", "'TEXT' is text"]),
+        ('file_name , text\n a.wav , "well, yes"\nb.wav\t,\tno \n', ["'file_name ' is file_name"]),
+        (',file_name,text\n0,a.wav,"well, yes"\n1,b.wav,no\n', []),
+        ("file_name;text;;\na.wav;well, yes;;\nb.wav;no;;\n", ["';' separates fields"]),
+        ('"file_name";"text"\n"a.wav";"well, yes"\n"b.wav";"no"\n', ["';' separates fields"]),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_as_spreadsheets_and_data_frames_write_it(
+    tmp_path: Path, content: str, understood: list[str], encoding: str
+) -> None:
+    """Other separators, a BOM, names in another case, blanks, an index, empty columns: read, and said how."""
+    put(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "metadata.csv").write_bytes(content.removeprefix("\ufeff").encode(encoding))
+    corpus = load(tmp_path)
+    assert [(u.id, u.reference) for u in corpus.utterances] == [("a", "well, yes"), ("b", "no")]
+    assert all(part in "".join(corpus.understood) for part in understood)
+    assert bool(corpus.understood) == bool(understood)
+
+
+def test_what_pandas_writes(tmp_path: Path) -> None:
+    """`to_csv` with its own defaults and with a German one, quotes and line feeds in a text included."""
+    pandas = pytest.importorskip("pandas")
+    put(tmp_path, "a.wav", "b.wav")
+    frame = pandas.DataFrame({"file_name": ["a.wav", "b.wav"], "text": ['she said "no";\nthen, left', "yes"]})
+    for options in ({}, {"index": False}, {"sep": ";", "encoding": "utf-8-sig"}, {"sep": "\t", "quoting": 1}):
+        frame.to_csv(tmp_path / "metadata.csv", **options)
+        assert [u.reference for u in load(tmp_path).utterances] == list(frame["text"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("metadata.csv", "file_name,sentence\na.wav,x\nb.wav,y\n", "sentence"),
+        ("manifest.jsonl", '{"audio": "a.wav", "sentence": "x"}\n{"audio": "b.wav"}\n', "sentence"),
+    ],
+)
+def test_a_text_under_another_name_is_not_passed_over_in_silence(
+    tmp_path: Path, name: str, content: str, names: str
+) -> None:
+    """There is no WER then, and the columns that were found are named before anything is measured."""
+    (put(tmp_path, "a.wav", "b.wav") / name).write_text(content, "utf-8")
+    corpus = load(tmp_path)
+    assert [u.reference for u in corpus.utterances] == [None, None]
+    (doubt,) = corpus.doubts
+    assert names in doubt
+
+
+def test_folder_with_trans_txt(tmp_path: Path) -> None:
+    """LibriSpeech's own format beside any audio; Windows line ends do no harm; no words are an empty text."""
+    put(tmp_path, "x/a.mp3", "x/b.ogg")
+    (tmp_path / "x" / "x.trans.txt").write_bytes(b"a HELLO  THERE\r\n\r\nb\r\n")
+    assert [(u.id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "manifest.jsonl",
+            b'{"audio": "a.wav", "text": "x"}\n',
+            "1 of 2 audio files have no transcript, the first is 'b.wav'",
+        ),
+        ("t.trans.txt", b"a X\nb Y\nc Z\n", r"t\.trans\.txt line 3: there is no audio file 'c'"),
+        ("metadata.csv", b"file_name,text\na.wav,x\nc.wav,y\n", r"line 3: there is no audio file 'c\.wav'"),
+        ("t.trans.txt", b"a X\nb \xff\n", r"not UTF-8: byte 6 is 0xff.*iconv"),
+        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the id 'a' is taken by .* line 1"),
+        ("manifest.jsonl", b'{"audio": "a.wav"}\n\n{"audio": \n', "line 3 is not JSON"),
+        ("manifest.jsonl", b"[" * 200_000, "line 1 is not JSON"),
+        ("manifest.jsonl", b'{"file": "a.wav"}', 'line 1 is not an object with an "audio" file'),
+        ("manifest.jsonl", b'{"audio": "a.wav", "text": 3}', "line 1: text must be a text or null"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "text": "\\ud800"}', "line 1: text must be a text or null"),
+        (
+            "manifest.jsonl",
+            b'{"audio": "a.wav", "text": "x"}\n{"audio": "b.wav"}',
+            "1 of 2 utterances have no text, .* line 2",
+        ),
+        ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, the header 2"),
+        ("metadata.csv", b"name,text\na.wav,x\n", "line 1 must name its columns"),
+        ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "line 2 is not CSV"),
+        ("metadata.csv", b"", "line 1 must name its columns"),
+        ("manifest.jsonl", b'{"audio": "../a.wav", "text": "x"}', "leaves the corpus"),
+        ("manifest.jsonl", b'{"audio": "/etc/passwd", "text": "x"}', "leaves the corpus"),
+        ("manifest.jsonl", b'{"audio": "a\\u0000.wav", "text": "x"}', "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\nb", "text": "x"}' + B_WAV, "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\u0000", "text": "x"}' + B_WAV, "control character"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "id": "../../a", "text": "x"}' + B_WAV, "leaves the corpus"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "speaker": "\\u001b[2J", "text": "x"}' + B_WAV, "control character"),
+        ("t.trans.txt", b"../a X\n", "leaves the corpus"),
+    ],
+)
+def test_a_transcript_that_is_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """Each mistake is named with its file and line."""
+    put(tmp_path, "a.wav", "b.wav")
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as caught:
+        load(tmp_path)
+    assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "metadata.csv", "t.trans.txt"])
+def test_ten_megabytes_in_one_line(tmp_path: Path, name: str) -> None:
+    """A long line is a long text."""
+    text = "WORD " * 2_000_000 + "END"
+    content = {
+        "manifest.jsonl": json.dumps({"audio": "a.wav", "text": text}),
+        "metadata.csv": f"file_name,text\na.wav,{text}\n",
+        "t.trans.txt": f"a {text}\n",
+    }
+    put(tmp_path, "a.wav")
+    (tmp_path / name).write_text(content[name], "utf-8")
+    assert load(tmp_path).utterances[0].reference == text
+
+
+# readers never fail in another way
+
+FRAGMENTS = ('{"audio": "a.wav"}', '{"id": 1}', "file_name", "text", "speaker", "id", "null", "1e999", "NaN")
+
+hostile = st.one_of(
+    st.binary(max_size=200),
+    st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.lists(
+        st.sampled_from([*'\0\n\r", {}[]:/', "\u2028", "\ufeff", "\\ud800", "../", "a", "a.wav", "b.wav", *FRAGMENTS]),
+        max_size=40,
+    ).map(lambda parts: "".join(parts).encode()),
+)
+
+names = st.sampled_from(["manifest.jsonl", "metadata.csv", "t.trans.txt"])
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(name=names, content=hostile)
+def test_any_transcript_is_lines_or_a_corpus_error(name: str, content: bytes) -> None:
+    """Whatever bytes a transcript holds, the only exception is CorpusError, and what loads is well formed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = put(Path(folder), "a.wav", "b.wav") / name
+        path.write_bytes(content)
+        try:
+            read_transcript(path)
+            corpus = load(Path(folder))
+        except CorpusError:
+            return
+    assert ids(corpus) == sorted(set(ids(corpus)))
+    assert all(key.isprintable() for key in ids(corpus))
+    assert all(isinstance(utterance.reference, str | None) for utterance in corpus.utterances)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["a.wav", "b.wav", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    records=st.lists(st.dictionaries(st.sampled_from(["id", "audio", "text", "speaker", "x"]), json_values), max_size=4)
+)
+def test_any_json_is_a_manifest_or_a_corpus_error(records: list[dict[str, object]]) -> None:
+    """Every type in every field: accepted as it is, or refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest(put(Path(folder), "a.wav", "b.wav"), *records)
+        try:
+            corpus = load(Path(folder))
+        except CorpusError:
+            return
+    assert all(isinstance(utterance, Utterance) for utterance in corpus.utterances)

@@ -1,0 +1,139 @@
+"""Every file of a corpus is decoded once: what the digest covers, what is kept, and which bad file is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.support.corpora import load, manifest, parquet, put
+from whisperbench.corpus import inspection
+from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
+from whisperbench.corpus.corpus import Corpus
+from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
+from whisperbench.errors import AudioError
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Corpus:
+    put(tmp_path, "a.wav", "b.wav")
+    manifest(tmp_path, {"audio": "a.wav", "text": ""}, {"audio": "b.wav", "text": "x", "speaker": "s"})
+    return load(tmp_path)
+
+
+def changed(corpus: Corpus, index: int, **fields: object) -> Corpus:
+    import dataclasses
+
+    utterances = list(corpus.utterances)
+    utterances[index] = dataclasses.replace(utterances[index], **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(corpus, utterances=tuple(utterances))
+
+
+def digest(corpus: Corpus) -> str:
+    return inspect_corpus(corpus, workers=2).digest
+
+
+def test_digest_tells_no_reference_from_an_empty_one(two: Corpus) -> None:
+    """None is "not transcribed", an empty text is "nothing is said"."""
+    assert digest(two) != digest(changed(two, 0, reference=None))
+
+
+def test_digest_covers_ids_references_audio_and_order(two: Corpus, tmp_path: Path) -> None:
+    """Each of the four changes it; and text cannot move from one field into the next."""
+    soundfile.write(tmp_path / "other.wav", np.array([0, 1, 3], np.int16), SAMPLE_RATE)
+    variants = [
+        two,
+        changed(two, 0, id="aa"),
+        changed(two, 1, reference="y"),
+        changed(two, 1, audio=tmp_path / "other.wav"),
+        Corpus(two.name, two.split, two.utterances[::-1], two.source),
+        Corpus(two.name, two.split, two.utterances[:1], two.source),
+    ]
+    assert len({digest(variant) for variant in variants}) == len(variants)
+
+
+def test_digest_leaves_out_paths_containers_and_speakers(two: Corpus, tmp_path: Path) -> None:
+    """The same samples in FLAC, elsewhere, are the same data."""
+    soundfile.write(tmp_path / "c.flac", np.array([0, 1, 2], np.int16), SAMPLE_RATE)
+    assert digest(two) == digest(changed(two, 1, audio=tmp_path / "c.flac", speaker=None))
+    assert len(digest(two)) == 32
+
+
+def test_facts_count_what_is_over_thirty_seconds() -> None:
+    """Exactly 30 s is one window."""
+    facts = CorpusFacts((29.0, 30.0, 30.0001, 35.2), "0" * 32)
+    assert facts.utterances_over_30s == 2
+
+
+def test_inspection_reports_progress_in_order(two: Corpus) -> None:
+    """A progress bar sees 1, 2, ... up to the number of utterances."""
+    seen: list[int] = []
+    inspect_corpus(two, workers=2, progress=seen.append)
+    assert seen == [1, 2]
+
+
+def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found is kept; a file or a text that changes is looked at again."""
+    put(tmp_path / "c", "a.wav", "b.wav")
+    (tmp_path / "c" / "t.trans.txt").write_text("a HELLO\nb WORLD\n")
+    decoded: list[str] = []
+
+    def loading(source: AudioSource) -> Samples:
+        decoded.append(source.name)
+        return load_audio(source)
+
+    monkeypatch.setattr(inspection, "load_audio", loading)
+
+    def inspect() -> tuple[CorpusFacts, list[str]]:
+        decoded.clear()
+        seen: list[int] = []
+        facts = inspect_corpus(load(tmp_path / "c"), 1, seen.append, tmp_path / "cache")
+        assert seen[-1] == 2
+        return facts, list(decoded)
+
+    first, looked_at = inspect()
+    assert looked_at == ["a.wav", "b.wav"]
+    assert inspect() == (first, [])
+    os.utime(tmp_path / "c" / "a.wav", ns=(1, 1))
+    assert inspect() == (first, ["a.wav", "b.wav"])
+    (tmp_path / "c" / "t.trans.txt").write_text("a HELLO\nb WORDS\n")
+    changed_text, looked_at = inspect()
+    assert looked_at == ["a.wav", "b.wav"]
+    assert changed_text.digest != first.digest
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text('{"seconds": [1.0]')
+    assert inspect() == (changed_text, ["a.wav", "b.wav"])
+
+
+def test_a_file_that_breaks_is_found_although_it_was_good(tmp_path: Path) -> None:
+    """What is kept hides no bad file."""
+    put(tmp_path / "c", "a.wav", "b.wav")
+    corpus = load(tmp_path / "c")
+    inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+    (tmp_path / "c" / "b.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+    (tmp_path / "c" / "b.wav").unlink()
+    with pytest.raises(AudioError, match=r"b\.wav"):
+        inspect_corpus(corpus, 1, cache_dir=tmp_path / "cache")
+
+
+def test_what_comes_from_the_hub_is_decoded_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a row is that of its parquet files."""
+    parquet(tmp_path / "hub", "test-clean")
+    first = inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(inspection, "load_audio", None)
+    assert inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache") == first
+
+
+def test_inspection_names_the_first_bad_file_in_order(tmp_path: Path) -> None:
+    """With several bad files and threads, the error is always that of the first."""
+    put(tmp_path, *(f"{number:02}.wav" for number in range(20)))
+    for number in (5, 6, 17):
+        (tmp_path / f"{number:02}.wav").write_bytes(b"no audio")
+    for _ in range(5):
+        with pytest.raises(AudioError, match=r"05\.wav"):
+            inspect_corpus(load(tmp_path), workers=4)

@@ -1,0 +1,67 @@
+"""LibriSpeech as the hub has it: parquet files with the texts, fetched one split at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.corpora import LIBRI, load, openslr, parquet
+from whisperbench.corpus.corpus import load_corpus
+from whisperbench.corpus.inspection import inspect_corpus
+from whisperbench.errors import CorpusError
+
+
+@pytest.fixture
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory-mapped copies go into the test's folder, not into the user's cache."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_hub_schema_is_the_same_corpus_as_openslr(tmp_path: Path) -> None:
+    """A local copy of the hub's parquet files and the OpenSLR tree have one order and one digest."""
+    from_hub = load(parquet(tmp_path / "hub", "test-other"), "test-other")
+    from_tree = load(openslr(tmp_path / "tree"))
+    assert [(u.id, u.reference, u.speaker) for u in from_hub.utterances] == [
+        (u.id, u.reference, u.speaker) for u in from_tree.utterances
+    ]
+    assert inspect_corpus(from_hub, workers=2) == inspect_corpus(from_tree, workers=1)
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_parquet_of_another_schema(tmp_path: Path) -> None:
+    """The message names the missing column."""
+    with pytest.raises(CorpusError, match="lacks id of the columns"):
+        load(parquet(tmp_path, drop=["id"]))
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_parquet_that_is_not_parquet(tmp_path: Path) -> None:
+    """A file that was cut short while it was copied."""
+    (tmp_path / "clean" / "test").mkdir(parents=True)
+    (tmp_path / "clean" / "test" / "0000.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(CorpusError, match="holds no parquet data set"):
+        load(tmp_path)
+
+
+def test_a_part_that_librispeech_does_not_have() -> None:
+    """A wrong split is known before the hub is asked."""
+    with pytest.raises(CorpusError, match="'test' is not a part of LibriSpeech: choose one of test-clean"):
+        load_corpus("librispeech", "test", None)
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_dev_is_two_splits_together(tmp_path: Path) -> None:
+    """dev-clean and dev-other in one order; where one of them is not there, it is named."""
+    from_hub = parquet(tmp_path / "hub", "dev-clean")
+    with pytest.raises(CorpusError, match=r"split='dev-other' is not in .*; it holds dev-clean"):
+        load(from_hub, "dev")
+    tree = openslr(tmp_path / "tree", "dev-clean") / "LibriSpeech"
+    (tree / "dev-other").mkdir()
+    (tree / "dev-clean" / LIBRI[2].partition("-")[0]).rename(tree / "dev-other" / LIBRI[2].partition("-")[0])
+    together = load(tree, "dev")
+    assert [utterance.id for utterance in together.utterances] == list(LIBRI)
+    assert together.split == "dev"

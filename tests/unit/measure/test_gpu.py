@@ -1,0 +1,93 @@
+"""What GPUs did while the clock ran; a monitor stays silent without one."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import NO_GPU, one_gpu
+from whisperbench.engines.hardware import MIB, Device, Hardware
+from whisperbench.measure import gpu
+from whisperbench.measure.gpu import GpuMonitor, GpuReadings
+
+H100 = one_gpu("NVIDIA H100 80GB HBM3")
+
+
+def test_without_a_gpu_nothing_is_read() -> None:
+    """Absent, not zero."""
+    with GpuMonitor(NO_GPU, set) as monitor:
+        pass
+    assert monitor.readings is None
+
+
+class Nvml:
+    """A GPU of 700 W whose energy counter runs at 3.6 J a query, with a stranger on it from the second sample on."""
+
+    def __init__(self, events: int = 0, stranger: int = 77) -> None:
+        self.samples, self.energy, self.events, self.stranger = 0, 1_000_000.0, events, stranger
+
+    def __call__(self, name: str, *_: Any) -> Any:
+        if name == "nvmlDeviceGetTotalEnergyConsumption":
+            self.energy += 3_600
+            return self.energy
+        if name == "nvmlDeviceGetUtilizationRates":
+            self.samples += 1
+            return SimpleNamespace(gpu=90)
+        return {
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=(1_000 + self.samples) * MIB),
+            "nvmlDeviceGetPowerUsage": 650_000,
+            "nvmlDeviceGetClockInfo": 1_980 if self.samples < 3 else 1_200,
+            "nvmlDeviceGetCurrentClocksEventReasons": self.events,
+            "nvmlDeviceGetComputeRunningProcesses": [
+                SimpleNamespace(pid=pid) for pid in ([1] if self.samples < 2 else [1, self.stranger])
+            ],
+        }[name]
+
+
+def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_pid: int = 1) -> GpuReadings:
+    """What a monitor says that has sampled this GPU so often at least."""
+    monkeypatch.setattr(gpu, "open_device", lambda _name: object())
+    monkeypatch.setattr(gpu, "_ask", nvml)
+    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
+    with GpuMonitor(H100, lambda: {own_pid}) as monitor:
+        while nvml.samples < samples:
+            pass
+    assert monitor.readings is not None
+    return monitor.readings
+
+
+@pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
+def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
+    """Means, a peak and the energy between two counter readings; strangers, thermal slowdown and clock drops warn."""
+    nvml = Nvml(events)
+    found = readings_of(nvml, monkeypatch, samples=30)
+    assert (found.util_mean, found.power_mean_watts) == (90, 650)
+    assert found.energy_wh == pytest.approx(0.001)
+    assert found.memory_peak_mib == 1_000 + nvml.samples
+    assert "1 other process(es) on the GPU" in found.warnings
+    assert any(text.startswith("clock drop: mean 1") for text in found.warnings)
+    assert ("software thermal slowdown" in found.warnings) == bool(events & 0x20)
+    assert not found.cuda_mps
+
+
+def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NVML tells the host's process ids, none is ours, and nobody can be called a stranger."""
+    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).warnings == ()
+
+
+def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Utilisation is the mean, memory the fullest, power and energy the sum of all."""
+    devices = {name: Nvml() for name in ("0", "1")}
+    monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
+    monkeypatch.setattr(gpu, "_ask", lambda name, device, *more: device(name, *more))
+    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), index=i) for i in (0, 1)))
+    with GpuMonitor(hardware, set) as monitor:
+        while not all(device.samples for device in devices.values()):
+            pass
+    found = monitor.readings
+    assert found is not None
+    assert (found.util_mean, found.power_mean_watts) == (90, 1_300)
+    assert found.energy_wh == pytest.approx(0.002)
+    assert found.memory_peak_mib == 1_000 + max(device.samples for device in devices.values())

@@ -1,0 +1,182 @@
+"""Word and character error rates, on normalised texts, from totals."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import time
+from pathlib import Path
+
+import jiwer
+import pytest
+
+from whisperbench.errors import CorpusError
+from whisperbench.measure.score import ErrorCounts, Normalizer, Score, score
+from whisperbench.measure.timing import Transcript
+
+SHARED = Path(__file__).resolve().parents[4] / "shared"
+
+
+def transcript(reference: str | None, hypothesis: str, utt_id: str = "u", speaker: str | None = None) -> Transcript:
+    return Transcript(
+        utt_id=utt_id,
+        speaker=speaker,
+        seconds=1.0,
+        reference=reference,
+        hypothesis=hypothesis,
+        output_tokens=1,
+        latency_seconds=None,
+        windows=1,
+    )
+
+
+def score_pairs(*pairs: tuple[str, str], speakers: str = "", language: str = "en") -> Score:
+    """The score of (reference, hypothesis) pairs; `speakers` has one letter each."""
+    known = speakers or [None] * len(pairs)
+    transcripts = [transcript(*pair, f"u{i}", who) for i, (pair, who) in enumerate(zip(pairs, known, strict=True))]
+    return score(transcripts, language, seed=1)
+
+
+def test_counts_worked_by_hand() -> None:
+    """quick→thick is substituted, jumped deleted, today inserted: 3 errors in 7 words; sat inserted: 1 in 2."""
+    first, second = score_pairs(
+        ("the quick brown fox jumped over it", "the thick brown fox over it today"), ("the cat", "the cat sat")
+    ).utterances
+    assert first.counts == ErrorCounts(substitutions=1, deletions=1, insertions=1, words=7)
+    assert second.counts == ErrorCounts(substitutions=0, deletions=0, insertions=1, words=2)
+    assert (first.counts.errors, second.counts.percent) == (3, 50)
+
+
+def test_rates_come_from_totals() -> None:
+    """1 error in 1 word and 0 in 9 are 10 %, not the 50 % that a mean of rates would give."""
+    result = score_pairs(("yes", "no"), ("a b c d e f g h i", "a b c d e f g h i"))
+    assert result.wer == pytest.approx(10)
+
+
+def test_spaces_are_characters() -> None:
+    """`ab cd` has 5 characters; without its space it has one error."""
+    assert score_pairs(("ab cd", "abcd")).characters == ErrorCounts(0, 1, 0, 5)
+    assert score_pairs(("ab cd", "abcd")).cer == pytest.approx(20)
+
+
+def test_texts_are_normalised_and_kept() -> None:
+    """Case, punctuation, contractions, numbers and British spelling are no errors; the raw texts stay."""
+    result = score_pairs(("MISTER SMITH DID NOT SEE TWENTY ONE COLOURS", "Mr. Smith didn't see 21 colors."))
+    (utterance,) = result.utterances
+    assert result.wer == 0
+    assert utterance.hypothesis == "Mr. Smith didn't see 21 colors."
+    assert utterance.hypothesis_normalized == utterance.reference_normalized == "mister smith did not see 21 colors"
+
+
+def test_normalizer_says_which_and_what_version() -> None:
+    """English has its own normaliser, other languages the basic one, and both tell the package's version."""
+    version = importlib.metadata.version("whisper-normalizer")
+    assert Normalizer("en").name == f"whisper-english/{version}"
+    assert Normalizer("de").name == f"whisper-basic/{version}"
+    assert Normalizer("de")("Straße, 21!") == "straße 21"
+    assert score_pairs(("a", "a"), language="de").normalizer == f"whisper-basic/{version}"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\0", "<b>", "$ 1 %", " Mr. X ", "½", "①", "\ud800", "a\u00a0b\n", "oh"])
+def test_normalised_words_stand_between_single_spaces(text: str) -> None:
+    """Whatever comes in, splitting at spaces gives the words."""
+    normalized = Normalizer("en")(text)
+    assert normalized == " ".join(normalized.split())
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "counts"),
+    [
+        ("", "two words", ErrorCounts(0, 0, 2, 0)),
+        ("um, hmm", "two words", ErrorCounts(0, 0, 2, 0)),
+        ("two words", "", ErrorCounts(0, 2, 0, 2)),
+        ("two words", "[music] um", ErrorCounts(0, 2, 0, 2)),
+        ("", "", ErrorCounts(0, 0, 0, 0)),
+    ],
+)
+def test_empty_texts(reference: str, hypothesis: str, counts: ErrorCounts) -> None:
+    """Words against nothing are insertions, nothing against words are deletions, also where normalising empties."""
+    assert score_pairs((reference, hypothesis)).words == counts
+
+
+def test_insertions_without_reference_words_count() -> None:
+    """An empty reference adds its hypothesis's words to the errors and nothing to the words: 2 errors in 4."""
+    assert score_pairs(("", "oh dear"), ("a b c d", "a b c d")).wer == pytest.approx(50)
+
+
+def test_no_reference_word_no_rate() -> None:
+    """A corpus without reference words, or without utterances, has no WER, no CER and no interval."""
+    for result in (score_pairs(("", "some words"), ("", "")), score_pairs()):
+        assert (result.wer, result.cer, result.interval) == (None, None, None)
+
+
+def test_missing_reference_is_named() -> None:
+    """An utterance without a reference cannot be scored, and the message says which one it is."""
+    with pytest.raises(CorpusError, match="84-121123-0000 has no reference"):
+        score([transcript(None, "words", utt_id="84-121123-0000")], "en", seed=1)
+
+
+def test_number_that_cannot_be_normalised_is_named() -> None:
+    """5,000 digits in a row break the normaliser: the utterance is named instead."""
+    with pytest.raises(CorpusError, match=r"Utterance u0: .* \(5,000 characters\) cannot be normalised"):
+        score_pairs(("9" * 5_000, "nine"))
+
+
+def test_interval_resamples_speakers() -> None:
+    """Between speakers that differ, utterances of one speaker tell less than as many strangers would."""
+    pairs = [("a b c d e", "a b c d e"), ("a b c d e", "a x c y z")] * 6
+    of_speakers = score_pairs(*pairs, speakers="abcdefabcdef").interval
+    of_utterances = score_pairs(*pairs).interval
+    assert of_speakers is not None
+    assert of_utterances is not None
+    assert of_speakers != of_utterances
+    assert of_speakers.low < 30 < of_speakers.high
+
+
+def test_one_unknown_speaker_makes_every_utterance_a_cluster() -> None:
+    """Speakers that are known for a part of the corpus are not used at all."""
+    pairs = [("a b c d e", "a b c d e"), ("a b c d e", "a x c y z")] * 3
+    transcripts = [transcript(*pair, str(i), None if i == 0 else "s") for i, pair in enumerate(pairs)]
+    assert score(transcripts, "en", seed=1).interval == score_pairs(*pairs).interval
+
+
+def test_one_speaker_has_no_interval() -> None:
+    """From a single speaker nobody can say how much speakers differ."""
+    assert score_pairs(("a b", "a c"), ("d e", "d e"), speakers="aa").interval is None
+
+
+def test_library_sentences_equal_jiwer() -> None:
+    """Rates over several utterances are those of jiwer's own `wer` and `cer`."""
+    references = ["the cat sat on the mat", "hello there", "a much longer sentence than the others were"]
+    hypotheses = ["the cat sat mat", "hello hello there", "much longer sentences than others were"]
+    result = score_pairs(*zip(references, hypotheses, strict=True))
+    assert result.wer == pytest.approx(100 * jiwer.wer(references, hypotheses))
+    assert result.cer == pytest.approx(100 * jiwer.cer(references, hypotheses))
+
+
+def test_quick_enough_for_a_whole_test_set() -> None:
+    """2,620 utterances of 20 words, interval included, take seconds of CPU time: it is linear in them."""
+    words = "it was a bright cold day in april and the clocks were striking thirteen as winston smith slipped through"
+    pairs = [(f"{words} {number}", f"{words.replace('cold', 'old')} {number}") for number in range(2_620)]
+    started = time.process_time()
+    result = score_pairs(*pairs)
+    assert time.process_time() - started < 10
+    assert result.words.substitutions == 2_620
+
+
+def test_long_texts_do_not_stop_it() -> None:
+    """A loop of 50,000 words against 20 of reference is scored within seconds."""
+    started = time.perf_counter()
+    result = score_pairs(("the quick brown fox " * 5, "thank you " * 25_000))
+    assert result.words == ErrorCounts(substitutions=20, deletions=0, insertions=49_980, words=20)
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.skipif(not (SHARED / "manifests" / "test-clean.jsonl").exists(), reason="needs test-clean's texts")
+def test_real_transcripts_equal_themselves() -> None:
+    """All 2,620 texts of test-clean, against themselves in Whisper's casing, have no error."""
+    lines = (SHARED / "manifests" / "test-clean.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    result = score_pairs(*((text, f" {text.capitalize()}.") for text in texts))
+    assert result.wer == 0
+    assert result.words.words > 50_000

@@ -1,0 +1,52 @@
+"""Names: every metric and fact of a run is in the tables that the summary, the columns and the README follow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.unit.results.test_run_data import contents_of_two
+from whisperbench.compare.columns import COLUMNS
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.results.names import METRICS, RESOLVED_PARAMS
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def test_every_metric_of_a_run_is_named() -> None:
+    """No more and no less, once each."""
+    names = [metric.name for metric in METRICS]
+    found = contents_of_two(gpu_hourly_usd=3.6, padding_stride=16).metrics
+    assert set(names) == found.keys()
+    assert len(set(names)) == len(names)
+
+
+def test_every_fact_of_a_run_is_named() -> None:
+    """Params that are no options; two are of peers alone, one of CUDA MPS, and tested there."""
+    elsewhere = {"batch_size_effective", "engine_deviations", "cuda_mps"}
+    assert set(RESOLVED_PARAMS) - elsewhere == contents_of_two().params.keys() - BenchmarkConfig().as_params().keys()
+
+
+def test_the_summary_has_the_metrics_in_their_order_with_their_units() -> None:
+    """One row each, for those that it shows."""
+    shown = [metric for metric in METRICS if metric.in_summary]
+    rows = re.findall(
+        r"^\| (\w+) \| [\d,.]+ (.*?) ?(?:\(.*\) )?\|$",
+        contents_of_two(gpu_hourly_usd=3.6, padding_stride=16).description,
+        re.M,
+    )
+    assert rows == [(metric.name, metric.unit) for metric in shown]
+
+
+def test_a_metric_with_a_heading_has_a_column() -> None:
+    """Under its name in files, under its heading in tables."""
+    columns = {column.name: column.heading for column in COLUMNS}
+    for metric in METRICS:
+        if metric.heading:
+            assert columns[metric.name] == metric.heading
+
+
+def test_the_readme_names_every_metric() -> None:
+    """What is measured is in its table."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert [metric.name for metric in METRICS if f"`{metric.name}`" not in text] == []

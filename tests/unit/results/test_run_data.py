@@ -1,0 +1,289 @@
+"""What a run holds: names, units, keys, and absence where nothing was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.support.fakes import NO_GPU, one_gpu
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.base import EngineInfo, PassUsage
+from whisperbench.engines.settings import EngineSettings
+from whisperbench.measure.gpu import GpuReadings
+from whisperbench.measure.score import score
+from whisperbench.measure.timing import Measurement, Pass, Transcript
+from whisperbench.results import keys, names
+from whisperbench.results import run_data as record
+from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_name import gpu_label, run_name, setting_name
+from whisperbench.results.summary import result_line
+
+GPU = one_gpu("NVIDIA H100 80GB HBM3")
+SETTINGS = EngineSettings(
+    config=BenchmarkConfig(model="large-v3"),
+    checkpoint="/m",
+    revision=None,
+    ctranslate2=None,
+    mel_bins=128,
+    prompt_token_ids=(1, 2),
+    dtype="bfloat16",
+    max_num_batched_tokens=48_000,
+    gpu_memory_utilization=0.92,
+    enforce_eager=False,
+    mel_device="cpu",
+    batch_size=0,
+    reader_threads=1,
+)
+FACTS = RunInfo(
+    model_id="openai/whisper-large-v3",
+    model_revision="06f233fe06e710322aca913c1bc4249a0d71fce1",
+    dataset=Dataset("librispeech", "test-clean", "ab" * 16, "openslr/librispeech_asr@1", 4),
+    utterances_over_30s=9,
+    hardware=GPU,
+    settings=SETTINGS,
+    engine=EngineInfo("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
+    git_dirty=False,
+)
+TWO = PassUsage((18.0, 18.0), (3.9, 4.0), 2.0)
+READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
+
+
+def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript, ...]:
+    return tuple(Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4))
+
+
+def contents(
+    score_it: bool = True,
+    gpu: GpuReadings | None = READINGS,
+    shared: PassUsage | None = None,
+    facts: RunInfo = FACTS,
+    **options: Any,
+) -> record.RunData:
+    config = BenchmarkConfig(model="large-v3", **options)
+    passes = tuple(Pass(wall, 1.0, transcripts(), gpu, shared=shared) for wall in (4.0, 2.0, 3.0)[: config.repeats])
+    scored = score(transcripts(), "en", 32) if score_it else None
+    measured = Measurement(1.5, passes, (0.6, 0.65) if shared else ())
+    return record.run_data(config, facts, measured, scored, started_ms=1, ended_ms=2)
+
+
+def contents_of_two(shared: PassUsage = TWO, **options: Any) -> record.RunData:
+    """The same of two engines, one on each of two GPUs."""
+    hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
+    engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
+    return contents(shared=shared, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
+
+
+def test_params_hold_every_option_and_the_facts() -> None:
+    """An option by its name, then what was resolved under names of its own."""
+    params = contents().params
+    assert set(BenchmarkConfig().as_params()) <= set(params)
+    assert params["dtype"] == "auto"
+    assert params["dtype_effective"] == "bfloat16"
+    for name in ("model_id", "gpu_name", "gpu_count", "vllm_version", "torch_version", "cuda_driver", "normalizer"):
+        assert params[name], name
+
+
+def test_params_of_a_peer_are_its_own() -> None:
+    """Its version and its batches, not vLLM's; what it does unasked has a name; and its signature says both."""
+    engine = EngineInfo("bfloat16", "bfloat16", "5.19.0", "2.13.0", 9.0, "pads with zeros")
+    config = BenchmarkConfig(model="large-v3", engine="transformers")
+    settings = dataclasses.replace(SETTINGS, config=config, batch_size=64)
+    facts = dataclasses.replace(FACTS, settings=settings, engine=engine)
+    params = record.run_params(config, facts, "none")
+    assert (params["engine_version"], params["batch_size_effective"]) == ("5.19.0", "64")
+    assert params["engine_deviations"] == "pads with zeros"
+    assert not {"vllm_version", "max_num_batched_tokens_effective"} & set(params)
+    assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
+    assert setting_name(config) == "large-v3-transformers"
+    line = result_line({**params, "gpu_name": "X"}, {"reqs_per_sec": 9.0})
+    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | transformers | gpu: X"
+    assert "|seqs=128|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
+    assert (contents().params["engine_version"], contents().params["vllm_version"]) == ("0.32.0", "0.32.0")
+
+
+def test_reruns_are_counted_where_padding_is_thinned() -> None:
+    """With all positions there are none to count, and random weights say nothing that could repeat itself."""
+    names = {"repetition_loops", "retried_windows"}
+    assert names & contents().metrics.keys() == {"repetition_loops"}
+    assert names <= contents(padding_stride=16).metrics.keys()
+    assert not names & contents(score_it=False, padding_stride=16, load_format="dummy").metrics.keys()
+
+
+def test_the_signature_names_thinned_padding() -> None:
+    """And stays what it was without."""
+    assert "|padding_stride=16|" in contents(padding_stride=16).tags["whisperbench.signature"]
+    assert "padding_stride" not in contents().tags["whisperbench.signature"]
+    keys = [contents(padding_stride=k).tags for k in (1, 16)]
+    for name in ("whisperbench.accuracy_key", "whisperbench.speed_key"):
+        assert keys[0][name] == keys[1][name]
+
+
+def test_metrics_have_their_units() -> None:
+    """Percent, utterances per second, Wh and dollars per audio hour, each from totals."""
+    metrics = contents(gpu_hourly_usd=3.6).metrics
+    assert metrics["wer"] == pytest.approx(25.0)
+    assert (metrics["substitutions"], metrics["deletions"], metrics["insertions"]) == (4, 0, 0)
+    assert metrics["reference_words"] == 16
+    assert metrics["reqs_per_sec"] == pytest.approx(1.0)
+    assert metrics["rtfx"] == pytest.approx(9.0)
+    assert metrics["energy_wh_per_audio_hour"] == pytest.approx(2.0 / (36 / 3600))
+    assert metrics["usd_per_audio_hour"] == pytest.approx(3.6 * 4 / 36)
+    assert metrics["utterances_over_30s"] == 9
+    assert metrics["latency_p95_ms"] == pytest.approx(3500)
+
+
+def test_what_was_not_measured_is_absent() -> None:
+    """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
+    metrics = contents(score_it=False, gpu=None).metrics
+    for name in ("wer", "cer", "wer_ci_low", "gpu_util_mean", "energy_wh_per_audio_hour", "usd_per_audio_hour"):
+        assert name not in metrics
+
+
+def test_the_median_repeat_gives_the_metrics_and_each_is_a_step() -> None:
+    """Three repeats of 4, 2 and 3 s: the run shows 3 s, the history all three."""
+    found = contents(repeats=3)
+    assert found.metrics["wall_seconds"] == 3.0
+    assert list(found.history["wall_seconds"]) == [4.0, 2.0, 3.0]
+
+
+def test_keys_name_what_must_agree() -> None:
+    """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
+    tags = contents(limit=5).tags
+    assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
+    assert tags[names.ACCURACY_KEY].endswith("|language=en|long_audio=split")
+    assert tags[names.SPEED_KEY] == (
+        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
+    )
+    assert names.RANDOM_WEIGHTS not in tags
+
+
+def test_random_weights_are_tagged_and_say_so() -> None:
+    """A run with random weights cannot be taken for an accurate one."""
+    found = contents(score_it=False, load_format="dummy")
+    assert found.tags[names.RANDOM_WEIGHTS] == "true"
+    assert "weights=random" in found.tags[names.SPEED_KEY]
+    assert "random weights" in found.description
+
+
+def test_the_closing_line_is_the_published_one() -> None:
+    """The line that people paste in a README."""
+    found = contents(kv_cache_dtype="fp8", max_num_seqs=256)
+    assert result_line(found.params, found.metrics) == (
+        "WER: 25.00 | throughput: 1.00 reqs/sec | model: large-v3 | kv_cache_dtype: fp8 | max_num_seqs: 256 | "
+        "gpu: NVIDIA H100 80GB HBM3"
+    )
+    assert "WER: not measured" in result_line(found.params, {"reqs_per_sec": 1.0})
+
+
+def test_warnings_of_any_repeat_are_tagged() -> None:
+    """A stranger on the GPU in one repeat of three taints the run."""
+    tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, ("1 other process(es) on the GPU",))
+    assert contents(gpu=tainted).tags[names.WARNINGS] == "1 other process(es) on the GPU"
+    assert names.WARNINGS not in contents().tags
+
+
+def test_cuda_mps_is_a_fact_of_the_run() -> None:
+    """Where it served the engines; absent where it did not."""
+    assert contents(gpu=GpuReadings(95.0, 1.0, 1.0, 1.0, cuda_mps=True)).params["cuda_mps"] == "true"
+    assert "cuda_mps" not in contents(gpu=GpuReadings(95.0, 1.0, 1.0, 1.0)).params
+
+
+def test_a_pause_in_any_repeat_is_tagged() -> None:
+    """The longest of them, also as a warning that people read."""
+    passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen_seconds=frozen) for frozen in (None, 31.2, 34.4))
+    config = BenchmarkConfig(model="large-v3", repeats=3)
+    found = record.run_data(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
+    assert found.tags[names.FROZEN] == "no progress for 34 s while the clock ran"
+    assert "**Warning**: no progress for 34 s" in found.description
+    assert names.FROZEN not in contents().tags
+
+
+def test_a_name_tells_model_setting_data_and_gpu() -> None:
+    """And that the weights are random, or that only a part of the data was used."""
+    config = BenchmarkConfig(model="openai/whisper-large-v3", kv_cache_dtype="fp8", max_num_seqs=256)
+    assert run_name(config, GPU) == "whisper-large-v3-fp8-seqs256_test-clean_H100-80GB"
+    smoke = BenchmarkConfig(model="large-v3", load_format="dummy", limit=8, corpus="/data/calls of may/")
+    assert run_name(smoke, NO_GPU) == "large-v3-random_calls-of-may-first8_CPU"
+    shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
+    assert run_name(shared, GPU) == "large-v3-stride16-2-engines-per-gpu_test-clean_H100-80GB"
+    two = BenchmarkConfig(model="tiny.en", engine="vllm-stock", gpus=2)
+    assert run_name(two, NO_GPU) == "tiny.en-vllm-stock_test-clean_CPU-2-engines"
+    assert setting_name(BenchmarkConfig(model="tiny.en", engine="vllm-stock")) == "tiny.en-vllm-stock"
+    assert run_name(config, NO_GPU, "a,b=c") == "a,b=c_test-clean_CPU"
+
+
+@pytest.mark.parametrize(
+    ("nvml", "label"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100 80GB"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("Tesla T4", "T4"),
+    ],
+)
+def test_gpus_are_told_apart_by_their_labels(nvml: str, label: str) -> None:
+    """Without what they share."""
+    assert gpu_label(one_gpu(nvml)) == label
+
+
+def test_the_tags_have_short_names() -> None:
+    """For columns and filters."""
+    tags = contents(limit=5).tags
+    assert (tags["model"], tags["corpus"], tags["gpu"]) == ("large-v3", "test-clean-first5", "H100 80GB")
+
+
+def test_the_description_counts_in_whole_numbers_and_says_how_to_repeat_it() -> None:
+    """Each repeat's rate with the spread, and the command."""
+    text = contents(repeats=3, kv_cache_dtype="fp8").description
+    assert "| utterances | 4  |" in text
+    assert "The median of 3 repeats: 1.00, 2.00, 1.33 reqs/sec (spread 75.0 %)." in text
+    assert "The command: `mlflow run . -P model=large-v3 -P kv_cache_dtype=fp8 -P repeats=3`" in text
+
+
+def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:
+    """The same params and tags, so that nothing is logged twice with two values."""
+    found, config = contents(), BenchmarkConfig(model="large-v3")
+    start = record.run_start(config, GPU, FACTS.dataset, FACTS.model_id, FACTS.model_revision)
+    assert start.params.items() <= found.params.items()
+    assert start.tags.items() <= found.tags.items()
+    assert "`mlflow run . -P model=large-v3`" in start.description
+    sooner = record.run_start(config, GPU)
+    assert sooner.params.items() < start.params.items()
+    assert sooner.tags.items() < start.tags.items()
+
+
+def test_several_engines_are_set_against_each_alone_and_priced_with_all_gpus() -> None:
+    """1 utterance/s where each engine alone makes 0.6 and 0.65; two GPUs cost twice as much."""
+    found = contents_of_two(gpu_hourly_usd=3.6)
+    assert found.metrics["scaling_efficiency"] == pytest.approx(80.0)
+    assert found.metrics["reqs_per_sec_per_gpu"] == pytest.approx(0.5)
+    assert found.metrics["usd_per_audio_hour"] == pytest.approx(2 * 3.6 * 4 / 36)
+    assert (found.params["engines"], found.params["hosts"], found.params["gpu_count"]) == ("2", "1", "2")
+    assert "gpu_count=2" in found.tags[names.SPEED_KEY]
+    assert "gpu: 2 × NVIDIA H100" in result_line(found.params, found.metrics)
+    assert names.WARNINGS not in found.tags
+
+
+@pytest.mark.parametrize(
+    ("shared", "warning"),
+    [
+        (PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), "the slowest engine did 80 % of the median"),
+        (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"idle in the last 7 % of the time: use corpus_copies="),
+    ],
+)
+def test_engines_that_do_not_work_alike_are_a_warning(shared: PassUsage, warning: str) -> None:
+    """One under 85 % of the median, or more than 5 % of the time in which one of them was done."""
+    assert warning in contents_of_two(shared).tags[names.WARNINGS]
+
+
+def test_a_pass_that_lost_an_engine_has_texts_and_no_speed() -> None:
+    """The times would be those of fewer engines than the run says."""
+    lost = dataclasses.replace(TWO, failed=("engine 1 on far failed (killed)",))
+    found = contents_of_two(lost)
+    assert found.metrics["wer"] == pytest.approx(25.0)
+    assert not {"reqs_per_sec", "rtfx", "wall_seconds", "scaling_efficiency"} & found.metrics.keys()
+    assert found.tags[names.WARNINGS] == "1 engine(s) lost, so no speed: engine 1 on far failed (killed)"
+    assert "throughput: not measured" in result_line(found.params, found.metrics)

@@ -1,0 +1,145 @@
+"""Progress metrics: what a run shows while it is measured, and that the measurement does not depend on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bundles import CONFIG, DATASET, transcript
+from tests.support.fakes import DELAY_VARIABLE, NO_GPU, FakeEngine
+from whisperbench import benchmark
+from whisperbench.errors import TrackingError
+from whisperbench.progress import Listener
+from whisperbench.results.run_data import run_start
+from whisperbench.tracking import live, runs
+from whisperbench.tracking.live import LiveMetrics
+
+pytestmark = pytest.mark.usefixtures("no_project_run")
+
+SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
+
+
+class Recorder(Listener):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+def live_metrics(client: Any, listener: Listener | None = None) -> LiveMetrics:
+    """Of a new run."""
+    return LiveMetrics(client, client.create_run("0").info.run_id, NO_GPU, listener or Listener())
+
+
+def history(client: Any, run_id: str, name: str) -> list[float]:
+    return [m.value for m in client.get_metric_history(run_id, name)]
+
+
+def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Params, data set and description come first, then series of progress metrics beside the final metrics."""
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setenv(DELAY_VARIABLE, "0.1")
+    monkeypatch.chdir(tmp_path)
+    seen: list[Any] = []
+    log_live = runs.log_live
+
+    def look(*arguments: Any) -> None:
+        log_live(*arguments)
+        seen.append(client.get_run(arguments[1]))
+
+    monkeypatch.setattr(runs, "log_live", look)
+    bundle = benchmark.run(dataclasses.replace(CONFIG, repeats=3), Listener(), FakeEngine)
+    (run,) = client.search_runs(["0"])
+    early = seen[0]
+    assert (early.info.status, early.info.run_name) == ("RUNNING", "demo_demo_CPU")
+    assert early.data.params["gpu_name"] == run.data.params["gpu_name"]
+    assert early.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
+    assert "The command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]
+    assert "reqs_per_sec" not in early.data.metrics
+    finished = history(client, run.info.run_id, "system/progress_finished")
+    assert len(finished) > 2
+    assert finished == sorted(finished)
+    assert finished[-1] <= 24
+    assert run.data.metrics["system/progress_reqs_per_sec"] == pytest.approx(run.data.metrics["reqs_per_sec"], rel=0.3)
+    assert not {name for name in run.data.metrics if name.startswith("system/progress_gpu")}
+    assert history(client, run.info.run_id, "reqs_per_sec") == [bundle.contents.metrics["reqs_per_sec"]]
+    assert not [name for name in bundle.contents.metrics if name.startswith("system/")]
+
+
+def test_progress_metrics_are_tried_again_after_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that went away costs progress metrics only."""
+    tries = threading.Semaphore(0)
+
+    def refuse(*_: Any) -> None:
+        tries.release()
+        raise TrackingError("gone")
+
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(runs, "log_live", refuse)
+    with live_metrics(client) as metrics:
+        metrics.on_start()
+        assert tries.acquire(timeout=10)
+        assert tries.acquire(timeout=10)
+
+
+def test_a_server_that_hangs_does_not_delay_the_result(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement ends while the request of the thread is still open."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(*_: Any) -> None:
+        asked.set()
+        answer.wait(60)
+
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(live, "EXIT_SECONDS", 0.1)
+    monkeypatch.setattr(runs, "log_live", hang)
+    with live_metrics(client) as metrics:
+        metrics.on_start()
+        assert asked.wait(10)
+        metrics.on_result(0, transcript(0))
+    assert not answer.is_set()
+    answer.set()
+
+
+def test_the_series_is_one_over_all_repeats(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second pass starts no second thread."""
+    monkeypatch.setattr(live, "INTERVAL_SECONDS", 60.0)
+    with live_metrics(client) as metrics:
+        metrics.on_start()
+        metrics.on_start()
+        assert [thread.name for thread in threading.enumerate()].count("live-metrics") == 1
+    assert "live-metrics" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_failure_to_log_the_params_early_is_a_warning(client: Any, tmp_path: Path) -> None:
+    """They are logged with the result."""
+    heard = Recorder()
+    metrics = live_metrics(client, heard)
+    (tmp_path / "mlflow.db").write_bytes(b"no database")
+    metrics.log_start(run_start(CONFIG, NO_GPU, DATASET, "demo"))
+    (warning,) = heard.warnings
+    assert warning.endswith("The measurement continues; the params are logged with its result.")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_mlflows_system_metrics_are_there_when_asked_for(
+    wanted: bool, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow reads this variable itself only in runs that its fluent API starts."""
+    monkeypatch.setenv(SYSTEM_METRICS, str(wanted).lower())
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    monkeypatch.setenv(DELAY_VARIABLE, "0.1")
+    monkeypatch.chdir(tmp_path)
+    started = time.monotonic()
+    benchmark.run(dataclasses.replace(CONFIG, repeats=2), Listener(), FakeEngine)
+    assert time.monotonic() - started > 1.0
+    (run,) = client.search_runs(["0"])
+    assert ("system/cpu_utilization_percentage" in run.data.metrics) is wanted

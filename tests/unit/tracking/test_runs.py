@@ -1,0 +1,200 @@
+"""Runs on real stores and a real server: what is logged, under which status, and what never is."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.bundles import contents_of, held_by, result_in
+from tests.support.stores import fresh_store
+from whisperbench.errors import TrackingError
+from whisperbench.processes.owner import ProcessId
+from whisperbench.results.names import FAILURE
+from whisperbench.results.run_data import RunStart
+from whisperbench.tracking import runs as tracking
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.runs import PROCESS_TAG
+from whisperbench.tracking.stale import close_stale_runs, stale_runs
+
+pytestmark = pytest.mark.usefixtures("no_project_run")
+
+SECRET = "s3cret-pa55word"  # noqa: S105
+
+
+@pytest.fixture
+def client(tmp_path: Path, empty_store: Path) -> Any:
+    return connect(fresh_store(tmp_path, empty_store))
+
+
+def opened(client: Any, **tags: str) -> str:
+    return tracking.open_run(client, experiment=None, run_id=None, name="demo-auto-128", tags=tags)
+
+
+class TestLogging:
+    def test_a_run_holds_what_its_bundle_holds(self, client: Any, tmp_path: Path) -> None:
+        """Params, metrics, tags, the data set with its digest, and every artifact."""
+        bundle, run_id = result_in(tmp_path / "results"), opened(client)
+        tracking.log_bundle(client, run_id, bundle)
+        found = held_by(client, run_id, tmp_path / "download")
+        assert found["params"] == bundle.contents.params
+        assert bundle.contents.metrics.items() <= found["last metrics"].items()
+        assert bundle.contents.tags.items() <= found["tags"].items()
+        assert found["data sets"][0][:2] == ("demo", "d" * 32)
+        assert set(found["artifacts"]) == {"transcripts.json", "samples/samples.html"}
+
+    def test_repeats_are_a_series_of_their_own(self, client: Any, tmp_path: Path) -> None:
+        """The metric itself has one step, which MLflow draws as a bar."""
+        run_id = opened(client)
+        tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))
+
+        def history(name: str) -> list[tuple[int, float]]:
+            return [(m.step, m.value) for m in client.get_metric_history(run_id, name)]
+
+        assert history("reqs_per_sec") == [(0, 41.0)]
+        assert history("repeats/reqs_per_sec") == [(0, 40.0), (1, 41.0), (2, 42.0)]
+        assert history("repeats/spread_percent") == [(0, pytest.approx(100 * 2 / 41))]
+
+    def test_what_is_known_before_the_engine_starts(self, client: Any, tmp_path: Path) -> None:
+        """Params, tags, the data set with its rows, and a description; the result then takes their place."""
+        run_id = opened(client)
+        data = dataclasses.replace(contents_of().dataset, rows=8)
+        tracking.log_start(client, run_id, RunStart({"model": "demo"}, {"gpu": "CPU"}, data, "Measuring demo"))
+        run = client.get_run(run_id)
+        assert (run.data.params, run.data.tags["gpu"]) == ({"model": "demo"}, "CPU")
+        assert run.data.tags["mlflow.note.content"] == "Measuring demo"
+        assert json.loads(run.inputs.dataset_inputs[0].dataset.profile) == {"split": "all", "num_rows": 8}
+        bundle = result_in(tmp_path / "results")
+        tracking.log_bundle(client, run_id, bundle)
+        run = client.get_run(run_id)
+        assert run.data.params == bundle.contents.params
+        assert run.data.tags["mlflow.note.content"] == bundle.contents.description
+        assert len(run.inputs.dataset_inputs) == 1
+
+    def test_logging_twice_changes_nothing(self, client: Any, tmp_path: Path) -> None:
+        """The same values under the same timestamps."""
+        bundle, run_id = result_in(tmp_path / "results"), opened(client)
+        tracking.log_bundle(client, run_id, bundle)
+        once = held_by(client, run_id, tmp_path / "once")
+        tracking.log_bundle(client, run_id, bundle)
+        assert held_by(client, run_id, tmp_path / "twice") == once
+
+    def test_params_that_mlflow_has_logged_stay(self, client: Any, tmp_path: Path) -> None:
+        """`mlflow run` logs the declared ones first, quoted for a shell; they are write-once."""
+        run_id = client.create_run("0").info.run_id
+        client.log_param(run_id, "model", "'demo'")
+        attached = tracking.open_run(client, experiment=None, run_id=run_id, name="demo", tags={})
+        tracking.log_bundle(client, attached, result_in(tmp_path / "results"))
+        assert client.get_run(run_id).data.params["model"] == "'demo'"
+
+    @pytest.mark.parametrize(("given", "kept"), [("mine", "mine"), ("large-v3-918", "large-v3-918"), (None, "demo")])
+    def test_only_the_name_that_the_user_gave_stays(self, client: Any, given: str | None, kept: str) -> None:
+        """`mlflow run --run-name`; without it MLflow makes up one like `dapper-stoat-918`."""
+        run_id = client.create_run("0", run_name=given).info.run_id
+        tracking.open_run(client, experiment=None, run_id=run_id, name="demo", tags={})
+        assert client.get_run(run_id).info.run_name == kept
+
+
+class TestPreflight:
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_a_server_that_is_down_or_silent(self, answers: bool) -> None:
+        """Known within 10 s, by its address and without the password."""
+        with contextlib.closing(socket.socket()) as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+            if answers:
+                listener.listen()
+            started = time.perf_counter()
+            with pytest.raises(TrackingError, match=f"127.0.0.1:{port}") as caught:
+                connect(f"http://ann:{SECRET}@127.0.0.1:{port}")
+        assert time.perf_counter() - started < 10
+        assert SECRET not in str(caught.value)
+
+    def test_a_schema_of_another_version(self, client: Any, tmp_path: Path) -> None:
+        """A store that needs a migration is refused before the engine starts, not after it."""
+        import sqlite3
+
+        assert client.search_experiments()
+        old = tmp_path / "old.db"
+        old.write_bytes((tmp_path / "mlflow.db").read_bytes())
+        with contextlib.closing(sqlite3.connect(old)) as database, database:
+            database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        with pytest.raises(TrackingError, match="out-of-date"):
+            connect(f"sqlite:///{old}")
+
+    def test_artifacts_that_cannot_be_written(self, client: Any, tmp_path: Path) -> None:
+        """Found out with the first artifact, before an hour is spent."""
+        (tmp_path / "file").touch()
+        experiment = client.create_experiment("blocked", str(tmp_path / "file" / "artifacts"))
+        run_id = client.create_run(experiment).info.run_id
+        with pytest.raises(TrackingError, match="does not take artifacts"):
+            tracking.log_environment(client, run_id, "python 3.11")
+
+
+class TestStatus:
+    @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
+    def test_a_run_ends_as_it_is_told(self, client: Any, status: str) -> None:
+        """With the cause in a tag."""
+        run_id = opened(client)
+        tracking.close_run(client, run_id, status, None if status == "FINISHED" else "why")
+        run = client.get_run(run_id)
+        assert (run.info.status, run.data.tags.get(FAILURE)) == (status, None if status == "FINISHED" else "why")
+
+    def test_runs_of_dead_processes_are_closed(self, client: Any) -> None:
+        """Only those: not this process's, not another host's, not one that says nothing, not one that has ended."""
+        here = ProcessId.this()
+        assert here is not None
+        dead = dataclasses.replace(here, pid=4194399)
+        runs = {
+            "dead": opened(client),
+            "living": opened(client),
+            "elsewhere": opened(client),
+            "silent": client.create_run("0").info.run_id,
+            "ended": opened(client),
+        }
+        client.set_tag(runs["dead"], PROCESS_TAG, str(dead))
+        client.set_tag(runs["ended"], PROCESS_TAG, str(dead))
+        client.set_tag(runs["elsewhere"], PROCESS_TAG, str(dataclasses.replace(dead, host="elsewhere")))
+        client.set_terminated(runs["ended"], "FINISHED")
+        assert [run.run_id for run in close_stale_runs(client)] == [runs["dead"]]
+        assert stale_runs(client) == []
+        status = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
+        assert status == {
+            "dead": "KILLED", "living": "RUNNING", "elsewhere": "RUNNING", "silent": "RUNNING", "ended": "FINISHED",
+        }  # fmt: skip
+
+
+class TestSecrets:
+    def test_a_token_that_mlflow_run_has_noted(self, client: Any) -> None:
+        """`mlflow run https://token@git…` tags the run before our code runs: the tag is overwritten."""
+        run_id = client.create_run("0", tags={"mlflow.source.name": f"https://{SECRET}@git.example/x"}).info.run_id
+        tracking.open_run(client, experiment=None, run_id=run_id, name="demo", tags={})
+        assert client.get_run(run_id).data.tags["mlflow.source.name"] == "https://***@git.example/x"
+
+    def test_a_token_in_an_error(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The failure tag holds no value of a secret variable, and no NUL, which Postgres refuses."""
+        monkeypatch.setenv("HF_TOKEN", SECRET)
+        run_id = opened(client)
+        tracking.close_run(client, run_id, "FAILED", f"401 for {SECRET}\0 at https://u:{SECRET}@hub.example")
+        assert client.get_run(run_id).data.tags[FAILURE] == "401 for ***\\x00 at https://***@hub.example"
+
+    def test_a_user_goes_by_the_name_on_the_server(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a rented machine everybody is root."""
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
+        assert client.get_run(opened(client)).data.tags["mlflow.user"] == "ann"
+
+
+def test_contents_are_logged_whatever_their_size(client: Any, tmp_path: Path) -> None:
+    """More metrics than one request takes: 500 repeats."""
+    contents = contents_of(
+        history={name: [float(i) for i in range(500)] for name in ("a", "b", "c")}, metrics={"a": 1.0}
+    )
+    run_id = opened(client)
+    tracking.log_bundle(client, run_id, result_in(tmp_path / "results", contents))
+    assert [len(client.get_metric_history(run_id, f"repeats/{name}")) for name in "abc"] == [500, 500, 500]
