@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from benchmarks.bench import COMMIT, RESULTS, slug
-from flows import sweep
-from whisperbench.cli.options import errors_end_the_command
+from tests.support.options import sweep_of
+from whisperbench.cli import sweep
+from whisperbench.cli.options import Command
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.files import cache_directory
@@ -32,7 +33,7 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 NAMES = {"demo": "tiny.en"}
 STRIDES = "1,4,8,16,32,64"
 FACTS = (
-    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "features_effective", "vllm_version",
+    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device_effective", "vllm_version",
     "torch_version", "dtype_effective", "kv_cache_dtype", "max_num_seqs", "load_format",
 )  # fmt: skip
 METRICS = (
@@ -41,15 +42,14 @@ METRICS = (
 )  # fmt: skip
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--models", default="demo", show_default=True, help="As the sweep takes them; they need their weights.")
 @click.option("--corpus", default="librispeech", show_default=True, help="As the sweep takes it, with transcripts.")
 @click.option("--strides", default=STRIDES, show_default=True, help="1 is what the others are held against.")
 @click.option("--max-num-seqs", default="128", show_default=True)
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
-@errors_end_the_command
 def main(models: str, corpus: str, strides: str, max_num_seqs: str, output: Path) -> None:
-    options = SweepConfig(models=models, corpora=corpus, padding_stride=strides, max_num_seqs=max_num_seqs)
+    options = sweep_of(model=models, corpus=corpus, padding_stride=strides, max_num_seqs=max_num_seqs)
     sweep.run(options)
     found = rows(options)
     path = output / f"{slug(found[0]['gpu_name'])}-padding-accuracy.json"

@@ -54,13 +54,13 @@ OF_A_CLUSTER = ("nothing, two nodes", "node killed", "node stopped")
 
 def benchmark(results: Path, env: dict[str, str], **options: object) -> subprocess.Popen[bytes]:
     given = {
-        "model": "demo", "corpus": "demo", "gpus": 2, "rounds": ROUNDS, "max_num_seqs": 8, "offline": "true",
+        "model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": ROUNDS, "max_num_seqs": 8, "offline": "true",
         "stall_minutes": STALL_MINUTES, "results_dir": results, **options,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in given.items()]
     with results.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.benchmark", *words], cwd=PROJECT, env=env, stdout=log, stderr=log
+            [sys.executable, "-m", "whisperbench", "benchmark", *words], cwd=PROJECT, env=env, stdout=log, stderr=log
         )
 
 

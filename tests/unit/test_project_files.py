@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import itertools
 import re
@@ -15,8 +14,8 @@ import click
 import pytest
 import yaml
 
-from whisperbench.cli.generate import ENTRY_POINTS, PAGE, options_page, project_file
-from whisperbench.config.option import text_of
+from whisperbench.cli.generate import ENTRY_POINTS
+from whisperbench.config.benchmark import OPTIONS
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,33 +26,6 @@ def read(name: str) -> str:
 
 def pins(name: str) -> list[str]:
     return [line for line in read(name).splitlines() if line and not line.startswith("#")]
-
-
-def test_mlproject_is_what_the_option_records_say() -> None:
-    """`make mlproject` has nothing to change."""
-    assert read("MLproject") == project_file()
-
-
-@pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_option_record_and_mlproject_have_one_name_and_one_default(name: str) -> None:
-    """A click option, a field and an MLproject parameter are the same three times over."""
-    module, record = ENTRY_POINTS[name]
-    declared = yaml.safe_load(read("MLproject"))["entry_points"][name]
-    fields = {field.name: text_of(field.default) for field in dataclasses.fields(record)}
-    command: click.Command = importlib.import_module(module).main
-    options = {p.name: p.default for p in command.params if isinstance(p, click.Option)}
-    parameters = {key: str(value["default"]) for key, value in declared["parameters"].items()}
-    assert fields == options == parameters
-    assert f"-m {module}" in declared["command"]
-    for key in fields:
-        assert f"--{key} {{{key}}}" in declared["command"]
-
-
-def test_no_default_that_mlflow_would_call_missing() -> None:
-    """MLflow treats null as required: 'not set' is 0, auto, none or all."""
-    for _, record in ENTRY_POINTS.values():
-        for field in dataclasses.fields(record):
-            assert text_of(field.default) not in {"", "None", "null"}, field.name
 
 
 def test_the_gpu_pins_stand_in_conda_yaml() -> None:
@@ -93,7 +65,7 @@ def test_every_dependency_is_pinned_in_both_environments() -> None:
             assert package.lower().replace("_", "-") in have, f"{package} in {name}.txt"
 
 
-DOCUMENTS = ("README.md", "flows/README.md", "docs/team-server/README.md", "benchmarks/README.md")
+DOCUMENTS = ("README.md", "docs/team-server/README.md", "benchmarks/README.md")
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -101,7 +73,7 @@ def commands_of(text: str) -> list[list[str]]:
     shell = re.findall(r"```(?:sh|bash)\n(.*?)```", text, flags=re.DOTALL)
     lines = [line for block in shell for line in block.replace("\\\n", " ").splitlines()]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    spans = re.findall(r"`((?:PYTHONPATH=src )?(?:make|mlflow|(?:\.venv/bin/)?python3?) [^`]+)`", prose)
+    spans = re.findall(r"`((?:PYTHONPATH=src )?(?:make|mlflow|whisperbench|(?:\.venv/bin/)?python3?) [^`]+)`", prose)
     return [words for line in lines + spans if (words := shlex.split(line, comments=True))]
 
 
@@ -118,11 +90,11 @@ def test_a_documents_commands_name_what_exists(name: str) -> None:
             entry = words[words.index("-e") + 1] if "-e" in words else "main"
             given = [words[i + 1].partition("=") for i, word in enumerate(words) if word == "-P"]
             check_options(ENTRY_POINTS[entry][0], [text for key, _, value in given for text in (f"--{key}", value)])
+        elif program == "whisperbench":
+            check_options(f"whisperbench.cli.{words[0]}", words[1:])
         elif Path(program).name.startswith("python"):
             file = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]
             assert (PROJECT / file).exists() or (PROJECT / "src" / file).exists(), command
-            if file.startswith("flows/"):
-                check_options(words[1], words[2:])
 
 
 def check_make(words: list[str]) -> None:
@@ -135,7 +107,7 @@ def check_make(words: list[str]) -> None:
 
 
 def check_options(module: str, arguments: list[str]) -> None:
-    """The flow's own command takes them; click raises where it does not."""
+    """The command takes them; click raises an error if it does not."""
     command: click.Command = importlib.import_module(module).main
     command.make_context(module, arguments)
 
@@ -166,11 +138,11 @@ def test_a_documents_links_lead_somewhere(name: str) -> None:
         assert not heading or heading in headings_of(target.read_text(encoding="utf-8")), link
 
 
-def test_the_pages_of_options_are_what_the_records_say() -> None:
-    """`make mlproject` has nothing to change in flows/README.md."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert options_page(page) == page
-    assert all(f"<!-- make mlproject: {entry} -->" in page for entry in ENTRY_POINTS)
+def test_the_readmes_options_are_those_of_the_record() -> None:
+    """With their defaults and their help."""
+    shown = re.findall(r"^\| `(\w+)` \| ([^|]*) \| ([^|]*) \|$", read("README.md"), flags=re.MULTILINE)
+    assert len(shown) > 5
+    assert shown == [(name, OPTIONS[name].default_text, OPTIONS[name].help) for name, _, _ in shown]
 
 
 def test_nothing_is_committed_that_must_not_be() -> None:
@@ -180,13 +152,13 @@ def test_nothing_is_committed_that_must_not_be() -> None:
     assert [path for path in files if forbidden.search(path)] == []
     top = {path.split("/")[0] for path in files}
     allowed = {
+        "docs",
         "flows",
         "src",
         "MLproject",
         "conda.yaml",
         "tests",
         "benchmarks",
-        "docs",
         "README.md",
         "Makefile",
         "pyproject.toml",

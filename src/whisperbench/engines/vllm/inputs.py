@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.corpus.audio import AnySamples, Samples
 from whisperbench.engines.padding import cache_slots, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
@@ -74,9 +74,9 @@ class WindowRenderer:
         """
         import torch
 
-        stride = self._settings.padding_stride
+        stride = self._settings.config.padding_stride
         dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
-        if self._settings.features == "gpu":
+        if self._settings.mel_device == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
             return self._input(key, samples, cache_slots(dense, stride))
         features = log_mel_tensor(cast(Samples, audio), self._settings.mel_bins, self._dtype)

@@ -35,9 +35,11 @@ class VllmPipelined(VllmEngine):
     def llm_options(self) -> dict[str, Any]:
         from whisperbench.engines.vllm.model import Overrides
 
-        options: dict[str, Any] = {"hf_overrides": Overrides(self.settings.padding_stride)}
+        options: dict[str, Any] = {"hf_overrides": Overrides(self.settings.config.padding_stride)}
         if not self.settings.enforce_eager:
-            options["compilation_config"] = {"cudagraph_capture_sizes": capture_sizes(self.settings.max_num_seqs)}
+            options["compilation_config"] = {
+                "cudagraph_capture_sizes": capture_sizes(self.settings.config.max_num_seqs)
+            }
         return options
 
     def started(self) -> None:
@@ -66,7 +68,7 @@ class VllmPipelined(VllmEngine):
         for result in finished:
             window = self._in_flight.pop(result.request_id)
             text = window_text(window.key, result)
-            if self.settings.padding_stride > 1 and not window.is_retry and window.repeats_itself(text):
+            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(text):
                 again = dataclasses.replace(window, is_retry=True)
                 self.submit(again, self.prepare(again))
             else:
