@@ -135,3 +135,11 @@ def test_every_metric_has_a_row() -> None:
     """docs/metrics.md has one row per metric, in the order of the summary."""
     rows = re.findall(r"^\| `(\w+)` \|", read("docs/metrics.md"), flags=re.MULTILINE)
     assert rows == [metric.name for metric in METRICS]
+
+
+def test_the_options_in_the_readme_are_the_common_ones() -> None:
+    """With their defaults; docs/options.md has their help."""
+    from whisperbench.config.benchmark import OPTIONS
+
+    shown = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", read("README.md"), flags=re.MULTILINE))
+    assert shown == {name: each.default_text for name, each in OPTIONS.items() if each.common}
