@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.bench import COMMIT, RESULTS, slug
-from whisperbench.cli.options import errors_end_the_command
+from whisperbench.cli.options import Command
 
 if TYPE_CHECKING:
     from whisperbench.config.sweep import SweepConfig
@@ -36,7 +36,7 @@ ACCURACY = {"tiny.en": "#e08214", "base": "#2166ac"}
 """Models whose WER is drawn, one line each."""
 NAMES = {"demo": "tiny.en"}
 PARAMS = (
-    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "features_effective", "vllm_version",
+    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device_effective", "vllm_version",
     "torch_version", "dtype_effective", "kv_cache_dtype", "max_num_seqs", "load_format",
 )  # fmt: skip
 METRICS = (
@@ -52,19 +52,20 @@ def main() -> None:
     pass
 
 
-@main.command()
+@main.command(cls=Command)
 @click.option("--models", default="demo", show_default=True, help="Models of the sweep, separated by commas.")
 @click.option("--corpus", default="librispeech", show_default=True, help="Corpus of the sweep, with transcripts.")
 @click.option("--strides", default="1,4,8,16,32,64", show_default=True, help="Strides, compared with 1.")
 @click.option("--max-num-seqs", default="128", show_default=True)
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
-@errors_end_the_command
 def accuracy(models: str, corpus: str, strides: str, max_num_seqs: str, output: Path) -> None:
     """Measure the WER of each stride with real weights."""
-    from flows import sweep
+    from whisperbench.cli import sweep
     from whisperbench.config.sweep import SweepConfig
 
-    options = SweepConfig(models=models, corpora=corpus, padding_stride=strides, max_num_seqs=max_num_seqs)
+    options = SweepConfig.from_params(
+        {"model": models, "corpus": corpus, "padding_stride": strides, "max_num_seqs": max_num_seqs}
+    )
     sweep.run(options)
     found = measured_rows(options)
     path = output / f"{slug(found[0]['gpu_name'])}-padding-accuracy.json"

@@ -16,9 +16,9 @@ from whisperbench.errors import CorpusError
 
 
 def pack_utterances(
-    corpus: Corpus, pack_seconds: int, inspect: Callable[[Corpus], CorpusFacts]
+    corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], CorpusFacts]
 ) -> tuple[Corpus, CorpusFacts]:
-    """A corpus and what decoding it tells; with `pack_seconds` (0 = as it is) joined to windows of at most so long.
+    """A corpus and what decoding it tells; with `pack_seconds` (None: unchanged) joined to windows of at most so long.
 
     Raises:
         CorpusError: an id does not tell a chapter.
@@ -50,7 +50,7 @@ def _chapter(utterance: Utterance) -> str:
     if not LIBRISPEECH_ID.fullmatch(utterance.id):
         raise CorpusError(
             f"pack_seconds joins utterances of one chapter, and {utterance.id!r} is no id of LibriSpeech "
-            "(speaker-chapter-utterance). Use pack_seconds=0."
+            "(speaker-chapter-utterance). Use pack_seconds=none."
         )
     return utterance.id.rpartition("-")[0]
 

@@ -67,7 +67,7 @@ class Placement:
     reader_threads: int = 1
 
 
-def connect(address: str, cpus: int | None = None) -> Any:
+def connect(address: str | None, cpus: int | None = None) -> Any:
     """The module `ray`, connected to the cluster at `address`, or (empty) to a private Ray with `cpus` CPUs.
 
     An existing connection is kept.
@@ -228,8 +228,8 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
         EngineError: a node does not answer, or has other software.
     """
     devices = hardware.devices * settings.engines_per_gpu
-    if settings.ray_address:
-        by_id = {node.id: node for node in cluster_nodes(settings.ray_address)}
+    if settings.config.ray_address:
+        by_id = {node.id: node for node in cluster_nodes(settings.config.ray_address)}
         ids = [device.node for device in devices] or [*by_id] * settings.engines
         nodes = [by_id[node_id] for node_id in ids[: settings.engines]]
         for node in {node.id: node for node in nodes}.values():
@@ -245,7 +245,7 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
     found = []
     for i, (node_id, host, cores) in enumerate(homes):
         # A reader thread for each core, with one left for each engine's own loop.
-        readers = settings.workers or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1))
+        readers = settings.config.reader_threads or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1))
         found.append(
             Placement(
                 f"engine {i}",

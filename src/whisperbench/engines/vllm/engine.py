@@ -228,16 +228,16 @@ def _llm(llm: Any, settings: EngineSettings, overrides: Any, executor: str | Non
     return llm(
         model=settings.checkpoint,
         dtype=settings.dtype,
-        kv_cache_dtype=settings.kv_cache_dtype,
+        kv_cache_dtype=settings.config.kv_cache_dtype,
         max_model_len=448,
-        max_num_seqs=settings.max_num_seqs,
+        max_num_seqs=settings.config.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         kv_cache_memory_bytes=settings.kv_cache_memory_bytes,
         enforce_eager=settings.enforce_eager,
-        load_format=settings.load_format,
-        quantization=settings.quantization,
-        seed=settings.seed,
+        load_format=settings.config.load_format,
+        quantization=settings.config.quantization,
+        seed=settings.config.seed,
         limit_mm_per_prompt={"audio": 1},
         hf_overrides=overrides,
         worker_extension_cls="whisperbench.engines.vllm.engine.WorkerExtension",
@@ -253,7 +253,7 @@ def capture_sizes(settings: EngineSettings) -> list[int]:
 
     A smaller batch is padded to the next size, which costs a decode step of Whisper next to nothing.
     """
-    largest = min(settings.max_num_seqs, MAX_CAPTURED_SEQUENCES)
+    largest = min(settings.config.max_num_seqs, MAX_CAPTURED_SEQUENCES)
     return sorted({size for size in (1, 2, 4, 8, 16, 24, *range(32, largest, 32)) if size < largest} | {largest})
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.corpus.audio import AnySamples, Samples
 from whisperbench.engines.padding import cache_slots, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
@@ -64,8 +64,8 @@ class WindowRenderer:
             import vllm
 
             raise EngineError(
-                f"vLLM {vllm.__version__} renders Whisper's input in a way that front_end=pipelined does not know "
-                f"({error}); tested are {TESTED_VERSIONS}. Use front_end=stock, or one of these versions."
+                f"vLLM {vllm.__version__} renders Whisper's input in a form that engine=vllm does not support "
+                f"({error}). Use engine=vllm-stock, or a tested version: {TESTED_VERSIONS}."
             ) from error
 
     def __call__(self, key: str, audio: AnySamples, *, all_positions: bool = False) -> dict[str, Any]:
@@ -75,9 +75,9 @@ class WindowRenderer:
         """
         import torch
 
-        stride = self._settings.padding_stride
+        stride = self._settings.config.padding_stride
         dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
-        if self._settings.features == "gpu":
+        if self._settings.mel_device == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
             return self._input(key, samples, cache_slots(dense, stride))
         features = log_mel_tensor(cast(Samples, audio), self._settings.mel_bins, self._dtype)

@@ -35,7 +35,7 @@ class VllmPipelined(VllmProcess):
     def model_overrides(self) -> Any:
         from whisperbench.engines.vllm.model import Overrides
 
-        return Overrides(self.settings.padding_stride)
+        return Overrides(self.settings.config.padding_stride)
 
     def started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
@@ -63,7 +63,7 @@ class VllmPipelined(VllmProcess):
         for result in finished:
             window = self._in_flight.pop(result.request_id)
             text = window_text(window.key, result)
-            if self.settings.padding_stride > 1 and not window.is_retry and window.repeats_itself(text):
+            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(text):
                 again = dataclasses.replace(window, is_retry=True)
                 self.submit(again, self.prepare(again))
             else:

@@ -22,7 +22,7 @@ class VllmStock(VllmProcess):
         in_work: dict[int, UtteranceInProgress] = {}
         windows: list[Window] = []
         for clip in clips:
-            found = UtteranceInProgress.read(clip, self.settings.long_audio)
+            found = UtteranceInProgress.read(clip, self.settings.config.long_audio)
             windows.extend(found.windows)
             if found.windows:
                 in_work[clip.index] = found
