@@ -247,7 +247,7 @@ def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
         repeats=2,
         warmup=3,
         hardware=NO_GPU,
-        on_result=lambda _repeat, transcript: seen.append(transcript.utt_id),
+        on_result=[lambda _repeat, transcript: seen.append(transcript.utt_id)],
         rounds=3,
     )
     assert all(engine.seen[:3] == [0, 1, 2] for engine in engines)
