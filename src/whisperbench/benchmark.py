@@ -210,8 +210,6 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
             return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
     given = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in given.understood:
-        listener.said(sentence)
     for sentence in given.doubts:
         listener.warned(sentence)
     if not config.random_weights:

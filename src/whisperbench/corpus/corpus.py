@@ -15,6 +15,7 @@ from whisperbench.corpus.folder import (
     SUFFIXES,
     TranscriptEntry,
     TranscriptFile,
+    audio_key,
     composed,
     corpus_files,
     read_transcript,
@@ -45,23 +46,21 @@ class Utterance:
 class Corpus:
     """Utterances sorted by id; `source` is a path, or a hub id and its commit.
 
-    `understood` says how a transcript was read where that is not plain, `doubts` what makes a WER missing or wrong.
+    `doubts` are the reasons why the WER may be missing or wrong.
     """
 
     name: str
     split: str
     utterances: tuple[Utterance, ...]
     source: str
-    understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Entries with their audio, in any order and not checked as a whole; `understood` and `doubts` as in a corpus."""
+    """Entries with their audio, in any order and not checked as a whole; `doubts` as in a corpus."""
 
     pairs: Sequence[tuple[TranscriptEntry, AudioSource]]
-    understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
@@ -118,7 +117,7 @@ def _corpus(name: str, split: str, found: _Found, source: str, limit: int | None
             f"{len(empty)} of {len(taken)} references are empty, the first at {empty[0]}: each word that the model "
             "writes there is an error. Where something is said, add its text."
         )
-    return Corpus(name, split, taken, source, found.understood, tuple(doubts))
+    return Corpus(name, split, taken, source, tuple(doubts))
 
 
 def _speaker(entry: TranscriptEntry, key: str) -> str | None:
@@ -168,7 +167,6 @@ def _each(parts: Mapping[str, T], split: str, folder: Path, read: Callable[[T], 
     found = [read(parts[part]) for part in parts_of(split)]
     return _Found(
         [pair for each in found for pair in each.pairs],
-        tuple(sentence for each in found for sentence in each.understood),
         tuple(sentence for each in found for sentence in each.doubts),
     )
 
@@ -200,11 +198,7 @@ def _from_folder(root: Path) -> _Found:
             f"{root}: {len(unnamed)} of {len(audio)} audio files have no transcript, the first is {unnamed[0]!r}. "
             "Add them to the transcripts, or move them out."
         )
-    return _Found(
-        pairs,
-        tuple(file.understood for file in read if file.understood),
-        tuple(file.doubt for file in read if file.doubt),
-    )
+    return _Found(pairs, tuple(file.doubt for file in read if file.doubt))
 
 
 def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
@@ -212,7 +206,7 @@ def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> st
     name = entry.audio if entry.audio is not None else entry.id or ""
     name = _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
-    candidates = (path,) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
+    candidates = (audio_key(path),) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
     present = [candidate for candidate in candidates if candidate in audio]
     if not present:
         kinds = "" if entry.audio is not None else f" ({', '.join(SUFFIXES)})"

@@ -24,7 +24,7 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
         EngineError: the cluster does not answer, or a node has other versions than this host.
         ConfigError: the cluster has too few such GPUs, or a node cannot open the tracking store.
     """
-    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices[: int(node.ray_gpus)]]
+    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices]
     gpus = [(node, name) for node, name in gpus if name in types]
     if len(gpus) < max(count or 1, 1):
         raise ConfigError(

@@ -74,5 +74,5 @@ def test_packed_data_are_other_data(corpus: Corpus, tmp_path: Path) -> None:
 def test_chapters_are_told_by_ids_of_librispeech() -> None:
     """The demo's other clips belong to no chapter."""
     demo = load_corpus("demo", "all", None)
-    with pytest.raises(CorpusError, match=r"is no id of LibriSpeech.*pack_seconds=none"):
+    with pytest.raises(CorpusError, match=r"is not an id of LibriSpeech.*pack_seconds=none"):
         pack_utterances(demo, 30, inspect)

@@ -204,7 +204,7 @@ def test_a_failure_before_the_timed_region_ends_the_run(fault: str, cause: str) 
 def test_without_engines_the_pass_ends() -> None:
     """The message has the number of clips that are left, and the failure of each engine."""
     engine = engine_of(QuickEngine(0, at_clip(3, fail)), QuickEngine(0, at_clip(3, fail)))
-    message = r"All engines failed, and \d+ clips are left\. engine (\d) on here.*; engine (?!\1)\d on"
+    message = r"All engines failed, and \d+ utterances are left\. engine (\d) on here.*; engine (?!\1)\d on"
     with pytest.raises(EngineError, match=message):
         list(engine.transcribe(clips(100)))
 
