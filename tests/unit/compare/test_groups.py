@@ -65,7 +65,7 @@ class TestGrouping:
         """Has nothing to be ranked by."""
         frozen = run_of(TURBO, wer=None, tags={FROZEN: "no progress for 34 s while the clock ran"})
         (left,) = Grouping.of([run_of(LARGE), frozen], "wer").left_out
-        assert left.reason == "its speed is no measurement: no progress for 34 s while the clock ran"
+        assert left.reason == "its speed is invalid: no progress for 34 s while the clock ran"
 
     def test_the_main_group_has_most_reference_words(self) -> None:
         """A look at eight utterances never answers for the test set, however many settings it tried."""

@@ -25,7 +25,7 @@ from tests.support.reports import (
 )
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
 from whisperbench.compare.columns import COLUMNS
-from whisperbench.compare.difference import MetricChange, difference, playable
+from whisperbench.compare.difference import added_errors, audio_address, difference, percent_change
 from whisperbench.compare.render import csv_cell, difference_html, leaderboard_csv, leaderboard_html, leaderboard_json
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
@@ -219,7 +219,7 @@ class TestHtml:
         of_b = read_table(
             table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
         )
-        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS, {"u1": playable(b"RIFF")})
+        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS, {"u1": audio_address(b"RIFF")})
         page = Page(text)
         assert len(page.all("article")) == 1
         assert "u1 +2 errors" in "".join(page.words)
@@ -243,7 +243,7 @@ class TestDifference:
     )
     def test_percent(self, a: float | None, b: float | None, percent: float | None) -> None:
         """Of the first value; nothing where there is nothing to divide by."""
-        assert MetricChange("wer", a, b).percent == percent
+        assert percent_change(a, b) == percent
 
     def test_series_are_no_metrics_of_the_run(self) -> None:
         """The last value of a series is not compared; counts are whole numbers."""
@@ -288,7 +288,7 @@ class TestDifference:
         """In either direction, most errors first; equal ones are not shown."""
         of_a, of_b = (read_table(spoken(errors)) for errors in ([0, 5, 1, 2], [0, 1, 4, 3]))
         found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32, str)
-        assert [(each.a.utt_id, each.change) for each in found.utterances] == [
+        assert [(a.utterance.utt_id, added_errors(a.utterance, b.utterance)) for a, b in found.utterances] == [
             ("u0001", -4),
             ("u0002", 3),
             ("u0003", 1),
