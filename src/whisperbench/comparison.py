@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from whisperbench.compare import render
 from whisperbench.compare.difference import AlignedUtterance, audio_address, difference, most_errors_first
 from whisperbench.compare.document import Part
 from whisperbench.compare.gate import Verdict, gate_case, judge
@@ -14,13 +15,6 @@ from whisperbench.compare.paired_tests import paired_test, paired_tests
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.rank import Leaderboard, rank, tested_systems
-from whisperbench.compare.render import (
-    as_markdown,
-    difference_html,
-    leaderboard_csv,
-    leaderboard_html,
-    leaderboard_json,
-)
 from whisperbench.compare.report import Report, title
 from whisperbench.compare.rescore import rank_changes, rescore
 from whisperbench.compare.select import priced, selects, unused_prices
@@ -42,8 +36,6 @@ from whisperbench.tracking.tracked_run import tracked_run
 EXPERIMENT = "whisperbench-compare"
 """The experiment of comparisons, apart from the runs that they compare; `mlflow run` uses its own choice instead."""
 
-Files = dict[str, str]
-"""File name to text."""
 Transcripts = Mapping[str, StoredTranscripts | None]
 """Transcripts by run id; None for a run without readable ones."""
 
@@ -71,7 +63,8 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.seed, normalize)
         audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
         parts = found.parts(links)
-        files = {"difference.md": as_markdown(parts), "difference.html": difference_html(found, links, audio)}
+        page = render.difference_html(found, links, audio)
+        files = {"difference.md": render.as_markdown(parts), "difference.html": page}
         echo(parts)
         listener.show(found)
     else:
@@ -114,14 +107,14 @@ def leaderboard(
     return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched)
 
 
-def files_of(report: Report) -> Files:
-    """The files of a report."""
+def files_of(report: Report) -> dict[str, str]:
+    """The files of a report: name to text."""
     main = report.boards[0]
     return {
-        "leaderboard.md": as_markdown(report.parts),
-        "leaderboard.csv": leaderboard_csv(report),
-        "leaderboard.json": leaderboard_json(report),
-        "leaderboard.html": leaderboard_html(report),
+        "leaderboard.md": render.as_markdown(report.parts),
+        "leaderboard.csv": render.leaderboard_csv(report),
+        "leaderboard.json": render.leaderboard_json(report),
+        "leaderboard.html": render.leaderboard_html(report),
         "pareto.svg": pareto_svg(main, report.published, title(main)) or "",
     }
 
@@ -229,7 +222,7 @@ def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) 
     return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
 
 
-def write_and_log(client: Client, directory: Path, files: Files, listener: Listener) -> None:
+def write_and_log(client: Client, directory: Path, files: Mapping[str, str], listener: Listener) -> None:
     """Write the files to `directory` and log them as artifacts of a compare run."""
     paths = [directory / name for name in files]
     try:

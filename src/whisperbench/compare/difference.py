@@ -18,11 +18,12 @@ from whisperbench.compare.document import (
     section,
     side_by_side,
 )
+from whisperbench.compare.groups import key_fields
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.compare.rank import rates_of
 from whisperbench.compare.systems import System
 from whisperbench.measure.alignment import AlignedSpan, align
-from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.keys import differing
 from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
 from whisperbench.results.record import RunRecord
@@ -51,35 +52,33 @@ class AlignedUtterance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """From run `a` to run `b`; each mapping has the values of both.
-
-    `not_comparable` holds the fields of the two keys that differ; unless `wer_is_comparable`, the WER is affected too.
-    `test` is the paired test of the WER, b − a, or the reason why it is impossible.
-    """
+    """From run `a` to run `b`; `test` is the paired test of the WER, b − a, or the reason why it is impossible."""
 
     a: RunRecord
     b: RunRecord
-    not_comparable: Mapping[str, tuple[str, str]]
-    wer_is_comparable: bool
-    params: Mapping[str, tuple[str, str]]
-    metrics: Mapping[str, tuple[float | None, float | None]]
     test: PairedTest | str
     utterances: tuple[tuple[AlignedUtterance, AlignedUtterance], ...]
 
     def parts(self, links: Links) -> list[Part]:
         """Both runs, the tests, the fields that forbid a comparison, params and metrics."""
-        a, b = (linked(run, links) for run in (self.a, self.b))
+        runs = self.a, self.b
+        a, b = (linked(run, links) for run in runs)
         parts: list[Part] = [Heading(["From ", a, " to ", b], 1), Paragraph(self.accuracy), Paragraph(self.speed)]
-        if self.not_comparable:
-            what = "The rates may not" if self.wer_is_comparable else "Neither WER nor rates may"
-            warning = Paragraph(f"{what} be compared, because these fields differ.", "Warning")
-            parts += [warning, _table("field", self.not_comparable)]
-        metrics = [_metric_row(name, *pair) for name, pair in self.metrics.items()]
+        if fields := differing(*map(key_fields, runs)):
+            what = "The rates may not" if self.a.accuracy_key == self.b.accuracy_key else "Neither WER nor rates may"
+            parts += [
+                Paragraph(f"{what} be compared, because these fields differ.", "Warning"),
+                _table("field", fields),
+            ]
+        params = differing(*(dict(sorted(run.params.items())) for run in runs))
+        names = dict.fromkeys((*(metric.name for metric in METRICS), *sorted({*self.a.metrics, *self.b.metrics})))
+        pairs = {n: (self.a.metric(n), self.b.metric(n)) for n in names if "/" not in n}  # with "/": a series over time
+        metrics = [_metric_row(name, *pair) for name, pair in pairs.items() if pair != (None, None)]
         return [
             *parts,
-            *section("Params that differ", _table("param", self.params), without_rows="None."),
+            *section("Params that differ", _table("param", params), without_rows="None."),
             *section("Metrics", Table(["metric", "from", "to", "change"], metrics, frozenset({1, 2, 3}))),
-            Paragraph(side_by_side((self.a, self.b), links)),
+            Paragraph(side_by_side(runs, links)),
         ]
 
     @property
@@ -120,22 +119,9 @@ def difference(
     normalize: Callable[[str], str],
 ) -> Difference:
     """Compare two runs and their transcripts; `normalize` is applied to the texts before they are aligned."""
-    keys = [{**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (a, b)]
-    names = dict.fromkeys((*(metric.name for metric in METRICS), *sorted({*a.metrics, *b.metrics})))
-    metrics = {n: (a.metric(n), b.metric(n)) for n in names if "/" not in n}  # a name with "/" is a series over time
-    return Difference(
-        a,
-        b,
-        not_comparable=differing(*keys),
-        wer_is_comparable=a.accuracy_key == b.accuracy_key,
-        params=differing(dict(sorted(a.params.items())), dict(sorted(b.params.items()))),
-        metrics={name: pair for name, pair in metrics.items() if pair != (None, None)},
-        test=paired_test(of_b, of_a, seed),
-        utterances=tuple(
-            (AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize))
-            for x, y in most_changed(of_a or (), of_b or ())
-        ),
-    )
+    changed = most_changed(of_a or (), of_b or ())
+    aligned = ((AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize)) for x, y in changed)
+    return Difference(a, b, paired_test(of_b, of_a, seed), tuple(aligned))
 
 
 def added_errors(a: StoredUtterance, b: StoredUtterance) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from whisperbench.compare.groups import key_fields
 from whisperbench.compare.rank import rates_of, significantly_worse
 from whisperbench.compare.systems import System, systems
 from whisperbench.errors import ComparisonError
-from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.keys import differing
 from whisperbench.results.record import RunRecord
 from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
@@ -135,5 +136,5 @@ def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
     """The fields of both keys that differ, each with its two values; a missing key differs from every other."""
     if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
         return ["a run has no accuracy key or no speed key"]
-    keys = ({**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (expected, found))
-    return [f"{name}: {new} instead of {old}" for name, (old, new) in differing(*keys).items()]
+    changed = differing(key_fields(expected), key_fields(found))
+    return [f"{name}: {new} instead of {old}" for name, (old, new) in changed.items()]

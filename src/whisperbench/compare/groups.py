@@ -79,6 +79,11 @@ class Grouping:
         return cls(tuple(kept), tuple(group for group in groups if group not in kept), tuple(left_out))
 
 
+def key_fields(run: RunRecord) -> dict[str, str]:
+    """The fields of both comparability keys of a run."""
+    return {**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")}
+
+
 def differences(expected: Group, found: Group) -> tuple[str, ...]:
     """`limit: 20 instead of 0`, one text per differing field; the digest of a dataset comes with its name."""
 

@@ -24,7 +24,8 @@ FAR = 3
 MAX_INTERVAL_FACTOR = 10
 """The interval of a rate is not shown if its limits differ by a larger factor."""
 
-Ranks = dict[System, int | None]
+Ranks = dict[System, tuple[str, int] | None]
+"""The speed key (empty for the WER) and the rank within it; None = not ranked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -83,20 +84,15 @@ def rank(
         sort = "reqs_per_sec"
     ranks = _accuracy_ranks(group, tests) if sort == "wer" else _rate_ranks(group, SORTINGS[sort])
     compared = len(group.systems) > 1  # a single system has no rank, and is neither best nor Pareto-optimal
-
-    def place(system: System) -> tuple[str, int | None]:
-        return "" if sort == "wer" else system.speed_key, ranks[system]
-
-    shared = Counter(map(place, ranks))
+    shared, optimal, intervals = Counter(ranks.values()), pareto(group.systems), _rate_intervals(group)
     lowest = min((system.wer for system in ranks if system.wer is not None), default=None)
-    optimal, intervals = pareto(group.systems), _rate_intervals(group)
     rows = []
-    for system in ranks:
+    for system, place in ranks.items():
         test = tests.get(system.typical.run_id)
         row = Row(
             system,
-            ranks[system] if compared else None,
-            tied=ranks[system] is not None and shared[place(system)] > 1,
+            place[1] if place and compared else None,
+            tied=place is not None and shared[place] > 1,
             pareto=compared and system in optimal,
             most_accurate=compared and system.wer is not None and system.wer == lowest,
             test=test if isinstance(test, PairedTest) else None,
@@ -108,8 +104,7 @@ def rank(
 
 
 def pareto(systems: Sequence[System]) -> list[System]:
-    """The Pareto-optimal systems of each GPU, fastest first: none is as good in both WER and reqs/sec and better in
-    one."""
+    """The systems that are not beaten on their GPU in one figure by one that is as good in the other; fastest first."""
     rates = {s: rate for s in systems if s.wer is not None and (rate := s.median("reqs_per_sec")) is not None}
     points = {s: (s.wer or 0.0, -rate) for s, rate in rates.items()}
 
@@ -156,8 +151,8 @@ def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> Rank
 
     first, rest = [s for s in scored if ties(s)], [s for s in scored if not ties(s)]
     wers = [s.wer for s in rest]
-    ranks: Ranks = dict.fromkeys(first, 1)
-    ranks |= {s: 1 + len(first) + wers.index(s.wer) for s in rest}
+    ranks: Ranks = dict.fromkeys(first, ("", 1))
+    ranks |= {s: ("", 1 + len(first) + wers.index(s.wer)) for s in rest}
     return ranks | {s: None for s in group.systems if s.wer is None}
 
 
@@ -178,7 +173,7 @@ def _rate_ranks(group: Group, sorting: Sorting) -> Ranks:
         place, left = 1, list(range(len(systems)))
         while left:
             ties = [i for i in left if i == left[0] or (noise and not noise.test(i, left[0]).significant)]
-            ranks |= {systems[i]: place for i in ties}
+            ranks |= {systems[i]: (systems[i].speed_key, place) for i in ties}
             place, left = place + len(ties), [i for i in left if i not in ties]
     return ranks | {s: None for s in group.systems if s not in ranks}
 

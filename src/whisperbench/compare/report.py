@@ -256,10 +256,10 @@ def _across_data(boards: Iterable[Leaderboard]) -> Table:
 def _alone(boards: Iterable[Leaderboard], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for board in boards:
-        for system in board.group.systems:
-            figures = [number(system.wer), number(system.median("reqs_per_sec"))]
-            name = Linked(system.label, links.run(system.newest))
-            rows.append([name, data(board.group), system.gpu, *figures, "; ".join(board.differs)])
+        (system,) = board.group.systems
+        figures = [number(system.wer), number(system.median("reqs_per_sec"))]
+        name = Linked(system.label, links.run(system.newest))
+        rows.append([name, data(board.group), system.gpu, *figures, "; ".join(board.differs)])
     headings = ["configuration", "data", "gpu", "WER %", "reqs/sec", "differs from the first table"]
     return Table(headings, rows, frozenset({3, 4}))
 
