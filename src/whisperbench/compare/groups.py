@@ -26,11 +26,6 @@ class Group:
         return max((system.newest for system in self.systems), key=lambda run: run.start_time)
 
     @property
-    def data(self) -> str:
-        """`librispeech test-clean`."""
-        return self.newest.data
-
-    @property
     def size(self) -> tuple[float, float]:
         """Reference words and utterances."""
         return self.newest.metric("reference_words") or 0.0, self.newest.metric("utterances") or 0.0
@@ -88,7 +83,7 @@ def differences(expected: Group, found: Group) -> tuple[str, ...]:
     """`limit: 20 instead of 0`, one text per differing field; the digest of a dataset comes with its name."""
 
     def shown(group: Group, name: str, value: str) -> str:
-        return f"{group.data} ({value[:8]})" if name == "dataset" else value
+        return f"{group.newest.data} ({value[:8]})" if name == "dataset" else value
 
     return tuple(
         f"{name}: {shown(found, name, new)} instead of {shown(expected, name, old)}"

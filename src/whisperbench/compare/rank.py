@@ -46,10 +46,6 @@ class Row:
     no_test: str | None = None
     rate_interval: Interval | None = None
 
-    @property
-    def as_accurate_as_the_best(self) -> bool:
-        return self.most_accurate or (self.test is not None and not significantly_worse(self.test))
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Leaderboard:

@@ -22,7 +22,7 @@ from whisperbench.compare.document import (
 )
 from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.published import Counterpart
-from whisperbench.compare.rank import Leaderboard, Row, best_per_gpu_and_model
+from whisperbench.compare.rank import Leaderboard, Row, best_per_gpu_and_model, significantly_worse
 from whisperbench.compare.rescore import RankChange
 from whisperbench.compare.systems import DEFAULT, System
 from whisperbench.config.compare import SORTINGS
@@ -132,7 +132,9 @@ def data(group: Group) -> str:
     """`librispeech test-clean, 2,620 utterances`."""
     count = group.newest.metric("utterances")
     utterances = "" if count is None else counted(round(count), "utterance")
-    return ", ".join(filter(None, [group.data, utterances, "random weights" if group.newest.random_weights else ""]))
+    return ", ".join(
+        filter(None, [group.newest.data, utterances, "random weights" if group.newest.random_weights else ""])
+    )
 
 
 def ranking(columns: Sequence[Column], rows: Iterable[Row], links: Links) -> Table:
@@ -169,11 +171,11 @@ def explanation(board: Leaderboard) -> str:
 
 def most_accurate(board: Leaderboard) -> str:
     """The system with the lowest WER, and those that are not significantly worse; empty with one system or no WER."""
-    rows = [row for row in board.rows if row.as_accurate_as_the_best]
-    first = next((row for row in rows if row.most_accurate), None)
+    first = next((row for row in board.rows if row.most_accurate), None)
     if first is None:
         return ""
-    ties = [on_gpu(row) for row in rows if row is not first]
+    others = [row for row in board.rows if row is not first]
+    ties = [on_gpu(r) for r in others if r.most_accurate or (r.test and not significantly_worse(r.test))]
     more = f" and {len(ties) - MAX_TIES} more" if len(ties) > MAX_TIES else ""
     tied = f"; not significantly worse: {', '.join(ties[:MAX_TIES])}{more}" if ties else ""
     return f"{on_gpu(first)}, WER {number(first.system.wer)} %{tied}."
@@ -244,7 +246,7 @@ def _per_gpu(rate: float | None, gpus: int) -> str:
 def _across_data(boards: Iterable[Leaderboard]) -> Table:
     """The WER of each configuration that was measured on several data sets; of equal names the largest set counts."""
     groups = sorted((board.group for board in boards if board.group.has("wer")), key=lambda group: group.size)
-    largest = {group.data: group for group in groups}
+    largest = {group.newest.data: group for group in groups}
     names = sorted(largest)
     found: dict[tuple[str, str], dict[str, str]] = {}
     for name in names:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tests.support.stores import run_of, without_tag
-from whisperbench.compare.groups import Group, Grouping, differences
-from whisperbench.compare.systems import systems
+from whisperbench.compare.groups import Grouping, differences
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY, FROZEN, SIGNATURE
 
@@ -83,12 +82,12 @@ class TestGrouping:
         assert Grouping.of(lone, "wer").groups[0].fields["limit"] == "900"
 
 
-def test_a_group_names_its_data() -> None:
+def test_a_run_names_its_data() -> None:
     """The corpus's last part and the split; the signature of a run, if it has one, takes precedence."""
     config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
-    assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"
+    assert run_of(config).data == "LibriSpeech dev-clean"
     signed = run_of(config, tags={SIGNATURE: "model=m|data=librispeech/dev-clean#1234abcd|n=all"})
-    assert Group({}, systems([signed])).data == "librispeech dev-clean"
+    assert signed.data == "librispeech dev-clean"
 
 
 def test_no_split_is_invented() -> None:

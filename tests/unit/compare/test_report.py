@@ -25,7 +25,7 @@ from tests.support.reports import (
 )
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
 from whisperbench.compare.columns import COLUMNS
-from whisperbench.compare.difference import added_errors, audio_address, difference, percent_change
+from whisperbench.compare.difference import AlignedUtterance, added_errors, audio_address, difference, percent_change
 from whisperbench.compare.render import csv_cell, difference_html, leaderboard_csv, leaderboard_html, leaderboard_json
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
@@ -209,6 +209,16 @@ class TestHtml:
         page = Page(leaderboard_html(report_of(run_of(LARGE, wer=2.5))))
         assert [row["data-gpu"] for row in page.all("tr") if "data-gpu" in row] == [H100]
         assert "2.5" in [cell.get("data-value") for cell in page.all("td")]
+
+    def test_the_worst_utterances_have_their_audio(self) -> None:
+        """Each aligned with its reference, escaped, beside its audio."""
+        (utterance,) = read_table(table_of([("u1", "s1", "one two", f"one {SCRIPT}", 1, 2)])) or ()
+        aligned = AlignedUtterance.of(utterance, str)
+        report = dataclasses.replace(report_of(run_of()), utterances=(aligned,), audio={"u1": audio_address(b"RIFF")})
+        page = Page(leaderboard_html(report))
+        assert [audio["src"] for audio in page.all("audio")] == ["data:audio/wav;base64,UklGRg=="]
+        assert (len(page.all("article")), len(page.all("mark")), len(page.all("script"))) == (1, 1, 1)
+        assert "u1 1 of 2 words" in "".join(page.words)
 
     def test_a_difference_shows_both_hypotheses(self) -> None:
         """Aligned with the reference, escaped, and with the change of errors."""
