@@ -47,5 +47,5 @@ def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     llm = SimpleNamespace(
         llm_engine=SimpleNamespace(renderer=renderer, model_config=SimpleNamespace(is_encoder_decoder=True))
     )
-    with pytest.raises(EngineError, match=r"does not know.*0\.26 to 0\.32.*front_end=stock"):
+    with pytest.raises(EngineError, match=r"does not support.*engine=vllm-stock.*0\.26 to 0\.32"):
         WindowRenderer(llm, settings(H100))
