@@ -1,4 +1,4 @@
-"""Make .venv and install pinned packages into it:  python3 requirements/install.py cpu|scale|peers|dev|server
+"""Make .venv and install pinned packages into it:  python3 requirements/install.py cpu|ray|other-engines|dev|server
 
 Runs on whatever Python 3 there is, so that a wrong one gets a sentence and no traceback: nothing here is newer than
 Python 3.6.  `make` calls it; without make, call it yourself.
@@ -40,8 +40,8 @@ def main(what):
             install("torch, ordinary build", ["--requirement", str(pins("torch-cuda")), torch])
     names = {
         "cpu": "the CPU engine, MLflow and the rest",
-        "scale": "Ray, for several engines",
-        "peers": "other engines",
+        "ray": "Ray, for several engines",
+        "other-engines": "other engines",
         "dev": "development tools",
         "server": "the team's server",
     }
@@ -153,6 +153,6 @@ def refuse(sentence):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "scale", "peers", "dev", "server"):
-        refuse("say what to install, cpu, scale, peers, dev or server: python3 requirements/install.py cpu")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "ray", "other-engines", "dev", "server"):
+        refuse("say what to install, cpu, ray, other-engines, dev or server: python3 requirements/install.py cpu")
     main(sys.argv[1])

@@ -185,6 +185,7 @@ def test_nothing_is_committed_that_must_not_be() -> None:
         "MLproject",
         "conda.yaml",
         "tests",
+        "docs",
         "benchmarks",
         "README.md",
         "Makefile",

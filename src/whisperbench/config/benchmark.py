@@ -102,7 +102,8 @@ class BenchmarkConfig(Options):
         "vllm",
         one_of(*ENGINES),
         "vllm, vllm-stock (plain LLM.generate), or a peer in its own documented fast way: faster-whisper, "
-        "transformers, openai-whisper (`make peers`). Options of vLLM's scheduler and cache mean nothing to a peer.",
+        "transformers, openai-whisper (`make install EXTRAS=other-engines`). Options of vLLM's scheduler and cache mean "
+        "nothing to a peer.",
     )
     batch_size: int = option(
         0,
