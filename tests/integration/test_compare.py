@@ -213,7 +213,8 @@ def test_rescoring_leaves_the_server_as_it_is(client: Any) -> None:
 
 
 class TestRefused:
-    def test_no_runs(self, client: Any) -> None:
+    @pytest.mark.usefixtures("client")
+    def test_no_runs(self) -> None:
         """What was searched, and how to make a run."""
         result = compare(gpu="*B200*")
         assert result.exit_code == 2

@@ -169,7 +169,7 @@ def test_a_request_is_cut(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Proxy(tracking_server.port) as proxy:
         cuts = Cuts(tracking_server, proxy, tmp_path, answer_lost=answer_lost)
-        assert all([cuts.repaired(request) for request in POSITIONS])
+        assert all(cuts.repaired(request) for request in POSITIONS)
 
 
 def test_one_lost_connection_is_retried(

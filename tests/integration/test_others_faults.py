@@ -22,7 +22,12 @@ NO_MEMORY = "CUDA out of memory. Tried to allocate 2.34 GiB."
 FAULTS: dict[str, tuple[type[BatchEngine], str, Exception, str]] = {
     "faster-whisper": (FasterWhisper, "load", RuntimeError(NO_MEMORY), "Lower batch_size=8."),
     "transformers": (TransformersWhisper, "transcribe_batch", MemoryError(NO_MEMORY), "Lower batch_size=8."),
-    "openai-whisper": (OpenaiWhisper, "load", RuntimeError(NO_MEMORY), "Take a smaller model, or a GPU with more memory."),
+    "openai-whisper": (
+        OpenaiWhisper,
+        "load",
+        RuntimeError(NO_MEMORY),
+        "Take a smaller model",
+    ),
 }
 """Where each engine fails, how, and the advice."""
 pytestmark = pytest.mark.usefixtures("no_project_run")

@@ -114,9 +114,7 @@ def test_many_runs_from_several_processes(tracking_server: Server, tmp_path: Pat
     experiment = client.create_experiment("many")
     spawn = multiprocessing.get_context("spawn")
     workers = [
-        spawn.Process(
-            target=log_results, args=(tracking_server.address, tmp_path / str(i), range(i, RUNS, PROCESSES))
-        )
+        spawn.Process(target=log_results, args=(tracking_server.address, tmp_path / str(i), range(i, RUNS, PROCESSES)))
         for i in range(PROCESSES)
     ]
     for worker in workers:

@@ -40,7 +40,7 @@ def served_store(directory: Path, template: Path) -> str:
 
 
 class Server:
-    """`mlflow server` in a process group of its own, over a store that outlives it: a test can kill it and start it again.
+    """`mlflow server` in a process group of its own, over a store that outlives it; a test can restart it.
 
     No file that it writes grows beyond `file_bytes`.
     """
@@ -59,7 +59,7 @@ class Server:
         self.log = directory / "server.log"
         self.served = directory / "served"
         self.directory, self.file_bytes = directory, file_bytes
-        self._env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
+        self.environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
         self.command = [*command] or [
             *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)),
             *("--backend-store-uri", store, "--artifacts-destination", str(self.served)),
@@ -69,7 +69,7 @@ class Server:
     def start(self) -> Self:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command, cwd=self.directory, env=self._env, stdout=log, stderr=log, start_new_session=True
+                self.command, cwd=self.directory, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (self.file_bytes, self.file_bytes))
         deadline = time.monotonic() + START_SECONDS
