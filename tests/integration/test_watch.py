@@ -1,19 +1,13 @@
-"""A callback is called when a process has ended, and a client of vLLM learns that its engine has."""
+"""A callback is called when a process has ended."""
 
 from __future__ import annotations
 
-import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
-import psutil
 import pytest
 
-from whisperbench.engines.vllm.engine import EngineWatch
 from whisperbench.processes.watch import POLL_SECONDS, ProcessWatch
 
 
@@ -43,18 +37,3 @@ def test_a_watch_that_was_stopped(processes: list[subprocess.Popen[bytes]]) -> N
     ProcessWatch([process.pid for process in processes], called.set).stop()
     processes[0].kill()
     assert not called.wait(2 * POLL_SECONDS)
-
-
-class EngineDeadError(Exception):
-    """Stands for vLLM's."""
-
-
-def test_an_engine_is_killed(processes: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queue where the client waits for outputs gets the error that vLLM itself would put there."""
-    exceptions = SimpleNamespace(EngineDeadError=EngineDeadError)
-    monkeypatch.setitem(sys.modules, "vllm.v1.engine.exceptions", exceptions)  # type: ignore[arg-type]
-    outputs: queue.Queue[Any] = queue.Queue()
-    watch = EngineWatch([psutil.Process(processes[0].pid)], outputs)
-    processes[0].kill()
-    assert isinstance(outputs.get(timeout=60), EngineDeadError)
-    watch.stop()

@@ -53,7 +53,7 @@ OF_A_CLUSTER = ("nothing, two nodes", "node killed", "node stopped")
 
 def benchmark(results: Path, env: dict[str, str], **options: object) -> subprocess.Popen[bytes]:
     given = {
-        "model": "demo", "corpus": "demo", "gpus": 2, "rounds": ROUNDS, "max_num_seqs": 8, "offline": "true",
+        "model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": ROUNDS, "max_num_seqs": 8, "offline": "true",
         "stall_minutes": STALL_MINUTES, "results_dir": results, **options,
     }  # fmt: skip
     with results.with_suffix(".log").open("wb") as log:

@@ -163,7 +163,7 @@ class Soak:
             return [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", *words]
         if action == "sweep":
             options = {
-                **{"models": "demo", "max_num_seqs": "32,64", "corpora": str(this.corpus)},
+                **{"model": "demo", "max_num_seqs": "32,64", "corpus": str(this.corpus)},
                 "results_dir": str(this.results),
             }
         return [*(command("sweep") if action == "sweep" else self.benchmark), *words_of(options)]

@@ -70,7 +70,7 @@ def test_offline_and_uploaded_twice(client: Any, tmp_path: Path) -> None:
 def test_a_sweep_that_is_killed_is_resumed(client: Any, tmp_path: Path) -> None:
     """The second start measures what is missing: each of two configurations is FINISHED once, and nothing RUNNING."""
     benchmarks = "tags.`whisperbench.kind` = 'benchmark'"
-    options = {"models": "tiny.en", "corpora": "demo", "load_format": "dummy", "max_num_seqs": "4,8"}
+    options = {"model": "tiny.en", "corpus": "demo", "load_format": "dummy", "max_num_seqs": "4,8"}
     log = tmp_path / "out.log"
     process = start(FAKE_SWEEP, tmp_path, options, log=log, **{SECONDS_VARIABLE: "2"})
 

@@ -23,12 +23,12 @@ FAKE_SWEEP = (sys.executable, "-m", "tests.support.fake_sweep", "sweep")
 
 def command(name: str) -> tuple[str, ...]:
     """The words that start one of the project's commands: benchmark, sweep, compare, upload or doctor."""
-    return (sys.executable, "-m", f"flows.{name}")
+    return (sys.executable, "-m", "whisperbench", name)
 
 
 def invoke(name: str, **options: object) -> Result:
     """One of the project's commands in this process; exceptions that are not the project's own propagate."""
-    main = importlib.import_module(f"flows.{name}").main
+    main = importlib.import_module(f"whisperbench.cli.{name}").main
     return CliRunner().invoke(main, words_of(options), catch_exceptions=False)
 
 
