@@ -106,9 +106,11 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 
 def _check_link(path: Path, root: Path) -> None:
+    if not path.is_symlink():
+        return
     if link := broken_link(path):
         raise CorpusError(f"{path} is {link}. Repair the link, or remove it.")
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    if not path.resolve().is_relative_to(root):
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 
 
