@@ -50,7 +50,6 @@ from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
-PROJECT = Path(__file__).resolve().parents[2]
 ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of several engines each has one, with its number
 
 
@@ -153,7 +152,7 @@ def measure_to_disk(
             hardware=hardware,
             settings=settings,
             engine=engine.facts,
-            git_dirty=git_is_dirty(PROJECT),
+            git_dirty=git_is_dirty(),
         )
         # A clock of the machine that is set back must not end a run before its start.
         ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
@@ -250,7 +249,7 @@ def preflight(listener: Listener) -> Client:
         if warning := password_in(str(client.tracking_uri)):
             listener.warned(warning)
         for stale in close_stale_runs(client):
-            listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
+            listener.said(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure now and log the result later (mlflow run asks the server itself): "

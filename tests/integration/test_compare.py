@@ -182,13 +182,13 @@ class TestTwoRuns:
         assert result.exit_code == 0, result.stderr
         assert "| model | large-v3 | large-v3-turbo |" in result.stdout
         unknown = next(digits for digits in ("0000", "1111", "2222") if not a.startswith(digits))
-        assert "there is none on this tracking server" in run_flow(runs=f"{a[:8]},{unknown}").stderr
+        assert "no id on this tracking server begins with it" in run_flow(runs=f"{a[:8]},{unknown}").stderr
 
     def test_a_beginning_of_several_ids_is_refused(self, client: Any, tmp_path: Path) -> None:
         """The message lists them."""
         log(client, run_of())
         fill(tmp_path / "mlflow.db", [run_of(), run_of()], ids=["abcd" + "0" * 28, "abcd" + "1" * 28])
-        assert "2 runs begin so: abcd000" in run_flow(runs="abcd,1234").stderr
+        assert "2 ids begin with it: abcd000" in run_flow(runs="abcd,1234").stderr
 
     @pytest.mark.parametrize("run_ids", ["x,y", "0" * 32, f"{'0' * 32},{'0' * 32}"])
     @pytest.mark.usefixtures("client")
@@ -199,7 +199,7 @@ class TestTwoRuns:
     def test_unknown_and_unfinished_runs(self, client: Any) -> None:
         """Named, with what they are."""
         known, failed = log(client, run_of(LARGE)), log(client, run_of(LARGE), status="FAILED")
-        assert f"There is no run {'0' * 32}" in run_flow(runs=f"{known},{'0' * 32}").stderr
+        assert f"Run {'0' * 32} does not exist" in run_flow(runs=f"{known},{'0' * 32}").stderr
         result = run_flow(runs=f"{known},{failed}")
         assert result.exit_code == 2
         assert "its status FAILED" in result.stderr
@@ -286,7 +286,7 @@ class TestBadInput:
     def test_a_filter_that_mlflow_does_not_understand(self, client: Any) -> None:
         """MLflow's own explanation is kept."""
         log(client, run_of())
-        assert "is not a filter that MLflow understands" in run_flow(filter="wer <").stderr
+        assert "filter='wer <' is not allowed" in run_flow(filter="wer <").stderr
 
     def test_odd_runs(self, client: Any) -> None:
         """One utterance, a WER of 0, NaN and broken transcripts: a report all the same."""

@@ -1,4 +1,4 @@
-"""Measures one configuration at a time: a child run, and a process of its own that fills it."""
+"""Measurement of one configuration at a time: a child run, and a process that fills it."""
 
 from __future__ import annotations
 
@@ -14,77 +14,68 @@ from whisperbench.errors import SweepError, TrackingError
 from whisperbench.files import tail
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
+from whisperbench.results.names import FROZEN
 from whisperbench.results.run_name import run_name
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.parallel import DeviceSlot, Stopped
 from whisperbench.sweep.progress import PlannedRun
 from whisperbench.sweep.sweep_run import ParentRun
-from whisperbench.tracking import sweep_runs
+from whisperbench.tracking.client import get_run
 from whisperbench.tracking.runs import close_run
+from whisperbench.tracking.sweep_runs import add_warning, close_failed, open_child_run
 
 T = TypeVar("T")
 
-LAST_WORDS = 4_096  # bytes of a log, to find its last line in
-WHOLE_HOST = DeviceSlot()
+TAIL_BYTES = 4_096
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
 class LocalRunner:
-    """Runs `command` once per configuration on `slot`, and reports its state to `parent`.
-
-    When `stop` is set, the running command is ended.
-    """
+    """Runs `command` once per configuration on `slot` and reports its state to `parent`; `stop` ends a command."""
 
     def __init__(
-        self,
-        parent: ParentRun,
-        command: Sequence[str],
-        slot: DeviceSlot = WHOLE_HOST,
-        stop: threading.Event | None = None,
+        self, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event | None = None
     ) -> None:
         self._parent, self._client, self._command = parent, parent.client, command
         self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._slot, self._stop = slot, stop or threading.Event()
 
     def measure(self, task: Task, run: PlannedRun) -> None:
-        """Measure `task` and note in `run` what came of it.
+        """Measure `task` and write the result into `run`.
 
-        The child run is FINISHED by the process itself, or closed here with its cause and its log.
+        The process ends its child run as FINISHED; otherwise the run is closed here with the cause and the log.
         """
-        client = self._client
-        run.run_id = run_id = self._despite_outages(
-            lambda: sweep_runs.open_child_run(
-                client,
-                self._parent.run_id,
-                name=run_name(task.config, self._hardware, task.name),
-                config_digest=task.config.digest,
-                repeat=task.repeat,
+        client, config = self._client, task.config
+        name = run_name(config, self._hardware, task.name)
+        run.run_id = run_id = self._with_retries(
+            lambda: open_child_run(
+                client, self._parent.run_id, name=name, config_digest=config.digest, repeat=task.repeat
             )
         )
         try:
             run.state, run.where = "running", self._slot.name
             self._parent.changed()
-            ended = self._process(task, run, run_id)
-            state = self._despite_outages(lambda: sweep_runs.state_of(client, run_id))
+            ended = self._run_process(task, run, run_id)
+            found = self._with_retries(lambda: get_run(client, run_id))
             run.seconds = ended.seconds
-            if state.status == "FINISHED" and state.frozen:  # the next start measures it again
-                run.state, run.failure = "failed", f"its speed is no measurement: {state.frozen}"
-            elif state.status == "FINISHED":
-                run.state, run.metrics = "done", state.metrics
-                if warning := self._slot.warning:
-                    self._despite_outages(lambda: sweep_runs.add_warning(client, run_id, warning))
-            else:
-                run.failure = self._despite_outages(lambda: sweep_runs.close_failed(client, run_id, ended))
+            if found.info.status != "FINISHED":
+                run.failure = self._with_retries(lambda: close_failed(client, run_id, ended))
                 run.state = "failed"
+            elif FROZEN in found.data.tags:  # the next sweep measures it again
+                run.state, run.failure = "failed", f"its speed is no measurement: {found.data.tags[FROZEN]}"
+            else:
+                run.state, run.metrics = "done", found.data.metrics
+                if warning := self._slot.warning:
+                    self._with_retries(lambda: add_warning(client, run_id, warning))
         except BaseException:
             with contextlib.suppress(TrackingError):
-                if sweep_runs.state_of(client, run_id).status == "RUNNING":
+                if get_run(client, run_id).info.status == "RUNNING":
                     close_run(client, run_id, "KILLED", "its sweep was stopped")
             raise
         self._parent.changed()
 
-    def _process(self, task: Task, run: PlannedRun, run_id: str) -> CommandResult:
-        """The process that measures one configuration, until nothing of it is left."""
+    def _run_process(self, task: Task, run: PlannedRun, run_id: str) -> CommandResult:
+        """Run the command for one configuration until no process of its group is left."""
         log = self._parent.directory / run_id / "benchmark.log"
         try:
             log.parent.mkdir(parents=True)
@@ -95,29 +86,29 @@ class LocalRunner:
             if self._stop.is_set():
                 raise Stopped
             run.seconds = seconds
-            *_, run.doing = ("", *(line for line in tail(log, LAST_WORDS).splitlines() if line.strip()))
+            run.doing = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
             self._parent.show()
 
-        given = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-        given |= self._slot.environment
+        inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
+        own = {"MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id}
         return self._slot.run(
             [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
-            env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},
+            env={**inherited, **self._slot.environment, **own},
             log=log,
             time_limit_seconds=60 * self._parent.options.time_limit_minutes,
             tick=tick,
         )
 
-    def _despite_outages(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns; a tracking server that is away for some minutes does not end a night's sweep."""
-        deadline, said = time.monotonic() + OUTAGE_SECONDS, False
+    def _with_retries(self, call: Callable[[], T]) -> T:
+        """What `call` returns; it is repeated for ten minutes, so that a restart of the server does not end a sweep."""
+        deadline, reported = time.monotonic() + OUTAGE_SECONDS, False
         while True:
             try:
-                return ask()
+                return call()
             except TrackingError as error:
                 if time.monotonic() > deadline:
                     raise
-                if not said:
+                if not reported:
                     self._parent.listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
-                said = True
+                reported = True
                 time.sleep(RETRY_SECONDS)
