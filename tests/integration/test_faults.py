@@ -192,7 +192,7 @@ def test_disk_full_on_the_server(warm: Any, tmp_path: Path, empty_store: Path) -
     bundle = result_in(tmp_path / "results", contents_of(), transcripts={0: "word " * room})
     with Server(tmp_path, store, warm, file_bytes=room) as server:
         client = connect(server.address)
-        with pytest.raises(TrackingError, match="failed to log the result"):
+        with pytest.raises(TrackingError, match="failed to log"):
             upload_bundle(client, bundle)
         server.kill()
         server.file_bytes = resource.RLIM_INFINITY

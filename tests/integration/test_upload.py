@@ -197,5 +197,5 @@ class TestErrors:
     def test_another_server_refuses(self, client: Any, tmp_path: Path) -> None:
         """What the server says becomes one sentence that names it."""
         bundle = result_in(tmp_path / "results", contents_of(params={"x" * 300: "y"}))
-        with pytest.raises(TrackingError, match="failed to log the result"):
+        with pytest.raises(TrackingError, match="failed to log"):
             upload_bundle(client, bundle)

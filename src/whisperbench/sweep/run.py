@@ -22,7 +22,7 @@ from whisperbench.sweep.parallel import DeviceSlot, device_slots, run_in_paralle
 from whisperbench.sweep.parallel_cluster import cluster_slots
 from whisperbench.sweep.plan import EarlierRuns, RunIdentities
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.runner import LocalRunner
+from whisperbench.sweep.runner import measure
 from whisperbench.sweep.search import Search, search
 from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
@@ -125,9 +125,8 @@ def forecast(options: SweepOptions, plan: Plan, earlier: EarlierRuns) -> str:
         progress = Progress([earlier.plan(task) for task in plan])
         lines = [progress.markdown()]
         remaining = progress.remaining_seconds
-    return "\n".join(
-        [*lines, f"time: {'unknown, no comparable run exists' if remaining is None else clock(remaining)}"]
-    )
+    time = "unknown, because no comparable run exists" if remaining is None else clock(remaining)
+    return "\n".join([*lines, f"time: {time}"])
 
 
 def measure_all(
@@ -147,12 +146,12 @@ def measure_all(
     progress.runs, progress.slots = [earlier.plan(task) for task in tasks], len(slots)
     todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
 
-    def measure(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
+    def measure_one(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
         run, task = todo[index]
-        LocalRunner(parent, command, slot, stop).measure(task, run)
+        measure(task, run, parent, command, slot, stop)
 
     with parent.watched():
-        for index in run_in_parallel([task.config for _, task in todo], slots, measure):
+        for index in run_in_parallel([task.config for _, task in todo], slots, measure_one):
             todo[index][0].state, todo[index][0].failure = "failed", "its node has left the cluster"
     parent.leaderboard(echo)
     failed = [run for run in progress.runs if run.state == "failed"]
@@ -170,7 +169,7 @@ def search_for_the_best(
     Raises:
         SweepError: no setting could be measured within the bound.
     """
-    progress, runner = parent.progress, LocalRunner(parent, command, DeviceSlot())
+    progress = parent.progress
     progress.planned = wanted.max_settings
 
     def plan(settings: Mapping[str, str]) -> tuple[Task, PlannedRun]:
@@ -187,7 +186,7 @@ def search_for_the_best(
             parent.listener.said(f"{described(settings)} is not allowed: {error}")
             return None
         if run.state == "waiting":
-            runner.measure(task, run)
+            measure(task, run, parent, command, DeviceSlot(), threading.Event())
         return None if run.state == "failed" else run.metrics
 
     with parent.watched():
@@ -198,10 +197,11 @@ def search_for_the_best(
     if best is None:
         bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
-    winner = command_line(wanted.config(best.settings))
+    best_settings, value = best
+    winner = command_line(wanted.config(best_settings))
     log_now(parent.client, parent.run_id, params={"best_command": winner})
     settings = progress.count("done", "skipped")
-    echo(f"{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}")
+    echo(f"{wanted.sorting.metric}: {value:.2f} | best of {settings} settings\n{winner}")
 
 
 def described(settings: Mapping[str, str]) -> str:

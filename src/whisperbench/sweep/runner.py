@@ -1,4 +1,4 @@
-"""Measurement of one configuration at a time: a child run, and a process that fills it."""
+"""Measurement of one configuration: a child run, and a process that fills it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from whisperbench.errors import SweepError, TrackingError
 from whisperbench.files import tail
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
+from whisperbench.progress import Listener
 from whisperbench.results.names import FROZEN
 from whisperbench.results.run_name import run_name
 from whisperbench.sweep.grid import Task
@@ -30,85 +31,84 @@ TAIL_BYTES = 4_096
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
-class LocalRunner:
-    """Runs `command` once per configuration on `slot` and reports its state to `parent`; `stop` ends a command."""
+def measure(
+    task: Task, run: PlannedRun, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event
+) -> None:
+    """Run `command` for the configuration of `task` on `slot`, and write the result into `run`.
 
-    def __init__(
-        self, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event | None = None
-    ) -> None:
-        self._parent, self._client, self._command = parent, parent.client, command
-        self._hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self._slot, self._stop = slot, stop or threading.Event()
+    The process ends its child run as FINISHED; otherwise the run is closed here with the cause and the log.  When
+    `stop` is set, the process is ended.
+    """
+    client, config = parent.client, task.config
+    name = run_name(config, hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES")), task.name)
 
-    def measure(self, task: Task, run: PlannedRun) -> None:
-        """Measure `task` and write the result into `run`.
+    def retried(call: Callable[[], T]) -> T:
+        return with_retries(call, parent.listener)
 
-        The process ends its child run as FINISHED; otherwise the run is closed here with the cause and the log.
-        """
-        client, config = self._client, task.config
-        name = run_name(config, self._hardware, task.name)
-        run.run_id = run_id = self._with_retries(
-            lambda: open_child_run(
-                client, self._parent.run_id, name=name, config_digest=config.digest, repeat=task.repeat
-            )
-        )
+    run.run_id = run_id = retried(
+        lambda: open_child_run(client, parent.run_id, name=name, config_digest=config.digest, repeat=task.repeat)
+    )
+    try:
+        run.state, run.where = "running", slot.name
+        parent.changed()
+        ended = run_process(task, run, parent, command, slot, stop)
+        found = retried(lambda: get_run(client, run_id))
+        run.seconds = ended.seconds
+        if found.info.status != "FINISHED":
+            run.failure = retried(lambda: close_failed(client, run_id, ended))
+            run.state = "failed"
+        elif FROZEN in found.data.tags:  # the next sweep measures it again
+            run.state, run.failure = "failed", f"its speed is no measurement: {found.data.tags[FROZEN]}"
+        else:
+            run.state, run.metrics = "done", found.data.metrics
+            if slot.warning:
+                retried(lambda: add_warning(client, run_id, slot.warning))
+    except BaseException:
+        with contextlib.suppress(TrackingError):
+            if get_run(client, run_id).info.status == "RUNNING":
+                close_run(client, run_id, "KILLED", "its sweep was stopped")
+        raise
+    parent.changed()
+
+
+def run_process(
+    task: Task, run: PlannedRun, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event
+) -> CommandResult:
+    """Run the command for one configuration until no process of its group is left."""
+    log = parent.directory / str(run.run_id) / "benchmark.log"
+    try:
+        log.parent.mkdir(parents=True)
+    except OSError as error:
+        raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
+
+    def tick(seconds: float) -> None:
+        if stop.is_set():
+            raise Stopped
+        run.seconds = seconds
+        run.doing = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
+        parent.show()
+
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
+    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id)}
+    return slot.run(
+        [*command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
+        env={**inherited, **slot.environment, **own},
+        log=log,
+        time_limit_seconds=60 * parent.options.time_limit_minutes,
+        tick=tick,
+    )
+
+
+def with_retries(call: Callable[[], T], listener: Listener) -> T:
+    """What `call` returns; it is repeated for ten minutes, so that a restart of the server does not end a sweep."""
+    deadline, reported = time.monotonic() + OUTAGE_SECONDS, False
+    while True:
         try:
-            run.state, run.where = "running", self._slot.name
-            self._parent.changed()
-            ended = self._run_process(task, run, run_id)
-            found = self._with_retries(lambda: get_run(client, run_id))
-            run.seconds = ended.seconds
-            if found.info.status != "FINISHED":
-                run.failure = self._with_retries(lambda: close_failed(client, run_id, ended))
-                run.state = "failed"
-            elif FROZEN in found.data.tags:  # the next sweep measures it again
-                run.state, run.failure = "failed", f"its speed is no measurement: {found.data.tags[FROZEN]}"
-            else:
-                run.state, run.metrics = "done", found.data.metrics
-                if warning := self._slot.warning:
-                    self._with_retries(lambda: add_warning(client, run_id, warning))
-        except BaseException:
-            with contextlib.suppress(TrackingError):
-                if get_run(client, run_id).info.status == "RUNNING":
-                    close_run(client, run_id, "KILLED", "its sweep was stopped")
-            raise
-        self._parent.changed()
-
-    def _run_process(self, task: Task, run: PlannedRun, run_id: str) -> CommandResult:
-        """Run the command for one configuration until no process of its group is left."""
-        log = self._parent.directory / run_id / "benchmark.log"
-        try:
-            log.parent.mkdir(parents=True)
-        except OSError as error:
-            raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
-
-        def tick(seconds: float) -> None:
-            if self._stop.is_set():
-                raise Stopped
-            run.seconds = seconds
-            run.doing = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
-            self._parent.show()
-
-        inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-        own = {"MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id}
-        return self._slot.run(
-            [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
-            env={**inherited, **self._slot.environment, **own},
-            log=log,
-            time_limit_seconds=60 * self._parent.options.time_limit_minutes,
-            tick=tick,
-        )
-
-    def _with_retries(self, call: Callable[[], T]) -> T:
-        """What `call` returns; it is repeated for ten minutes, so that a restart of the server does not end a sweep."""
-        deadline, reported = time.monotonic() + OUTAGE_SECONDS, False
-        while True:
-            try:
-                return call()
-            except TrackingError as error:
-                if time.monotonic() > deadline:
-                    raise
-                if not reported:
-                    self._parent.listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
-                reported = True
-                time.sleep(RETRY_SECONDS)
+            return call()
+        except TrackingError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not reported:
+                listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
+            reported = True
+            time.sleep(RETRY_SECONDS)

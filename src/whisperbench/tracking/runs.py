@@ -14,7 +14,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
@@ -45,7 +45,7 @@ NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 COMMIT_TAG = "mlflow.source.git.commit"
 DEFAULT_EXPERIMENT = "whisperbench"
-METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags per call
+METRICS_PER_BATCH = 1_000
 MAX_TAG_LENGTH = 5_000
 NOTE_WIDTH = 100
 """Characters per line of the cause in a description: MLflow does not wrap code."""
@@ -102,9 +102,7 @@ def open_run(
         if run_id is None:
             return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
         run = client.get_run(run_id)
-        for tag, value in {**_redacted(run.data.tags), **tags, **_own_tags()}.items():
-            if run.data.tags.get(tag) != value:
-                client.set_tag(run_id, tag, value)
+        log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
         if _is_generated(run.info.run_name or ""):
             client.update_run(run_id, name=name)
         return run_id
@@ -171,20 +169,21 @@ def log_now(
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
     step: int = 0,
+    at_ms: int | None = None,
 ) -> None:
-    """Log metrics under the current time, tags, and the params that the run does not have yet.
+    """Log metrics (at `at_ms`, by default now), tags, and the params that the run does not have yet.
 
     Raises:
         TrackingError: for every error, because MLflow's libraries raise errors of their own in a thread at exit.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    now = time.time_ns() // 1_000_000
+    at_ms = at_ms or time.time_ns() // 1_000_000
     with tracking_errors(client, "log to the run"):
         known = client.get_run(run_id).data.params if params else {}
         client.log_batch(
             run_id,
-            metrics=[Metric(name, value, now, step) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, value, at_ms, step) for name, value in (metrics or {}).items()],
             params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
@@ -195,7 +194,7 @@ def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
     log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
     if start.dataset:
         with tracking_errors(client, "log the data set"):
-            _log_dataset(client, client.get_run(run_id), start.dataset)
+            _log_dataset(client, run_id, start.dataset)
 
 
 def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
@@ -255,32 +254,30 @@ def missing_files(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
 
 
 def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Metric
 
     contents = bundle.contents
-    run = client.get_run(run_id)
-    params = [Param(k, v) for k, v in contents.params.items() if k not in run.data.params]
     tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
     tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
+    metrics = dict(contents.metrics)
+    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
+        metrics[f"{REPEATS}spread_percent"] = spread_percent(rates)
+    log_now(client, run_id, params=contents.params, tags=tags, metrics=metrics, at_ms=contents.ended_ms)
     # MLflow draws a metric with several steps as a line and one with a single step as a bar, which is easier to
     # compare. The values of the repeats are therefore metrics of their own.
-    metrics = [Metric(name, value, contents.ended_ms, 0) for name, value in contents.metrics.items()]
-    metrics += [
+    repeats = [
         Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
         for name, values in contents.history.items()
         if len(values) > 1
         for step, value in enumerate(values)
     ]
-    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
-        metrics.append(Metric(f"{REPEATS}spread_percent", spread_percent(rates), contents.ended_ms, 0))
-    client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
-    for start in range(0, len(metrics), METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    _log_dataset(client, run, contents.dataset)
+    for start in range(0, len(repeats), METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=repeats[start : start + METRICS_PER_BATCH])
+    _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
 
 
-def _log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
+def _log_dataset(client: MlflowClient, run_id: str, data: Data) -> None:
     """Log the data set of a run unless the run has it.
 
     MLflow looks for the data set before it inserts it.  If two runs do so at the same time, the slower one fails and
@@ -290,14 +287,14 @@ def _log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
     from mlflow.exceptions import MlflowException
 
-    if any(each.dataset.digest == data.digest for each in run.inputs.dataset_inputs):
+    if any(each.dataset.digest == data.digest for each in client.get_run(run_id).inputs.dataset_inputs):
         return
     profile = json.dumps({"split": data.split, "num_rows": data.rows})
     dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=profile)
     inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
     for attempt in range(1, MAX_COLLISIONS + 1):
         try:
-            client.log_inputs(run.info.run_id, inputs)
+            client.log_inputs(run_id, inputs)
         except MlflowException as error:
             if attempt == MAX_COLLISIONS or not re.search("IntegrityError|UniqueViolation", str(error)):
                 raise
