@@ -8,10 +8,11 @@ BIN    := $(VENV)/bin
 export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+export MLFLOW_EXPERIMENT_NAME ?= whisperbench
 # Modules are compiled once, not anew in each of hundreds of processes, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo scale ui test test-all test-nightly check bench peers lock mlproject server user clean
+.PHONY: help demo scale ui test test-all test-nightly check bench peers lock generate server user clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,16 +25,15 @@ help:
 	@echo "make check   ruff and mypy"
 	@echo "make bench   measure the front end alone; on a GPU, with the engine: see the README"
 	@echo "make peers   install the engines to compare with: faster-whisper, openai-whisper"
-	@echo "make mlproject   write MLproject and flows/README.md anew from the option records"
+	@echo "make generate   write MLproject and docs/options.md from the option records"
 	@echo "make server  the team's tracking server (docs/team-server/README.md); make user LOGIN=ann adds a teammate"
 	@echo "make lock    resolve the pins of requirements/ and conda.yaml; LOCK_FLAGS=--upgrade takes the newest"
 
 demo: $(VENV)/cpu.installed
-	@MLFLOW_LOGGING_LEVEL=WARNING mlflow run . --env-manager local --experiment-name whisperbench -P model=demo -P corpus=demo
+	@$(BIN)/whisperbench benchmark --model demo --corpus demo
 
 ui: $(VENV)/cpu.installed
-	-@$(BIN)/python -m whisperbench.cli.ui
-	mlflow ui --backend-store-uri $(MLFLOW_TRACKING_URI)
+	@$(BIN)/whisperbench ui
 
 # Temporary files on tmpfs where there is one: SQLite waits for disks.  A worker per core, at most four: those of engines
 # begin first and take 4 GB of memory each (tests/conftest.py).  PYTEST_FLAGS="-n 0 -x" for what pytest knows.
@@ -88,7 +88,7 @@ $(VENV)/peers.installed: $(VENV)/cpu.installed requirements/peers.txt
 lock: $(VENV)/dev.installed
 	$(BIN)/python requirements/lock.py $(LOCK_FLAGS)
 
-mlproject: $(VENV)/cpu.installed
+generate: $(VENV)/cpu.installed
 	$(BIN)/python -m whisperbench.cli.generate
 
 # The team's server: make server STORE=postgresql://… ALLOWED_HOSTS=mlflow.example.org (all settings: docs/team-server/serve)

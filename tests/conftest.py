@@ -94,8 +94,8 @@ def warm() -> Any:
 def utterances() -> list[Utterance]:
     """The 60 utterances of the sample; the 8 demo clips where there is no sample."""
     if not SAMPLE.exists():
-        return list(load_corpus("demo", "all", 0).utterances)
-    return [u for split in SAMPLE_SPLITS for u in load_corpus(str(SAMPLE), split, 0).utterances]
+        return list(load_corpus("demo", "all", None).utterances)
+    return [u for split in SAMPLE_SPLITS for u in load_corpus(str(SAMPLE), split, None).utterances]
 
 
 @pytest.fixture(scope="module")

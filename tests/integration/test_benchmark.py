@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from click.testing import CliRunner, Result
 
 from flows.benchmark import main
 from tests.support.stores import fresh_store
-from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import FAILURE
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -134,19 +131,3 @@ def test_a_bad_option_is_refused_before_a_run_is_opened(benchmark: Command, stor
     assert result.exit_code == 2
     assert "max_num_seqs='0' is not allowed: expected a number of 1 or more" in result.stderr
     assert store.search_runs(["0"]) == []
-
-
-def test_help_answers_at_once() -> None:
-    """Neither MLflow nor vLLM is imported for `--help`, which names every option with its default."""
-    code = (
-        "import sys; from click.testing import CliRunner; from flows.benchmark import main\n"
-        "print(CliRunner().invoke(main, ['--help']).output)\n"
-        "print([m for m in ('mlflow', 'vllm', 'torch', 'transformers', 'datasets', 'librosa') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": "src"},
-    )  # fmt: skip
-    assert done.stdout.rstrip().endswith("[]")
-    for name in BenchmarkConfig().as_params():
-        assert f"--{name}" in done.stdout

@@ -105,15 +105,15 @@ class TestLeaderboards:
         log(client, run_of(LARGE, wer=2.0))
         log(client, run_of(TURBO, wer=4.0))
         log(client, run_of(LARGE, wer=2.0, gpu="NVIDIA A10"))
-        assert "large-v3-turbo" not in run_flow(filter="metrics.wer < 3", references="false").stdout
-        assert "A10" not in run_flow(gpu="*H100*", references="false").stdout
-        assert "| large-v3 |" not in run_flow(model="*turbo", references="false").stdout
+        assert "large-v3-turbo" not in run_flow(filter="metrics.wer < 3", published="none").stdout
+        assert "A10" not in run_flow(gpu="*H100*", published="none").stdout
+        assert "| large-v3 |" not in run_flow(model="*turbo", published="none").stdout
 
     def test_experiments_are_chosen_by_name(self, client: Any) -> None:
         """Runs of other experiments stay out; an unknown name is an error with a suggestion."""
         log(client, run_of(LARGE))
         log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
-        assert "large-v3-turbo" not in run_flow(experiments="speech", references="false").stdout
+        assert "large-v3-turbo" not in run_flow(experiments="speech", published="none").stdout
         result = run_flow(experiments="speach")
         assert result.exit_code == 2
         assert "Did you mean 'speech'?" in result.stderr
@@ -260,7 +260,7 @@ class TestRescoring:
         ]
         result = run_flow(rescore="true", full="true")
         assert result.exit_code == 0, result.stderr
-        assert f"| large-v3 auto/128 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
+        assert f"| large-v3 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
         assert [client.get_run(run_id).data.metrics["wer"] for run_id in ids] == [40.0, 20.0]
 
     def test_runs_without_transcripts_keep_their_score(self, client: Any) -> None:

@@ -32,7 +32,7 @@ class TestTables:
         """No markdown then; and costs by the prices given, with a warning where one is of no GPU."""
         for config, rate in ((LARGE, 40.0), (TURBO, 80.0)):
             log(client, run_of(config, rate=rate))
-        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", references="false")
+        result = run_flow(format="table", sort="cost", prices="H100=2.96,A10=1", published="none")
         assert "|" not in result.stdout
         cheapest = next(line for line in result.stdout.splitlines() if line.startswith("large-v3"))
         assert (cheapest.split()[0], cheapest.split()[-1]) == ("large-v3-turbo", "0.500")
@@ -42,10 +42,10 @@ class TestTables:
         """Unless all are asked for, or none."""
         log(client, run_of(BenchmarkConfig(model="base"), gpu="NVIDIA A10"))
         counts = {
-            wanted: run_flow(references=wanted, full="true").stdout.count("](https://github.com/")
-            for wanted in ("true", "all", "false")
+            wanted: run_flow(published=wanted, full="true").stdout.count("](https://github.com/")
+            for wanted in ("matching", "all", "none")
         }
-        assert counts == {"true": 6, "all": 20, "false": 0}
+        assert counts == {"matching": 6, "all": 20, "none": 0}
 
 
 class TestClips:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows.benchmark import main
-from whisperbench.config.benchmark import PEERS
+from whisperbench.config.benchmark import OTHER_ENGINES
 from whisperbench.engines import start
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.others.faster_whisper import FasterWhisper
@@ -65,11 +65,11 @@ def failed(client: mlflow.MlflowClient, result: Result, said: str, status: int =
 @pytest.fixture(autouse=True)
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     known = start.installed_version
-    monkeypatch.setattr(start, "installed_version", lambda name: "1.0" if name in PEERS else known(name))
+    monkeypatch.setattr(start, "installed_version", lambda name: "1.0" if name in OTHER_ENGINES else known(name))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", OTHER_ENGINES)
 class TestPeer:
     def test_out_of_memory_at_its_start(
         self, engine: str, client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +110,7 @@ class TestPeer:
         """Refused before a run is opened, as every combination of options is."""
         result = benchmark(tmp_path, engine, kv_cache_dtype="fp8")
         assert result.exit_code == 2
-        assert f"kv_cache_dtype=fp8 is vLLM's alone, and engine={engine} has no such" in result.stderr
+        assert "kv_cache_dtype=fp8 applies only to engine=vllm or vllm-stock." in result.stderr
         assert client.search_runs(["0"]) == []
 
 

@@ -29,7 +29,14 @@ class Run:
 
     def __init__(self, warm: Any, folder: Path, **options: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
-        given = {"model": "demo", "corpus": "demo", "gpus": 2, "rounds": 20, "max_num_seqs": 8, "offline": "true"}
+        given = {
+            "model": "demo",
+            "corpus": "demo",
+            "gpus": 2,
+            "corpus_copies": 20,
+            "max_num_seqs": 8,
+            "offline": "true",
+        }
         given |= {"results_dir": self.results, **options}
         environment = {**python_path(), DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
         words = [f"--{name}={value}" for name, value in given.items()]

@@ -57,7 +57,7 @@ def two_engines(folder: Path, start_engine: StartEngine = SlowFakeEngine) -> Ite
 
 def demo(times: int = 12) -> list[Clip]:
     """The demo's 8 clips again and again, each with an index of its own."""
-    found = clips_of(load_corpus("demo", "all", 0).utterances)
+    found = clips_of(load_corpus("demo", "all", None).utterances)
     return [dataclasses.replace(clip, index=clip.index + 8 * i) for i in range(times) for clip in found]
 
 

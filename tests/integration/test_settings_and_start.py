@@ -33,7 +33,7 @@ def test_a_start_of_vllm_that_stands_still(tmp_path: Path, monkeypatch: pytest.M
             process.wait()
         raise RuntimeError("Engine core initialization failed. See root cause above.")
 
-    monkeypatch.setattr(vllm_engine, "_start", start)
+    monkeypatch.setattr(VllmStock, "_start", start)
     monkeypatch.setattr(vllm_engine, "START_SECONDS", 0.6)
     settings = engine_settings(BenchmarkConfig(), TURBO, XEON)
     with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes"):
@@ -47,5 +47,5 @@ def test_a_vllm_that_renders_otherwise_is_refused() -> None:
     llm = SimpleNamespace(
         llm_engine=SimpleNamespace(renderer=renderer, model_config=SimpleNamespace(is_encoder_decoder=True))
     )
-    with pytest.raises(EngineError, match=r"does not know.*0\.26 to 0\.32.*front_end=stock"):
+    with pytest.raises(EngineError, match=r"does not support.*engine=vllm-stock, or vLLM 0\.32\.0"):
         WindowRenderer(llm, settings(H100))

@@ -25,7 +25,7 @@ def test_compare_ends_with_3(tmp_path: Path) -> None:
     """1 would mean that a run is worse."""
     garbage(tmp_path / "mlflow.db")
     environment = {**python_path(), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    command = [sys.executable, "-m", "flows.compare", "--baseline", "x"]
+    command = [sys.executable, "-m", "whisperbench", "compare", "--baseline", "x"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith("error: The tracking server sqlite:///")

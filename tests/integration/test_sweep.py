@@ -50,7 +50,7 @@ class Bench:
             soundfile.write(directory / "clips" / f"{number}.wav", np.zeros(1_600, dtype=np.float32), 16_000)
 
     def start(self, seconds: float = 0.0, **options: object) -> Command:
-        given = {"corpora": "clips", "load_format": "dummy", **options}
+        given = {"corpus": "clips", "load_format": "dummy", **options}
         words = [f"--{name}={value}" for name, value in given.items()]
         environment = {**self.env, SECONDS_VARIABLE: str(seconds)}
         return Command(self.warm, "fake_sweep", ["sweep", *words], environment=environment, folder=self.directory)
@@ -101,13 +101,13 @@ def bench(tmp_path: Path, empty_store: Path, warm: Any) -> Bench:
 class TestKilled:
     def test_what_is_missing_after_a_sigkill_is_exactly_what_the_next_start_runs(self, bench: Bench) -> None:
         """One parent, every configuration once, nothing RUNNING, no engine left; a third start has nothing to do."""
-        process = bench.start(seconds=3, models="tiny.en", max_num_seqs="4,8", repeats=2)
+        process = bench.start(seconds=3, model="tiny.en", max_num_seqs="4,8", repeats=2)
         wait_for(lambda: bench.statuses() == ["FINISHED", "RUNNING"] and len(bench.engines()) == 1)
         process.kill()
         process.communicate()
         finished = {run.info.run_id for run in bench.runs("benchmark") if run.info.status == "FINISHED"}
 
-        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8", repeats=2)
+        status, out, err = bench.run(model="tiny.en", max_num_seqs="4,8", repeats=2)
         assert status == 0, err
         assert bench.engines() == []
         assert bench.statuses() == ["FINISHED"] * 4 + ["KILLED"]
@@ -121,21 +121,21 @@ class TestKilled:
         assert {name: parent.data.metrics[name] for name in ("done", "failed", "skipped", "total")} == {
             "done": 3, "failed": 0, "skipped": 1, "total": 4,
         }  # fmt: skip
-        assert parent.data.tags["mlflow.note.content"].count("tiny.en-auto-") == 4
+        assert parent.data.tags["mlflow.note.content"].count("tiny.en-random-seqs") == 4
         assert "leaderboard.md" in bench.files(parent)
         assert f"report: results/sweep-{parent.info.run_id[:8]}/leaderboard.html" in err
         assert parent.data.metrics["best/reqs_per_sec"] == 16.0
-        assert done[0].info.run_name == "tiny.en-auto-4_clips_CPU_random"
+        assert done[0].info.run_name == "tiny.en-random-seqs4_clips_CPU"
         assert "tiny.en" in out
 
-        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8", repeats=2, dry_run="true")
+        status, out, err = bench.run(model="tiny.en", max_num_seqs="4,8", repeats=2, dry_run="true")
         assert status == 0, err
         assert "0 done, 0 failed, 4 skipped" in out
         assert "time: 0:00" in out
 
     def test_a_sigterm_closes_the_child_and_the_parent(self, bench: Bench) -> None:
         """KILLED, both; 128 + 15 is the exit status; the engine is gone."""
-        process = bench.start(seconds=600, models="tiny.en")
+        process = bench.start(seconds=600, model="tiny.en")
         wait_for(lambda: len(bench.engines()) == 1)
         process.terminate()
         process.communicate(timeout=PATIENCE)
@@ -154,7 +154,7 @@ class TestFailures:
         status, out, err = bench.run(grid="grid.yaml", time_limit_minutes=0.6)
         assert status == 1, err
         assert "1 done, 4 failed, 0 skipped" in err
-        assert "| tiny.en | AMD EPYC | auto/4 |" in out
+        assert "| tiny.en | AMD EPYC | seqs4 |" in out
         failed = [run for run in bench.runs("benchmark") if run.info.status == "FAILED"]
         causes = [run.data.tags["whisperbench.failure"] for run in failed]
         assert "no_such_model" in causes[0]
@@ -170,14 +170,14 @@ class TestFailures:
     def test_a_frozen_run_is_measured_again(self, bench: Bench) -> None:
         """It is FINISHED, with its WER; its speed is none, which the sweep says and the next start makes good."""
         for runs in (1, 2):
-            status, _, err = bench.run(models="tiny.en", max_num_seqs=PAUSES)
+            status, _, err = bench.run(model="tiny.en", max_num_seqs=PAUSES)
             assert status == 1, err
             assert "its speed is no measurement: no progress for 34 s" in err
             assert bench.statuses() == ["FINISHED"] * runs
 
     def test_nothing_that_can_be_measured_is_an_error_at_once(self, bench: Bench) -> None:
         """Without a process started for it."""
-        status, _, err = bench.run(models="tiny.en", corpora="no_such_folder")
+        status, _, err = bench.run(model="tiny.en", corpus="no_such_folder")
         assert status == 1
         assert "no_such_folder" in err
         assert bench.runs("benchmark") == []
@@ -186,9 +186,9 @@ class TestFailures:
 class TestSearch:
     def test_it_ends_with_the_command_line_of_the_winner(self, bench: Bench) -> None:
         """The fake is fastest with most sequences; a second start has nothing to measure and prints the same."""
-        winner = "mlflow run . -P model=tiny.en -P corpus=clips -P max_num_seqs=2 -P load_format=dummy"
+        winner = "mlflow run . -P model=tiny.en -P load_format=dummy -P corpus=clips -P max_num_seqs=2"
         for expected in ("2 done, 0 failed, 0 skipped", "0 done, 0 failed, 2 skipped"):
-            status, out, err = bench.run(models="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
+            status, out, err = bench.run(model="tiny.en", objective="reqs_per_sec", max_num_seqs="1,2", trials=5)
             assert status == 0, err
             assert out.splitlines()[-2:] == ["reqs_per_sec: 4.00 | best of 2 settings", winner]
             assert expected in err
@@ -200,7 +200,7 @@ class TestSearch:
 class TestSideBySide:
     def test_two_at_once_on_parts_of_the_cores(self, bench: Bench) -> None:
         """The same child runs, two at a time, marked as not alone; the next start has nothing to do."""
-        process = bench.start(seconds=3, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        process = bench.start(seconds=3, model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2)
         wait_for(lambda: len(bench.engines()) == 2)
         assert bench.statuses() == ["RUNNING", "RUNNING"]
         _, err = process.communicate(timeout=PATIENCE)
@@ -209,12 +209,12 @@ class TestSideBySide:
         assert bench.engines() == []
         assert all("were measured on this host" in run.data.tags[WARNINGS] for run in bench.runs("benchmark"))
         assert "running on cores" in err
-        status, out, err = bench.run(models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2, dry_run="true")
+        status, out, err = bench.run(model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2, dry_run="true")
         assert (status, "3 skipped" in out) == (0, True), err
 
     def test_a_sigterm_closes_both(self, bench: Bench) -> None:
         """No slot goes on alone."""
-        process = bench.start(seconds=600, models="tiny.en", max_num_seqs="4,8,16", gpus_at_once=2)
+        process = bench.start(seconds=600, model="tiny.en", max_num_seqs="4,8,16", parallel_runs=2)
         wait_for(lambda: len(bench.engines()) == 2)
         process.terminate()
         process.communicate(timeout=PATIENCE)

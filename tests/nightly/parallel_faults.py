@@ -1,10 +1,6 @@
 """Faults of two real engines: each is caused once, and every clip must have one transcript, the same as without.
 
-<<<<<<<< HEAD:tests/nightly/fleet_faults.py
-python -m tests.nightly.fleet_faults
-========
-python -m tests.nightly.parallel_faults
->>>>>>>> w-f:benchmarks/parallel_faults.py
+    python -m tests.nightly.parallel_faults
 
 Two engines on this machine's CPU transcribe the demo clips over and over.  In the middle an actor, an engine's process
 or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line per fault, exit
@@ -58,13 +54,13 @@ OF_A_CLUSTER = ("nothing, two nodes", "node killed", "node stopped")
 
 def benchmark(results: Path, env: dict[str, str], **options: object) -> subprocess.Popen[bytes]:
     given = {
-        "model": "demo", "corpus": "demo", "gpus": 2, "rounds": ROUNDS, "max_num_seqs": 8, "offline": "true",
+        "model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": ROUNDS, "max_num_seqs": 8, "offline": "true",
         "stall_minutes": STALL_MINUTES, "results_dir": results, **options,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in given.items()]
     with results.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.benchmark", *words], cwd=PROJECT, env=env, stdout=log, stderr=log
+            [sys.executable, "-m", "whisperbench", "benchmark", *words], cwd=PROJECT, env=env, stdout=log, stderr=log
         )
 
 

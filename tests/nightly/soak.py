@@ -157,13 +157,13 @@ class Soak:
             "repeats": str(REPEATS),
         }
         if action == "upload":
-            return [sys.executable, "-m", "flows.upload", "--bundles", str(this.results)]
+            return [sys.executable, "-m", "whisperbench", "upload", "--bundles", str(this.results)]
         if action == "launcher":
             words = [word for key, value in options.items() for word in ("-P", f"{key}={value}")]
             return [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", *words]
         if action == "sweep":
             options = {
-                **{"models": "demo", "max_num_seqs": "32,64", "corpora": str(this.corpus)},
+                **{"model": "demo", "max_num_seqs": "32,64", "corpus": str(this.corpus)},
                 "results_dir": str(this.results),
             }
         module = "flows.sweep" if action == "sweep" else self.benchmark

@@ -60,7 +60,7 @@ def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.P
         "model": "demo",
         "corpus": "demo",
         "gpus": 2,
-        "rounds": 20,
+        "corpus_copies": 20,
         "max_num_seqs": 8,
         "offline": "true",
         **options,
@@ -124,7 +124,7 @@ def test_gpus_that_the_cluster_does_not_have_are_refused(cluster: Cluster, tmp_p
     """The message names the GPUs that it has; nothing is started."""
     cluster.set_kind("first", H100)
     cluster.set_kind("second", A10)
-    for wanted in ({"gpu_kinds": "*B200*", "gpus": 1}, {"gpu_kinds": "*H100*", "gpus": 2}):
+    for wanted in ({"gpu_type": "*B200*", "gpus": 1}, {"gpu_type": "*H100*", "gpus": 2}):
         status, _, err = ended(benchmark(cluster, tmp_path, **wanted))
         assert status == 2, err
         assert f"cannot be had: there is 1 × {H100}, 1 × {A10}" in err

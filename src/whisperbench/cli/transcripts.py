@@ -35,7 +35,7 @@ def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
 
 @draw.register
 def draw_score(score: Score) -> None:
-    """Each transcript of a small corpus, its differences from the reference in colour."""
+    """Print each transcript of a small corpus, aligned with its reference."""
     for each in score.utterances if len(score.utterances) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.counts.errors} of {each.counts.words} words wrong", "bold")
         stderr.print(to_terminal(align(each.reference_normalized.split(), each.hypothesis_normalized.split())))
@@ -43,7 +43,7 @@ def draw_score(score: Score) -> None:
 
 @draw.register(tuple)
 def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
-    """The same where there are no references."""
+    """Print each transcript of a small corpus without references."""
     for each in transcripts if len(transcripts) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
         stderr.print(Text(each.hypothesis))
@@ -51,7 +51,7 @@ def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
 
 @draw.register
 def draw_difference(found: Difference) -> None:
-    """The utterances that changed most from one run to the other, each aligned with the reference."""
+    """Print the utterances that changed most between two runs, each aligned with its reference."""
     for each in found.utterances:
         say(f"\n{escape_control(each.a.utt_id)}  {each.change:+d} errors")
         for run, pieces in zip((found.a, found.b), each.aligned, strict=True):

@@ -10,6 +10,8 @@ from typing import Self
 
 from whisperbench.compare.select import named
 from whisperbench.compare.systems import System
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import labels
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 MLPERF = "MLPerf"
@@ -45,8 +47,12 @@ class PublishedBenchmark:
 
     @property
     def setting(self) -> str:
-        """`vllm auto/128`, or the engine alone if its setting was not published."""
-        return f"{self.engine} {self.kv_cache_dtype}/{self.max_num_seqs}" if self.kv_cache_dtype else self.engine
+        """`vllm fp8 seqs256`; the engine alone if its setting is the default or was not published."""
+        return " ".join([self.engine, *(labels(OPTIONS, self._params).values() if self.kv_cache_dtype else ())])
+
+    @property
+    def _params(self) -> dict[str, str]:
+        return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
 
     def has_gpu_of(self, system: System) -> bool:
         """H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
@@ -63,10 +69,10 @@ class PublishedBenchmark:
         """Further reasons why a measured system is not directly comparable."""
         split, utterances = system.param("split"), system.newest.metric("utterances") or 0
         wanted = "dev" if self.benchmark == MLPERF else "test-clean"
-        settings = system.batch if self.kv_cache_dtype else "/", system.padding_stride or 1
+        equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
+        more = {system.requested(OPTIONS[name]) for name in ("padding_stride", "engines_per_gpu")} - {None, "1", "auto"}
         reasons = {
-            "other settings": settings != (f"{self.kv_cache_dtype}/{self.max_num_seqs}", 1)
-            or system.engines > system.gpu_count,
+            "other settings": not equal or bool(more) or system.engines > system.gpu_count,
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
             f"other data: {split}": split != wanted,

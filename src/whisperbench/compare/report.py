@@ -24,7 +24,7 @@ from whisperbench.compare.groups import Group, LeftOut
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row, best_per_gpu_and_model
 from whisperbench.compare.rescore import RankChange
-from whisperbench.compare.systems import System
+from whisperbench.compare.systems import DEFAULT, System
 from whisperbench.config.compare import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
@@ -114,7 +114,7 @@ def best(board: Leaderboard, links: Links) -> tuple[Table, int]:
         "gpu": Column("gpu", "gpu", lambda row: row.system.short_gpu),
         "setting": Column("setting", "setting", lambda row: row.system.description),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
-        "usd_per_audio_hour": dataclasses.replace(BY_NAME["usd_per_audio_hour"], heading="¢/audio h"),
+        "usd_per_audio_hour": dataclasses.replace(BY_NAME["usd_per_audio_hour"], heading="¢/hour"),
     }
     columns = [short.get(name) or BY_NAME[name] for name in names]
     columns = [column for column in columns if column.is_shown(board.rows)]
@@ -171,8 +171,12 @@ def most_accurate(board: Leaderboard) -> str:
 
 
 def on_gpu(row: Row) -> str:
-    """`large-v3 fp8/256 on NVIDIA H100 80GB HBM3`."""
+    """`large-v3 fp8 seqs256 on NVIDIA H100 80GB HBM3`."""
     return f"{row.system.label} on {row.system.gpu}"
+
+
+BATCH = ("kv_cache_dtype", "max_num_seqs")
+"""Options of vLLM that correspond to the batch size of other engines."""
 
 
 def gpu_and_engine_comparison(boards: Iterable[Leaderboard]) -> Table:
@@ -184,21 +188,23 @@ def gpu_and_engine_comparison(boards: Iterable[Leaderboard]) -> Table:
     rows: list[list[Cell]] = []
     for board in boards:
         timed = [row.system for row in board.rows if row.system.median("reqs_per_sec")]
-        timed.sort(key=lambda system: (system.is_peer, -(system.median("reqs_per_sec") or 0)))
-        vllm_batch: dict[tuple[object, ...], str] = {}
+        timed.sort(key=lambda system: (not system.uses_vllm, -(system.median("reqs_per_sec") or 0)))
+        vllm_batch: dict[tuple[object, ...], tuple[object, ...]] = {}
         groups: dict[tuple[object, ...], dict[tuple[str, str], System]] = {}
         for system in timed:
-            equal = (system.model, system.newest.random_weights, system.param("dtype"), system.beside_batch)
-            batch = vllm_batch.get(equal, "") if system.is_peer else system.batch
-            if not system.is_peer:
+            rest = system.settings("engine", *BATCH, "batch_size")
+            equal = (system.model, system.newest.random_weights, system.param("dtype"), rest)
+            batch = vllm_batch.get(equal, ())
+            if system.uses_vllm:
+                batch = tuple(system.param(name) for name in BATCH)
                 vllm_batch.setdefault(equal, batch)
-            groups.setdefault((*equal, batch), {}).setdefault((system.gpu, system.engine), system)
+            groups.setdefault((*equal, *batch), {}).setdefault((system.gpu, system.engine), system)
         for group in groups.values():
             ordered = sorted(group.values(), key=lambda system: -(system.median("reqs_per_sec") or 0))
             top = ordered[0].median("reqs_per_sec") or 1
             for system in ordered if len(ordered) > 1 else ():
                 rate = system.median("reqs_per_sec") or 0
-                setting = " ".join(filter(None, (system.batch, system.beside_batch)))
+                setting = system.settings("engine") or DEFAULT
                 figures = [
                     number(system.wer),
                     number(rate),

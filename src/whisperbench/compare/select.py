@@ -15,10 +15,11 @@ COST = "usd_per_audio_hour"
 
 def selects(options: CompareConfig, record: RunRecord) -> bool:
     """Whether the GPU and the model of a run match the glob patterns of `options`, ignoring case."""
-    gpu = options.gpu if set(options.gpu) & set("*?[") else f"*{options.gpu}*"
+    wanted = options.gpu or "*"
+    gpu = wanted if set(wanted) & set("*?[") else f"*{wanted}*"
     model_id = record.params.get("model_id", "")
     models = (record.params.get("model", ""), model_id, model_id.rpartition("/")[2])
-    return _matches(record.gpu, gpu) and any(_matches(name, options.model) for name in models)
+    return _matches(record.gpu, gpu) and any(_matches(name, options.model or "*") for name in models)
 
 
 def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:

@@ -1,7 +1,7 @@
-"""Consecutive utterances of one chapter become windows of up to 30 s: the data of MLPerf's speech benchmark.
+"""Consecutive utterances of one chapter joined to windows of up to 30 s, as in MLPerf's speech benchmark.
 
-As its repackage_librispeech.py does it: utterances in order, half a second of silence between two, a new window where
-the next one would not fit; but one that is longer than a window stays alone, where MLPerf leaves it out.
+As in its repackage_librispeech.py: utterances in order, half a second of silence between two, and a new window where
+the next one would not fit.  An utterance that is longer than a window stays alone; MLPerf leaves it out.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from whisperbench.errors import CorpusError
 
 
 def pack_utterances(
-    corpus: Corpus, pack_seconds: int, inspect: Callable[[Corpus], CorpusFacts]
+    corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], CorpusFacts]
 ) -> tuple[Corpus, CorpusFacts]:
-    """A corpus and what decoding it tells; with `pack_seconds` (0 = as it is) joined to windows of at most so long.
+    """A corpus, joined to windows of at most `pack_seconds` (None: unchanged), and its lengths and digest.
 
     Raises:
-        CorpusError: an id does not tell a chapter.
-        AudioError: as it comes from `inspect`.
+        CorpusError: an id does not name a chapter.
+        AudioError: a file cannot be decoded.
     """
     facts = inspect(corpus)
     if not pack_seconds:
@@ -32,13 +32,13 @@ def pack_utterances(
     return joined, inspect(joined)
 
 
-def _windows(utterances: Sequence[Utterance], seconds: Sequence[float], most: int) -> Iterator[list[Utterance]]:
+def _windows(utterances: Sequence[Utterance], seconds: Sequence[float], max_seconds: int) -> Iterator[list[Utterance]]:
     pairs = zip(utterances, seconds, strict=True)
     for _, chapter in itertools.groupby(pairs, key=lambda pair: _chapter(pair[0])):
         window: list[Utterance] = []
         filled = 0.0
         for utterance, length in chapter:
-            if window and filled + PAUSE_SECONDS + length > most:
+            if window and filled + PAUSE_SECONDS + length > max_seconds:
                 yield window
                 window, filled = [], 0.0
             filled += length + (PAUSE_SECONDS if window else 0.0)
@@ -49,8 +49,8 @@ def _windows(utterances: Sequence[Utterance], seconds: Sequence[float], most: in
 def _chapter(utterance: Utterance) -> str:
     if not LIBRISPEECH_ID.fullmatch(utterance.id):
         raise CorpusError(
-            f"pack_seconds joins utterances of one chapter, and {utterance.id!r} is no id of LibriSpeech "
-            "(speaker-chapter-utterance). Use pack_seconds=0."
+            f"pack_seconds joins utterances of one chapter, and {utterance.id!r} is not an id of LibriSpeech "
+            "(speaker-chapter-utterance). Use pack_seconds=none."
         )
     return utterance.id.rpartition("-")[0]
 

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperbench.compare.document import Part
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import LISTS, SweepOptions
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
@@ -39,7 +38,7 @@ Plan = tuple[Task, ...] | Search
 
 
 def sweep(
-    options: SweepOptions, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
+    options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
 ) -> None:
     """Measure the configurations of `options`, or search for the best one.
 
@@ -51,9 +50,9 @@ def sweep(
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan: Plan = Search.of(options) if options.searches else tasks_of(options)
+    plan: Plan = Search.of(options) if options.searches else tasks_of(options, listener.said)
     client = connect()
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
+    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
     slots = [DeviceSlot()]
     if not isinstance(plan, Search):
         plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
@@ -75,8 +74,7 @@ def sweep(
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
-        params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
-        log_now(client, run.run_id, params=params)
+        log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
@@ -90,34 +88,35 @@ def sweep(
             measure_all(plan, earlier, parent, command, slots, echo)
 
 
-def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
+def tasks_of(options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None) -> tuple[Task, ...]:
     """Every run of a grid, in order."""
-    return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
+    return schedule(configurations_of(options, say), options.repeats, options.order, options.shared.seed)
 
 
 def assign(
-    tasks: tuple[Task, ...], options: SweepOptions, hardware: Hardware, tracking_uri: str
+    tasks: tuple[Task, ...], options: SweepConfig, hardware: Hardware, tracking_uri: str
 ) -> tuple[tuple[Task, ...], list[DeviceSlot]]:
     """The tasks, repeated for each GPU type on a cluster or several GPUs, and the slots that measure them.
 
     Raises:
         ConfigError: the GPUs that the options ask for were not found.
     """
-    if not options.one.cluster and options.gpus_at_once == 1:
+    address, wanted = options.shared.ray_address, options.shared.gpu_type
+    if not address and options.parallel_runs == 1:
         return tasks, [DeviceSlot()]
-    select_gpus(hardware, options.one.gpu_kinds, 0)  # refuses types that match no GPU
-    types = matching_gpu_types(hardware, options.one.gpu_kinds)
+    select_gpus(hardware, wanted, None)  # refuses a gpu_type that matches no GPU
+    types = matching_gpu_types(hardware, wanted)
     tasks = on_every_type(tasks, types)
-    if options.one.cluster and options.gpus_at_once != 1:
-        slots = cluster_slots(options.one.cluster, options.gpus_at_once, types, tracking_uri)
+    if address and options.parallel_runs != 1:
+        slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)
         return tuple(each.without_cluster() for each in tasks), slots
-    return tasks, device_slots(hardware, options.gpus_at_once, types)
+    return tasks, device_slots(hardware, options.parallel_runs, types)
 
 
-def forecast(options: SweepOptions, plan: Plan, earlier: EarlierRuns) -> str:
+def forecast(options: SweepConfig, plan: Plan, earlier: EarlierRuns) -> str:
     """The runs of a sweep, which of them are finished, and the duration of the others, estimated from earlier runs."""
     if isinstance(plan, Search):
-        lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
+        lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
         lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
         remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
@@ -195,7 +194,7 @@ def search_for_the_best(
     parent.leaderboard(echo)
     parent.listener.said(progress.sentence)
     if best is None:
-        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
     best_settings, value = best
     winner = command_line(wanted.config(best_settings))

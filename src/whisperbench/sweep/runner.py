@@ -94,7 +94,7 @@ def run_process(
         [*command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
         env={**inherited, **slot.environment, **own},
         log=log,
-        time_limit_seconds=60 * parent.options.time_limit_minutes,
+        time_limit_seconds=60 * (parent.options.time_limit_minutes or 0),
         tick=tick,
     )
 

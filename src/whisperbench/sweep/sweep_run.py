@@ -10,8 +10,7 @@ from pathlib import Path
 from whisperbench.compare.document import Part
 from whisperbench.comparison import files_of, leaderboard
 from whisperbench.config.compare import CompareConfig
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import SweepOptions
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links, run_path
@@ -27,9 +26,9 @@ from whisperbench.tracking.tracked_run import TrackedRun
 class ParentRun:
     """Shows and logs `progress` while the child runs are measured, then ranks what was measured or skipped."""
 
-    def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
+    def __init__(self, run: TrackedRun, options: SweepConfig, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
-        self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
+        self.directory = Path(options.shared.results_dir) / f"sweep-{run.run_id[:8]}"
         self.options, self.listener = options, listener
         self._lock = threading.RLock()  # configurations may be measured in parallel
         self._experiment = run.experiment_id
@@ -70,9 +69,9 @@ class ParentRun:
         records = read.get_runs(self.client, ids)
         on_gpu = any(record.params.get("gpu_count", "0") != "0" for record in records)
         options = CompareConfig(
-            sort=self.options.objective if self.options.searches else "wer",
-            references=text_of(on_gpu),  # published results are of GPUs
-            seed=self.options.one.seed,
+            sort=self.options.objective or "wer",
+            published="matching" if on_gpu else "none",
+            seed=self.options.shared.seed,
         )
         try:
             links = Links(ui_address(self.client))

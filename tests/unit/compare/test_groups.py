@@ -72,7 +72,7 @@ class TestGrouping:
         smoke = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b", "c")]
         whole = [run_of(BenchmarkConfig(model=m), metrics={"reference_words": 52_576.0}) for m in ("a", "b")]
         grouping = Grouping.of([*smoke, *whole], "wer")
-        assert [group.fields["limit"] for group in grouping.groups] == ["0", "8"]
+        assert [group.fields["limit"] for group in grouping.groups] == ["all", "8"]
 
     def test_a_lone_run_never_is_the_main_board(self) -> None:
         """Unless there is nothing else; then the one on most words."""

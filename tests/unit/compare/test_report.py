@@ -56,8 +56,8 @@ class TestMarkdown:
         """A row per GPU and model and the most accurate one, before any ranking."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
         answer, _, rest = text.partition("\n## ")
-        assert "| large-v3-turbo | H100 80GB | auto/128 | 3.00 (2.70–3.30) | 60.00 | 444 |" in answer
-        assert "**Most accurate:** large-v3 auto/128" in answer
+        assert "| large-v3-turbo | H100 80GB | default settings | 3.00 (2.70–3.30) | 60.00 | 444 |" in answer
+        assert "**Most accurate:** large-v3" in answer
         assert "ranked by WER" in rest
 
     def test_a_row_has_everything(self) -> None:
@@ -66,7 +66,7 @@ class TestMarkdown:
         text = leaderboard_markdown(report_of(*runs, run_of(TURBO, wer=9.0)))
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
-            f"| 1 | large-v3 | {H100} | auto/128 | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | 303.4 | vllm 0.32.0 | "
+            f"| 1 | large-v3 | {H100} | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | 303.4 | vllm 0.32.0 | "
             f"{link}?workflowType=machine_learning) | ★ | 3 | 2026-11-04 | ann |"
         ) in text
 
@@ -78,8 +78,8 @@ class TestMarkdown:
         tests: dict[str, PairedTest | str] = {tie.run_id: PairedTest(0.5, -0.1, 1.1, 0.2)}
         report = report_of(best, tie, far, tests=tests)
         text = leaderboard_markdown(report)
-        assert f"WER 2.00 %; not significantly worse: large-v3-turbo auto/128 on {H100}." in text
-        against = [cells[10].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
+        assert f"WER 2.00 %; not significantly worse: large-v3-turbo on {H100}." in text
+        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
         assert against[0] == "against the best"
         assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
 
@@ -109,10 +109,10 @@ class TestMarkdown:
 
     def test_published_rows_are_apart(self) -> None:
         """Marked as published, with the ratio where something was measured; none of them in a ranking."""
-        text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), references=True))
+        text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), published=True))
         ranking, _, published = text.partition("## Published")
         assert published.count("| vLLM script |") == 10  # 6 of the H100, and large-v3 elsewhere
-        assert f"| large-v3 auto/128 on {H100} | 2.50 | 70.60 | 522.44 | 2.00 |" in published
+        assert f"| large-v3 on {H100} | 2.50 | 70.60 | 522.44 | 2.00 |" in published
         assert "(https://github.com/stackav-oss/ai-workloads/tree/main/whisper/offline) |" in published
         assert published.count("enforce\\_eager=True") + published.count("enforce_eager=True") == 1
         assert "35.30" not in ranking
@@ -158,7 +158,7 @@ class TestCsvAndJson:
         runs = [run_of(LARGE, day=day) for day in range(2)]
         found = json.loads(leaderboard_json(report_of(*runs)))
         (board,) = found["boards"]
-        assert board["key"]["limit"] == "0"
+        assert board["key"]["limit"] == "all"
         assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
 
     def test_a_lone_configuration_is_in_both(self) -> None:
@@ -178,7 +178,7 @@ class TestCsvAndJson:
 class TestHtml:
     def test_it_is_self_contained(self) -> None:
         """No file, font, script or style from anywhere else; links lead to runs and sources only."""
-        page = Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO), references=True)))
+        page = Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO), published=True)))
         assert not page.all("link")
         assert not [attributes for _, attributes in page.elements if "src" in attributes]
         assert len(page.all("svg")) == 1
