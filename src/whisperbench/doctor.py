@@ -73,7 +73,6 @@ class Setup:
     config: DoctorConfig
     hardware: Hardware  # of one engine
     cache: Path  # of checkpoints
-    experiment: str | None = None  # of a run
     run_id: str | None = None
     gpus: int = 1  # visible on this host
 
@@ -309,7 +308,7 @@ def check_tracking_server(setup: Setup) -> Iterator[Check]:
     client = connect()
     address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
-    run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
+    run_id = tracking.open_run(client, experiment=None, run_id=setup.run_id, name="doctor", tags=tags)
     with tracking_errors(client, "accept a run of this user"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:

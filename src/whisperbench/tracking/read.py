@@ -83,8 +83,8 @@ def read_transcripts(
 
     def read(run_id: str) -> StoredTranscripts | None:
         kept = cache / f"{quote(run_id, safe='')}.json"
-        if not kept.exists():
-            _download(client, run_id, kept)
+        if not kept.exists() and any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
+            _download(client, run_id, TABLE, kept)
         found = read_table(kept.read_text(encoding="utf-8", errors="replace")) if kept.exists() else None
         advance()
         return found
@@ -110,8 +110,7 @@ def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[s
                 continue
             kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
             if not kept.exists():
-                with tempfile.TemporaryDirectory(dir=cache) as folder:
-                    Path(client.download_artifacts(run_id, artifact.path, folder)).replace(kept)
+                _download(client, run_id, artifact.path, kept)
             found[utt_id] = kept.read_bytes()
             room -= len(found[utt_id])
     return found
@@ -195,9 +194,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
         return list(pool.map(complete, records))
 
 
-def _download(client: MlflowClient, run_id: str, target: Path) -> None:
-    """Download the transcripts to `target`, which stays absent if the run has none or the download fails."""
-    if not any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
-        return
+def _download(client: MlflowClient, run_id: str, path: str, target: Path) -> None:
+    """Download an artifact to `target`, which stays absent if the download fails."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        Path(client.download_artifacts(run_id, TABLE, folder)).replace(target)
+        Path(client.download_artifacts(run_id, path, folder)).replace(target)
