@@ -247,7 +247,7 @@ def preflight(listener: Listener) -> Client:
         if warning := password_in(str(client.tracking_uri)):
             listener.warned(warning)
         for stale in close_stale_runs(client):
-            listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
+            listener.said(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure now and log the result later (mlflow run asks the server itself): "

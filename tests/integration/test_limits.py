@@ -74,7 +74,7 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
                 tracking.log_bundle(client, run.run_id, bundle)
         found = client.get_run(run.run_id)
         assert found.info.status == "FAILED"
-        assert "does not hold what it has taken" in found.data.tags[FAILURE]
+        assert "does not hold every file" in found.data.tags[FAILURE]
         with pytest.raises(TrackingError, match="does not hold"):
             upload_bundle(client, bundle)
         proxy.swallows_files = False

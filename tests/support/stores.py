@@ -19,7 +19,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
 from whisperbench.results.record import RunRecord
-from whisperbench.tracking.runs import TABLE_TAG
+from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
@@ -103,7 +103,7 @@ def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said
 
 
 def fresh_store(directory: Path, template: Path) -> str:
-    """The address of a new SQLite store in `directory`: a copy of `template`, made there once."""
+    """The address of a new SQLite store in `directory`, a copy of `template`; experiment 0 is the default one."""
     with template.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several workers share a template
         if not template.exists():
@@ -111,7 +111,9 @@ def fresh_store(directory: Path, template: Path) -> str:
     _read_newest_schema_once()
     shutil.copy(template, directory / "mlflow.db")
     with sqlite3.connect(directory / "mlflow.db") as database:
-        database.execute("UPDATE experiments SET artifact_location = ?", (str(directory / "artifacts"),))
+        database.execute(
+            "UPDATE experiments SET name = ?, artifact_location = ?", (DEFAULT_EXPERIMENT, str(directory / "artifacts"))
+        )
     return f"sqlite:///{directory / 'mlflow.db'}"
 
 

@@ -33,10 +33,9 @@ def main(config: DoctorConfig) -> None:
     from whisperbench.text import escape_control, redact
 
     devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    experiment, run_id = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get(RUN_ID)
     gpus = detect_hardware(devices, 0).gpu_count
     checks = []
-    for check in examine(Setup(config, detect_hardware(devices), cache_directory(), experiment, run_id, gpus)):
+    for check in examine(Setup(config, detect_hardware(devices), cache_directory(), os.environ.get(RUN_ID), gpus)):
         checks.append(check)
         if not config.json:
             text = f"{check.found} -> {check.remedy}" if check.remedy else check.found

@@ -1,13 +1,12 @@
-"""The artifact folder `samples/`: the worst utterances and a fixed random few, to listen to and to read.
+"""The artifact folder `samples/`: the utterances with most errors and a fixed random selection, as audio and text.
 
-`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, where links to the
-files beside it lead nowhere: so the audio is in the page, and beside it as WAV for everything else.
+`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, in which links to files beside it do
+not work.  The audio is therefore in the page, and also beside it as WAV.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import math
 import re
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
-from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.alignment import align
 from whisperbench.measure.score import ErrorCounts, ScoredUtterance
 from whisperbench.measure.timing import Transcript
 from whisperbench.results.pages import render
@@ -31,20 +30,6 @@ MAX_TEXT_LENGTH = 4_000  # characters: 30 s of fast speech are 600
 MAX_NAME_LENGTH = 80
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Card:
-    """What the page shows of one utterance; `pieces` is None where there is nothing to compare, `note` follows them."""
-
-    title: str
-    facts: list[str]
-    file: str
-    wav: str
-    reference: str | None
-    hypothesis: str
-    pieces: list[AlignedSpan] | None
-    note: str
-
-
 def write_samples(
     directory: Path,
     utterances: Sequence[ScoredUtterance | Transcript],
@@ -54,43 +39,41 @@ def write_samples(
     worst: int = 5,
     random: int = 5,
 ) -> None:
-    """Write `samples.html` and one WAV per sample, the first 30 s of it, into `directory` (made if absent).
+    """Write `samples.html` and one WAV per sample with its first 30 s into `directory`, which is created if absent.
 
     Args:
-        utterances: scored, or transcripts as they are; of these there are only the random few.
-        audio_of: an utterance's samples at 16 kHz by its id; called once for each sample.
-        seed: the random few depend on it and on the number of utterances only, so that runs over one
-            corpus show the same ones, save those that are among the worst.
+        utterances: scored ones, or transcripts without a score, of which only the random selection is shown.
+        audio_of: returns an utterance's samples at 16 kHz by its id; called once for each sample.
+        seed: the random selection depends only on it and on the number of utterances, so that runs over the same
+            corpus show the same utterances, except those that are among the worst.
     """
     directory.mkdir(parents=True, exist_ok=True)
     worst_ones = _worst(utterances, worst)
     shuffled = np.random.default_rng(seed).permutation(len(utterances)).tolist()
-    random_ones = [index for index in shuffled if index not in worst_ones][:random]
-    sections: dict[str, list[Card]] = {"Most errors": [], "Random": []}
-    number = 0
-    for heading, chosen in zip(sections, (worst_ones, sorted(random_ones)), strict=True):
-        for index in chosen:
-            number += 1
-            utterance = utterances[index]
-            name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
-            (directory / name).write_bytes(wav)
-            sections[heading].append(_card(utterance, name, wav))
-    page = render("samples.html.jinja", shown=number, utterances=f"{len(utterances):,}", sections=sections)
+    random_ones = sorted([index for index in shuffled if index not in worst_ones][:random])
+    cards = []
+    for number, index in enumerate([*worst_ones, *random_ones], 1):
+        utterance = utterances[index]
+        name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
+        (directory / name).write_bytes(wav)
+        cards.append(_card(utterance, name, wav))
+    sections = {"Most errors": cards[: len(worst_ones)], "Random": cards[len(worst_ones) :]}
+    page = render("samples.html.jinja", shown=len(cards), utterances=f"{len(utterances):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
 def file_name(number: int, utt_id: str) -> str:
-    """`01_2830-3980-0043.wav`: any id, as a name that every file system and web server takes."""
+    """`01_2830-3980-0043.wav`: a name that every file system and web server accepts, whatever the id."""
     return f"{number:02d}_{after_the_number(utt_id)}"
 
 
 def after_the_number(utt_id: str) -> str:
-    """`2830-3980-0043.wav`: what tells of a sample's name which utterance it is."""
+    """`2830-3980-0043.wav`: the part of a sample's name that depends on the utterance."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
 def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:
-    """Positions of the utterances with most errors, then with the highest rate; only those that have errors."""
+    """Indices of the utterances with most errors, then with the highest error rate; only of those with errors."""
     errors = {
         index: (utterance.counts.errors, math.inf if utterance.counts.percent is None else utterance.counts.percent)
         for index, utterance in enumerate(utterances)
@@ -108,7 +91,8 @@ def _wav(audio: Samples) -> bytes:
     return file.getvalue()
 
 
-def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> Card:
+def _card(utterance: ScoredUtterance | Transcript, file: str, wav: bytes) -> dict[str, object]:
+    """The values of an utterance for the template; `pieces` is None without a score, `note` follows them."""
     facts = [f"{utterance.seconds:.1f} s"]
     if utterance.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
@@ -121,16 +105,16 @@ def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> Car
         pieces = align(*(text[:MAX_TEXT_LENGTH].split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
             note = f"… ({longest:,} characters)"
-    return Card(
-        title=_cut(utterance.utt_id, MAX_NAME_LENGTH),
-        facts=facts,
-        file=name,
-        wav=base64.b64encode(wav).decode(),
-        reference=None if utterance.reference is None else _cut(utterance.reference),
-        hypothesis=_cut(utterance.hypothesis),
-        pieces=pieces,
-        note=note,
-    )
+    return {
+        "title": _cut(utterance.utt_id, MAX_NAME_LENGTH),
+        "facts": facts,
+        "file": file,
+        "wav": base64.b64encode(wav).decode(),
+        "reference": None if utterance.reference is None else _cut(utterance.reference),
+        "hypothesis": _cut(utterance.hypothesis),
+        "pieces": pieces,
+        "note": note,
+    }
 
 
 def _in_words(counts: ErrorCounts) -> str:
@@ -140,6 +124,6 @@ def _in_words(counts: ErrorCounts) -> str:
     return f"{errors} in {counts.words:,} words{rate}: {kinds}"
 
 
-def _cut(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """`text`, or its beginning and how long it is: a page must open whatever a model wrote."""
-    return text if len(text) <= longest else f"{text[:longest]} … ({len(text):,} characters)"
+def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
+    """`text`, or its beginning and its length: the page must open whatever a model has written."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters)"

@@ -1,4 +1,4 @@
-"""A run in words: the line that closes it on stdout, summary.md, and what a run says while it is measured."""
+"""Texts of a run: the result line on stdout, summary.md, the command line, and the description of an unfinished run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CARD = ("model", "kv_cache_dtype", "max_num_seqs")
 
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, to be pasted in a README: the card's settings, then labels of the others."""
+    """The last line on stdout, in a form for a README: the settings of CARD, then the labels of the others."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
     named = [f"{name}: {params[name]}" for name in CARD if OPTIONS[name].has(params.get("engine", "vllm"))]
     named += [label for name, label in labels(OPTIONS, params).items() if name not in CARD]
@@ -28,7 +28,7 @@ def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
 
 
 def command_line(config: BenchmarkConfig) -> str:
-    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
+    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: the model and the options that differ from the defaults."""
     changed = {
         name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
     }
@@ -36,10 +36,10 @@ def command_line(config: BenchmarkConfig) -> str:
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """What a run says of itself, in markdown, until it has a result."""
-    many = "" if dataset is None else f" ({dataset.rows:,} utterances)"
+    """The description of a run, in markdown, until it has a result."""
+    size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. The metrics "
+        f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
         f"`system/progress_*` show its progress.\n\nThe command: `{command_line(config)}`\n"
     )
 
@@ -51,7 +51,7 @@ def summary(
     tags: Mapping[str, str],
     history: Mapping[str, Sequence[float]],
 ) -> str:
-    """The run in markdown: the closing line, the metrics that were measured, the repeats, and how to repeat it."""
+    """The run in markdown: the result line, notes, the metrics that were measured, and the command line."""
     rows = []
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
@@ -64,13 +64,13 @@ def summary(
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"The median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if "wer" not in metrics:
-        silent = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else silent}.")
+        reason = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
+        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
     if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
         notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    again = f"The command: `{command_line(config)}`"
-    parts = [f"`{result_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
+    command = f"The command: `{command_line(config)}`"
+    parts = [f"`{result_line(params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

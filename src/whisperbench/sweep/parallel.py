@@ -32,7 +32,7 @@ class DeviceSlot:
 
     @property
     def warning(self) -> str:
-        """A reservation about its results; empty without neighbours."""
+        """A warning for the runs that are measured here; empty without neighbours."""
         return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
 
 
@@ -66,9 +66,9 @@ def run_in_parallel(
     slots: Sequence[DeviceSlot],
     measure: Callable[[int, DeviceSlot, threading.Event], None],
 ) -> list[int]:
-    """Measure each configuration, by its index, on the first free slot of its GPU type; returns the indices left over.
+    """Measure each configuration, by its index, on the first free slot of its GPU type.
 
-    Indices are left over where no slot of their type is available any more.  `measure` must raise `Stopped` when the
+    Returns the indices for which no slot of their type is available any more.  `measure` must raise `Stopped` when the
     event is set.  An error of one slot, or a signal that raises here, stops the others before it is raised.
     """
     waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
@@ -90,6 +90,9 @@ def run_in_parallel(
             stop.set()
             raise
 
+    if list(slots) == [DeviceSlot()]:
+        work(slots[0])  # in this thread, which receives the signals
+        return waiting
     with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
         futures = [pool.submit(work, slot) for slot in slots]
         try:

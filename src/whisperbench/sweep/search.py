@@ -112,14 +112,6 @@ class Search:
         raise refused[0]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Best:
-    """The winner: its settings and the value of the objective."""
-
-    settings: Settings
-    value: float
-
-
 def search(
     wanted: Search,
     evaluate: Evaluate,
@@ -127,8 +119,8 @@ def search(
     storage: Path,
     name: str,
     recall: Callable[[Settings], object] = lambda _settings: None,
-) -> Best | None:
-    """Measure up to `trials` different settings and return the best one within `max_wer`, None without one.
+) -> tuple[Settings, float] | None:
+    """Measure up to `trials` different settings; the best one within `max_wer` and the value of its objective, or None.
 
     The study `name` in the SQLite file `storage` is continued: settings that were interrupted or failed are measured
     first, and measured settings are not measured again.  `recall` is called with each of the latter.
@@ -171,7 +163,7 @@ def search(
         best = study.best_trial
     except ValueError:  # no trial is complete, or none within the constraint
         return None
-    return Best(settings_of(best.params), float(best.value or 0.0))
+    return settings_of(best.params), float(best.value or 0.0)
 
 
 def settings_of(params: Mapping[str, Any]) -> Settings:
@@ -196,8 +188,8 @@ def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     complete = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
     failed = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]) if trial.params]
-    for place, params in enumerate(failed):
-        if params not in complete and params not in failed[:place]:
+    for index, params in enumerate(failed):
+        if params not in complete and params not in failed[:index]:
             study.enqueue_trial(params)
     return study
 

@@ -84,8 +84,8 @@ def test_it_holds_what_the_measurement_would_have_written(
 
 def test_an_upload_finds_it(partial: Path) -> None:
     """By its own name, or that of the directory that it is in."""
-    assert find_bundles(str(partial)).partial == (partial,)
-    assert find_bundles(str(partial.parent)).partial == (partial,)
+    assert find_bundles(str(partial)) == [partial]
+    assert find_bundles(str(partial.parent)) == [partial]
 
 
 def test_a_transcript_that_is_missing(partial: Path) -> None:

@@ -54,8 +54,8 @@ class TestFinding:
         engine = FakeEngine()
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings == BEST
-        assert best.value == 144
+        assert best[0] == BEST
+        assert best[1] == 144
         assert len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) == 30
 
     def test_the_first_setting_is_the_one_without_a_search(self, tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ class TestFinding:
         """fp8 is faster and above the bound: the best without it wins."""
         best = search(wanted(max_wer=2.5), FakeEngine(), storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings["kv_cache_dtype"] == "auto"
-        assert best.settings["max_num_seqs"] in ("224", "256", "288")
+        assert best[0]["kv_cache_dtype"] == "auto"
+        assert best[0]["max_num_seqs"] in ("224", "256", "288")
 
     def test_nothing_within_the_bound_is_no_winner(self, tmp_path: Path) -> None:
         """Rather than the least bad."""
@@ -80,7 +80,7 @@ class TestFinding:
         engine = FakeEngine(broken=frozenset({"256", "128"}))
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings["max_num_seqs"] in ("224", "288")
+        assert best[0]["max_num_seqs"] in ("224", "288")
         assert 20 < len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) <= 30
 
     def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ class TestFinding:
         best = search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
         assert len(engine.measured) == wanted(**options).max_settings == 4
         assert best is not None
-        assert best.settings == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
+        assert best[0] == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
 
 
 class TestResume:

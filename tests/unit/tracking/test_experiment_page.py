@@ -144,7 +144,7 @@ class TestPrintedLinks:
         assert run.where().endswith(f"runs: http://127.0.0.1:5077/{runs_path('0', view=False)}")  # it has no view yet
         update_experiment_page(client, "0")
         look, one, every = run.where().splitlines()
-        assert look == f"look: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
+        assert look == f"View the results: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
         assert one == f"run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
         assert every == f"runs: http://127.0.0.1:5077/{runs_path('0')}"
 
