@@ -50,7 +50,6 @@ from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
-PROJECT = Path(__file__).resolve().parents[2]
 ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # of several engines each has one, with its number
 
 
@@ -61,7 +60,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, or the server is away; the run says why.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.cluster)
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
     for partial in abandoned(Path(config.results_dir)):
         listener.said(
             f"a measurement was cut off here: {len(partial.transcripts)} transcripts are in {partial.directory}"
@@ -124,7 +123,7 @@ def measure_to_disk(
             engine = start(settings, hardware, log)
         try:
             listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
-            total = len(corpus.utterances) * config.repeats * config.rounds
+            total = len(corpus.utterances) * config.repeats * config.corpus_copies
             with live or contextlib.nullcontext(), shown_from_the_start(listener, total) as (started, transcribed):
                 measurement = run_timed_passes(
                     engine,
@@ -139,8 +138,8 @@ def measure_to_disk(
                         lambda _repeat, _transcript: transcribed(journal.finished),
                     ],
                     count_tokens=checkpoint.count_tokens if config.random_weights else None,
-                    stall_seconds=60 * config.stall_minutes,
-                    rounds=config.rounds,
+                    stall_seconds=settings.stall_seconds,
+                    rounds=config.corpus_copies,
                     seconds=inspected.seconds,
                 )
         finally:
@@ -153,7 +152,7 @@ def measure_to_disk(
             hardware=hardware,
             settings=settings,
             engine=engine.facts,
-            git_dirty=git_is_dirty(PROJECT),
+            git_dirty=git_is_dirty(),
         )
         # A clock of the machine that is set back must not end a run before its start.
         ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
@@ -208,7 +207,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
 
     def inspect(corpus: Corpus) -> CorpusFacts:
         with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-            return inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+            return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
     given = load_corpus(config.corpus, config.split, config.limit)
     for sentence in given.doubts:
@@ -252,7 +251,7 @@ def preflight(listener: Listener) -> Client:
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
-            "PYTHONPATH=src python -m flows.benchmark … --offline true"
+            "whisperbench benchmark … --offline"
         ) from error
     return client
 

@@ -18,7 +18,6 @@ from whisperbench.checkpoint.checkpoint import resolve_model
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import DoctorConfig
-from whisperbench.config.option import cluster_of
 from whisperbench.corpus import librispeech
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
@@ -173,7 +172,7 @@ def check_compiler(hardware: Hardware) -> Iterator[Check]:
         yield problem(reason, remedy) if reason else ok("a C compiler and Python's headers are installed")
 
 
-def check_several_gpus(gpus: int, cluster: str) -> Iterator[Check]:
+def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
     """Whether several GPUs can be used, here or on the cluster at that address: Ray, enough cores, and nodes with the
     same software.
 
@@ -274,7 +273,7 @@ def check_corpus(corpus: str, split: str) -> Iterator[Check]:
         CorpusError: the name is unknown, or the corpus cannot be read.
     """
     if corpus != "librispeech":
-        loaded = load_corpus(corpus, split, 0)
+        loaded = load_corpus(corpus, split, None)
         silent = sum(utterance.reference is None for utterance in loaded.utterances)
         text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
         no_wer = warning(f"{text}, no transcripts", "Runs will have no WER, throughput only.")
@@ -354,7 +353,7 @@ CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
     "vllm": lambda setup: check_vllm(setup.hardware),
     "c compiler": lambda setup: check_compiler(setup.hardware),
-    "several gpus": lambda setup: check_several_gpus(setup.gpus, cluster_of(setup.config.ray_address)),
+    "several gpus": lambda setup: check_several_gpus(setup.gpus, setup.config.ray_address),
     "disk": check_disk,
     "shared memory": check_shared_memory,
     "model": lambda setup: check_model(setup.config.model, setup.config.model_revision, setup.cache),

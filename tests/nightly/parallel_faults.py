@@ -1,14 +1,10 @@
-"""Faults of two real engines: each is caused once, and every clip must have one transcript, the same as without.
+"""Faults of two real engines: every clip must have one transcript, the same as in a run without a fault.
 
-<<<<<<<< HEAD:tests/nightly/fleet_faults.py
-python -m tests.nightly.fleet_faults
-========
-python -m tests.nightly.parallel_faults
->>>>>>>> w-f:benchmarks/parallel_faults.py
+    python -m tests.nightly.parallel_faults
 
 Two engines on this machine's CPU transcribe the demo clips over and over.  In the middle an actor, an engine's process
-or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line per fault, exit
-status 1 if anything is not in order.
+or the driver is killed or stopped; then, with two nodes of a cluster on this host, a node.  A line is printed for each
+fault; the exit status is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -29,8 +25,7 @@ from typing import Any
 import psutil
 
 from tests.support.clusters import Cluster
-from tests.support.commands import PROJECT, python_path
-from whisperbench.processes.guardian import is_gone
+from tests.support.commands import PROJECT, command, python_path, still_running, words_of
 from whisperbench.results.bundle import CONTENTS, PARTIAL, read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import TRANSCRIPTS
@@ -52,20 +47,17 @@ FAULTS = {
     "node killed": (1, "node", signal.SIGKILL),
     "node stopped": (1, "node", signal.SIGSTOP),
 }
-"""The exit status, what gets the signal, and which; the last ones are of a cluster."""
+"""The exit status, the victim and its signal; the last three need a cluster."""
 OF_A_CLUSTER = ("nothing, two nodes", "node killed", "node stopped")
 
 
 def benchmark(results: Path, env: dict[str, str], **options: object) -> subprocess.Popen[bytes]:
     given = {
-        "model": "demo", "corpus": "demo", "gpus": 2, "rounds": ROUNDS, "max_num_seqs": 8, "offline": "true",
+        "model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": ROUNDS, "max_num_seqs": 8, "offline": "true",
         "stall_minutes": STALL_MINUTES, "results_dir": results, **options,
     }  # fmt: skip
-    words = [f"--{name}={value}" for name, value in given.items()]
     with results.with_suffix(".log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.benchmark", *words], cwd=PROJECT, env=env, stdout=log, stderr=log
-        )
+        return subprocess.Popen([*command("benchmark"), *words_of(given)], cwd=PROJECT, env=env, stdout=log, stderr=log)
 
 
 def texts_in(results: Path) -> list[tuple[str, str]]:
@@ -89,7 +81,7 @@ def named(processes: list[psutil.Process], name: str) -> list[psutil.Process]:
 
 
 def play(name: str, folder: Path, expected: dict[str, str], cluster: Cluster | None) -> Iterator[str]:
-    """Problems, in words."""
+    """Cause one fault in a run, and describe every problem."""
     status, victim, _ = FAULTS[name]
     results = folder / name.replace(" ", "-").replace(",", "")
     options = {"ray_address": cluster.address} if cluster else {}
@@ -106,9 +98,7 @@ def play(name: str, folder: Path, expected: dict[str, str], cluster: Cluster | N
         run.kill()
         yield f"hung for {LIMIT_SECONDS} s"
     ended = time.monotonic()
-    while (left := [each for each in started if not is_gone(each)]) and time.monotonic() < ended + GONE_SECONDS:
-        time.sleep(0.1)
-    if left:
+    if left := still_running(started, GONE_SECONDS):
         yield f"left: {[each.name() for each in left]}"
     print(f"  ended {ended - moment:.1f} s later, its processes after {time.monotonic() - ended:.1f} s more")
     if run.returncode != status:
@@ -117,7 +107,7 @@ def play(name: str, folder: Path, expected: dict[str, str], cluster: Cluster | N
 
 
 def processes_of(run: subprocess.Popen[bytes], name: str, cluster: Cluster | None) -> list[psutil.Process]:
-    """What must be gone after the run; a host that stands still ends nothing, so its processes are not among them."""
+    """The processes that must end with the run; those of a stopped host cannot, and are left out."""
     if run.poll() is not None:
         return []
     found = psutil.Process(run.pid).children(recursive=True)
@@ -130,7 +120,7 @@ def processes_of(run: subprocess.Popen[bytes], name: str, cluster: Cluster | Non
 def broken(
     name: str, run: subprocess.Popen[bytes], started: list[psutil.Process], cluster: Cluster | None
 ) -> Iterator[str]:
-    """Cause the fault; a problem where there is nothing to break."""
+    """Cause the fault; describe a victim that does not exist."""
     _, victim, number = FAULTS[name]
     if victim == "driver":
         run.send_signal(number)
@@ -179,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only this one; may be given again")
     wanted = parser.parse_args().fault or list(FAULTS)
-    expected: dict[bool, dict[str, str]] = {}  # the cluster's nodes say that they have no bfloat16
+    expected: dict[bool, dict[str, str]] = {}  # the nodes of the cluster have no bfloat16
     failed = False
     with tempfile.TemporaryDirectory(prefix="parallel-") as folder:
         for name in wanted:

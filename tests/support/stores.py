@@ -44,7 +44,7 @@ def run_of(
     """One finished benchmark run; None = not measured."""
     config = config or BenchmarkConfig(model="large-v3")
     limits = interval or (None if wer is None else (wer * 0.9, wer * 1.1))
-    data = {"dataset": dataset, "limit": config.limit}
+    data = {"dataset": dataset, "limit": config.as_params()["limit"]}
     weights = "random" if config.random_weights else "real"
     figures = {
         "wer": wer,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from whisperbench.checkpoint.tokenizer import END_OF_TEXT, language_ids, special_ids
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.errors import ModelError
 
 ENGLISH_ONLY_VOCABULARY = 51_864

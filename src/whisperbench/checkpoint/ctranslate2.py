@@ -14,7 +14,7 @@ import numpy as np
 
 from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture, write_model_config
 from whisperbench.checkpoint.tokenizer import added_tokens, read_tokenizer, write_tokenizer
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.errors import ModelError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
 

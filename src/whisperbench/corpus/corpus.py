@@ -64,8 +64,8 @@ class _Found:
     doubts: tuple[str, ...] = ()
 
 
-def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
-    """The first `limit` utterances (0 = all) of a corpus, by id.
+def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
+    """The first `limit` utterances (None: all) of a corpus, by id.
 
     Args:
         corpus: `librispeech` (hub), `demo`, or a directory: LibriSpeech as OpenSLR or the hub lays it out, or
@@ -89,7 +89,7 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
-def _corpus(name: str, split: str, found: _Found, source: str, limit: int) -> Corpus:
+def _corpus(name: str, split: str, found: _Found, source: str, limit: int | None) -> Corpus:
     """Check what was found as a whole, sort it, and take the first `limit`."""
     entries: dict[str, TranscriptEntry] = {}
     utterances = []
@@ -107,10 +107,10 @@ def _corpus(name: str, split: str, found: _Found, source: str, limit: int) -> Co
             f"{source}: {len(silent)} of {len(entries)} utterances have no text, the first at {silent[0]}. "
             "Add their text, or take the text from all of them to measure speed only."
         )
-    if limit > len(utterances):
-        raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances; limit=0 takes all.")
+    if limit is not None and limit > len(utterances):
+        raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances. Use limit=all.")
     utterances.sort(key=lambda utterance: utterance.id)
-    taken = tuple(utterances[: limit or None])
+    taken = tuple(utterances[:limit])
     doubts = list(found.doubts) if silent else []
     if empty := [entries[utterance.id].where for utterance in taken if utterance.reference == ""]:
         doubts.append(

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio

@@ -16,9 +16,9 @@ from whisperbench.errors import CorpusError
 
 
 def pack_utterances(
-    corpus: Corpus, pack_seconds: int, inspect: Callable[[Corpus], CorpusFacts]
+    corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], CorpusFacts]
 ) -> tuple[Corpus, CorpusFacts]:
-    """A corpus, joined to windows of at most `pack_seconds` (0: unchanged), and its lengths and digest.
+    """A corpus, joined to windows of at most `pack_seconds` (None: unchanged), and its lengths and digest.
 
     Raises:
         CorpusError: an id does not name a chapter.
@@ -50,7 +50,7 @@ def _chapter(utterance: Utterance) -> str:
     if not LIBRISPEECH_ID.fullmatch(utterance.id):
         raise CorpusError(
             f"pack_seconds joins utterances of one chapter, and {utterance.id!r} is not an id of LibriSpeech "
-            "(speaker-chapter-utterance). Use pack_seconds=0."
+            "(speaker-chapter-utterance). Use pack_seconds=none."
         )
     return utterance.id.rpartition("-")[0]
 

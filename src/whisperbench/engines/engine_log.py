@@ -25,11 +25,12 @@ REMEDIES = (
     (
         r"out of memory|OutOfMemory|can't allocate memory|too much memory|No available memory for the cache blocks"
         r"|less than desired GPU memory",
-        "Not enough memory: lower max_num_seqs={s.max_num_seqs} or max_num_batched_tokens={s.max_num_batched_tokens}, "
-        "or change gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if "
-        "another process holds the GPU).",
+        "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
+        "max_num_batched_tokens={s.max_num_batched_tokens}, or change "
+        "gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if another process "
+        "holds the GPU).",
     ),
-    (r"FP8|fp8", "The attention cache in fp8 does not fit this GPU or dtype={s.dtype}: use kv_cache_dtype=auto."),
+    (r"FP8|fp8", "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto."),
 )
 """What to change when the cause matches."""
 

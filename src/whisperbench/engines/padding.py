@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.corpus.audio import SAMPLE_RATE
 
 POSITIONS_PER_SECOND = 50

@@ -37,12 +37,22 @@ def packages() -> tuple[tuple[str, str], ...]:
     return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in read if each["Name"]}))
 
 
-def git_is_dirty(root: Path) -> bool | None:
-    """Whether the source tree has uncommitted changes; None outside a git checkout."""
+def git_commit() -> str | None:
+    """The commit of the source tree that this package runs from; None outside a git checkout."""
+    return _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", __file__) else None
+
+
+def git_is_dirty() -> bool | None:
+    """Whether that source tree has uncommitted changes; None outside a git checkout."""
+    return bool(_git("status", "--porcelain", ":/")) if git_commit() else None
+
+
+def _git(*words: str) -> str | None:
+    """The output of a git command in the package's directory; None if it fails."""
     try:
-        found = subprocess.run(
-            ["git", "status", "--porcelain"],  # noqa: S607 - the user's own git
-            cwd=root,
+        done = subprocess.run(  # noqa: S603 - the user's own git
+            ["git", *words],  # noqa: S607
+            cwd=Path(__file__).resolve().parent,
             capture_output=True,
             text=True,
             timeout=10,
@@ -50,4 +60,4 @@ def git_is_dirty(root: Path) -> bool | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return bool(found.stdout.strip())
+    return done.stdout.strip()

@@ -31,7 +31,7 @@ PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
 
 RESOLVED_PARAMS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective", "engines", "hosts",
+    "max_num_batched_tokens_effective", "mel_device_effective", "batch_size_effective", "engines", "hosts",
     "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
     "cuda_mps",
 )  # fmt: skip

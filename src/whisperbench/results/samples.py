@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.score import ErrorCounts, ScoredUtterance

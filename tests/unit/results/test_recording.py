@@ -25,7 +25,9 @@ from whisperbench.tracking.upload import find_bundles
 
 
 def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
-    config = BenchmarkConfig(model="demo", corpus="demo", repeats=repeats, rounds=rounds, results_dir=str(results))
+    config = BenchmarkConfig(
+        model="demo", corpus="demo", repeats=repeats, corpus_copies=rounds, results_dir=str(results)
+    )
     origin = Origin("speech", "a" * 32, {"mlflow.user": "ann"})
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 

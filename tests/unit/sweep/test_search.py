@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from whisperbench.config.sweep import SweepConfig
+from tests.support.options import sweep_of
 from whisperbench.errors import ConfigError
 from whisperbench.sweep.search import Search, Settings, search
 
 SPACE = {
     "max_num_seqs": "32..512:32",
-    "kv_cache_dtypes": "auto,fp8",
+    "kv_cache_dtype": "auto,fp8",
     "max_num_batched_tokens": "12000..48000:12000",
     "objective": "reqs_per_sec",
 }
@@ -45,7 +45,7 @@ class FakeEngine:
 
 
 def wanted(**options: object) -> Search:
-    return Search.of(SweepConfig(**{"trials": 30, **SPACE, **options}))
+    return Search.of(sweep_of(**{"trials": 30, **SPACE, **options}))
 
 
 class TestFinding:
@@ -130,9 +130,11 @@ class TestResume:
 
 def test_the_first_setting_is_one_that_can_be() -> None:
     """An fp8 cache needs bfloat16: the first values of two lists need not go together."""
-    found = wanted(kv_cache_dtypes="fp8,auto", dtypes="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="0")
-    assert found.first == {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
-    never = wanted(kv_cache_dtypes="fp8", dtypes="float16,float32", max_num_seqs="64", max_num_batched_tokens="0")
+    found = wanted(
+        kv_cache_dtype="fp8,auto", dtype="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="auto"
+    )
+    assert found.first == {"kv_cache_dtype": "auto", "dtype": "float16"}
+    never = wanted(kv_cache_dtype="fp8", dtype="float16,float32", max_num_seqs="64", max_num_batched_tokens="auto")
     with pytest.raises(ConfigError, match="needs dtype=bfloat16"):
         _ = never.digest
 
@@ -140,4 +142,4 @@ def test_the_first_setting_is_one_that_can_be() -> None:
 def test_a_search_over_nothing_is_refused() -> None:
     """Every option with one value leaves nothing to find."""
     with pytest.raises(ConfigError, match="nothing to search"):
-        Search.of(SweepConfig(objective="reqs_per_sec"))
+        Search.of(sweep_of(objective="reqs_per_sec"))

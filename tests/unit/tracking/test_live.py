@@ -59,7 +59,7 @@ def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypat
     bundle = benchmark.run(dataclasses.replace(CONFIG, repeats=3), Listener(), FakeEngine)
     (run,) = client.search_runs(["0"])
     early = seen[0]
-    assert (early.info.status, early.info.run_name) == ("RUNNING", "demo-auto-128_demo_CPU")
+    assert (early.info.status, early.info.run_name) == ("RUNNING", "demo_demo_CPU")
     assert early.data.params["gpu_name"] == run.data.params["gpu_name"]
     assert early.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
     assert "The command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]

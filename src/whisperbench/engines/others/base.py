@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
 from whisperbench.engines.engine_log import LAST, output_to
-from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput, clip_of
 from whisperbench.errors import EngineError
@@ -97,11 +97,11 @@ class BatchEngine(Engine):
         """Clips with their windows, in order; two batches are read while the model works."""
         waiting = iter(clips)
         reading: collections.deque[concurrent.futures.Future[UtteranceInProgress]] = collections.deque()
-        pool = concurrent.futures.ThreadPoolExecutor(self.settings.workers or free_cores(), thread_name_prefix="reader")
+        pool = concurrent.futures.ThreadPoolExecutor(self.settings.reader_threads, thread_name_prefix="reader")
         try:
             while True:
                 for clip in itertools.islice(waiting, 2 * self.settings.batch_size - len(reading)):
-                    reading.append(pool.submit(UtteranceInProgress.read, clip, self.settings.long_audio))
+                    reading.append(pool.submit(UtteranceInProgress.read, clip, self.settings.config.long_audio))
                 if not reading:
                     return
                 yield reading.popleft().result()
@@ -119,5 +119,5 @@ class BatchEngine(Engine):
             remedy = f"Lower batch_size={size}" if size > 1 else "Use a smaller model, or a GPU with more memory"
             advice = f" {remedy}." if NO_MEMORY.search(cause) else ""
             raise EngineError(
-                f"{self.settings.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
+                f"{self.settings.config.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
             ) from error

@@ -48,7 +48,7 @@ class FasterWhisper(BatchEngine):
         ]
         found, _ = self._pipeline.transcribe(
             np.concatenate([window.audio for window in windows]),
-            language=self.settings.language,
+            language=self.settings.config.language,
             beam_size=1,
             temperature=0.0,
             suppress_blank=False,

@@ -28,8 +28,8 @@ class TransformersWhisper(BatchEngine):
 
         logging.set_verbosity_error()
         path, dtype = self.settings.checkpoint, getattr(torch, self.settings.dtype)
-        if self.settings.load_format == "dummy":
-            torch.manual_seed(self.settings.seed)
+        if self.settings.config.random_weights:
+            torch.manual_seed(self.settings.config.seed)
             config = AutoConfig.from_pretrained(path)
             model = AutoModelForSpeechSeq2Seq.from_config(config, dtype=dtype, attn_implementation="sdpa")
             model.generation_config = GenerationConfig.from_pretrained(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture
 from whisperbench.checkpoint.files import read_json, weight_files
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 
@@ -53,9 +53,9 @@ class OpenaiWhisper(BatchEngine):
         encoder = a.mel_bins, WINDOW_POSITIONS, a.d_model, a.heads, a.encoder_layers
         decoder = a.vocab_size, TEXT_POSITIONS, a.d_model, a.heads, a.decoder_layers
         dimensions = whisper.model.ModelDimensions(*encoder, *decoder)
-        torch.manual_seed(self.settings.seed)
+        torch.manual_seed(self.settings.config.seed)
         model = whisper.model.Whisper(dimensions)
-        if self.settings.load_format == "dummy":
+        if self.settings.config.random_weights:
             torch.nn.init.normal_(model.decoder.positional_embedding, std=0.02)  # not initialized by the model
         else:
             model.load_state_dict(weights_of(directory))
@@ -81,7 +81,7 @@ class OpenaiWhisper(BatchEngine):
             self._model.is_multilingual, num_languages=self._model.num_languages
         )
         return whisper.DecodingOptions(
-            language=self.settings.language,
+            language=self.settings.config.language,
             temperature=0.0,
             sample_len=tokens or MAX_OUTPUT_TOKENS,
             suppress_tokens=[tokenizer.eot] if tokens else [],

@@ -47,13 +47,14 @@ def start_parallel(
         EngineError: Ray is not installed, a node has other software or no free GPU, or an engine does not start.
     """
     begun = time.perf_counter()
-    ray = connect(settings.ray_address, cpus=settings.engines)
+    ray = connect(settings.config.ray_address, cpus=settings.engines)
     workers: list[WorkerHandle] = []
     try:
         workers += (WorkerHandle(ray, placement) for placement in placements(settings, hardware))
         for worker in workers:
             worker.wait_for_process()
-        one = dataclasses.replace(settings, engines=1, engines_per_gpu=1, ray_address="")
+        config = dataclasses.replace(settings.config, ray_address=None)
+        one = dataclasses.replace(settings, config=config, engines=1, engines_per_gpu=1)
         starting = {
             worker.start(start_engine, one, hardware, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
             for i, worker in enumerate(workers)
@@ -81,7 +82,7 @@ def max_in_flight(settings: EngineSettings) -> int:
 
     `LLM.generate` takes all of its inputs before it begins, so it gets its share in one call.
     """
-    if settings.front_end == "stock":
+    if settings.config.engine == "vllm-stock":
         return 1 << 31
     if settings.batch_size:
         return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead

@@ -73,8 +73,8 @@ class Placement:
     reader_threads: int = 1
 
 
-def connect(address: str, cpus: int | None = None) -> Any:
-    """The module `ray`, connected to the cluster at `address`, or (empty) to a private Ray with `cpus` CPUs.
+def connect(address: str | None, cpus: int | None = None) -> Any:
+    """The module `ray`, connected to the cluster at `address`, or (None) to a private Ray with `cpus` CPUs.
 
     An existing connection is kept.
 
@@ -90,7 +90,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
     except ImportError as error:
         raise EngineError(
             f"More than one engine needs Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
-            "(requirements/scale.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
+            "(requirements/ray.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
         ) from error
     if connected:
         return ray
@@ -115,7 +115,7 @@ def connect(address: str, cpus: int | None = None) -> Any:
     return ray
 
 
-def _prepare_environment(address: str) -> None:
+def _prepare_environment(address: str | None) -> None:
     """Set what Ray reads: authentication, engines at normal priority that are not killed for the memory of other
     processes and can import this project, and a private Ray that listens only to this host.
 
@@ -246,8 +246,8 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
     devices = hardware.devices * settings.engines_per_gpu
     hosts: list[tuple[str | None, str, Sequence[int]]]  # node id, host name and cores of each engine
     hosts = [(None, platform.node(), sorted(os.sched_getaffinity(0)))] * settings.engines
-    if settings.ray_address:
-        by_id = {node.id: node for node in cluster_nodes(settings.ray_address)}
+    if settings.config.ray_address:
+        by_id = {node.id: node for node in cluster_nodes(settings.config.ray_address)}
         ids = [device.node for device in devices] or [*by_id] * settings.engines
         nodes = [by_id[node_id] for node_id in ids[: settings.engines]]
         for node in {node.id: node for node in nodes}.values():
@@ -265,7 +265,7 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
             node=node_id,
             gpu_share=1 / settings.engines_per_gpu if devices and node_id else 0.0,
             # One reader thread per core, less one core for each engine's own loop.
-            reader_threads=settings.workers or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1)),
+            reader_threads=settings.config.reader_threads or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1)),
         )
         for i, (node_id, host, cores) in enumerate(hosts)
     ]

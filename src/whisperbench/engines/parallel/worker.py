@@ -167,7 +167,7 @@ class WorkerHandle:
         directory."""
         here = self._placement.node in (None, self._ray.get_runtime_context().get_node_id())
         self._log = log.absolute() if here else Path(tempfile.gettempdir(), f"{log.parent.parent.name}-{log.name}")
-        settings = dataclasses.replace(settings, workers=self._placement.reader_threads)
+        settings = dataclasses.replace(settings, reader_threads=self._placement.reader_threads)
         return self._actor.start.remote(start_engine, settings, hardware, self._log)
 
     def finish_start(self, starting: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import CACHE_BLOCK, dense_by_slots, log_weight, sparse_positions
 from whisperbench.engines.vllm.features import to_device_async
 

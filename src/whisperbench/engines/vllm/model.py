@@ -25,7 +25,7 @@ from vllm.model_executor.models.whisper import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import (
     cache_slots,
     dense_of,

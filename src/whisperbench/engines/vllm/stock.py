@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from whisperbench.engines.base import Clip, Text
-from whisperbench.engines.vllm.engine import VllmProcess, sampling, window_text
+from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_text
 from whisperbench.engines.windows import UtteranceInProgress, Window, clip_of
 
 
-class VllmStock(VllmProcess):
+class VllmStock(VllmEngine):
     """An `Engine`; it tells no latencies, since `LLM.generate` hands everything out at its end.
 
     Raises:
@@ -22,7 +22,7 @@ class VllmStock(VllmProcess):
         in_work: dict[int, UtteranceInProgress] = {}
         windows: list[Window] = []
         for clip in clips:
-            found = UtteranceInProgress.read(clip, self.settings.long_audio)
+            found = UtteranceInProgress.read(clip, self.settings.config.long_audio)
             windows.extend(found.windows)
             if found.windows:
                 in_work[clip.index] = found
