@@ -5,7 +5,6 @@ One engine of each kind serves the whole module; the tests that kill or stop it 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,8 @@ import psutil
 import pytest
 import soundfile
 
-from tests.support.commands import PROJECT, called, still_running
+from tests.support.commands import called, still_running
+from tests.support.corpora import DEMO_TRANSCRIPTS
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.corpus.audio import load_audio
 from whisperbench.corpus.corpus import Utterance, load_corpus
@@ -29,8 +29,6 @@ from whisperbench.measure.timing import Transcript, clips_of, transcript_of
 
 KNOWN_WER = {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 9.19}
 """WER of tiny.en on the sample in percent, in float32."""
-RECORDED: dict[str, str] = json.loads((PROJECT / "tests" / "data" / "demo_transcripts.json").read_text("utf-8"))
-"""The texts of the demo clips from vLLM 0.32 in float32."""
 
 Transcripts = dict[str, Transcript]
 
@@ -69,7 +67,7 @@ def processes_of(engine: Engine) -> list[psutil.Process]:
 
 def test_the_recorded_texts(pipelined: Transcripts, demo: list[Utterance]) -> None:
     """Those of an earlier run, word by word."""
-    assert {u.id: pipelined[u.id].hypothesis for u in demo} == RECORDED
+    assert {u.id: pipelined[u.id].hypothesis for u in demo} == DEMO_TRANSCRIPTS
 
 
 def test_the_known_wer(pipelined: Transcripts, librispeech_sample: Path) -> None:

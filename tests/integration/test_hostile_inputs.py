@@ -126,11 +126,10 @@ def test_hostile_text_stays_text(client: Any, corpus: Path, tmp_path: Path, monk
 def test_doubts_about_the_corpus_are_printed_before_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A spreadsheet's file with an empty cell: how it was read, and why the WER may be wrong."""
+    """A spreadsheet's file with an empty cell: the reason why the WER may be wrong."""
     put(tmp_path / "c", "a.wav", "b.wav")
     (tmp_path / "c" / "metadata.csv").write_text("File_Name;Text\na.wav;one\nb.wav;\n", "utf-8")
     said = run_benchmark(tmp_path, monkeypatch, corpus=str(tmp_path / "c"), offline="true").stderr
-    assert "';' separates fields, 'File_Name' is file_name, 'Text' is text" in said
     assert "1 of 2 references are empty" in said.partition("starting vllm")[0]
 
 

@@ -19,6 +19,10 @@ SAMPLE = Path(
     os.environ.get("WHISPERBENCH_SAMPLE", Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample")
 )
 """60 real utterances outside the repository; tests take them through the fixture `librispeech_sample`."""
+DEMO_TRANSCRIPTS: dict[str, str] = json.loads(
+    (Path(__file__).resolve().parents[1] / "data" / "demo_transcripts.json").read_text(encoding="utf-8")
+)
+"""The texts of the demo clips, by utterance: tiny.en, vLLM 0.32, float32."""
 SAMPLE_SPLITS = ("test-clean", "test-other", "dev-clean")
 
 LIBRI = ("2830-3980-0043", "4507-16021-0012", "8455-210777-0068")
