@@ -17,7 +17,7 @@ from tests.support.commands import Command, forked_from, python_path
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.names import FAILURE
-from whisperbench.results.recording import read_partial
+from whisperbench.results.recording import read_journal
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.stale import close_stale_runs
 
@@ -78,7 +78,7 @@ def test_the_real_engine_ends_with_its_client(
     store = connect(address)
     close_stale_runs(store)
     assert [run.info.status for run in all_runs(store)] == ["KILLED"]
-    kept = [read_partial(path).transcripts for path in results.glob(f"*{PARTIAL}")]
+    kept = [read_journal(path) for path in results.glob(f"*{PARTIAL}")]
     assert sum(map(len, kept)) >= (1 if when == "transcribes" else 0)
 
 
@@ -102,7 +102,7 @@ def test_a_real_engine_that_dies_is_reported(warm: Any, tmp_path: Path, empty_st
     assert "engine died" in run.data.tags[FAILURE]
     assert "engine.log" in [artifact.path for artifact in store.list_artifacts(run.info.run_id)]
     (kept,) = results.glob(f"*{PARTIAL}")
-    assert read_partial(kept).transcripts
+    assert read_journal(kept)
 
 
 @pytest.mark.parametrize("when", ["loads", "transcribes"])
@@ -123,7 +123,7 @@ def test_a_real_engine_that_stops_is_ended(when: str, warm: Any, tmp_path: Path,
     assert run.info.status == "FAILED"
     assert "no progress" in run.data.tags[FAILURE]
     (kept,) = results.glob(f"*{PARTIAL}")
-    assert bool(read_partial(kept).transcripts) == (when == "transcribes")
+    assert bool(read_journal(kept)) == (when == "transcribes")
 
 
 def engine_among(family: list[psutil.Process]) -> psutil.Process:

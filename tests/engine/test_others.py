@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakes import NO_GPU
-from tests.unit.engines.others.test_others import texts
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.config.benchmark import PEERS, BenchmarkConfig
 from whisperbench.corpus.corpus import load_corpus
@@ -17,7 +17,7 @@ from whisperbench.engines.hardware import engine_version
 from whisperbench.engines.settings import engine_settings
 from whisperbench.files import cache_directory
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import clips_of, transcript_of
+from whisperbench.measure.timing import result_of
 
 MODULES = {"faster-whisper": "faster_whisper", "transformers": "transformers", "openai-whisper": "whisper"}
 
@@ -35,7 +35,8 @@ def test_a_peer_knows_its_speech(engine: str, demo: Checkpoint, tmp_path: Path) 
     config = BenchmarkConfig(engine=engine, model="demo", corpus="demo")
     utterances = load_corpus("demo", "all", 0).utterances
     started = start.start_engine(engine_settings(config, demo, NO_GPU), NO_GPU, tmp_path / "engine.log")
-    found = [transcript_of(utterances[text.index], text) for text in texts(started, utterances)]
+    by_id = {utterance.utt_id: utterance for utterance in utterances}
+    found = [result_of(by_id[text.utt_id], text, 0, 0.0) for text in started.transcribe(utterances)]
     assert started.facts.engine_version == engine_version(engine)
     wer = score(found, "en", 32).wer
     assert wer is not None
@@ -45,5 +46,5 @@ def test_a_peer_knows_its_speech(engine: str, demo: Checkpoint, tmp_path: Path) 
     random = BenchmarkConfig(engine=engine, model="tiny.en", load_format="dummy", batch_size=0)
     shape = resolve_model("tiny.en", "main", cache_dir=tmp_path, random_weights=True)
     started = start.start_engine(engine_settings(random, shape, NO_GPU), NO_GPU, tmp_path / "random.log")
-    clips = clips_of(utterances[:3], lambda _: 7)
-    assert [text.tokens for text in started.transcribe(clips)] == [7, 7, 7]
+    forced = [dataclasses.replace(utterance, forced_tokens=7) for utterance in utterances[:3]]
+    assert [text.tokens for text in started.transcribe(forced)] == [7, 7, 7]

@@ -21,7 +21,6 @@ from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
-from whisperbench.measure.timing import clips_of
 
 CONFIG = BenchmarkConfig(
     model="demo", corpus="demo", max_num_seqs=16, padding_stride=16, features="gpu", dtype="float32"
@@ -64,14 +63,15 @@ def test_transformers_gives_the_same_text(
     engine: Engine, checkpoint: Checkpoint, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In at least 95 % of the utterances, greedily; and nothing loops."""
-    found = {text.index: text for text in engine.transcribe(clips_of(utterances))}
+    found = {text.utt_id: text for text in engine.transcribe(utterances)}
     reference = Thinned(checkpoint, monkeypatch)
     differing = []
     for first in range(0, len(utterances), 10):
         batch = utterances[first : first + 10]
-        for index, text in enumerate(reference.transcribe([load_audio(u.audio) for u in batch]), first):
-            if text != found[index].text:
-                differing.append(f"{utterances[index].id}\n  transformers: {text}\n  vllm:         {found[index].text}")
+        texts = reference.transcribe([load_audio(u.audio) for u in batch])
+        for utt_id, text in zip([u.utt_id for u in batch], texts, strict=True):
+            if text != (ours := found[utt_id].hypothesis):
+                differing.append(f"{utt_id}\n  transformers: {text}\n  vllm:         {ours}")
     print(f"{len(differing)} of {len(utterances)} differ\n" + "\n".join(differing))
     assert len(differing) <= max(1, int(0.05 * len(utterances))), "\n".join(differing)
     assert sum(text.retried_windows + text.repetition_loops for text in found.values()) == 0

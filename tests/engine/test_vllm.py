@@ -13,7 +13,7 @@ from tests.support.leftovers import called
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
-from whisperbench.corpus.corpus import Utterance, load_corpus
+from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.parallel.engine import ParallelEngine
@@ -21,8 +21,9 @@ from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import start_engine
 from whisperbench.engines.vllm.pipelined import VllmPipelined
 from whisperbench.engines.vllm.stock import VllmStock
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import Transcript, clips_of, transcript_of
+from whisperbench.measure.timing import result_of
 
 KNOWN_WER = {
     "bfloat16": {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 8.11},
@@ -32,7 +33,7 @@ KNOWN_WER = {
 SPLITS = tuple(KNOWN_WER["bfloat16"])
 CONFIG = BenchmarkConfig(model="demo", corpus="demo", max_num_seqs=16)
 
-Texts = dict[str, Transcript]
+Texts = dict[str, UtteranceResult]
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +52,9 @@ def pipelined(engine: VllmPipelined, utterances: list[Utterance]) -> Texts:
 
 
 def transcripts(engine: Engine, utterances: list[Utterance]) -> Texts:
-    found = {
-        text.index: transcript_of(utterances[text.index], text) for text in engine.transcribe(clips_of(utterances))
-    }
-    return {found[i].utt_id: found[i] for i in sorted(found)}
+    by_id = {utterance.utt_id: utterance for utterance in utterances}
+    found = [result_of(by_id[text.utt_id], text, 0, 0.0) for text in engine.transcribe(utterances)]
+    return {result.utt_id: result for result in sorted(found, key=lambda result: list(by_id).index(result.utt_id))}
 
 
 def stock_on(engine: VllmPipelined) -> VllmStock:
@@ -72,7 +72,7 @@ def test_word_error_rate_is_the_known_one(engine: VllmPipelined, pipelined: Text
         assert found < 6
         return
     for split, known in KNOWN_WER[engine.settings.dtype].items():
-        ids = {u.id for u in load_corpus(str(SAMPLE), split, 0).utterances}
+        ids = {u.utt_id for u in load_corpus(str(SAMPLE), split, 0).utterances}
         found = score([t for t in pipelined.values() if t.utt_id in ids], "en", 32).wer
         assert found == pytest.approx(known, abs=0.3), split
     assert len(pipelined) == len(utterances)
@@ -84,7 +84,7 @@ def test_both_front_ends_give_the_same_text(
     """Features that are equal to the bit give equal texts."""
     stock = transcripts(stock_on(engine), utterances)
     assert {k: t.hypothesis for k, t in pipelined.items()} == {k: t.hypothesis for k, t in stock.items()}
-    assert {k: t.output_tokens for k, t in pipelined.items()} == {k: t.output_tokens for k, t in stock.items()}
+    assert {k: t.tokens for k, t in pipelined.items()} == {k: t.tokens for k, t in stock.items()}
 
 
 def test_transformers_gives_the_same_text(
@@ -109,9 +109,9 @@ def test_transformers_gives_the_same_text(
         with torch.no_grad():
             ids = model.generate(features, decoder_input_ids=start, do_sample=False, max_new_tokens=224)
         for utterance, text in zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True):
-            ours = pipelined[utterance.id].hypothesis
+            ours = pipelined[utterance.utt_id].hypothesis
             if text.strip() != ours:
-                differing.append(f"{utterance.id}\n  transformers: {text}\n  vllm:         {ours}")
+                differing.append(f"{utterance.utt_id}\n  transformers: {text}\n  vllm:         {ours}")
     print(f"{len(differing)} of {len(utterances)} differ\n" + "\n".join(differing))
     allowed = max(1, int(0.05 * len(utterances)))  # one of the 8 demo clips is more than 5 %
     assert len(differing) <= allowed, "\n".join(differing)
@@ -166,16 +166,18 @@ def test_two_engines_on_parts_of_the_cores_give_the_same_texts(
     try:
         half = len(utterances) // 2
         texts = {utt_id: t.hypothesis for utt_id, t in transcripts(engines, utterances[:half]).items()}
-        assert texts.keys() == {u.id for u in utterances[:half]}
+        assert texts.keys() == {u.utt_id for u in utterances[:half]}
         assert sum(text != expected[utt_id] for utt_id, text in texts.items()) <= tolerated
-        some, found = (utterances[half:] * 30)[:30], dict[int, str]()  # of the demo clips the same again and again
-        for text in engines.transcribe(clips_of(some)):
-            assert text.index not in found
-            found[text.index] = text.text
+        some = Corpus("c", "all", tuple(utterances[half:]), "c").copied(30)[:30]  # of the 8 demo clips many copies
+        found = dict[str, str]()
+        for text in engines.transcribe(some):
+            assert text.utt_id not in found
+            found[text.utt_id] = text.hypothesis
             if len(found) == 5:
                 called("VLLM", map(psutil.Process, engines.pids()))[0].kill()
-        assert sorted(found) == list(range(len(some)))
-        assert len({some[i].id for i, text in found.items() if text != expected[some[i].id]}) <= tolerated
+        assert found.keys() == {each.utt_id for each in some}
+        originals = {utt_id: utt_id.partition("#")[0] for utt_id in found}
+        assert len({originals[i] for i, text in found.items() if text != expected[originals[i]]}) <= tolerated
         assert engines.last_pass is not None
         assert len(engines.last_pass.failed) == 1
     finally:

@@ -31,7 +31,7 @@ from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.recording import read_partial
+from whisperbench.results.recording import read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
@@ -254,9 +254,7 @@ class TestClientKilled:
         assert len(directories) <= 1
         kept, complete = 0, []
         for directory in directories:
-            found = (
-                [(repeat, t.utt_id) for repeat, t in read_partial(directory).transcripts] if kept_in(directory) else []
-            )
+            found = [(each.repeat, each.utt_id) for each in read_journal(directory)] if kept_in(directory) else []
             assert len(set(found)) == len(found)
             kept = len(found)
             if not directory.name.endswith(PARTIAL):
@@ -288,7 +286,7 @@ class TestSignals:
         (run,) = all_runs(connect(address))
         assert (run.info.status, run.data.tags["whisperbench.failure"]) == ("KILLED", number.name)
         (partial,) = benchmark.results.glob(f"*{PARTIAL}")
-        assert len(read_partial(partial).transcripts) >= 1
+        assert len(read_journal(partial)) >= 1
 
     def test_offline_too(self, warm: Any, tmp_path: Path) -> None:
         """Without a server there is no run to mark; the transcripts are kept all the same."""

@@ -13,7 +13,7 @@ import mlflow
 from tests.integration.test_benchmark import PROJECT
 from tests.support.stores import fresh_store
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS
+from whisperbench.results.transcripts import COLUMNS
 
 DESIGNED_METRICS = (
     *("wer", "cer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions", "insertions", "reference_words"),
@@ -65,7 +65,7 @@ def test_mlflow_run_leaves_a_whole_run(tmp_path: Path, empty_store: Path, no_pro
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert {"transcripts.json", "samples", "plots", "summary.md", "environment.txt"} <= artifacts
     table = json.loads(Path(client.download_artifacts(run.info.run_id, "transcripts.json")).read_text())
-    assert table["columns"] == list(TRANSCRIPT_COLUMNS)
+    assert table["columns"] == list(COLUMNS)
     assert len(table["data"]) == 8
     page = Path(client.download_artifacts(run.info.run_id, "samples/samples.html")).read_text()
     assert page.count("<audio") >= 7

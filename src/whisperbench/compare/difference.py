@@ -21,11 +21,12 @@ from whisperbench.compare.document import (
 from whisperbench.compare.paired_tests import paired_test
 from whisperbench.compare.systems import System
 from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
 from whisperbench.results.record import RunRecord
-from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
+from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
@@ -60,8 +61,8 @@ class MetricChange:
 class ChangedUtterance:
     """An utterance in both runs, each aligned with the reference."""
 
-    a: StoredUtterance
-    b: StoredUtterance
+    a: UtteranceResult
+    b: UtteranceResult
     aligned: tuple[list[AlignedSpan], list[AlignedSpan]]
 
     @property
@@ -74,7 +75,7 @@ class ChangedUtterance:
 class Clip:
     """An utterance aligned with its reference, and its audio as a data: address of a WAV."""
 
-    utterance: StoredUtterance
+    utterance: UtteranceResult
     pieces: list[AlignedSpan]
     audio: str
 
@@ -176,7 +177,7 @@ def difference(
     )
 
 
-def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[tuple[StoredUtterance, StoredUtterance]]:
+def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[tuple[UtteranceResult, UtteranceResult]]:
     """The utterances of both runs whose number of errors changed most, in either direction."""
     before = {utterance.utt_id: utterance for utterance in of_a}
     pairs = [(before[u.utt_id], u) for u in of_b if u.utt_id in before]
@@ -184,7 +185,7 @@ def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> Iterable[t
     return sorted(changed, key=lambda pair: (-abs(_change(*pair)), pair[0].utt_id))[:MAX_CHANGED]
 
 
-def aligned(utterance: StoredUtterance, normalize: Callable[[str], str]) -> list[AlignedSpan]:
+def aligned(utterance: UtteranceResult, normalize: Callable[[str], str]) -> list[AlignedSpan]:
     """Reference and hypothesis, normalised and aligned word by word."""
     texts = (utterance.reference or "", utterance.hypothesis)
     reference, hypothesis = (
@@ -214,5 +215,5 @@ def _changes(name: str, changes: Mapping[str, tuple[str, str]]) -> Table:
     return Table([name, "from", "to"], [[field, *pair] for field, pair in changes.items()])
 
 
-def _change(a: StoredUtterance, b: StoredUtterance) -> int:
+def _change(a: UtteranceResult, b: UtteranceResult) -> int:
     return (b.errors or 0) - (a.errors or 0)

@@ -67,8 +67,6 @@ class Grouping:
                 left_out.append(LeftOut(record, reason))
             else:
                 found[_group_key(record)].append(record)
-                if record.frozen:
-                    left_out.append(LeftOut(record, f"left out of speed: {record.frozen}"))
         groups = [Group(fields_of(key), systems(runs)) for key, runs in found.items()]
         metric = SORTINGS[sort].metric
         groups.sort(
@@ -94,8 +92,6 @@ def _unfit(record: RunRecord) -> str | None:
     if record.accuracy_key is None or record.speed_key is None:
         missing = ACCURACY_KEY if record.accuracy_key is None else SPEED_KEY
         return f"it has no tag {missing}, so it cannot be decided what it may be compared with"
-    if record.metric("wer") is None and record.frozen:
-        return f"its speed is no measurement: {record.frozen}"
     if record.metric("wer") is None and record.metric("reqs_per_sec") is None:
         return "neither wer nor reqs_per_sec was measured"
     return None

@@ -10,12 +10,11 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from whisperbench.config.option import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
@@ -27,22 +26,10 @@ SCHEMA = 1  # of what is kept
 READ_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusFacts:
-    """What decoding every file tells: the length of each utterance, and one digest of them all."""
-
-    seconds: tuple[float, ...]
-    digest: str
-
-    @property
-    def utterances_over_30s(self) -> int:
-        return sum(seconds > WINDOW_SECONDS for seconds in self.seconds)
-
-
 def inspect_corpus(
     corpus: Corpus, workers: int, progress: Callable[[int], None] | None = None, cache_dir: Path | None = None
-) -> CorpusFacts:
-    """Decode every file once, on `workers` threads, keeping only its length and its hash.
+) -> Corpus:
+    """The corpus with the length of each utterance and its digest: every file is decoded once, on `workers` threads.
 
     The digest covers ids, references and decoded samples, in order; it does not depend on file formats that lose
     nothing, on paths or on speakers.  `progress` is called with the number of utterances done.  With `cache_dir`
@@ -53,7 +40,7 @@ def inspect_corpus(
         AudioError: the first file, in the corpus's order, that cannot be decoded.
     """
     kept = cache_dir and (key := _key(corpus)) and cache_dir / "inspected" / f"{key}.json"
-    known = _read_facts(kept, len(corpus.utterances)) if kept else None
+    known = _read_inspected(kept, corpus) if kept else None
     seconds: list[float] = []
     digest = hashlib.sha256()
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
@@ -62,13 +49,18 @@ def inspect_corpus(
                 _tell(progress, done)
             return known
         for utterance, (length, content) in zip(corpus.utterances, pool.map(_decode, corpus.utterances), strict=True):
-            digest.update(json.dumps([utterance.id, utterance.reference, content]).encode() + b"\n")
+            digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
             seconds.append(length)
             _tell(progress, len(seconds))
-    facts = CorpusFacts(tuple(seconds), digest.hexdigest()[:32])
+    found = digest.hexdigest()[:32]
     if kept:
-        _write_facts(kept, facts)
-    return facts
+        _write_inspected(kept, seconds, found)
+    return _inspected(corpus, seconds, found)
+
+
+def _inspected(corpus: Corpus, seconds: Sequence[float], digest: str) -> Corpus:
+    pairs = zip(corpus.utterances, seconds, strict=True)
+    return replace(corpus, utterances=tuple(replace(each, seconds=length) for each, length in pairs), digest=digest)
 
 
 def _tell(progress: Callable[[int], None] | None, done: int) -> None:
@@ -95,7 +87,7 @@ def _key(corpus: Corpus) -> str | None:
     try:
         for utterance in corpus.utterances:
             files, row = _place(utterance.audio)
-            digest.update(json.dumps([utterance.id, utterance.reference, state_of(files), row]).encode() + b"\n")
+            digest.update(json.dumps([utterance.utt_id, utterance.reference, state_of(files), row]).encode() + b"\n")
     except OSError:
         return None
     return digest.hexdigest()[:32]
@@ -120,17 +112,16 @@ def _state(files: tuple[Path, ...]) -> str:
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
-def _read_facts(path: Path, utterances: int) -> CorpusFacts | None:
+def _read_inspected(path: Path, corpus: Corpus) -> Corpus | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        facts = CorpusFacts(tuple(map(float, found["seconds"])), str(found["digest"]))
+        return _inspected(corpus, [float(length) for length in found["seconds"]], str(found["digest"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return facts if len(facts.seconds) == utterances else None
 
 
-def _write_facts(path: Path, facts: CorpusFacts) -> None:
+def _write_inspected(path: Path, seconds: Sequence[float], digest: str) -> None:
     # A home that cannot be written costs the next run some seconds, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, asdict(facts))
+        write_atomically(path, {"seconds": seconds, "digest": digest})

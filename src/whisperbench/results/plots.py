@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperbench.measure.score import NOTHING, ErrorCounts, Score
+from whisperbench.measure.result import NO_ERRORS, ErrorCounts
+from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Pass
 from whisperbench.text import escape_control
 
@@ -22,10 +23,10 @@ FIRST_LOOK, SECOND_LOOK = "#2b6cb0", "#c05621"
 def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
     """PNG files in a new directory; a figure of what was not measured is absent."""
     directory.mkdir()
-    latencies = sorted(t.latency_seconds for t in timed.transcripts if t.latency_seconds is not None)
+    latencies = sorted(t.latency_seconds for t in timed.results if t.latency_seconds is not None)
     speakers = errors_by_speaker(score) if score else {}
     figures: dict[str, Callable[[Axes], None] | None] = {
-        "throughput": (lambda axes: draw_throughput(axes, timed)) if timed.finished_seconds else None,
+        "throughput": (lambda axes: draw_throughput(axes, timed)) if timed.results else None,
         "latency": (lambda axes: draw_latency(axes, latencies)) if latencies else None,
         "wer_by_speaker": (lambda axes: draw_speakers(axes, speakers)) if len(speakers) > 1 else None,
     }
@@ -36,9 +37,9 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
 def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
     """Of every speaker that is known and has a reference word, the worst first."""
-    found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NOTHING)
-    for each in score.utterances:
-        if each.speaker is not None:
+    found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NO_ERRORS)
+    for each in score.results:
+        if each.speaker is not None and each.counts is not None:
             found[each.speaker] += each.counts
     with_words = {speaker: counts for speaker, counts in found.items() if counts.words}
     return dict(sorted(with_words.items(), key=lambda item: -(item[1].percent or 0.0)))
@@ -46,10 +47,11 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
 
 def draw_throughput(axes: Axes, timed: Pass) -> None:
     """Utterances that finished in each of up to 40 equal parts of the time, as a rate, and the rate of the whole."""
-    bins = max(1, min(MAX_BINS, len(timed.finished_seconds) // IN_A_BIN))
+    finished = [result.finished_seconds for result in timed.results if result.finished_seconds is not None]
+    bins = max(1, min(MAX_BINS, len(finished) // IN_A_BIN))
     width = timed.wall_seconds / bins
     counts = [0] * bins
-    for second in timed.finished_seconds:
+    for second in finished:
         counts[min(bins - 1, int(second / width))] += 1
     edges = [width * edge for edge in range(bins + 1)]
     axes.stairs([count / width for count in counts], edges, fill=True, color="#bee3f8")
@@ -73,7 +75,7 @@ def draw_latency(axes: Axes, latencies: list[float]) -> None:
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
     """A bar each, the worst ones where there are too many, and the rate of all."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
-    whole = sum(speakers.values(), NOTHING).percent or 0.0
+    whole = sum(speakers.values(), NO_ERRORS).percent or 0.0
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=FIRST_LOOK)
     axes.set_xticks(
         range(len(shown)), [escape_control(name[:12]) for name in shown], parse_math=False

@@ -20,8 +20,8 @@ import numpy.typing as npt
 from whisperbench.config.option import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import AlignedSpan, align
-from whisperbench.measure.score import ErrorCounts, ScoredUtterance
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
+from whisperbench.measure.score import Normalizer
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
@@ -47,9 +47,10 @@ class Card:
 
 def write_samples(
     directory: Path,
-    utterances: Sequence[ScoredUtterance | Transcript],
+    results: Sequence[UtteranceResult],
     audio_of: Callable[[str], Samples],
     seed: int,
+    normalizer: Normalizer | None = None,
     *,
     worst: int = 5,
     random: int = 5,
@@ -57,25 +58,26 @@ def write_samples(
     """Write `samples.html` and one WAV per sample, the first 30 s of it, into `directory` (made if absent).
 
     Args:
-        utterances: scored, or transcripts as they are; of these there are only the random few.
+        results: of utterances; without error counts only the random few are chosen.
         audio_of: an utterance's samples at 16 kHz by its id; called once for each sample.
         seed: the random few depend on it and on the number of utterances only, so that runs over one
             corpus show the same ones, save those that are among the worst.
+        normalizer: what the shown texts are compared by; needed for results with error counts.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    worst_ones = _worst(utterances, worst)
-    shuffled = np.random.default_rng(seed).permutation(len(utterances)).tolist()
+    worst_ones = _worst(results, worst)
+    shuffled = np.random.default_rng(seed).permutation(len(results)).tolist()
     random_ones = [index for index in shuffled if index not in worst_ones][:random]
     sections: dict[str, list[Card]] = {"Most errors": [], "Random": []}
     number = 0
     for heading, chosen in zip(sections, (worst_ones, sorted(random_ones)), strict=True):
         for index in chosen:
             number += 1
-            utterance = utterances[index]
-            name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
+            result = results[index]
+            name, wav = file_name(number, result.utt_id), _wav(audio_of(result.utt_id))
             (directory / name).write_bytes(wav)
-            sections[heading].append(_card(utterance, name, wav))
-    page = render("samples.html.jinja", shown=number, utterances=f"{len(utterances):,}", sections=sections)
+            sections[heading].append(_card(result, name, wav, normalizer))
+    page = render("samples.html.jinja", shown=number, utterances=f"{len(results):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
@@ -89,12 +91,12 @@ def after_the_number(utt_id: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
-def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:
+def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
     """Positions of the utterances with most errors, then with the highest rate; only those that have errors."""
     errors = {
-        index: (utterance.counts.errors, math.inf if utterance.counts.percent is None else utterance.counts.percent)
-        for index, utterance in enumerate(utterances)
-        if isinstance(utterance, ScoredUtterance) and utterance.counts.errors
+        index: (result.counts.errors, math.inf if result.counts.percent is None else result.counts.percent)
+        for index, result in enumerate(results)
+        if result.counts and result.counts.errors
     }
     return sorted(errors, key=lambda index: errors[index], reverse=True)[:count]
 
@@ -108,26 +110,26 @@ def _wav(audio: Samples) -> bytes:
     return file.getvalue()
 
 
-def _card(utterance: ScoredUtterance | Transcript, name: str, wav: bytes) -> Card:
-    facts = [f"{utterance.seconds:.1f} s"]
-    if utterance.seconds > WINDOW_SECONDS:
+def _card(result: UtteranceResult, name: str, wav: bytes, normalizer: Normalizer | None) -> Card:
+    facts = [f"{result.seconds:.1f} s"]
+    if result.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
-    if utterance.speaker is not None:
-        facts.append(f"speaker {_cut(utterance.speaker, MAX_NAME_LENGTH)}")
+    if result.speaker is not None:
+        facts.append(f"speaker {_cut(result.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
-    if isinstance(utterance, ScoredUtterance):
-        facts.append(_in_words(utterance.counts))
-        compared = utterance.reference_normalized, utterance.hypothesis_normalized
-        pieces = align(*(text[:MAX_TEXT_LENGTH].split() for text in compared))
+    if result.counts and normalizer:
+        facts.append(_in_words(result.counts))
+        compared = result.reference or "", result.hypothesis
+        pieces = align(*(normalizer(text[:MAX_TEXT_LENGTH]).split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
             note = f"… ({longest:,} characters)"
     return Card(
-        title=_cut(utterance.utt_id, MAX_NAME_LENGTH),
+        title=_cut(result.utt_id, MAX_NAME_LENGTH),
         facts=facts,
         file=name,
         wav=base64.b64encode(wav).decode(),
-        reference=None if utterance.reference is None else _cut(utterance.reference),
-        hypothesis=_cut(utterance.hypothesis),
+        reference=None if result.reference is None else _cut(result.reference),
+        hypothesis=_cut(result.hypothesis),
         pieces=pieces,
         note=note,
     )

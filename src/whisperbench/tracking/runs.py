@@ -21,7 +21,7 @@ from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
-from whisperbench.results.run_data import RunStart
+from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, without_password
@@ -93,7 +93,7 @@ def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
         client.log_text(run_id, text, "environment.txt")
 
 
-def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
+def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
     """Show in a run what is known before it is measured; `fill` says the same and more."""
     from mlflow.entities import Param, RunTag
 
@@ -276,7 +276,8 @@ def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
     for start in range(0, len(metrics), METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    log_dataset(client, run, contents.dataset)
+    if contents.dataset:
+        log_dataset(client, run, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.watch import RUN_ID
-from whisperbench.results.names import CONFIG_DIGEST, FAILURE, FROZEN, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, SCHEMA, SCHEMA_TAG, WARNINGS
 from whisperbench.tracking.client import search_runs, tracking_errors
 from whisperbench.tracking.runs import NOTE_TAG, PROCESS_TAG, close_run, local_tags
 
@@ -40,11 +40,10 @@ class FinishedRun:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class State:
-    """A run's status, why it failed or its speed is no measurement (None where it does not say), and its metrics."""
+    """A run's status, why it failed (None where no reason is known), and its metrics."""
 
     status: str
     failure: str | None
-    frozen: str | None
     metrics: Mapping[str, float]
 
 
@@ -102,7 +101,7 @@ def state_of(client: MlflowClient, run_id: str) -> State:
     """How a run stands now."""
     with tracking_errors(client, "does not give the run"):
         run = client.get_run(run_id)
-    return State(run.info.status, run.data.tags.get(FAILURE), run.data.tags.get(FROZEN), run.data.metrics)
+    return State(run.info.status, run.data.tags.get(FAILURE), run.data.metrics)
 
 
 def close_failed(client: MlflowClient, run_id: str, ended: CommandResult) -> str:

@@ -51,7 +51,7 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
     bundles = [read_bundle(path) for path in found.bundles]
     for path in found.partial:
         try:
-            bundles.append(complete(path))
+            bundles.append(complete(path, listener))
             listener.said(f"completed {path.name}: measured to its end, but not written; its samples are left out")
         except BundleError as error:
             listener.said(f"not a result, cut off while it was measured: {path} ({error})")

@@ -28,7 +28,7 @@ def test_folder_with_manifest(tmp_path: Path) -> None:
         {"id": "z", "audio": "a.wav", "text": "one", "speaker": 7},
         {"audio": "./deep/er/b.flac", "text": "two", "extra": []},
     )
-    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    found = [(u.utt_id, u.reference, u.speaker) for u in load(tmp_path).utterances]
     assert found == [("deep/er/b", "two", None), ("z", "one", "7")]
 
 
@@ -38,7 +38,7 @@ def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
     put(tmp_path, "a.wav", "b.wav")
     text = f'\ufefffile_name,other,{column},speaker\na.wav,1,"well, yes",ann\n\nb.wav,2,no,\n'
     (tmp_path / "metadata.csv").write_text(text, "utf-8")
-    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    found = [(u.utt_id, u.reference, u.speaker) for u in load(tmp_path).utterances]
     assert found == [("a", "well, yes", "ann"), ("b", "no", None)]
 
 
@@ -64,7 +64,7 @@ def test_csv_as_spreadsheets_and_data_frames_write_it(
     put(tmp_path, "a.wav", "b.wav")
     (tmp_path / "metadata.csv").write_bytes(content.removeprefix("\ufeff").encode(encoding))
     corpus = load(tmp_path)
-    assert [(u.id, u.reference) for u in corpus.utterances] == [("a", "well, yes"), ("b", "no")]
+    assert [(u.utt_id, u.reference) for u in corpus.utterances] == [("a", "well, yes"), ("b", "no")]
     assert all(part in "".join(corpus.understood) for part in understood)
     assert bool(corpus.understood) == bool(understood)
 
@@ -101,7 +101,7 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
     """LibriSpeech's own format beside any audio; Windows line ends do no harm; no words are an empty text."""
     put(tmp_path, "x/a.mp3", "x/b.ogg")
     (tmp_path / "x" / "x.trans.txt").write_bytes(b"a HELLO  THERE\r\n\r\nb\r\n")
-    assert [(u.id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
 
 
 # what is refused

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.corpus.audio import AudioSource
-from whisperbench.engines.base import Clip, Engine, EngineInfo, PassUsage, StartEngine, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, PassUsage, StartEngine, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
@@ -122,7 +123,7 @@ class ParallelEngine(Engine):
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
         self._pauses = self.heartbeat = Heartbeat()  # its longest pause is that of any engine
-        self._calls: dict[WorkerHandle, Future[tuple[list[Text], int]]] = {}  # unanswered calls of `results`
+        self._calls: dict[WorkerHandle, Future[tuple[list[Transcription], int]]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
 
     @property
@@ -140,7 +141,7 @@ class ParallelEngine(Engine):
         here = [worker.info.pids for worker in self._workers if worker.info.host == platform.node()]
         return {os.getpid()}.union(*here)
 
-    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:
+    def warm_up(self, first: Iterable[Utterance], clips: Sequence[Utterance]) -> Iterable[Transcription]:
         """Every engine transcribes the first clips; other hosts must have the same clips and weights.
 
         Raises:
@@ -151,7 +152,7 @@ class ParallelEngine(Engine):
         self._time(self._alive, list(first))
         return ()
 
-    def single_gpu_rates(self, clips: Sequence[Clip]) -> list[float]:
+    def single_gpu_rates(self, clips: Sequence[Utterance]) -> list[float]:
         """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle;
         on clips from all over the corpus.  Empty with a single GPU, whose rate is that of the pass.
 
@@ -174,7 +175,7 @@ class ParallelEngine(Engine):
             rates += [count * len(group) / max(seconds[worker] for worker in group) for group in groups]
         return rates
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
         """Exactly one result per clip, whichever engines fail; afterwards `last_pass` describes the pass.
 
         Raises:
@@ -197,8 +198,8 @@ class ParallelEngine(Engine):
                     self._fail(worker, found)
                     continue
                 for text in found:
-                    if dispatcher.accept(worker, text.index):
-                        audio[worker] += text.audio_seconds
+                    if dispatcher.accept(worker, text.utt_id):
+                        audio[worker] += text.seconds
                         finished[worker] = time.perf_counter() - started
                         yield text
         cpu = self._cpu_seconds()
@@ -222,7 +223,9 @@ class ParallelEngine(Engine):
             self._alive = []
             self._on_close()
 
-    def _poll(self, is_busy: Callable[[WorkerHandle], object]) -> list[tuple[WorkerHandle, list[Text] | BaseException]]:
+    def _poll(
+        self, is_busy: Callable[[WorkerHandle], object]
+    ) -> list[tuple[WorkerHandle, list[Transcription] | BaseException]]:
         """New results of engines, as soon as one has answered, and an error for each engine that has failed.
 
         An engine has failed when its process does not answer for `silent_seconds`, or when it is busy and makes no
@@ -237,7 +240,7 @@ class ParallelEngine(Engine):
         futures.wait(self._calls.values(), POLL_SECONDS, futures.FIRST_COMPLETED)
         now = time.monotonic()
         passed, self._polled = min(now - self._polled, 2 * POLL_SECONDS), now
-        found: dict[WorkerHandle, list[Text] | BaseException] = {}
+        found: dict[WorkerHandle, list[Transcription] | BaseException] = {}
         for worker, call in list(self._calls.items()):
             worker.silence += passed
             worker.pause = worker.pause + passed if is_busy(worker) else 0.0
@@ -252,7 +255,9 @@ class ParallelEngine(Engine):
                 found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
         return list(found.items())
 
-    def _results(self, worker: WorkerHandle, call: Future[tuple[list[Text], int]]) -> list[Text] | BaseException:
+    def _results(
+        self, worker: WorkerHandle, call: Future[tuple[list[Transcription], int]]
+    ) -> list[Transcription] | BaseException:
         """What a call returned or raised; results and a counter that has grown are progress."""
         if error := call.exception():
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
@@ -271,7 +276,7 @@ class ParallelEngine(Engine):
         self._failed.append(f"{worker.name} on {worker.info.host} failed ({describe(error)})")
         return self._failed[-1]
 
-    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Clip]) -> dict[WorkerHandle, float]:
+    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Utterance]) -> dict[WorkerHandle, float]:
         """Seconds in which each of these engines transcribes the clips while the others do, too; an engine that fails
         before the timed region ends the run."""
         started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(clips))
@@ -297,7 +302,7 @@ class ParallelEngine(Engine):
                 found[worker] = answer.result(self.silent_seconds)
         return found
 
-    def _require_same_files(self, clips: Sequence[Clip]) -> None:
+    def _require_same_files(self, clips: Sequence[Utterance]) -> None:
         """Compare the sizes of weights and audio files on other hosts; a path of the hub's cache holds the revision."""
         others = {worker.info.host: worker for worker in reversed(self._alive) if worker.info.host != platform.node()}
         if not others:

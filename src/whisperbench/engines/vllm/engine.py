@@ -17,7 +17,7 @@ from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_
 from whisperbench.engines.hardware import Hardware, physical_cores
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat, start_limit
-from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowOutput
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants, kill
 from whisperbench.processes.watch import ProcessWatch
@@ -204,10 +204,10 @@ def sampling(tokens: int | None) -> Any:
     return SamplingParams(temperature=0.0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, output_kind=once)
 
 
-def window_text(key: str, result: Any) -> WindowOutput:
+def window_text(window: Window, result: Any) -> WindowOutput:
     """vLLM's result of one request."""
     completion = result.outputs[0]
-    return WindowOutput(key, completion.text.strip(), len(completion.token_ids))
+    return WindowOutput(window, completion.text.strip(), len(completion.token_ids))
 
 
 def _start(settings: EngineSettings, hardware: Hardware, model_overrides: Callable[[], Any]) -> Any:
