@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import resource
 import statistics
@@ -24,7 +25,6 @@ from whisperbench.engines.vllm.inputs import render_with_vllm
 from whisperbench.engines.vllm.pipelined import VllmPipelined
 from whisperbench.engines.windows import Window
 from whisperbench.files import cache_directory
-from whisperbench.measure.timing import clips_of
 
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
 FLAT_MEMORY = (500, 5_000)
@@ -79,7 +79,7 @@ def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance])
         render_with_vllm(engine.llm, audio_of(utterance), engine.settings.prompt_token_ids)
 
     def pipelined(utterance: Utterance) -> None:
-        engine.prepare(Window("0:0", audio_of(utterance)))
+        engine.prepare(Window(utterance.utt_id, 0, audio_of(utterance)))
 
     def audio_of(utterance: Utterance) -> Samples:
         return load_audio(utterance.audio)[:SAMPLES]
@@ -102,7 +102,11 @@ def client_peak_mib(
     """The peak memory of this process after transcribing so many utterances, the corpus over and over."""
     peaks = {}
     for size in sizes:
-        for _ in engine.transcribe(clips_of(list(itertools.islice(itertools.cycle(utterances), size)), count_tokens)):
+        tiled = [
+            dataclasses.replace(each, utt_id=str(number), forced_tokens=count_tokens(each.reference or ""))
+            for number, each in enumerate(itertools.islice(itertools.cycle(utterances), size))
+        ]
+        for _ in engine.transcribe(tiled):
             pass
         peaks[str(size)] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return peaks

@@ -25,7 +25,7 @@ from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.results.bundle import unlogged_bundles
 from whisperbench.results.names import KIND
-from whisperbench.results.recording import CLOCK, abandoned
+from whisperbench.results.recording import MEASUREMENT_FILE, abandoned
 from whisperbench.text import without_password
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect, password_in, server_version, tracking_errors
@@ -331,10 +331,10 @@ def check_results(setup: Setup) -> Iterator[Check]:
     if unlogged:
         remedy = f"mlflow run . -e upload -P bundles={results}"
         yield warning(f"{len(unlogged)} result(s) in {results} are not logged yet", remedy)
-    for partial in partials:
-        text = f"a measurement was interrupted after {len(partial.transcripts)} transcripts: {partial.directory}"
-        ended = (partial.directory / CLOCK).exists()
-        complete = f"Complete and log it: mlflow run . -e upload -P bundles={partial.directory}"
+    for directory, transcripts in partials.items():
+        text = f"a measurement was interrupted after {transcripts} transcripts: {directory}"
+        ended = (directory / MEASUREMENT_FILE).exists()
+        complete = f"Complete and log it: mlflow run . -e upload -P bundles={directory}"
         yield warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory.")
     if not unlogged and not partials:
         yield ok(f"nothing unfinished in {results}")

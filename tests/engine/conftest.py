@@ -35,7 +35,7 @@ def utterances(demo: list[Utterance]) -> list[Utterance]:
     """The demo clips, and the 60 utterances of the LibriSpeech sample on a machine that has it."""
     splits = SAMPLE_SPLITS if SAMPLE.is_dir() else ()
     more = [u for split in splits for u in load_corpus(str(SAMPLE), split, None).utterances]
-    return demo + [u for u in more if u.id not in {each.id for each in demo}]
+    return demo + [u for u in more if u.utt_id not in {each.utt_id for each in demo}]
 
 
 @pytest.fixture(scope="module")

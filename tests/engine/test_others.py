@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from whisperbench.engines import start
 from whisperbench.engines.hardware import engine_version
 from whisperbench.engines.settings import engine_settings
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import clips_of, transcript_of
+from whisperbench.measure.timing import result_of
 
 MODULES = {"faster-whisper": "faster_whisper", "transformers": "transformers", "openai-whisper": "whisper"}
 
@@ -29,7 +30,8 @@ def test_another_engine_recognises_speech(
         pytest.skip(f"{engine} is not installed. Install it: make install EXTRAS=other-engines")
     config = BenchmarkConfig(engine=engine, model="demo", corpus="demo")
     started = start.start_engine(engine_settings(config, checkpoint, NO_GPU), NO_GPU, tmp_path / "engine.log")
-    found = [transcript_of(demo[text.index], text) for text in started.transcribe(clips_of(demo))]
+    by_id = {utterance.utt_id: utterance for utterance in demo}
+    found = [result_of(by_id[text.utt_id], text, 0, 0.0) for text in started.transcribe(demo)]
     assert started.facts.engine_version == engine_version(engine)
     wer = score(found, "en", 32).wer
     assert wer is not None
@@ -39,5 +41,5 @@ def test_another_engine_recognises_speech(
     random = BenchmarkConfig(engine=engine, model="tiny.en", load_format="dummy", batch_size=0)
     shape = resolve_model("tiny.en", "main", cache_dir=tmp_path, random_weights=True)
     started = start.start_engine(engine_settings(random, shape, NO_GPU), NO_GPU, tmp_path / "random.log")
-    clips = clips_of(demo[:3], lambda _: 7)
-    assert [text.tokens for text in started.transcribe(clips)] == [7, 7, 7]
+    forced = [dataclasses.replace(utterance, forced_tokens=7) for utterance in demo[:3]]
+    assert [text.tokens for text in started.transcribe(forced)] == [7, 7, 7]

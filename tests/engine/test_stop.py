@@ -15,7 +15,7 @@ import pytest
 from tests.support.commands import command, start, still_running
 from tests.support.stores import all_runs
 from whisperbench.results.bundle import PARTIAL
-from whisperbench.results.recording import read_partial
+from whisperbench.results.recording import read_journal
 from whisperbench.tracking.stale import close_stale_runs
 
 OPTIONS = {"model": "demo", "corpus": "demo", "repeats": 50, "max_num_seqs": 2, "results_dir": "results"}
@@ -42,7 +42,7 @@ def test_the_real_engine_ends_with_its_client(number: signal.Signals, when: str,
     assert still_running(family) == []
     close_stale_runs(client)
     assert [run.info.status for run in all_runs(client)] == ["KILLED"]
-    kept = [read_partial(path).transcripts for path in tmp_path.glob(f"results/*{PARTIAL}")]
+    kept = [read_journal(path) for path in tmp_path.glob(f"results/*{PARTIAL}")]
     assert bool(sum(map(len, kept))) == (when == "transcribes")
 
 

@@ -19,9 +19,9 @@ from tests.support.commands import still_running
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.corpus.audio import Samples, load_audio
 from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines.base import Engine, Text
+from whisperbench.engines.base import Engine, Transcription
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import clips_of, transcript_of
+from whisperbench.measure.timing import result_of
 
 OPTIONS: dict[str, Any] = {"max_num_seqs": 16, "padding_stride": 16, "mel_device": "gpu", "dtype": "float32"}
 """In float32: in bfloat16 the rounding depends on the batch, and the test is about positions and weights."""
@@ -56,28 +56,32 @@ def engine(started: Callable[..., Engine]) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def texts(engine: Engine, utterances: list[Utterance]) -> dict[int, Text]:
-    return {text.index: text for text in engine.transcribe(clips_of(utterances))}
+def texts(engine: Engine, utterances: list[Utterance]) -> dict[str, Transcription]:
+    return {text.utt_id: text for text in engine.transcribe(utterances)}
 
 
 def test_the_texts_of_transformers(
-    texts: dict[int, Text], checkpoint: Checkpoint, utterances: list[Utterance], monkeypatch: pytest.MonkeyPatch
+    texts: dict[str, Transcription],
+    checkpoint: Checkpoint,
+    utterances: list[Utterance],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Equal in at least 95 % of the utterances, or in all but one, greedily; and no window loops."""
     reference = Thinned(checkpoint, monkeypatch)
     differing = []
     for first in range(0, len(utterances), 10):
         batch = utterances[first : first + 10]
-        for index, text in enumerate(reference.transcribe([load_audio(u.audio) for u in batch]), first):
-            if text != texts[index].text:
-                differing.append(f"{utterances[index].id}\n  transformers: {text}\n  vllm:         {texts[index].text}")
+        references = reference.transcribe([load_audio(u.audio) for u in batch])
+        for utt_id, text in zip([u.utt_id for u in batch], references, strict=True):
+            if text != (ours := texts[utt_id].hypothesis):
+                differing.append(f"{utt_id}\n  transformers: {text}\n  vllm:         {ours}")
     assert len(differing) <= max(1, int(0.05 * len(utterances))), "\n".join(differing)
     assert sum(text.retried_windows + text.repetition_loops for text in texts.values()) == 0
 
 
-def test_the_wer(texts: dict[int, Text], demo: list[Utterance]) -> None:
+def test_the_wer(texts: dict[str, Transcription], demo: list[Utterance]) -> None:
     """Below 6 % on the demo clips, as with every position."""
-    wer = score([transcript_of(utterance, texts[index]) for index, utterance in enumerate(demo)], "en", 32).wer
+    wer = score([result_of(utterance, texts[utterance.utt_id], 0, 0.0) for utterance in demo], "en", 32).wer
     assert wer is not None
     assert wer < 6
 

@@ -18,19 +18,20 @@ from tests.support.commands import called, still_running
 from tests.support.corpora import DEMO_TRANSCRIPTS
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.corpus.audio import load_audio
-from whisperbench.corpus.corpus import Utterance, load_corpus
+from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.engines.base import Engine
 from whisperbench.engines.vllm.pipelined import VllmPipelined
 from whisperbench.engines.vllm.stock import VllmStock
 from whisperbench.engines.watchdog import StallWatchdog
 from whisperbench.errors import EngineError
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import Transcript, clips_of, transcript_of
+from whisperbench.measure.timing import result_of
 
 KNOWN_WER = {"test-clean": 3.07, "test-other": 12.26, "dev-clean": 9.19}
 """WER of tiny.en on the sample in percent, in float32."""
 
-Transcripts = dict[str, Transcript]
+Transcripts = dict[str, UtteranceResult]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,9 @@ def pipelined(engine: VllmPipelined, utterances: list[Utterance]) -> Transcripts
 
 
 def transcripts(engine: Engine, utterances: list[Utterance]) -> Transcripts:
-    found = [transcript_of(utterances[text.index], text) for text in engine.transcribe(clips_of(utterances))]
-    return {transcript.utt_id: transcript for transcript in found}
+    by_id = {utterance.utt_id: utterance for utterance in utterances}
+    found = {text.utt_id: result_of(by_id[text.utt_id], text, 0, 0.0) for text in engine.transcribe(utterances)}
+    return {utt_id: found[utt_id] for utt_id in by_id}
 
 
 def processes_of(engine: Engine) -> list[psutil.Process]:
@@ -67,13 +69,13 @@ def processes_of(engine: Engine) -> list[psutil.Process]:
 
 def test_the_recorded_texts(pipelined: Transcripts, demo: list[Utterance]) -> None:
     """Those of an earlier run, word by word."""
-    assert {u.id: pipelined[u.id].hypothesis for u in demo} == DEMO_TRANSCRIPTS
+    assert {u.utt_id: pipelined[u.utt_id].hypothesis for u in demo} == DEMO_TRANSCRIPTS
 
 
 def test_the_known_wer(pipelined: Transcripts, librispeech_sample: Path) -> None:
     """On each split within 0.3 points."""
     for split, known in KNOWN_WER.items():
-        ids = {u.id for u in load_corpus(str(librispeech_sample), split, None).utterances}
+        ids = {u.utt_id for u in load_corpus(str(librispeech_sample), split, None).utterances}
         found = score([t for t in pipelined.values() if t.utt_id in ids], "en", 32).wer
         assert found == pytest.approx(known, abs=0.3), split
 
@@ -97,9 +99,9 @@ def test_the_texts_of_transformers(checkpoint: Checkpoint, pipelined: Transcript
         with torch.no_grad():
             tokens = model.generate(features, decoder_input_ids=start, do_sample=False, max_new_tokens=224)
         for utterance, text in zip(batch, processor.batch_decode(tokens, skip_special_tokens=True), strict=True):
-            ours = pipelined[utterance.id].hypothesis
+            ours = pipelined[utterance.utt_id].hypothesis
             if text.strip() != ours:
-                differing.append(f"{utterance.id}\n  transformers: {text}\n  vllm:         {ours}")
+                differing.append(f"{utterance.utt_id}\n  transformers: {text}\n  vllm:         {ours}")
     assert len(differing) <= max(1, int(0.05 * len(utterances))), "\n".join(differing)
 
 
@@ -124,8 +126,8 @@ def test_odd_audio_is_transcribed(engine: VllmPipelined, demo: list[Utterance], 
 def test_an_engine_that_is_killed_is_an_error(engine: VllmPipelined, utterances: list[Utterance]) -> None:
     """The texts that were finished have been returned, the next call raises, and no process is left."""
     processes = processes_of(engine)
-    texts = engine.transcribe(clips_of(utterances * 5))
-    assert next(texts).text
+    texts = engine.transcribe(Corpus("c", "all", tuple(utterances), "c").copied(5))
+    assert next(texts).hypothesis
     called("VLLM", processes)[0].kill()
     with pytest.raises(EngineError, match="The engine died while it worked"):
         list(texts)
@@ -136,8 +138,8 @@ def test_an_engine_that_is_killed_is_an_error(engine: VllmPipelined, utterances:
 def test_vllm_stock_gives_the_same_texts(stock: VllmStock, pipelined: Transcripts, utterances: list[Utterance]) -> None:
     """Features that are equal bit by bit give equal texts and equally many tokens."""
     found = transcripts(stock, utterances)
-    assert {k: (t.hypothesis, t.output_tokens) for k, t in found.items()} == {
-        k: (t.hypothesis, t.output_tokens) for k, t in pipelined.items()
+    assert {k: (t.hypothesis, t.tokens) for k, t in found.items()} == {
+        k: (t.hypothesis, t.tokens) for k, t in pipelined.items()
     }
 
 
@@ -146,6 +148,6 @@ def test_an_engine_that_stops_is_ended(stock: VllmStock, demo: list[Utterance]) 
     processes = processes_of(stock)
     called("VLLM", processes)[0].suspend()
     with pytest.raises(EngineError, match="no progress for"), StallWatchdog(stock, 3.0) as watchdog:
-        list(stock.transcribe(watchdog.heartbeat.of(clips_of(demo))))
+        list(stock.transcribe(watchdog.heartbeat.of(demo)))
     stock.close()
     assert still_running(processes) == []

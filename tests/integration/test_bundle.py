@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.bundles import contents_of, result_in, transcript
+from tests.support.bundles import contents_of, result, result_in
 from whisperbench.errors import BundleError
 from whisperbench.results.bundle import ARTIFACTS, CONTENTS, Origin, read_bundle
-from whisperbench.results.recording import TRANSCRIPTS, read_partial
+from whisperbench.results.recording import TRANSCRIPTS, read_journal
 
 FUZZED = 300
 """Inputs per fuzz test in the suite; 10,000 each were run by hand."""
@@ -37,7 +37,7 @@ JSON = st.recursive(
 )
 
 
-GOOD_LINE = json.dumps({"repeat": 0, **dataclasses.asdict(transcript(0))}).encode()
+GOOD_LINE = json.dumps(dataclasses.asdict(result(0))).encode()
 
 
 def paths_of(body: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -94,10 +94,10 @@ class TestFuzz:
         (directory / "journal.json").write_text(json.dumps(facts))
         (directory / TRANSCRIPTS).write_bytes(b"\n".join(lines))
         try:
-            found = read_partial(directory).transcripts
+            found = read_journal(directory)
         except BundleError:
             return
-        assert set(found) <= {(0, transcript(0))}
+        assert set(found) <= {result(0)}
 
     @staticmethod
     def reads_or_refuses(directory: Path, content: bytes) -> None:

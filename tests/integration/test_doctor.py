@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import CONFIG, result_in, transcript
+from tests.support.bundles import journal_in, result, result_in
 from tests.support.commands import invoke
 from tests.support.fakes import NO_GPU
 from tests.support.servers import Server
@@ -24,8 +24,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.files import cache_directory
 from whisperbench.processes.owner import ProcessId
 from whisperbench.progress import Listener
-from whisperbench.results.bundle import Origin
-from whisperbench.results.recording import JOURNAL_FILE, Journal
+from whisperbench.results.recording import JOURNAL_FILE
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.runs import PROCESS_TAG
 
@@ -164,8 +163,8 @@ class TestResults:
 
     def test_a_measurement_that_was_cut_off(self, tmp_path: Path) -> None:
         """Where its transcripts are."""
-        with Journal(tmp_path / "results", CONFIG.digest, {}, Origin()) as journal:
-            journal.append(0, transcript(0))
+        with journal_in(tmp_path / "results") as journal:
+            journal.append(result(0))
         facts = (journal.directory / JOURNAL_FILE).read_text()
         (journal.directory / JOURNAL_FILE).write_text(facts.replace(f"pid={os.getpid()}|", "pid=4194399|"))
         check = only(doctor.check_results(setup_in(tmp_path)))

@@ -30,7 +30,7 @@ from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import TrackingError
 from whisperbench.results.bundle import PARTIAL, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.recording import read_partial
+from whisperbench.results.recording import read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
@@ -215,7 +215,7 @@ def test_a_signal(number: signal.Signals, tmp_path: Path, empty_store: Path) -> 
     (run,) = all_runs(connect(address))
     assert (run.info.status, run.data.tags["whisperbench.failure"]) == ("KILLED", number.name)
     (partial,) = benchmark.results.glob(f"*{PARTIAL}")
-    assert read_partial(partial).transcripts
+    assert read_journal(partial)
 
 
 def test_a_signal_to_an_offline_benchmark(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def ask(home: Path, endpoint: str, split: str = "test-clean") -> subprocess.Comp
     code = "from whisperbench.corpus.corpus import load_corpus\n"
     code += "from whisperbench.corpus.inspection import inspect_corpus\n"
     code += f"c = load_corpus('librispeech', {split!r}, 2)\n"
-    code += "print(c.source, *(u.id for u in c.utterances), inspect_corpus(c, 1).digest)"
+    code += "print(c.source, *(u.utt_id for u in c.utterances), inspect_corpus(c, 1).digest)"
     return run_with_hub(endpoint, home, code)
 
 

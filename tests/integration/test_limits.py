@@ -82,7 +82,7 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
         assert upload_bundle(client, bundle) == (run.run_id, False)
     client = connect(tracking_server.address)
     held = held_by(client, run.run_id, tmp_path / "found")
-    assert set(held["artifacts"]) == {"transcripts.json", "samples/samples.html"}
+    assert set(held["artifacts"]) == {"environment.txt", "transcripts.json", "samples/samples.html"}
     assert FAILURE not in held["tags"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -19,14 +18,13 @@ from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
 from tests.support.parallel import EngineThatDoesNotStart, FailingEngine, SlowFakeEngine
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.corpus.corpus import load_corpus
-from whisperbench.engines.base import Clip, StartEngine
+from whisperbench.corpus.corpus import Utterance, load_corpus
+from whisperbench.engines.base import StartEngine
 from whisperbench.engines.parallel import engine as parallel_engine
 from whisperbench.engines.parallel.engine import ParallelEngine, start_parallel
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect
 from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.errors import AudioError, EngineError
-from whisperbench.measure.timing import clips_of
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +57,13 @@ def two_engines(
         yield engine
 
 
-def demo(times: int = 12) -> list[Clip]:
-    """The demo's 8 clips again and again, each with an index of its own."""
-    found = clips_of(load_corpus("demo", "all", None).utterances)
-    return [dataclasses.replace(clip, index=clip.index + 8 * i) for i in range(times) for clip in found]
+def demo(times: int = 12) -> tuple[Utterance, ...]:
+    """The demo's 8 clips and their copies."""
+    return load_corpus("demo", "all", None).copied(times)
 
 
-def expected() -> list[tuple[int, str]]:
-    return sorted((text.index, text.text) for text in FakeEngine().transcribe(demo()))
+def expected() -> list[tuple[str, str]]:
+    return sorted((text.utt_id, text.hypothesis) for text in FakeEngine().transcribe(demo()))
 
 
 def actors(engine: ParallelEngine) -> list[psutil.Process]:
@@ -76,7 +73,7 @@ def actors(engine: ParallelEngine) -> list[psutil.Process]:
 def test_two_engines_give_the_results_of_one(settings: EngineSettings, tmp_path: Path) -> None:
     """Each in a process at normal priority, with its own cores and its own log."""
     with two_engines(settings, tmp_path) as engine:
-        texts = [(text.index, text.text) for text in engine.transcribe(demo())]
+        texts = [(text.utt_id, text.hypothesis) for text in engine.transcribe(demo())]
         processes = actors(engine)
         assert engine.facts.engines == len(processes) == 2
         assert [process.nice() for process in processes] == [psutil.Process().nice()] * 2
@@ -106,7 +103,7 @@ def test_an_actor_that_is_killed_or_stopped_loses_no_clip(
         engine.silent_seconds = 8.0  # more than the 5 s after which an idle worker answers
         victim, texts = actors(engine)[1], []
         for text in engine.transcribe(demo()):
-            texts.append((text.index, text.text))
+            texts.append((text.utt_id, text.hypothesis))
             if len(texts) == 20:
                 victim.send_signal(number)
         assert sorted(texts) == expected()
@@ -118,7 +115,7 @@ def test_an_actor_that_is_killed_or_stopped_loses_no_clip(
 def test_an_engine_that_raises_loses_no_clip(settings: EngineSettings, tmp_path: Path) -> None:
     """The pass has the engine's own message."""
     with two_engines(settings, tmp_path, FailingEngine) as engine:
-        assert sorted((text.index, text.text) for text in engine.transcribe(demo())) == expected()
+        assert sorted((text.utt_id, text.hypothesis) for text in engine.transcribe(demo())) == expected()
         assert engine.last_pass is not None
         (failed,) = engine.last_pass.failed
         assert failed.startswith("engine 1")
@@ -140,7 +137,7 @@ def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> Non
     """The error is that of the engine, without the traceback that Ray adds."""
     put(tmp_path, "good.wav")
     (tmp_path / "bad.wav").write_bytes(b"RIFF nonsense")
-    clips = [Clip(i, tmp_path / name) for i, name in enumerate(["good.wav", "bad.wav"])]
+    clips = load_corpus(str(tmp_path), "all", None).utterances
     with two_engines(settings, tmp_path) as engine, pytest.raises(AudioError, match=r"^\S*bad\.wav") as caught:
         list(engine.transcribe(clips))
     assert "Traceback" not in str(caught.value)

@@ -11,7 +11,7 @@ TAKES_ONLY = """
 import collections, io, resource, time
 import numpy as np, soundfile
 from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
-from whisperbench.engines.base import Clip
+from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.windows import WindowOutput
 
 file = io.BytesIO()
@@ -24,22 +24,23 @@ class Audio:
 
 class Model:  # 200 windows a second, readers 320
     def __init__(self):
-        self.keys = collections.deque()
+        self.windows = collections.deque()
     @property
     def in_flight(self):
-        return len(self.keys)
+        return len(self.windows)
     def prepare(self, window):
         time.sleep(0.05)
         return np.ones(768_000, np.uint8)
     def submit(self, window, prepared):
-        self.keys.append(window.key)
+        self.windows.append(window)
     def step(self):
         time.sleep(0.14)
-        return [WindowOutput(self.keys.popleft(), "a text", 2) for _ in range(min(28, len(self.keys)))]
+        return [WindowOutput(self.windows.popleft(), "a text", 2) for _ in range(min(28, len(self.windows)))]
 
 limit_heap_growth()
 for count in (500, 3_000):
-    for _ in feed(Model(), [Clip(i, Audio()) for i in range(count)], PipelineLimits("split", 16, 256, 64)):
+    given = [Utterance(utt_id=str(i), audio=Audio(), reference=None, speaker=None) for i in range(count)]
+    for _ in feed(Model(), given, PipelineLimits("split", 16, 256, 64)):
         pass
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

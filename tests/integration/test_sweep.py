@@ -147,13 +147,13 @@ class TestFailures:
         assert parent.info.status == "FAILED"
         assert "out of memory" in parent.data.tags["whisperbench.failure"]
 
-    def test_a_frozen_run_is_measured_again(self, bench: Bench) -> None:
-        """It is FINISHED, with its WER and without a rate; the next start measures it again."""
+    def test_an_invalid_run_is_measured_again(self, bench: Bench) -> None:
+        """It has its WER and no speed, so it is FAILED, and the next start measures it again."""
         for runs in (1, 2):
             status, _, err = bench.run(model="tiny.en", max_num_seqs=PAUSES)
             assert status == 1, err
-            assert "its speed is no measurement: no progress for 34 s" in err
-            assert bench.statuses() == ["FINISHED"] * runs
+            assert "not a measurement of speed: the engine made no progress for 34 s" in err
+            assert bench.statuses() == ["FAILED"] * runs
 
     def test_an_empty_plan_is_an_error(self, bench: Bench) -> None:
         """Without a process started for it."""

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.support.fakes import FakeEngine
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.watchdog import Heartbeat, StallWatchdog, start_limit
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants
@@ -29,10 +31,10 @@ class ProcessEngine(FakeEngine):
     def pids(self) -> set[int]:
         return super().pids() | {self.process.pid}
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
         for clip in clips:
             self.process.wait(30)
-            raise EngineError(f"The engine died while it worked on {clip.index}")
+            raise EngineError(f"The engine died while it worked on {clip.utt_id}")
         yield from ()
 
 
@@ -45,8 +47,9 @@ def stopped() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def clip(index: int = 0) -> Clip:
-    return Clip(index, audio=None)  # type: ignore[arg-type] - it is not read
+def clip() -> Utterance:
+    """One whose file is not read."""
+    return Utterance(utt_id="u", audio=Path("none"), reference=None, speaker=None)
 
 
 def test_a_stopped_process_is_ended(stopped: subprocess.Popen[bytes]) -> None:

@@ -39,7 +39,7 @@ from whisperbench.corpus.corpus import DEMO
 from whisperbench.errors import BundleError
 from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.results.names import KIND
-from whisperbench.results.recording import TRANSCRIPTS, read_partial
+from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.stale import close_stale_runs
@@ -233,7 +233,7 @@ class Soak:
         complete = list(offline)
         for directory in sorted(this.results.glob("*")) if this.results.is_dir() else []:
             with contextlib.suppress(BundleError):
-                found = [(repeat, t.utt_id) for repeat, t in read_partial(directory).transcripts]
+                found = [(each.repeat, each.utt_id) for each in read_journal(directory)]
                 if len(set(found)) < len(found):
                     yield f"twice on disk: {len(found) - len(set(found))} utterances in {directory.name}"
             whole = (directory / CONTENTS).is_file() and not directory.name.endswith(

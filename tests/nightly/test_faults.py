@@ -18,7 +18,7 @@ from tests.support.bundles import contents_of, result_in
 from tests.support.servers import Proxy, Server
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.results.bundle import CONTENTS, PARTIAL, read_bundle
-from whisperbench.results.recording import TRANSCRIPTS, read_partial
+from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
@@ -84,8 +84,8 @@ def check_what_is_kept(benchmark: Benchmark, warmup: int) -> list[str]:
     assert len(directories) <= 1
     kept, complete = 0, []
     for directory in directories:
-        read = read_partial(directory).transcripts if (directory / TRANSCRIPTS).exists() else ()
-        found = [(repeat, transcript.utt_id) for repeat, transcript in read]
+        read = read_journal(directory) if (directory / TRANSCRIPTS).exists() else ()
+        found = [(result.repeat, result.utt_id) for result in read]
         assert len(set(found)) == len(found)
         kept = len(found)
         if not directory.name.endswith(PARTIAL):

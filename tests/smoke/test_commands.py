@@ -16,7 +16,7 @@ from tests.support.fake_sweep import SECONDS_VARIABLE
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import all_runs
 from whisperbench.results.bundle import CONTENTS, PARTIAL
-from whisperbench.results.recording import read_partial
+from whisperbench.results.recording import read_journal
 
 pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
@@ -47,7 +47,7 @@ def test_sigterm_in_the_middle(client: Any, tmp_path: Path) -> None:
     (held,) = all_runs(client)
     assert (held.info.status, held.data.tags["whisperbench.failure"]) == ("KILLED", "SIGTERM")
     (partial,) = (tmp_path / "results").glob(f"*{PARTIAL}")
-    assert read_partial(partial).transcripts
+    assert read_journal(partial)
 
 
 def test_offline_and_uploaded_twice(client: Any, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.commands import PROJECT, command, run
 from tests.support.stores import all_runs
-from whisperbench.results.transcripts import TRANSCRIPT_COLUMNS
+from whisperbench.results.transcripts import COLUMNS
 from whisperbench.tracking.client import connect
 
 PARAMS = (
@@ -56,7 +56,7 @@ def test_a_run_of_the_real_engine_is_complete(tmp_path: Path) -> None:
     expected = {"transcripts.json", "samples", "plots", "summary.md", "environment.txt"}
     assert expected <= {path.name for path in artifacts.iterdir()}
     table = json.loads((artifacts / "transcripts.json").read_text(encoding="utf-8"))
-    assert table["columns"] == list(TRANSCRIPT_COLUMNS)
+    assert table["columns"] == list(COLUMNS)
     assert len(table["data"]) == 8
     assert (artifacts / "samples" / "samples.html").read_text(encoding="utf-8").count("<audio") >= 7
 

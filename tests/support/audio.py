@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import soundfile
 from whisperbench.corpus.corpus import Utterance
 
 
-def corpus_of(folder: Path, seconds: Sequence[float]) -> list[Utterance]:
-    """Utterances of these lengths; each is noise of its own."""
+def corpus_of(folder: Path, seconds: Sequence[float], *, inspected: bool = False) -> list[Utterance]:
+    """Utterances of these lengths, which are known where the corpus was inspected; each is noise of its own."""
     utterances = []
     for index, length in enumerate(seconds):
         path = folder / f"{index:03}.wav"
         samples = np.random.default_rng(index).uniform(-0.1, 0.1, int(length * 16_000))
         soundfile.write(path, samples, 16_000)
-        utterances.append(Utterance(path.stem, path, f"word {index}", str(index % 3)))
+        utterance = Utterance(utt_id=path.stem, audio=path, reference=f"word {index}", speaker=str(index % 3))
+        utterances.append(dataclasses.replace(utterance, seconds=length) if inspected else utterance)
     return utterances

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
-from whisperbench.results.recording import Journal
+from whisperbench.results.recording import Journal, seal
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset
 
@@ -20,8 +20,23 @@ CONFIG = BenchmarkConfig(model="demo", corpus="demo")
 DATASET = Dataset("demo", "all", "d" * 32, "demo", 8)
 
 
-def transcript(number: int, hypothesis: str = "a word") -> Transcript:
-    return Transcript(f"u{number:04d}", "s1", 2.0, "a word", hypothesis, 2, 0.1, 1)
+def result(number: int, hypothesis: str = "a word", **changes: Any) -> UtteranceResult:
+    """The result of utterance u0000, u0001, …."""
+    found = UtteranceResult(
+        utt_id=f"u{number:04d}",
+        hypothesis=hypothesis,
+        tokens=2,
+        seconds=2.0,
+        windows=1,
+        latency_seconds=0.1,
+        reference="a word",
+        speaker="s1",
+    )
+    return dataclasses.replace(found, **changes)
+
+
+def journal_in(results_dir: Path, origin: Origin | None = None) -> Journal:
+    return Journal(dataclasses.replace(CONFIG, results_dir=str(results_dir)), origin or Origin(), "a machine\n")
 
 
 def contents_of(name: str = "demo-auto-128", wer: float = 2.5, **changes: Any) -> RunData:
@@ -48,17 +63,14 @@ def result_in(
 ) -> Bundle:
     """A complete bundle of a few small files."""
     said = transcripts or {0: "a word", 1: "another word"}
-    with Journal(results_dir, CONFIG.digest, CONFIG.as_params(), origin or Origin()) as journal:
+    with journal_in(results_dir, origin) as journal:
         for number, text in said.items():
-            journal.append(0, transcript(number, text))
-
-        def write_artifacts(directory: Path) -> None:
-            table = {"columns": ["utt_id", "hypothesis"], "data": [[f"u{n:04d}", text] for n, text in said.items()]}
-            (directory / "transcripts.json").write_text(json.dumps(table), encoding="utf-8")
-            (directory / "samples").mkdir()
-            (directory / "samples" / "samples.html").write_text("<p>", encoding="utf-8")
-
-        return journal.finish(contents or contents_of(), write_artifacts)
+            journal.append(result(number, text))
+        table = {"columns": ["utt_id", "hypothesis"], "data": [[f"u{n:04d}", text] for n, text in said.items()]}
+        (journal.artifacts / "transcripts.json").write_text(json.dumps(table), encoding="utf-8")
+        (journal.artifacts / "samples").mkdir()
+        (journal.artifacts / "samples" / "samples.html").write_text("<p>", encoding="utf-8")
+        return seal(journal.directory, contents or contents_of(), origin or Origin())
 
 
 def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:

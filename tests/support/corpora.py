@@ -35,7 +35,7 @@ def load(folder: Path, split: str = "test-clean", limit: int | None = None) -> C
 
 def ids(corpus: Corpus) -> list[str]:
     """The ids in their order."""
-    return [utterance.id for utterance in corpus.utterances]
+    return [utterance.utt_id for utterance in corpus.utterances]
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -54,7 +54,7 @@ def manifest(folder: Path, *records: object) -> None:
 
 def openslr(root: Path, split: str = "test-clean") -> Path:
     """The demo's LibriSpeech clips in OpenSLR's layout, under `root`/LibriSpeech."""
-    texts = {utterance.id: utterance.reference for utterance in load_corpus("demo", "all", None).utterances}
+    texts = {utterance.utt_id: utterance.reference for utterance in load_corpus("demo", "all", None).utterances}
     for key in LIBRI:
         speaker, chapter, _ = key.split("-")
         folder = root / "LibriSpeech" / split / speaker / chapter
@@ -68,14 +68,14 @@ def parquet(root: Path, split: str = "test-clean", drop: Sequence[str] = ()) -> 
     """The demo's LibriSpeech clips in the hub's layout and schema."""
     import datasets
 
-    utterances = [u for u in load_corpus("demo", "all", None).utterances if u.id in LIBRI][::-1]
+    utterances = [u for u in load_corpus("demo", "all", None).utterances if u.utt_id in LIBRI][::-1]
     columns = {
         "file": [u.audio.name for u in utterances],
         "audio": [{"bytes": (DEMO / u.audio.name).read_bytes(), "path": u.audio.name} for u in utterances],
         "text": [u.reference for u in utterances],
         "speaker_id": [int(u.speaker or 0) for u in utterances],
-        "chapter_id": [int(u.id.split("-")[1]) for u in utterances],
-        "id": [u.id for u in utterances],
+        "chapter_id": [int(u.utt_id.split("-")[1]) for u in utterances],
+        "id": [u.utt_id for u in utterances],
     }
     rows = datasets.Dataset.from_dict(columns).cast_column("audio", datasets.Audio(decode=False))
     folder = root / FOLDERS[split]

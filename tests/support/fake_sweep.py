@@ -28,7 +28,7 @@ from whisperbench.errors import EngineError
 from whisperbench.files import cache_directory
 from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.keys import speed_key
-from whisperbench.results.names import DATASET_DIGEST, FROZEN, SPEED_KEY
+from whisperbench.results.names import DATASET_DIGEST, SPEED_KEY
 from whisperbench.results.run_name import run_name
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.tracked_run import tracked_run
@@ -60,7 +60,8 @@ def benchmark(config: BenchmarkConfig) -> None:
         time.sleep(600 if config.max_num_seqs == SLOW else float(os.environ.get(SECONDS_VARIABLE, "0")))
         fill(client, run.run_id, config)
         if config.max_num_seqs == PAUSES:
-            client.set_tag(run.run_id, FROZEN, "no progress for 34 s while the clock ran")
+            engine.kill()
+            raise EngineError("not a measurement of speed: the engine made no progress for 34 s")
         engine.kill()
 
 

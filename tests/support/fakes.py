@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from whisperbench.corpus.audio import SAMPLE_RATE, Samples, load_audio
-from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Device, Hardware
 from whisperbench.engines.settings import EngineSettings
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "again")
 DELAY_VARIABLE = "FAKE_ENGINE_DELAY_SECONDS"
 LEDGER_VARIABLE = "FAKE_ENGINE_LEDGER"
-"""A file that gets the index of every clip as its text is handed out, for tests that kill the process."""
+"""A file that gets the id of every utterance as its transcript is returned, for tests that kill the process."""
 
 NO_GPU = Hardware("Fake CPU")
 
@@ -28,7 +29,7 @@ def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (
 
 
 class FakeEngine(Engine):
-    """An `Engine` whose text depends on the audio alone, one clip after the other, `delay` seconds each."""
+    """An `Engine` whose transcripts depend on the audio alone, one after the other, `delay` seconds each."""
 
     facts = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
@@ -42,16 +43,23 @@ class FakeEngine(Engine):
         if log is not None:
             log.write_text("fake engine: ready\n", encoding="utf-8")
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        for clip in clips:
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        for utterance in utterances:
             # In a thread as the real ones do: a signal that arrives inside the decoder's callbacks is lost.
             with ThreadPoolExecutor(1) as reader:
-                audio = reader.submit(load_audio, clip.audio).result()
+                audio = reader.submit(load_audio, utterance.audio).result()
             time.sleep(self.delay)
-            words = text_of(audio, clip.tokens).split()
+            words = text_of(audio, utterance.forced_tokens).split()
             if self._ledger is not None:
-                os.write(self._ledger, f"{clip.index}\n".encode())
-            yield Text(clip.index, " ".join(words), len(words), len(audio) / SAMPLE_RATE, 1, self.delay)
+                os.write(self._ledger, f"{utterance.utt_id}\n".encode())
+            yield Transcription(
+                utt_id=utterance.utt_id,
+                hypothesis=" ".join(words),
+                tokens=len(words),
+                seconds=len(audio) / SAMPLE_RATE,
+                windows=1,
+                latency_seconds=self.delay,
+            )
 
     def pids(self) -> set[int]:
         return {os.getpid()}

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.fakes import FakeEngine
-from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement
-from whisperbench.engines.parallel.worker import EngineWorker, WorkerHandle, WorkerInfo
+from whisperbench.engines.parallel.worker import Answer, EngineWorker, WorkerHandle, WorkerInfo
 from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
@@ -25,20 +26,20 @@ FACTS = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
 
 class QuickEngine(Engine):
-    """An `Engine` that reads nothing and names each clip by its index, after `delay` seconds; `before` may raise."""
+    """An `Engine` that reads nothing and names each clip by its id, after `delay` seconds; `before` may raise."""
 
     facts = FACTS
 
-    def __init__(self, delay: float = 0.0, before: Callable[[Clip], None] = lambda _clip: None) -> None:
+    def __init__(self, delay: float = 0.0, before: Callable[[Utterance], None] = lambda _clip: None) -> None:
         self.delay, self.before, self.closed = delay, before, False
-        self.seen: list[int] = []
+        self.seen: list[str] = []
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
         for clip in clips:
-            self.seen.append(clip.index)
+            self.seen.append(clip.utt_id)
             self.before(clip)
             time.sleep(self.delay)
-            yield Text(clip.index, f"clip {clip.index}", 1, 1.0, 1)
+            yield Transcription(utt_id=clip.utt_id, hypothesis=f"clip {clip.utt_id}", tokens=1, seconds=1.0, windows=1)
 
     def pids(self) -> set[int]:
         return set()
@@ -54,8 +55,8 @@ class ReadAheadEngine(QuickEngine):
         super().__init__()
         self.batch = batch
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        arriving, ahead, batch = iter(clips), collections.deque[Clip](), list[Clip]()
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
+        arriving, ahead, batch = iter(clips), collections.deque[Utterance](), list[Utterance]()
         while True:
             ahead.extend(itertools.islice(arriving, 2 * self.batch - len(ahead)))
             if ahead:
@@ -79,10 +80,10 @@ class InProcessHandle(WorkerHandle):
         # As in an actor: calls of a group run one after the other, and groups run concurrently.
         self._pools = {group: ThreadPoolExecutor(1, group) for group in ("submit", "results", "others")}
 
-    def submit(self, clips: Sequence[Clip], more: bool) -> None:
+    def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         self._call("submit", self._worker.submit, clips, more)
 
-    def results(self) -> Future[tuple[list[Text], int, float]]:
+    def results(self) -> Future[Answer]:
         return self._call("results", self._worker.results)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -117,12 +118,15 @@ class InProcessHandle(WorkerHandle):
         return answer
 
 
-def clips(count: int, folder: Path = Path("/nowhere")) -> list[Clip]:
+def clips(count: int, folder: Path = Path("/nowhere")) -> list[Utterance]:
     """Clips whose files are not read."""
-    return [Clip(index, folder / f"{index}.flac") for index in range(count)]
+    return [
+        Utterance(utt_id=str(index), audio=folder / f"{index}.flac", reference="a", speaker=None)
+        for index in range(count)
+    ]
 
 
-def queue_of(*given: Clip, closed: bool = True) -> UtteranceQueue:
+def queue_of(*given: Utterance, closed: bool = True) -> UtteranceQueue:
     found = UtteranceQueue()
     found.put(given)
     if closed:
@@ -141,7 +145,7 @@ class SlowFakeEngine(FakeEngine):
 class FailingEngine(SlowFakeEngine):
     """Engine 1 fails at its sixth clip."""
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
         for number, text in enumerate(super().transcribe(clips)):
             if self.log.stem.endswith("1") and number == 5:
                 raise EngineError("The engine died while it worked: out of memory")

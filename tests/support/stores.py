@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
 from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
 from whisperbench.results.record import RunRecord
+from whisperbench.results.transcripts import transcript_table
 from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
@@ -90,10 +92,20 @@ def without_tag(run: RunRecord, tag: str) -> RunRecord:
 
 def table_of(rows: Iterable[Sequence[Any]]) -> str:
     """transcripts.json from (utt_id, speaker, reference, hypothesis, errors, words)."""
-    columns = ["utt_id", "speaker", "seconds", "reference", "hypothesis"]
-    columns += ["substitutions", "deletions", "insertions", "words"]
-    data = [[u, s, 7.4, ref, hyp, errors, 0, 0, words] for u, s, ref, hyp, errors, words in rows]
-    return json.dumps({"columns": columns, "data": data})
+    results = [
+        UtteranceResult(
+            utt_id=utt_id,
+            hypothesis=hypothesis,
+            tokens=2,
+            seconds=7.4,
+            windows=1,
+            reference=reference,
+            speaker=speaker,
+            counts=None if words is None else ErrorCounts(errors, 0, 0, words),
+        )
+        for utt_id, speaker, reference, hypothesis, errors, words in rows
+    ]
+    return json.dumps(transcript_table(results))
 
 
 def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said: str = "a word") -> str:

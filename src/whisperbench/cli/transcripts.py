@@ -9,8 +9,8 @@ from rich.text import Text
 from whisperbench.cli.console import draw, say, stderr
 from whisperbench.compare.difference import Difference, added_errors
 from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import Score
-from whisperbench.measure.timing import Transcript
 from whisperbench.text import escape_control
 
 SHOWN_TRANSCRIPTS = 12
@@ -36,15 +36,16 @@ def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
 @draw.register
 def draw_score(score: Score) -> None:
     """Print each transcript of a small corpus, aligned with its reference."""
-    for each in score.utterances if len(score.utterances) <= SHOWN_TRANSCRIPTS else ():
-        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.counts.errors} of {each.counts.words} words wrong", "bold")
-        stderr.print(to_terminal(align(each.reference_normalized.split(), each.hypothesis_normalized.split())))
+    for each in score.results if len(score.results) <= SHOWN_TRANSCRIPTS else ():
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.words} words wrong", "bold")
+        texts = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
+        stderr.print(to_terminal(align(*texts)))
 
 
 @draw.register(tuple)
-def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
+def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
     """Print each transcript of a small corpus without references."""
-    for each in transcripts if len(transcripts) <= SHOWN_TRANSCRIPTS else ():
+    for each in results if len(results) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
         stderr.print(Text(each.hypothesis))
 

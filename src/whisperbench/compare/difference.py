@@ -23,11 +23,12 @@ from whisperbench.compare.paired_tests import paired_test
 from whisperbench.compare.rank import rates_of
 from whisperbench.compare.systems import System
 from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing
 from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
 from whisperbench.results.record import RunRecord
-from whisperbench.results.transcripts import StoredTranscripts, StoredUtterance
+from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
@@ -40,11 +41,11 @@ COUNTS = {metric.name for metric in METRICS if metric.digits == 0}
 class AlignedUtterance:
     """An utterance of one run whose transcript is aligned with the reference, both normalised."""
 
-    utterance: StoredUtterance
+    utterance: UtteranceResult
     spans: list[AlignedSpan]
 
     @classmethod
-    def of(cls, utterance: StoredUtterance, normalize: Callable[[str], str]) -> AlignedUtterance:
+    def of(cls, utterance: UtteranceResult, normalize: Callable[[str], str]) -> AlignedUtterance:
         texts = (utterance.reference or "", utterance.hypothesis)
         shortened = (t if len(t) <= MAX_CHARACTERS else f"{t[:MAX_CHARACTERS]} …" for t in texts)
         return cls(utterance, align(*(normalize(text).split() for text in shortened)))
@@ -124,11 +125,11 @@ def difference(
     return Difference(a, b, paired_test(of_b, of_a, seed), tuple(aligned))
 
 
-def added_errors(a: StoredUtterance, b: StoredUtterance) -> int:
+def added_errors(a: UtteranceResult, b: UtteranceResult) -> int:
     return (b.errors or 0) - (a.errors or 0)
 
 
-def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> list[tuple[StoredUtterance, StoredUtterance]]:
+def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> list[tuple[UtteranceResult, UtteranceResult]]:
     """The utterances of both runs whose number of errors changed most, in either direction."""
     before = {utterance.utt_id: utterance for utterance in of_a}
     pairs = [(before[u.utt_id], u) for u in of_b if u.utt_id in before]
@@ -138,7 +139,7 @@ def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> list[tuple
     return sorted(changed, key=lambda pair: (-abs(added_errors(*pair)), pair[0].utt_id))[:MAX_CHANGED]
 
 
-def most_errors_first(stored: StoredTranscripts) -> list[StoredUtterance]:
+def most_errors_first(stored: StoredTranscripts) -> list[UtteranceResult]:
     """The utterances with errors, most errors first."""
     wrong = [u for u in stored if u.errors and u.reference is not None]
     return sorted(wrong, key=lambda u: (-(u.errors or 0), u.utt_id))

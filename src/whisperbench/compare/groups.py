@@ -57,12 +57,11 @@ class Grouping:
         """
         found, left_out = defaultdict(list), []
         for run in records:
-            if (reason := _unranked(run)) is None:
+            if reason := _unranked(run):
+                left_out.append(LeftOut(run, reason))
+            else:
                 # The accuracy key does not include the weights, but random weights have a leaderboard of their own.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
-                reason = f"left out of speed: {run.frozen}" if run.frozen else None
-            if reason:
-                left_out.append(LeftOut(run, reason))
         metric = SORTINGS[sort].metric
         groups = [
             Group({**fields_of(key or ""), "weights": weights}, systems(runs)) for (key, weights), runs in found.items()
@@ -97,5 +96,5 @@ def _unranked(run: RunRecord) -> str | None:
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"
     if run.metric("wer") is None and run.metric("reqs_per_sec") is None:
-        return f"its speed is invalid: {run.frozen}" if run.frozen else "neither wer nor reqs_per_sec was measured"
+        return "neither wer nor reqs_per_sec was measured"
     return None

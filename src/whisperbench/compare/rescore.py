@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from whisperbench.compare.rank import Leaderboard
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import Transcript
 from whisperbench.results.keys import with_normalizer
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.record import RunRecord
@@ -35,14 +34,10 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tupl
     """
     if not stored or run.metric("wer") is None or any(utterance.reference is None for utterance in stored):
         return None
-    transcripts = [Transcript(u.utt_id, u.speaker, u.seconds, u.reference, u.hypothesis, 0, None, 1) for u in stored]
-    found = score(transcripts, run.params.get("language", "en"), seed)
+    found = score(stored, run.params.get("language", "en"), seed)
     kept = {n: v for n, v in run.metrics.items() if n not in ("wer", "cer", "wer_ci_low", "wer_ci_high")}
-    tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer)}
-    return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), tuple(
-        dataclasses.replace(old, errors=new.counts.errors, words=new.counts.words)
-        for old, new in zip(stored, found.utterances, strict=True)
-    )
+    tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer.name)}
+    return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), found.results
 
 
 def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:

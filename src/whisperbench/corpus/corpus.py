@@ -6,10 +6,11 @@ import difflib
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import AudioSource
 from whisperbench.corpus.folder import (
     SUFFIXES,
@@ -29,24 +30,32 @@ T = TypeVar("T")
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 LIBRISPEECH_ID = re.compile(r"(\d+)-\d+-\d{4}")  # speaker, chapter, utterance
 MAX_NAME_LENGTH = 255
+COPY_MARK = re.compile(r"#\d+$")
 WHOLE = "all"  # the split of a corpus that has none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Utterance:
-    """One recording and what is said in it."""
+    """One recording and its reference transcript: what a corpus holds and what an engine is given.
 
-    id: str
+    `reference` is None without a transcript, and empty where no word is spoken.  `inspect_corpus` sets `seconds`.
+    `forced_tokens` set: generate exactly that many (random weights never end a transcript by themselves).
+    """
+
+    utt_id: str
     audio: AudioSource
-    reference: str | None  # None: no transcript; "": nothing is said
+    reference: str | None
     speaker: str | None
+    seconds: float | None = None
+    forced_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """Utterances sorted by id; `source` is a path, or a hub id and its commit.
 
-    `doubts` are the reasons why the WER may be missing or wrong.
+    `understood` describes how an ambiguous transcript file was read, `doubts` what makes a WER missing or wrong.
+    `inspect_corpus` sets `digest`, which covers ids, references and samples.
     """
 
     name: str
@@ -54,6 +63,34 @@ class Corpus:
     utterances: tuple[Utterance, ...]
     source: str
     doubts: tuple[str, ...] = ()
+    digest: str = ""
+
+    @property
+    def has_references(self) -> bool:
+        return all(utterance.reference is not None for utterance in self.utterances)
+
+    @property
+    def utterances_over_30s(self) -> int:
+        return sum((utterance.seconds or 0.0) > WINDOW_SECONDS for utterance in self.utterances)
+
+    def copied(self, copies: int) -> tuple[Utterance, ...]:
+        """The utterances and, behind them, copies whose ids end in `#2`, `#3`, ….
+
+        Raises:
+            CorpusError: an id already ends so.
+        """
+        if copies > 1 and (marked := [each.utt_id for each in self.utterances if is_copy(each.utt_id)]):
+            raise CorpusError(
+                f"The id {marked[0]!r} ends in a number sign and a number, which mark the copies of an utterance. "
+                "Transcribe this corpus once, or rename the utterance."
+            )
+        marks = ("", *(f"#{number}" for number in range(2, copies + 1)))
+        return tuple(replace(each, utt_id=each.utt_id + mark) for mark in marks for each in self.utterances)
+
+
+def is_copy(utt_id: str) -> bool:
+    """Whether an id ends in the mark of a copy (`Corpus.copied`)."""
+    return COPY_MARK.search(utt_id) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +137,7 @@ def _corpus(name: str, split: str, found: _Found, source: str, limit: int | None
                 f"{entry.where}: the id {key!r} is taken by {entries[key].where}; every utterance needs its own."
             )
         entries[key] = entry
-        utterances.append(Utterance(key, audio, entry.text, _speaker(entry, key)))
+        utterances.append(Utterance(utt_id=key, audio=audio, reference=entry.text, speaker=_speaker(entry, key)))
     silent = [entry.where for entry in entries.values() if entry.text is None]
     if 0 < len(silent) < len(entries):
         raise CorpusError(
@@ -109,10 +146,10 @@ def _corpus(name: str, split: str, found: _Found, source: str, limit: int | None
         )
     if limit is not None and limit > len(utterances):
         raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances. Use limit=all.")
-    utterances.sort(key=lambda utterance: utterance.id)
+    utterances.sort(key=lambda utterance: utterance.utt_id)
     taken = tuple(utterances[:limit])
     doubts = list(found.doubts) if silent else []
-    if empty := [entries[utterance.id].where for utterance in taken if utterance.reference == ""]:
+    if empty := [entries[utterance.utt_id].where for utterance in taken if utterance.reference == ""]:
         doubts.append(
             f"{len(empty)} of {len(taken)} references are empty, the first at {empty[0]}: each word that the model "
             "writes there is an error. Where something is said, add its text."

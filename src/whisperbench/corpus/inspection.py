@@ -10,16 +10,15 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
-from whisperbench.files import read_json, write_atomically
+from whisperbench.files import write_atomically
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "soxr", "numpy")
@@ -27,22 +26,10 @@ SCHEMA = 2  # of the cached files
 READ_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusFacts:
-    """Length of each utterance in seconds, and one digest of the corpus."""
-
-    seconds: tuple[float, ...]
-    digest: str
-
-    @property
-    def utterances_over_30s(self) -> int:
-        return sum(seconds > WINDOW_SECONDS for seconds in self.seconds)
-
-
 def inspect_corpus(
     corpus: Corpus, workers: int, progress: Callable[[int], object] = lambda _done: None, cache_dir: Path | None = None
-) -> CorpusFacts:
-    """Decode every file once, on `workers` threads.
+) -> Corpus:
+    """The corpus with the length of each utterance and its digest: every file is decoded once, on `workers` threads.
 
     The digest covers ids, references and decoded samples, in order; it does not depend on lossless file formats, paths
     or speakers.  `progress` is called with the number of finished utterances.  With `cache_dir` the result for an
@@ -53,7 +40,7 @@ def inspect_corpus(
         AudioError: a file cannot be decoded; the first one in the order of the corpus.
     """
     kept = cache_dir and (key := _key(corpus)) and cache_dir / "inspected" / f"{key}.json"
-    known = _read_facts(kept, len(corpus.utterances)) if kept else None
+    known = _read_inspected(kept, corpus) if kept else None
     seconds: list[float] = []
     digest = hashlib.sha256()
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
@@ -62,13 +49,18 @@ def inspect_corpus(
                 progress(done)
             return known
         for utterance, (length, content) in zip(corpus.utterances, pool.map(_decode, corpus.utterances), strict=True):
-            digest.update(json.dumps([utterance.id, utterance.reference, content]).encode() + b"\n")
+            digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
             seconds.append(length)
             progress(len(seconds))
-    facts = CorpusFacts(tuple(seconds), digest.hexdigest()[:32])
+    found = digest.hexdigest()[:32]
     if kept:
-        _write_facts(kept, facts)
-    return facts
+        _write_inspected(kept, seconds, found)
+    return _inspected(corpus, seconds, found)
+
+
+def _inspected(corpus: Corpus, seconds: Sequence[float], digest: str) -> Corpus:
+    pairs = zip(corpus.utterances, seconds, strict=True)
+    return replace(corpus, utterances=tuple(replace(each, seconds=length) for each, length in pairs), digest=digest)
 
 
 def _touch(utterance: Utterance) -> None:
@@ -90,7 +82,7 @@ def _key(corpus: Corpus) -> str | None:
     try:
         for utterance in corpus.utterances:
             state = state_of(tuple(_files(utterance.audio)))
-            digest.update(json.dumps([utterance.id, utterance.reference, state]).encode() + b"\n")
+            digest.update(json.dumps([utterance.utt_id, utterance.reference, state]).encode() + b"\n")
     except OSError:
         return None
     return digest.hexdigest()[:32]
@@ -116,15 +108,15 @@ def _state(files: tuple[Path, ...]) -> str:
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
 
 
-def _read_facts(path: Path, utterances: int) -> CorpusFacts | None:
+def _read_inspected(path: Path, corpus: Corpus) -> Corpus | None:
     try:
-        facts = read_json(CorpusFacts, path.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _inspected(corpus, [float(length) for length in found["seconds"]], str(found["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return facts if len(facts.seconds) == utterances else None
 
 
-def _write_facts(path: Path, facts: CorpusFacts) -> None:
+def _write_inspected(path: Path, seconds: Sequence[float], digest: str) -> None:
     with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, asdict(facts))
+        write_atomically(path, {"seconds": seconds, "digest": digest})

@@ -11,33 +11,29 @@ from collections.abc import Callable, Iterator, Sequence
 
 from whisperbench.corpus.audio import PAUSE_SECONDS, JoinedAudio
 from whisperbench.corpus.corpus import LIBRISPEECH_ID, Corpus, Utterance
-from whisperbench.corpus.inspection import CorpusFacts
 from whisperbench.errors import CorpusError
 
 
-def pack_utterances(
-    corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], CorpusFacts]
-) -> tuple[Corpus, CorpusFacts]:
-    """A corpus, joined to windows of at most `pack_seconds` (None: unchanged), and its lengths and digest.
+def pack_utterances(corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], Corpus]) -> Corpus:
+    """The inspected corpus, with utterances joined to windows of at most `pack_seconds` (None: unchanged).
 
     Raises:
         CorpusError: an id does not name a chapter.
         AudioError: a file cannot be decoded.
     """
-    facts = inspect(corpus)
+    inspected = inspect(corpus)
     if not pack_seconds:
-        return corpus, facts
-    windows = tuple(map(_joined, _windows(corpus.utterances, facts.seconds, pack_seconds)))
-    joined = Corpus(corpus.name, corpus.split, windows, corpus.source)
-    return joined, inspect(joined)
+        return inspected
+    windows = tuple(map(_joined, _windows(inspected.utterances, pack_seconds)))
+    return inspect(Corpus(corpus.name, corpus.split, windows, corpus.source))
 
 
-def _windows(utterances: Sequence[Utterance], seconds: Sequence[float], max_seconds: int) -> Iterator[list[Utterance]]:
-    pairs = zip(utterances, seconds, strict=True)
-    for _, chapter in itertools.groupby(pairs, key=lambda pair: _chapter(pair[0])):
+def _windows(utterances: Sequence[Utterance], max_seconds: int) -> Iterator[list[Utterance]]:
+    for _, chapter in itertools.groupby(utterances, key=_chapter):
         window: list[Utterance] = []
         filled = 0.0
-        for utterance, length in chapter:
+        for utterance in chapter:
+            length = utterance.seconds or 0.0
             if window and filled + PAUSE_SECONDS + length > max_seconds:
                 yield window
                 window, filled = [], 0.0
@@ -47,12 +43,12 @@ def _windows(utterances: Sequence[Utterance], seconds: Sequence[float], max_seco
 
 
 def _chapter(utterance: Utterance) -> str:
-    if not LIBRISPEECH_ID.fullmatch(utterance.id):
+    if not LIBRISPEECH_ID.fullmatch(utterance.utt_id):
         raise CorpusError(
-            f"pack_seconds joins utterances of one chapter, and {utterance.id!r} is not an id of LibriSpeech "
+            f"pack_seconds joins utterances of one chapter, and {utterance.utt_id!r} is not an id of LibriSpeech "
             "(speaker-chapter-utterance). Use pack_seconds=none."
         )
-    return utterance.id.rpartition("-")[0]
+    return utterance.utt_id.rpartition("-")[0]
 
 
 def _joined(window: Sequence[Utterance]) -> Utterance:
@@ -61,7 +57,7 @@ def _joined(window: Sequence[Utterance]) -> Utterance:
         return first
     references = [each.reference for each in window if each.reference is not None]
     return Utterance(
-        id=f"{first.id}+{last.id.rpartition('-')[2]}",
+        utt_id=f"{first.utt_id}+{last.utt_id.rpartition('-')[2]}",
         audio=JoinedAudio(tuple(each.audio for each in window)),
         reference=" ".join(references) if len(references) == len(window) else None,
         speaker=first.speaker,

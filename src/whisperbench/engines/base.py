@@ -1,7 +1,7 @@
-"""The seam: what an engine is to the rest of the program.
+"""Engine interface: utterances in, transcriptions out.
 
-An engine takes clips and gives texts.  Everything between, reading and decoding files, windows of 30 s, features,
-batches and how many of them are in flight, is its own affair.
+Reading and decoding files, windows of 30 s, features, batches and the number of requests in flight are internal to an
+engine.
 """
 
 from __future__ import annotations
@@ -13,38 +13,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from whisperbench.corpus.audio import AudioSource
+from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Clip:
-    """One utterance to transcribe, not read yet: its place in the corpus, and where its audio is.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Transcription:
+    """The transcript of one utterance.
 
-    `tokens` set: write that many, whatever the model says (random weights never end by themselves).
+    `seconds` and `windows` are what the model was given: both 0 where long audio is dropped.  `latency_seconds` runs
+    from handing the first window to the model to the transcript of the last one; None where the engine does not measure
+    it.  `repetition_loops`: windows whose transcript is a repetition loop; `retried_windows`: windows that were run a
+    second time because of one.
     """
 
-    index: int
-    audio: AudioSource
-    tokens: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Text:
-    """What the model made of a clip.
-
-    `audio_seconds` and `windows` are what the model was given of it: both 0 where long audio is dropped.
-    `latency_seconds` runs from handing the first window to the model to the last window's text; None where the engine
-    does not tell.  `repetition_loops`: windows whose text repeats itself; `retried_windows`: windows that were run
-    once more for it.
-    """
-
-    index: int
-    text: str
+    utt_id: str
+    hypothesis: str
     tokens: int
-    audio_seconds: float
+    seconds: float
     windows: int
     latency_seconds: float | None = None
     repetition_loops: int = 0
@@ -53,8 +41,11 @@ class Text:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What the running engine says of itself; `engine_deviations` is what it does unasked and cannot be told not to do;
-    `engines` is above 1 where several engines work as one, on `hosts`."""
+    """Properties of the running engine.
+
+    `engine_deviations`: what it does to audio or text by itself and has no option against.  `engines` is above 1 where
+    several engines work as one, on `hosts`.
+    """
 
     dtype_effective: str
     kv_cache_dtype_effective: str
@@ -92,25 +83,25 @@ class PassUsage:
 
 
 class Engine(abc.ABC):
-    """A model that is loaded and ready: four parts that every engine has, and some that have a meaning for a few.
+    """A model that is loaded and ready.
 
     `transcribe` raises AudioError for a file that cannot be decoded and EngineError when the engine dies.
     """
 
     heartbeat: Heartbeat | None = None
-    """Of an engine that works long between two texts: beats with its work."""
+    """Of an engine that may work for long between two results: it ticks with each step of the work."""
     watches_itself: ClassVar[bool] = False
-    """Of an engine made of several: one that stalls is ended by itself, and the others go on."""
+    """Whether an engine made of several ends one that stalls by itself, so that the others continue."""
     last_pass: PassUsage | None = None
-    """Of an engine made of several: what each of them did in the last pass."""
+    """What each of several engines did in the last pass."""
 
     @property
     @abc.abstractmethod
     def facts(self) -> EngineInfo: ...
 
     @abc.abstractmethod
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        """Exactly one text per clip, as they finish."""
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        """Exactly one transcription per utterance, as they finish."""
 
     @abc.abstractmethod
     def pids(self) -> set[int]:
@@ -120,19 +111,19 @@ class Engine(abc.ABC):
     def close(self) -> None:
         """End the engine's processes."""
 
-    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:  # noqa: ARG002 - one needs no more
-        """Transcribe the first clips, before the clock that all `clips` will be transcribed by; texts as they come.
+    def warm_up(self, first: Iterable[Utterance], utterances: Sequence[Utterance]) -> Iterable[Transcription]:  # noqa: ARG002
+        """Transcribe the first utterances of a pass before the timed region, in which all `utterances` follow.
 
         Raises:
             AudioError, EngineError: as `transcribe` does.
         """
         return self.transcribe(first)
 
-    def single_gpu_rates(self, clips: Sequence[Clip]) -> list[float]:  # noqa: ARG002 - one GPU is alone anyway
-        """Of an engine on several GPUs: utterances per second of each while the others of its host do nothing; on as
-        many clips as each will have of `clips`, which are those of the pass."""
+    def single_gpu_rates(self, utterances: Sequence[Utterance]) -> list[float]:  # noqa: ARG002
+        """Utterances per second of each of several GPUs while the others of its host are idle, on as many utterances
+        as each will have of `utterances`; empty with one GPU."""
         return []
 
 
 StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]
-"""Start an engine that writes its log to a file; raises EngineError where it does not start."""
+"""Starts an engine that writes its log to a file; raises EngineError where it does not start."""

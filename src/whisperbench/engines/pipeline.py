@@ -1,4 +1,4 @@
-"""Keeps a model busy: threads read files and prepare windows, one loop feeds them to the model and takes its texts."""
+"""Input pipeline: threads read files and prepare windows, and one loop submits them to the model."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput, clip_of
+from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 class SteppedModel(Protocol):
-    """What the feed needs of a model.  `submit` and `step` are called from one thread."""
+    """A model that `feed` drives.  `submit` and `step` are called from one thread."""
 
     @property
     def in_flight(self) -> int:
-        """Windows submitted and not yet handed out."""
+        """Windows submitted whose output has not been returned."""
 
     def prepare(self, window: Window) -> Any:
         """The model's input for a window; called from many threads."""
@@ -32,15 +33,15 @@ class SteppedModel(Protocol):
     def submit(self, window: Window, prepared: Any) -> None: ...
 
     def step(self) -> Sequence[WindowOutput]:
-        """Wait for the model's next step and hand out what has finished (may be nothing)."""
+        """Wait for the model's next step and return the outputs that it finished, possibly none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineLimits:
-    """How a model is fed.
+    """Limits of the input pipeline.
 
-    `in_flight` bounds the windows inside the model.  `burst`: new windows are handed over when that many have room, so
-    that they are encoded in one batch and then only decoded.  `in_16_bits`: the model takes those.
+    `in_flight` bounds the windows inside the model.  `burst`: new windows are submitted when that many have room, so
+    that they are encoded in one batch and then only decoded.  `in_16_bits`: the model takes 16-bit samples.
     """
 
     long_audio: str
@@ -51,10 +52,10 @@ class PipelineLimits:
 
     @property
     def ahead(self) -> int:
-        """Clips being read or waiting, at most: the burst that is due, and two for each reader.
+        """Maximum number of utterances being read or waiting: the next burst, and two for each reader thread.
 
-        A longer queue feeds the model no better, and where readers are a little faster than it, it fills up over
-        thousands of utterances, 1.2 MB each: memory is flat in the size of the corpus.
+        A longer queue does not raise the throughput, and where readers are a little faster than the model, it fills up
+        over thousands of utterances, 1.2 MB each.  So memory does not grow with the corpus.
         """
         return self.burst + 2 * self.reader_threads
 
@@ -75,20 +76,20 @@ class PipelineLimits:
         )
 
 
-class UtteranceQueue(Iterator[Clip]):
-    """Clips that arrive while an engine works, put by another thread.
+class UtteranceQueue(Iterator[Utterance]):
+    """Utterances that arrive while an engine works, put by another thread.
 
-    `next` waits for one, and there are no more after `close`.  To any engine it is an iterable like others; `feed` also
-    asks whether it would have to wait, and lets the model step on meanwhile.
+    `next` waits for one; after `close` no more arrive.  `feed` also asks whether `next` would wait, and then runs the
+    model's next step instead.
     """
 
     def __init__(self) -> None:
-        self._arrived: queue.SimpleQueue[Clip | None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
         self.closed = False
 
-    def put(self, clips: Iterable[Clip]) -> None:
-        for clip in clips:
-            self._arrived.put(clip)
+    def put(self, utterances: Iterable[Utterance]) -> None:
+        for utterance in utterances:
+            self._arrived.put(utterance)
 
     def close(self) -> None:
         self.closed = True
@@ -97,75 +98,75 @@ class UtteranceQueue(Iterator[Clip]):
     def would_wait(self) -> bool:
         return self._arrived.empty()
 
-    def __next__(self) -> Clip:
-        if (clip := self._arrived.get()) is None:
-            self._arrived.put(None)  # for whoever asks again
+    def __next__(self) -> Utterance:
+        if (utterance := self._arrived.get()) is None:
+            self._arrived.put(None)  # for the next call
             raise StopIteration
-        return clip
+        return utterance
 
 
-def feed(model: SteppedModel, clips: Iterable[Clip], plan: PipelineLimits) -> Iterator[Text]:
-    """The text of every clip, as they finish.
+def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineLimits) -> Iterator[Transcription]:
+    """The transcription of every utterance, as they finish.
 
     Raises:
         AudioError, EngineError: as they come from reading and from the model; nothing is skipped.
     """
-    waiting = iter(clips)
+    waiting = iter(utterances)
     more = True
     reading: collections.deque[concurrent.futures.Future[_Prepared]] = collections.deque()
     ready: collections.deque[tuple[Window, Any]] = collections.deque()
-    in_work: dict[int, UtteranceInProgress] = {}
+    in_progress: dict[str, UtteranceInProgress] = {}
 
-    with reader_threads(plan.reader_threads) as pool:
+    with reader_threads(limits.reader_threads) as pool:
         while more or reading or ready or model.in_flight:
             busy = bool(reading or ready or model.in_flight)
-            while more and len(reading) + len(ready) < plan.ahead and not (busy and _would_wait(waiting)):
-                if (clip := next(waiting, None)) is None:
+            while more and len(reading) + len(ready) < limits.ahead and not (busy and _would_wait(waiting)):
+                if (utterance := next(waiting, None)) is None:
                     more = False
                 else:
-                    reading.append(pool.submit(_prepare, model, clip, plan))
+                    reading.append(pool.submit(_prepare, model, utterance, limits))
                     busy = True
             # Wait for a reader only when the model would have nothing to do.
             while reading and (reading[0].done() or not (ready or model.in_flight)):
                 prepared = reading.popleft().result()
-                if prepared.clip.windows:
-                    in_work[prepared.clip.index] = prepared.clip
-                    ready.extend(zip(prepared.clip.windows, prepared.inputs, strict=True))
+                if prepared.utterance.windows:
+                    in_progress[prepared.utterance.utt_id] = prepared.utterance
+                    ready.extend(zip(prepared.utterance.windows, prepared.inputs, strict=True))
                 else:
-                    yield prepared.clip.text()  # dropped: the model gets nothing of it
-            room = plan.in_flight - model.in_flight
-            if room >= plan.burst or not model.in_flight or not (more or reading):
+                    yield prepared.utterance.transcription()  # dropped: the model is given nothing of it
+            room = limits.in_flight - model.in_flight
+            if room >= limits.burst or not model.in_flight or not (more or reading):
                 for _ in range(min(room, len(ready))):
                     window, model_input = ready.popleft()
-                    in_work[clip_of(window.key)].submitted(time.perf_counter())
+                    in_progress[window.utt_id].submitted(time.perf_counter())
                     model.submit(window, model_input)
             if model.in_flight:
                 for output in model.step():
-                    index = clip_of(output.key)
-                    if (text := in_work[index].finish(output, time.perf_counter())) is not None:
-                        del in_work[index]
-                        yield text
+                    utt_id = output.window.utt_id
+                    if (found := in_progress[utt_id].finish(output, time.perf_counter())) is not None:
+                        del in_progress[utt_id]
+                        yield found
 
 
-def _would_wait(clips: Iterator[Clip]) -> bool:
-    """Whether the next clip has not arrived yet, so that the model had better be let step on."""
-    return isinstance(clips, UtteranceQueue) and clips.would_wait()
+def _would_wait(utterances: Iterator[Utterance]) -> bool:
+    """Whether the next utterance has not arrived yet, so that the model's next step should run first."""
+    return isinstance(utterances, UtteranceQueue) and utterances.would_wait()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Prepared:
-    clip: UtteranceInProgress
+    utterance: UtteranceInProgress
     inputs: list[Any]
 
 
-def _prepare(model: SteppedModel, clip: Clip, plan: PipelineLimits) -> _Prepared:
-    found = UtteranceInProgress.read(clip, plan.long_audio, in_16_bits=plan.in_16_bits)
+def _prepare(model: SteppedModel, utterance: Utterance, limits: PipelineLimits) -> _Prepared:
+    found = UtteranceInProgress.read(utterance, limits.long_audio, in_16_bits=limits.in_16_bits)
     return _Prepared(found, [model.prepare(window) for window in found.windows])
 
 
 @contextlib.contextmanager
 def reader_threads(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Reader threads that are told to stop, not waited for, when the loop ends early."""
+    """Reader threads; what they have not begun is cancelled when the loop ends early."""
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="reader", initializer=_one_torch_thread)
     try:
         yield pool

@@ -1,4 +1,4 @@
-"""Whether an engine's work goes on: how long it pauses, and the end of one that has stopped for good."""
+"""Progress of an engine: its longest pause, and the end of an engine that stalls."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from whisperbench.processes.guardian import descendants, kill
 if TYPE_CHECKING:
     import psutil
 
-    from whisperbench.engines.base import Clip, Engine
+    from whisperbench.corpus.corpus import Utterance
+    from whisperbench.engines.base import Engine
 
-FROZEN_SECONDS = 30.0
-"""A longer pause is no part of any engine's work: the speed of a pass that holds one is no measurement."""
-UNUSUAL = 3.0
-"""Unless the warm-up, which is short, already held a third of it: a large model on a CPU takes its time for a step."""
+MIN_PAUSE_SECONDS = 30.0
+"""A shorter pause does not make a pass invalid."""
+UNUSUAL_FACTOR = 3.0
+"""Nor does one of less than this many times the longest of the warm-up: a large model on a CPU needs long steps."""
 POLL_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Beats with everything that an engine takes, does and hands out; from one thread."""
+    """Ticks with each utterance that an engine takes, each step and each result; from one thread."""
 
     def __init__(self) -> None:
         self.ticks = 0
@@ -38,27 +39,27 @@ class Heartbeat:
         self.longest_pause, self._last = 0.0, time.perf_counter()
 
     def tick(self) -> None:
-        """Something went on."""
+        """Record progress."""
         now = time.perf_counter()
         self.paused(now - self._last)
         self._last = now
         self.ticks += 1
 
     def paused(self, seconds: float) -> None:
-        """Nothing has gone on for so long."""
+        """Record a pause without progress."""
         self.longest_pause = max(self.longest_pause, seconds)
 
-    def of(self, clips: Iterable[Clip]) -> Iterator[Clip]:
-        """The clips; each that is taken is a tick."""
-        for clip in clips:
+    def of(self, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+        """The utterances; each one that is taken is a tick."""
+        for utterance in utterances:
             self.tick()
-            yield clip
+            yield utterance
 
 
 class StallWatchdog:
     """Around an engine's work: end its processes when it makes no progress for `limit_seconds` (0: no limit).
 
-    An engine that works for long between two texts has a `watchdog` of its own that beats meanwhile.
+    An engine that may work for long between two results has a `heartbeat` of its own, which ticks meanwhile.
 
     Raises:
         EngineError: the processes were ended; the message says after how long.
@@ -90,10 +91,11 @@ class StallWatchdog:
                 error.log,
             ) from error
 
-    def frozen_seconds(self, usual: float) -> float | None:
-        """The longest pause, where it is one that no work explains; `usual` is the longest of the warm-up."""
+    def unusual_pause(self, usual: float) -> str | None:
+        """Why the pass is invalid: its longest pause is not explained by its work; `usual` is that of the warm-up."""
         pause = self.heartbeat.longest_pause
-        return pause if pause >= max(FROZEN_SECONDS, UNUSUAL * usual) else None
+        limit = max(MIN_PAUSE_SECONDS, UNUSUAL_FACTOR * usual)
+        return f"the engine made no progress for {pause:.0f} s" if pause >= limit else None
 
     def _look(self) -> None:
         look_seconds = min(POLL_SECONDS, self._limit_seconds / 4)

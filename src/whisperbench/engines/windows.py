@@ -1,4 +1,4 @@
-"""A clip becomes windows of at most 30 s, what Whisper takes at once; the outputs of its windows become one text."""
+"""An utterance becomes windows of at most 30 s, Whisper's input; their outputs become one transcription."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES, AnySamples, load_audio, load_audio_16
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.repetition import repeats_itself
 
 MAX_OUTPUT_TOKENS = 224
@@ -19,91 +20,85 @@ STEP_SAMPLES = SAMPLE_RATE // 100
 MIN_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """A part of a clip: at most 30 s of samples at 16 kHz, float32 unless the model was to be given 16 bits.
+    """A part of an utterance: at most 30 s of samples at 16 kHz, float32, or int16 where the model takes that.
 
-    `key` is `clip:part`.  `tokens` set: generate that many, whatever the model says (random weights).
-    `again`: its text repeated itself with thinned padding, and it is run with all positions.
+    `forced_tokens` set: generate exactly that many (random weights).  `is_retry`: its transcript was a repetition loop
+    with thinned padding, and it is run with all positions.
     """
 
-    key: str
+    utt_id: str
+    part: int
     audio: AnySamples
-    tokens: int | None = None
+    forced_tokens: int | None = None
     is_retry: bool = False
 
-    @property
-    def request(self) -> str:
-        """What the model knows it by: the second time by another name, since it is encoded anew."""
-        return f"{self.key}:again" if self.is_retry else self.key
-
     def repeats_itself(self, output: WindowOutput) -> bool:
-        """Whether its text is one that cannot be; of a text whose length is given nobody knows."""
-        return self.tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
+        """Whether its transcript is a repetition loop; never where the number of tokens is forced."""
+        return self.forced_tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WindowOutput:
-    """The text of one window, how many tokens it took, and whether the window was run once more for it."""
+    """The transcript of one window and its number of tokens."""
 
-    key: str
+    window: Window
     text: str
     tokens: int
-    is_retry: bool = False
 
 
 @dataclasses.dataclass(slots=True)
 class UtteranceInProgress:
-    """A clip whose windows are on their way through the model."""
+    """An utterance whose windows are on their way through the model."""
 
-    index: int
+    utt_id: str
     windows: list[Window]
     started: float | None = None
-    texts: dict[str, WindowOutput] = dataclasses.field(default_factory=dict)
+    outputs: dict[int, WindowOutput] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def read(cls, clip: Clip, long_audio: str, *, in_16_bits: bool = False) -> UtteranceInProgress:
-        """Read a clip's file and cut it into windows: none where long audio is dropped.
+    def read(cls, utterance: Utterance, long_audio: str, *, in_16_bits: bool = False) -> UtteranceInProgress:
+        """Read an utterance's file and cut it into windows: none where long audio is dropped.
 
         Raises:
             AudioError: the file cannot be decoded.
         """
-        parts = split(load_audio_16(clip.audio) if in_16_bits else load_audio(clip.audio), long_audio)
+        parts = split(load_audio_16(utterance.audio) if in_16_bits else load_audio(utterance.audio), long_audio)
         samples = sum(len(part) for part in parts)
         tokens: list[int | None] = [None] * len(parts)
-        if clip.tokens is not None:
-            tokens = [max(1, round(clip.tokens * len(part) / max(samples, 1))) for part in parts]
-        return cls(clip.index, [Window(f"{clip.index}:{i}", part, tokens[i]) for i, part in enumerate(parts)])
+        if utterance.forced_tokens is not None:
+            tokens = [max(1, round(utterance.forced_tokens * len(part) / max(samples, 1))) for part in parts]
+        windows = [Window(utterance.utt_id, i, part, tokens[i]) for i, part in enumerate(parts)]
+        return cls(utterance.utt_id, windows)
 
     def submitted(self, now: float) -> None:
         self.started = self.started or now
 
-    def finish(self, output: WindowOutput, now: float | None = None) -> Text | None:
-        """Take one window's text; the clip's when that was the last one.  `now` is None where nobody knows."""
-        self.texts[output.key] = output
-        return self.text(now) if len(self.texts) == len(self.windows) else None
+    def finish(self, output: WindowOutput, now: float | None = None) -> Transcription | None:
+        """Take one window's output; the utterance's transcription when that was the last one.
 
-    def text(self, now: float | None = None) -> Text:
-        parts = [self.texts[window.key] for window in self.windows]
-        return Text(
-            index=self.index,
-            text=" ".join(part.text for part in parts if part.text),
-            tokens=sum(part.tokens for part in parts),
-            audio_seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
-            windows=len(parts),
+        `now` is None where the moment is not known.
+        """
+        self.outputs[output.window.part] = output
+        return self.transcription(now) if len(self.outputs) == len(self.windows) else None
+
+    def transcription(self, now: float | None = None) -> Transcription:
+        outputs = [self.outputs[window.part] for window in self.windows]
+        return Transcription(
+            utt_id=self.utt_id,
+            hypothesis=" ".join(output.text for output in outputs if output.text),
+            tokens=sum(output.tokens for output in outputs),
+            seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
+            windows=len(outputs),
             latency_seconds=None if now is None or self.started is None else now - self.started,
-            repetition_loops=sum(map(Window.repeats_itself, self.windows, parts)),
-            retried_windows=sum(part.is_retry for part in parts),
+            repetition_loops=sum(map(Window.repeats_itself, self.windows, outputs)),
+            retried_windows=sum(output.window.is_retry for output in outputs),
         )
 
 
-def clip_of(key: str) -> int:
-    """The index of the clip that a window belongs to."""
-    return int(key.partition(":")[0])
-
-
 def split(audio: AnySamples, policy: str) -> list[AnySamples]:
-    """What the model is given of one utterance: parts of at most 30 s, views of `audio`.
+    """The parts of an utterance that the model is given: at most 30 s each, views of `audio`.
 
     Args:
         audio: samples at 16 kHz, shape (n,), float32 or int16.

@@ -1,4 +1,4 @@
-"""Transcripts become error counts: Whisper's text normaliser, jiwer's alignment, and totals over the corpus.
+"""Error counts of transcripts: Whisper's text normaliser, jiwer's alignment, and totals over the corpus.
 
 Empty texts follow one rule, jiwer's own where it does not refuse them.  An empty normalised reference
 adds no reference words, and every word of its hypothesis is an insertion; an empty hypothesis deletes
@@ -9,95 +9,27 @@ every word of its reference; two empty texts add nothing.  Without any reference
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
+
+from rapidfuzz.distance import Levenshtein
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.errors import CorpusError
 from whisperbench.measure.alignment import align_words
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
 from whisperbench.stats.bootstrap import Interval, bootstrap_interval
 
-__all__ = ["ErrorCounts", "Interval", "Normalizer", "Score", "ScoredUtterance", "score"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ErrorCounts:
-    """Edits that turn a reference into a hypothesis; `words` (or characters) are the reference's."""
-
-    substitutions: int
-    deletions: int
-    insertions: int
-    words: int
-
-    @property
-    def errors(self) -> int:
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def percent(self) -> float | None:
-        return 100 * self.errors / self.words if self.words else None
-
-    def __add__(self, other: ErrorCounts) -> ErrorCounts:
-        return ErrorCounts(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.words + other.words,
-        )
-
-
-NOTHING = ErrorCounts(0, 0, 0, 0)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ScoredUtterance:
-    """One utterance: both texts as they are and as they were compared, and their differences."""
-
-    utt_id: str
-    speaker: str | None
-    seconds: float
-    reference: str
-    hypothesis: str
-    reference_normalized: str
-    hypothesis_normalized: str
-    counts: ErrorCounts
-    characters: ErrorCounts
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Score:
-    """A scored corpus; rates come from totals, never from a mean of rates.
-
-    `interval` is the 95 % interval of the WER over speakers (over utterances where speakers are not
-    known), None where there is nothing to estimate it from.
-    """
-
-    normalizer: str
-    utterances: tuple[ScoredUtterance, ...]
-    interval: Interval | None
-
-    @property
-    def words(self) -> ErrorCounts:
-        return sum((utterance.counts for utterance in self.utterances), NOTHING)
-
-    @property
-    def characters(self) -> ErrorCounts:
-        return sum((utterance.characters for utterance in self.utterances), NOTHING)
-
-    @property
-    def wer(self) -> float | None:
-        return self.words.percent
-
-    @property
-    def cer(self) -> float | None:
-        return self.characters.percent
+MAX_REMEMBERED = 1 << 14
+"""Normalised texts in memory: both sides of 8,000 utterances."""
 
 
 class Normalizer:
     """Whisper's text normaliser: English has its own, every other language the basic one.
 
-    `name` tells which one, and its version: a WER is compared with those of the same normaliser only.
+    `name` holds its kind and version, since a WER is compared with those of the same normaliser only.  The last few
+    thousand texts are remembered, so that a reference is normalised once.
     """
 
     def __init__(self, language: str) -> None:
@@ -106,7 +38,7 @@ class Normalizer:
 
         kind, make = ("english", EnglishTextNormalizer) if language == "en" else ("basic", BasicTextNormalizer)
         self.name = f"whisper-{kind}/{importlib.metadata.version('whisper-normalizer')}"
-        self._normalize: Callable[[str], str] = make()
+        self._normalize: Callable[[str], str] = functools.lru_cache(MAX_REMEMBERED)(make())
 
     def __call__(self, text: str) -> str:
         """`text` as it is compared: words between single spaces, none around them.
@@ -123,53 +55,82 @@ class Normalizer:
             ) from error
 
 
-def score(transcripts: Sequence[Transcript], language: str, seed: int) -> Score:
-    """Count the word and character errors of each transcript (spaces are characters) and of all together.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """A scored corpus; rates come from totals, never from a mean of rates.
+
+    `interval` is the 95 % interval of the WER over speakers (over utterances where speakers are not known), None where
+    nothing can be estimated.
+    """
+
+    normalizer: Normalizer
+    results: tuple[UtteranceResult, ...]
+    interval: Interval | None
+
+    @property
+    def words(self) -> ErrorCounts:
+        return sum((result.counts or NO_ERRORS for result in self.results), NO_ERRORS)
+
+    @property
+    def wer(self) -> float | None:
+        return self.words.percent
+
+    @property
+    def cer(self) -> float | None:
+        characters = sum(result.characters or 0 for result in self.results)
+        errors = sum(result.character_errors or 0 for result in self.results)
+        return 100 * errors / characters if characters else None
+
+
+@functools.cache
+def normalizer_of(language: str) -> Normalizer:
+    """The normaliser of a language, shared so that what it remembers is."""
+    return Normalizer(language)
+
+
+def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score:
+    """Count the word and character errors of each result (spaces are characters) and of all together.
 
     Raises:
-        CorpusError: a transcript has no reference, or a text cannot be normalised; the utterance is named.
+        CorpusError: an utterance has no reference, or a text cannot be normalised; the utterance is named.
     """
-    normalizer = Normalizer(language)
-    utterances = tuple(_score_one(transcript, normalizer) for transcript in transcripts)
+    normalizer = normalizer_of(language)
+    scored = tuple(_counted(result, normalizer) for result in results)
     # One utterance without a speaker makes speakers unusable: it would be a cluster beside theirs.
-    speakers = [u.speaker for u in utterances if u.speaker is not None]
-    known = len(speakers) == len(utterances)
+    speakers = [result.speaker for result in scored if result.speaker is not None]
+    known = len(speakers) == len(scored)
     interval = bootstrap_interval(
-        [u.counts.errors for u in utterances],
-        [u.counts.words for u in utterances],
-        speakers if known else [str(number) for number in range(len(utterances))],
+        [result.errors or 0 for result in scored],
+        [result.words or 0 for result in scored],
+        speakers if known else [str(number) for number in range(len(scored))],
         seed,
     )
-    return Score(normalizer.name, utterances, interval)
+    return Score(normalizer, scored, interval)
 
 
 def check_references(utterances: Sequence[Utterance], language: str) -> None:
-    """Normalise every reference, so that one that cannot be is found before the clock starts.
+    """Normalise every reference, so that an error is reported before the measurement.
 
     Raises:
         CorpusError: a reference cannot be normalised; the utterance is named.
     """
-    normalizer = Normalizer(language)
     for utterance in utterances:
-        _normalized(utterance.reference or "", normalizer, utterance.id)
+        _normalized(utterance.reference or "", normalizer_of(language), utterance.utt_id)
 
 
-def _score_one(transcript: Transcript, normalizer: Normalizer) -> ScoredUtterance:
-    if transcript.reference is None:
-        raise CorpusError(f"Utterance {transcript.utt_id} has no reference, so its errors cannot be counted.")
+def _counted(result: UtteranceResult, normalizer: Normalizer) -> UtteranceResult:
+    if result.reference is None:
+        raise CorpusError(f"Utterance {result.utt_id} has no reference, so its errors cannot be counted.")
     reference, hypothesis = (
-        _normalized(text, normalizer, transcript.utt_id) for text in (transcript.reference, transcript.hypothesis)
+        _normalized(text, normalizer, result.utt_id) for text in (result.reference, result.hypothesis)
     )
-    return ScoredUtterance(
-        utt_id=transcript.utt_id,
-        speaker=transcript.speaker,
-        seconds=transcript.seconds,
-        reference=transcript.reference,
-        hypothesis=transcript.hypothesis,
-        reference_normalized=reference,
-        hypothesis_normalized=hypothesis,
-        counts=_count(reference.split(), hypothesis.split()),
-        characters=_count(list(reference), list(hypothesis)),
+    words = reference.split()
+    edits = align_words(words, hypothesis.split())
+    return dataclasses.replace(
+        result,
+        counts=ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, len(words)),
+        character_errors=Levenshtein.distance(reference, hypothesis),
+        characters=len(reference),
     )
 
 
@@ -178,8 +139,3 @@ def _normalized(text: str, normalizer: Normalizer, utt_id: str) -> str:
         return normalizer(text)
     except CorpusError as error:
         raise CorpusError(f"Utterance {utt_id}: {error}") from error
-
-
-def _count(reference: list[str], hypothesis: list[str]) -> ErrorCounts:
-    edits = align_words(reference, hypothesis)
-    return ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, len(reference))

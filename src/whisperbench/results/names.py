@@ -19,8 +19,6 @@ CONFIG_DIGEST = "whisperbench.config_digest"
 RANDOM_WEIGHTS = "whisperbench.random_weights"
 WARNINGS = "whisperbench.warnings"
 FAILURE = "whisperbench.failure"
-FROZEN = "whisperbench.frozen"
-"""The duration of a pause of all processes in the timed region, after which the speed is invalid."""
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
@@ -87,11 +85,3 @@ METRICS = (
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )
-
-OF_THE_CLOCK = frozenset(
-    {
-        *("reqs_per_sec", "rtfx", "output_tokens_per_sec", "wall_seconds", "latency_p50_ms", "latency_p95_ms"),
-        *("gpu_util_mean", "gpu_power_mean_watts", "energy_wh_per_audio_hour", "usd_per_audio_hour"),
-    }
-)
-"""Metrics that are invalid if all processes paused in the timed region."""

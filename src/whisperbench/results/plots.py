@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperbench.measure.score import NOTHING, ErrorCounts, Score
+from whisperbench.measure.result import NO_ERRORS, ErrorCounts
+from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Pass
 from whisperbench.text import escape_control
 
@@ -24,10 +25,10 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
     from matplotlib.figure import Figure
 
     directory.mkdir()
-    latencies = sorted(t.latency_seconds for t in timed.transcripts if t.latency_seconds is not None)
+    latencies = sorted(t.latency_seconds for t in timed.results if t.latency_seconds is not None)
     speakers = errors_by_speaker(score) if score else {}
     figures: dict[str, tuple[object, Callable[[Axes], None]]] = {
-        "throughput": (timed.finished_seconds, lambda axes: draw_throughput(axes, timed)),
+        "throughput": (timed.results, lambda axes: draw_throughput(axes, timed)),
         "latency": (latencies, lambda axes: draw_latency(axes, latencies)),
         "wer_by_speaker": (len(speakers) > 1, lambda axes: draw_speakers(axes, speakers)),
     }
@@ -40,9 +41,9 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
 def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
     """Errors of every known speaker with at least one reference word, the highest rate first."""
-    found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NOTHING)
-    for each in score.utterances:
-        if each.speaker is not None:
+    found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NO_ERRORS)
+    for each in score.results:
+        if each.speaker is not None and each.counts is not None:
             found[each.speaker] += each.counts
     with_words = {speaker: counts for speaker, counts in found.items() if counts.words}
     return dict(sorted(with_words.items(), key=lambda item: -(item[1].percent or 0.0)))
@@ -50,10 +51,11 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
 
 def draw_throughput(axes: Axes, timed: Pass) -> None:
     """Rate of finished utterances in up to 40 intervals of equal length, and the rate of the whole pass."""
-    bins = max(1, min(MAX_BINS, len(timed.finished_seconds) // MIN_PER_BIN))
+    finished = [result.finished_seconds for result in timed.results if result.finished_seconds is not None]
+    bins = max(1, min(MAX_BINS, len(finished) // MIN_PER_BIN))
     width = timed.wall_seconds / bins
     counts = [0] * bins
-    for second in timed.finished_seconds:
+    for second in finished:
         counts[min(bins - 1, int(second / width))] += 1
     axes.stairs([count / width for count in counts], [width * i for i in range(bins + 1)], fill=True, color="#bee3f8")
     axes.axhline(timed.reqs_per_sec, color=BLUE, label=f"whole pass: {timed.reqs_per_sec:.2f} reqs/sec")
@@ -71,7 +73,7 @@ def draw_latency(axes: Axes, latencies: list[float]) -> None:
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
     """One bar per speaker, at most those with the highest rates, and the rate over all speakers."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
-    overall = sum(speakers.values(), NOTHING).percent or 0.0
+    overall = sum(speakers.values(), NO_ERRORS).percent or 0.0
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=BLUE)
     labels = [escape_control(name[:12]) for name in shown]
     axes.set_xticks(range(len(shown)), labels, parse_math=False)  # a name from the corpus is not a formula

@@ -14,8 +14,6 @@ from whisperbench.results.keys import fields_of
 from whisperbench.results.names import (
     ACCURACY_KEY,
     CONFIG_DIGEST,
-    FROZEN,
-    OF_THE_CLOCK,
     RANDOM_WEIGHTS,
     SIGNATURE,
     SPEED_KEY,
@@ -78,16 +76,13 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None where it was not measured, is no number (NaN, infinity), or the clock ran on while
-        nothing went on."""
-        value = None if name in OF_THE_CLOCK and self.frozen else self.metrics.get(name)
+        """A metric's value; None where it was not measured or is not a finite number."""
+        value = self.metrics.get(name)
         return value if value is not None and math.isfinite(value) and abs(value) < LARGEST else None
 
     def values(self, name: str) -> tuple[float, ...]:
         """A metric's repeats, or its one value."""
         value = self.metric(name)
-        if name in OF_THE_CLOCK and self.frozen:
-            return ()
         return tuple(self.history.get(name, ())) or (() if value is None else (value,))
 
     @property
@@ -105,11 +100,6 @@ class RunRecord:
     @property
     def random_weights(self) -> bool:
         return self.tags.get(RANDOM_WEIGHTS) == "true"
-
-    @property
-    def frozen(self) -> str | None:
-        """Why its speed is no measurement; None where it is one."""
-        return self.tags.get(FROZEN)
 
     @property
     def data(self) -> str:

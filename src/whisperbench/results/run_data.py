@@ -1,4 +1,4 @@
-"""What one run holds: from a measurement to params, metrics and tags.
+"""The data of one run: from a measurement to params, metrics and tags.
 
 Pure functions.  A metric that was not measured is absent.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 from annotated_types import Ge, Lt
 
@@ -22,7 +22,6 @@ from whisperbench.results.names import (
     CONFIG_DIGEST,
     CORPUS,
     DATASET_DIGEST,
-    FROZEN,
     GIT_DIRTY,
     GPU,
     KIND,
@@ -51,31 +50,24 @@ Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
 class RunData:
     """Everything that one run holds, apart from its artifacts.
 
-    `history`: metric name to its value in each repeat; `metrics` has the median repeat's.
+    `history`: metric name to its value in each valid repeat; `metrics` has those of the median one.  Before the
+    measurement both are empty, `dataset` is None until the corpus has been read, and the times are 0.
     """
 
     name: str
     params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    history: Mapping[str, Sequence[float]]
     tags: Mapping[str, str]
-    dataset: Dataset
     description: str
-    started_ms: Milliseconds
-    ended_ms: Milliseconds
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RunStart:
-    """What is known of a run before it is measured: part of what it will hold, under the same names.
-
-    `dataset` is None until the corpus has been read.
-    """
-
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
     dataset: Dataset | None
-    description: str
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    started_ms: Milliseconds = 0
+    ended_ms: Milliseconds = 0
+
+    def with_warning(self, text: str) -> Self:
+        """The same data with one more warning in its tag."""
+        known = [self.tags[WARNINGS]] if WARNINGS in self.tags else []
+        return dataclasses.replace(self, tags={**self.tags, WARNINGS: "; ".join([*known, text])})
 
 
 def run_start(
@@ -84,10 +76,15 @@ def run_start(
     dataset: Dataset | None = None,
     model_id: str | None = None,
     model_revision: str | None = None,
-) -> RunStart:
-    """What a run shows while it is measured: what was asked for, and what has been found out so far."""
-    params = initial_params(config, model_id, model_revision, hardware)
-    return RunStart(params, initial_tags(config, dataset, hardware), dataset, announcement(config, dataset, hardware))
+) -> RunData:
+    """The data of a run before its measurement: its options and what is known so far."""
+    return RunData(
+        name=run_name(config, hardware),
+        params=initial_params(config, model_id, model_revision, hardware),
+        tags=initial_tags(config, dataset, hardware),
+        description=announcement(config, dataset, hardware),
+        dataset=dataset,
+    )
 
 
 def run_data(
@@ -99,20 +96,22 @@ def run_data(
     started_ms: int,
     ended_ms: int,
 ) -> RunData:
-    """Everything that the run of a measurement holds; without a score it has no accuracy."""
-    normalizer = score.normalizer if score else "none"
-    gpus = facts.hardware.gpu_count
-    speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.passes]
+    """The data of the run of a measurement; without a score it has no accuracy, without a valid pass no speed."""
+    normalizer = score.normalizer.name if score else "none"
+    gpus, median = facts.hardware.gpu_count, measurement.median
+    speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
     metrics = {
-        **speed[measurement.passes.index(measurement.median)],
+        "utterances": float(median.utterances),
+        "audio_seconds": median.audio_seconds,
+        **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(facts.utterances_over_30s),
         "engine_load_seconds": facts.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
-    params = run_params(config, facts, normalizer, measurement.median.gpu)
+    params = run_params(config, facts, normalizer, median.gpu)
     tags = run_tags(config, facts, normalizer, measurement)
-    history = {name: [s[name] for s in speed] for name in speed[0] if all(name in s for s in speed)}
+    history = {name: [s[name] for s in speed] for name in (speed[0] if speed else ()) if all(name in s for s in speed)}
     return RunData(
         name=run_name(config, facts.hardware),
         params=params,
@@ -183,14 +182,11 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
 def speed_metrics(
     config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
 ) -> dict[str, float]:
-    """Rates from totals, latencies, GPU readings and what they cost, of one timed pass; none of a pass that has lost an
-    engine.
+    """Rates from totals, latencies, GPU readings and costs of one valid pass.
 
-    `single_gpu_rates`: utterances per second of each GPU alone, which `scaling_efficiency` is set against.
+    `single_gpu_rates`: utterances per second of each GPU alone, the reference of `scaling_efficiency`.
     """
-    if timed.lost:
-        return {"audio_seconds": timed.audio_seconds, "utterances": float(timed.utterances)}
-    gpu, shared, audio_hours = timed.gpu, timed.shared, timed.audio_seconds / 3600
+    gpu, usage, audio_hours = timed.gpu, timed.usage, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
     found: dict[str, float | None] = {
         "reqs_per_sec": timed.reqs_per_sec,
@@ -207,11 +203,11 @@ def speed_metrics(
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
-    if shared is not None:
+    if usage is not None:
         found |= {
             "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
-            "slowest_engine_percent": shared.slowest_engine_percent,
-            "tail_seconds": shared.tail_seconds,
+            "slowest_engine_percent": usage.slowest_engine_percent,
+            "tail_seconds": usage.tail_seconds,
         }
     if gpu is not None:
         found |= {
@@ -223,20 +219,20 @@ def speed_metrics(
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
-def warnings_of(timed: Pass) -> list[str]:
-    """What makes a pass doubtful: readings of the GPUs, and engines that did not work alike."""
+def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
+    """What makes a pass doubtful: why it is invalid, readings of the GPUs, and engines that worked unequally."""
     found = list(timed.gpu.warnings) if timed.gpu else []
-    if timed.lost:
-        found.append(f"{len(timed.lost)} engine(s) lost, so no speed: {', '.join(timed.lost)}")
-    elif timed.shared:
-        if timed.shared.slowest_engine_percent < SLOW_ENGINE:
+    if timed.invalid:
+        found.append(f"not a measurement of speed: {timed.invalid}")
+    elif timed.usage:
+        if timed.usage.slowest_engine_percent < SLOW_ENGINE:
             found.append(
-                f"the slowest engine did {timed.shared.slowest_engine_percent:.0f} % of the median engine's audio"
+                f"the slowest engine did {timed.usage.slowest_engine_percent:.0f} % of the median engine's audio"
             )
-        if timed.shared.tail_seconds > LONG_TAIL * timed.wall_seconds:
-            tail = 100 * timed.shared.tail_seconds / timed.wall_seconds
+        if timed.usage.tail_seconds > LONG_TAIL * timed.wall_seconds:
+            tail = 100 * timed.usage.tail_seconds / timed.wall_seconds
             found.append(
-                f"an engine was idle in the last {tail:.0f} % of the time: use corpus_copies={2 * timed.rounds}"
+                f"an engine was idle in the last {tail:.0f} % of the time: use corpus_copies={2 * config.corpus_copies}"
             )
     return found
 
@@ -257,10 +253,7 @@ def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Har
 
 def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """The same, what it may be compared with, and what makes it doubtful."""
-    warnings = sorted({text for each in measurement.passes for text in warnings_of(each)})
-    frozen = [each.frozen_seconds for each in measurement.passes if each.frozen_seconds is not None]
-    said = f"no progress for {max(frozen):.0f} s while the clock ran" if frozen else ""
-    warnings += [said] if said else []
+    warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     tags = {
         **initial_tags(config, facts.dataset, facts.hardware),
         ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
@@ -269,8 +262,6 @@ def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measureme
     }
     if facts.git_dirty is not None:
         tags[GIT_DIRTY] = str(facts.git_dirty).lower()
-    if said:
-        tags[FROZEN] = said
     if warnings:
         tags[WARNINGS] = "; ".join(warnings)
     return tags

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import align
-from whisperbench.measure.score import ErrorCounts, ScoredUtterance
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
+from whisperbench.measure.score import Normalizer
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
@@ -32,9 +32,10 @@ MAX_NAME_LENGTH = 80
 
 def write_samples(
     directory: Path,
-    utterances: Sequence[ScoredUtterance | Transcript],
+    results: Sequence[UtteranceResult],
     audio_of: Callable[[str], Samples],
     seed: int,
+    normalizer: Normalizer | None = None,
     *,
     worst: int = 5,
     random: int = 5,
@@ -42,23 +43,24 @@ def write_samples(
     """Write `samples.html` and one WAV per sample with its first 30 s into `directory`, which is created if absent.
 
     Args:
-        utterances: scored ones, or transcripts without a score, of which only the random selection is shown.
+        results: results of utterances; of those without error counts only the random selection is shown.
         audio_of: returns an utterance's samples at 16 kHz by its id; called once for each sample.
         seed: the random selection depends only on it and on the number of utterances, so that runs over the same
             corpus show the same utterances, except those that are among the worst.
+        normalizer: normalises the texts that are aligned; needed for results with error counts.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    worst_ones = _worst(utterances, worst)
-    shuffled = np.random.default_rng(seed).permutation(len(utterances)).tolist()
+    worst_ones = _worst(results, worst)
+    shuffled = np.random.default_rng(seed).permutation(len(results)).tolist()
     random_ones = sorted([index for index in shuffled if index not in worst_ones][:random])
     cards = []
     for number, index in enumerate([*worst_ones, *random_ones], 1):
-        utterance = utterances[index]
-        name, wav = file_name(number, utterance.utt_id), _wav(audio_of(utterance.utt_id))
+        result = results[index]
+        name, wav = file_name(number, result.utt_id), _wav(audio_of(result.utt_id))
         (directory / name).write_bytes(wav)
-        cards.append(_card(utterance, name, wav))
+        cards.append(_card(result, name, wav, normalizer))
     sections = {"Most errors": cards[: len(worst_ones)], "Random": cards[len(worst_ones) :]}
-    page = render("samples.html.jinja", shown=len(cards), utterances=f"{len(utterances):,}", sections=sections)
+    page = render("samples.html.jinja", shown=len(cards), utterances=f"{len(results):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
@@ -72,12 +74,12 @@ def after_the_number(utt_id: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
-def _worst(utterances: Sequence[ScoredUtterance | Transcript], count: int) -> list[int]:
+def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
     """Indices of the utterances with most errors, then with the highest error rate; only of those with errors."""
     errors = {
-        index: (utterance.counts.errors, math.inf if utterance.counts.percent is None else utterance.counts.percent)
-        for index, utterance in enumerate(utterances)
-        if isinstance(utterance, ScoredUtterance) and utterance.counts.errors
+        index: (result.counts.errors, math.inf if result.counts.percent is None else result.counts.percent)
+        for index, result in enumerate(results)
+        if result.counts and result.counts.errors
     }
     return sorted(errors, key=lambda index: errors[index], reverse=True)[:count]
 
@@ -91,27 +93,27 @@ def _wav(audio: Samples) -> bytes:
     return file.getvalue()
 
 
-def _card(utterance: ScoredUtterance | Transcript, file: str, wav: bytes) -> dict[str, object]:
+def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer | None) -> dict[str, object]:
     """The values of an utterance for the template; `pieces` is None without a score, `note` follows them."""
-    facts = [f"{utterance.seconds:.1f} s"]
-    if utterance.seconds > WINDOW_SECONDS:
+    facts = [f"{result.seconds:.1f} s"]
+    if result.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
-    if utterance.speaker is not None:
-        facts.append(f"speaker {_cut(utterance.speaker, MAX_NAME_LENGTH)}")
+    if result.speaker is not None:
+        facts.append(f"speaker {_cut(result.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
-    if isinstance(utterance, ScoredUtterance):
-        facts.append(_in_words(utterance.counts))
-        compared = utterance.reference_normalized, utterance.hypothesis_normalized
-        pieces = align(*(text[:MAX_TEXT_LENGTH].split() for text in compared))
+    if result.counts and normalizer:
+        facts.append(_in_words(result.counts))
+        compared = result.reference or "", result.hypothesis
+        pieces = align(*(normalizer(text[:MAX_TEXT_LENGTH]).split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
             note = f"… ({longest:,} characters)"
     return {
-        "title": _cut(utterance.utt_id, MAX_NAME_LENGTH),
+        "title": _cut(result.utt_id, MAX_NAME_LENGTH),
         "facts": facts,
         "file": file,
         "wav": base64.b64encode(wav).decode(),
-        "reference": None if utterance.reference is None else _cut(utterance.reference),
-        "hypothesis": _cut(utterance.hypothesis),
+        "reference": None if result.reference is None else _cut(result.reference),
+        "hypothesis": _cut(result.hypothesis),
         "pieces": pieces,
         "note": note,
     }

@@ -1,67 +1,55 @@
-"""The transcripts of a run as a table, the artifact transcripts.json: how it is written and how it is read."""
+"""transcripts.json, an MLflow table of the transcripts of a run: how it is written and read."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from whisperbench.measure.score import Score
-from whisperbench.measure.timing import Transcript
+from whisperbench.files import read_json
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
 
 TABLE = "transcripts.json"
-COUNTS = ("substitutions", "deletions", "insertions", "words")
-TRANSCRIPT_COLUMNS = ("utt_id", "hypothesis", "reference", "speaker", "seconds", *COUNTS)
-"""MLflow's view of several runs groups by the first and compares the second until somebody chooses others."""
+COUNTS = tuple(field.name for field in dataclasses.fields(ErrorCounts))
+NOT_STORED = frozenset({"repeat", "finished_seconds", "counts"})
+FIRST_COLUMNS = (
+    *("utt_id", "hypothesis", "reference", "errors", "words", "substitutions", "deletions", "insertions"),
+    *("character_errors", "characters", "speaker", "seconds", "latency_seconds"),
+)
+"""MLflow's view of several runs groups by the first column and compares the second; errors come early, too."""
+COLUMNS = tuple(
+    dict.fromkeys(
+        (*FIRST_COLUMNS, *(f.name for f in dataclasses.fields(UtteranceResult) if f.name not in NOT_STORED)),
+    )
+)
+
+StoredTranscripts = tuple[UtteranceResult, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StoredUtterance:
-    """One row of transcripts.json; `errors` and `words` are None where there was no reference."""
-
-    utt_id: str
-    speaker: str | None
-    seconds: float
-    reference: str | None
-    hypothesis: str
-    errors: int | None
-    words: int | None
+class _Rows:
+    rows: StoredTranscripts
 
 
-StoredTranscripts = tuple[StoredUtterance, ...]
-
-
-def transcript_table(transcripts: Sequence[Transcript], score: Score | None) -> dict[str, object]:
-    """transcripts.json: an MLflow table, one row per utterance; without a reference its counts are null."""
-    scored = {each.utt_id: each.counts for each in score.utterances} if score else {}
-    rows = []
-    for each in transcripts:
-        found = scored.get(each.utt_id)
-        counts = [getattr(found, name, None) for name in COUNTS]
-        rows.append([each.utt_id, each.hypothesis, each.reference, each.speaker, round(each.seconds, 3), *counts])
-    return {"columns": list(TRANSCRIPT_COLUMNS), "data": rows}
+def transcript_table(results: Sequence[UtteranceResult]) -> dict[str, object]:
+    """transcripts.json: one row per utterance; without a reference its counts are null."""
+    return {"columns": list(COLUMNS), "data": [[_cell(result, name) for name in COLUMNS] for result in results]}
 
 
 def read_table(text: str) -> StoredTranscripts | None:
-    """transcripts.json as utterances in its order; None where it is not such a table."""
+    """The results in transcripts.json, in its order; None where it is not such a table."""
     try:
         table = json.loads(text)
-        columns = {name: place for place, name in enumerate(table["columns"])}
-        return tuple(_utterance({name: row[place] for name, place in columns.items()}) for row in table["data"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        rows = []
+        for cells in table["data"]:
+            row = dict(zip(table["columns"], cells, strict=True))
+            row.pop("errors")
+            counts = {name: row.pop(name) for name in COUNTS}
+            rows.append({**row, "counts": None if counts["words"] is None else counts})
+        return read_json(_Rows, json.dumps({"rows": rows}).encode()).rows
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _utterance(row: Mapping[str, Any]) -> StoredUtterance:
-    *kinds, words = (row[name] for name in COUNTS)
-    known = words is not None and None not in kinds
-    return StoredUtterance(
-        utt_id=str(row["utt_id"]),
-        speaker=None if row["speaker"] is None else str(row["speaker"]),
-        seconds=float(row["seconds"]),
-        reference=None if row["reference"] is None else str(row["reference"]),
-        hypothesis=str(row["hypothesis"]),
-        errors=int(sum(kinds)) if known else None,
-        words=int(words) if known else None,
-    )
+def _cell(result: UtteranceResult, name: str) -> object:
+    return getattr(result.counts, name, None) if name in COUNTS else getattr(result, name)

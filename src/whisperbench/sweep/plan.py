@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from whisperbench.benchmark import checked_corpus
 from whisperbench.checkpoint.checkpoint import resolve_model
 from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
-from whisperbench.corpus.corpus import Corpus, load_corpus
-from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
-from whisperbench.corpus.packing import pack_utterances
-from whisperbench.engines.hardware import Hardware, engine_version, free_cores, select_gpus
+from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.errors import WhisperbenchError
 from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
-from whisperbench.results.names import CONFIG_DIGEST, FROZEN, SPEED_KEY
+from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
 from whisperbench.results.record import RunIdentity
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.progress import PlannedRun
@@ -79,15 +78,11 @@ class RunIdentities:
         return self._once(("model", model, revision, random_weights), find)
 
     def _digest(self, config: BenchmarkConfig) -> str:
-        def find() -> str:
-            corpus = load_corpus(config.corpus, config.split, config.limit)
-            return pack_utterances(corpus, config.pack_seconds, inspect)[1].digest
-
-        def inspect(corpus: Corpus) -> CorpusFacts:
-            with self._listener.counting("checking audio", len(corpus.utterances), "files/sec") as reached:
-                return inspect_corpus(corpus, config.reader_threads or free_cores(), reached, self._cache_dir)
-
-        return str(self._once(("data", config.corpus, config.split, config.limit, config.pack_seconds), find))
+        """The digest of a configuration's data; what its check depends on is its key."""
+        data = config.corpus, config.split, config.limit, config.pack_seconds
+        check = config.long_audio, config.language, config.random_weights
+        find = functools.partial(checked_corpus, config, self._listener, self._cache_dir)
+        return str(self._once(("data", *data, *check), lambda: find().digest))
 
     def _once(self, key: tuple[object, ...], find: Callable[[], str | None]) -> str | None:
         """What `find` returns or raises; it is asked once."""
@@ -116,7 +111,7 @@ class EarlierRuns:
         self._free = [
             (identity, each)
             for identity, each in self._finished
-            if resume and FROZEN not in each.tags and each.params.get("repeats") == str(repeats)
+            if resume and each.params.get("repeats") == str(repeats)
         ]
 
     def plan(self, task: Task) -> PlannedRun:

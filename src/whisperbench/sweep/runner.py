@@ -15,7 +15,6 @@ from whisperbench.files import tail
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.names import FROZEN
 from whisperbench.results.run_name import run_name
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.parallel import DeviceSlot, Stopped
@@ -57,8 +56,6 @@ def measure(
         if found.info.status != "FINISHED":
             run.failure = retried(lambda: close_failed(client, run_id, ended))
             run.state = "failed"
-        elif FROZEN in found.data.tags:  # the next sweep measures it again
-            run.state, run.failure = "failed", f"its speed is no measurement: {found.data.tags[FROZEN]}"
         else:
             run.state, run.metrics = "done", found.data.metrics
             if slot.warning:

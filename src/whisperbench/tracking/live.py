@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Self
 from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import TrackingError, WhisperbenchError
 from whisperbench.measure.gpu import reading_now
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.progress import Listener
 from whisperbench.results.names import PROGRESS
-from whisperbench.results.run_data import RunStart
+from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class LiveMetrics:
         if self._thread.ident:
             self._thread.join(EXIT_SECONDS)
 
-    def log_start(self, start: RunStart) -> None:
+    def log_start(self, start: RunData) -> None:
         """Log the params, tags, data set and description that are known before the measurement."""
         try:
             runs.log_start(self._client, self._run_id, start)
@@ -60,7 +61,7 @@ class LiveMetrics:
             self._started = time.perf_counter()
             self._thread.start()
 
-    def on_result(self, _repeat: int, _result: object) -> None:
+    def on_result(self, _result: UtteranceResult) -> None:
         """Count a finished utterance."""
         self._finished += 1
 

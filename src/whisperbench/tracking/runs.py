@@ -22,7 +22,7 @@ from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.environment import git_commit
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
-from whisperbench.results.run_data import RunStart
+from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, without_password
@@ -189,7 +189,7 @@ def log_now(
         )
 
 
-def log_start(client: MlflowClient, run_id: str, start: RunStart) -> None:
+def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
     """Log what is known before the measurement; the bundle replaces it later."""
     log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
     if start.dataset:
@@ -273,7 +273,8 @@ def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     ]
     for start in range(0, len(repeats), METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=repeats[start : start + METRICS_PER_BATCH])
-    _log_dataset(client, run_id, contents.dataset)
+    if contents.dataset:
+        _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
 
 

@@ -85,7 +85,7 @@ def read_bundles(named: str, listener: Listener) -> list[Bundle]:
             bundles.append(read_bundle(path))
             continue
         try:
-            bundles.append(complete(path))
+            bundles.append(complete(path, listener))
             listener.said(f"completed {path.name}, which was measured but not written; its samples are left out")
         except BundleError as error:
             listener.said(f"{path} was cut off while it was measured and is left out ({error})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import rich.progress
 
-from tests.support.bundles import transcript
+from tests.support.bundles import result
 from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 from whisperbench import benchmark
 from whisperbench.cli import console, transcripts  # noqa: F401 - registers what it draws
@@ -107,7 +106,7 @@ def test_what_others_write_meanwhile_goes_where_they_send_it(
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     """With their differences where there is a score; a corpus of many is not."""
-    one = dataclasses.replace(transcript(0), reference="a quick fox", hypothesis="a thick fox")
+    one = result(0, "a thick fox", reference="a quick fox")
     TerminalListener().show(score([one], "en", seed=1))
     assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
     TerminalListener().show((one,))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from tests.support.stores import run_of, without_tag
 from whisperbench.compare.groups import Grouping, differences
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.results.names import ACCURACY_KEY, FROZEN, SIGNATURE
+from whisperbench.results.names import ACCURACY_KEY, SIGNATURE
 
 LARGE = BenchmarkConfig(model="large-v3")
 TURBO = BenchmarkConfig(model="large-v3-turbo")
@@ -49,22 +47,6 @@ class TestGrouping:
         broken = run_of(TURBO, wer=float("nan"), rate=1.8e308)
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
         assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
-
-    def test_a_frozen_run_is_left_out_of_speed_alone(self) -> None:
-        """Its WER counts; its rates and those of its repeats are left out, and the reason is listed."""
-        frozen = run_of(TURBO, tags={FROZEN: "no progress for 34 s while the clock ran"})
-        frozen = dataclasses.replace(frozen, history={"reqs_per_sec": (9.0, 10.0)})
-        grouping = Grouping.of([run_of(LARGE), frozen], "reqs_per_sec")
-        ((left,), (group,)) = grouping.left_out, grouping.groups
-        assert (left.run, left.reason) == (frozen, "left out of speed: no progress for 34 s while the clock ran")
-        (system,) = [each for each in group.systems if each.newest is frozen]
-        assert (system.wer, system.values("reqs_per_sec"), system.median("rtfx")) == (2.5, (), None)
-
-    def test_a_frozen_run_without_a_wer(self) -> None:
-        """Has nothing to be ranked by."""
-        frozen = run_of(TURBO, wer=None, tags={FROZEN: "no progress for 34 s while the clock ran"})
-        (left,) = Grouping.of([run_of(LARGE), frozen], "wer").left_out
-        assert left.reason == "its speed is invalid: no progress for 34 s while the clock ran"
 
     def test_the_main_group_has_most_reference_words(self) -> None:
         """A look at eight utterances never answers for the test set, however many settings it tried."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.corpora import LIBRI, SAMPLE, ids, load, manifest, openslr, put
 from whisperbench.corpus.audio import load_audio
-from whisperbench.corpus.corpus import DEMO, load_corpus
+from whisperbench.corpus.corpus import DEMO, is_copy, load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.errors import AudioError, CorpusError
 
@@ -27,7 +28,7 @@ def test_demo_is_eight_clips_with_transcripts_and_speakers() -> None:
     assert {utterance.speaker for utterance in corpus.utterances} == {"2830", "4507", "8455", "austen-reader"}
     assert corpus.utterances[0].reference == "EXPERIENCE PROVES THIS"
     facts = inspect_corpus(corpus, workers=2)
-    assert facts.seconds == (1.975, 2.735, 2.59, 7.1, 2.99, 5.3, 6.05, 3.29)
+    assert [each.seconds for each in facts.utterances] == [1.975, 2.735, 2.59, 7.1, 2.99, 5.3, 6.05, 3.29]
     assert facts.digest == "951f9b4716873004160da9fa3adb11a6"
 
 
@@ -60,9 +61,10 @@ def test_librispeech_sample(split: str, count: int, seconds: float) -> None:
     lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text("utf-8").splitlines()]
     expected = sorted((line["id"], line["text"], line["duration"]) for line in lines if line["split"] == split)
     assert len(corpus.utterances) == count
-    assert [(u.id, u.reference) for u in corpus.utterances] == [line[:2] for line in expected]
-    assert list(facts.seconds) == pytest.approx([line[2] for line in expected], abs=1e-3)
-    assert sum(facts.seconds) == pytest.approx(seconds)
+    assert [(u.utt_id, u.reference) for u in corpus.utterances] == [line[:2] for line in expected]
+    lengths = [each.seconds or 0.0 for each in facts.utterances]
+    assert lengths == pytest.approx([line[2] for line in expected], abs=1e-3)
+    assert sum(lengths) == pytest.approx(seconds)
 
 
 def test_folder_without_transcripts_has_no_references(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_folder_without_transcripts_has_no_references(tmp_path: Path) -> None:
     put(tmp_path, "b.wav", "a/b.FLAC")
     (tmp_path / "._b.wav").write_bytes(b"resource fork")
     corpus = load(tmp_path)
-    assert [(u.id, u.reference) for u in corpus.utterances] == [("a/b", None), ("b", None)]
+    assert [(u.utt_id, u.reference) for u in corpus.utterances] == [("a/b", None), ("b", None)]
     assert (corpus.name, corpus.split) == (tmp_path.name, "all")
 
 
@@ -238,3 +240,17 @@ def test_a_file_name_with_a_line_feed_is_refused(tmp_path: Path) -> None:
     """The id would break every table and log that it stands in."""
     with pytest.raises(CorpusError, match="control character"):
         load(put(tmp_path, "a\nb.wav"))
+
+
+def test_copies_have_marked_ids() -> None:
+    """`ID`, `ID#2`, `ID#3`; an id that already ends so is refused where copies are made."""
+    corpus = load_corpus("demo", "all", 2)
+    assert corpus.copied(1) == corpus.utterances
+    first, second = ids(corpus)
+    copies = [each.utt_id for each in corpus.copied(3)]
+    assert copies == [first, second, f"{first}#2", f"{second}#2", f"{first}#3", f"{second}#3"]
+    assert [is_copy(utt_id) for utt_id in copies] == [False, False, True, True, True, True]
+    marked = dataclasses.replace(corpus, utterances=corpus.copied(2))
+    assert marked.copied(1) == marked.utterances
+    with pytest.raises(CorpusError, match=r"#2' ends in a number sign"):
+        marked.copied(2)

@@ -28,7 +28,7 @@ def test_folder_with_manifest(tmp_path: Path) -> None:
         {"id": "z", "audio": "a.wav", "text": "one", "speaker": 7},
         {"audio": "./deep/er/b.flac", "text": "two", "extra": []},
     )
-    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    found = [(u.utt_id, u.reference, u.speaker) for u in load(tmp_path).utterances]
     assert found == [("deep/er/b", "two", None), ("z", "one", "7")]
 
 
@@ -38,7 +38,7 @@ def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
     put(tmp_path, "a.wav", "b.wav")
     text = f'\ufefffile_name,other,{column},speaker\na.wav,1,"well, yes",ann\n\nb.wav,2,no,\n'
     (tmp_path / "metadata.csv").write_text(text, "utf-8")
-    found = [(u.id, u.reference, u.speaker) for u in load(tmp_path).utterances]
+    found = [(u.utt_id, u.reference, u.speaker) for u in load(tmp_path).utterances]
     assert found == [("a", "well, yes", "ann"), ("b", "no", None)]
 
 
@@ -59,7 +59,7 @@ def test_csv_of_spreadsheets_and_data_frames(tmp_path: Path, content: str) -> No
     """The header decides the delimiter; a BOM, names in another case, blanks, an index and empty columns are read."""
     put(tmp_path, "a.wav", "b.wav")
     (tmp_path / "metadata.csv").write_text(content, "utf-8")
-    assert [(u.id, u.reference) for u in load(tmp_path).utterances] == [("a", "well, yes"), ("b", "no")]
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "well, yes"), ("b", "no")]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_csv_of_spreadsheets_and_data_frames(tmp_path: Path, content: str) -> No
 def test_other_json_lines(tmp_path: Path, name: str, lines: list[dict[str, object]]) -> None:
     """The audiofolder format of `datasets`, NeMo's manifests, endings in capitals, and paths written on Windows."""
     (put(tmp_path, "a.WAV", "x/b.wav") / name).write_text("\n".join(map(json.dumps, lines)), "utf-8")
-    assert [(u.id, u.reference) for u in load(tmp_path).utterances] == [("a", "one"), ("x/b", "two")]
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "one"), ("x/b", "two")]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
     """LibriSpeech's format beside any audio, also with tabs and Windows line ends; no words are an empty text."""
     put(tmp_path, "x/a.mp3", "x/b.ogg")
     (tmp_path / "x" / "x.trans.txt").write_bytes(b"a\tHELLO  THERE\r\n\r\nb\r\n")
-    assert [(u.id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
 
 
 # what is refused

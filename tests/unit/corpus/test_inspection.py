@@ -13,7 +13,7 @@ from tests.support.corpora import load, manifest, parquet, put
 from whisperbench.corpus import inspection
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
 from whisperbench.corpus.corpus import Corpus
-from whisperbench.corpus.inspection import CorpusFacts, inspect_corpus
+from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.errors import AudioError
 
 
@@ -46,7 +46,7 @@ def test_digest_covers_ids_references_audio_and_order(two: Corpus, tmp_path: Pat
     soundfile.write(tmp_path / "other.wav", np.array([0, 1, 3], np.int16), SAMPLE_RATE)
     variants = [
         two,
-        changed(two, 0, id="aa"),
+        changed(two, 0, utt_id="aa"),
         changed(two, 1, reference="y"),
         changed(two, 1, audio=tmp_path / "other.wav"),
         Corpus(two.name, two.split, two.utterances[::-1], two.source),
@@ -62,10 +62,11 @@ def test_digest_leaves_out_paths_containers_and_speakers(two: Corpus, tmp_path: 
     assert len(digest(two)) == 32
 
 
-def test_facts_count_what_is_over_thirty_seconds() -> None:
+def test_utterances_over_thirty_seconds_are_counted(two: Corpus) -> None:
     """Exactly 30 s is one window."""
-    facts = CorpusFacts((29.0, 30.0, 30.0001, 35.2), "0" * 32)
-    assert facts.utterances_over_30s == 2
+    for lengths, over in (((30.0, 30.0001), 1), ((29.0, 30.0), 0), ((35.2, 31.0), 2)):
+        corpus = changed(changed(two, 0, seconds=lengths[0]), 1, seconds=lengths[1])
+        assert corpus.utterances_over_30s == over
 
 
 def test_inspection_reports_progress_in_order(two: Corpus) -> None:
@@ -87,7 +88,7 @@ def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(inspection, "load_audio", loading)
 
-    def inspect() -> tuple[CorpusFacts, list[str]]:
+    def inspect() -> tuple[Corpus, list[str]]:
         decoded.clear()
         seen: list[int] = []
         facts = inspect_corpus(load(tmp_path / "c"), 1, seen.append, tmp_path / "cache")

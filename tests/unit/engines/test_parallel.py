@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.support.fakes import NO_GPU
 from tests.support.parallel import InProcessHandle, QuickEngine, ReadAheadEngine, clips, queue_of
-from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines.base import Clip, PassUsage, Text
+from whisperbench.corpus.corpus import Corpus, Utterance
+from whisperbench.engines.base import PassUsage, Transcription
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.engine import ParallelEngine
 from whisperbench.engines.parallel.ray_cluster import Placement
@@ -39,15 +39,15 @@ def handles_of(*engines: QuickEngine, hosts: str = "") -> list[InProcessHandle]:
 def one_result_each(engine: ParallelEngine, count: int) -> bool:
     """Whether a pass over so many clips gives each of them one result, its own."""
     texts = list(engine.transcribe(clips(count)))
-    right = all(text.text == f"clip {text.index}" for text in texts)
-    return right and Counter(text.index for text in texts) == Counter(range(count))
+    right = all(text.hypothesis == f"clip {text.utt_id}" for text in texts)
+    return right and Counter(text.utt_id for text in texts) == Counter(map(str, range(count)))
 
 
-def at_clip(number: int, action: Callable[[], None]) -> Callable[[Clip], None]:
+def at_clip(number: int, action: Callable[[], None]) -> Callable[[Utterance], None]:
     """Call `action` when an engine begins its clip of that number."""
     begun = iter(range(10**9))
 
-    def before(_clip: Clip) -> None:
+    def before(_clip: Utterance) -> None:
         if next(begun) == number:
             action()
 
@@ -70,11 +70,11 @@ def test_the_dispatcher_accepts_one_result_per_clip(count: int, engines: int, wi
     chance = random.Random(seed)  # noqa: S311 - a test's order, not a secret
     dispatcher = Dispatcher(clips(count), list(range(engines)), window)
     alive = list(range(engines))
-    held: dict[int, list[int]] = {engine: [] for engine in alive}
-    accepted: list[int] = []
+    held: dict[int, list[str]] = {engine: [] for engine in alive}
+    accepted: list[str] = []
     while dispatcher.unfinished:
         for engine, some, _ in dispatcher.assign():
-            held[engine] += [clip.index for clip in some]
+            held[engine] += [clip.utt_id for clip in some]
             assert len(held[engine]) <= max(window, 4)
         if len(alive) > 1 and chance.random() < 0.1:
             failed = alive.pop(chance.randrange(len(alive)))
@@ -87,7 +87,7 @@ def test_the_dispatcher_accepts_one_result_per_clip(count: int, engines: int, wi
             if dispatcher.accept(engine, index):
                 accepted.append(index)
                 assert not dispatcher.accept(engine, index)
-    assert sorted(accepted) == list(range(count))
+    assert sorted(accepted, key=int) == [str(number) for number in range(count)]
 
 
 def test_the_next_chunk_goes_to_the_engine_that_holds_least() -> None:
@@ -212,8 +212,8 @@ def test_without_engines_the_pass_ends() -> None:
 def test_a_broken_file_ends_the_pass() -> None:
     """It would make every engine fail in turn."""
 
-    def broken(clip: Clip) -> None:
-        if clip.index == 7:
+    def broken(clip: Utterance) -> None:
+        if clip.utt_id == "7":
             raise AudioError("7.flac cannot be decoded")
 
     with pytest.raises(AudioError, match=r"7\.flac"):
@@ -237,9 +237,9 @@ def test_a_slow_engine_gets_fewer_clips() -> None:
 
 
 def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
-    """Each engine is warmed up and timed alone; every round over the corpus is transcribed."""
+    """Each engine is warmed up and timed alone; every copy of the corpus is transcribed."""
     engines = QuickEngine(0.001), QuickEngine(0.001)
-    utterances = [Utterance(f"u{i}", tmp_path / f"{i}.flac", "a", None) for i in range(40)]
+    utterances = Corpus("c", "all", tuple(clips(40, tmp_path)), "c").copied(3)
     seen: list[str] = []
     found = run_timed_passes(
         engine_of(*engines),
@@ -247,14 +247,13 @@ def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
         repeats=2,
         warmup=3,
         hardware=NO_GPU,
-        on_result=[lambda _repeat, transcript: seen.append(transcript.utt_id)],
-        rounds=3,
+        on_result=[lambda result: seen.append(result.utt_id)],
     )
-    assert all(engine.seen[:3] == [0, 1, 2] for engine in engines)
+    assert all(engine.seen[:3] == ["0", "1", "2"] for engine in engines)
     assert len(found.single_gpu_rates) == 2
-    assert Counter(seen) == Counter({u.id: 6 for u in utterances})
-    assert found.median.shared is not None
-    assert not found.median.lost
+    assert Counter(seen) == Counter({u.utt_id: 2 for u in utterances})
+    assert found.median.usage is not None
+    assert found.median.invalid is None
 
 
 def test_the_engines_of_a_gpu_are_timed_together_and_hosts_concurrently() -> None:
@@ -315,7 +314,7 @@ def test_results_come_several_in_one_call() -> None:
     worker = EngineWorker(Placement("engine 0"))
     worker.drive(QuickEngine(0.001))
     worker.submit(clips(200), more=True)
-    answers: list[list[Text]] = []
+    answers: list[list[Transcription]] = []
     while sum(map(len, answers)) < 200:
         answers.append(worker.results()[0])
     assert len(answers) < 40
@@ -330,8 +329,8 @@ def test_a_queue_of_clips_waits_until_it_is_closed() -> None:
     queue = queue_of(closed=False)
     assert queue.would_wait()
     threading.Timer(0.05, lambda: queue.put(clips(2))).start()
-    assert next(queue).index == 0
+    assert next(queue).utt_id == "0"
     assert not queue.would_wait()
     queue.close()
-    assert [clip.index for clip in queue] == [1]
+    assert [clip.utt_id for clip in queue] == ["1"]
     assert not list(queue)

@@ -16,12 +16,11 @@ import pytest
 from tests.support.audio import corpus_of
 from tests.support.fakes import text_of
 from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines.base import Text
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.pipeline import PipelineLimits, feed
 from whisperbench.engines.vllm.stock import VllmStock
 from whisperbench.engines.windows import Window, WindowOutput
 from whisperbench.errors import AudioError, EngineError
-from whisperbench.measure.timing import clips_of
 
 PLAN = PipelineLimits("split", reader_threads=3, in_flight=8, burst=2)
 
@@ -62,16 +61,16 @@ class StockWithoutVllm(VllmStock):
 
 
 def window_text(window: Window) -> WindowOutput:
-    text = text_of(window.audio, window.tokens)
-    return WindowOutput(window.key, text, len(text.split()))
+    text = text_of(window.audio, window.forced_tokens)
+    return WindowOutput(window, text, len(text.split()))
 
 
-def texts(model: FakeModel, utterances: Sequence[Utterance], plan: PipelineLimits) -> dict[int, Text]:
-    return {text.index: text for text in feed(model, clips_of(utterances), plan)}
+def texts(model: FakeModel, utterances: Sequence[Utterance], plan: PipelineLimits) -> dict[str, Transcription]:
+    return {text.utt_id: text for text in feed(model, utterances, plan)}
 
 
-def texts_of_stock(utterances: Sequence[Utterance], long_audio: str) -> dict[int, Text]:
-    return {text.index: text for text in StockWithoutVllm(long_audio).transcribe(clips_of(utterances))}
+def texts_of_stock(utterances: Sequence[Utterance], long_audio: str) -> dict[str, Transcription]:
+    return {text.utt_id: text for text in StockWithoutVllm(long_audio).transcribe(utterances)}
 
 
 class WatchedModel(FakeModel):
@@ -99,9 +98,10 @@ def test_every_clip_once_with_its_own_text(tmp_path: Path) -> None:
     """Whatever order the model finishes in; and stock vLLM's way gives the same."""
     utterances = corpus_of(tmp_path, [0.5 + i % 7 for i in range(40)])
     found = texts(WatchedModel(), utterances, PLAN)
-    assert sorted(found) == list(range(40))
+    ids = [utterance.utt_id for utterance in utterances]
+    assert sorted(found) == ids
     stock = texts_of_stock(utterances, "split")
-    assert [found[i].text for i in range(40)] == [stock[i].text for i in range(40)]
+    assert [found[i].hypothesis for i in ids] == [stock[i].hypothesis for i in ids]
 
 
 def test_the_engine_is_kept_full_and_never_over_full(tmp_path: Path) -> None:
@@ -127,8 +127,8 @@ def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
             read.append(self.name)
             return self._path.open(mode)
 
-    counted = [dataclasses.replace(u, audio=Counted(tmp_path / f"{u.id}.wav")) for u in utterances]
-    results = feed(FakeModel(), clips_of(counted), PLAN)
+    counted = [dataclasses.replace(u, audio=Counted(tmp_path / f"{u.utt_id}.wav")) for u in utterances]
+    results = feed(FakeModel(), counted, PLAN)
     next(results)
     started.wait(0.3)
     assert len(read) <= PLAN.in_flight + PLAN.ahead + PLAN.burst
@@ -139,9 +139,9 @@ def test_long_audio_is_split_and_joined(tmp_path: Path) -> None:
     """A 70 s file goes through as parts and comes back as one text of 70 s."""
     utterances = corpus_of(tmp_path, [70.0, 2.0])
     for found in (texts(FakeModel(), utterances, PLAN), texts_of_stock(utterances, "split")):
-        first, second = found[0], found[1]
-        assert (first.windows, round(first.audio_seconds), second.windows) == (3, 70, 1)
-        assert len(first.text.split()) == first.tokens >= 70
+        first, second = found["000"], found["001"]
+        assert (first.windows, round(first.seconds), second.windows) == (3, 70, 1)
+        assert len(first.hypothesis.split()) == first.tokens >= 70
 
 
 @pytest.mark.parametrize(("policy", "ids", "seconds"), [("trim", 2, 32.0), ("drop", 1, 2.0)])
@@ -152,16 +152,15 @@ def test_trimmed_and_dropped_audio_is_counted_as_such(tmp_path: Path, policy: st
     for found in (texts(FakeModel(), utterances, plan), texts_of_stock(utterances, policy)):
         assert len(found) == 2
         assert sum(text.windows > 0 for text in found.values()) == ids
-        assert sum(text.audio_seconds for text in found.values()) == pytest.approx(seconds)
+        assert sum(text.seconds for text in found.values()) == pytest.approx(seconds)
 
 
 def test_random_weights_write_as_many_tokens_as_are_asked_for(tmp_path: Path) -> None:
     """Over all parts of long audio together."""
-    utterances = corpus_of(tmp_path, [2.0, 65.0])
-    clips = clips_of(utterances, lambda text: 10 * len(text.split()))
-    found = {text.index: text for text in feed(FakeModel(), clips, PLAN)}
-    assert found[0].tokens == 20
-    assert found[1].tokens == pytest.approx(20, abs=1)
+    utterances = [dataclasses.replace(each, forced_tokens=20) for each in corpus_of(tmp_path, [2.0, 65.0])]
+    found = texts(FakeModel(), utterances, PLAN)
+    assert found["000"].tokens == 20
+    assert found["001"].tokens == pytest.approx(20, abs=1)
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "removed"])

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.support.fakes import FakeEngine
+from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import watchdog
-from whisperbench.engines.base import Clip
 from whisperbench.engines.watchdog import StallWatchdog
 
 
-def clip(index: int = 0) -> Clip:
-    return Clip(index, audio=None)  # type: ignore[arg-type] - nobody reads it
+def utterance(number: int) -> Utterance:
+    """One whose file is not read."""
+    return Utterance(utt_id=str(number), audio=Path("none"), reference=None, speaker=None)
 
 
 def test_a_pause_that_no_work_explains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty seconds, and three times what the warm-up held; here tenths of them."""
-    monkeypatch.setattr(watchdog, "FROZEN_SECONDS", 0.3)
+    monkeypatch.setattr(watchdog, "MIN_PAUSE_SECONDS", 0.3)
     with StallWatchdog(FakeEngine(), 0) as watch:
-        taken = watch.heartbeat.of(map(clip, range(3)))
+        taken = watch.heartbeat.of(map(utterance, range(3)))
         next(taken)
         time.sleep(0.35)
         next(taken)
-    frozen = watch.frozen_seconds(usual=0.05)
-    assert frozen is not None
-    assert 0.35 <= frozen < 5
-    assert watch.frozen_seconds(usual=frozen / 2) is None
+    pause = watch.heartbeat.longest_pause
+    assert 0.35 <= pause < 5
+    assert watch.unusual_pause(usual=0.05) == f"the engine made no progress for {pause:.0f} s"
+    assert watch.unusual_pause(usual=pause / 2) is None
     with StallWatchdog(FakeEngine(), 0) as again:
         again.heartbeat.tick()
-    assert again.frozen_seconds(usual=0.0) is None
+    assert again.unusual_pause(usual=0.0) is None

@@ -11,21 +11,22 @@ import jiwer
 import pytest
 
 from whisperbench.errors import CorpusError
-from whisperbench.measure.score import ErrorCounts, Normalizer, Score, score
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
+from whisperbench.measure.score import Normalizer, Score, score
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
 
-def transcript(reference: str | None, hypothesis: str, utt_id: str = "u", speaker: str | None = None) -> Transcript:
-    return Transcript(
+def transcript(
+    reference: str | None, hypothesis: str, utt_id: str = "u", speaker: str | None = None
+) -> UtteranceResult:
+    return UtteranceResult(
         utt_id=utt_id,
         speaker=speaker,
         seconds=1.0,
         reference=reference,
         hypothesis=hypothesis,
-        output_tokens=1,
-        latency_seconds=None,
+        tokens=1,
         windows=1,
     )
 
@@ -41,10 +42,10 @@ def test_counts_worked_by_hand() -> None:
     """quick→thick is substituted, jumped deleted, today inserted: 3 errors in 7 words; sat inserted: 1 in 2."""
     first, second = score_pairs(
         ("the quick brown fox jumped over it", "the thick brown fox over it today"), ("the cat", "the cat sat")
-    ).utterances
+    ).results
     assert first.counts == ErrorCounts(substitutions=1, deletions=1, insertions=1, words=7)
     assert second.counts == ErrorCounts(substitutions=0, deletions=0, insertions=1, words=2)
-    assert (first.counts.errors, second.counts.percent) == (3, 50)
+    assert (first.errors, first.words, second.counts.percent) == (3, 7, 50)
 
 
 def test_rates_come_from_totals() -> None:
@@ -55,17 +56,18 @@ def test_rates_come_from_totals() -> None:
 
 def test_spaces_are_characters() -> None:
     """`ab cd` has 5 characters; without its space it has one error."""
-    assert score_pairs(("ab cd", "abcd")).characters == ErrorCounts(0, 1, 0, 5)
+    (found,) = score_pairs(("ab cd", "abcd")).results
+    assert (found.character_errors, found.characters) == (1, 5)
     assert score_pairs(("ab cd", "abcd")).cer == pytest.approx(20)
 
 
 def test_texts_are_normalised_and_kept() -> None:
     """Case, punctuation, contractions, numbers and British spelling are no errors; the raw texts stay."""
     result = score_pairs(("MISTER SMITH DID NOT SEE TWENTY ONE COLOURS", "Mr. Smith didn't see 21 colors."))
-    (utterance,) = result.utterances
+    (utterance,) = result.results
     assert result.wer == 0
     assert utterance.hypothesis == "Mr. Smith didn't see 21 colors."
-    assert utterance.hypothesis_normalized == utterance.reference_normalized == "mister smith did not see 21 colors"
+    assert result.normalizer(utterance.hypothesis) == "mister smith did not see 21 colors"
 
 
 def test_normalizer_says_which_and_what_version() -> None:
@@ -74,7 +76,7 @@ def test_normalizer_says_which_and_what_version() -> None:
     assert Normalizer("en").name == f"whisper-english/{version}"
     assert Normalizer("de").name == f"whisper-basic/{version}"
     assert Normalizer("de")("Straße, 21!") == "straße 21"
-    assert score_pairs(("a", "a"), language="de").normalizer == f"whisper-basic/{version}"
+    assert score_pairs(("a", "a"), language="de").normalizer.name == f"whisper-basic/{version}"
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\0", "<b>", "$ 1 %", " Mr. X ", "½", "①", "\ud800", "a\u00a0b\n", "oh"])

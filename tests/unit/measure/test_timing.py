@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.audio import corpus_of
+from tests.support.bundles import result
 from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines import watchdog
+from whisperbench.engines.base import PassUsage, Transcription
 from whisperbench.errors import EngineError
-from whisperbench.measure.timing import Measurement, Pass, Transcript, clips_of, run_timed_passes
+from whisperbench.measure.result import UtteranceResult
+from whisperbench.measure.timing import Measurement, Pass, run_timed_passes
 
 
 class UnorderedEngine(FakeEngine):
     """Hands out the last first."""
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        return reversed(list(super().transcribe(clips)))
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        return reversed(list(super().transcribe(utterances)))
 
 
 def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
@@ -28,39 +34,37 @@ def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
     seen: list[str] = []
     found = run_timed_passes(
         UnorderedEngine(), utterances, repeats=1, warmup=2, hardware=NO_GPU,
-        on_result=[lambda _r, t: seen.append(t.utt_id)],
+        on_result=[lambda result: seen.append(result.utt_id)],
     ).median  # fmt: skip
-    assert [t.utt_id for t in found.transcripts] == [u.id for u in utterances]
-    assert seen == [u.id for u in reversed(utterances)]
-    texts = {t.index: t.text for t in FakeEngine().transcribe(clips_of(utterances))}
-    assert [t.hypothesis for t in found.transcripts] == [texts[i] for i in range(20)]
+    assert [t.utt_id for t in found.results] == [u.utt_id for u in utterances]
+    assert seen == [u.utt_id for u in reversed(utterances)]
+    texts = [t.hypothesis for t in FakeEngine().transcribe(utterances)]
+    assert [t.hypothesis for t in found.results] == texts
 
 
 def test_the_longest_are_handed_out_first(tmp_path: Path) -> None:
-    """Of all rounds, and in the warm-up before them; the transcripts are in the corpus's order again."""
-    lengths, handed = [0.2, 0.5, 0.3], list[int]()
+    """Also in the warm-up; the results are in the corpus's order again."""
+    handed = list[str]()
 
     class Noting(FakeEngine):
-        def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-            clips = list(clips)
-            handed.extend(clip.index for clip in clips)
-            return super().transcribe(clips)
+        def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+            utterances = list(utterances)
+            handed.extend(each.utt_id for each in utterances)
+            return super().transcribe(utterances)
 
-    utterances = corpus_of(tmp_path, lengths)
-    found = run_timed_passes(
-        Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU, rounds=2, seconds=lengths
-    ).median  # fmt: skip
-    assert handed == [1, 4, *(1, 4, 2, 5, 0, 3)]
-    assert [t.utt_id for t in found.transcripts] == 2 * [u.id for u in utterances]
+    utterances = corpus_of(tmp_path, [0.2, 0.5, 0.3], inspected=True)
+    found = run_timed_passes(Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU).median
+    assert handed == ["001", "002", *("001", "002", "000")]
+    assert [t.utt_id for t in found.results] == [u.utt_id for u in utterances]
 
 
-@pytest.mark.parametrize(("count", "says"), [(0, "0 texts for 3 utterances"), (2, "two texts for 00")])
+@pytest.mark.parametrize(("count", "says"), [(0, "no transcript of 3 of 3 utterances"), (2, "two transcripts of 00")])
 def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path, count: int, says: str) -> None:
-    """Exactly one text per clip: a rate over anything else would be a lie."""
+    """Exactly one transcript per utterance: a rate over anything else would be wrong."""
 
     class Careless(FakeEngine):
-        def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-            for text in super().transcribe(clips):
+        def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+            for text in super().transcribe(utterances):
                 yield from [text] * count
 
     with pytest.raises(EngineError, match=says):
@@ -71,44 +75,74 @@ def test_audio_that_the_engine_drops_is_no_transcript(tmp_path: Path) -> None:
     """Its text has no windows: it counts neither as an utterance nor for its seconds."""
 
     class Dropping(FakeEngine):
-        def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-            for text in super().transcribe(clips):
-                yield text if text.audio_seconds < 30 else Text(text.index, "", 0, 0.0, 0)
+        def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+            for text in super().transcribe(utterances):
+                dropped = {"hypothesis": "", "tokens": 0, "seconds": 0.0, "windows": 0}
+                yield text if text.seconds < 30 else dataclasses.replace(text, **dropped)  # type: ignore[arg-type]
 
     found = run_timed_passes(Dropping(), corpus_of(tmp_path, [2.0, 70.0]), repeats=1, warmup=0, hardware=NO_GPU).median
     assert (found.utterances, found.audio_seconds) == (1, 2.0)
 
 
-def test_random_weights_write_as_many_tokens_as_the_reference_has(tmp_path: Path) -> None:
-    """The clock asks for them; the engine writes them."""
-    clips = clips_of(corpus_of(tmp_path, [2.0]), lambda text: 10 * len(text.split()))
-    (text,) = FakeEngine().transcribe(clips)
-    assert (clips[0].tokens, text.tokens) == (20, 20)
-
-
-def transcript(seconds: float, tokens: int, latency: float | None = None) -> Transcript:
-    return Transcript("u", None, seconds, None, "", tokens, latency, 1)
+def timed(wall: float, *results: UtteranceResult, invalid: str | None = None) -> Pass:
+    return Pass(wall_seconds=wall, cpu_seconds=1.0, results=results, invalid=invalid)
 
 
 def test_rates_come_from_totals() -> None:
     """n / wall and audio / wall; never a mean of ratios."""
-    timed = Pass(4.0, 2.0, (transcript(10, 30), transcript(2, 6)), None)
-    assert (timed.reqs_per_sec, timed.rtfx, timed.output_tokens_per_sec) == (0.5, 3.0, 9.0)
+    found = timed(4.0, result(0, seconds=10.0, tokens=30), result(1, seconds=2.0, tokens=6))
+    assert (found.reqs_per_sec, found.rtfx, found.output_tokens_per_sec) == (0.5, 3.0, 9.0)
 
 
 def test_latency_percentiles_are_nearest_rank_and_absent_when_not_told() -> None:
-    """The stock front end does not tell latencies: then there is no percentile, not a zero."""
-    timed = Pass(1.0, 1.0, tuple(transcript(1, 1, i / 100) for i in range(1, 101)), None)
-    assert timed.latency_ms(50) == pytest.approx(500)
-    assert timed.latency_ms(95) == pytest.approx(950)
-    assert Pass(1.0, 1.0, (transcript(1, 1),), None).latency_ms(50) is None
+    """The engine vllm-stock measures no latencies: then the percentile is missing, not zero."""
+    found = timed(1.0, *(result(i, latency_seconds=i / 100) for i in range(1, 101)))
+    assert found.latency_ms(50) == pytest.approx(500)
+    assert found.latency_ms(95) == pytest.approx(950)
+    assert timed(1.0, result(0, latency_seconds=None)).latency_ms(50) is None
 
 
 def test_the_median_repeat_is_a_repeat_that_was_measured() -> None:
     """With two repeats the slower one; with three the middle one."""
-    passes = tuple(Pass(wall, 1.0, (), None) for wall in (3.0, 1.0, 2.0))
+    passes = tuple(map(timed, (3.0, 1.0, 2.0)))
     assert Measurement(0.1, passes).median.wall_seconds == 2.0
     assert Measurement(0.1, passes[:2]).median.wall_seconds == 3.0
+
+
+def test_an_invalid_pass_is_not_the_median() -> None:
+    """Unless none is valid: then its transcripts count."""
+    passes = (timed(3.0), timed(1.0, invalid="a pause"), timed(2.0))
+    assert Measurement(0.1, passes).median.wall_seconds == 3.0
+    assert Measurement(0.1, passes[1:2]).median is passes[1]
+
+
+def test_a_pause_makes_a_pass_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 30 s that is 3 times the longest of the warm-up; here in tenths of seconds."""
+    monkeypatch.setattr(watchdog, "MIN_PAUSE_SECONDS", 0.3)
+
+    class Pausing(FakeEngine):
+        passes = 0
+
+        def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+            self.passes += 1
+            for text in super().transcribe(utterances):
+                time.sleep(0.4 if self.passes == 2 and text.utt_id == "001" else 0.0)
+                yield text
+
+    found = run_timed_passes(Pausing(), corpus_of(tmp_path, [0.2] * 3), repeats=2, warmup=1, hardware=NO_GPU)
+    assert [each.invalid for each in found.passes] == ["the engine made no progress for 0 s", None]
+    assert len(found.passes[0].results) == 3
+    assert found.median is found.passes[1]
+
+
+def test_an_engine_that_failed_makes_a_pass_invalid(tmp_path: Path) -> None:
+    """Its transcripts are complete, and its times are not those of this number of engines."""
+
+    class Losing(FakeEngine):
+        last_pass = PassUsage((1.0,), (1.0,), 0.0, ("engine 1 on here failed (killed)",))
+
+    (timed,) = run_timed_passes(Losing(), corpus_of(tmp_path, [0.2]), repeats=1, warmup=0, hardware=NO_GPU).passes
+    assert timed.invalid == "1 engine(s) failed: engine 1 on here failed (killed)"
 
 
 def test_repeats_are_counted_and_warm_up_is_not(tmp_path: Path) -> None:
@@ -116,7 +150,7 @@ def test_repeats_are_counted_and_warm_up_is_not(tmp_path: Path) -> None:
     seen: list[int] = []
     found = run_timed_passes(
         FakeEngine(), corpus_of(tmp_path, [0.2] * 5), repeats=3, warmup=2, hardware=NO_GPU,
-        on_result=[lambda repeat, _t: seen.append(repeat)],
+        on_result=[lambda result: seen.append(result.repeat)],
     )  # fmt: skip
     assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
     assert len(found.passes) == 3

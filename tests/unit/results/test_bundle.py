@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import CONFIG, contents_of, result_in, transcript
+from tests.support.bundles import contents_of, journal_in, result, result_in
+from tests.unit.results.test_run_data import FACTS, timed
 from whisperbench.errors import BundleError, EngineError
+from whisperbench.measure.timing import Measurement
 from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.recording import TRANSCRIPTS, Journal, abandoned, read_partial
-
-
-def journal_in(results_dir: Path, origin: Origin | None = None) -> Journal:
-    return Journal(results_dir, CONFIG.digest, CONFIG.as_params(), origin or Origin())
+from whisperbench.results.recording import TRANSCRIPTS, abandoned, read_journal, seal
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -48,7 +46,7 @@ def test_it_reads_without_mlflow(tmp_path: Path) -> None:
 def test_it_is_private(tmp_path: Path) -> None:
     """Nobody else on the machine reads it, neither while it grows nor afterwards."""
     with journal_in(tmp_path) as journal:
-        journal.append(0, transcript(0))
+        journal.append(result(0))
         assert stat.S_IMODE(journal.directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(result_in(tmp_path).directory.stat().st_mode) == 0o700
 
@@ -58,17 +56,17 @@ class TestJournal:
         """Nothing waits in a buffer of the process."""
         with journal_in(tmp_path) as journal:
             for number in range(3):
-                journal.append(0, transcript(number))
-                assert len(read_partial(journal.directory).transcripts) == number + 1
+                journal.append(result(number))
+                assert len(read_journal(journal.directory)) == number + 1
 
     def test_a_line_that_was_being_written_does_not_count(self, tmp_path: Path) -> None:
         """A kill in the middle of a write loses that utterance and no other."""
         with journal_in(tmp_path) as journal:
-            journal.append(0, transcript(0))
-            journal.append(0, transcript(1))
+            journal.append(result(0))
+            journal.append(result(1))
         path = journal.directory / TRANSCRIPTS
         path.write_bytes(path.read_bytes()[:-5])
-        assert read_partial(journal.directory).transcripts == ((0, transcript(0)),)
+        assert read_journal(journal.directory) == (result(0),)
 
     def test_nothing_finished_leaves_nothing(self, tmp_path: Path) -> None:
         """A measurement that ends before its first utterance leaves no directory."""
@@ -86,9 +84,9 @@ class TestJournal:
     def test_a_failure_after_the_clock_keeps_transcripts(self, tmp_path: Path) -> None:
         """What goes wrong while scoring costs no transcript, and no result appears."""
         with pytest.raises(ZeroDivisionError), journal_in(tmp_path) as journal:  # noqa: PT012 - raised in the middle of what follows
-            journal.append(0, transcript(0))
-            journal.finish(contents_of(), lambda _: print(1 / 0))
-        assert [t.utt_id for _, t in read_partial(journal.directory).transcripts] == ["u0000"]
+            journal.append(result(0))
+            raise ZeroDivisionError
+        assert [each.utt_id for each in read_journal(journal.directory)] == ["u0000"]
         assert unlogged_bundles(tmp_path) == []
         with pytest.raises(BundleError, match="cut off"):
             read_bundle(journal.directory)
@@ -96,12 +94,12 @@ class TestJournal:
     def test_only_dead_processes_have_abandoned_theirs(self, tmp_path: Path) -> None:
         """A journal that this process is writing is nobody's to report."""
         with journal_in(tmp_path) as journal:
-            journal.append(0, transcript(0))
-            assert abandoned(tmp_path) == []
+            journal.append(result(0))
+            assert abandoned(tmp_path) == {}
         facts = json.loads((journal.directory / "journal.json").read_text())
         facts["process"] = facts["process"].replace(f"pid={os.getpid()}|", "pid=4194399|")
         (journal.directory / "journal.json").write_text(json.dumps(facts))
-        assert [partial.directory for partial in abandoned(tmp_path)] == [journal.directory]
+        assert abandoned(tmp_path) == {journal.directory: 1}
 
 
 @contextmanager
@@ -121,30 +119,31 @@ class TestFullDisk:
         with journal_in(tmp_path) as journal:
             with files_of_at_most(4096), pytest.raises(BundleError, match="Finished transcripts are in"):  # noqa: PT012 - raised in the middle of what follows
                 for number in range(100):
-                    journal.append(0, transcript(number))
-            found = [t.utt_id for _, t in read_partial(journal.directory).transcripts]
+                    journal.append(result(number))
+            found = [each.utt_id for each in read_journal(journal.directory)]
         assert found == [f"u{number:04d}" for number in range(len(found))]
         assert len(found) > 10
 
     def test_while_the_result_is_written(self, tmp_path: Path) -> None:
         """No half bundle: it is absent, and its transcripts are kept."""
         with journal_in(tmp_path) as journal:
-            journal.append(0, transcript(0))
-            with files_of_at_most(500), pytest.raises(BundleError, match="cannot be written"):
-                journal.finish(contents_of(), lambda _: None)
+            journal.append(result(0))
+            with files_of_at_most(500), pytest.raises(OSError, match="File too large"):
+                seal(journal.directory, contents_of(), Origin())
         assert unlogged_bundles(tmp_path) == []
         assert not (journal.directory / CONTENTS).exists()
-        assert len(read_partial(journal.directory).transcripts) == 1
+        assert len(read_journal(journal.directory)) == 1
 
-    @pytest.mark.parametrize("at", ["append", "finish"])
+    @pytest.mark.parametrize("at", ["append", "measured"])
     def test_a_directory_that_is_removed(self, at: str, tmp_path: Path) -> None:
         """A result without its transcripts is none: it is said as soon as it is noticed."""
         journal = journal_in(tmp_path)
-        journal.append(0, transcript(0))
+        journal.append(result(0))
         shutil.rmtree(tmp_path)
         journal.artifacts.mkdir(parents=True)  # as the engine's log brings it back
-        with pytest.raises(BundleError, match="was removed while the measurement went on"), journal:
-            journal.append(0, transcript(1)) if at == "append" else journal.finish(contents_of(), lambda _: None)
+        with pytest.raises(BundleError, match="was removed during the measurement"), journal:  # noqa: PT012
+            measurement = Measurement(0.1, (timed(1.0),))
+            journal.append(result(1)) if at == "append" else journal.measured(measurement, FACTS, 1, 2)
 
     def test_a_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         """Said before the engine starts."""

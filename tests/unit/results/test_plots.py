@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from tests.unit.results.test_run_data import transcripts
+from tests.unit.results.test_run_data import results, timed
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import Pass, Transcript
 from whisperbench.results.plots import draw_speakers, draw_throughput, errors_by_speaker, write_plots
 
-TIMED = Pass(4.0, 1.0, transcripts(), None, (0.5, 1.0, 2.0, 4.0))
+TIMED = timed(4.0)
 
 
 def written(directory: Path) -> set[str]:
@@ -21,15 +21,15 @@ def written(directory: Path) -> set[str]:
 
 def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     """Three figures with references and several speakers."""
-    write_plots(tmp_path / "plots", TIMED, score(transcripts(), "en", 1))
+    write_plots(tmp_path / "plots", TIMED, score(results(), "en", 1))
     assert written(tmp_path / "plots") == {"throughput", "latency", "wer_by_speaker"}
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
-    """No references, no latencies, and no times in results from before they were kept."""
-    silent = tuple(dataclasses.replace(each, latency_seconds=None) for each in transcripts(None))
-    write_plots(tmp_path / "plots", Pass(4.0, 1.0, silent, None), None)
-    assert written(tmp_path / "plots") == set()
+    """No references and no latencies."""
+    silent = tuple(dataclasses.replace(each, latency_seconds=None) for each in results(None))
+    write_plots(tmp_path / "plots", dataclasses.replace(TIMED, results=silent), None)
+    assert written(tmp_path / "plots") == {"throughput"}
 
 
 def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
@@ -47,7 +47,7 @@ def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
 def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
     """What others wrote is no formula, and names that begin alike have a bar each."""
     names = ("$\\frac{$", "averylongspeaker-1", "averylongspeaker-2")
-    said = [dataclasses.replace(transcripts()[0], speaker=name) for name in names]
+    said = [dataclasses.replace(results()[0], speaker=name) for name in names]
     write_plots(tmp_path / "plots", TIMED, score(said, "en", 1))
     from matplotlib.figure import Figure
 
@@ -59,8 +59,8 @@ def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
 def test_speakers_are_counted_by_words() -> None:
     """Totals and not means of rates; the worst first, without those who say nothing."""
 
-    def said(speaker: str | None, reference: str, hypothesis: str) -> Transcript:
-        return dataclasses.replace(transcripts()[0], speaker=speaker, reference=reference, hypothesis=hypothesis)
+    def said(speaker: str | None, reference: str, hypothesis: str) -> UtteranceResult:
+        return dataclasses.replace(results()[0], speaker=speaker, reference=reference, hypothesis=hypothesis)
 
     scored = score(
         [said("a", "red fox", "red fox"), said("b", "dog", "hog"), said("a", "cat", "hat"), said("c", "", "")],

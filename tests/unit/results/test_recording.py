@@ -1,4 +1,4 @@
-"""A result that could not be written after its clock had stopped is completed from its journal."""
+"""A measurement whose result could not be written is completed from its journal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import CONFIG, transcript
+from tests.support.bundles import journal_in, result
 from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.errors import BundleError
 from whisperbench.progress import Listener
+from whisperbench.results import bundle as bundle_module
+from whisperbench.results import recording
 from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
 from whisperbench.results.names import WARNINGS
-from whisperbench.results.recording import CLOCK, TRANSCRIPTS, Journal, complete
+from whisperbench.results.recording import MEASUREMENT_FILE, TRANSCRIPTS, complete
 from whisperbench.tracking.upload import find_bundles
+
+WRITES = ("transcripts.json", "summary.md", CONTENTS, "sync", "rename")
+"""What `finish` writes after measurement.json: three files, everything to the disk, and the final name."""
 
 
 def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
@@ -32,22 +37,45 @@ def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 
 
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def disk_full_at(write: str, patched: pytest.MonkeyPatch) -> None:
+    """Let one of the writes fail, and those before it succeed."""
+    write_text, rename, write_atomically = Path.write_text, Path.rename, bundle_module.write_atomically
+
+    def text(path: Path, *arguments: Any, **options: Any) -> int:
+        no_space() if path.name == write else None
+        return write_text(path, *arguments, **options)
+
+    def atomically(path: Path, body: object) -> None:
+        no_space() if path.name == write else None
+        write_atomically(path, body)
+
+    def to_name(path: Path, target: Path) -> Path:
+        no_space() if write == "rename" and path.name.endswith(".partial") else None
+        return rename(path, target)
+
+    patched.setattr(Path, "write_text", text)
+    patched.setattr(bundle_module, "write_atomically", atomically)
+    patched.setattr(Path, "rename", to_name)
+    if write == "sync":
+        patched.setattr(recording, "sync", no_space)
+
+
 @pytest.fixture(scope="module")
 def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """What a disk leaves that is full when the samples are written; measured once for each number of repeats."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    """The directory of a measurement after one of the writes has failed; measured once for each set of arguments."""
 
     @functools.cache
-    def left(repeats: int = 2, rounds: int = 1) -> Path:
+    def left(write: str = "transcripts.json", repeats: int = 2, rounds: int = 1) -> Path:
         results = tmp_path_factory.mktemp("measured") / "full"
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(benchmark, "write_samples", refuse)
-            with pytest.raises(BundleError, match=r"Then complete the result: mlflow run \. -e upload -P bundles="):
+            disk_full_at(write, patched)
+            with pytest.raises(BundleError, match=r"then complete the result: mlflow run \. -e upload -P bundles="):
                 measured(results, repeats, rounds)
         (found,) = results.iterdir()
-        assert not (found / CONTENTS).exists()
         return found
 
     return left
@@ -55,31 +83,77 @@ def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
 @pytest.fixture
 def partial(request: pytest.FixtureRequest, left_by_a_full_disk: Callable[..., Path], tmp_path: Path) -> Path:
-    """A copy of it, for the test to change; of two repeats, or as a test says."""
+    """A copy of it, for the test to change."""
     left = left_by_a_full_disk(**getattr(request, "param", {}))
     return shutil.copytree(left, tmp_path / "full" / left.name)
 
 
-def test_it_holds_what_the_measurement_would_have_written(
-    partial: Path, left_by_a_full_disk: Callable[..., Path], tmp_path: Path
-) -> None:
-    """Everything but the samples, and the times that were measured then."""
+@pytest.mark.parametrize("partial", [{"write": write} for write in WRITES], indirect=True, ids=WRITES)
+def test_an_upload_completes_it(partial: Path, tmp_path: Path) -> None:
+    """With everything that the measurement would have written, except the samples; the times are the measured ones."""
     expected = measured(tmp_path / "whole")
-    stopped = json.loads((partial / CLOCK).read_text())
-    bundle = complete(partial)
+    kept = json.loads((partial / MEASUREMENT_FILE).read_text())
+    bundle = complete(partial, Listener())
     assert bundle == read_bundle(partial.with_name(partial.name.removesuffix(".partial")))
     assert bundle.origin == expected.origin
     contents = bundle.contents
-    assert contents.metrics["wall_seconds"] in [each["wall_seconds"] for each in stopped["passes"]]
-    assert (contents.started_ms, contents.ended_ms) == (stopped["started_ms"], stopped["ended_ms"])
+    assert contents.metrics["wall_seconds"] in [each["wall_seconds"] for each in kept["measurement"]["passes"]]
+    assert (contents.started_ms, contents.ended_ms) == (kept["started_ms"], kept["ended_ms"])
     for counted in ("wer", "cer", "wer_ci_low", "wer_ci_high", "reference_words", "utterances", "audio_seconds"):
         assert contents.metrics[counted] == expected.contents.metrics[counted], counted
-    assert contents.params == {**expected.contents.params, "results_dir": str(left_by_a_full_disk().parent)}
+    differing = {name for name, value in contents.params.items() if expected.contents.params[name] != value}
+    assert differing == {"results_dir"}
     assert set(contents.history) == set(expected.contents.history)
-    table = "transcripts.json"
-    assert (bundle.artifacts / table).read_text() == (expected.artifacts / table).read_text()
-    written = {path.name for path in bundle.artifacts.iterdir()}
-    assert written >= {table, "summary.md", "environment.txt", "engine.log"}
+    assert hypotheses(bundle) == hypotheses(expected)
+    written, whole = ({path.name for path in each.artifacts.iterdir()} for each in (bundle, expected))
+    assert written == whole - {"samples"}
+
+
+def hypotheses(bundle: Bundle) -> list[list[object]]:
+    table = json.loads((bundle.artifacts / "transcripts.json").read_text())
+    return [row[:10] for row in table["data"]]
+
+
+def test_one_whose_process_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after measurement.json: the file is there, and the upload completes the result."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(benchmark, "finish", kill)
+    with pytest.raises(Killed):
+        measured(tmp_path)
+    (partial,) = tmp_path.iterdir()
+    assert (partial / MEASUREMENT_FILE).exists()
+    bundle = complete(partial, Listener())
+    assert bundle.contents.metrics["utterances"] == 8
+    assert "environment.txt" in {path.name for path in bundle.artifacts.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["samples", "plots"])
+def test_samples_and_plots_are_best_effort(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error is a warning in the run, and the result is complete without them."""
+    warnings: list[str] = []
+
+    class Noting(Listener):
+        def warned(self, sentence: str) -> None:
+            warnings.append(sentence)
+
+    def half(directory: Path, *_: Any) -> None:
+        directory.mkdir()
+        (directory / "half").touch()
+        no_space()
+
+    monkeypatch.setattr(recording, f"write_{name}", half)
+    config = BenchmarkConfig(model="demo", corpus="demo", results_dir=str(tmp_path))
+    bundle = benchmark.measure_to_disk(config, NO_GPU, Origin(), Noting(), FakeEngine)
+    assert f"{name}/ could not be written (OSError: [Errno 28] No space left on device)" in warnings
+    assert bundle.contents.tags[WARNINGS].endswith(warnings[-1])
+    assert bundle == read_bundle(bundle.directory)
+    assert not (bundle.artifacts / name).exists()
 
 
 def test_an_upload_finds_it(partial: Path) -> None:
@@ -93,22 +167,21 @@ def test_a_transcript_that_is_missing(partial: Path) -> None:
     lines = (partial / TRANSCRIPTS).read_bytes().splitlines(keepends=True)
     (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
     with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
-        complete(partial)
+        complete(partial, Listener())
 
 
 @pytest.mark.parametrize("partial", [{"repeats": 1, "rounds": 2}], indirect=True)
-def test_rounds_and_what_engines_shared(partial: Path, tmp_path: Path) -> None:
-    """The first round is scored, all of them are missed, and a pass that lost an engine has no speed."""
+def test_copies_and_an_invalid_pass(partial: Path, tmp_path: Path) -> None:
+    """The first copy is scored, all of them must be there, and an invalid pass has no speed."""
     lines = (partial / TRANSCRIPTS).read_bytes().splitlines(keepends=True)
     whole = shutil.copytree(partial, tmp_path / partial.name)
     (partial / TRANSCRIPTS).write_bytes(b"".join(lines[:-1]))
     with pytest.raises(BundleError, match="lacks 1 of 16 transcripts"):
-        complete(partial)
-    stopped = json.loads((whole / CLOCK).read_text())
-    lost = {"audio_seconds": [9.0], "finished_seconds": [4.0], "cpu_seconds": 1.0, "failed": ["engine 1"]}
-    (pass_,) = stopped["passes"]
-    (whole / CLOCK).write_text(json.dumps(stopped | {"passes": [pass_ | {"fleet": lost}]}))
-    contents = complete(whole).contents
+        complete(partial, Listener())
+    kept = json.loads((whole / MEASUREMENT_FILE).read_text())
+    kept["measurement"]["passes"][0]["invalid"] = "1 engine(s) failed: engine 1"
+    (whole / MEASUREMENT_FILE).write_text(json.dumps(kept))
+    contents = complete(whole, Listener()).contents
     assert contents.metrics["reference_words"] == 87
     assert contents.metrics["utterances"] == 16
     assert "reqs_per_sec" not in contents.metrics
@@ -121,7 +194,7 @@ def test_options_of_another_version(partial: Path) -> None:
     facts["params"]["dtype"] = "float4"
     (partial / "journal.json").write_text(json.dumps(facts))
     with pytest.raises(BundleError, match="dtype='float4'"):
-        complete(partial)
+        complete(partial, Listener())
 
 
 def test_artifacts_that_lead_elsewhere(partial: Path, tmp_path: Path) -> None:
@@ -129,14 +202,14 @@ def test_artifacts_that_lead_elsewhere(partial: Path, tmp_path: Path) -> None:
     shutil.move(partial / "artifacts", tmp_path / "elsewhere")
     (partial / "artifacts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BundleError, match="not a directory"):
-        complete(partial)
+        complete(partial, Listener())
 
 
 def test_one_that_is_being_measured(tmp_path: Path) -> None:
     """Is left alone, whichever host its process is on."""
-    with Journal(tmp_path, CONFIG.digest, CONFIG.as_params(), Origin()) as journal:
-        journal.append(0, transcript(0))
+    with journal_in(tmp_path) as journal:
+        journal.append(result(0))
         with pytest.raises(BundleError, match="is being measured by another process"):
-            complete(journal.directory)
+            complete(journal.directory, Listener())
     with pytest.raises(BundleError, match="was not measured to its end"):
-        complete(journal.directory)
+        complete(journal.directory, Listener())

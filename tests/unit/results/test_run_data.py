@@ -12,8 +12,9 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.base import EngineInfo, PassUsage
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.gpu import GpuReadings
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
-from whisperbench.measure.timing import Measurement, Pass, Transcript
+from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
 from whisperbench.results import run_data as record
 from whisperbench.results.run_info import Dataset, RunInfo
@@ -50,29 +51,47 @@ TWO = PassUsage((18.0, 18.0), (3.9, 4.0), 2.0)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
-def transcripts(reference: str | None = "the cat sat down") -> tuple[Transcript, ...]:
-    return tuple(Transcript(f"u{i}", str(i), 9.0, reference, "the hat sat down", 5, 0.5 + i, 1) for i in range(4))
+def results(reference: str | None = "the cat sat down") -> tuple[UtteranceResult, ...]:
+    """Four utterances of 9 s with one wrong word each, which finish at 0.5, 1.5, 2.5 and 3.5 s."""
+    return tuple(
+        UtteranceResult(
+            utt_id=f"u{i}",
+            hypothesis="the hat sat down",
+            tokens=5,
+            seconds=9.0,
+            windows=1,
+            latency_seconds=0.5 + i,
+            reference=reference,
+            speaker=str(i),
+            finished_seconds=0.5 + i,
+        )
+        for i in range(4)
+    )
+
+
+def timed(wall: float, gpu: GpuReadings | None = None, usage: PassUsage | None = None, **changes: Any) -> Pass:
+    return Pass(wall_seconds=wall, cpu_seconds=1.0, gpu=gpu, usage=usage, results=results(), **changes)
 
 
 def contents(
     score_it: bool = True,
     gpu: GpuReadings | None = READINGS,
-    shared: PassUsage | None = None,
+    usage: PassUsage | None = None,
     facts: RunInfo = FACTS,
     **options: Any,
 ) -> record.RunData:
     config = BenchmarkConfig(model="large-v3", **options)
-    passes = tuple(Pass(wall, 1.0, transcripts(), gpu, shared=shared) for wall in (4.0, 2.0, 3.0)[: config.repeats])
-    scored = score(transcripts(), "en", 32) if score_it else None
-    measured = Measurement(1.5, passes, (0.6, 0.65) if shared else ())
+    passes = tuple(timed(wall, gpu, usage) for wall in (4.0, 2.0, 3.0)[: config.repeats])
+    scored = score(results(), "en", 32) if score_it else None
+    measured = Measurement(1.5, passes, (0.6, 0.65) if usage else ())
     return record.run_data(config, facts, measured, scored, started_ms=1, ended_ms=2)
 
 
-def contents_of_two(shared: PassUsage = TWO, **options: Any) -> record.RunData:
+def contents_of_two(usage: PassUsage = TWO, **options: Any) -> record.RunData:
     """The same of two engines, one on each of two GPUs."""
     hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
     engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
-    return contents(shared=shared, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
+    return contents(usage=usage, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
 
 
 def test_params_hold_every_option_and_the_facts() -> None:
@@ -190,14 +209,23 @@ def test_cuda_mps_is_a_fact_of_the_run() -> None:
     assert "cuda_mps" not in contents(gpu=GpuReadings(95.0, 1.0, 1.0, 1.0)).params
 
 
-def test_a_pause_in_any_repeat_is_tagged() -> None:
-    """The longest of them, also as a warning that people read."""
-    passes = tuple(Pass(4.0, 1.0, transcripts(), None, frozen_seconds=frozen) for frozen in (None, 31.2, 34.4))
+@pytest.mark.parametrize("reason", ["the engine made no progress for 34 s", "1 engine(s) failed: engine 1 on far"])
+def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
+    """The median is that of the valid passes; without one, the WER alone is measured."""
     config = BenchmarkConfig(model="large-v3", repeats=3)
-    found = record.run_data(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
-    assert found.tags[names.FROZEN] == "no progress for 34 s while the clock ran"
-    assert "**Warning**: no progress for 34 s" in found.description
-    assert names.FROZEN not in contents().tags
+    scored = score(results(), "en", 32)
+    passes = (timed(1.0, invalid=reason), timed(4.0), timed(3.0))
+    found = record.run_data(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
+    assert (found.metrics["wall_seconds"], found.metrics["wer"]) == (4.0, pytest.approx(25.0))
+    assert list(found.history["wall_seconds"]) == [4.0, 3.0]
+    assert found.tags[names.WARNINGS] == f"not a measurement of speed: {reason}"
+    assert f"**Warning**: not a measurement of speed: {reason}" in found.description
+    found = record.run_data(config, FACTS, Measurement(1.5, passes[:1]), scored, started_ms=1, ended_ms=2)
+    assert found.metrics["wer"] == pytest.approx(25.0)
+    assert (found.metrics["utterances"], found.metrics["audio_seconds"]) == (4, 36)
+    assert not {"reqs_per_sec", "rtfx", "wall_seconds", "latency_p50_ms"} & found.metrics.keys()
+    assert found.history == {}
+    assert "throughput: not measured" in result_line(found.params, found.metrics)
 
 
 def test_a_name_tells_model_setting_data_and_gpu() -> None:
@@ -268,22 +296,12 @@ def test_several_engines_are_set_against_each_alone_and_priced_with_all_gpus() -
 
 
 @pytest.mark.parametrize(
-    ("shared", "warning"),
+    ("usage", "warning"),
     [
         (PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), "the slowest engine did 80 % of the median"),
         (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"idle in the last 7 % of the time: use corpus_copies="),
     ],
 )
-def test_engines_that_do_not_work_alike_are_a_warning(shared: PassUsage, warning: str) -> None:
+def test_engines_that_do_not_work_alike_are_a_warning(usage: PassUsage, warning: str) -> None:
     """One under 85 % of the median, or more than 5 % of the time in which one of them was done."""
-    assert warning in contents_of_two(shared).tags[names.WARNINGS]
-
-
-def test_a_pass_that_lost_an_engine_has_texts_and_no_speed() -> None:
-    """The times would be those of fewer engines than the run says."""
-    lost = dataclasses.replace(TWO, failed=("engine 1 on far failed (killed)",))
-    found = contents_of_two(lost)
-    assert found.metrics["wer"] == pytest.approx(25.0)
-    assert not {"reqs_per_sec", "rtfx", "wall_seconds", "scaling_efficiency"} & found.metrics.keys()
-    assert found.tags[names.WARNINGS] == "1 engine(s) lost, so no speed: engine 1 on far failed (killed)"
-    assert "throughput: not measured" in result_line(found.params, found.metrics)
+    assert warning in contents_of_two(usage).tags[names.WARNINGS]

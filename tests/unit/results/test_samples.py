@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html.parser
 import io
 import re
@@ -14,30 +15,29 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from whisperbench.measure.score import ErrorCounts, ScoredUtterance, score
-from whisperbench.measure.timing import Transcript
+from whisperbench.measure.result import ErrorCounts, UtteranceResult
+from whisperbench.measure.score import normalizer_of, score
 from whisperbench.results.samples import file_name, write_samples
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)> \x1b[2J \0 \u202etxt $page ${sections} \ud800"
 VOID = {"meta", "br", "img"}
 
 
-def transcript(utt_id: str, reference: str | None, hypothesis: str, seconds: float = 1.0) -> Transcript:
-    return Transcript(
+def transcript(utt_id: str, reference: str | None, hypothesis: str, seconds: float = 1.0) -> UtteranceResult:
+    return UtteranceResult(
         utt_id=utt_id,
         speaker="1089",
         seconds=seconds,
         reference=reference,
         hypothesis=hypothesis,
-        output_tokens=1,
-        latency_seconds=None,
+        tokens=1,
         windows=1,
     )
 
 
-def scored(*pairs: tuple[str, str]) -> tuple[ScoredUtterance, ...]:
+def scored(*pairs: tuple[str, str]) -> tuple[UtteranceResult, ...]:
     """Utterances u0, u1, … of (reference, hypothesis) pairs."""
-    return score([transcript(f"u{i}", *pair) for i, pair in enumerate(pairs)], "en", seed=1).utterances
+    return score([transcript(f"u{i}", *pair) for i, pair in enumerate(pairs)], "en", seed=1).results
 
 
 def tone(utt_id: str) -> npt.NDArray[np.float32]:
@@ -84,7 +84,7 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
     utterances = scored(
         ("a b c d", "a b c d"), ("a b c d", "a x c d"), ("a b", "a x"), ("a b c d", "x y z d"), ("", "e")
     )
-    write_samples(tmp_path, utterances, tone, seed=1, worst=5, random=5)
+    write_samples(tmp_path, utterances, tone, 1, normalizer_of("en"), worst=5, random=5)
     page = Page(tmp_path)
     assert page.titles == ["u3", "u4", "u2", "u1", "u0"]
     assert page.text.index("Most errors") < page.text.index("u3") < page.text.index("Random") < page.text.index("u0")
@@ -92,7 +92,7 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
 
 def test_a_perfect_corpus_has_random_samples_only(tmp_path: Path) -> None:
     """Without errors there is nothing worst, and no empty section."""
-    write_samples(tmp_path, scored(*[("a b", "a b")] * 20), tone, seed=1)
+    write_samples(tmp_path, scored(*[("a b", "a b")] * 20), tone, 1, normalizer_of("en"))
     page = Page(tmp_path)
     assert len(page.titles) == 5
     assert "Most errors" not in page.text
@@ -103,23 +103,23 @@ def test_random_ones_are_the_same_in_every_run(tmp_path: Path) -> None:
     good, bad = ("a b c", "a b c"), ("a b c", "x y z")
     titles = []
     for number, pairs in enumerate(([good] * 50, [bad, *[good] * 49])):
-        write_samples(tmp_path / str(number), scored(*pairs), tone, seed=1, worst=1)
+        write_samples(tmp_path / str(number), scored(*pairs), tone, 1, normalizer_of("en"), worst=1)
         titles.append(Page(tmp_path / str(number)).titles)
     assert titles[1][0] == "u0"
     assert titles[0] == titles[1][1:]
-    write_samples(tmp_path / "other", scored(*[good] * 50), tone, seed=2)
+    write_samples(tmp_path / "other", scored(*[good] * 50), tone, 2, normalizer_of("en"))
     assert Page(tmp_path / "other").titles != titles[0]
 
 
 def test_worst_and_random_do_not_overlap(tmp_path: Path) -> None:
     """With 7 utterances and room for 10, each is shown once."""
-    write_samples(tmp_path, scored(*[("a b", "x b")] * 7), tone, seed=1)
+    write_samples(tmp_path, scored(*[("a b", "x b")] * 7), tone, 1, normalizer_of("en"))
     assert sorted(Page(tmp_path).titles) == [f"u{i}" for i in range(7)]
 
 
 def test_audio_plays_from_the_page_and_from_the_file(tmp_path: Path) -> None:
     """The page carries the very WAV that lies beside it: 16 bit, 16 kHz, and the utterance's samples."""
-    write_samples(tmp_path, scored(("a b", "a x"), ("c", "c")), tone, seed=1)
+    write_samples(tmp_path, scored(("a b", "a x"), ("c", "c")), tone, 1, normalizer_of("en"))
     page = Page(tmp_path)
     files = sorted(tmp_path.glob("*.wav"))
     assert [file.name for file in files] == ["01_u0.wav", "02_u1.wav"]
@@ -133,7 +133,7 @@ def test_audio_plays_from_the_page_and_from_the_file(tmp_path: Path) -> None:
 
 def test_page_is_self_contained(tmp_path: Path) -> None:
     """Nothing is loaded from elsewhere, no script runs, and both colour schemes and phones are thought of."""
-    write_samples(tmp_path, scored(("a b", "a x")), tone, seed=1)
+    write_samples(tmp_path, scored(("a b", "a x")), tone, 1, normalizer_of("en"))
     page = Page(tmp_path)
     assert all(source.startswith("data:audio/wav;base64,") for source in page.sources)
     assert "script" not in page.elements
@@ -143,7 +143,7 @@ def test_page_is_self_contained(tmp_path: Path) -> None:
 
 def test_a_card_says_what_matters(tmp_path: Path) -> None:
     """Difference, counts, speaker, seconds, and both texts before normalisation."""
-    write_samples(tmp_path, scored(("THE QUICK FOX", "The thick fox.")), tone, seed=1)
+    write_samples(tmp_path, scored(("THE QUICK FOX", "The thick fox.")), tone, 1, normalizer_of("en"))
     page = Page(tmp_path)
     assert '<mark class="substitute"><del>quick</del> <ins>thick</ins></mark>' in page.source
     assert "1 error in 3 words (33.3 %): 1 substituted, 0 deleted, 0 inserted" in page.text
@@ -154,7 +154,7 @@ def test_a_card_says_what_matters(tmp_path: Path) -> None:
 def test_transcripts_without_references(tmp_path: Path) -> None:
     """What was not scored is shown as it is: the random few, no difference, no counts."""
     utterances = [transcript(f"u{i}", None, f"Text {i}.") for i in range(9)]
-    write_samples(tmp_path, utterances, tone, seed=1)
+    write_samples(tmp_path, utterances, tone, 1, normalizer_of("en"))
     page = Page(tmp_path)
     assert len(page.titles) == len(list(tmp_path.glob("*.wav"))) == 5
     assert f"Text {page.titles[0][1:]}." in page.text
@@ -164,13 +164,15 @@ def test_transcripts_without_references(tmp_path: Path) -> None:
 
 def test_no_utterances(tmp_path: Path) -> None:
     """An empty corpus gives a page that says so."""
-    write_samples(tmp_path, [], tone, seed=1)
+    write_samples(tmp_path, [], tone, 1, normalizer_of("en"))
     assert "0 of 0 utterances" in Page(tmp_path).text
 
 
 def test_long_audio_is_cut_and_said(tmp_path: Path) -> None:
     """Of 35 s the first 30 are in the file."""
-    write_samples(tmp_path, [transcript("u", "a", "a", 35)], lambda _: np.zeros(560_000, np.float32), seed=1)
+    write_samples(
+        tmp_path, [transcript("u", "a", "a", 35)], lambda _: np.zeros(560_000, np.float32), 1, normalizer_of("en")
+    )
     assert soundfile.info(next(tmp_path.glob("*.wav"))).duration == 30
     assert "35.0 s · the first 30 s are here" in Page(tmp_path).text
 
@@ -178,16 +180,18 @@ def test_long_audio_is_cut_and_said(tmp_path: Path) -> None:
 def test_loud_and_broken_samples_still_play(tmp_path: Path) -> None:
     """Samples outside [-1, 1] are clipped and do not wrap around; what is no number is silence."""
     audio = np.array([2.0, -2.0, np.nan, 0.5], np.float32)
-    write_samples(tmp_path, [transcript("u", None, "a")], lambda _: audio, seed=1)
+    write_samples(tmp_path, [transcript("u", None, "a")], lambda _: audio, 1, normalizer_of("en"))
     samples, _ = soundfile.read(io.BytesIO(next(tmp_path.glob("*.wav")).read_bytes()))
     np.testing.assert_allclose(samples, [1, -1, 0, 0.5], atol=1e-4)
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     """Markup, escapes, NUL, template marks and half characters, wherever they are, are shown and not obeyed."""
-    counts = ErrorCounts(1, 0, 0, 1)
-    bad = ScoredUtterance(f"../../{HOSTILE}", HOSTILE, 1.0, HOSTILE, HOSTILE, HOSTILE, f"x {HOSTILE}", counts, counts)
-    write_samples(tmp_path / "in" / "samples", [bad, transcript(HOSTILE, HOSTILE, HOSTILE)], tone, seed=1)
+    bad = transcript(f"../../{HOSTILE}", HOSTILE, f"x {HOSTILE}")
+    bad = dataclasses.replace(bad, speaker=HOSTILE, counts=ErrorCounts(1, 0, 0, 1))
+    write_samples(
+        tmp_path / "in" / "samples", [bad, transcript(HOSTILE, HOSTILE, HOSTILE)], tone, 1, normalizer_of("en")
+    )
     page = Page(tmp_path / "in" / "samples")
     assert not {"script", "img"} & set(page.elements)
     assert "onerror" not in page.attributes
@@ -200,11 +204,9 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
 def test_ten_megabytes_of_text(tmp_path: Path) -> None:
     """A page of absurd texts is written in seconds, stays small and says how long they are."""
     loop, counts = "thank you " * 1_000_000, ErrorCounts(1, 0, 0, 1)
-    bad = ScoredUtterance(
-        "u" * 10_000, "s" * 10_000, 1.0, loop, "x" * 10_000_000, loop, "x" * 10_000_000, counts, counts
-    )
+    bad = dataclasses.replace(transcript("u" * 10_000, loop, "x" * 10_000_000), speaker="s" * 10_000, counts=counts)
     started = time.perf_counter()
-    write_samples(tmp_path, [bad], tone, seed=1)
+    write_samples(tmp_path, [bad], tone, 1, normalizer_of("en"))
     assert time.perf_counter() - started < 3
     assert len(Page(tmp_path).source) < 100_000
     assert "(10,000,000 characters)" in Page(tmp_path).text

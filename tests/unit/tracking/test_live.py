@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import CONFIG, DATASET, transcript
+from tests.support.bundles import CONFIG, DATASET, result
 from tests.support.fakes import DELAY_VARIABLE, NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import TrackingError
@@ -105,7 +105,7 @@ def test_a_server_that_hangs_does_not_delay_the_result(client: Any, monkeypatch:
     with live_metrics(client) as metrics:
         metrics.on_start()
         assert asked.wait(10)
-        metrics.on_result(0, transcript(0))
+        metrics.on_result(result(0))
     assert not answer.is_set()
     answer.set()
 

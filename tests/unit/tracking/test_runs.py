@@ -20,7 +20,7 @@ from whisperbench.processes.owner import ProcessId
 from whisperbench.results import environment
 from whisperbench.results.environment import git_commit, git_is_dirty
 from whisperbench.results.names import FAILURE
-from whisperbench.results.run_data import RunStart
+from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import PROCESS_TAG
@@ -50,7 +50,7 @@ class TestLogging:
         assert bundle.contents.metrics.items() <= found["last metrics"].items()
         assert bundle.contents.tags.items() <= found["tags"].items()
         assert found["data sets"][0][:2] == ("demo", "d" * 32)
-        assert set(found["artifacts"]) == {"transcripts.json", "samples/samples.html"}
+        assert set(found["artifacts"]) == {"environment.txt", "transcripts.json", "samples/samples.html"}
 
     def test_repeats_are_a_series_of_their_own(self, client: Any, tmp_path: Path) -> None:
         """The metric itself has one step, which MLflow draws as a bar."""
@@ -68,7 +68,7 @@ class TestLogging:
         """Params, tags, the data set with its rows, and a description; the result then takes their place."""
         run_id = opened(client)
         data = dataclasses.replace(contents_of().dataset, rows=8)
-        tracking.log_start(client, run_id, RunStart({"model": "demo"}, {"gpu": "CPU"}, data, "Measuring demo"))
+        tracking.log_start(client, run_id, RunData("demo", {"model": "demo"}, {"gpu": "CPU"}, "Measuring demo", data))
         run = client.get_run(run_id)
         assert (run.data.params, run.data.tags["gpu"]) == ({"model": "demo"}, "CPU")
         assert run.data.tags["mlflow.note.content"] == "Measuring demo"

@@ -13,11 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.engine_log import MAX_CAUSE, output_to
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput, clip_of
+from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
 
@@ -72,36 +73,36 @@ class BatchEngine(Engine):
     def close(self) -> None:
         """Do nothing, because the engine has no other process."""
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        in_work: dict[int, UtteranceInProgress] = {}
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        in_work: dict[str, UtteranceInProgress] = {}
         windows: list[Window] = []
-        for found in itertools.chain(self._read_ahead(clips), [None]):
+        for found in itertools.chain(self._read_ahead(utterances), [None]):
             if found is not None and found.windows:
-                in_work[found.index] = found
+                in_work[found.utt_id] = found
                 windows.extend(found.windows)
             elif found is not None:
-                yield found.text()  # dropped: the model gets nothing of it
+                yield found.transcription()  # dropped: the model gets nothing of it
             while windows and (found is None or len(windows) >= self.settings.batch_size):
                 batch, windows = windows[: self.settings.batch_size], windows[self.settings.batch_size :]
                 for window in batch:
-                    in_work[clip_of(window.key)].submitted(time.perf_counter())
+                    in_work[window.utt_id].submitted(time.perf_counter())
                 with self._explained("failed"):
                     outputs = self.transcribe_batch(batch)
                 for output in outputs:
-                    index = clip_of(output.key)
-                    if (text := in_work[index].finish(output, time.perf_counter())) is not None:
-                        del in_work[index]
-                        yield text
+                    utt_id = output.window.utt_id
+                    if (finished := in_work[utt_id].finish(output, time.perf_counter())) is not None:
+                        del in_work[utt_id]
+                        yield finished
 
-    def _read_ahead(self, clips: Iterable[Clip]) -> Iterator[UtteranceInProgress]:
-        """Clips with their windows, in order; two batches are read while the model works."""
-        waiting = iter(clips)
+    def _read_ahead(self, utterances: Iterable[Utterance]) -> Iterator[UtteranceInProgress]:
+        """Utterances with their windows, in order; two batches are read while the model works."""
+        waiting = iter(utterances)
         reading: collections.deque[concurrent.futures.Future[UtteranceInProgress]] = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.settings.reader_threads, thread_name_prefix="reader")
         try:
             while True:
-                for clip in itertools.islice(waiting, 2 * self.settings.batch_size - len(reading)):
-                    reading.append(pool.submit(UtteranceInProgress.read, clip, self.settings.config.long_audio))
+                for utterance in itertools.islice(waiting, 2 * self.settings.batch_size - len(reading)):
+                    reading.append(pool.submit(UtteranceInProgress.read, utterance, self.settings.config.long_audio))
                 if not reading:
                     return
                 yield reading.popleft().result()

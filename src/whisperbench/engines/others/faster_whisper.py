@@ -61,7 +61,7 @@ class FasterWhisper(BatchEngine):
         )
         segments = list(found)
         return [
-            WindowOutput(window.key, segment.text.strip(), min(len(segment.tokens) + 1, MAX_OUTPUT_TOKENS))
+            WindowOutput(window, segment.text.strip(), min(len(segment.tokens) + 1, MAX_OUTPUT_TOKENS))
             for window, segment in zip(windows, segments, strict=True)  # without timestamps a part is one segment
         ]
 

@@ -48,10 +48,10 @@ class TransformersWhisper(BatchEngine):
         audio = [window.audio for window in windows]
         if self._static:  # a batch of another size would be compiled again
             audio += audio[-1:] * (self.settings.batch_size - len(audio))
-        ids = self._generate(audio, max((window.tokens or 0 for window in windows), default=0))[: len(windows)]
+        ids = self._generate(audio, max((window.forced_tokens or 0 for window in windows), default=0))[: len(windows)]
         texts = self._processor.batch_decode(ids, skip_special_tokens=True)
         return [
-            WindowOutput(window.key, text.strip(), window.tokens or self._count(each))
+            WindowOutput(window, text.strip(), window.forced_tokens or self._count(each))
             for window, text, each in zip(windows, texts, ids, strict=True)
         ]
 

@@ -69,9 +69,9 @@ class OpenaiWhisper(BatchEngine):
         for window in windows:
             audio = whisper.pad_or_trim(window.audio)
             mel = whisper.log_mel_spectrogram(audio, n_mels=self._model.dims.n_mels).to(self._model.device)
-            result = whisper.decode(self._model, mel, self._options(window.tokens))
-            count = window.tokens or min(len(result.tokens) + 1, MAX_OUTPUT_TOKENS)
-            found.append(WindowOutput(window.key, result.text.strip(), count))
+            result = whisper.decode(self._model, mel, self._options(window.forced_tokens))
+            count = window.forced_tokens or min(len(result.tokens) + 1, MAX_OUTPUT_TOKENS)
+            found.append(WindowOutput(window, result.text.strip(), count))
         return found
 
     def _options(self, tokens: int | None) -> Any:

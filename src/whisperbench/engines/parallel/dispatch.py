@@ -10,7 +10,7 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-from whisperbench.engines.base import Clip
+from whisperbench.corpus.corpus import Utterance
 
 E = TypeVar("E")
 
@@ -21,10 +21,10 @@ MIN_CHUNK, MAX_CHUNK = 4, 16
 class Dispatcher(Generic[E]):
     """The utterances of one pass, assigned in their order; an engine holds at most `max_in_flight` of them."""
 
-    def __init__(self, clips: Iterable[Clip], engines: Sequence[E], max_in_flight: int) -> None:
+    def __init__(self, clips: Iterable[Utterance], engines: Sequence[E], max_in_flight: int) -> None:
         self._waiting = collections.deque(clips)
-        self._unfinished = {clip.index: clip for clip in self._waiting}
-        self._held: dict[E, set[int]] = {engine: set() for engine in engines}
+        self._unfinished = {clip.utt_id: clip for clip in self._waiting}
+        self._held: dict[E, set[str]] = {engine: set() for engine in engines}
         self._expecting_more: set[E] = set()  # engines that may wait for more to fill a batch
         self._max_in_flight = max_in_flight
         self._chunk = min(MAX_CHUNK, max(MIN_CHUNK, max_in_flight // MAX_CHUNK))
@@ -38,19 +38,19 @@ class Dispatcher(Generic[E]):
         """Number of utterances that an engine has not finished; 0 for an engine that failed."""
         return len(self._held.get(engine, ()))
 
-    def assign(self) -> list[tuple[E, tuple[Clip, ...], bool]]:
+    def assign(self) -> list[tuple[E, tuple[Utterance, ...], bool]]:
         """Chunks to submit now as (engine, utterances, more); empty while every engine holds enough.
 
         `more` is false once per engine, when no utterances are left and the engine need not wait for a full batch.
         """
-        found: list[tuple[E, tuple[Clip, ...], bool]] = []
+        found: list[tuple[E, tuple[Utterance, ...], bool]] = []
         while self._waiting and self._held:
             engine = min(self._held, key=self.held)
             count = min(self._chunk, -(-len(self._waiting) // len(self._held)))
             if self.held(engine) and self.held(engine) + count > self._max_in_flight:
                 break
             clips = tuple(self._waiting.popleft() for _ in range(count))
-            self._held[engine].update(clip.index for clip in clips)
+            self._held[engine].update(clip.utt_id for clip in clips)
             self._expecting_more.add(engine)
             found.append((engine, clips, True))
         if not self._waiting:
@@ -58,16 +58,16 @@ class Dispatcher(Generic[E]):
             self._expecting_more.clear()
         return found
 
-    def accept(self, engine: E, index: int) -> bool:
+    def accept(self, engine: E, utt_id: str) -> bool:
         """Whether to use an engine's result, which is true once, and only if the engine has not failed."""
-        if index not in self._held.get(engine, ()):
+        if utt_id not in self._held.get(engine, ()):
             return False
-        self._held[engine].remove(index)
-        del self._unfinished[index]
+        self._held[engine].remove(utt_id)
+        del self._unfinished[utt_id]
         return True
 
     def remove(self, engine: E) -> None:
         """Remove a failed engine; the utterances that it holds are assigned next."""
         held = self._held.pop(engine, set())
         self._expecting_more.discard(engine)
-        self._waiting.extendleft(self._unfinished[index] for index in sorted(held, reverse=True))
+        self._waiting.extendleft(clip for utt_id, clip in reversed(self._unfinished.items()) if utt_id in held)

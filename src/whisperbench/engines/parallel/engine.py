@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.corpus.audio import AudioSource
-from whisperbench.engines.base import Clip, Engine, EngineInfo, PassUsage, StartEngine, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, PassUsage, StartEngine, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
-from whisperbench.engines.parallel.worker import WorkerHandle, cause_of, describe
+from whisperbench.engines.parallel.worker import Answer, WorkerHandle, cause_of, describe
 from whisperbench.engines.pipeline import PipelineLimits
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat
@@ -119,7 +120,7 @@ class ParallelEngine(Engine):
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
         self._pauses = self.heartbeat = Heartbeat()  # with the longest pause of any engine
-        self._calls: dict[WorkerHandle, Future[tuple[list[Text], int, float]]] = {}  # unanswered calls of `results`
+        self._calls: dict[WorkerHandle, Future[Answer]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
 
     @property
@@ -137,7 +138,7 @@ class ParallelEngine(Engine):
         here = [worker.info.pids for worker in self._workers if worker.info.host == platform.node()]
         return {os.getpid()}.union(*here)
 
-    def warm_up(self, first: Iterable[Clip], clips: Sequence[Clip]) -> Iterable[Text]:
+    def warm_up(self, first: Iterable[Utterance], clips: Sequence[Utterance]) -> Iterable[Transcription]:
         """Every engine transcribes `first`; other hosts must have the same audio files and weights.
 
         Raises:
@@ -148,7 +149,7 @@ class ParallelEngine(Engine):
         self._time(self._alive, list(first))
         return ()
 
-    def single_gpu_rates(self, clips: Sequence[Clip]) -> list[float]:
+    def single_gpu_rates(self, clips: Sequence[Utterance]) -> list[float]:
         """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle,
         on utterances from the whole corpus.  Empty with a single GPU, whose rate is that of the pass.
 
@@ -171,7 +172,7 @@ class ParallelEngine(Engine):
             rates += [count * len(group) / max(seconds[worker] for worker in group) for group in groups]
         return rates
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
+    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
         """Exactly one result per utterance, also when engines fail; afterwards `last_pass` describes the pass.
 
         Raises:
@@ -194,8 +195,8 @@ class ParallelEngine(Engine):
                     self._fail(worker, found)
                     continue
                 for text in found:
-                    if dispatcher.accept(worker, text.index):
-                        audio[worker] += text.audio_seconds
+                    if dispatcher.accept(worker, text.utt_id):
+                        audio[worker] += text.seconds
                         finished[worker] = time.perf_counter() - started
                         yield text
         self.last_pass = PassUsage(
@@ -218,7 +219,9 @@ class ParallelEngine(Engine):
             self._alive = []
             self._on_close()
 
-    def _poll(self, is_busy: Callable[[WorkerHandle], object]) -> list[tuple[WorkerHandle, list[Text] | BaseException]]:
+    def _poll(
+        self, is_busy: Callable[[WorkerHandle], object]
+    ) -> list[tuple[WorkerHandle, list[Transcription] | BaseException]]:
         """New results, as soon as one engine has answered, and an error for each engine that has failed.
 
         An engine has failed when its process does not answer for `silent_seconds`, or when it is busy and makes no
@@ -233,7 +236,7 @@ class ParallelEngine(Engine):
         futures.wait(self._calls.values(), POLL_SECONDS, futures.FIRST_COMPLETED)
         now = time.monotonic()
         passed, self._polled = min(now - self._polled, 2 * POLL_SECONDS), now
-        found: dict[WorkerHandle, list[Text] | BaseException] = {}
+        found: dict[WorkerHandle, list[Transcription] | BaseException] = {}
         for worker, call in list(self._calls.items()):
             worker.silence += passed
             worker.pause = worker.pause + passed if is_busy(worker) else 0.0
@@ -248,7 +251,7 @@ class ParallelEngine(Engine):
                 found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
         return list(found.items())
 
-    def _results(self, worker: WorkerHandle, call: Future[tuple[list[Text], int, float]]) -> list[Text] | BaseException:
+    def _results(self, worker: WorkerHandle, call: Future[Answer]) -> list[Transcription] | BaseException:
         """The answer or the error of a call; results and a counter that has grown are progress."""
         if error := call.exception():
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
@@ -267,7 +270,7 @@ class ParallelEngine(Engine):
         self._failed.append(f"{worker.name} on {worker.info.host} failed ({describe(error)})")
         return self._failed[-1]
 
-    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Clip]) -> dict[WorkerHandle, float]:
+    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Utterance]) -> dict[WorkerHandle, float]:
         """Seconds in which each of these engines transcribes all `clips`, concurrently with the others.
 
         Raises:
@@ -287,7 +290,7 @@ class ParallelEngine(Engine):
                     seconds[worker] = time.perf_counter() - started
         return seconds
 
-    def _require_same_files(self, clips: Sequence[Clip]) -> None:
+    def _require_same_files(self, clips: Sequence[Utterance]) -> None:
         """Compare the sizes of weights and audio files on other hosts; paths in the hub's cache have the revision.
 
         Raises:

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from whisperbench.engines.base import Clip, Engine, EngineInfo, StartEngine, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Engine, EngineInfo, StartEngine, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement, on_node
 from whisperbench.engines.pipeline import UtteranceQueue
@@ -24,6 +25,8 @@ from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.processes.guardian import kill_children_on_exit
 
 T = TypeVar("T")
+Answer = tuple[list[Transcription], int, float]
+"""New results, a counter that grows while the engine makes progress, and the CPU time of its process in seconds."""
 
 ANSWER_SECONDS = 5.0  # `results` returns after this time even without results, so that a stopped process is noticed
 GATHER_SECONDS = 0.05  # `results` gathers for this long, because hundreds of calls per second would cost CPU time
@@ -49,7 +52,7 @@ class EngineWorker:
         self._placement, self.answer_seconds = placement, ANSWER_SECONDS
         self._stack = contextlib.ExitStack()
         self._passes: queue.SimpleQueue[UtteranceQueue] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[Text | BaseException] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Transcription | BaseException] = queue.SimpleQueue()
         self._clips: UtteranceQueue | None = None
         self._submitted = self._returned = 0
 
@@ -75,7 +78,7 @@ class EngineWorker:
         self.engine = engine
         threading.Thread(target=self._transcribe_passes, name="engine", daemon=True).start()
 
-    def submit(self, clips: Sequence[Clip], more: bool) -> None:
+    def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         """Add utterances to the pass, or begin one; without `more` the engine does not wait for further ones."""
         self._submitted += len(clips)
         if self._clips is None:
@@ -86,14 +89,13 @@ class EngineWorker:
             self._clips.close()
             self._clips = None
 
-    def results(self) -> tuple[list[Text], int, float]:
-        """New results, possibly none, a counter that grows while the engine makes progress, and the CPU time of this
-        process in seconds.
+    def results(self) -> Answer:
+        """Wait for results, but return without any after `answer_seconds`.
 
         Raises:
             AudioError, EngineError: raised by the engine.
         """
-        found: list[Text] = []
+        found: list[Transcription] = []
         with contextlib.suppress(queue.Empty):
             found.append(self._next_result(self.answer_seconds))
             until = time.monotonic() + GATHER_SECONDS
@@ -110,7 +112,7 @@ class EngineWorker:
         self.engine.close()
         self._stack.close()
 
-    def _next_result(self, timeout: float) -> Text:
+    def _next_result(self, timeout: float) -> Transcription:
         found = self._results.get(timeout=timeout)
         if isinstance(found, BaseException):
             raise found
@@ -183,10 +185,10 @@ class WorkerHandle:
         except self._ray.exceptions.RayError as error:
             raise EngineError(f"{self.name} did not start ({describe(error)}).", self._log) from error
 
-    def submit(self, clips: Sequence[Clip], more: bool) -> None:
+    def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         self._actor.submit.options(concurrency_group="submit").remote(clips, more)
 
-    def results(self) -> Future[tuple[list[Text], int, float]]:
+    def results(self) -> Future[Answer]:
         return _future(self._actor.results.options(concurrency_group="results").remote())
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Future[T]:

@@ -16,7 +16,7 @@ from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_
 from whisperbench.engines.hardware import Hardware, physical_cores
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat, start_limit
-from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, WindowOutput
+from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants, is_tracker, kill
 from whisperbench.processes.watch import ProcessWatch
@@ -240,10 +240,10 @@ def sampling(tokens: int | None) -> Any:
     )
 
 
-def window_text(key: str, result: Any) -> WindowOutput:
+def window_text(window: Window, result: Any) -> WindowOutput:
     """vLLM's result of one request."""
     completion = result.outputs[0]
-    return WindowOutput(key, completion.text.strip(), len(completion.token_ids))
+    return WindowOutput(window, completion.text.strip(), len(completion.token_ids))
 
 
 def capture_sizes(max_num_seqs: int) -> list[int]:

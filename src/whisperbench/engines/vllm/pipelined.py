@@ -7,11 +7,13 @@ per process on any GPU.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
 from whisperbench.engines.settings import EngineSettings
@@ -29,7 +31,8 @@ class VllmPipelined(VllmEngine):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         limit_heap_growth()
-        self._in_flight: dict[str, Window] = {}
+        self._in_flight: dict[str, Window] = {}  # by vLLM's request id
+        self._numbers = itertools.count()
         super().__init__(settings, hardware, log)
 
     def llm_options(self) -> dict[str, Any]:
@@ -45,32 +48,34 @@ class VllmPipelined(VllmEngine):
     def started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        return feed(self, clips, PipelineLimits.of(self.settings))
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        return feed(self, utterances, PipelineLimits.of(self.settings))
 
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
 
     def prepare(self, window: Window) -> Any:
-        return self._renderer(window.request, window.audio, all_positions=window.is_retry)
+        """The engine input; its number is the key of vLLM's encoder cache, so every window is encoded anew."""
+        return self._renderer(str(next(self._numbers)), window.audio, all_positions=window.is_retry)
 
     def submit(self, window: Window, prepared: Any) -> None:
+        request = str(next(self._numbers))
         with self.alive():
-            self.llm.llm_engine.add_request(window.request, prepared, sampling(window.tokens))
-        self._in_flight[window.request] = window
+            self.llm.llm_engine.add_request(request, prepared, sampling(window.forced_tokens))
+        self._in_flight[request] = window
 
     def step(self) -> list[WindowOutput]:
-        """What has finished; a text that repeats itself with thinned padding is not the window's last word."""
+        """What has finished; a window whose transcript loops with thinned padding is run a second time first."""
         with self.alive():
             finished = [result for result in self.llm.llm_engine.step() if result.finished]
-        texts = []
+        outputs = []
         for result in finished:
             window = self._in_flight.pop(result.request_id)
-            text = window_text(window.key, result)
-            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(text):
-                again = dataclasses.replace(window, is_retry=True)
-                self.submit(again, self.prepare(again))
+            output = window_text(window, result)
+            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(output):
+                retry = dataclasses.replace(window, is_retry=True)
+                self.submit(retry, self.prepare(retry))
             else:
-                texts.append(dataclasses.replace(text, is_retry=window.is_retry))
-        return texts
+                outputs.append(output)
+        return outputs

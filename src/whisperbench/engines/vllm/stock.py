@@ -6,31 +6,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from whisperbench.engines.base import Clip, Text
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_text
-from whisperbench.engines.windows import UtteranceInProgress, Window, clip_of
+from whisperbench.engines.windows import UtteranceInProgress, Window
 
 
 class VllmStock(VllmEngine):
-    """An `Engine`; it tells no latencies, since `LLM.generate` hands everything out at its end.
+    """An `Engine` without latencies, since `LLM.generate` returns everything at its end.
 
     Raises:
         EngineError: vLLM does not start.
     """
 
-    def transcribe(self, clips: Iterable[Clip]) -> Iterator[Text]:
-        in_work: dict[int, UtteranceInProgress] = {}
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        in_progress: dict[str, UtteranceInProgress] = {}
         windows: list[Window] = []
-        for clip in clips:
-            found = UtteranceInProgress.read(clip, self.settings.config.long_audio)
+        for utterance in utterances:
+            found = UtteranceInProgress.read(utterance, self.settings.config.long_audio)
             windows.extend(found.windows)
             if found.windows:
-                in_work[clip.index] = found
+                in_progress[found.utt_id] = found
             else:
-                yield found.text()  # dropped: the model gets nothing of it
+                yield found.transcription()  # dropped: the model is given nothing of it
         for window, result in zip(windows, self._generate(windows), strict=True):
-            if (text := in_work[clip_of(window.key)].finish(window_text(window.key, result))) is not None:
-                yield text
+            if (finished := in_progress[window.utt_id].finish(window_text(window, result))) is not None:
+                yield finished
 
     def _generate(self, windows: list[Window]) -> list[Any]:
         from whisperbench.engines.vllm.inputs import stock_prompt
@@ -38,6 +39,6 @@ class VllmStock(VllmEngine):
         prompts = [stock_prompt(window.audio, self.settings.prompt_token_ids) for window in windows]
         with self.alive():
             results: list[Any] = self.llm.generate(
-                prompts, [sampling(window.tokens) for window in windows], use_tqdm=False
+                prompts, [sampling(window.forced_tokens) for window in windows], use_tqdm=False
             )
         return results

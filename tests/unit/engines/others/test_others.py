@@ -15,7 +15,7 @@ from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import hardware, start
-from whisperbench.engines.base import Text
+from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import engine_version
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.others.openai_whisper import openai_name
@@ -23,7 +23,6 @@ from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.windows import Window, WindowOutput
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.files import cache_directory
-from whisperbench.measure.timing import clips_of
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ class FakePeer(BatchEngine):
         if self.raises:
             raise self.raises
         self.batches.append(len(windows))
-        return [WindowOutput(w.key, text_of(w.audio), 3) for w in windows]
+        return [WindowOutput(w, text_of(w.audio), 3) for w in windows]
 
 
 def peer(demo: Checkpoint, folder: Path, kind: type[FakePeer] = FakePeer, **options: Any) -> FakePeer:
@@ -56,8 +55,8 @@ def peer(demo: Checkpoint, folder: Path, kind: type[FakePeer] = FakePeer, **opti
     return kind(engine_settings(config, demo, NO_GPU), NO_GPU, folder / "engine.log")
 
 
-def texts(engine: BatchEngine, utterances: Sequence[Utterance]) -> list[Text]:
-    return list(engine.transcribe(clips_of(utterances)))
+def texts(engine: BatchEngine, utterances: Sequence[Utterance]) -> list[Transcription]:
+    return list(engine.transcribe(utterances))
 
 
 def test_every_clip_gets_one_text_in_full_batches(demo: Checkpoint, tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_every_clip_gets_one_text_in_full_batches(demo: Checkpoint, tmp_path: Pa
     utterances = corpus_of(tmp_path, [2.0] * 5 + [70.0] + [3.0] * 5)
     engine = peer(demo, tmp_path)
     found = texts(engine, utterances)
-    assert [text.index for text in found] == list(range(11))
+    assert [text.utt_id for text in found] == [utterance.utt_id for utterance in utterances]
     assert engine.batches == [4, 4, 4, 1]
     assert found[5].windows == 3
     assert all(text.latency_seconds is not None for text in found)
@@ -74,7 +73,7 @@ def test_every_clip_gets_one_text_in_full_batches(demo: Checkpoint, tmp_path: Pa
 def test_long_audio_is_dropped_as_for_vllm(demo: Checkpoint, tmp_path: Path) -> None:
     """A text without windows, so that the run counts it."""
     found = texts(peer(demo, tmp_path, long_audio="drop"), corpus_of(tmp_path, [2.0, 40.0]))
-    assert {text.index: text.windows for text in found} == {0: 1, 1: 0}
+    assert {text.utt_id: text.windows for text in found} == {"000": 1, "001": 0}
 
 
 def test_what_a_peer_raises_names_it_and_the_option_to_change(demo: Checkpoint, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 import types
 from typing import Any
@@ -26,17 +27,19 @@ LOOP = "and then " + "he said to me " * 30
 
 
 class Engine:
-    """vLLM's engine that says of a request what it is told to, one request a step."""
+    """vLLM's engine with a given transcript for each window (`windows` by request), one request a step."""
 
-    def __init__(self, texts: dict[str, str]) -> None:
-        self.texts, self.waiting, self.stepped = texts, list[str](), 0
+    def __init__(self, texts: dict[str, str], windows: dict[str, Window]) -> None:
+        self.texts, self.windows, self.waiting = texts, windows, list[str]()
 
     def add_request(self, request: str, _prepared: object, _sampling: object) -> None:
         self.waiting.append(request)
 
     def step(self) -> list[Any]:
         request = self.waiting.pop(0)
-        said = types.SimpleNamespace(text=self.texts[request], token_ids=self.texts[request].split())
+        window = self.windows[request]
+        text = self.texts[f"{window.utt_id}:{window.part}{':again' if window.is_retry else ''}"]
+        said = types.SimpleNamespace(text=text, token_ids=text.split())
         return [types.SimpleNamespace(request_id=request, finished=True, outputs=[said])]
 
 
@@ -53,8 +56,8 @@ def model_that_says(
     model = VllmPipelined.__new__(VllmPipelined)
     config = BenchmarkConfig(padding_stride=stride)
     model.settings = engine_settings(config, checkpoint, Hardware("a CPU"))
-    model.llm = types.SimpleNamespace(llm_engine=Engine(texts))
-    model._in_flight = {}
+    model._in_flight, model._numbers = {}, itertools.count()
+    model.llm = types.SimpleNamespace(llm_engine=Engine(texts, model._in_flight))
     model._renderer = lambda _key, _audio, *, all_positions: all_positions  # type: ignore[assignment]
     monkeypatch.setattr(model, "alive", contextlib.nullcontext)
     return model
@@ -62,8 +65,8 @@ def model_that_says(
 
 def transcribe(model: VllmPipelined, tokens: int | None = None) -> tuple[Any, int]:
     """The text of one clip of two windows, and how many steps the model took."""
-    windows = [Window(f"3:{part}", np.zeros(16_000 * 10, np.float32), tokens) for part in range(2)]
-    clip = UtteranceInProgress(3, windows)
+    windows = [Window("3", part, np.zeros(16_000 * 10, np.float32), tokens) for part in range(2)]
+    clip = UtteranceInProgress("3", windows)
     for window in windows:
         model.submit(window, model.prepare(window))
     steps, text = 0, None
@@ -81,7 +84,7 @@ def test_a_loop_is_run_again_with_all_positions(checkpoint: Checkpoint, monkeypa
     )
     text, steps = transcribe(model)
     assert steps == 3
-    assert (text.text, text.retried_windows, text.repetition_loops) == ("and then he said it well done", 1, 0)
+    assert (text.hypothesis, text.retried_windows, text.repetition_loops) == ("and then he said it well done", 1, 0)
 
 
 def test_a_loop_that_stays_one_is_run_again_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +104,7 @@ def test_with_all_positions_a_loop_is_counted_alone(checkpoint: Checkpoint, monk
 
 def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clip that loops takes the time of both its runs, and the pass says so."""
-    model = model_that_says({"0:0": LOOP, "0:0:again": "well done", "1:0": "yes"}, 16, checkpoint, monkeypatch)
+    model = model_that_says({"a:0": LOOP, "a:0:again": "well done", "b:0": "yes"}, 16, checkpoint, monkeypatch)
     model.heartbeat, model._pids = Heartbeat(), set()
     step = model.step
 
@@ -110,9 +113,12 @@ def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch
         return step()
 
     monkeypatch.setattr(model, "step", slowly)
-    utterances = [Utterance(name, DEMO / "8455-210777-0068.flac", "well done", None) for name in "ab"]
+    utterances = [
+        Utterance(utt_id=name, audio=DEMO / "8455-210777-0068.flac", reference="well done", speaker=None)
+        for name in "ab"
+    ]
     measured = run_timed_passes(model, utterances, repeats=1, warmup=0, hardware=Hardware("a CPU")).passes[0]
-    assert [transcript.hypothesis for transcript in measured.transcripts] == ["well done", "yes"]
+    assert [result.hypothesis for result in measured.results] == ["well done", "yes"]
     assert (measured.retried_windows, measured.repetition_loops) == (1, 0)
     assert measured.wall_seconds > 3 * 0.2
 
