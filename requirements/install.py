@@ -1,4 +1,4 @@
-"""Make .venv and install the pins and this project:  python3 requirements/install.py cpu|scale|peers|dev|server
+"""Make .venv and install the pins and this project:  python3 requirements/install.py cpu|ray|other-engines|dev|server
 
 Its syntax is that of Python 3.6, so that an unsupported Python gets a sentence instead of a traceback.  `make` calls
 it; without make, call it yourself.
@@ -103,6 +103,6 @@ def refuse(sentence):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "scale", "peers", "dev", "server"):
-        refuse("say what to install, cpu, scale, peers, dev or server: python3 requirements/install.py cpu")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "ray", "other-engines", "dev", "server"):
+        refuse("say what to install, cpu, ray, other-engines, dev or server: python3 requirements/install.py cpu")
     main(sys.argv[1])

@@ -6,7 +6,6 @@ import errno
 import functools
 import json
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -85,19 +84,17 @@ def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
     Raises:
         OSError: the directory cannot be written.
     """
-    if target.is_dir():
-        return target
-    try:
+    if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            build(part)
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError:
-        if not target.is_dir():  # otherwise another process has built it
-            raise
+        with tempfile.TemporaryDirectory(
+            prefix=f"{target.name}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
+        ) as part:
+            build(Path(part))
+            try:
+                Path(part).rename(target)
+            except OSError:
+                if not target.is_dir():  # otherwise another process has built it
+                    raise
     return target
 
 

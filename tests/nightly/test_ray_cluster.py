@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -13,14 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.integration.test_parallel import left
-from tests.support.clusters import Cluster, Node
-from tests.support.commands import PROJECT
+from tests.support.clusters import Cluster
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, called, still_running, words_of
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from tests.support.leftovers import called
 from whisperbench.doctor import Check
 from whisperbench.engines.hardware import engine_version
 from whisperbench.processes.guardian import kill_children_on_exit
@@ -44,28 +40,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield found
 
 
-def start(cluster: Cluster, module: str, folder: Path, **options: object) -> subprocess.Popen[str]:
-    given = {"ray_address": cluster.address, "results_dir": folder / "results", **options}
+def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.Popen[str]:
+    given = {
+        **{"model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": 20, "max_num_seqs": 8, "offline": "true"},
+        **{"ray_address": cluster.address, "results_dir": folder / "results", **options},
+    }
     return subprocess.Popen(
-        [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in given.items())],
+        [*FAKE_BENCHMARK, *words_of(given)],
         env={**cluster.env, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.Popen[str]:
-    given = {
-        "model": "demo",
-        "corpus": "demo",
-        "gpus": 2,
-        "corpus_copies": 20,
-        "max_num_seqs": 8,
-        "offline": "true",
-        **options,
-    }
-    return start(cluster, "tests.support.fake_benchmark", folder, **given)
 
 
 def doctor(cluster: Cluster) -> list[Check]:
@@ -104,15 +90,6 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def measures(node: Node) -> bool:
-    """Whether a benchmark command runs on a node."""
-    for process in node.processes():
-        with contextlib.suppress(psutil.Error):
-            if "tests.support.fake_benchmark" in process.cmdline():
-                return True
-    return False
 
 
 def texts(cluster: Cluster) -> int:
@@ -175,5 +152,5 @@ def test_a_node_that_is_killed_leaves_the_transcripts_without_a_rate(cluster: Cl
     assert "wer" in contents.metrics
     assert "reqs_per_sec" not in contents.metrics
     assert "lost" in contents.tags[WARNINGS]
-    assert left(lost) == []
+    assert still_running(lost, 20) == []
     assert not called("EngineWorker", [p for node in cluster.nodes.values() for p in node.processes()])

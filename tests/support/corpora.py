@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +15,14 @@ from whisperbench.corpus.audio import SAMPLE_RATE
 from whisperbench.corpus.corpus import DEMO, Corpus, load_corpus
 from whisperbench.corpus.librispeech import FOLDERS
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
-"""Real utterances beside the project, where they are."""
+SAMPLE = Path(
+    os.environ.get("WHISPERBENCH_SAMPLE", Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample")
+)
+"""60 real utterances outside the repository; tests take them through the fixture `librispeech_sample`."""
+DEMO_TRANSCRIPTS: dict[str, str] = json.loads(
+    (Path(__file__).resolve().parents[1] / "data" / "demo_transcripts.json").read_text(encoding="utf-8")
+)
+"""The texts of the demo clips, by utterance: tiny.en, vLLM 0.32, float32."""
 SAMPLE_SPLITS = ("test-clean", "test-other", "dev-clean")
 
 LIBRI = ("2830-3980-0043", "4507-16021-0012", "8455-210777-0068")

@@ -82,7 +82,7 @@ class InProcessHandle(WorkerHandle):
     def submit(self, clips: Sequence[Clip], more: bool) -> None:
         self._call("submit", self._worker.submit, clips, more)
 
-    def results(self) -> Future[tuple[list[Text], int]]:
+    def results(self) -> Future[tuple[list[Text], int, float]]:
         return self._call("results", self._worker.results)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:

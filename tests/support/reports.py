@@ -33,7 +33,7 @@ def report_of(
     boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
     found = counterparts([c for group in grouping.groups for c in group.systems]) if published else ()
     alone = tuple(rank(g, sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
-    return Report(boards, alone, grouping.left_out, found, None, (), LINKS, "every experiment")
+    return Report(boards, alone, grouping.left_out, found, None, (), {}, LINKS, "every experiment")
 
 
 def leaderboard_markdown(report: Report) -> str:

@@ -60,11 +60,6 @@ def convert(source: Path, target: Path) -> None:
     variables = read_variables(path)
     architecture = read_architecture(variables, path)
     tensors = hugging_face_tensors(variables, architecture, path)
-    if not (source / "tokenizer.json").is_file():
-        raise ModelError(
-            f"{source} lacks tokenizer.json. Copy it from the original checkpoint, or convert again with "
-            "--copy_files tokenizer.json."
-        )
     tokenizer = read_tokenizer(source / "tokenizer.json")
     tokens = added_tokens(tokenizer)
     architecture.check_tokens(tokens, source)

@@ -48,24 +48,19 @@ def language_ids(tokens: Mapping[str, int]) -> dict[str, int]:
 
 
 def read_tokens(directory: Path) -> dict[str, int]:
-    """The added tokens of a checkpoint directory by name: special tokens and, in newer files, timestamps.
+    """The added tokens of a checkpoint directory by name, from tokenizer.json or from the files of a slow tokenizer.
 
     Raises:
         ModelError: the tokenizer is missing or cannot be read.
     """
-    if (path := directory / "tokenizer.json").is_file():
-        return added_tokens(read_tokenizer(path))
-    path = directory / "added_tokens.json"
-    if not (path.is_file() and (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()):
-        raise ModelError(
-            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json, merges.txt and added_tokens.json. "
-            "Copy tokenizer.json from the original checkpoint."
-        )
-    vocabulary = read_json(directory / "vocab.json")
+    slow_files = [directory / name for name in ("vocab.json", "merges.txt", "added_tokens.json")]
+    if (directory / "tokenizer.json").is_file() or not all(path.is_file() for path in slow_files):
+        return added_tokens(read_tokenizer(directory / "tokenizer.json"))
+    vocabulary = read_json(slow_files[0])
     tokens = {END_OF_TEXT: vocabulary[END_OF_TEXT]} if END_OF_TEXT in vocabulary else {}
-    tokens |= read_json(path)
+    tokens |= read_json(slow_files[-1])
     if not all(type(index) is int and index >= 0 for index in tokens.values()):
-        raise ModelError(f"{path} has a token whose id is not a whole number of 0 or more.")
+        raise ModelError(f"{slow_files[-1]} has a token whose id is not a whole number of 0 or more.")
     return tokens
 
 
@@ -77,6 +72,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     from tokenizers import Tokenizer, models
 
+    if not path.is_file():
+        raise ModelError(
+            f"{path.parent} lacks tokenizer.json. Copy it from the original checkpoint; CTranslate2's converter does "
+            "that with --copy_files tokenizer.json."
+        )
     try:
         tokenizer = Tokenizer.from_str(read_text(path))
     except BaseException as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from whisperbench.cli.console import draw, say, stderr
-from whisperbench.compare.difference import Difference
+from whisperbench.compare.difference import Difference, added_errors
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Transcript
@@ -51,9 +51,10 @@ def draw_transcripts(transcripts: tuple[Transcript, ...]) -> None:
 
 @draw.register
 def draw_difference(found: Difference) -> None:
-    """Print the utterances that changed most between two runs, each aligned with its reference."""
-    for each in found.utterances:
-        say(f"\n{escape_control(each.a.utt_id)}  {each.change:+d} errors")
-        for run, pieces in zip((found.a, found.b), each.aligned, strict=True):
+    """The utterances that changed most from one run to the other, each aligned with the reference."""
+    for pair in found.utterances:
+        change = added_errors(pair[0].utterance, pair[1].utterance)
+        say(f"\n{escape_control(pair[0].utterance.utt_id)}  {change:+d} errors")
+        for run, each in zip((found.a, found.b), pair, strict=True):
             say(f"  {escape_control(run.name)} {run.run_id[:8]}")
-            stderr.print(to_terminal(pieces))
+            stderr.print(to_terminal(each.spans))

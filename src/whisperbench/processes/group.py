@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 
+from whisperbench.files import tail
 from whisperbench.processes.guardian import is_gone, kill
 from whisperbench.processes.watch import LAUNCHER
 
 TICK_SECONDS = 0.5
 GRACE_SECONDS = 10.0  # for a process group to end, after SIGTERM and again after SIGKILL
 
-LAST_BYTES = 64_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -89,10 +89,7 @@ def run_to_end(
 
 def last_error(log: Path) -> str | None:
     """The last line that starts with `error:` or names an exception, else the last line; None for an empty log."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - LAST_BYTES))
-        text = stream.read().decode("utf-8", errors="replace")
-    lines = [line for raw in text.splitlines() if (line := ESCAPES.sub("", raw).strip())]
+    lines = [line for raw in tail(log).splitlines() if (line := ESCAPES.sub("", raw).strip())]
     errors = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
     found = (errors or lines)[-1:]
     return found[0].removeprefix("error: ") if found else None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tests.support.stores import run_of, without_tag
-from whisperbench.compare.groups import Group, Grouping, differences
-from whisperbench.compare.systems import systems
+from whisperbench.compare.groups import Grouping, differences
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY, FROZEN, SIGNATURE
 
@@ -41,7 +40,7 @@ class TestGrouping:
         assert [len(group.systems) for group in grouping.groups] == [3, 2]
 
     def test_a_run_without_a_key_is_left_out(self) -> None:
-        """Nobody knows what a run without keys may be compared with."""
+        """Without keys it cannot be compared with other runs."""
         grouping = Grouping.of([run_of(LARGE), without_tag(run_of(TURBO), ACCURACY_KEY)], "wer")
         assert "no tag whisperbench.accuracy_key" in grouping.left_out[0].reason
 
@@ -52,7 +51,7 @@ class TestGrouping:
         assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
 
     def test_a_frozen_run_is_left_out_of_speed_alone(self) -> None:
-        """Its WER counts; its rates, also those of its repeats, are nowhere, and the list says why."""
+        """Its WER counts; its rates and those of its repeats are left out, and the reason is listed."""
         frozen = run_of(TURBO, tags={FROZEN: "no progress for 34 s while the clock ran"})
         frozen = dataclasses.replace(frozen, history={"reqs_per_sec": (9.0, 10.0)})
         grouping = Grouping.of([run_of(LARGE), frozen], "reqs_per_sec")
@@ -65,7 +64,7 @@ class TestGrouping:
         """Has nothing to be ranked by."""
         frozen = run_of(TURBO, wer=None, tags={FROZEN: "no progress for 34 s while the clock ran"})
         (left,) = Grouping.of([run_of(LARGE), frozen], "wer").left_out
-        assert left.reason == "its speed is no measurement: no progress for 34 s while the clock ran"
+        assert left.reason == "its speed is invalid: no progress for 34 s while the clock ran"
 
     def test_the_main_group_has_most_reference_words(self) -> None:
         """A look at eight utterances never answers for the test set, however many settings it tried."""
@@ -83,12 +82,12 @@ class TestGrouping:
         assert Grouping.of(lone, "wer").groups[0].fields["limit"] == "900"
 
 
-def test_a_group_names_its_data() -> None:
-    """The corpus's last part and the split; of runs that say it themselves what was found."""
+def test_a_run_names_its_data() -> None:
+    """The corpus's last part and the split; the signature of a run, if it has one, takes precedence."""
     config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
-    assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"
+    assert run_of(config).data == "LibriSpeech dev-clean"
     signed = run_of(config, tags={SIGNATURE: "model=m|data=librispeech/dev-clean#1234abcd|n=all"})
-    assert Group({}, systems([signed])).data == "librispeech dev-clean"
+    assert signed.data == "librispeech dev-clean"
 
 
 def test_no_split_is_invented() -> None:

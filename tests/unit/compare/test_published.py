@@ -96,7 +96,7 @@ class TestPublished:
             ("NVIDIA A10", "large-v3-turbo", (True, False)),
         ],
     )
-    def test_families_and_models_are_told_apart(self, gpu: str, model: str, fits: tuple[bool, bool]) -> None:
+    def test_families_and_models_are_distinguished(self, gpu: str, model: str, fits: tuple[bool, bool]) -> None:
         """A10 is not A100; large-v3 is neither turbo nor distilled."""
         run = System((run_of(BenchmarkConfig(model=model), gpu=gpu),))
         row = published_benchmarks()[0]

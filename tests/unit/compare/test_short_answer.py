@@ -1,4 +1,4 @@
-"""What a report says first: what is best, of which data, and nothing of what was not compared."""
+"""The short answer of a report: the best settings and the data they were measured on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestShortAnswer:
         figures = ["2.50 (2.25–2.75)", "80.00", "592", "0.500"]
         assert table.rows == [["large-v3", "H100 80GB", "fp8", *figures]]
 
-    def test_one_configuration_is_told_and_not_ranked(self) -> None:
+    def test_one_configuration_is_shown_and_not_ranked(self) -> None:
         """Its figures, no rank, no star, no empty comparison; one run is one run."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
         assert "| large-v3 | H100 80GB | default settings | 2.31 (2.10–2.50) | 40.00 | 296 |" in text

@@ -49,7 +49,7 @@ def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
         "\ufefffile_name;text;speaker\r\na.wav;well, yes;\r\n;;\r\nb.wav;no;\r\n",
         "file_name\ttext\na.wav\twell, yes\nb.wav\tno\n",
         'File_Name,TEXT\na.wav,"well, yes"\nb.wav,no\n',
-        'file_name , text\n a.wav , "well, yes"\nb.wav\t,\tno \n',
+        'file_name , "text"\n a.wav , "well, yes"\nb.wav\t,\tno \n',
         ',file_name,text\n0,a.wav,"well, yes"\n1,b.wav,no\n',
         "file_name;text;;\na.wav;well, yes;;\nb.wav;no;;\n",
         '"file_name";"text"\n"a.wav";"well, yes"\n"b.wav";"no"\n',

@@ -180,7 +180,7 @@ def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) ->
     log.write_text("Exception: WorkerProc initialization failed. See stack trace for root cause.\n")
     error = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
     message = why_it_did_not_start(error, log, settings(H100))
-    assert "ended without a word" in message
+    assert "ended without an error message" in message
     assert "lower max_num_seqs=128 or max_num_batched_tokens" in message
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.engines.base import Clip, Engine, EngineInfo, Text
-from whisperbench.engines.engine_log import LAST, output_to
+from whisperbench.engines.engine_log import MAX_CAUSE, output_to
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput, clip_of
@@ -114,7 +114,7 @@ class BatchEngine(Engine):
         try:
             yield
         except Exception as error:
-            cause = f"{type(error).__name__}: {error}"[:LAST].rstrip(".")
+            cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE].rstrip(".")
             size = self.settings.batch_size
             remedy = f"Lower batch_size={size}" if size > 1 else "Use a smaller model, or a GPU with more memory"
             advice = f" {remedy}." if NO_MEMORY.search(cause) else ""

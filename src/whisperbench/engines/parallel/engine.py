@@ -6,7 +6,6 @@ and the pass records which engines failed.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import platform
@@ -120,7 +119,7 @@ class ParallelEngine(Engine):
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
         self._pauses = self.heartbeat = Heartbeat()  # with the longest pause of any engine
-        self._calls: dict[WorkerHandle, Future[tuple[list[Text], int]]] = {}  # unanswered calls of `results`
+        self._calls: dict[WorkerHandle, Future[tuple[list[Text], int, float]]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
 
     @property
@@ -179,7 +178,7 @@ class ParallelEngine(Engine):
             AudioError: a file cannot be decoded.
             EngineError: all engines failed.
         """
-        cpu_before, started = self._cpu_seconds(), time.perf_counter()
+        cpu_before, started = {worker: worker.cpu_seconds for worker in self._alive}, time.perf_counter()
         dispatcher = Dispatcher(clips, self._alive, self._max_in_flight)
         audio, finished = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
         while dispatcher.unfinished:
@@ -199,11 +198,10 @@ class ParallelEngine(Engine):
                         audio[worker] += text.audio_seconds
                         finished[worker] = time.perf_counter() - started
                         yield text
-        cpu = self._cpu_seconds()
         self.last_pass = PassUsage(
             audio_seconds=tuple(audio[worker] for worker in self._alive),
             finished_seconds=tuple(finished[worker] for worker in self._alive),
-            cpu_seconds=sum(cpu[worker] - cpu_before[worker] for worker in cpu.keys() & cpu_before.keys()),
+            cpu_seconds=sum(worker.cpu_seconds - cpu_before[worker] for worker in self._alive),
             failed=tuple(self._failed),
         )
 
@@ -250,15 +248,15 @@ class ParallelEngine(Engine):
                 found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
         return list(found.items())
 
-    def _results(self, worker: WorkerHandle, call: Future[tuple[list[Text], int]]) -> list[Text] | BaseException:
+    def _results(self, worker: WorkerHandle, call: Future[tuple[list[Text], int, float]]) -> list[Text] | BaseException:
         """The answer or the error of a call; results and a counter that has grown are progress."""
         if error := call.exception():
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
                 raise cause_of(error) from error
             return error
-        texts, beats = call.result()
-        if texts or beats != worker.ticks:
-            worker.pause, worker.ticks = 0.0, beats
+        texts, ticks, worker.cpu_seconds = call.result()
+        if texts or ticks != worker.ticks:
+            worker.pause, worker.ticks = 0.0, ticks
         return texts
 
     def _fail(self, worker: WorkerHandle, error: BaseException) -> str:
@@ -288,15 +286,6 @@ class ParallelEngine(Engine):
                     unfinished[worker] -= len(found)
                     seconds[worker] = time.perf_counter() - started
         return seconds
-
-    def _cpu_seconds(self) -> dict[WorkerHandle, float]:
-        """CPU time of each engine's own process."""
-        asked = [(worker, worker.run(time.process_time)) for worker in self._alive]
-        found = {}
-        for worker, answer in asked:
-            with contextlib.suppress(Exception):  # `_poll` notices an engine that has just failed
-                found[worker] = answer.result(self.silent_seconds)
-        return found
 
     def _require_same_files(self, clips: Sequence[Clip]) -> None:
         """Compare the sizes of weights and audio files on other hosts; paths in the hub's cache have the revision.

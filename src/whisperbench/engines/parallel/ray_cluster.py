@@ -90,7 +90,7 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     except ImportError as error:
         raise EngineError(
             f"More than one engine needs Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
-            "(requirements/scale.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
+            "(requirements/ray.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
         ) from error
     if connected:
         return ray

@@ -86,8 +86,9 @@ class EngineWorker:
             self._clips.close()
             self._clips = None
 
-    def results(self) -> tuple[list[Text], int]:
-        """New results, possibly none, and a counter that grows while the engine makes progress.
+    def results(self) -> tuple[list[Text], int, float]:
+        """New results, possibly none, a counter that grows while the engine makes progress, and the CPU time of this
+        process in seconds.
 
         Raises:
             AudioError, EngineError: raised by the engine.
@@ -99,7 +100,7 @@ class EngineWorker:
             while self._returned + len(found) < self._submitted:
                 found.append(self._next_result(max(0.0, until - time.monotonic())))
         self._returned += len(found)
-        return found, self.engine.heartbeat.ticks if self.engine.heartbeat else 0
+        return found, self.engine.heartbeat.ticks if self.engine.heartbeat else 0, time.process_time()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in this process."""
@@ -132,10 +133,11 @@ class WorkerHandle:
         silence: seconds since a call that is not answered yet.
         pause: seconds without progress.
         ticks: last value of the counter of `EngineWorker.results`.
+        cpu_seconds: CPU time of its process at the last answer of `EngineWorker.results`.
     """
 
     info: WorkerInfo
-    silence = pause = 0.0
+    silence = pause = cpu_seconds = 0.0
     ticks = 0
 
     def __init__(self, ray: Any, placement: Placement) -> None:
@@ -184,7 +186,7 @@ class WorkerHandle:
     def submit(self, clips: Sequence[Clip], more: bool) -> None:
         self._actor.submit.options(concurrency_group="submit").remote(clips, more)
 
-    def results(self) -> Future[tuple[list[Text], int]]:
+    def results(self) -> Future[tuple[list[Text], int, float]]:
         return _future(self._actor.results.options(concurrency_group="results").remote())
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
