@@ -11,6 +11,7 @@ import json
 import os
 import re
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ MAX_TAG_LENGTH = 5_000
 NOTE_WIDTH = 100
 """Characters per line of the cause in a description: MLflow does not wrap code."""
 MAX_COLLISIONS = 5
+CREATE_LOCK = threading.Lock()
 
 
 def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
@@ -82,12 +84,13 @@ def create_run(
     The request is not retried: a server that answered too late has created the run, and a second request would create
     another one.
     """
-    retries = os.environ.get(RETRIES, "1")
-    os.environ[RETRIES] = "0"
-    try:
-        run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
-    finally:
-        os.environ[RETRIES] = retries
+    with CREATE_LOCK:  # a sweep creates runs in several threads
+        retries = os.environ.get(RETRIES, "1")
+        os.environ[RETRIES] = "0"
+        try:
+            run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
+        finally:
+            os.environ[RETRIES] = retries
     return str(run.info.run_id)
 
 
