@@ -56,9 +56,9 @@ WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
 test test-all test-nightly: export PYTEST_DEBUG_TEMPROOT ?= $(if $(wildcard /dev/shm),/dev/shm,)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-# The engine's start takes longest: it begins first, and the other workers run the rest meanwhile.
+# The real engine takes longest: it begins first (tests/smoke/test_engine.py), beside the other workers.
 test: $(VENV)/dev.installed
-	$(PYTEST) tests/smoke/test_engine.py tests/smoke tests/unit $(PYTEST_FLAGS)
+	$(PYTEST) tests/smoke tests/unit $(PYTEST_FLAGS)
 
 test-all: $(VENV)/dev.installed $(VENV)/server.installed
 	$(PYTEST) tests/engine tests/integration $(PYTEST_FLAGS)

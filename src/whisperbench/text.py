@@ -68,11 +68,17 @@ def redact(text: str, environment: Mapping[str, str]) -> str:
 
 
 def redact_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Redact a text file in place, if it exists."""
+    """Replace a text file, if it exists, by its redacted text.
+
+    The file is a new one: what a process still writes to the old one, like the warning that Python's resource tracker
+    prints when it ends, neither changes a logged result nor brings a secret into it.
+    """
     if path.exists():
         # Latin-1 preserves any bytes; a secret that is not ASCII is searched for as UTF-8.
         spelled = [secret.encode("utf-8", "surrogateescape").decode("latin-1") for secret in _secrets(environment)]
-        path.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        redacted = path.with_name(f".{path.name}.redacted")
+        redacted.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        redacted.replace(path)
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:

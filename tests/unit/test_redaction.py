@@ -98,3 +98,14 @@ def test_a_file_of_any_bytes(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\x00 " + "pässwörd".encode() + b" \r\n")
     redact_file(path, {"DB_PASSWORD": "pässwörd"})
     assert path.read_bytes() == b"\xff\x00 *** \r\n"
+
+
+def test_a_process_that_still_writes_to_a_file(tmp_path: Path) -> None:
+    """The redacted file does not change any more."""
+    path = tmp_path / "engine.log"
+    with path.open("w", buffering=1) as log:
+        log.write("password=geheimnis\n")
+        redact_file(path, {})
+        log.write("password=geheimnis\n")
+    assert path.read_text() == "password=***\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["engine.log"]
