@@ -1,4 +1,4 @@
-"""Runs a command in a process group of its own, and ends all processes of the group."""
+"""Run a command in a new process group, and end all processes of that group."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class CommandResult:
             return f"stopped after {self.seconds:.0f} s by time_limit_minutes"
         if self.exit_status < 0:
             name = signal.Signals(-self.exit_status).name
-            hint = " (probably by the system for its use of memory)" if name == "SIGKILL" else ""
+            hint = " (probably by the kernel, for lack of memory)" if name == "SIGKILL" else ""
             return f"killed by {name} after {self.seconds:.0f} s{hint}"
         return last_error(self.log) or f"exit status {self.exit_status} after {self.seconds:.0f} s"
 
@@ -55,15 +55,15 @@ def run_to_end(
 ) -> CommandResult:
     """Run a command with its output in `log`; afterwards no process of its group is running.
 
-    The command ends itself when this process is gone, by the variable `LAUNCHER`.
+    The command stops when this process ends, because its environment variable LAUNCHER holds this process id.
 
     Args:
         command: program and arguments.
         env: environment of the command.
-        log: file for stdout and stderr.
+        log: file that receives stdout and stderr.
         time_limit_seconds: the command is ended after this time (0: no limit).
-        tick: called twice a second with the seconds since the start; an exception that it raises, or that a signal
-            raises in this thread, ends the group.
+        tick: called every TICK_SECONDS with the seconds since the start.  If it raises an exception, or a signal
+            handler raises one in this thread, the group is ended.
     """
     begun, timed_out = time.perf_counter(), False
     with log.open("wb") as output:
@@ -105,7 +105,7 @@ def _end_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 def _has_ended(leader: subprocess.Popen[bytes]) -> bool:
-    """Whether all processes of the group end within GRACE_SECONDS."""
+    """Wait at most GRACE_SECONDS for all processes of the group to end; return whether they did."""
     deadline = time.monotonic() + GRACE_SECONDS
     while leader.poll() is None or _running(leader.pid):
         if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ def _has_ended(leader: subprocess.Popen[bytes]) -> bool:
 
 
 def _running(group: int) -> list[psutil.Process]:
-    """The running processes of a group, whose leader may be gone."""
+    """The running processes of a group, whose leader may have ended."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,8 @@
-"""Kills the descendants of a process that was killed itself.
+"""Guardian process: it kills the descendants of a client process after the client was killed.
 
-An engine that is still starting does not notice the end of its client and would keep the GPU.
-
-    python guardian.py <process id> <marker>
-
-is the guardian process.  It ends without killing anything when it reads `done` from its standard input.
+Without it, an engine that is still starting would continue without its client and occupy the GPU.  The guardian is
+started as `python guardian.py <process id> <marker>`, and ends without killing a process if it reads `done` from its
+standard input.
 """
 
 from __future__ import annotations
@@ -20,22 +18,25 @@ from collections.abc import Iterable, Iterator
 import psutil
 
 MARKER = "WHISPERBENCH_CLIENT"
-"""Variable in the environment of descendants: `<process id>-<start time>` of the client."""
+"""Environment variable of descendants: `<process id>-<start time>` of the client."""
 POLL_SECONDS = 0.5
 DONE = b"done"
 
 
 @contextlib.contextmanager
 def kill_children_on_exit() -> Iterator[None]:
-    """When this process dies inside the block, its descendants are killed within a second.  When the block raises, the
-    processes that it has started are killed."""
+    """Kill child processes that would otherwise outlive the block.
+
+    If this process is killed inside the block, the guardian kills its descendants within a second.  If the block raises
+    an exception, the processes that were started inside it are killed.
+    """
     before, outer = descendants(), os.environ.pop(MARKER, None)
     marker = f"{os.getpid()}-{psutil.Process().create_time()}"
     command = [sys.executable, "-P", __file__, str(os.getpid()), marker]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as guardian:  # noqa: S603 - this file
         os.environ[MARKER] = marker
         try:
-            guardian.wait()  # it continues in another process, see main
+            guardian.wait()  # it has forked: `main` continues in the child
             yield
         except BaseException:
             kill(descendants() - before)
@@ -53,8 +54,10 @@ def descendants() -> set[psutil.Process]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """Send SIGKILL to each process and its descendants, except Python's resource tracker, which ends by itself after
-    them and removes their shared memory."""
+    """Send SIGKILL to each process and its descendants, except Python's resource tracker.
+
+    The resource tracker removes the shared memory of the killed processes and then exits.
+    """
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in [*process.children(recursive=True), process]:
@@ -77,7 +80,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def marked(marker: str) -> set[psutil.Process]:
-    """The processes whose environment has the marker, including those that were never seen as children."""
+    """Processes with this marker in their environment, which include descendants that polling has missed."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -87,9 +90,9 @@ def marked(marker: str) -> set[psutil.Process]:
 
 
 def main(watched: int, marker: str) -> None:
-    """Wait for the end of a process; then kill its descendants that were seen, and processes with its marker."""
+    """Wait until the client `watched` ends; then kill its known descendants and the processes with its marker."""
     if os.fork():
-        os._exit(0)  # the guardian must not be a child of the client, which looks for the engine's processes there
+        os._exit(0)  # as a child of the client, the guardian would count as a process of the engine
     os.setsid()
     seen: set[psutil.Process] = set()
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -100,7 +103,7 @@ def main(watched: int, marker: str) -> None:
                 seen |= set(client.children(recursive=True))
     if select.select([sys.stdin], [], [], 0)[0] and os.read(0, len(DONE)) == DONE:
         return
-    for pause in (0.0, POLL_SECONDS):  # a process that has just been forked has no environment yet
+    for pause in (0.0, POLL_SECONDS):  # psutil cannot read the environment of a process that was forked a moment ago
         time.sleep(pause)
         kill(seen | marked(marker))
 

@@ -1,6 +1,6 @@
-"""Identity of the process that owns a run, from which another process can later determine whether it is dead.
+"""Identity of the process that owns a run, so that a later process can determine whether the owner has ended.
 
-A process counts as dead only if that is certain, which excludes other hosts and other containers.
+Only processes of the same host and the same container are reported as ended, because only their end can be verified.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import re
 from pathlib import Path
 from typing import Self
 
-INITIAL_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, outside containers with process ids of their own
+INITIAL_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO: the host's own PID namespace, not a container's
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process of one host; `started`, in clock ticks since `boot`, distinguishes processes with a reused id."""
+    """One process of one host; `started`, in clock ticks since `boot`, distinguishes processes with the same id."""
 
     host: str
     machine: str
@@ -29,7 +29,7 @@ class ProcessId:
 
     @classmethod
     def this(cls) -> Self | None:
-        """This process; None if the system lacks this information, so that its runs are never closed by others."""
+        """This process; None if the system does not provide the information, so other processes leave its runs open."""
         boot, machine = _read("/proc/sys/kernel/random/boot_id"), _read("/etc/machine-id")
         started = _started(os.getpid())
         if boot is None or started is None:
@@ -45,7 +45,7 @@ class ProcessId:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The inverse of `str`; None for anything else."""
+        """Inverse of `str`; None for a text with another format."""
         fields = dict(part.partition("=")[::2] for part in text.split("|"))
         try:
             pid, started = int(fields.pop("pid")), int(fields.pop("started"))
@@ -54,11 +54,11 @@ class ProcessId:
             return None
 
     def is_dead(self, here: ProcessId) -> bool:
-        """Whether a process of the host of `here` has certainly ended."""
+        """Whether this process has certainly ended, as seen from the process `here`."""
         if (self.host, self.machine) != (here.host, here.machine):
             return False
         if self.boot != here.boot:
-            # Containers often share names and machine ids, so after a reboot these identify only a host itself.
+            # Containers often share host names and machine ids, so across a reboot these identify only a host itself.
             return self.namespace == here.namespace == INITIAL_NAMESPACE and self.machine != "none"
         return self.namespace == here.namespace and _started(self.pid) != self.started
 
@@ -68,7 +68,7 @@ def _started(pid: int) -> int | None:
     text = _read(f"/proc/{pid}/stat")
     if text is None:
         return None
-    state, *fields = text.rpartition(")")[2].split()  # the name before it may contain spaces and brackets
+    state, *fields = text.rpartition(")")[2].split()  # the process name before it may contain spaces and brackets
     return None if state in ("Z", "X") else int(fields[18])
 
 

@@ -1,4 +1,4 @@
-"""Orderly end of the process after a signal: every `finally` runs, and after a time limit the exit is forced.
+"""Orderly exit after a signal: every `finally` block runs, and after a time limit the exit is forced.
 
 docs/reliability.md describes all watchers.
 """
@@ -20,7 +20,7 @@ from whisperbench.processes.guardian import descendants, kill
 from whisperbench.processes.watch import ProcessWatch, launcher
 
 ENGINE_SECONDS = 2.0  # after a signal, until the engine's processes are killed
-EXIT_SECONDS = 30.0  # after a signal, until this process exits without closing its run
+EXIT_SECONDS = 30.0  # after a signal, until this process exits even if its run is still open
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -35,10 +35,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[list[Interrupted]]:
-    """Inside the block the first signal raises `Interrupted`; the end of the launcher counts as a SIGTERM.
+    """Inside the block the first signal raises `Interrupted`; the end of the launcher has the effect of SIGTERM.
 
-    Yields a list of what was raised, which is raised again at the end if the block has suppressed it.  A signal that
-    is ignored already (`nohup`) stays ignored.
+    Yields the list of exceptions raised so far.  If the block has suppressed the exception, it is raised again at the
+    end.  A signal that is already ignored (`nohup`) stays ignored.
     """
     raised: list[Interrupted] = []
     started_before = descendants()
@@ -72,7 +72,7 @@ def signals_raise() -> Iterator[list[Interrupted]]:
 
 
 def _force_exit(interrupted: Interrupted, done: threading.Event, started_before: set[psutil.Process]) -> None:
-    """Kill the engine, and later exit, because `Interrupted` can be suppressed by a library, and closing can hang."""
+    """Kill the engine and later exit, in case a library has suppressed `Interrupted` or closing the engine hangs."""
     if done.wait(ENGINE_SECONDS):
         return
     kill(descendants() - started_before)
@@ -81,6 +81,6 @@ def _force_exit(interrupted: Interrupted, done: threading.Event, started_before:
 
 
 def _stop() -> None:
-    """End this process, which a killed `mlflow run` or sweep has left running, like a SIGTERM."""
-    sys.stderr.write("The process that started this one is gone, so this one stops.\n")
+    """Send SIGTERM to this process, because the `mlflow run` or the sweep that started it has ended."""
+    sys.stderr.write("Stopping, because the process that started this command has ended.\n")
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""A thread that waits for the end of processes, and the launcher whose end ends this process."""
+"""Watch processes from a thread, and find the launcher whose end also ends this process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from whisperbench.processes.guardian import is_gone
 
 POLL_SECONDS = 0.5
 RUN_ID = "MLFLOW_RUN_ID"
-"""Set by `mlflow run` and by a sweep: the run that the started process fills."""
+"""Environment variable set by `mlflow run` and by a sweep: the run that the started process logs to."""
 LAUNCHER = "WHISPERBENCH_LAUNCHER_PID"
-"""Set by a sweep: the started process ends when the process with this id is gone."""
+"""Environment variable set by a sweep: the started process stops when the process with this id has ended."""
 
 
 def launcher() -> int | None:
-    """The process id of the sweep that started this process, or of the `mlflow run` a shell or two above it."""
+    """Process id of the sweep that started this process, or of the `mlflow run` among its ancestors; None without."""
     if (pid := os.environ.get(LAUNCHER, "")).isdecimal():
         return int(pid)
     for parent in psutil.Process().parents() if RUN_ID in os.environ else ():
@@ -32,7 +32,7 @@ def launcher() -> int | None:
 
 
 class ProcessWatch:
-    """Calls `when_gone` once, in its own thread, when a process of `pids` has ended or does not exist."""
+    """Call `when_gone` once, in a thread, as soon as a process of `pids` has ended or does not exist."""
 
     def __init__(self, pids: Iterable[int], when_gone: Callable[[], None]) -> None:
         self._pids, self._when_gone = set(pids), when_gone
@@ -45,7 +45,7 @@ class ProcessWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the watch; to be called before an expected end of the processes."""
+        """End the watch; must be called before the processes end as intended."""
         self._stopped.set()
         self._thread.join()
 
