@@ -115,7 +115,7 @@ def measure_to_disk(
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
-            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
+            listener.said(f"engine ready in {engine.info.load_seconds:.0f} s")
             total = len(utterances) * config.repeats
             with live or contextlib.nullcontext(), progress_bar(listener, total) as (started, transcribed):
                 measurement = run_timed_passes(
@@ -141,7 +141,7 @@ def measure_to_disk(
             utterances_over_30s=corpus.utterances_over_30s,
             hardware=hardware,
             settings=settings,
-            engine=engine.facts,
+            engine=engine.info,
             git_dirty=git_is_dirty(),
         )
         # The system's clock may be set back meanwhile; a run must not end before its start.

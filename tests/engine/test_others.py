@@ -32,7 +32,7 @@ def test_another_engine_recognises_speech(
     started = start.start_engine(engine_settings(config, checkpoint, NO_GPU), NO_GPU, tmp_path / "engine.log")
     by_id = {utterance.utt_id: utterance for utterance in demo}
     found = [result_of(by_id[text.utt_id], text, 0, 0.0) for text in started.transcribe(demo)]
-    assert started.facts.engine_version == engine_version(engine)
+    assert started.info.engine_version == engine_version(engine)
     wer = score(found, "en", 32).wer
     assert wer is not None
     assert wer < 6

@@ -75,7 +75,7 @@ def test_two_engines_give_the_results_of_one(settings: EngineSettings, tmp_path:
     with two_engines(settings, tmp_path) as engine:
         texts = [(text.utt_id, text.hypothesis) for text in engine.transcribe(demo())]
         processes = actors(engine)
-        assert engine.facts.engines == len(processes) == 2
+        assert engine.info.engines == len(processes) == 2
         assert [process.nice() for process in processes] == [psutil.Process().nice()] * 2
         cores = [set(process.cpu_affinity()) for process in processes]
         assert cores[0] != cores[1] or len(os.sched_getaffinity(0)) == 1

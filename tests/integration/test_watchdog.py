@@ -74,7 +74,7 @@ def test_an_engine_that_works_is_left_alone(stopped: subprocess.Popen[bytes]) ->
 
 
 def test_without_a_limit_nothing_is_ended(stopped: subprocess.Popen[bytes]) -> None:
-    """stall_minutes=0."""
+    """stall_minutes=none."""
     with StallWatchdog(ProcessEngine(stopped), 0) as watch:
         time.sleep(0.3)
     assert not watch.stalled
@@ -89,7 +89,7 @@ def test_an_error_of_its_own_stays(stopped: subprocess.Popen[bytes]) -> None:
 
 def test_a_start_whose_process_is_stopped_is_ended(stopped: subprocess.Popen[bytes]) -> None:
     """The message names the limit and the option to change."""
-    with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes=0"):  # noqa: SIM117
+    with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes=none"):  # noqa: SIM117
         with start_limit(descendants() - {psutil.Process(stopped.pid)}, 0.6):
             raise EngineError(f"did not start: {stopped.wait()}")
     assert stopped.wait(1) == -signal.SIGKILL

@@ -31,7 +31,7 @@ def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (
 class FakeEngine(Engine):
     """An `Engine` whose transcripts depend on the audio alone, one after the other, `delay` seconds each."""
 
-    facts = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
+    info = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
     def __init__(
         self, _settings: EngineSettings | None = None, _hardware: Hardware = NO_GPU, log: Path | None = None

@@ -28,7 +28,7 @@ FACTS = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 class QuickEngine(Engine):
     """An `Engine` that reads nothing and names each clip by its id, after `delay` seconds; `before` may raise."""
 
-    facts = FACTS
+    info = FACTS
 
     def __init__(self, delay: float = 0.0, before: Callable[[Utterance], None] = lambda _clip: None) -> None:
         self.delay, self.before, self.closed = delay, before, False
@@ -72,7 +72,7 @@ class InProcessHandle(WorkerHandle):
     """A worker in threads.  `killed`: its calls fail from now on.  `stopped`: they are not answered any more."""
 
     def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
-        self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.facts)
+        self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.info)
         self.killed, self.stopped = threading.Event(), threading.Event()
         self._worker = EngineWorker(Placement(name))
         self._worker.answer_seconds = ANSWER_SECONDS

@@ -1,1 +1,1 @@
-"""Audio to text: the seam, one module per engine, the hardware and what `auto` resolves to on it, and features."""
+"""Engines transcribe audio: interface, settings, hardware, input pipeline, and one module for each engine."""

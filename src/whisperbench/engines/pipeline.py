@@ -1,4 +1,4 @@
-"""Input pipeline: threads read files and prepare windows, and one loop submits them to the model."""
+"""Input pipeline: reader threads load files and prepare windows, and one loop submits the windows to the model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutp
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 
+Prepared = tuple[UtteranceInProgress, list[Any]]
+"""An utterance, and the model's input for each of its windows."""
+
 
 class SteppedModel(Protocol):
-    """A model that `feed` drives.  `submit` and `step` are called from one thread."""
+    """A model that runs in steps; `feed` calls `submit` and `step` from one thread."""
 
     @property
     def in_flight(self) -> int:
-        """Windows submitted whose output has not been returned."""
+        """Number of submitted windows without an output."""
 
     def prepare(self, window: Window) -> Any:
-        """The model's input for a window; called from many threads."""
+        """Return the model's input for a window; called from several threads."""
 
-    def submit(self, window: Window, prepared: Any) -> None: ...
+    def submit(self, window: Window, prepared: Any) -> None:
+        """Add a window to the model's next steps."""
 
     def step(self) -> Sequence[WindowOutput]:
-        """Wait for the model's next step and return the outputs that it finished, possibly none."""
+        """Run the next step and return the outputs that it finished, possibly none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PipelineLimits:
     """Limits of the input pipeline.
 
-    `in_flight` bounds the windows inside the model.  `burst`: new windows are submitted when that many have room, so
-    that they are encoded in one batch and then only decoded.  `in_16_bits`: the model takes 16-bit samples.
+    `in_flight` is the maximum number of windows in the model.  New windows are submitted only if `burst` of them fit,
+    so that they are encoded in one batch and the steps that follow only decode.  `in_16_bits`: the model takes 16-bit
+    samples.
     """
 
     long_audio: str
@@ -52,10 +57,10 @@ class PipelineLimits:
 
     @property
     def ahead(self) -> int:
-        """Maximum number of utterances being read or waiting: the next burst, and two for each reader thread.
+        """Maximum number of utterances that are read ahead of the model: the next burst, and two per reader thread.
 
-        A longer queue does not raise the throughput, and where readers are a little faster than the model, it fills up
-        over thousands of utterances, 1.2 MB each.  So memory does not grow with the corpus.
+        A longer queue does not raise the throughput.  If readers are slightly faster than the model, the queue fills
+        over thousands of utterances of 1.2 MB each, so its limit keeps memory independent of the corpus.
         """
         return self.burst + 2 * self.reader_threads
 
@@ -63,9 +68,9 @@ class PipelineLimits:
     def of(cls, settings: EngineSettings) -> PipelineLimits:
         """As many windows in flight as the engine has sequences, in bursts of two encoder batches.
 
-        A step that carries encoder work runs without CUDA graphs for every sequence in it, so a few large such steps
-        cost less than many small ones: on an H200, large-v3 with 256 sequences went from 106 to 117 utterances/s with
-        this in place of a queue that is always full; turbo stayed where it was.
+        A step with encoder work runs without CUDA graphs for all of its sequences, so few large steps of this kind are
+        faster than many small ones.  On an H200, large-v3 with 256 sequences reached 117 utterances/s with bursts, and
+        106 with a queue that was always full; the throughput of turbo did not change.
         """
         return cls(
             settings.config.long_audio,
@@ -77,25 +82,26 @@ class PipelineLimits:
 
 
 class UtteranceQueue(Iterator[Utterance]):
-    """Utterances that arrive while an engine works, put by another thread.
+    """Utterances that another thread adds while the engine transcribes.
 
-    `next` waits for one; after `close` no more arrive.  `feed` also asks whether `next` would wait, and then runs the
-    model's next step instead.
+    `next` blocks until an utterance arrives or the queue is closed.  While it would block, `feed` runs the model's next
+    step instead.
     """
 
     def __init__(self) -> None:
         self._arrived: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
-        self.closed = False
 
     def put(self, utterances: Iterable[Utterance]) -> None:
+        """Add utterances."""
         for utterance in utterances:
             self._arrived.put(utterance)
 
     def close(self) -> None:
-        self.closed = True
+        """Add no more utterances."""
         self._arrived.put(None)
 
     def would_wait(self) -> bool:
+        """Whether `next` would block."""
         return self._arrived.empty()
 
     def __next__(self) -> Utterance:
@@ -106,34 +112,37 @@ class UtteranceQueue(Iterator[Utterance]):
 
 
 def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineLimits) -> Iterator[Transcription]:
-    """The transcription of every utterance, as they finish.
+    """Yield the transcription of every utterance, in the order in which they finish.
 
     Raises:
-        AudioError, EngineError: as they come from reading and from the model; nothing is skipped.
+        AudioError: a file cannot be decoded.
+        EngineError: the model failed.
     """
     waiting = iter(utterances)
+    # While the next utterance has not arrived, the model's next step runs first.
+    would_wait = waiting.would_wait if isinstance(waiting, UtteranceQueue) else lambda: False
     more = True
-    reading: collections.deque[concurrent.futures.Future[_Prepared]] = collections.deque()
+    reading: collections.deque[concurrent.futures.Future[Prepared]] = collections.deque()
     ready: collections.deque[tuple[Window, Any]] = collections.deque()
     in_progress: dict[str, UtteranceInProgress] = {}
 
     with reader_threads(limits.reader_threads) as pool:
         while more or reading or ready or model.in_flight:
             busy = bool(reading or ready or model.in_flight)
-            while more and len(reading) + len(ready) < limits.ahead and not (busy and _would_wait(waiting)):
+            while more and len(reading) + len(ready) < limits.ahead and not (busy and would_wait()):
                 if (utterance := next(waiting, None)) is None:
                     more = False
                 else:
                     reading.append(pool.submit(_prepare, model, utterance, limits))
                     busy = True
-            # Wait for a reader only when the model would have nothing to do.
+            # Wait for a reader only if the model would be idle otherwise.
             while reading and (reading[0].done() or not (ready or model.in_flight)):
-                prepared = reading.popleft().result()
-                if prepared.utterance.windows:
-                    in_progress[prepared.utterance.utt_id] = prepared.utterance
-                    ready.extend(zip(prepared.utterance.windows, prepared.inputs, strict=True))
+                started, inputs = reading.popleft().result()
+                if started.windows:
+                    in_progress[started.utt_id] = started
+                    ready.extend(zip(started.windows, inputs, strict=True))
                 else:
-                    yield prepared.utterance.transcription()  # dropped: the model is given nothing of it
+                    yield started.transcription()  # long audio that is dropped has no windows
             room = limits.in_flight - model.in_flight
             if room >= limits.burst or not model.in_flight or not (more or reading):
                 for _ in range(min(room, len(ready))):
@@ -148,25 +157,14 @@ def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineL
                         yield found
 
 
-def _would_wait(utterances: Iterator[Utterance]) -> bool:
-    """Whether the next utterance has not arrived yet, so that the model's next step should run first."""
-    return isinstance(utterances, UtteranceQueue) and utterances.would_wait()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Prepared:
-    utterance: UtteranceInProgress
-    inputs: list[Any]
-
-
-def _prepare(model: SteppedModel, utterance: Utterance, limits: PipelineLimits) -> _Prepared:
+def _prepare(model: SteppedModel, utterance: Utterance, limits: PipelineLimits) -> Prepared:
     found = UtteranceInProgress.read(utterance, limits.long_audio, in_16_bits=limits.in_16_bits)
-    return _Prepared(found, [model.prepare(window) for window in found.windows])
+    return found, [model.prepare(window) for window in found.windows]
 
 
 @contextlib.contextmanager
 def reader_threads(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Reader threads; what they have not begun is cancelled when the loop ends early."""
+    """A pool of reader threads; at the end of the block, tasks that have not begun are cancelled."""
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="reader", initializer=_one_torch_thread)
     try:
         yield pool
@@ -175,17 +173,17 @@ def reader_threads(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecut
 
 
 def limit_heap_growth() -> None:
-    """Ask glibc to take blocks of more than 700 kB from the system and to give them back, not to keep them in heaps.
+    """Make glibc allocate blocks above 700 kB by mmap, so that freed blocks return to the system.
 
-    Readers allocate what the engine's thread frees, a megabyte per utterance, and heaps grow gaps: between 500 and
-    5,000 utterances the client's peak grew by 16 %, with this by 3 %.  Elsewhere than on glibc it does nothing.
+    Reader threads allocate a megabyte per utterance that the engine's thread frees, which fragments the heaps: between
+    500 and 5,000 utterances the client's peak memory grew by 16 %, with this setting by 3 %.  No effect without glibc.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").mallopt(M_MMAP_THRESHOLD, 700_000)
 
 
 def _one_torch_thread() -> None:
-    """The parallelism is in the readers: one thread each inside torch."""
+    """Use one torch thread in each reader thread, because the readers themselves run in parallel."""
     import torch
 
     torch.set_num_threads(1)

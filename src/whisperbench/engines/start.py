@@ -1,4 +1,4 @@
-"""Which engine runs here, and the one place that starts it."""
+"""Choice of the hardware, and the start of the engine that the options name."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from whisperbench.util import installed_version
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """Start the engine that the option names; several of them work as one.
+    """Start the engine that `settings` name; several engines start as one `ParallelEngine`.
 
     Raises:
-        EngineError: it does not start; the message names the cause and the option to change.
+        EngineError: the engine does not start; the message names the cause and the option to change.
     """
     if settings.engines > 1 or settings.config.ray_address:
         from whisperbench.engines.parallel.engine import start_parallel
@@ -46,7 +46,7 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
 def hardware_of_the_engine(
     visible_devices: str | None, gpus: int | None = 1, gpu_type: str | None = None, ray_address: str | None = None
 ) -> Hardware:
-    """The GPUs that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are.
+    """The GPUs that the engine will use, or the CPU; with vLLM's CPU build always the CPU.
 
     Raises:
         ConfigError: fewer GPUs of one type were found.
@@ -55,7 +55,7 @@ def hardware_of_the_engine(
 
 
 def all_hardware(visible_devices: str | None, ray_address: str | None = None) -> Hardware:
-    """Every GPU of this host that is visible, or of a cluster, whatever its kind."""
+    """All visible GPUs of this host, or all GPUs of a cluster, of any type."""
     if ray_address:
         from whisperbench.engines.parallel.ray_cluster import cluster_hardware
 
@@ -64,12 +64,12 @@ def all_hardware(visible_devices: str | None, ray_address: str | None = None) ->
 
 
 def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
-    """Refuse early, before gigabytes are downloaded, what no engine here could run.
+    """Check that the engine can run on this hardware, before any model is downloaded.
 
     Raises:
-        EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU or no C compiler.
+        EngineError: the engine is not installed, or vLLM's CUDA build lacks a GPU or a C compiler.
     """
-    if engine in OTHER_ENGINES:  # each is named as its distribution
+    if engine in OTHER_ENGINES:  # these names are also the package names
         if not installed_version(engine):
             raise EngineError(
                 f"engine={engine} needs the package {engine}, which is not installed here. "
@@ -81,13 +81,13 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
         return
     if not installed_version("vllm"):
         raise EngineError(
-            "vLLM is not installed in this environment. `mlflow run .` builds one that has it (with conda, or with "
-            "--env-manager uv); without a GPU use `make demo` (requirements/cpu.txt)."
+            "vLLM is not installed in this environment. `mlflow run .` creates an environment with vLLM (by conda, or "
+            "with --env-manager uv); without a GPU use `make demo` (requirements/cpu.txt)."
         )
     if not hardware.has_gpu:
         raise EngineError(
-            "No GPU: NVML finds no NVIDIA GPU here, and this environment holds vLLM's CUDA build. On a GPU machine, "
-            "look at `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
+            "No GPU: NVML finds no NVIDIA GPU here, and this environment has vLLM's CUDA build. On a GPU machine, "
+            "check `nvidia-smi`; without a GPU, use the CPU environment (`make demo`, requirements/cpu.txt)."
         )
     if missing := missing_compiler():
         raise EngineError(missing)

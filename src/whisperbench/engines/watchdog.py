@@ -1,4 +1,4 @@
-"""Progress of an engine: its longest pause, and the end of an engine that stalls."""
+"""Progress of an engine: measure its longest pause, and end an engine that stalls or does not start."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+import psutil
 
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants, kill
 
 if TYPE_CHECKING:
-    import psutil
-
     from whisperbench.corpus.corpus import Utterance
     from whisperbench.engines.base import Engine
 
 MIN_PAUSE_SECONDS = 30.0
-"""A shorter pause does not make a pass invalid."""
+"""A pass is invalid only if a pause is at least this long."""
 UNUSUAL_FACTOR = 3.0
-"""Nor does one of less than this many times the longest of the warm-up: a large model on a CPU needs long steps."""
+"""The pause must also be this many times the longest pause of the warm-up, because a large model on a CPU has long
+steps."""
 POLL_SECONDS = 1.0
 
 
 class Heartbeat:
-    """Ticks with each utterance that an engine takes, each step and each result; from one thread."""
+    """Counts progress (utterances read, steps and results) and measures the longest pause; for one thread."""
 
     def __init__(self) -> None:
         self.ticks = 0
@@ -35,7 +35,7 @@ class Heartbeat:
         self._last = time.perf_counter()
 
     def start(self) -> None:
-        """Measure pauses from now on, in seconds."""
+        """Begin to measure pauses, in seconds."""
         self.longest_pause, self._last = 0.0, time.perf_counter()
 
     def tick(self) -> None:
@@ -46,23 +46,23 @@ class Heartbeat:
         self.ticks += 1
 
     def paused(self, seconds: float) -> None:
-        """Record a pause without progress."""
+        """Record a time without progress, in seconds."""
         self.longest_pause = max(self.longest_pause, seconds)
 
     def of(self, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
-        """The utterances; each one that is taken is a tick."""
+        """Yield the utterances, with a tick for each."""
         for utterance in utterances:
             self.tick()
             yield utterance
 
 
 class StallWatchdog:
-    """Around an engine's work: end its processes when it makes no progress for `limit_seconds` (0: no limit).
+    """Context manager: kill the engine's processes if it makes no progress for `limit_seconds` (0: no limit).
 
-    An engine that may work for long between two results has a `heartbeat` of its own, which ticks meanwhile.
+    Progress is a tick of the engine's heartbeat, or of a new one if the engine has none.
 
     Raises:
-        EngineError: the processes were ended; the message says after how long.
+        EngineError: the processes were killed; the message has the limit.
     """
 
     def __init__(self, engine: Engine, limit_seconds: float) -> None:
@@ -70,7 +70,7 @@ class StallWatchdog:
         self.stalled = False
         self._engine, self._limit_seconds = engine, limit_seconds
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="stall-watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="stall-watchdog", daemon=True)
 
     def __enter__(self) -> Self:
         self.heartbeat.start()
@@ -78,52 +78,45 @@ class StallWatchdog:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._done.set()
         if self._limit_seconds:
             self._thread.join()
         if self.stalled and isinstance(error, EngineError):
             raise EngineError(
-                f"The engine made no progress for {self._limit_seconds / 60:g} minutes and was ended: its process was "
-                "stopped, or the GPU hangs (look at `nvidia-smi` and `dmesg`). stall_minutes is the limit.",
+                f"The engine made no progress for {self._limit_seconds / 60:g} minutes and was ended. Its process was "
+                "stopped, or the GPU hangs: check `nvidia-smi` and `dmesg`. stall_minutes sets the limit.",
                 error.log,
             ) from error
 
     def unusual_pause(self, usual: float) -> str | None:
-        """Why the pass is invalid: its longest pause is not explained by its work; `usual` is that of the warm-up."""
+        """Reason why the pass is invalid, if its longest pause is unusual; `usual` is the longest of the warm-up."""
         pause = self.heartbeat.longest_pause
         limit = max(MIN_PAUSE_SECONDS, UNUSUAL_FACTOR * usual)
         return f"the engine made no progress for {pause:.0f} s" if pause >= limit else None
 
-    def _look(self) -> None:
-        look_seconds = min(POLL_SECONDS, self._limit_seconds / 4)
-        beats, silent, looked = self.heartbeat.ticks, 0.0, time.perf_counter()
-        while not self._done.wait(look_seconds):
+    def _watch(self) -> None:
+        interval = min(POLL_SECONDS, self._limit_seconds / 4)
+        ticks, pause, polled = self.heartbeat.ticks, 0.0, time.perf_counter()
+        while not self._done.wait(interval):
             now, found = time.perf_counter(), self.heartbeat.ticks
-            # Where this process itself was stopped for a while, that while is no silence of the engine's.
-            silent = silent + min(now - looked, 2 * look_seconds) if found == beats else 0.0
-            beats, looked = found, now
-            if silent >= self._limit_seconds:
+            # Time in which this process itself was stopped does not count.
+            pause = pause + min(now - polled, 2 * interval) if found == ticks else 0.0
+            ticks, polled = found, now
+            if pause >= self._limit_seconds:
                 self.stalled = True
-                kill(self._processes())
+                for pid in self._engine.pids() - {os.getpid()}:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        kill([psutil.Process(pid)])
                 return
-
-    def _processes(self) -> Iterable[psutil.Process]:
-        import psutil
-
-        for pid in self._engine.pids() - {os.getpid()}:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                yield psutil.Process(pid)
 
 
 @contextlib.contextmanager
 def start_limit(before: Iterable[psutil.Process], limit_seconds: float) -> Iterator[None]:
-    """End every process that has started since `before` if the block takes longer (0: no limit).
+    """Kill every descendant that is not in `before` if the block takes longer than `limit_seconds` (0: no limit).
 
     Raises:
-        EngineError: the processes were ended; the message names the limit.
+        EngineError: the processes were killed; the message has the limit.
     """
     expired = threading.Event()
 
@@ -142,7 +135,7 @@ def start_limit(before: Iterable[psutil.Process], limit_seconds: float) -> Itera
             raise
         raise EngineError(
             f"The engine did not start within {limit_seconds / 60:g} minutes and was ended. Its process was stopped, "
-            "or the GPU hangs: look at `nvidia-smi` and `dmesg`. stall_minutes=0 removes the limit.",
+            "or the GPU hangs: check `nvidia-smi` and `dmesg`. stall_minutes=none removes the limit.",
             error.log,
         ) from error
     finally:

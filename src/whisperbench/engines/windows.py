@@ -1,4 +1,4 @@
-"""An utterance becomes windows of at most 30 s, Whisper's input; their outputs become one transcription."""
+"""Split an utterance into windows of at most 30 s, Whisper's input, and join their outputs to one transcription."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import numpy as np
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES, AnySamples, load_audio, load_audio_16
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
-from whisperbench.engines.repetition import repeats_itself
+from whisperbench.engines.repetition import is_repetition_loop
 
 MAX_OUTPUT_TOKENS = 224
-"""Half of Whisper's text context, for every engine: what openai/whisper writes at most for a window (decoding.py)."""
+"""Maximum number of tokens per window, in all engines: half of Whisper's text context, as in whisper/decoding.py."""
 
-SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a cut is sought in the last 10 s of a window: read speech pauses every few seconds
-PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: a pause between words, and not the closure of a consonant
+SEARCH_SAMPLES = 10 * SAMPLE_RATE  # a window is cut in its last 10 s, because read speech pauses every few seconds
+PAUSE_SAMPLES = SAMPLE_RATE // 5  # 200 ms: longer than the closure of a consonant
 STEP_SAMPLES = SAMPLE_RATE // 100
-MIN_SAMPLES = SAMPLE_RATE  # Whisper invents words for a scrap of audio: no part is shorter than 1 s
+MIN_SAMPLES = SAMPLE_RATE  # minimum length of a part, because Whisper hallucinates on shorter audio
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """A part of an utterance: at most 30 s of samples at 16 kHz, float32, or int16 where the model takes that.
+    """Part number `part` of an utterance.
 
-    `forced_tokens` set: generate exactly that many (random weights).  `is_retry`: its transcript was a repetition loop
-    with thinned padding, and it is run with all positions.
+    Attributes:
+        audio: at most 30 s of samples at 16 kHz, shape (n,), float32; int16 if the model accepts that.
+        forced_tokens: generate exactly that many tokens (random weights).
+        is_retry: transcribe with all positions, because the transcript with thinned padding was a repetition loop.
     """
 
     utt_id: str
@@ -33,10 +35,6 @@ class Window:
     audio: AnySamples
     forced_tokens: int | None = None
     is_retry: bool = False
-
-    def repeats_itself(self, output: WindowOutput) -> bool:
-        """Whether its transcript is a repetition loop; never where the number of tokens is forced."""
-        return self.forced_tokens is None and repeats_itself(output.text, output.tokens, len(self.audio) / SAMPLE_RATE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,10 +45,16 @@ class WindowOutput:
     text: str
     tokens: int
 
+    @property
+    def is_repetition_loop(self) -> bool:
+        """Whether the transcript is a repetition loop; false if the number of tokens is forced."""
+        seconds = len(self.window.audio) / SAMPLE_RATE
+        return self.window.forced_tokens is None and is_repetition_loop(self.text, self.tokens, seconds)
+
 
 @dataclasses.dataclass(slots=True)
 class UtteranceInProgress:
-    """An utterance whose windows are on their way through the model."""
+    """An utterance whose windows are being transcribed; `started` is when the first window was submitted."""
 
     utt_id: str
     windows: list[Window]
@@ -59,7 +63,7 @@ class UtteranceInProgress:
 
     @classmethod
     def read(cls, utterance: Utterance, long_audio: str, *, in_16_bits: bool = False) -> UtteranceInProgress:
-        """Read an utterance's file and cut it into windows: none where long audio is dropped.
+        """Read the file of an utterance and split it into windows; long audio that is dropped has none.
 
         Raises:
             AudioError: the file cannot be decoded.
@@ -73,17 +77,19 @@ class UtteranceInProgress:
         return cls(utterance.utt_id, windows)
 
     def submitted(self, now: float) -> None:
+        """Record the submission of a window."""
         self.started = self.started or now
 
     def finish(self, output: WindowOutput, now: float | None = None) -> Transcription | None:
-        """Take one window's output; the utterance's transcription when that was the last one.
+        """Add the output of one window; return the transcription of the utterance after the last one.
 
-        `now` is None where the moment is not known.
+        `now` is None if the engine does not measure latencies.
         """
         self.outputs[output.window.part] = output
         return self.transcription(now) if len(self.outputs) == len(self.windows) else None
 
     def transcription(self, now: float | None = None) -> Transcription:
+        """Join the outputs of all windows in their order."""
         outputs = [self.outputs[window.part] for window in self.windows]
         return Transcription(
             utt_id=self.utt_id,
@@ -92,18 +98,18 @@ class UtteranceInProgress:
             seconds=sum(len(window.audio) for window in self.windows) / SAMPLE_RATE,
             windows=len(outputs),
             latency_seconds=None if now is None or self.started is None else now - self.started,
-            repetition_loops=sum(map(Window.repeats_itself, self.windows, outputs)),
+            repetition_loops=sum(output.is_repetition_loop for output in outputs),
             retried_windows=sum(output.window.is_retry for output in outputs),
         )
 
 
 def split(audio: AnySamples, policy: str) -> list[AnySamples]:
-    """The parts of an utterance that the model is given: at most 30 s each, views of `audio`.
+    """Split audio into parts of at most 30 s, which are views of `audio`.
 
     Args:
         audio: samples at 16 kHz, shape (n,), float32 or int16.
-        policy: `split` at quiet points (the parts joined are the audio), `trim` to the first 30 s,
-            or `drop`, which gives no part at all for audio longer than 30 s.
+        policy: for audio longer than 30 s: `split` it at quiet points without loss, `trim` it to the first 30 s,
+            or `drop` it, which returns no parts.
     """
     if policy not in ("split", "trim", "drop"):
         raise ValueError(f"policy={policy!r}: expected split, trim or drop")
@@ -122,7 +128,7 @@ def split(audio: AnySamples, policy: str) -> list[AnySamples]:
 
 
 def _quietest_point(audio: AnySamples) -> int:
-    """The sample in the middle of the quietest 200 ms of a window's last 10 s; of equals, the last."""
+    """Index of the middle sample of the quietest 200 ms in the last 10 s of a window; of equals the last."""
     import librosa
 
     end = min(WINDOW_SAMPLES, audio.size - MIN_SAMPLES)

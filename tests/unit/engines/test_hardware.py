@@ -1,4 +1,4 @@
-"""Which GPUs an engine will use, or the CPU."""
+"""Detection of the GPUs that an engine will use, or of the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from whisperbench.engines.hardware import detect_hardware, free_cores
 
 
 def test_an_empty_list_of_devices_is_the_cpu() -> None:
-    """CUDA_VISIBLE_DEVICES= hides every GPU: then the CPU's name stands in and the count is 0."""
+    """CUDA_VISIBLE_DEVICES= hides all GPUs; the name is the CPU's, and the number of GPUs is 0."""
     found = detect_hardware("")
     assert found.gpu_count == 0
     assert found.gpu_name
@@ -19,7 +19,7 @@ def test_an_empty_list_of_devices_is_the_cpu() -> None:
 
 
 class Nvml(SimpleNamespace):
-    """A host with GPUs 0 to 3, handles being their indices; the last has less memory."""
+    """NVML of a host with GPUs 0 to 3, whose handles are their indices; GPU 3 has less memory."""
 
     class NVMLError(Exception):
         pass
@@ -73,7 +73,7 @@ class Nvml(SimpleNamespace):
 def test_devices_are_the_visible_ones_in_order(
     visible: str | None, gpus: int, indices: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As CUDA reads its variable: indices or UUIDs, up to the first that does not exist; one unless more are asked."""
+    """As in CUDA, the variable has indices or UUIDs, and is read up to the first one that does not exist."""
     monkeypatch.setitem(__import__("sys").modules, "pynvml", Nvml())
     found = detect_hardware(visible, gpus)
     assert [device.index for device in found.devices] == indices
@@ -84,7 +84,7 @@ def test_devices_are_the_visible_ones_in_order(
 
 
 def test_one_core_is_left_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At least one reader, at most eight."""
+    """The number of reader threads is at least 1 and at most 8."""
     for cores, readers in ((1, 1), (2, 1), (4, 3), (64, 8)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _pid, n=cores: set(range(n)))
         assert free_cores() == readers

@@ -1,4 +1,4 @@
-"""Several engines without Ray: every clip has exactly one result, whichever engines fail."""
+"""Several engines without Ray: each utterance has exactly one result, even if engines fail."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def handles_of(*engines: QuickEngine, hosts: str = "") -> list[InProcessHandle]:
 
 
 def one_result_each(engine: ParallelEngine, count: int) -> bool:
-    """Whether a pass over so many clips gives each of them one result, its own."""
+    """Whether a pass over `count` utterances returns exactly one result for each, the right one."""
     texts = list(engine.transcribe(clips(count)))
     right = all(text.hypothesis == f"clip {text.utt_id}" for text in texts)
     return right and Counter(text.utt_id for text in texts) == Counter(map(str, range(count)))
 
 
 def at_clip(number: int, action: Callable[[], None]) -> Callable[[Utterance], None]:
-    """Call `action` when an engine begins its clip of that number."""
+    """Call `action` when an engine begins its utterance with that number."""
     begun = iter(range(10**9))
 
     def before(_clip: Utterance) -> None:
@@ -66,7 +66,7 @@ def failures(engine: ParallelEngine) -> tuple[str, ...]:
 @given(count=st.integers(0, 200), engines=st.integers(1, 9), window=st.integers(1, 64), seed=st.integers(0, 10**6))
 @settings(max_examples=60, deadline=None)
 def test_the_dispatcher_accepts_one_result_per_clip(count: int, engines: int, window: int, seed: int) -> None:
-    """In any order of results, and with engines that fail while another is left."""
+    """The order of results is random, and engines fail as long as another remains."""
     chance = random.Random(seed)  # noqa: S311 - a test's order, not a secret
     dispatcher = Dispatcher(clips(count), list(range(engines)), window)
     alive = list(range(engines))
@@ -91,7 +91,7 @@ def test_the_dispatcher_accepts_one_result_per_clip(count: int, engines: int, wi
 
 
 def test_the_next_chunk_goes_to_the_engine_that_holds_least() -> None:
-    """In small chunks; after the last one, also after a failure, no engine waits for more."""
+    """Chunks are small; after the last chunk, even after a failure, no engine waits for more."""
     dispatcher = Dispatcher(clips(100), ["a", "b"], 20)
     assert [(engine, len(some)) for engine, some, _ in dispatcher.assign()] == [("a", 4), ("b", 4)] * 5
     assert dispatcher.assign() == []
@@ -103,7 +103,7 @@ def test_the_next_chunk_goes_to_the_engine_that_holds_least() -> None:
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_random_failures_neither_lose_nor_repeat_a_clip(seed: int) -> None:
-    """Engines are killed, raise or stop at random moments; one is left."""
+    """Engines are killed, raise an error or stop at random moments; one engine remains."""
     chance = random.Random(seed)  # noqa: S311 - a test's order, not a secret
     count = chance.randint(2, 4)
     faults = {i: chance.choice(["killed", "raises", "stopped"]) for i in range(1, count) if chance.random() < 0.7}
@@ -119,7 +119,7 @@ def test_random_failures_neither_lose_nor_repeat_a_clip(seed: int) -> None:
 
 
 def test_a_pass_names_the_engines_that_failed_and_why() -> None:
-    """Every later pass has the same failure."""
+    """Later passes report the failure as well."""
     engine = engine_of(QuickEngine(0.001), QuickEngine(0.001, at_clip(3, fail)))
     for _ in range(2):
         assert one_result_each(engine, 50)
@@ -127,7 +127,7 @@ def test_a_pass_names_the_engines_that_failed_and_why() -> None:
 
 
 def test_a_worker_that_does_not_answer_fails() -> None:
-    """After the limit of this project, not that of Ray; its clips are transcribed by the other engine."""
+    """It fails after `silent_seconds`, and the other engine transcribes its utterances."""
     handles = handles_of(QuickEngine(), QuickEngine(0.001))
     handles[1].stopped.set()
     engine = ParallelEngine(handles, 16)
@@ -137,7 +137,7 @@ def test_a_worker_that_does_not_answer_fails() -> None:
 
 
 def test_time_in_which_the_driver_is_stopped_does_not_count() -> None:
-    """As where the whole machine is paused for longer than the limits."""
+    """The whole machine may have been paused for longer than the limits."""
     running = threading.Event()
     running.set()
     engines = [QuickEngine(0.001, lambda _clip: running.wait() and None) for _ in range(2)]
@@ -153,7 +153,7 @@ def test_time_in_which_the_driver_is_stopped_does_not_count() -> None:
 
 
 def test_an_engine_that_stalls_fails() -> None:
-    """Its process answers, but its work makes no progress."""
+    """Its process answers, but the engine makes no progress."""
     over = threading.Event()
     engine = engine_of(QuickEngine(0.05), QuickEngine(0, at_clip(4, lambda: over.wait(30) and None)))
     engine.stall_seconds = 1.5
@@ -166,7 +166,7 @@ def test_an_engine_that_stalls_fails() -> None:
 
 
 def test_a_slow_or_idle_engine_does_not_fail() -> None:
-    """One works long between two results, and its heartbeat shows progress; the other has nothing to do."""
+    """One needs a long time between two results while its heartbeat ticks; the other has no work."""
     slow, over = QuickEngine(2.5), threading.Event()
     heartbeat = slow.heartbeat = Heartbeat()
     engine = engine_of(slow, QuickEngine(), max_in_flight=2)
@@ -187,7 +187,7 @@ def test_a_slow_or_idle_engine_does_not_fail() -> None:
     [("stopped", "no answer for 1 s"), ("stalls", r"no progress for 0\.025 minutes"), ("killed", "The actor died")],
 )
 def test_a_failure_before_the_timed_region_ends_the_run(fault: str, cause: str) -> None:
-    """Within the limit, with the engine's name and the cause."""
+    """The error comes within the limit, and has the engine's name and the cause."""
     over = threading.Event()
     engines = QuickEngine(), QuickEngine()
     handles = handles_of(*engines)
@@ -202,7 +202,7 @@ def test_a_failure_before_the_timed_region_ends_the_run(fault: str, cause: str) 
 
 
 def test_without_engines_the_pass_ends() -> None:
-    """The message has the number of clips that are left, and the failure of each engine."""
+    """The message has the number of utterances that are left, and the failure of each engine."""
     engine = engine_of(QuickEngine(0, at_clip(3, fail)), QuickEngine(0, at_clip(3, fail)))
     message = r"All engines failed, and \d+ utterances are left\. engine (\d) on here.*; engine (?!\1)\d on"
     with pytest.raises(EngineError, match=message):
@@ -210,7 +210,7 @@ def test_without_engines_the_pass_ends() -> None:
 
 
 def test_a_broken_file_ends_the_pass() -> None:
-    """It would make every engine fail in turn."""
+    """The file would make every engine fail in turn."""
 
     def broken(clip: Utterance) -> None:
         if clip.utt_id == "7":
@@ -222,14 +222,14 @@ def test_a_broken_file_ends_the_pass() -> None:
 
 @pytest.mark.parametrize("batch", [1, 4, 7, 16])
 def test_engines_that_read_ahead_get_enough_clips(batch: int) -> None:
-    """An engine may hold what it waits for and the next chunk; the last clips need not fill a batch."""
+    """An engine has room for what it reads ahead and the next chunk; the last batch may be incomplete."""
     engine = engine_of(ReadAheadEngine(batch), ReadAheadEngine(batch), max_in_flight=3 * batch + MAX_CHUNK)
     assert one_result_each(engine, 151)
     assert one_result_each(engine, 5)
 
 
 def test_a_slow_engine_gets_fewer_clips() -> None:
-    """The pass has its share of the median engine's audio."""
+    """`slowest_engine_percent` shows how much less it transcribed."""
     engine = engine_of(QuickEngine(0.002), QuickEngine(0.002), QuickEngine(0.02), max_in_flight=4)
     assert one_result_each(engine, 200)
     assert engine.last_pass is not None
@@ -237,7 +237,7 @@ def test_a_slow_engine_gets_fewer_clips() -> None:
 
 
 def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
-    """Each engine is warmed up and timed alone; every copy of the corpus is transcribed."""
+    """Each engine has a warm-up and a rate alone; every copy of the corpus is transcribed."""
     engines = QuickEngine(0.001), QuickEngine(0.001)
     utterances = Corpus("c", "all", tuple(clips(40, tmp_path)), "c").copied(3)
     seen: list[str] = []
@@ -257,7 +257,7 @@ def test_a_measurement_with_two_engines(tmp_path: Path) -> None:
 
 
 def test_the_engines_of_a_gpu_are_timed_together_and_hosts_concurrently() -> None:
-    """The GPUs of one host take turns; the rate of a single GPU is that of the pass."""
+    """The GPUs of one host are timed one after the other; with a single GPU no rate is measured."""
     seconds = []
     for hosts in ("ab", ""):
         started = time.perf_counter()
@@ -274,7 +274,7 @@ def test_the_engines_of_a_gpu_are_timed_together_and_hosts_concurrently() -> Non
 
 @pytest.mark.parametrize("changed", ["model.bin", "0.flac"])
 def test_another_host_must_have_the_same_files(tmp_path: Path, changed: str) -> None:
-    """By size; the message has the path and the host."""
+    """Sizes are compared; the message has the path and the host."""
     for name in ("model.bin", "0.flac"):
         (tmp_path / name).write_bytes(b"some bytes")
 
@@ -293,14 +293,14 @@ def test_another_host_must_have_the_same_files(tmp_path: Path, changed: str) -> 
     [((10.0, 10.0, 8.0), (5.0, 5.2, 4.9), 80.0, 0.3), ((7.0,), (3.0,), 100.0, 0.0), ((), (), 100.0, 0.0)],
 )
 def test_usage_of_a_pass(audio: tuple[float, ...], finished: tuple[float, ...], share: float, tail: float) -> None:
-    """The slowest against the median engine, and the time in which an engine had nothing to do."""
+    """Audio of the slowest engine in percent of the median, and idle time at the end."""
     found = PassUsage(audio, finished, 0.0)
     assert found.slowest_engine_percent == pytest.approx(share)
     assert found.tail_seconds == pytest.approx(tail)
 
 
 def test_closing_closes_every_engine() -> None:
-    """Also if one of them does not answer."""
+    """The others are closed even if one engine does not answer."""
     engines, closed = (QuickEngine(), QuickEngine()), threading.Event()
     handles = handles_of(*engines)
     handles[1].killed.set()
@@ -310,7 +310,7 @@ def test_closing_closes_every_engine() -> None:
 
 
 def test_results_come_several_in_one_call() -> None:
-    """Each call costs both processes CPU; the last results of a pass are not held back."""
+    """This saves CPU time; the last results of a pass are returned without delay."""
     worker = EngineWorker(Placement("engine 0"))
     worker.drive(QuickEngine(0.001))
     worker.submit(clips(200), more=True)
@@ -325,7 +325,7 @@ def test_results_come_several_in_one_call() -> None:
 
 
 def test_a_queue_of_clips_waits_until_it_is_closed() -> None:
-    """`would_wait` is asked before; `next` waits for a clip of another thread."""
+    """`would_wait` is true while `next` would block; `next` returns utterances of another thread."""
     queue = queue_of(closed=False)
     assert queue.would_wait()
     threading.Timer(0.05, lambda: queue.put(clips(2))).start()

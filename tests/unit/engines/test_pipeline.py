@@ -1,4 +1,4 @@
-"""The loop that keeps a model busy, with a hand-written model: order, bounds, failures; and stock vLLM beside it."""
+"""Input pipeline with a fake model, and engine=vllm-stock without vLLM: order, limits and failures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAN = PipelineLimits("split", reader_threads=3, in_flight=8, burst=2)
 
 
 class FakeModel:
-    """A `SteppedModel` whose text depends on the audio alone, one window a step, `delay` seconds each."""
+    """A `SteppedModel` whose transcript depends on the audio only; one window per step of `delay` seconds."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -49,7 +49,7 @@ class FakeModel:
 
 
 class StockWithoutVllm(VllmStock):
-    """Stock vLLM but for vLLM: its one call is answered here."""
+    """engine=vllm-stock with a fake `LLM.generate`."""
 
     def __init__(self, long_audio: str) -> None:
         self.settings: Any = SimpleNamespace(config=SimpleNamespace(long_audio=long_audio))
@@ -74,7 +74,7 @@ def texts_of_stock(utterances: Sequence[Utterance], long_audio: str) -> dict[str
 
 
 class WatchedModel(FakeModel):
-    """Hands out in bursts and out of order, and remembers how full it was."""
+    """Returns outputs in bursts and out of order, and records the maximum number in flight."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ class WatchedModel(FakeModel):
         return [*super().step(), *(super().step() if self._waiting else [])]
 
 
-def test_every_clip_once_with_its_own_text(tmp_path: Path) -> None:
-    """Whatever order the model finishes in; and stock vLLM's way gives the same."""
+def test_every_utterance_has_its_transcript_once(tmp_path: Path) -> None:
+    """The order of outputs does not matter, and engine=vllm-stock has equal results."""
     utterances = corpus_of(tmp_path, [0.5 + i % 7 for i in range(40)])
     found = texts(WatchedModel(), utterances, PLAN)
     ids = [utterance.utt_id for utterance in utterances]
@@ -104,8 +104,8 @@ def test_every_clip_once_with_its_own_text(tmp_path: Path) -> None:
     assert [found[i].hypothesis for i in ids] == [stock[i].hypothesis for i in ids]
 
 
-def test_the_engine_is_kept_full_and_never_over_full(tmp_path: Path) -> None:
-    """Requests in flight reach the bound and do not pass it; several threads prepare."""
+def test_windows_in_flight_reach_their_limit_only(tmp_path: Path) -> None:
+    """The number of requests in flight reaches its limit and does not exceed it; several threads prepare."""
     model = WatchedModel()
     model.delay = 0.02  # slower than the readers
     texts(model, corpus_of(tmp_path, [1.0] * 60), PLAN)
@@ -114,7 +114,7 @@ def test_the_engine_is_kept_full_and_never_over_full(tmp_path: Path) -> None:
 
 
 def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
-    """A slow engine does not let the readers run away with the memory."""
+    """With a slow engine, the readers stop at the limit."""
     utterances = corpus_of(tmp_path, [0.2] * 100)
     started = threading.Event()
     read: list[str] = []
@@ -136,7 +136,7 @@ def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
 
 
 def test_long_audio_is_split_and_joined(tmp_path: Path) -> None:
-    """A 70 s file goes through as parts and comes back as one text of 70 s."""
+    """A file of 70 s is transcribed in parts and has one transcript of 70 s."""
     utterances = corpus_of(tmp_path, [70.0, 2.0])
     for found in (texts(FakeModel(), utterances, PLAN), texts_of_stock(utterances, "split")):
         first, second = found["000"], found["001"]
@@ -146,7 +146,7 @@ def test_long_audio_is_split_and_joined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("policy", "ids", "seconds"), [("trim", 2, 32.0), ("drop", 1, 2.0)])
 def test_trimmed_and_dropped_audio_is_counted_as_such(tmp_path: Path, policy: str, ids: int, seconds: float) -> None:
-    """Trimmed audio counts for the seconds that the model got; dropped audio for none, and has no window."""
+    """Trimmed audio counts with 30 s; dropped audio has no seconds and no windows."""
     utterances = corpus_of(tmp_path, [70.0, 2.0])
     plan = dataclasses.replace(PLAN, long_audio=policy)
     for found in (texts(FakeModel(), utterances, plan), texts_of_stock(utterances, policy)):
@@ -156,7 +156,7 @@ def test_trimmed_and_dropped_audio_is_counted_as_such(tmp_path: Path, policy: st
 
 
 def test_random_weights_write_as_many_tokens_as_are_asked_for(tmp_path: Path) -> None:
-    """Over all parts of long audio together."""
+    """The number holds for all parts of long audio together."""
     utterances = [dataclasses.replace(each, forced_tokens=20) for each in corpus_of(tmp_path, [2.0, 65.0])]
     found = texts(FakeModel(), utterances, PLAN)
     assert found["000"].tokens == 20
@@ -164,21 +164,21 @@ def test_random_weights_write_as_many_tokens_as_are_asked_for(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("damage", ["corrupt", "removed"])
-@pytest.mark.parametrize("front_end", ["pipelined", "stock"])
-def test_a_reader_that_fails_ends_the_pass_with_the_files_name(tmp_path: Path, damage: str, front_end: str) -> None:
-    """A file that breaks while the clock runs is named, soon, and no reader thread is left."""
+@pytest.mark.parametrize("engine", ["pipelined", "stock"])
+def test_a_reader_that_fails_ends_the_pass_with_the_files_name(tmp_path: Path, damage: str, engine: str) -> None:
+    """A file that cannot be decoded in the timed region is named in the error, and no reader thread is left."""
     utterances = corpus_of(tmp_path, [0.5] * 50)
     broken = tmp_path / "030.wav"
     broken.write_bytes(b"RIFF nonsense") if damage == "corrupt" else broken.unlink()
     started = time.perf_counter()
     with pytest.raises(AudioError, match=r"030\.wav"):
-        texts(FakeModel(), utterances, PLAN) if front_end == "pipelined" else texts_of_stock(utterances, "split")
+        texts(FakeModel(), utterances, PLAN) if engine == "pipelined" else texts_of_stock(utterances, "split")
     assert time.perf_counter() - started < 5
     assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
 def test_a_model_that_dies_is_reported(tmp_path: Path) -> None:
-    """Its error comes through, and nothing hangs."""
+    """Its error is raised, and nothing hangs."""
 
     class DyingModel(FakeModel):
         def step(self) -> Sequence[WindowOutput]:
@@ -188,8 +188,8 @@ def test_a_model_that_dies_is_reported(tmp_path: Path) -> None:
         texts(DyingModel(), corpus_of(tmp_path, [0.5] * 9), PLAN)
 
 
-def test_latencies_are_told_by_the_feed_only(tmp_path: Path) -> None:
-    """Stock vLLM hands everything out at its end: it tells none, which is not 0."""
+def test_only_the_pipeline_measures_latencies(tmp_path: Path) -> None:
+    """`LLM.generate` returns all results at its end, so the latency is None, not 0."""
     utterances = corpus_of(tmp_path, [0.5, 0.5])
     assert all((text.latency_seconds or 0) > 0 for text in texts(FakeModel(), utterances, PLAN).values())
     assert all(text.latency_seconds is None for text in texts_of_stock(utterances, "split").values())

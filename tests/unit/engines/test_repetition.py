@@ -1,10 +1,10 @@
-"""Which texts cannot be."""
+"""Detection of repetition loops."""
 
 from __future__ import annotations
 
 import pytest
 
-from whisperbench.engines.repetition import repeats_itself
+from whisperbench.engines.repetition import is_repetition_loop
 
 SENTENCE = "he hoped there would be stew for dinner turnips and carrots and bruised potatoes"
 
@@ -21,8 +21,8 @@ SENTENCE = "he hoped there would be stew for dinner turnips and carrots and brui
     ],
 )
 def test_speech_is_speech(text: str) -> None:
-    """A word or a line said several times is no loop."""
-    assert not repeats_itself(text, tokens=len(text.split()), seconds=5.0)
+    """A word or a phrase that is repeated a few times is not a loop."""
+    assert not is_repetition_loop(text, tokens=len(text.split()), seconds=5.0)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_speech_is_speech(text: str) -> None:
     ],
 )
 def test_a_phrase_without_end_is_a_loop(text: str) -> None:
-    """Four times at the end of the text, the last word cut off or not."""
-    assert repeats_itself(text, tokens=20, seconds=20.0)
+    """A phrase is repeated four times at the end, with or without an incomplete last word."""
+    assert is_repetition_loop(text, tokens=20, seconds=20.0)
 
 
 def test_more_tokens_than_the_seconds_can_hold_are_a_loop() -> None:
     """Two hundred tokens are half a minute of speech, not five seconds."""
-    assert repeats_itself(SENTENCE, tokens=200, seconds=5.0)
-    assert not repeats_itself(SENTENCE, tokens=200, seconds=25.0)
+    assert is_repetition_loop(SENTENCE, tokens=200, seconds=5.0)
+    assert not is_repetition_loop(SENTENCE, tokens=200, seconds=25.0)

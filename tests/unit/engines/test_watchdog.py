@@ -1,4 +1,4 @@
-"""An engine that stops working for good is ended with a cause; one that pauses is told apart from one that is slow."""
+"""Pauses of an engine: an unusual one makes a pass invalid."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from whisperbench.engines.watchdog import StallWatchdog
 
 
 def utterance(number: int) -> Utterance:
-    """One whose file is not read."""
+    """An utterance whose file is not read."""
     return Utterance(utt_id=str(number), audio=Path("none"), reference=None, speaker=None)
 
 
 def test_a_pause_that_no_work_explains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thirty seconds, and three times what the warm-up held; here tenths of them."""
+    """A pause is unusual from MIN_PAUSE_SECONDS on, if it is three times the longest of the warm-up."""
     monkeypatch.setattr(watchdog, "MIN_PAUSE_SECONDS", 0.3)
     with StallWatchdog(FakeEngine(), 0) as watch:
         taken = watch.heartbeat.of(map(utterance, range(3)))

@@ -1,4 +1,4 @@
-"""What the model is given of one utterance: parts of at most 30 s."""
+"""Splitting an utterance into windows of at most 30 s."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def noise(seconds: float, seed: int = 0) -> npt.NDArray[np.float32]:
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(size=st.integers(1, 5 * WINDOW_SAMPLES), seed=st.integers(0, 9), quiet=st.floats(0, 1))
 def test_split_loses_nothing(size: int, seed: int, quiet: float) -> None:
-    """Parts joined are the audio, each fits a window, and no cut leaves a scrap."""
+    """The joined parts are the audio, each fits a window, and none is shorter than 1 s."""
     audio = noise(5 * 30, seed)[:size]
     audio[int(quiet * size) :] = 0
     parts = split(audio, "split")
@@ -43,7 +43,7 @@ def test_split_cuts_in_the_pause(pause: float) -> None:
 
 
 def test_16_bits_are_cut_where_their_floats_are() -> None:
-    """How loud the quietest point is does not matter, and its place is the same."""
+    """int16 samples are cut at the same point as float32 samples, at any loudness."""
     audio = to_16_bits(noise(70))
     assert [part.size for part in split(audio, "split")] == [
         part.size for part in split(audio / np.float32(32_768), "split")
@@ -51,14 +51,14 @@ def test_16_bits_are_cut_where_their_floats_are() -> None:
 
 
 def test_trim_keeps_the_first_thirty_seconds() -> None:
-    """Trim is what the published script did."""
+    """`trim` is what the script of the published benchmark does."""
     audio = noise(31)
     (part,) = split(audio, "trim")
     assert np.array_equal(part, audio[:WINDOW_SAMPLES])
 
 
 def test_drop_drops_long_audio_only() -> None:
-    """Exactly 30 s stays, one sample more goes."""
+    """Audio of exactly 30 s is kept; with one more sample it is dropped."""
     audio = noise(31)
     assert split(audio[: WINDOW_SAMPLES + 1], "drop") == []
     assert len(split(audio[:WINDOW_SAMPLES], "drop")) == 1
@@ -66,13 +66,13 @@ def test_drop_drops_long_audio_only() -> None:
 
 @pytest.mark.parametrize("policy", ["split", "trim", "drop"])
 def test_short_audio_is_one_window_untouched(policy: str) -> None:
-    """Up to 30 s every policy gives the audio itself."""
+    """Up to 30 s every policy returns the audio unchanged."""
     audio = noise(2)
     (part,) = split(audio, policy)
     assert part is audio
 
 
 def test_an_unknown_policy_is_a_mistake() -> None:
-    """A policy that nobody defined must not pass as one of the three."""
+    """An undefined policy is an error."""
     with pytest.raises(ValueError, match="pad"):
         split(noise(1), "pad")

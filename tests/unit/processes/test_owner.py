@@ -1,4 +1,4 @@
-"""Which process works on something, and when it counts as dead."""
+"""Identity of the process that owns a run, and when it counts as dead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from whisperbench.processes.owner import ProcessId
 
 
 def test_this_process_lives() -> None:
-    """And is found again from its text."""
+    """Its identity is equal to the one parsed from its text."""
     here = ProcessId.this()
     assert here is not None
     assert ProcessId.parse(str(here)) == here
@@ -34,14 +34,14 @@ GONE = 4194399
     ],
 )
 def test_dead_only_where_it_is_certain(changed: dict[str, Any], dead: bool) -> None:
-    """No such process, or a later one under its number; never one of another host or container."""
+    """It is dead if the id is unused or reused; processes of other hosts and containers never count as dead."""
     here = ProcessId.this()
     assert here is not None
     assert dataclasses.replace(here, **changed).is_dead(here) is dead
 
 
 def test_after_a_reboot() -> None:
-    """A host's own processes are dead; a container's cannot be told from those of a container of the same name."""
+    """Processes of the host itself are dead; those of a container may belong to another one of that name."""
     here = ProcessId("gpu1", "m" * 32, "boot2", "pid:[4026531836]", 7, 100)
     assert dataclasses.replace(here, boot="boot1").is_dead(here)
     inside = dataclasses.replace(here, namespace="pid:[4026532999]")
@@ -50,6 +50,6 @@ def test_after_a_reboot() -> None:
 
 @given(st.text())
 def test_any_text_is_a_process_or_none(text: str) -> None:
-    """Tags are anybody's to write."""
+    """Tags can have any value, because every user can edit them."""
     ProcessId.parse(text)
     ProcessId.parse(f"host=a|machine=b|boot=c|namespace=d|pid={text}|started=1")

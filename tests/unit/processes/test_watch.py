@@ -1,4 +1,4 @@
-"""Something happens when a process is gone, and only then."""
+"""`ProcessWatch` calls its callback when a process has ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from whisperbench.processes.watch import POLL_SECONDS, ProcessWatch
 
 
 def test_a_process_that_never_was() -> None:
-    """Counts as gone: it may have ended before anybody could look."""
+    """It counts as ended, because it may have ended before the watch began."""
     called = threading.Event()
     ProcessWatch([4194399], called.set)
     assert called.wait(2 * POLL_SECONDS)

@@ -28,8 +28,8 @@ NO_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate me
 class BatchEngine(Engine):
     """An `Engine` in this process; a subclass loads its model and transcribes one batch.
 
-    Files are read by reader threads, ahead of the model, as for vLLM; everything else, features included, follows the
-    engine's own documentation.
+    Reader threads load the files ahead of the model, as with vLLM.  Everything else, including the features, follows
+    the documentation of the engine.
 
     Raises:
         EngineError: the model cannot be loaded; the message names the cause.
@@ -38,15 +38,15 @@ class BatchEngine(Engine):
     package: str
     """The distribution whose version is recorded."""
     deviations: str | None = None
-    """How it changes audio or text by itself, without an option to disable that."""
+    """How the engine changes audio or text in a way that no option disables; None if it does not."""
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self.log = settings, log
         self.device = "cuda" if hardware.has_gpu else "cpu"
         started = time.perf_counter()
-        with output_to(log), self._explained("did not start"):
+        with output_to(log), self._wrap_errors("did not start"):
             dtype = self.load()
-        self._facts = EngineInfo(
+        self.info = EngineInfo(
             dtype_effective=dtype,
             kv_cache_dtype_effective=dtype,
             engine_version=installed_version(self.package) or "unknown",
@@ -63,10 +63,6 @@ class BatchEngine(Engine):
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
         """Transcribe at most `batch_size` windows by greedy decoding, in their order."""
 
-    @property
-    def facts(self) -> EngineInfo:
-        return self._facts
-
     def pids(self) -> set[int]:
         return {os.getpid()}
 
@@ -74,28 +70,28 @@ class BatchEngine(Engine):
         """Do nothing, because the engine has no other process."""
 
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
-        in_work: dict[str, UtteranceInProgress] = {}
+        in_progress: dict[str, UtteranceInProgress] = {}
         windows: list[Window] = []
         for found in itertools.chain(self._read_ahead(utterances), [None]):
             if found is not None and found.windows:
-                in_work[found.utt_id] = found
+                in_progress[found.utt_id] = found
                 windows.extend(found.windows)
             elif found is not None:
-                yield found.transcription()  # dropped: the model gets nothing of it
+                yield found.transcription()  # long audio that is dropped has no windows
             while windows and (found is None or len(windows) >= self.settings.batch_size):
                 batch, windows = windows[: self.settings.batch_size], windows[self.settings.batch_size :]
                 for window in batch:
-                    in_work[window.utt_id].submitted(time.perf_counter())
-                with self._explained("failed"):
+                    in_progress[window.utt_id].submitted(time.perf_counter())
+                with self._wrap_errors("failed"):
                     outputs = self.transcribe_batch(batch)
                 for output in outputs:
                     utt_id = output.window.utt_id
-                    if (finished := in_work[utt_id].finish(output, time.perf_counter())) is not None:
-                        del in_work[utt_id]
+                    if (finished := in_progress[utt_id].finish(output, time.perf_counter())) is not None:
+                        del in_progress[utt_id]
                         yield finished
 
     def _read_ahead(self, utterances: Iterable[Utterance]) -> Iterator[UtteranceInProgress]:
-        """Utterances with their windows, in order; two batches are read while the model works."""
+        """Utterances with their windows, in order; at most two batches are read ahead of the model."""
         waiting = iter(utterances)
         reading: collections.deque[concurrent.futures.Future[UtteranceInProgress]] = collections.deque()
         pool = concurrent.futures.ThreadPoolExecutor(self.settings.reader_threads, thread_name_prefix="reader")
@@ -110,8 +106,8 @@ class BatchEngine(Engine):
             pool.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Raise an exception of the engine as an EngineError with its name and the option to change."""
+    def _wrap_errors(self, what: str) -> Iterator[None]:
+        """Turn an exception of the engine into an EngineError that names the engine and the option to change."""
         try:
             yield
         except Exception as error:
@@ -120,5 +116,5 @@ class BatchEngine(Engine):
             remedy = f"Lower batch_size={size}" if size > 1 else "Use a smaller model, or a GPU with more memory"
             advice = f" {remedy}." if NO_MEMORY.search(cause) else ""
             raise EngineError(
-                f"{self.settings.config.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
+                f"{self.settings.config.engine} {what}: {cause}.{advice} Engine log: {self.log}", self.log
             ) from error

@@ -17,10 +17,10 @@ FILES = ("tokenizer.json", "preprocessor_config.json")
 
 
 class FasterWhisper(BatchEngine):
-    """The windows of a batch are joined to one recording, whose parts the pipeline transcribes as a batch.
+    """faster-whisper without voice activity detection, fallback temperatures, suppressed tokens and beam search.
 
-    Disabled: voice activity detection, fallback temperatures, suppressed tokens and beam search.  All other options
-    have the defaults of faster-whisper.
+    All other options have the defaults of faster-whisper.  The windows of a batch are concatenated to one recording,
+    because the pipeline takes the parts of a recording as a batch.
     """
 
     package = "faster-whisper"
@@ -41,7 +41,7 @@ class FasterWhisper(BatchEngine):
 
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
         ends = np.cumsum([len(window.audio) for window in windows])
-        # The pipeline truncates times to whole samples; a quarter of a sample protects against rounding.
+        # The pipeline truncates times to whole samples; adding a quarter of a sample makes rounding harmless.
         times = [
             {"start": (end - len(window.audio) + 0.25) / SAMPLE_RATE, "end": (end + 0.25) / SAMPLE_RATE}
             for window, end in zip(windows, ends.tolist(), strict=True)
@@ -62,11 +62,11 @@ class FasterWhisper(BatchEngine):
         segments = list(found)
         return [
             WindowOutput(window, segment.text.strip(), min(len(segment.tokens) + 1, MAX_OUTPUT_TOKENS))
-            for window, segment in zip(windows, segments, strict=True)  # without timestamps a part is one segment
+            for window, segment in zip(windows, segments, strict=True)  # without timestamps, each part is one segment
         ]
 
     def _converted(self) -> Path:
-        """The cached conversion of the checkpoint by CTranslate2's converter, as in the README of faster-whisper."""
+        """Directory of the checkpoint converted by CTranslate2, as in the README of faster-whisper; cached."""
         from ctranslate2.converters import TransformersConverter
 
         source = Path(self.settings.checkpoint)

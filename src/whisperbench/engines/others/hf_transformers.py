@@ -13,11 +13,12 @@ from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 
 
 class TransformersWhisper(BatchEngine):
-    """On a GPU with a static KV cache, for which `generate` compiles the decoder (`enforce_eager` disables both), and
-    with features computed there.
+    """transformers without suppressed tokens.
 
-    Disabled: suppressed tokens.  A batch ends with its longest transcript, so with random weights it generates as many
-    tokens as its longest window needs, and counts the tokens that each window needs.
+    On a GPU the features are computed there, and the KV cache is static, so `generate` compiles the decoder;
+    `enforce_eager` disables the static cache and the compilation.  A batch ends with its longest transcript.  With
+    random weights it therefore generates as many tokens as its longest window requires, and each window counts the
+    tokens that it requires itself.
     """
 
     package = "transformers"
@@ -39,14 +40,14 @@ class TransformersWhisper(BatchEngine):
         model.generation_config.begin_suppress_tokens = None
         self._model, self._processor = model.to(self.device).eval(), WhisperProcessor.from_pretrained(path)
         self._static = self.device == "cuda" and not self.settings.enforce_eager
-        if self._static:  # allocates the largest cache first, because a larger one would be compiled again
+        if self._static:  # the largest cache first, because a larger one later would be compiled again
             silence = [np.zeros(SAMPLE_RATE, np.float32)] * self.settings.batch_size
             self._generate(silence, MAX_OUTPUT_TOKENS)
         return str(model.dtype).removeprefix("torch.")
 
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
         audio = [window.audio for window in windows]
-        if self._static:  # a batch of another size would be compiled again
+        if self._static:  # a batch of another size would be compiled again, so fill it with copies
             audio += audio[-1:] * (self.settings.batch_size - len(audio))
         ids = self._generate(audio, max((window.forced_tokens or 0 for window in windows), default=0))[: len(windows)]
         texts = self._processor.batch_decode(ids, skip_special_tokens=True)
@@ -56,7 +57,7 @@ class TransformersWhisper(BatchEngine):
         ]
 
     def _generate(self, audio: list[Any], tokens: int) -> Any:
-        """Token ids without the prompt; exactly `tokens` per window, or (0) until each transcript ends."""
+        """Token ids without the prompt: exactly `tokens` per window; if `tokens` is 0, until each transcript ends."""
         import torch
 
         extractor, prompt = self._processor.feature_extractor, list(self.settings.prompt_token_ids)
@@ -72,6 +73,6 @@ class TransformersWhisper(BatchEngine):
         return ids[:, len(prompt) :].cpu() if ids[0, : len(prompt)].tolist() == prompt else ids.cpu()
 
     def _count(self, ids: Any) -> int:
-        """Number of tokens of one transcript, with the end of text."""
+        """Number of tokens of one transcript, including the end-of-text token."""
         ended = (ids == self._processor.tokenizer.eos_token_id).nonzero()
         return int(ended[0, 0]) + 1 if len(ended) else len(ids)

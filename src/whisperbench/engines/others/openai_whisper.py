@@ -1,4 +1,4 @@
-"""openai-whisper: `whisper.decode` for one window after the other, as in the README of openai/whisper."""
+"""openai-whisper: `whisper.decode` for one window at a time, as in the README of openai/whisper."""
 
 from __future__ import annotations
 
@@ -30,19 +30,18 @@ NAMES = {
     ".embed_positions.weight": ".positional_embedding",
     ".embed_tokens.": ".token_embedding.",
 }
-"""Parts of a weight's name in the Hugging Face layout, and in openai/whisper."""
+"""Parts of weight names in the Hugging Face layout, and their counterparts in openai/whisper."""
 
 
 class OpenaiWhisper(BatchEngine):
-    """Disabled: fallback temperatures, thresholds and suppressed blanks, which belong to `transcribe`, and suppressed
-    text tokens.
+    """openai-whisper without fallback temperatures, thresholds, suppressed blanks and suppressed text tokens.
 
-    Its weights stay in float32 and are cast in each product, as after `whisper.load_model`.  With random weights the
-    end of text is suppressed, so that each window gets the required number of tokens.
+    The weights stay in float32 and are cast in each matrix product, as after `whisper.load_model`.  With random weights
+    the end-of-text token is suppressed, so that each window has the required number of tokens.
     """
 
     package = "openai-whisper"
-    deviations = "suppresses the special tokens of its prompt, and the one for no speech"
+    deviations = "suppresses the special tokens of the prompt and the no-speech token"
 
     def load(self) -> str:
         import torch

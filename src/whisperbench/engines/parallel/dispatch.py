@@ -1,7 +1,7 @@
-"""Dynamic dispatch of utterances to engines; each result is accepted once, also when engines fail.
+"""Dynamic dispatch of utterances to engines; exactly one result per utterance is accepted, even if engines fail.
 
-Small chunks go to the engine that holds the fewest utterances, so that all engines finish at nearly the same time and
-a slow engine gets less work.
+Each small chunk goes to the engine with the fewest unfinished utterances, so that a slow engine receives less work and
+all engines finish at nearly the same time.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from whisperbench.corpus.corpus import Utterance
 E = TypeVar("E")
 
 MIN_CHUNK, MAX_CHUNK = 4, 16
-"""Utterances per call: smaller chunks cost more calls, larger ones make the engines finish at different times."""
+"""Utterances per call: smaller chunks need more calls, larger ones make the engines finish at different times."""
 
 
 class Dispatcher(Generic[E]):
-    """The utterances of one pass, assigned in their order; an engine holds at most `max_in_flight` of them."""
+    """Assigns the utterances of one pass in their order, at most `max_in_flight` unfinished ones to each engine."""
 
-    def __init__(self, clips: Iterable[Utterance], engines: Sequence[E], max_in_flight: int) -> None:
-        self._waiting = collections.deque(clips)
-        self._unfinished = {clip.utt_id: clip for clip in self._waiting}
+    def __init__(self, utterances: Iterable[Utterance], engines: Sequence[E], max_in_flight: int) -> None:
+        self._waiting = collections.deque(utterances)
+        self._unfinished = {utterance.utt_id: utterance for utterance in self._waiting}
         self._held: dict[E, set[str]] = {engine: set() for engine in engines}
-        self._expecting_more: set[E] = set()  # engines that may wait for more to fill a batch
+        self._expecting_more: set[E] = set()  # engines that may wait for more utterances to fill a batch
         self._max_in_flight = max_in_flight
         self._chunk = min(MAX_CHUNK, max(MIN_CHUNK, max_in_flight // MAX_CHUNK))
 
@@ -39,9 +39,9 @@ class Dispatcher(Generic[E]):
         return len(self._held.get(engine, ()))
 
     def assign(self) -> list[tuple[E, tuple[Utterance, ...], bool]]:
-        """Chunks to submit now as (engine, utterances, more); empty while every engine holds enough.
+        """Chunks to submit now, as (engine, utterances, more); empty while every engine has enough.
 
-        `more` is false once per engine, when no utterances are left and the engine need not wait for a full batch.
+        `more` is false, once per engine, when no utterances are left, so the engine does not wait for a full batch.
         """
         found: list[tuple[E, tuple[Utterance, ...], bool]] = []
         while self._waiting and self._held:
@@ -49,17 +49,17 @@ class Dispatcher(Generic[E]):
             count = min(self._chunk, -(-len(self._waiting) // len(self._held)))
             if self.held(engine) and self.held(engine) + count > self._max_in_flight:
                 break
-            clips = tuple(self._waiting.popleft() for _ in range(count))
-            self._held[engine].update(clip.utt_id for clip in clips)
+            utterances = tuple(self._waiting.popleft() for _ in range(count))
+            self._held[engine].update(utterance.utt_id for utterance in utterances)
             self._expecting_more.add(engine)
-            found.append((engine, clips, True))
+            found.append((engine, utterances, True))
         if not self._waiting:
             found += [(engine, (), False) for engine in self._held if engine in self._expecting_more]
             self._expecting_more.clear()
         return found
 
     def accept(self, engine: E, utt_id: str) -> bool:
-        """Whether to use an engine's result, which is true once, and only if the engine has not failed."""
+        """Whether to use a result: true only for the first one of an utterance, from an engine that has not failed."""
         if utt_id not in self._held.get(engine, ()):
             return False
         self._held[engine].remove(utt_id)
@@ -67,7 +67,7 @@ class Dispatcher(Generic[E]):
         return True
 
     def remove(self, engine: E) -> None:
-        """Remove a failed engine; the utterances that it holds are assigned next."""
+        """Remove a failed engine; its unfinished utterances are assigned next."""
         held = self._held.pop(engine, set())
         self._expecting_more.discard(engine)
-        self._waiting.extendleft(clip for utt_id, clip in reversed(self._unfinished.items()) if utt_id in held)
+        self._waiting.extendleft(found for utt_id, found in reversed(self._unfinished.items()) if utt_id in held)

@@ -1,7 +1,7 @@
 """`ParallelEngine`: several engines transcribe one corpus in one timed region.
 
-The utterances of an engine that fails or stalls are assigned to the others, so each utterance has exactly one result,
-and the pass records which engines failed.
+The utterances of an engine that fails or stalls are assigned to the other engines, so that each utterance has exactly
+one result.  The pass records which engines failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from whisperbench.corpus.audio import AudioSource
 from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines.base import Engine, EngineInfo, PassUsage, StartEngine, Transcription
+from whisperbench.engines.base import Engine, PassUsage, StartEngine, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
@@ -29,23 +29,23 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat
 from whisperbench.errors import EngineError, WhisperbenchError
 
-START_SECONDS = 1860.0  # a minute more than the limit of each engine's own start
+START_SECONDS = 1860.0  # a minute more than vLLM's own limit in engines/vllm/engine.py
 POLL_SECONDS = 1.0
 SILENT_SECONDS = 30.0  # a worker that does not answer for this long has failed; Ray itself waits for a minute
 COMPARE_SECONDS = 600.0
 CLOSE_SECONDS = 10.0
-MAX_FILLS = 10  # of an engine in `single_gpu_rates`, which makes the effect of start and end small
+MAX_FILLS = 10  # times `max_in_flight` utterances in `single_gpu_rates`, so that start and end have little effect
 
 
 def start_parallel(
     settings: EngineSettings, hardware: Hardware, log: Path, start_engine: StartEngine
 ) -> ParallelEngine:
-    """Start `settings.engines` engines, each by `start_engine` in a process of its own, and wait until all are ready.
+    """Start `settings.engines` engines, each by `start_engine` in a separate process, and wait until all are ready.
 
-    Engine i writes to `engine-i.log` beside `log`; on another host in its temporary directory.
+    The log of engine i is `engine-i.log` beside `log`; on another host it is in the temporary directory.
 
     Raises:
-        EngineError: Ray is not installed, a node has other software or no free GPU, or an engine does not start.
+        EngineError: Ray is not installed, a node has other versions or no free GPU, or an engine does not start.
     """
     begun = time.perf_counter()
     ray = connect(settings.config.ray_address, cpus=settings.engines)
@@ -79,31 +79,32 @@ def _wait_for_starts(ray: Any, starting: dict[Any, WorkerHandle]) -> None:
 
 
 def max_in_flight(settings: EngineSettings) -> int:
-    """Maximum number of utterances that an engine holds: those that it works on, and the next burst, prepared.
+    """Maximum number of utterances in one engine: those that it transcribes and those that it reads ahead.
 
-    `LLM.generate` takes all of its inputs before it begins, so it gets its share in one call.
+    For engine=vllm-stock the number is unlimited, because `LLM.generate` takes all inputs in one call.
     """
     if settings.config.engine == "vllm-stock":
         return 1 << 31
     if settings.batch_size:
-        return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead
-    plan = PipelineLimits.of(settings)
-    return plan.in_flight + max(plan.burst, plan.in_flight // 4)
+        return 3 * settings.batch_size + MAX_CHUNK  # a BatchEngine reads two batches ahead
+    limits = PipelineLimits.of(settings)
+    return limits.in_flight + max(limits.burst, limits.in_flight // 4)
 
 
 class ParallelEngine(Engine):
-    """An `Engine` made of several.
+    """An `Engine` that consists of several engines.
 
     Args:
         workers: at least one started engine, all with the same settings.
-        max_in_flight: utterances that one engine may hold, enough that it never runs out of work.
-        load_seconds: from the start of the first engine until the last one is ready.
-        on_close: called when all engines are closed.
-        checkpoint: directory of the weights, which other hosts must have, too.
+        max_in_flight: maximum number of utterances in one engine.
+        load_seconds: time from the start of the first engine until all engines were ready.
+        on_close: called after all engines have been closed.
+        checkpoint: directory of the weights, which all hosts must have.
         stall_seconds: an engine with work that makes no progress for this long has failed (0: no limit).
     """
 
     watches_itself = True
+    heartbeat: Heartbeat  # its longest pause is that of any of the engines
 
     def __init__(
         self,
@@ -115,43 +116,39 @@ class ParallelEngine(Engine):
         stall_seconds: float = 0.0,
     ) -> None:
         self._workers, self._alive = tuple(workers), list(workers)
-        self._max_in_flight, self._load_seconds = max_in_flight, load_seconds
-        self._on_close, self._checkpoint = on_close, checkpoint
+        self._max_in_flight, self._on_close, self._checkpoint = max_in_flight, on_close, checkpoint
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
-        self._pauses = self.heartbeat = Heartbeat()  # with the longest pause of any engine
+        self.heartbeat = Heartbeat()
         self._calls: dict[WorkerHandle, Future[Answer]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
-
-    @property
-    def facts(self) -> EngineInfo:
-        """The first engine's, with the number of engines and hosts."""
-        return dataclasses.replace(
-            self._workers[0].info.engine,
-            load_seconds=self._load_seconds,
-            engines=len(self._workers),
-            hosts=len({worker.info.host for worker in self._workers}),
+        self.info = dataclasses.replace(
+            workers[0].info.engine,
+            load_seconds=load_seconds,
+            engines=len(workers),
+            hosts=len({worker.info.host for worker in workers}),
         )
 
     def pids(self) -> set[int]:
-        """This process, and the engines' processes on this host."""
+        """Process ids of this process and of the engines' processes on this host."""
         here = [worker.info.pids for worker in self._workers if worker.info.host == platform.node()]
         return {os.getpid()}.union(*here)
 
-    def warm_up(self, first: Iterable[Utterance], clips: Sequence[Utterance]) -> Iterable[Transcription]:
-        """Every engine transcribes `first`; other hosts must have the same audio files and weights.
+    def warm_up(self, first: Iterable[Utterance], utterances: Sequence[Utterance]) -> Iterable[Transcription]:
+        """Compare the files of all hosts, and transcribe `first` on every engine.
 
         Raises:
             AudioError: a file cannot be decoded.
-            EngineError: an engine failed, or a host has other files.
+            EngineError: an engine failed, or the files of a host differ.
         """
-        self._require_same_files(clips)
+        self._require_same_files(utterances)
         self._time(self._alive, list(first))
         return ()
 
-    def single_gpu_rates(self, clips: Sequence[Utterance]) -> list[float]:
-        """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle,
-        on utterances from the whole corpus.  Empty with a single GPU, whose rate is that of the pass.
+    def single_gpu_rates(self, utterances: Sequence[Utterance]) -> list[float]:
+        """Utterances per second of each GPU while the other GPUs of its host are idle; empty with a single GPU.
+
+        All engines of the GPU transcribe the same utterances, which are taken from the whole corpus at equal distances.
 
         Raises:
             AudioError: a file cannot be decoded.
@@ -163,24 +160,24 @@ class ParallelEngine(Engine):
         by_device = [list(devices.values()) for devices in by_host.values()]
         if sum(map(len, by_device)) == 1:
             return []
-        count = min(-(-len(clips) // len(self._alive)), MAX_FILLS * self._max_in_flight)
-        some = [clips[i * len(clips) // count] for i in range(count)]
+        count = min(-(-len(utterances) // len(self._alive)), MAX_FILLS * self._max_in_flight)
+        subset = [utterances[i * len(utterances) // count] for i in range(count)]
         rates = []
         for turn in range(max(map(len, by_device))):
             groups = [devices[turn] for devices in by_device if turn < len(devices)]
-            seconds = self._time([worker for group in groups for worker in group], some)
+            seconds = self._time([worker for group in groups for worker in group], subset)
             rates += [count * len(group) / max(seconds[worker] for worker in group) for group in groups]
         return rates
 
-    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
-        """Exactly one result per utterance, also when engines fail; afterwards `last_pass` describes the pass.
+    def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        """Yield exactly one transcription per utterance, even if engines fail; then set `last_pass`.
 
         Raises:
             AudioError: a file cannot be decoded.
             EngineError: all engines failed.
         """
         cpu_before, started = {worker: worker.cpu_seconds for worker in self._alive}, time.perf_counter()
-        dispatcher = Dispatcher(clips, self._alive, self._max_in_flight)
+        dispatcher = Dispatcher(utterances, self._alive, self._max_in_flight)
         audio, finished = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
         while dispatcher.unfinished:
             if not self._alive:
@@ -194,11 +191,11 @@ class ParallelEngine(Engine):
                     dispatcher.remove(worker)
                     self._fail(worker, found)
                     continue
-                for text in found:
-                    if dispatcher.accept(worker, text.utt_id):
-                        audio[worker] += text.seconds
+                for transcription in found:
+                    if dispatcher.accept(worker, transcription.utt_id):
+                        audio[worker] += transcription.seconds
                         finished[worker] = time.perf_counter() - started
-                        yield text
+                        yield transcription
         self.last_pass = PassUsage(
             audio_seconds=tuple(audio[worker] for worker in self._alive),
             finished_seconds=tuple(finished[worker] for worker in self._alive),
@@ -207,13 +204,13 @@ class ParallelEngine(Engine):
         )
 
     def close(self) -> None:
-        """Close every engine within CLOSE_SECONDS; kill one that does not end."""
+        """Close all engines within CLOSE_SECONDS, and kill those that do not end."""
         try:
             deadline = time.monotonic() + CLOSE_SECONDS
             for worker, answer in [(worker, worker.close()) for worker in self._alive]:
                 try:
                     answer.result(max(0.1, deadline - time.monotonic()))
-                except Exception:  # after any error it may not end by itself
+                except Exception:  # whatever the error, its process may still run
                     worker.kill()
         finally:
             self._alive = []
@@ -222,13 +219,13 @@ class ParallelEngine(Engine):
     def _poll(
         self, is_busy: Callable[[WorkerHandle], object]
     ) -> list[tuple[WorkerHandle, list[Transcription] | BaseException]]:
-        """New results, as soon as one engine has answered, and an error for each engine that has failed.
+        """Wait until an engine answers; return new results, and an error for each engine that has failed.
 
-        An engine has failed when its process does not answer for `silent_seconds`, or when it is busy and makes no
-        progress for `stall_seconds`.  Time in which this process itself was stopped does not count.
+        An engine has failed if its process does not answer for `silent_seconds`, or if it is busy and makes no progress
+        for `stall_seconds`.  Time in which this process itself was stopped does not count.
 
         Raises:
-            AudioError: a file cannot be decoded, which would make every engine fail in turn.
+            AudioError: a file cannot be decoded, so every engine would fail.
         """
         for worker in self._alive:
             if worker not in self._calls:
@@ -240,7 +237,7 @@ class ParallelEngine(Engine):
         for worker, call in list(self._calls.items()):
             worker.silence += passed
             worker.pause = worker.pause + passed if is_busy(worker) else 0.0
-            self._pauses.paused(worker.pause)
+            self.heartbeat.paused(worker.pause)
             if call.done():
                 del self._calls[worker]
                 found[worker] = self._results(worker, call)
@@ -252,34 +249,34 @@ class ParallelEngine(Engine):
         return list(found.items())
 
     def _results(self, worker: WorkerHandle, call: Future[Answer]) -> list[Transcription] | BaseException:
-        """The answer or the error of a call; results and a counter that has grown are progress."""
+        """The results or the error of an answered call; reset the pause if the engine has made progress."""
         if error := call.exception():
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
                 raise cause_of(error) from error
             return error
-        texts, ticks, worker.cpu_seconds = call.result()
-        if texts or ticks != worker.ticks:
+        results, ticks, worker.cpu_seconds = call.result()
+        if results or ticks != worker.ticks:
             worker.pause, worker.ticks = 0.0, ticks
-        return texts
+        return results
 
     def _fail(self, worker: WorkerHandle, error: BaseException) -> str:
-        """Remove and kill an engine that has failed, and describe the failure."""
+        """Remove and kill a failed engine, and return a description of the failure."""
         self._alive.remove(worker)
         self._calls.pop(worker, None)
         worker.kill()
         self._failed.append(f"{worker.name} on {worker.info.host} failed ({describe(error)})")
         return self._failed[-1]
 
-    def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Utterance]) -> dict[WorkerHandle, float]:
-        """Seconds in which each of these engines transcribes all `clips`, concurrently with the others.
+    def _time(self, workers: Sequence[WorkerHandle], utterances: Sequence[Utterance]) -> dict[WorkerHandle, float]:
+        """Let each of these engines transcribe all `utterances` concurrently, and return its time in seconds.
 
         Raises:
             EngineError: an engine failed, which ends the run before the timed region.
         """
-        started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(clips))
+        started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(utterances))
         seconds = dict.fromkeys(workers, 0.0)
         for worker in workers:
-            worker.submit(clips, False)
+            worker.submit(utterances, False)
         while any(unfinished.values()):
             for worker, found in self._poll(unfinished.get):
                 if isinstance(found, BaseException):
@@ -290,17 +287,18 @@ class ParallelEngine(Engine):
                     seconds[worker] = time.perf_counter() - started
         return seconds
 
-    def _require_same_files(self, clips: Sequence[Utterance]) -> None:
-        """Compare the sizes of weights and audio files on other hosts; paths in the hub's cache have the revision.
+    def _require_same_files(self, utterances: Sequence[Utterance]) -> None:
+        """Compare the sizes of weights and audio files on all hosts; paths in the hub's cache contain the revision.
 
         Raises:
-            EngineError: a host has other files, or does not answer.
+            EngineError: a file differs, or a host does not answer.
         """
         others = {worker.info.host: worker for worker in reversed(self._alive) if worker.info.host != platform.node()}
         if not others:
             return
         weights = sorted(self._checkpoint.iterdir()) if self._checkpoint else []
-        files: list[AudioSource] = [*(path for path in weights if path.is_file()), *(clip.audio for clip in clips)]
+        files: list[AudioSource] = [path for path in weights if path.is_file()]
+        files += (utterance.audio for utterance in utterances)
         here = _sizes(files)
         for worker in others.values():
             try:
@@ -316,7 +314,7 @@ class ParallelEngine(Engine):
 
 
 def _sizes(files: Iterable[AudioSource]) -> list[int]:
-    """Bytes of each file on this host; -1 for a file that is missing."""
+    """Size of each file on this host, in bytes; -1 for a missing file."""
     found = []
     for each in files:
         try:

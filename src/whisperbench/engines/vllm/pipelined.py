@@ -1,7 +1,8 @@
-"""vLLM fed with inputs that are rendered here: features in parallel, only where there is audio, and a queue kept full.
+"""engine=vllm: vLLM behind this project's input pipeline.
 
-A stock `LLM.generate` computes log-mel features on one thread, for 30 s whatever a clip's length: about 70 requests/s
-per process on any GPU.
+Engine inputs are rendered by several threads, and features are computed only for positions that the encoder keeps.
+`LLM.generate` computes the features of 30 s for every utterance on one thread, which limits a process to about 70
+requests/s on any GPU.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm.engine import VllmEngine, capture_sizes, sampling, window_text
+from whisperbench.engines.vllm.engine import VllmEngine, capture_sizes, sampling, window_output
 from whisperbench.engines.vllm.inputs import WindowRenderer
 from whisperbench.engines.windows import Window, WindowOutput
 
 
 class VllmPipelined(VllmEngine):
-    """An `Engine`, and the `SteppedModel` that it feeds itself with.
+    """An `Engine` that is also the `SteppedModel` of its input pipeline.
 
     Raises:
-        EngineError: vLLM does not start, or it renders Whisper's input in a way that is not known here.
+        EngineError: vLLM does not start, or this version renders Whisper's input in an unsupported form.
     """
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
@@ -45,7 +46,7 @@ class VllmPipelined(VllmEngine):
             }
         return options
 
-    def started(self) -> None:
+    def on_started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
 
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
@@ -56,7 +57,7 @@ class VllmPipelined(VllmEngine):
         return len(self._in_flight)
 
     def prepare(self, window: Window) -> Any:
-        """The engine input; its number is the key of vLLM's encoder cache, so every window is encoded anew."""
+        """Render the engine input; its key in vLLM's encoder cache is a new number, so every window is encoded."""
         return self._renderer(str(next(self._numbers)), window.audio, all_positions=window.is_retry)
 
     def submit(self, window: Window, prepared: Any) -> None:
@@ -66,14 +67,14 @@ class VllmPipelined(VllmEngine):
         self._in_flight[request] = window
 
     def step(self) -> list[WindowOutput]:
-        """What has finished; a window whose transcript loops with thinned padding is run a second time first."""
+        """Finished outputs; a window whose transcript is a repetition loop with thinned padding is submitted again."""
         with self.alive():
             finished = [result for result in self.llm.llm_engine.step() if result.finished]
         outputs = []
         for result in finished:
             window = self._in_flight.pop(result.request_id)
-            output = window_text(window, result)
-            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(output):
+            output = window_output(window, result)
+            if self.settings.config.padding_stride > 1 and not window.is_retry and output.is_repetition_loop:
                 retry = dataclasses.replace(window, is_retry=True)
                 self.submit(retry, self.prepare(retry))
             else:

@@ -1,5 +1,7 @@
-"""vLLM as its documentation shows it, and as the published script used it: everything decoded on one thread, then one
-call of `LLM.generate`."""
+"""engine=vllm-stock: vLLM used as in its documentation and in the script of the published benchmark.
+
+All files are decoded on one thread, before one call of `LLM.generate`.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,12 @@ from typing import Any
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
-from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_text
+from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_output
 from whisperbench.engines.windows import UtteranceInProgress, Window
 
 
 class VllmStock(VllmEngine):
-    """An `Engine` without latencies, since `LLM.generate` returns everything at its end.
+    """An `Engine` without latencies, because `LLM.generate` returns all results at its end.
 
     Raises:
         EngineError: vLLM does not start.
@@ -28,9 +30,9 @@ class VllmStock(VllmEngine):
             if found.windows:
                 in_progress[found.utt_id] = found
             else:
-                yield found.transcription()  # dropped: the model is given nothing of it
+                yield found.transcription()  # long audio that is dropped has no windows
         for window, result in zip(windows, self._generate(windows), strict=True):
-            if (finished := in_progress[window.utt_id].finish(window_text(window, result))) is not None:
+            if (finished := in_progress[window.utt_id].finish(window_output(window, result))) is not None:
                 yield finished
 
     def _generate(self, windows: list[Window]) -> list[Any]:

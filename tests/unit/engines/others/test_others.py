@@ -1,4 +1,4 @@
-"""What the engines that are not vLLM share, with a hand-written one; and each of them on real speech, where it is."""
+"""`BatchEngine` with a fake subclass: batches, failures, and engines that are not installed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def demo() -> Checkpoint:
     return resolve_model("demo", "main", cache_dir=cache_directory(), random_weights=False)
 
 
-class FakePeer(BatchEngine):
-    """A text that depends on the audio alone; remembers the sizes of its batches."""
+class FakeBatchEngine(BatchEngine):
+    """Its transcript depends on the audio only; records the sizes of its batches."""
 
     package = "pytest"
     raises: Exception | None = None
@@ -50,7 +50,9 @@ class FakePeer(BatchEngine):
         return [WindowOutput(w, text_of(w.audio), 3) for w in windows]
 
 
-def peer(demo: Checkpoint, folder: Path, kind: type[FakePeer] = FakePeer, **options: Any) -> FakePeer:
+def started(
+    demo: Checkpoint, folder: Path, kind: type[FakeBatchEngine] = FakeBatchEngine, **options: Any
+) -> FakeBatchEngine:
     config = BenchmarkConfig(engine="transformers", **{"batch_size": 4, **options})
     return kind(engine_settings(config, demo, NO_GPU), NO_GPU, folder / "engine.log")
 
@@ -59,10 +61,10 @@ def texts(engine: BatchEngine, utterances: Sequence[Utterance]) -> list[Transcri
     return list(engine.transcribe(utterances))
 
 
-def test_every_clip_gets_one_text_in_full_batches(demo: Checkpoint, tmp_path: Path) -> None:
-    """Eleven clips, one of them three windows long, are thirteen windows: three batches of four, and the rest."""
+def test_every_utterance_is_transcribed_in_full_batches(demo: Checkpoint, tmp_path: Path) -> None:
+    """Eleven utterances, one of three windows, are thirteen windows: three batches of four, and one window."""
     utterances = corpus_of(tmp_path, [2.0] * 5 + [70.0] + [3.0] * 5)
-    engine = peer(demo, tmp_path)
+    engine = started(demo, tmp_path)
     found = texts(engine, utterances)
     assert [text.utt_id for text in found] == [utterance.utt_id for utterance in utterances]
     assert engine.batches == [4, 4, 4, 1]
@@ -71,22 +73,22 @@ def test_every_clip_gets_one_text_in_full_batches(demo: Checkpoint, tmp_path: Pa
 
 
 def test_long_audio_is_dropped_as_for_vllm(demo: Checkpoint, tmp_path: Path) -> None:
-    """A text without windows, so that the run counts it."""
-    found = texts(peer(demo, tmp_path, long_audio="drop"), corpus_of(tmp_path, [2.0, 40.0]))
+    """It has a transcription without windows, so the run counts it."""
+    found = texts(started(demo, tmp_path, long_audio="drop"), corpus_of(tmp_path, [2.0, 40.0]))
     assert {text.utt_id: text.windows for text in found} == {"000": 1, "001": 0}
 
 
-def test_what_a_peer_raises_names_it_and_the_option_to_change(demo: Checkpoint, tmp_path: Path) -> None:
-    """A failure of loading and one of work, out of memory or not, are errors of the engine with its log."""
+def test_errors_name_the_engine_and_the_option_to_change(demo: Checkpoint, tmp_path: Path) -> None:
+    """A failure to load or to transcribe is an EngineError with the log; batch_size is named for lack of memory."""
 
-    class NoMemory(FakePeer):
+    class NoMemory(FakeBatchEngine):
         raises = RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
 
     with pytest.raises(EngineError, match=r"transformers did not start: .*out of memory.*batch_size=4") as raised:
-        peer(demo, tmp_path, NoMemory)
+        started(demo, tmp_path, NoMemory)
     assert raised.value.log == tmp_path / "engine.log"
     assert raised.value.log.read_text() == "loading\n"
-    engine = peer(demo, tmp_path)
+    engine = started(demo, tmp_path)
     engine.raises = ValueError("no such kernel")
     with pytest.raises(EngineError, match="transformers failed: ValueError: no such kernel") as raised:
         texts(engine, corpus_of(tmp_path, [2.0]))
@@ -94,16 +96,16 @@ def test_what_a_peer_raises_names_it_and_the_option_to_change(demo: Checkpoint, 
 
 
 def test_a_file_that_cannot_be_read_ends_the_pass_with_its_name(demo: Checkpoint, tmp_path: Path) -> None:
-    """It is no failure of the engine."""
+    """The error is an AudioError, not a failure of the engine."""
     utterances = corpus_of(tmp_path, [2.0, 2.0])
     Path(str(utterances[1].audio)).write_bytes(b"no audio")
     with pytest.raises(AudioError, match=str(utterances[1].audio)):
-        texts(peer(demo, tmp_path), utterances)
+        texts(started(demo, tmp_path), utterances)
 
 
 @pytest.mark.parametrize("engine", OTHER_ENGINES)
-def test_a_peer_that_is_not_installed(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says the command, before a checkpoint is downloaded."""
+def test_an_engine_that_is_not_installed(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the command that installs the engine; no checkpoint has been downloaded."""
     monkeypatch.setattr(start, "installed_version", lambda name: None if name == engine else "1.0")
     with pytest.raises(
         EngineError, match=rf"{engine}, which is not installed here. `make install EXTRAS=other-engines`"
@@ -131,5 +133,5 @@ def test_a_peer_that_is_not_installed(engine: str, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_names_of_weights_in_openai_whisper(name: str, expected: str) -> None:
-    """As its model.py has them; that all of them are there is what loading a real checkpoint tells."""
+    """The names are those in openai/whisper's model.py; tests with real checkpoints check that none is missing."""
     assert openai_name(name) == expected

@@ -1,4 +1,4 @@
-"""Rendered inputs of vLLM: a layout that this project does not know is refused."""
+"""Rendered inputs of vLLM: an unknown form is refused."""
 
 from __future__ import annotations
 

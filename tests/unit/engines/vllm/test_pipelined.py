@@ -1,4 +1,4 @@
-"""A text that repeats itself with thinned padding is not the last word on its window."""
+"""A window whose transcript is a repetition loop with thinned padding is transcribed again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOP = "and then " + "he said to me " * 30
 
 
 class Engine:
-    """vLLM's engine with a given transcript for each window (`windows` by request), one request a step."""
+    """A fake of vLLM's engine with a fixed transcript for each window; one request per step."""
 
     def __init__(self, texts: dict[str, str], windows: dict[str, Window]) -> None:
         self.texts, self.windows, self.waiting = texts, windows, list[str]()
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 def model_that_says(
     texts: dict[str, str], stride: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> VllmPipelined:
-    """The pipelined engine without vLLM's processes; an input is whether it holds all positions."""
+    """The pipelined engine without vLLM's processes; its inputs are only the flag `all_positions`."""
     monkeypatch.setattr(pipelined, "sampling", lambda tokens: tokens)
     model = VllmPipelined.__new__(VllmPipelined)
     config = BenchmarkConfig(padding_stride=stride)
@@ -64,7 +64,7 @@ def model_that_says(
 
 
 def transcribe(model: VllmPipelined, tokens: int | None = None) -> tuple[Any, int]:
-    """The text of one clip of two windows, and how many steps the model took."""
+    """The transcription of one utterance of two windows, and the number of steps."""
     windows = [Window("3", part, np.zeros(16_000 * 10, np.float32), tokens) for part in range(2)]
     clip = UtteranceInProgress("3", windows)
     for window in windows:
@@ -78,7 +78,7 @@ def transcribe(model: VllmPipelined, tokens: int | None = None) -> tuple[Any, in
 
 
 def test_a_loop_is_run_again_with_all_positions(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second text counts, and so does the rerun."""
+    """The second transcript is used, and the retry is counted."""
     model = model_that_says(
         {"3:0": LOOP, "3:1": "well done", "3:0:again": "and then he said it"}, 16, checkpoint, monkeypatch
     )
@@ -88,7 +88,7 @@ def test_a_loop_is_run_again_with_all_positions(checkpoint: Checkpoint, monkeypa
 
 
 def test_a_loop_that_stays_one_is_run_again_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it is the model's, and it is counted."""
+    """A loop in the second transcript is used and counted."""
     model = model_that_says({"3:0": "yes", "3:1": LOOP, "3:1:again": LOOP}, 16, checkpoint, monkeypatch)
     text, steps = transcribe(model)
     assert steps == 3
@@ -96,14 +96,14 @@ def test_a_loop_that_stays_one_is_run_again_once(checkpoint: Checkpoint, monkeyp
 
 
 def test_with_all_positions_a_loop_is_counted_alone(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to run it with."""
+    """Without thinned padding there is no retry."""
     text, steps = transcribe(model_that_says({"3:0": "yes", "3:1": LOOP}, 1, checkpoint, monkeypatch))
     assert steps == 2
     assert (text.retried_windows, text.repetition_loops) == (0, 1)
 
 
-def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip that loops takes the time of both its runs, and the pass says so."""
+def test_a_rerun_is_counted_in_the_timed_region(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wall time contains both runs of the window, and the pass counts the retry."""
     model = model_that_says({"a:0": LOOP, "a:0:again": "well done", "b:0": "yes"}, 16, checkpoint, monkeypatch)
     model.heartbeat, model._pids = Heartbeat(), set()
     step = model.step
@@ -124,7 +124,7 @@ def test_a_rerun_is_counted_inside_the_clock(checkpoint: Checkpoint, monkeypatch
 
 
 def test_random_weights_are_not_run_again(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What they say means nothing, and how long it is was given."""
+    """The transcripts of random weights have no meaning, and their length is forced."""
     text, steps = transcribe(model_that_says({"3:0": LOOP, "3:1": LOOP}, 16, checkpoint, monkeypatch), tokens=60)
     assert steps == 2
     assert (text.retried_windows, text.repetition_loops) == (0, 0)
