@@ -22,8 +22,9 @@ import click
 
 from benchmarks.corpus import build_corpus
 from benchmarks.front_end import FLAT_MEMORY, features_alone, with_vllm
-from flows import sweep
-from whisperbench.cli.options import errors_end_the_command
+from tests.support.options import sweep_of
+from whisperbench.cli import sweep
+from whisperbench.cli.options import Command
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
@@ -37,33 +38,32 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
 FACTS = (
-    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "front_end", "engine",
-    "padding_stride", "engines_per_gpu", "features_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
+    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "engine",
+    "padding_stride", "engines_per_gpu", "mel_device_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
     "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
-    "gpu_memory_utilization", "enforce_eager", "load_format", "workers", "cuda_mps",
+    "gpu_memory_utilization", "enforce_eager", "load_format", "reader_threads", "cuda_mps",
 )  # fmt: skip
 """Params of a run that say what was measured on what."""
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--grid", default="bench", show_default=True, help="The sweep's grid.")
 @click.option("--repeats", default=3, show_default=True, help="Runs of each configuration, a b a b.")
-@click.option("--limit", default=0, show_default=True, help="Utterances; 0 = all 2,620 (without a GPU: 300).")
+@click.option("--limit", type=int, help="Utterances; default: all 2,620 (without a GPU: 300).")
 @click.option("--resume", default=False, show_default=True, help="Leave out what an earlier sweep has finished.")
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--corpus", default=Path(tempfile.gettempdir()) / "whisperbench-corpus", type=click.Path(path_type=Path))
-@errors_end_the_command
-def main(grid: str, repeats: int, limit: int, resume: bool, output: Path, corpus: Path) -> None:
+def main(grid: str, repeats: int, limit: int | None, resume: bool, output: Path, corpus: Path) -> None:
     hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not hardware.has_gpu:
         count = limit or 300
-        utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", 0).utterances
+        utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", None).utterances
         found = {**features_alone(count), **with_vllm(hardware, utterances)}
         write(output / f"front_end-{slug(hardware.gpu_name)}.json", hardware, found)
         click.echo(json.dumps(found, indent=1))
         return
     utterances = load_corpus(str(build_corpus(corpus)), "test-clean", limit).utterances
-    options = SweepConfig(grid=grid, repeats=repeats, limit=limit, resume=resume, corpora=str(corpus))
+    options = sweep_of(grid=grid, repeats=repeats, limit=limit or "all", resume=str(resume).lower(), corpus=str(corpus))
     failed = None
     try:
         sweep.run(options)

@@ -31,7 +31,7 @@ def lengths(limit: int = 0) -> list[tuple[int, int]]:
 
 def tiled_audio(sizes: list[int]) -> Iterator[npt.NDArray[np.float32]]:
     """One array of float32 samples per size, cut one after the other from the endless demo clips."""
-    clips = np.concatenate([load_audio(u.audio) for u in load_corpus("demo", "all", 0).utterances])
+    clips = np.concatenate([load_audio(u.audio) for u in load_corpus("demo", "all", None).utterances])
     start = 0
     for size in sizes:
         yield np.take(clips, np.arange(start, start + size), mode="wrap")
@@ -47,7 +47,7 @@ def build_corpus(root: Path, limit: int = 0) -> Path:
     if (folder / "1-1.trans.txt").exists():
         return root
     folder.mkdir(parents=True, exist_ok=True)
-    references = [u.reference or "" for u in load_corpus("demo", "all", 0).utterances]
+    references = [u.reference or "" for u in load_corpus("demo", "all", None).utterances]
     words = itertools.cycle(" ".join(references).upper().split())
 
     def write(item: tuple[int, npt.NDArray[np.float32]]) -> None:

@@ -1,1 +1,1 @@
-"""The verbs: one module per entry point of MLproject, each a command of its own."""
+"""Entry points of MLproject, one module each."""

@@ -1,7 +1,7 @@
-"""Make .venv and install pinned packages into it:  python3 requirements/install.py cpu|scale|peers|dev|server
+"""Make .venv and install the pins and this project:  python3 requirements/install.py cpu|ray|other-engines|dev|server
 
-Runs on whatever Python 3 there is, so that a wrong one gets a sentence and no traceback: nothing here is newer than
-Python 3.6.  `make` calls it; without make, call it yourself.
+Its syntax is that of Python 3.6, so that an unsupported Python gets a sentence instead of a traceback.  `make` calls
+it; without make, call it yourself.
 """
 
 import os
@@ -9,23 +9,17 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 HERE = Path(__file__).resolve().parent
 VENV = HERE.parent / ".venv"
-PYTHON, LOG = VENV / "bin" / "python", VENV / "install.log"
+PYTHON = VENV / "bin" / "python"
 
 ORDINARY_TORCH = """\
-pip finds only PyTorch's ordinary build, which works here but brings CUDA: 2.7 GB to download, 5 GB on disk.
-The CPU build is 190 MB. To have it: Ctrl-C, set PIP_EXTRA_INDEX_URL to the index that pytorch.org names for CPU
-(Get started > pip > CPU), and give the same command again. Going on with the ordinary build …"""
-
-DEMO = (
-    "PATH=.venv/bin:$PATH MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow run . --env-manager local "
-    "--experiment-name whisperbench -P model=demo -P corpus=demo"
-)
+The CPU build of PyTorch (190 MB) cannot be installed, so the ordinary build follows. It works here too, but it brings
+CUDA (2.7 GB to download, 5 GB on disk). To get the CPU build, press Ctrl-C, set PIP_EXTRA_INDEX_URL to the index that
+pytorch.org names for CPU (Get started > pip > CPU), and give the same command again."""
 
 
 def main(what):
@@ -34,20 +28,14 @@ def main(what):
         subprocess.check_call([sys.executable, "-m", "venv", str(VENV)])
     if what == "cpu":
         torch = next(line for line in pins("cpu").read_text().splitlines() if line.startswith("torch=="))
-        if not install("torch, CPU build", [torch + "+cpu"], may_be_missing=True):
+        if pip_install(torch + "+cpu") != 0:
             say(ORDINARY_TORCH)
             need_disk(9)
-            install("torch, ordinary build", ["--requirement", str(pins("torch-cuda")), torch])
-    names = {
-        "cpu": "the CPU engine, MLflow and the rest",
-        "scale": "Ray, for several engines",
-        "peers": "other engines",
-        "dev": "development tools",
-        "server": "the team's server",
-    }
-    install(names[what], ["--requirement", str(pins(what))])
+            require(pip_install("--requirement", str(pins("torch-cuda")), torch))
+    require(pip_install("--requirement", str(pins(what))))
+    require(pip_install("--no-build-isolation", "--editable", str(HERE.parent)))
     if what == "cpu" and "MAKELEVEL" not in os.environ:
-        say(f"Installed. Now:  {DEMO}")
+        say("Installed. Next:  .venv/bin/whisperbench benchmark --model demo --corpus demo")
 
 
 def refuse_what_cannot_work():
@@ -61,8 +49,8 @@ def refuse_what_cannot_work():
         refuse(f"Python 3.11 to 3.13 is needed, and {sys.executable} is Python {major}.{minor}. {way}")
     if sys.platform != "linux" or platform.machine() != "x86_64":
         refuse(
-            f"The CPU engine is for Linux on x86-64, and this is {sys.platform} on {platform.machine()}, where nothing "
-            "of it was ever run. Use another machine, or one with a GPU (README: On a GPU)."
+            f"The CPU engine needs Linux on x86-64, and this is {sys.platform} on {platform.machine()}. Use another "
+            "machine, or one with a GPU (README: On a GPU)."
         )
     if PYTHON.exists():
         if not works(PYTHON):
@@ -92,56 +80,18 @@ def need_disk(gib):
         refuse(f"{gib} GiB of disk are needed, and {free:.1f} GiB are free in {HERE.parent}.")
 
 
-def install(what, arguments, may_be_missing=False):
-    """Install exactly this, nothing that it asks for; whether pip found it.  What pip says is in .venv/install.log."""
-    command = [str(PYTHON), "-m", "pip", "install", "--no-deps", "--progress-bar", "off", *arguments]
-    started, packages, megabytes, last = time.time(), 0, 0.0, []
-    with LOG.open("a") as log:
-        pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-        for line in pip.stdout:
-            log.write(line)
-            last = [*last[-14:], line]
-            packages += line.startswith("Collecting ")
-            if line.startswith("Successfully installed "):
-                packages = len(line.split()) - 2
-            megabytes += downloaded(line)
-            step = "unpacking" if line.startswith("Installing collected") else f"{packages} packages"
-            progress(f"{what}: {step}, {megabytes:,.0f} MB, {clock(time.time() - started)}")
-    progress("")
-    if pip.wait() == 0:
-        if packages:
-            took = clock(time.time() - started)
-            say(f"installed {what}: {packages} packages, {megabytes:,.0f} MB, {took}")
-        return True
-    # pip has another sentence for the same where the user has a constraint on it.
-    if not (may_be_missing and any("No matching distribution" in x or "ResolutionImpossible" in x for x in last)):
-        say("".join(last))
-        refuse(f"pip could not install {what} (status {pip.returncode}); all that it said: {LOG}")
-    return False
+def pip_install(*arguments):
+    """Install exactly these requirements, without their dependencies; pip's exit status."""
+    return subprocess.call([str(PYTHON), "-m", "pip", "install", "--no-deps", *arguments])
 
 
-def downloaded(line):
-    """Megabytes of a line such as `  Downloading torch-2.13.0-….whl (191.8 MB)`."""
-    words = line.replace("(", " ").replace(")", " ").split()
-    if words[:1] != ["Downloading"] or len(words) < 4 or words[1].endswith(".metadata"):
-        return 0.0
-    return float(words[2]) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}.get(words[3], 0.0)
+def require(status):
+    if status != 0:
+        refuse(f"pip failed with status {status}; its output above names the reason.")
 
 
 def pins(name):
     return HERE / f"{name}.txt"
-
-
-def clock(seconds):
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-def progress(text):
-    """A line that the next one overwrites, where somebody looks."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r" + text[:79].ljust(79) + ("" if text else "\r"))
-        sys.stderr.flush()
 
 
 def say(text):
@@ -153,6 +103,6 @@ def refuse(sentence):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "scale", "peers", "dev", "server"):
-        refuse("say what to install, cpu, scale, peers, dev or server: python3 requirements/install.py cpu")
+    if len(sys.argv) != 2 or sys.argv[1] not in ("cpu", "ray", "other-engines", "dev", "server"):
+        refuse("say what to install, cpu, ray, other-engines, dev or server: python3 requirements/install.py cpu")
     main(sys.argv[1])

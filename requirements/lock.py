@@ -4,14 +4,14 @@
 
 cpu.txt          the CPU engine, MLflow and the rest, torch included, whichever build of it
 torch-cuda.txt   what torch's ordinary build needs besides; its CPU build needs none of it
-scale.txt        Ray, beside cpu.txt, for several engines
-peers.txt        other engines to compare with, beside cpu.txt or gpu.txt
-dev.txt          the development tools, beside cpu.txt and scale.txt
+ray.txt          Ray, beside cpu.txt, for several engines
+other-engines.txt  other engines to compare with, beside cpu.txt or gpu.txt
+dev.txt          the development tools, beside cpu.txt and ray.txt
 server.txt       the team's tracking server, beside cpu.txt
 gpu.txt          vLLM's CUDA build, Ray, the demo's weights, PostgreSQL's client and the rest; conda.yaml holds the
                  same pins
 
-Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/unit/test_pins.py resolves them
+Each file is one universal resolution for Python 3.11 to 3.13 on Linux x86-64; tests/nightly/test_pins.py resolves them
 again.
 """
 
@@ -39,21 +39,21 @@ SUPPORTED = re.compile(
 def main(arguments: Sequence[str]) -> None:
     extras = {
         "cpu": ("cpu", "demo"),
-        "peers": ("cpu", "demo", "peers"),
-        "scale": ("cpu", "demo", "scale"),
-        "dev": ("cpu", "demo", "scale", "dev"),
-        "server": ("cpu", "demo", "scale", "dev", "server"),
+        "other-engines": ("cpu", "demo", "other-engines"),
+        "ray": ("cpu", "demo", "ray"),
+        "dev": ("cpu", "demo", "ray", "dev"),
+        "server": ("cpu", "demo", "ray", "dev", "server"),
     }
     known = [line for name in ("torch-cuda", *extras) for line in read(name)]
     held: set[str] = set()
     for name, wanted in extras.items():
         found = [line for line in resolve(wanted, known, "--override", str(OVERRIDES), *arguments) if line not in held]
-        held.update(found if name != "peers" else ())  # dev.txt may stand without them
+        held.update(found if name != "other-engines" else ())  # dev.txt may stand without them
         known += [] if arguments else found
         write(name, (line for line in found if not OF_CUDA.match(line)))
         if name == "cpu":
             write("torch-cuda", filter(OF_CUDA.match, found))
-    gpu = resolve(("gpu", "scale", "demo", "postgres"), [*read("gpu"), *read("cpu"), *read("server")], *arguments)
+    gpu = resolve(("gpu", "ray", "demo", "postgres"), [*read("gpu"), *read("cpu"), *read("server")], *arguments)
     write("gpu", gpu)
     head, marker, _ = (PROJECT / "conda.yaml").read_text(encoding="utf-8").partition("  - pip:\n")
     pins = "".join(f'      - "{pin}"\n' if ";" in pin else f"      - {pin}\n" for pin in gpu)

@@ -50,8 +50,6 @@ from whisperbench.tracking.live import LiveMetrics
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
-PROJECT = Path(__file__).resolve().parents[2]
-
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
     """Measure, keep the result on disk, and then log it; with `offline` it stays on disk.
@@ -60,7 +58,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, or the server does not answer.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_kinds, config.cluster)
+    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
     for directory, transcripts in abandoned(Path(config.results_dir)).items():
         listener.said(f"A measurement was interrupted: {transcripts} transcripts are in {directory}")
     if config.offline:
@@ -114,7 +112,7 @@ def measure_to_disk(
         live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
         listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty(PROJECT)
+        log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
         import_matplotlib()
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
@@ -134,7 +132,7 @@ def measure_to_disk(
                         *([live.on_result] if live else []),
                         lambda _result: transcribed(journal.finished),
                     ],
-                    stall_seconds=60 * config.stall_minutes,
+                    stall_seconds=settings.stall_seconds,
                 )
             info = RunInfo(
                 model_id=checkpoint.model_id,
@@ -164,11 +162,9 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
 
     def inspect(corpus: Corpus) -> Corpus:
         with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-            return inspect_corpus(corpus, config.workers or free_cores(), checked, cache)
+            return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
     given = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in given.understood:
-        listener.said(sentence)
     for sentence in given.doubts:
         listener.warned(sentence)
     if not config.random_weights:
@@ -184,7 +180,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
 
 def utterances_of(config: BenchmarkConfig, corpus: Corpus, checkpoint: Checkpoint) -> tuple[Utterance, ...]:
     """The utterances of a pass: all copies, and with random weights as many tokens as the reference has."""
-    found = corpus.copied(config.rounds)
+    found = corpus.copied(config.corpus_copies)
     if config.random_weights:
         count = checkpoint.count_tokens
         return tuple(dataclasses.replace(each, forced_tokens=count(each.reference or "")) for each in found)
@@ -221,11 +217,11 @@ def preflight(listener: Listener) -> Client:
         if warning := password_in(str(client.tracking_uri)):
             listener.warned(warning)
         for stale in close_stale_runs(client):
-            listener.said(f"closed run {stale.name} ({stale.run_id}): its process {stale.process.pid} is dead")
+            listener.said(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
-            "PYTHONPATH=src python -m flows.benchmark … --offline true"
+            "whisperbench benchmark … --offline"
         ) from error
     return client
 

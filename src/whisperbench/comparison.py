@@ -1,4 +1,4 @@
-"""From a tracking server to leaderboards, to what changed between two runs, or to the verdict of a regression gate."""
+"""Compare runs of a tracking server: leaderboards, the difference between two runs, or a regression gate."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from whisperbench.compare.difference import Clip, clips, difference, playable, worst_first
+from whisperbench.compare import render
+from whisperbench.compare.difference import AlignedUtterance, audio_address, difference, most_errors_first
 from whisperbench.compare.document import Part
-from whisperbench.compare.gate import GateCase, gate_case, judge
-from whisperbench.compare.groups import Group, Grouping, differences
-from whisperbench.compare.paired_tests import compare_contenders, paired_test
+from whisperbench.compare.gate import Verdict, gate_case, judge
+from whisperbench.compare.groups import Grouping, differences
+from whisperbench.compare.paired_tests import paired_test, paired_tests
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.rank import Leaderboard, rank, tested_systems
-from whisperbench.compare.render import (
-    as_markdown,
-    difference_html,
-    leaderboard_csv,
-    leaderboard_html,
-    leaderboard_json,
-)
 from whisperbench.compare.report import Report, title
 from whisperbench.compare.rescore import rank_changes, rescore
 from whisperbench.compare.select import priced, selects, unused_prices
@@ -33,7 +27,6 @@ from whisperbench.results.links import Links
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
-from whisperbench.stats.paired import PairedTest
 from whisperbench.text import escape_control, without_password
 from whisperbench.tracking import read
 from whisperbench.tracking.client import Client, connect, ui_address
@@ -41,45 +34,41 @@ from whisperbench.tracking.runs import log_files
 from whisperbench.tracking.tracked_run import tracked_run
 
 EXPERIMENT = "whisperbench-compare"
-"""Where comparisons are logged, apart from the runs that they compare; under `mlflow run` it has chosen before."""
+"""The experiment of comparisons, apart from the runs that they compare; `mlflow run` uses its own choice instead."""
 
-Files = dict[str, str]
-"""File name to text."""
+Transcripts = Mapping[str, StoredTranscripts | None]
+"""Transcripts by run id; None for a run without readable ones."""
 
 
 def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
-    """Compare the runs that were asked for; the exit status, which is 1 where the gate finds a regression.
+    """Compare the selected runs and return the exit status, which is 1 if the gate finds a regression.
 
-    `echo` gets the result as soon as it is known, the gate's as a sentence; then the files are written and logged as
-    a compare run.
+    `echo` prints the result: the sentence of the gate, or the parts of a report.  A report is then written to files
+    and logged as a compare run.
 
     Raises:
-        ComparisonError: there are no such runs, they may not be compared, or results_dir cannot be written.
-        TrackingError: the server went away or refused.
+        ComparisonError: no runs were found, they may not be compared, or results_dir cannot be written.
+        TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
-    if options.gates:
-        verdict, regression = gate(client, options, listener)
-        echo(verdict)
-        return int(regression)
+    if options.baseline is not None:
+        verdict = gate(client, options, options.baseline, listener)
+        echo(escape_control(verdict.sentence))
+        return int(verdict.regression)
     links = Links(ui_address(client))
     if options.run_ids:
         a, b = read.get_runs(client, options.run_ids)
         transcripts = fetch(client, (a, b), listener)
         normalize = Normalizer(a.params.get("language", "en"))
         found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.seed, normalize)
-        changed = [each.a.utt_id for each in found.utterances]
-        wavs = read.read_clips(client, (a.run_id, b.run_id), changed, cache_directory() / "samples")
+        audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
         parts = found.parts(links)
-        files = {
-            "difference.md": as_markdown(parts),
-            "difference.html": difference_html(found, links, {utt_id: playable(wav) for utt_id, wav in wavs.items()}),
-        }
+        page = render.difference_html(found, links, audio)
+        files = {"difference.md": render.as_markdown(parts), "difference.html": page}
         echo(parts)
         listener.show(found)
     else:
-        records = find(client, options)
-        report = leaderboard(client, records, options, links, options.searched, listener)
+        report = leaderboard(client, find(client, options), options, links, options.scope, listener)
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
     write_and_log(client, Path(options.results_dir), files, listener)
@@ -94,151 +83,150 @@ def leaderboard(
     searched: str,
     listener: Listener,
 ) -> Report:
-    """Leaderboards of these runs; `searched` says where the runs are from.
+    """Leaderboards of these runs; `searched` describes where they were found.
 
     Raises:
         ComparisonError: none of the runs can be ranked.
-        TrackingError: the server went away.
+        TrackingError: the server cannot be reached.
     """
     for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
         listener.warned(f"prices: no run was measured on {name!r}. GPUs found: {gpus}")
     records = [priced(record, options.price_of) for record in records]
-    grouping = Grouping.of(records, options.sort)
-    if not grouping.groups:
-        reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
-        raise ComparisonError(f"None of the {len(records)} runs found can be ranked: {reasons}.")
-    boards = rank_all(grouping.groups, options, lambda wanted: fetch(client, wanted, listener))
+    grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
     if options.rescore:
-        runs, known = rescore_all(client, records, options.seed, listener)
-        grouping = Grouping.of(runs, options.sort)
         before = boards
-        boards = rank_all(grouping.groups, options, lambda wanted: {r.run_id: known.get(r.run_id) for r in wanted})
+        rescored, transcripts = rescore_all(client, records, options.seed, listener)
+        grouping, boards = rank_all(rescored, options, lambda _: transcripts)
         changes = rank_changes(before, boards)
-    measured = [s for g in (*grouping.groups, *grouping.alone) for s in g.systems]
-    published = () if options.references == "false" else counterparts(measured, every=options.references == "all")
-    heard = worst_clips(client, boards[0].rows[0].system.typical, listener)
-    alone = tuple(
-        rank(group, options.sort, {}, differs=differences(grouping.groups[0], group)) for group in grouping.alone
-    )
-    return Report(boards, alone, grouping.left_out, published, changes, heard, links, searched)
+    measured = [system for group in (*grouping.groups, *grouping.alone) for system in group.systems]
+    published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
+    utterances, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
+    alone = tuple(rank(g, options.sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
+    return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched)
 
 
-def files_of(report: Report) -> Files:
-    """A report as files ready to be written."""
+def files_of(report: Report) -> dict[str, str]:
+    """The files of a report: name to text."""
     main = report.boards[0]
     return {
-        "leaderboard.md": as_markdown(report.parts),
-        "leaderboard.csv": leaderboard_csv(report),
-        "leaderboard.json": leaderboard_json(report),
-        "leaderboard.html": leaderboard_html(report),
+        "leaderboard.md": render.as_markdown(report.parts),
+        "leaderboard.csv": render.leaderboard_csv(report),
+        "leaderboard.json": render.leaderboard_json(report),
+        "leaderboard.html": render.leaderboard_html(report),
         "pareto.svg": pareto_svg(main, report.published, title(main)) or "",
     }
 
 
-def worst_clips(client: Client, run: RunRecord, listener: Listener) -> tuple[Clip, ...]:
-    """The utterances with most errors of those that the run holds the audio of; none without transcripts."""
-    if run.metric("wer") is None or not (stored := fetch(client, (run,), listener)[run.run_id]):
-        return ()
-    wavs = read.read_clips(client, (run.run_id,), worst_first(stored), cache_directory() / "samples")
-    return clips(stored, wavs, Normalizer(run.params.get("language", "en")))
-
-
 def rank_all(
-    groups: Sequence[Group],
-    options: CompareConfig,
-    transcripts_of: Callable[[Sequence[RunRecord]], Mapping[str, StoredTranscripts | None]],
-) -> tuple[Leaderboard, ...]:
-    """Each group ranked; transcripts are asked for only where a paired test needs them."""
-    needed = [s.typical for group in groups if len(rivals := tested_systems(group)) > 1 for s in rivals]
-    transcripts = transcripts_of(needed)
-    main = groups[0]
-    return tuple(
-        rank(
-            group,
-            options.sort,
-            compare_contenders(group, transcripts, options.seed),
-            differs=() if group is main else differences(main, group),
-        )
-        for group in groups
-    )
+    records: Sequence[RunRecord], options: CompareConfig, transcripts_of: Callable[[Sequence[RunRecord]], Transcripts]
+) -> tuple[Grouping, tuple[Leaderboard, ...]]:
+    """Group and rank the runs; only the transcripts that a paired test needs are fetched.
+
+    Raises:
+        ComparisonError: none of the runs can be ranked.
+    """
+    grouping = Grouping.of(records, options.sort)
+    if not grouping.groups:
+        reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
+        raise ComparisonError(f"None of the {len(records)} runs found can be ranked: {reasons}.")
+    tested = [systems for group in grouping.groups if len(systems := tested_systems(group)) > 1]
+    transcripts = transcripts_of([system.typical for systems in tested for system in systems])
+    boards = []
+    for group in grouping.groups:
+        tests = paired_tests(group, transcripts, options.seed)
+        boards.append(rank(group, options.sort, tests, differs=differences(grouping.groups[0], group)))
+    return grouping, tuple(boards)
 
 
 def rescore_all(
     client: Client, records: Sequence[RunRecord], seed: int, listener: Listener
-) -> tuple[list[RunRecord], dict[str, StoredTranscripts]]:
+) -> tuple[list[RunRecord], Transcripts]:
     """All runs, scored again if they have a WER and transcripts, and the new transcripts by run id."""
-    scored = [r for r in records if r.metric("wer") is not None]
+    scored = [run for run in records if run.metric("wer") is not None]
     transcripts = fetch(client, scored, listener)
-    again = {}
+    rescored = {}
     with listener.counting("scoring again", len(scored), "runs/sec") as done:
-        for count, each in enumerate(scored, 1):
-            if (new := rescore(each, transcripts[each.run_id], seed)) is not None:
-                again[each.run_id] = new
+        for count, run in enumerate(scored, 1):
+            if (new := rescore(run, transcripts[run.run_id], seed)) is not None:
+                rescored[run.run_id] = new
             done(count)
-    if len(again) < len(scored):
-        listener.said(f"{len(scored) - len(again)} of {len(scored)} runs keep their old score: no transcripts")
-    runs = [again[r.run_id][0] if r.run_id in again else r for r in records]
-    return runs, {run_id: stored for run_id, (_, stored) in again.items()}
+    if len(rescored) < len(scored):
+        listener.said(f"{len(scored) - len(rescored)} of {len(scored)} runs keep their old score: no transcripts")
+    runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
+    return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
 
 
-def gate(client: Client, options: CompareConfig, listener: Listener) -> tuple[str, bool]:
-    """The verdict on the newest run (or the one that was named), and whether it is worse than the baseline.
+def worst_utterances(
+    client: Client, run: RunRecord, listener: Listener
+) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
+    """The utterances with the most errors among those whose audio is stored with the run, and their audio."""
+    stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
+    if not stored:
+        return (), {}
+    worst, normalize = most_errors_first(stored), Normalizer(run.params.get("language", "en"))
+    audio = audio_of(client, (run,), [each.utt_id for each in worst])
+    return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
+
+
+def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> Verdict:
+    """The verdict on the newest run, or on the one in `runs`.
 
     Raises:
-        ComparisonError: for every error of a comparison, so that exit status 1 means worse and nothing else.
+        ComparisonError: also for errors that would end with status 1, because 1 is reserved for a regression.
     """
     try:
         candidate_id = read.whole_id(client, options.run_ids[0]) if options.run_ids else None
-        found = gate_case(find(client, options), options.baseline, candidate_id)
-        verdict = judge(found, gate_test(client, found, options.seed, listener), options.max_slowdown)
+        case = gate_case(find(client, options), baseline, candidate_id)
+        a, b = case.candidate, case.baseline.typical
+        test = None
+        if a.metric("wer") is not None or b.metric("wer") is not None:
+            transcripts = fetch(client, (a, b), listener)
+            test = paired_test(transcripts[a.run_id], transcripts[b.run_id], options.seed)
+        return judge(case, test, options.max_slowdown)
     except WhisperbenchError as error:
         if error.exit_status == 1:
             raise ComparisonError(str(error)) from error
         raise
-    return escape_control(verdict.sentence), verdict.regression
-
-
-def gate_test(client: Client, found: GateCase, seed: int, listener: Listener) -> PairedTest | str | None:
-    """The paired test of candidate and baseline, why there is none, or None where neither has a WER."""
-    candidate, baseline = found.candidate, found.baseline.typical
-    if candidate.metric("wer") is None and baseline.metric("wer") is None:
-        return None
-    transcripts = fetch(client, (candidate, baseline), listener)
-    return paired_test(transcripts[candidate.run_id], transcripts[baseline.run_id], seed)
 
 
 def find(client: Client, options: CompareConfig) -> list[RunRecord]:
-    """The runs that were asked for.
+    """The selected runs.
 
     Raises:
-        ComparisonError: there are none; says what was searched and how to make one.
+        ComparisonError: no run was found; the message has what was searched and how to make a run.
     """
-    found = [r for r in read.find_runs(client, options.experiment_names, options.filter_text) if selects(options, r)]
+    found = [r for r in read.find_runs(client, options.experiment_names, options.filter) if selects(options, r)]
     if not found:
         raise ComparisonError(
-            f"No finished benchmark run was found in {options.searched} of "
+            f"No finished benchmark run was found in {options.scope} of "
             f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
         )
     return found
 
 
-def fetch(client: Client, wanted: Sequence[RunRecord], listener: Listener) -> dict[str, StoredTranscripts | None]:
-    """The transcripts of these runs by run id; None for a run without readable ones."""
-    if not wanted:
+def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Transcripts:
+    """The transcripts of these runs, which are kept in the cache directory."""
+    if not runs:
         return {}
-    with listener.counting("fetching transcripts", len(wanted), "runs/sec") as done:
-        read_so_far = itertools.count(1)
-        kept = cache_directory() / "transcripts"
-        return read.read_transcripts(client, [r.run_id for r in wanted], kept, lambda: done(next(read_so_far)))
+    with listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
+        count = itertools.count(1)
+        directory = cache_directory() / "transcripts"
+        return read.read_transcripts(client, [run.run_id for run in runs], directory, lambda: done(next(count)))
 
 
-def write_and_log(client: Client, directory: Path, files: Files, listener: Listener) -> None:
-    """The files in `directory`, then as artifacts of a compare run."""
+def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
+    """data: addresses of those utterances whose audio is stored with one of the runs, by utterance id."""
+    wavs = read.read_clips(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
+    return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
+
+
+def write_and_log(client: Client, directory: Path, files: Mapping[str, str], listener: Listener) -> None:
+    """Write the files to `directory` and log them as artifacts of a compare run."""
+    paths = [directory / name for name in files]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        paths = [directory / name for name in files]
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, encoding="utf-8")
     except OSError as error:

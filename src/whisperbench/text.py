@@ -1,4 +1,4 @@
-"""Text that others wrote, fit to be shown or kept: visible, and without passwords, tokens and keys."""
+"""Escaping of foreign text for display, and removal of passwords, tokens and keys."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-JOINERS = "\u200c\u200d"  # unprintable by Unicode's book, but part of Persian, Indic and emoji spelling
+JOINERS = "\u200c\u200d"  # not printable in Unicode's terms, but part of Persian, Indic and emoji spelling
 
 HIDDEN = "***"
-MIN_SECRET_LENGTH = 6  # a shorter value would blot out ordinary words
+MIN_SECRET_LENGTH = 6  # replacing a shorter value would damage ordinary words
 
 SECRET_NAME = re.compile(
     r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|CONN(ECTION)?_?STR|(API|ACCESS|PRIVATE)_?KEY|"
@@ -29,22 +29,22 @@ BY_NAME = re.compile(
 )
 """`Password=…` in a connection string, `"password": "…"` in JSON."""
 HOOK = re.compile(r"(https?://[^\s'\"<>]{,200}?hooks?[^\s/'\"<>]{,100}/)[^\s'\"<>]+", re.IGNORECASE)
-"""Whoever knows the path of a webhook may write to it: hooks.slack.com/services/…, discord.com/api/webhooks/…"""
+"""Webhooks, whose path is the secret: hooks.slack.com/services/…, discord.com/api/webhooks/…"""
 KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{15,}|AKIA[A-Z0-9]{12,})"
 )
-"""Tokens that tell themselves: Hugging Face, GitHub, GitLab, AWS."""
+"""Tokens with a known prefix: Hugging Face, GitHub, GitLab, AWS."""
 
 
 def escape_control(text: str) -> str:
-    """`text` with everything that is not to be seen spelled out: `\\x1b`, `\\n`, `\\u202e`, `\\ud800`."""
+    """`text` with unprintable characters as escapes: `\\x1b`, `\\n`, `\\u202e`, `\\ud800`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
 
 
 def markdown(text: str) -> str:
-    """Text as itself in markdown, in a cell of a table too: no markup, no HTML, no terminal escapes, one line."""
+    """Literal text for markdown, also for a table cell: one line without markup, HTML or terminal escapes."""
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", escape_control(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
@@ -56,8 +56,8 @@ def clock(seconds: float) -> str:
 
 
 def without_password(text: str) -> str:
-    """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text; webhooks and
-    connection strings likewise."""
+    """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text; also in webhooks and
+    connection strings."""
     text = HOOK.sub(rf"\1{HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))
     return BY_NAME.sub(rf"\1{HIDDEN}", IN_QUERY.sub(rf"\1{HIDDEN}", text))
 
@@ -68,11 +68,17 @@ def redact(text: str, environment: Mapping[str, str]) -> str:
 
 
 def redact_file(path: Path, environment: Mapping[str, str]) -> None:
-    """The same for a text file, in place; a file that does not exist stays away."""
+    """Replace a text file, if it exists, by its redacted text.
+
+    The file is a new one: what a process still writes to the old one, like the warning that Python's resource tracker
+    prints when it ends, neither changes a logged result nor brings a secret into it.
+    """
     if path.exists():
-        # Latin-1 takes any bytes there and back; a secret that is not ASCII is looked for in its UTF-8 spelling.
+        # Latin-1 preserves any bytes; a secret that is not ASCII is searched for as UTF-8.
         spelled = [secret.encode("utf-8", "surrogateescape").decode("latin-1") for secret in _secrets(environment)]
-        path.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        redacted = path.with_name(f".{path.name}.redacted")
+        redacted.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        redacted.replace(path)
 
 
 def _without(text: str, secrets: Iterable[str]) -> str:
@@ -82,7 +88,7 @@ def _without(text: str, secrets: Iterable[str]) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """What to hide, the longest first: values of secret names, passwords in addresses and connection strings."""
+    """Secrets, the longest first: values of variables with secret names, passwords in addresses and connections."""
     found = {value for name, value in environment.items() if SECRET_NAME.search(name)}
     for value in environment.values():
         found.update(credentials.rstrip("@").partition(":")[2] for credentials in IN_ADDRESS.findall(value))
@@ -92,7 +98,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """A value as it is and as an address spells it, each as JSON and Python quote it, and the way back from it."""
+    """A value plain and unquoted, each as Python, JSON and an address would write it."""
     for plain in (value, unquote(value)):
         yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
         yield from (quote(plain, safe=safe, errors="surrogateescape") for safe in ("", "/"))

@@ -1,4 +1,4 @@
-"""Small helpers of several packages: the garbage collector paused, and versions of installed packages."""
+"""Helpers of several packages: pausing the garbage collector, and versions of installed packages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Python looks for no garbage inside the block, which makes many objects and lets go of few."""
+    """Disable the garbage collector in a block that creates many objects and releases few."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -21,7 +21,7 @@ def gc_paused() -> Iterator[None]:
 
 
 def installed_version(distribution: str) -> str | None:
-    """The version of an installed distribution; None where it is not installed."""
+    """The version of an installed distribution; None if it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

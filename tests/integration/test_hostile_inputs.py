@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import stat
-import urllib.parse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from tests.support.corpora import put
 from tests.support.fakes import FakeEngine
 from tests.support.stores import fresh_store
 from whisperbench.results.bundle import read_bundle
-from whisperbench.text import redact, redact_file, without_password
 from whisperbench.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -104,7 +101,7 @@ def test_no_secret_leaves_the_environment(client: Any, tmp_path: Path, monkeypat
 
 
 def test_hostile_text_stays_text(client: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stored as it is, shown as what it is, and executes nowhere."""
+    """It is stored unchanged, shown escaped, and executes nowhere."""
     result = run_benchmark(tmp_path, monkeypatch, corpus=str(corpus), split="all")
     assert result.exit_code == 0, result.stderr
     (run,) = client.search_runs(["0"])
@@ -126,18 +123,17 @@ def test_hostile_text_stays_text(client: Any, corpus: Path, tmp_path: Path, monk
     assert not Path("/tmp/owned").exists()  # noqa: S108 - what the text would have made
 
 
-def test_what_was_understood_and_what_is_doubtful_is_said_before_the_clock(
+def test_doubts_about_the_corpus_are_printed_before_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A spreadsheet's file with a cell that nobody has filled: how it was read, and why the WER may be wrong."""
+    """A spreadsheet's file with an empty cell: the reason why the WER may be wrong."""
     put(tmp_path / "c", "a.wav", "b.wav")
     (tmp_path / "c" / "metadata.csv").write_text("File_Name;Text\na.wav;one\nb.wav;\n", "utf-8")
     said = run_benchmark(tmp_path, monkeypatch, corpus=str(tmp_path / "c"), offline="true").stderr
-    assert "';' separates fields, 'File_Name' is file_name, 'Text' is text" in said
     assert "1 of 2 references are empty" in said.partition("starting vllm")[0]
 
 
-def test_artifacts_stay_in_their_place(
+def test_artifacts_stay_in_their_directory(
     client: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No id or file name makes a file elsewhere."""
@@ -151,10 +147,10 @@ def test_artifacts_stay_in_their_place(
 
 
 @pytest.mark.parametrize("identifier", ["../../evil", "/etc/passwd", "a\nb", "a\0b", "\x1b[31m"])
-def test_an_id_that_leaves_its_place(
+def test_an_id_that_is_a_path_or_a_control_sequence(
     identifier: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is refused before anything is measured, and shown as what it is."""
+    """It is refused before anything is measured, and printed with its control characters escaped."""
     (corpus / "manifest.jsonl").write_text(
         "".join(
             json.dumps({"id": f"{identifier}{n}", "audio": f"{n}.wav", "text": "a"}) + "\n" for n in range(len(HOSTILE))
@@ -175,89 +171,8 @@ def test_a_hostile_model_name(model: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert "\x1b[31mred" not in result.stderr
 
 
-def test_what_is_kept_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other users of the machine read no result."""
     assert run_benchmark(tmp_path, monkeypatch, corpus="demo", offline="true").exit_code == 0
     (bundle,) = (tmp_path / "results").iterdir()
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o700
-
-
-class TestRedaction:
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("https://ann:secret@host/x", "https://***@host/x"),
-            ("https://token@host/x", "https://***@host/x"),
-            ("postgresql+psycopg://ann:p@ss@host/db", "postgresql+psycopg://***@host/db"),
-            ("https://host/x?token=abc&y=1", "https://host/x?token=***&y=1"),
-            ("https://host/x?access_token=abc", "https://host/x?access_token=***"),
-            ("mail ann@example.org", "mail ann@example.org"),
-            ("https://host/path@2x.png", "https://host/path@2x.png"),
-            ("https://hooks.slack.com/services/T0/B0/x1", "https://hooks.slack.com/***"),
-            ("https://discord.com/api/webhooks/12/ab-c", "https://discord.com/api/webhooks/***"),
-            (
-                "POST https://a.webhook.office.com/webhookb2/x/IncomingWebhook/y",
-                "POST https://a.webhook.office.com/***",
-            ),
-            ("Server=db;Uid=ann;Pwd=geheim", "Server=db;Uid=ann;Pwd=***"),
-            ("Server=db;User Id=ann;Password=a@b;Database=x", "Server=db;User Id=ann;Password=***"),
-            ("host=db user=ann password='ge heim' dbname=x", "host=db user=ann password=*** dbname=x"),
-            ("AccountName=x;AccountKey=ab+c/d==;EndpointSuffix=y", "AccountName=x;AccountKey=***;EndpointSuffix=y"),
-            ('{"user": "ann", "password": "ge\\"heim", "x": 1}', '{"user": "ann", "password": ***, "x": 1}'),
-            ("the password was wrong, pass it on", "the password was wrong, pass it on"),
-            ("PWD=/home/ann", "PWD=/home/ann"),
-            ("two https://a:b@c and https://d:e@f", "two https://***@c and https://***@f"),
-        ],
-    )
-    def test_addresses(self, text: str, expected: str) -> None:
-        """What stands before the host goes, what comes after it stays."""
-        assert without_password(text) == expected
-
-    @pytest.mark.parametrize("token", ["hf_" + "a1" * 17, "ghp_" + "a1" * 18, "glpat-" + "a1" * 10, "AKIA" + "A1" * 8])
-    def test_tokens_that_tell_themselves(self, token: str) -> None:
-        """Also where no variable holds them."""
-        assert redact(f"Bearer {token}.", {}) == "Bearer ***."
-
-    def test_short_values_are_words(self) -> None:
-        """A variable that says `true` does not blot out the truth."""
-        assert redact("true story", {"USE_TOKEN": "true"}) == "true story"
-
-    def test_names_that_only_look_like_secrets(self) -> None:
-        """Tokenizers are not tokens."""
-        assert redact("parallel", {"TOKENIZERS_PARALLELISM": "parallel"}) == "parallel"
-
-    @pytest.mark.parametrize(
-        "name", ["DB_PASS", "MYSQL_PWD", "PASS", "SLACK_WEBHOOK_URL", "AZURE_STORAGE_CONNECTION_STRING", "SENTRY_DSN"]
-    )
-    def test_names_of_secrets(self, name: str) -> None:
-        """Short forms, webhooks and connection strings are secrets as well."""
-        assert redact("it is abc/defgh!", {name: "abc/defgh"}) == "it is ***!"
-
-    @pytest.mark.parametrize("name", ["PWD", "OLDPWD", "SSH_ASKPASS", "COMPASS", "PASSES"])
-    def test_names_that_end_alike(self, name: str) -> None:
-        """Directories and programs stay."""
-        assert redact("in /home/ann", {name: "/home/ann"}) == "in /home/ann"
-
-    @pytest.mark.parametrize("value", ['p"ss\\w/rd', "p%40ss%2Fword", "pässw@rd", "line\nfeed", "it's me"])
-    @pytest.mark.parametrize("spell", [str, json.dumps, repr, urllib.parse.quote, urllib.parse.unquote])
-    def test_every_spelling_of_a_value(self, value: str, spell: Callable[[str], str], tmp_path: Path) -> None:
-        """As it is, as JSON or Python quotes it, as an address spells it, and as it is read there."""
-        spelled = spell(value)[1:-1] if spell in (json.dumps, repr) else spell(value)
-        address = f"postgresql://ann:{urllib.parse.quote(value, safe='')}@db"
-        for environment in ({"DB_PASS": value}, *([] if spell is urllib.parse.unquote else [{"STORE": address}])):
-            assert redact(f"<{spelled}>", environment) == "<***>"
-            (tmp_path / "engine.log").write_text(spelled, "utf-8")
-            redact_file(tmp_path / "engine.log", environment)
-            assert (tmp_path / "engine.log").read_text("utf-8") == "***"
-
-    def test_a_password_inside_a_variable_of_any_name(self) -> None:
-        """Also where a program prints it by itself."""
-        for value in ("Server=db;Pwd=geheimnis", "host=db password='geheimnis'", "https://h/?token=geheimnis"):
-            assert redact("it is geheimnis", {"ODBC": value}) == "it is ***"
-
-    def test_a_file_of_any_bytes(self, tmp_path: Path) -> None:
-        """Stays as it is but for the secret, also one that is not ASCII."""
-        path = tmp_path / "engine.log"
-        path.write_bytes(b"\xff\x00 " + "pässwörd".encode() + b" \r\n")
-        redact_file(path, {"DB_PASSWORD": "pässwörd"})
-        assert path.read_bytes() == b"\xff\x00 *** \r\n"

@@ -1,4 +1,4 @@
-"""What MLflow itself does to the run and to our process, with the real `mlflow run`."""
+"""The real `mlflow run`: signals, and the project's own entry point."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.commands import python_path
+from tests.support.bundles import result_in
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, python_path, still_running
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from tests.support.stores import fresh_store
+from tests.support.stores import all_runs, fresh_store
 from whisperbench.tracking.client import connect
+from whisperbench.tracking.runs import BUNDLE_TAG
 
 pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
@@ -31,9 +33,7 @@ def project(tmp_path: Path) -> Path:
     """An MLflow project, in a git checkout whose remote carries a token, that runs the benchmark with a fake engine."""
     folder = tmp_path / "project"
     folder.mkdir()
-    python = shlex.quote(sys.executable)
-    command = f"{python} -m tests.support.fake_benchmark --model demo --corpus demo --repeats 50"
-    command += " --results_dir {results_dir}"
+    command = f"{shlex.join(FAKE_BENCHMARK)} --model demo --corpus demo --repeats 50 --results-dir {{results_dir}}"
     (folder / "MLproject").write_text(
         "name: fake\nentry_points:\n  main:\n    parameters:\n"
         "      model: {type: string, default: demo}\n"
@@ -78,8 +78,6 @@ def mlflow_run(project: Path, address: str, ledger: Path) -> Iterator[subprocess
 
 
 class TestMlflowRun:
-    """What MLflow itself does to the run and to our process, with the real `mlflow run`."""
-
     @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
     @pytest.mark.parametrize(
         ("number", "whole_group", "statuses", "cause"),
@@ -100,7 +98,7 @@ class TestMlflowRun:
         tmp_path: Path,
         empty_store: Path,
     ) -> None:
-        """Within 10 s no process is left, the run names the signal, its transcripts are kept, no token was noted.
+        """No process is left, the run names the signal, its transcripts are kept, and no tag holds the token.
 
         After Ctrl-C `mlflow run` itself may write FAILED over KILLED.
         """
@@ -109,9 +107,8 @@ class TestMlflowRun:
             family = psutil.Process(launcher.pid).children(recursive=True)
             assert family
             (os.killpg if whole_group else os.kill)(launcher.pid, number)
-            launcher.wait(10)
-            _, left = psutil.wait_procs(family, timeout=10)
-            assert left == []
+            launcher.wait(60)
+            assert still_running(family, 20) == []
         said = (project / "out.log").read_text()
         (run,) = connect(address).search_runs(["0"])
         assert run.info.status in statuses, f"{run.data.tags}\n{said}"
@@ -121,47 +118,23 @@ class TestMlflowRun:
         assert (partial / "transcripts.jsonl").read_bytes().count(b"\n") > 1
 
 
-def test_a_first_one(tmp_path: Path) -> None:
-    """`mlflow run` on a SQLite store that does not exist yet."""
-    (tmp_path / "MLproject").write_text('name: fake\nentry_points:\n  main:\n    command: "true"\n')
-    environment = {**python_path(), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "run",
-        ".",
-        "--env-manager",
-        "local",
-        "--experiment-name",
-        "whisperbench",
-    ]
+def upload_with(env_manager: str, folder: Path, seconds: float) -> None:
+    """Upload a result with the project's own MLproject to a store that does not exist yet."""
+    bundle = result_in(folder / "results")
+    address = f"sqlite:///{folder / 'mlflow.db'}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", env_manager, "-e", "upload"]
+    command += ["--experiment-name", "whisperbench", "-P", f"bundles={bundle.directory}"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert statuses_in(environment["MLFLOW_TRACKING_URI"]) == ["FINISHED"]
+        command, cwd=folder, env={**os.environ, "MLFLOW_TRACKING_URI": address, "PATH": path},
+        capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = all_runs(connect(address))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert [run for run in runs if run.data.tags.get(BUNDLE_TAG) == bundle.id]
 
 
-def test_two_first_ones_at_once(tmp_path: Path) -> None:
-    """On a SQLite store that does not exist yet: MLflow alone lets them corrupt each other's tables."""
-    environment = {
-        **python_path(),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}",
-        "MLFLOW_EXPERIMENT_NAME": "whisperbench",
-    }
-    command = [sys.executable, "-m", "tests.support.fake_benchmark", "--model", "demo", "--corpus", "demo"]
-    command += ["--results_dir", str(tmp_path / "results")]
-    several = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)
-    ]
-    printed = [process.communicate(timeout=400)[1].decode() for process in several]
-    assert [process.returncode for process in several] == [0, 0], "\n".join(printed)
-    assert statuses_in(environment["MLFLOW_TRACKING_URI"]) == ["FINISHED", "FINISHED"]
-
-
-def statuses_in(address: str) -> list[str]:
-    client = connect(address)
-    experiment = client.get_experiment_by_name("whisperbench")
-    assert experiment is not None
-    return [run.info.status for run in client.search_runs([experiment.experiment_id])]
+def test_the_projects_own_entry_point(tmp_path: Path) -> None:
+    """`mlflow run . --env-manager local -e upload` on a store that does not exist yet."""
+    upload_with("local", tmp_path, 300)

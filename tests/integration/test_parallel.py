@@ -8,32 +8,34 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.commands import Command, python_path
+from tests.support.commands import FAKE_BENCHMARK, called, start, still_running
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from tests.support.leftovers import called
 from whisperbench.engines.parallel.ray_cluster import connect
 from whisperbench.errors import EngineError
 from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
 from whisperbench.results.names import WARNINGS
 
-GONE_SECONDS = 10.0
-
 
 class Run:
     """The command in a process of its own; the engines append a line to `ledger` for each result."""
 
-    def __init__(self, warm: Any, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path, **options: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
-        given = {"model": "demo", "corpus": "demo", "gpus": 2, "rounds": 20, "max_num_seqs": 8, "offline": "true"}
+        given = {
+            "model": "demo",
+            "corpus": "demo",
+            "gpus": 2,
+            "corpus_copies": 20,
+            "max_num_seqs": 8,
+            "offline": "true",
+        }
         given |= {"results_dir": self.results, **options}
-        environment = {**python_path(), DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
-        words = [f"--{name}={value}" for name, value in given.items()]
-        self.process = Command(warm, "fake_benchmark", words, environment=environment, folder=folder)
+        variables = {DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
+        self.process = start(FAKE_BENCHMARK, folder, given, **variables)
 
     def wait_for_results(self, count: int) -> list[psutil.Process]:
         """Every process of the run, once its engines have returned so many results."""
@@ -50,22 +52,12 @@ class Run:
         return read_bundle(found)
 
 
-def left(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run after GONE_SECONDS."""
-    deadline = time.monotonic() + GONE_SECONDS
-    while alive := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
-        if time.monotonic() > deadline:
-            return alive
-        time.sleep(0.1)
-    return []
-
-
 BEFORE_THE_PASS = 2 * (8 + 80)  # the warm-up of each engine, and as many clips alone as it has of the pass
 
 
-def test_two_engines_are_one_run(warm: Any, tmp_path: Path) -> None:
+def test_two_engines_are_one_run(tmp_path: Path) -> None:
     """One line, one bundle, all transcripts, the number of engines, and how they scaled."""
-    run = Run(warm, tmp_path)
+    run = Run(tmp_path)
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 0, err
     assert out.splitlines()[-1].startswith("WER: ")
@@ -77,9 +69,9 @@ def test_two_engines_are_one_run(warm: Any, tmp_path: Path) -> None:
     assert len(table["data"]) == 8
 
 
-def test_an_engine_that_is_killed_leaves_the_transcripts_without_a_rate(warm: Any, tmp_path: Path) -> None:
+def test_an_engine_that_is_killed_leaves_the_transcripts_without_a_rate(tmp_path: Path) -> None:
     """The WER is kept, the run is tagged, the exit status is 1, and no process remains."""
-    run = Run(warm, tmp_path)
+    run = Run(tmp_path)
     processes = run.wait_for_results(BEFORE_THE_PASS + 20)
     called("EngineWorker", processes)[0].kill()
     out, err = run.process.communicate(timeout=200)
@@ -90,19 +82,19 @@ def test_an_engine_that_is_killed_leaves_the_transcripts_without_a_rate(warm: An
     assert "wer" in contents.metrics
     assert "reqs_per_sec" not in contents.metrics
     assert "lost" in contents.tags[WARNINGS]
-    assert left(processes) == []
+    assert still_running(processes, 20) == []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_no_process_outlives_the_driver(warm: Any, tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """Neither an engine nor Ray's own; the transcripts are on disk."""
-    run = Run(warm, tmp_path)
+def test_no_process_outlives_the_driver(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Neither an engine nor a process of Ray; the transcripts are on disk."""
+    run = Run(tmp_path)
     processes = run.wait_for_results(BEFORE_THE_PASS + 20)
     assert called("raylet", processes)
     run.process.send_signal(number)
     run.process.communicate(timeout=60)
     assert run.process.returncode == status
-    assert left(processes) == []
+    assert still_running(processes, 20) == []
     (partial,) = run.results.iterdir()
     assert len((partial / "transcripts.jsonl").read_bytes().splitlines()) >= 10
 

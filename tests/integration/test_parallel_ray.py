@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,23 +12,26 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.commands import PROJECT
+from tests.support.checkpoints import random_weights
+from tests.support.commands import PROJECT, called, still_running
 from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
-from tests.support.leftovers import called
 from tests.support.parallel import EngineThatDoesNotStart, FailingEngine, SlowFakeEngine
-from tests.unit.engines.test_settings_and_start import TURBO
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance, load_corpus
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.parallel import engine as parallel_engine
 from whisperbench.engines.parallel.engine import ParallelEngine, start_parallel
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect
-from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.errors import AudioError, EngineError
-from whisperbench.processes.guardian import is_gone
 
-SETTINGS = engine_settings(BenchmarkConfig(gpus=2, max_num_seqs=8), dataclasses.replace(TURBO, path="/nowhere"), NO_GPU)
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> EngineSettings:
+    """Two engines of eight sequences; the fake engines read no checkpoint."""
+    checkpoint = random_weights("tiny.en", tmp_path_factory.mktemp("checkpoint"))
+    return engine_settings(BenchmarkConfig(gpus=2, max_num_seqs=8), checkpoint, NO_GPU)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +50,16 @@ def ray_is_kept(private_ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def two_engines(folder: Path, start_engine: StartEngine = SlowFakeEngine) -> Iterator[ParallelEngine]:
-    with contextlib.closing(start_parallel(SETTINGS, NO_GPU, folder / "engine.log", start_engine)) as engine:
+def two_engines(
+    settings: EngineSettings, folder: Path, start_engine: StartEngine = SlowFakeEngine
+) -> Iterator[ParallelEngine]:
+    with contextlib.closing(start_parallel(settings, NO_GPU, folder / "engine.log", start_engine)) as engine:
         yield engine
 
 
 def demo(times: int = 12) -> tuple[Utterance, ...]:
     """The demo's 8 clips and their copies."""
-    return load_corpus("demo", "all", 0).copied(times)
+    return load_corpus("demo", "all", None).copied(times)
 
 
 def expected() -> list[tuple[str, str]]:
@@ -67,17 +70,9 @@ def actors(engine: ParallelEngine) -> list[psutil.Process]:
     return [psutil.Process(pid) for pid in sorted(engine.pids() - {os.getpid()})]
 
 
-def are_gone(processes: list[psutil.Process], seconds: float = 12.0) -> bool:
-    """Whether all of them end within that time; Ray needs 5 s for one that is stopped."""
-    deadline = time.monotonic() + seconds
-    while not all(map(is_gone, processes)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return all(map(is_gone, processes))
-
-
-def test_two_engines_give_the_results_of_one(tmp_path: Path) -> None:
+def test_two_engines_give_the_results_of_one(settings: EngineSettings, tmp_path: Path) -> None:
     """Each in a process at normal priority, with its own cores and its own log."""
-    with two_engines(tmp_path) as engine:
+    with two_engines(settings, tmp_path) as engine:
         texts = [(text.utt_id, text.hypothesis) for text in engine.transcribe(demo())]
         processes = actors(engine)
         assert engine.facts.engines == len(processes) == 2
@@ -100,9 +95,11 @@ def test_a_private_ray_is_closed_to_other_hosts() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_an_actor_that_is_killed_or_stopped_loses_no_clip(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_actor_that_is_killed_or_stopped_loses_no_clip(
+    settings: EngineSettings, tmp_path: Path, number: signal.Signals
+) -> None:
     """The other engine transcribes its clips, and its process is soon gone."""
-    with two_engines(tmp_path) as engine:
+    with two_engines(settings, tmp_path) as engine:
         engine.silent_seconds = 8.0  # more than the 5 s after which an idle worker answers
         victim, texts = actors(engine)[1], []
         for text in engine.transcribe(demo()):
@@ -112,12 +109,12 @@ def test_an_actor_that_is_killed_or_stopped_loses_no_clip(tmp_path: Path, number
         assert sorted(texts) == expected()
         assert engine.last_pass is not None
         assert len(engine.last_pass.failed) == 1
-        assert are_gone([victim])
+        assert still_running([victim], 20) == []
 
 
-def test_an_engine_that_raises_loses_no_clip(tmp_path: Path) -> None:
+def test_an_engine_that_raises_loses_no_clip(settings: EngineSettings, tmp_path: Path) -> None:
     """The pass has the engine's own message."""
-    with two_engines(tmp_path, FailingEngine) as engine:
+    with two_engines(settings, tmp_path, FailingEngine) as engine:
         assert sorted((text.utt_id, text.hypothesis) for text in engine.transcribe(demo())) == expected()
         assert engine.last_pass is not None
         (failed,) = engine.last_pass.failed
@@ -125,38 +122,40 @@ def test_an_engine_that_raises_loses_no_clip(tmp_path: Path) -> None:
         assert "out of memory" in failed
 
 
-def test_an_actor_that_is_stopped_in_the_warm_up_ends_the_run(tmp_path: Path) -> None:
+def test_an_actor_that_is_stopped_in_the_warm_up_ends_the_run(settings: EngineSettings, tmp_path: Path) -> None:
     """Within the limit, and without its process."""
-    with two_engines(tmp_path) as engine:
+    with two_engines(settings, tmp_path) as engine:
         engine.silent_seconds = 8.0
         victim = actors(engine)[1]
         victim.suspend()
         with pytest.raises(EngineError, match=r"failed \(TimeoutError: no answer for 8 s\) before the timed region"):
             engine.warm_up(demo(1), demo(1))
-        assert are_gone([victim])
+        assert still_running([victim], 20) == []
 
 
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
+def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> None:
     """The error is that of the engine, without the traceback that Ray adds."""
     put(tmp_path, "good.wav")
     (tmp_path / "bad.wav").write_bytes(b"RIFF nonsense")
-    clips = load_corpus(str(tmp_path), "all", 0).utterances
-    with two_engines(tmp_path) as engine, pytest.raises(AudioError, match=r"^\S*bad\.wav") as caught:
+    clips = load_corpus(str(tmp_path), "all", None).utterances
+    with two_engines(settings, tmp_path) as engine, pytest.raises(AudioError, match=r"^\S*bad\.wav") as caught:
         list(engine.transcribe(clips))
     assert "Traceback" not in str(caught.value)
 
 
-def test_an_engine_that_does_not_start(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_start(settings: EngineSettings, tmp_path: Path) -> None:
     """The error has its name, its message and its log, and no process is left."""
     with pytest.raises(EngineError, match=r"^engine [01]: The engine did not start: out of memory") as caught:
-        start_parallel(SETTINGS, NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
+        start_parallel(settings, NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
     assert caught.value.log == tmp_path / f"engine-{str(caught.value)[7]}.log"
-    assert are_gone(called("EngineWorker", psutil.Process().children(recursive=True)))
+    assert still_running(called("EngineWorker", psutil.Process().children(recursive=True)), 20) == []
 
 
-def test_a_start_that_takes_too_long_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_takes_too_long_ends(
+    settings: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An actor that is stopped cannot end its engine's start itself."""
     monkeypatch.setattr(parallel_engine, "START_SECONDS", 0.0)
     with pytest.raises(EngineError, match=r"^engine [01] did not start within 0 minutes"):
-        start_parallel(SETTINGS, NO_GPU, tmp_path / "engine.log", SlowFakeEngine)
-    assert are_gone(called("EngineWorker", psutil.Process().children(recursive=True)))
+        start_parallel(settings, NO_GPU, tmp_path / "engine.log", SlowFakeEngine)
+    assert still_running(called("EngineWorker", psutil.Process().children(recursive=True)), 20) == []

@@ -1,4 +1,4 @@
-"""What a signal does to a process, also when nothing reacts to it."""
+"""Signals end a process, also where its code swallows them or its closing hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestSignals:
         assert [signal.getsignal(number) for number in signals.SIGNALS] == before
 
     def test_nohup(self) -> None:
-        """A signal that the user has told the process to ignore stays ignored."""
+        """A signal that the user has made the process ignore stays ignored."""
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             with signals_raise() as arrived:
@@ -40,7 +40,7 @@ class TestSignals:
             signal.signal(signal.SIGHUP, before)
 
     def test_once_is_enough(self) -> None:
-        """An impatient second signal does not break off the closing of the engine."""
+        """A second signal does not interrupt the closing of the engine."""
         closed = False
         with pytest.raises(Interrupted), signals_raise():  # noqa: PT012 - raised in the middle of what follows
             try:
@@ -52,7 +52,7 @@ class TestSignals:
         assert closed
 
     def test_one_that_was_lost(self) -> None:
-        """A block that ends as if nothing had happened was interrupted all the same."""
+        """A block that swallows the exception and ends normally was interrupted all the same."""
         with pytest.raises(Interrupted, match="SIGTERM"), signals_raise():  # noqa: SIM117 - lost inside
             with contextlib.suppress(BaseException):
                 interrupt()
@@ -65,7 +65,7 @@ class TestSignals:
                 try:
                     interrupt()
                 finally:
-                    assert stubborn.wait(5) == -signal.SIGKILL
+                    assert stubborn.wait(60) == -signal.SIGKILL
 
     def test_a_process_that_swallows_the_signal_is_ended(self) -> None:
         """Exit status 128 + n after its time, even when nothing reacts."""
@@ -85,7 +85,7 @@ class TestSignals:
 
 class TestLauncher:
     def test_its_death_is_a_sigterm(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A process that is told whom to follow stops when that one is gone, whoever else lives."""
+        """A process whose launcher is named in its environment stops when that one has ended."""
         with subprocess.Popen(["sleep", "60"]) as starter:
             monkeypatch.setenv(LAUNCHER, str(starter.pid))
             with pytest.raises(Interrupted, match="SIGTERM"), signals_raise():  # noqa: PT012 - raised while it sleeps
@@ -93,13 +93,13 @@ class TestLauncher:
                 time.sleep(5)
 
     def test_one_that_is_gone_already(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Before this process had come so far."""
+        """It ended before this process looked."""
         monkeypatch.setenv(LAUNCHER, "4194399")
         with pytest.raises(Interrupted), signals_raise():
             time.sleep(5)
 
     def test_the_watch_ends_with_the_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """No thread keeps looking for a launcher when the run is over."""
+        """No thread of the watch is left when the run is over."""
         monkeypatch.setenv(LAUNCHER, str(os.getppid()))
         with signals_raise():
             assert [thread for thread in threading.enumerate() if thread.name == "process-watch"]

@@ -1,4 +1,4 @@
-"""An engine that stops working for good is ended with a cause; one that pauses is told apart from one that is slow."""
+"""An engine that makes no progress is ended with a cause; one that works, or fails by itself, is left alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from whisperbench.processes.guardian import descendants
 
 
 class ProcessEngine(FakeEngine):
-    """Waits for a process of its own, as a client waits for vLLM's, and says that it died when it is gone."""
+    """Waits for a process of its own, as a client waits for vLLM's, and raises when it has ended."""
 
     def __init__(self, process: subprocess.Popen[bytes], heartbeat: Heartbeat | None = None) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class ProcessEngine(FakeEngine):
 
 @pytest.fixture
 def stopped() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing any more, and does not hear a SIGTERM either."""
+    """A stopped process, which does not react to SIGTERM either."""
     with subprocess.Popen(["sleep", "60"]) as process:
         process.send_signal(signal.SIGSTOP)
         yield process
@@ -53,17 +53,16 @@ def clip() -> Utterance:
 
 
 def test_a_stopped_process_is_ended(stopped: subprocess.Popen[bytes]) -> None:
-    """Its client is told, and the cause is the stall, not the death that it led to."""
-    engine, started = ProcessEngine(stopped), time.monotonic()
+    """The error of its client names the stall, not the death of the process that follows."""
+    engine = ProcessEngine(stopped)
     with pytest.raises(EngineError, match=r"no progress for 0\.01 minutes .* stall_minutes"):  # noqa: SIM117
         with StallWatchdog(engine, 0.6) as watch:
             list(engine.transcribe(watch.heartbeat.of([clip()])))
     assert stopped.wait(1) == -signal.SIGKILL
-    assert 0.5 < time.monotonic() - started < 10
 
 
 def test_an_engine_that_works_is_left_alone(stopped: subprocess.Popen[bytes]) -> None:
-    """Any tick counts: a clip that is taken, a text, or what the engine itself tells of its work between two texts."""
+    """Any tick of its heartbeat counts."""
     own = Heartbeat()
     with StallWatchdog(ProcessEngine(stopped, own), 0.6) as watch:
         assert watch.heartbeat is own
@@ -89,7 +88,7 @@ def test_an_error_of_its_own_stays(stopped: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_start_whose_process_is_stopped_is_ended(stopped: subprocess.Popen[bytes]) -> None:
-    """No other process would notice; the message names the limit and what may be wrong."""
+    """The message names the limit and the option to change."""
     with pytest.raises(EngineError, match=r"did not start within 0\.01 minutes .* stall_minutes=0"):  # noqa: SIM117
         with start_limit(descendants() - {psutil.Process(stopped.pid)}, 0.6):
             raise EngineError(f"did not start: {stopped.wait()}")

@@ -1,1 +1,1 @@
-"""Long scripts with the real engine that break things and check the results; pytest does not collect them."""
+"""Tests that take long, or start nodes of Ray, and the script `soak` (`make test-nightly`)."""

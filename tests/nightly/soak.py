@@ -1,12 +1,12 @@
-"""A soak: commands are started, a random thing is broken, and at the end nothing is lost, doubled, wrong or left.
+"""Soak test: commands meet random faults, and afterwards no result is lost, doubled or wrong, and nothing is left.
 
-python -m tests.nightly.soak --minutes 30 --seed 1
+    python -m tests.nightly.soak --minutes 30 --seed 1
 
-With the real engine on the demo corpus (one at a time; `--engine fake` tries the soak itself).  Each round starts a
-run, a sweep, an upload or `mlflow run`, breaks one thing of `soak_faults.FAULTS` at a random moment, waits for the
-end, mends what was broken, recovers as a person would (stale runs closed, results uploaded, the sweep started again),
-and looks at what is there.  One line per round, a table at the end; exit status 1 if any round was not in order, whose
-directory is kept then.  The same seed breaks the same things; moments depend on the machine.
+It uses the real engine on the demo corpus, one at a time (`--engine fake` tries the soak itself).  Each round starts a
+run, a sweep, an upload or `mlflow run`, causes one of `soak_faults.FAULTS` at a random moment, waits for the end,
+removes the fault, recovers as a user would (stale runs closed, results uploaded, the sweep started again), and checks
+the result.  It prints a line for each round and a table at the end.  The exit status is 1 if a round failed; its
+directory is kept.  The same seed gives the same faults; the moments depend on the machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import psutil
 
 from tests.nightly.soak_faults import FAULTS, MARK, Front, Round
 from tests.support.bundles import contents_of, result_in
-from tests.support.commands import PROJECT, python_path
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, command, python_path, words_of
 from tests.support.leftovers import files_in, segments, unused_segments, wait_for_none
 from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
@@ -45,7 +45,7 @@ from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.stale import close_stale_runs
 
 LIMIT_SECONDS, LIMIT_RUNS = 420, 4
-"""A command that has not ended so long after its fault, or in the time of so many runs of this machine, hangs."""
+"""A command hangs if it has not ended so long after its fault, or in the time of so many runs on this machine."""
 GONE_SECONDS = 30
 CLIPS, REPEATS = 8, 6
 PROBLEMS = ("hung", "status", "lost", "twice", "left")
@@ -63,7 +63,7 @@ RIGHT = {
 class Soak:
     def __init__(self, directory: Path, seed: int, engine: str, only: str | None) -> None:
         self.directory, self.chance, self.only = directory, random.Random(seed), only  # noqa: S311 - moments, not secrets
-        self.benchmark = "flows.benchmark" if engine == "real" else "tests.support.fake_benchmark"
+        self.benchmark = command("benchmark") if engine == "real" else FAKE_BENCHMARK
         self.delay = "0" if engine == "real" else "0.1"
         self.template = directory / "template.db"
         served = directory / "server"
@@ -76,7 +76,7 @@ class Soak:
         self.current: Round | None = None
 
     def close(self) -> None:
-        """End everything, also where the soak itself was told to stop in the middle of a round."""
+        """End everything, also if the soak itself is stopped in the middle of a round."""
         self.server.kill()
         for process in self.current.family() if self.current else []:
             with contextlib.suppress(psutil.Error):
@@ -89,13 +89,13 @@ class Soak:
 
     def play(self, number: int) -> None:
         """One round, and its line."""
-        if not self.bag:  # each fault once before any comes again; the first tells how long a run takes
+        if not self.bag:  # each fault once before any is repeated; the first round measures a run
             self.bag = [self.only] if self.only else self.chance.sample(list(FAULTS), len(FAULTS))
             self.bag.sort(key=lambda name: number == 1 and name == "nothing")
         name = self.bag.pop()
         fault = FAULTS[name]
         action = "run" if number == 1 and not self.only else self.chance.choice(fault.actions)
-        if action == "sweep" and self.benchmark != "flows.benchmark":
+        if action == "sweep" and self.benchmark == FAKE_BENCHMARK:
             action = "run"
         this = Round(self.directory / str(number), f"{os.getpid()}-{number}", self.server, self.front, self.chance)
         self.current = this
@@ -138,7 +138,7 @@ class Soak:
         kept_for_sure = 0 if name == "results removed" else kept
         try:
             problems += self.look(this, action, status, client, kept=kept_for_sure, offline=offline)
-        except Exception as error:  # what cannot be looked at is not there, and the soak goes on
+        except Exception as error:  # what cannot be read is lost, and the soak continues
             problems.append(f"lost: {type(error).__name__}: {error!s:.300}")
         self.rounds.append((name, problems))
         when = f"at {moment:5.1f} s" if broken else "too late  "
@@ -157,19 +157,18 @@ class Soak:
             "repeats": str(REPEATS),
         }
         if action == "upload":
-            return [sys.executable, "-m", "flows.upload", "--bundles", str(this.results)]
+            return [*command("upload"), "--bundles", str(this.results)]
         if action == "launcher":
             words = [word for key, value in options.items() for word in ("-P", f"{key}={value}")]
             return [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", *words]
         if action == "sweep":
             options = {
-                **{"models": "demo", "max_num_seqs": "32,64", "corpora": str(this.corpus)},
+                **{"model": "demo", "max_num_seqs": "32,64", "corpus": str(this.corpus)},
                 "results_dir": str(this.results),
             }
-        module = "flows.sweep" if action == "sweep" else self.benchmark
-        return [sys.executable, "-m", module, *(word for key, value in options.items() for word in (f"--{key}", value))]
+        return [*(command("sweep") if action == "sweep" else self.benchmark), *words_of(options)]
 
-    def start(self, this: Round, command: Sequence[str], address: str) -> subprocess.Popen[bytes]:
+    def start(self, this: Round, words: Sequence[str], address: str) -> subprocess.Popen[bytes]:
         environment = {
             **python_path(),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -181,7 +180,7 @@ class Soak:
         }
         with (this.directory / "out.log").open("ab") as log:
             return subprocess.Popen(
-                command,
+                words,
                 cwd=PROJECT,
                 env=environment,
                 stdout=log,
@@ -214,18 +213,18 @@ class Soak:
             this.process.wait()
 
     def recover(self, this: Round, action: str, address: str) -> Iterator[str]:
-        """What a person would do: the sweep again, and an upload of what was not logged."""
+        """Start the sweep again, and upload what was not logged."""
         again = [self.command(this, "sweep")] if action == "sweep" else []
         if this.results.is_dir() and unlogged_bundles(this.results):
             again.append(self.command(this, "upload"))
-        for command in again:
-            process = self.start(this, command, address)
+        for words in again:
+            process = self.start(this, words, address)
             try:
                 if process.wait(self.limit):
-                    yield f"status {process.returncode} of {command[2]} in recovery"
+                    yield f"status {process.returncode} of {words[2:4]} in recovery"
             except subprocess.TimeoutExpired:
                 process.kill()
-                yield f"hung in recovery: {command[2]}"
+                yield f"hung in recovery: {words[2:4]}"
 
     def look(
         self, this: Round, action: str, status: int, client: Any, *, kept: int, offline: Sequence[str]

@@ -1,4 +1,4 @@
-"""What the soak breaks: each fault is caused while a command works, and mended when it has ended."""
+"""The faults of the soak: each is caused while a command works, and removed when it has ended."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.commands import FAKE_BENCHMARK, command
 from tests.support.servers import Proxy, Server
 
 MARK = "WHISPERBENCH_SOAK"  # a variable that every process of a round inherits
@@ -29,7 +30,7 @@ ANSWERS = {
 
 
 class Front(Proxy):
-    """The server's address as commands know it; in a `mode` it answers by itself: 500, html, or hang."""
+    """A proxy in front of the server; in a `mode` it answers by itself: 500, html, or hang."""
 
     mode = ""
 
@@ -83,7 +84,7 @@ class Round:
         return self.process.pid
 
     def family(self) -> list[psutil.Process]:
-        """Every process of this round, whoever its parent is by now."""
+        """Every process of this round."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -104,7 +105,7 @@ class Round:
         for process in self.family():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                if "flows.benchmark" in words or "tests.support.fake_benchmark" in words:
+                if any(tuple(words[1 : len(start)]) == start[1:] for start in (command("benchmark"), FAKE_BENCHMARK)):
                     return process
         return None
 

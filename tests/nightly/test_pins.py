@@ -55,13 +55,13 @@ def environments() -> dict[str, tuple[list[str], str]]:
     overrides = CPU_OVERRIDES.read_text(encoding="utf-8")
     # The CPU build of torch asks for nothing of CUDA: all that it asks for stands in cpu.txt (test below).
     without_torch = overrides.replace("torch==2.13.0", "torch ; sys_platform == 'never'")
-    everything = pins("cpu", "scale", "dev", "server")
+    everything = pins("cpu", "ray", "dev", "server")
     return {
         "CPU engine, torch's CPU build": ([p for p in everything if not p.startswith("torch==")], without_torch),
         "CPU engine, torch's ordinary build": ([*everything, *pins("torch-cuda")], overrides),
-        "CPU engine with its peers": ([*pins("cpu", "peers"), *pins("torch-cuda")], overrides),
+        "CPU engine with other engines": ([*pins("cpu", "other-engines"), *pins("torch-cuda")], overrides),
         "GPU": (pins("gpu"), ""),
-        "GPU with peers": (pins("gpu", "peers"), ""),
+        "GPU with other engines": (pins("gpu", "other-engines"), ""),
         "conda.yaml": (conda_pins(), ""),
     }
 

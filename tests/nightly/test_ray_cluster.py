@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -13,14 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.integration.test_parallel import left
-from tests.support.clusters import Cluster, Node
-from tests.support.commands import PROJECT
+from tests.support.clusters import Cluster
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, called, still_running, words_of
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from tests.support.leftovers import called
 from whisperbench.doctor import Check
 from whisperbench.engines.hardware import engine_version
 from whisperbench.processes.guardian import kill_children_on_exit
@@ -44,28 +40,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield found
 
 
-def start(cluster: Cluster, module: str, folder: Path, **options: object) -> subprocess.Popen[str]:
-    given = {"ray_address": cluster.address, "results_dir": folder / "results", **options}
+def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.Popen[str]:
+    given = {
+        **{"model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": 20, "max_num_seqs": 8, "offline": "true"},
+        **{"ray_address": cluster.address, "results_dir": folder / "results", **options},
+    }
     return subprocess.Popen(
-        [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in given.items())],
+        [*FAKE_BENCHMARK, *words_of(given)],
         env={**cluster.env, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.Popen[str]:
-    given = {
-        "model": "demo",
-        "corpus": "demo",
-        "gpus": 2,
-        "rounds": 20,
-        "max_num_seqs": 8,
-        "offline": "true",
-        **options,
-    }
-    return start(cluster, "tests.support.fake_benchmark", folder, **given)
 
 
 def doctor(cluster: Cluster) -> list[Check]:
@@ -106,15 +92,6 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
         time.sleep(0.05)
 
 
-def measures(node: Node) -> bool:
-    """Whether a benchmark command runs on a node."""
-    for process in node.processes():
-        with contextlib.suppress(psutil.Error):
-            if "tests.support.fake_benchmark" in process.cmdline():
-                return True
-    return False
-
-
 def texts(cluster: Cluster) -> int:
     ledger = Path(cluster.env[LEDGER_VARIABLE])
     return len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
@@ -124,7 +101,7 @@ def test_gpus_that_the_cluster_does_not_have_are_refused(cluster: Cluster, tmp_p
     """The message names the GPUs that it has; nothing is started."""
     cluster.set_kind("first", H100)
     cluster.set_kind("second", A10)
-    for wanted in ({"gpu_kinds": "*B200*", "gpus": 1}, {"gpu_kinds": "*H100*", "gpus": 2}):
+    for wanted in ({"gpu_type": "*B200*", "gpus": 1}, {"gpu_type": "*H100*", "gpus": 2}):
         status, _, err = ended(benchmark(cluster, tmp_path, **wanted))
         assert status == 2, err
         assert f"cannot be had: there is 1 × {H100}, 1 × {A10}" in err
@@ -175,5 +152,5 @@ def test_a_node_that_is_killed_leaves_the_transcripts_without_a_rate(cluster: Cl
     assert "wer" in contents.metrics
     assert "reqs_per_sec" not in contents.metrics
     assert "lost" in contents.tags[WARNINGS]
-    assert left(lost) == []
+    assert still_running(lost, 20) == []
     assert not called("EngineWorker", [p for node in cluster.nodes.values() for p in node.processes()])

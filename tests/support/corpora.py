@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +15,20 @@ from whisperbench.corpus.audio import SAMPLE_RATE
 from whisperbench.corpus.corpus import DEMO, Corpus, load_corpus
 from whisperbench.corpus.librispeech import FOLDERS
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample"
-"""Real utterances beside the project, where they are."""
+SAMPLE = Path(
+    os.environ.get("WHISPERBENCH_SAMPLE", Path(__file__).resolve().parents[3] / "shared" / "librispeech-sample")
+)
+"""60 real utterances outside the repository; tests take them through the fixture `librispeech_sample`."""
+DEMO_TRANSCRIPTS: dict[str, str] = json.loads(
+    (Path(__file__).resolve().parents[1] / "data" / "demo_transcripts.json").read_text(encoding="utf-8")
+)
+"""The texts of the demo clips, by utterance: tiny.en, vLLM 0.32, float32."""
 SAMPLE_SPLITS = ("test-clean", "test-other", "dev-clean")
 
 LIBRI = ("2830-3980-0043", "4507-16021-0012", "8455-210777-0068")
 
 
-def load(folder: Path, split: str = "test-clean", limit: int = 0) -> Corpus:
+def load(folder: Path, split: str = "test-clean", limit: int | None = None) -> Corpus:
     """`load_corpus` of a directory."""
     return load_corpus(str(folder), split, limit)
 
@@ -47,7 +54,7 @@ def manifest(folder: Path, *records: object) -> None:
 
 def openslr(root: Path, split: str = "test-clean") -> Path:
     """The demo's LibriSpeech clips in OpenSLR's layout, under `root`/LibriSpeech."""
-    texts = {utterance.utt_id: utterance.reference for utterance in load_corpus("demo", "all", 0).utterances}
+    texts = {utterance.utt_id: utterance.reference for utterance in load_corpus("demo", "all", None).utterances}
     for key in LIBRI:
         speaker, chapter, _ = key.split("-")
         folder = root / "LibriSpeech" / split / speaker / chapter
@@ -61,7 +68,7 @@ def parquet(root: Path, split: str = "test-clean", drop: Sequence[str] = ()) -> 
     """The demo's LibriSpeech clips in the hub's layout and schema."""
     import datasets
 
-    utterances = [u for u in load_corpus("demo", "all", 0).utterances if u.utt_id in LIBRI][::-1]
+    utterances = [u for u in load_corpus("demo", "all", None).utterances if u.utt_id in LIBRI][::-1]
     columns = {
         "file": [u.audio.name for u in utterances],
         "audio": [{"bytes": (DEMO / u.audio.name).read_bytes(), "path": u.audio.name} for u in utterances],

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
+from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
 from whisperbench.cli.console import TerminalListener
-from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.cli.options import command
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import Hardware
@@ -24,16 +24,14 @@ from whisperbench.results.summary import result_line
 
 def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
     """A fake engine, or with `gpus` above 1 several of them on Ray."""
-    if settings.engines > 1 or settings.ray_address:
+    if settings.engines > 1 or settings.config.ray_address:
         return start_parallel(settings, hardware, log, FakeEngine)
     return FakeEngine(settings, hardware, log)
 
 
-@click.command()
-@options_of(BenchmarkConfig)
-@errors_end_the_command
-def main(**options: Any) -> None:
-    bundle = benchmark.run(BenchmarkConfig(**options), TerminalListener(), start)
+@command(BenchmarkConfig, None)
+def main(config: BenchmarkConfig) -> None:
+    bundle = benchmark.run(config, TerminalListener(), start)
     click.echo(result_line(bundle.contents.params, bundle.contents.metrics))
 
 

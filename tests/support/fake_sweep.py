@@ -1,6 +1,6 @@
 """The sweep command with a benchmark that measures nothing, for tests that kill it.
 
-`python -m tests.support.fake_sweep sweep --models …` starts `python -m tests.support.fake_sweep benchmark --model …`
+`python -m tests.support.fake_sweep sweep --model …` starts `python -m tests.support.fake_sweep benchmark --model …`
 for each configuration.  That one behaves as its model's or its settings' part in the test asks for.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from flows.sweep import run as run_sweep
 from tests.support.stores import run_of
 from whisperbench.checkpoint.checkpoint import resolve_model
-from whisperbench.cli.options import errors_end_the_command, options_of
+from whisperbench.cli.options import command
+from whisperbench.cli.sweep import run as run_sweep
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.corpus.corpus import load_corpus
@@ -39,23 +39,13 @@ ENGINE_VARIABLE = "FAKE_ENGINE_SLEEPS"  # seconds that the fake engine process w
 OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW, PAUSES = 7, 9, 11, 13  # max_num_seqs that end otherwise
 
 
-@click.group()
-def main() -> None:
-    """Both commands."""
+@command(SweepConfig, None)
+def sweep(config: SweepConfig) -> None:
+    run_sweep(config, (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
 
 
-@main.command()
-@options_of(SweepConfig)
-@errors_end_the_command
-def sweep(**options: Any) -> None:
-    run_sweep(SweepConfig(**options), (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
-
-
-@main.command()
-@options_of(BenchmarkConfig)
-@errors_end_the_command
-def benchmark(**options: Any) -> None:
-    config = BenchmarkConfig(**options)
+@command(BenchmarkConfig, None)
+def benchmark(config: BenchmarkConfig) -> None:
     client = connect()
     with tracked_run(client, run_name(config, detect_hardware())) as run, kill_children_on_exit():
         resolve_model(
@@ -94,6 +84,8 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
         tags=[RunTag(name, value) for name, value in made.tags.items()],
     )
 
+
+main = click.Group("main", {"sweep": sweep, "benchmark": benchmark})
 
 if __name__ == "__main__":
     main()

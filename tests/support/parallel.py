@@ -16,7 +16,7 @@ from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement
-from whisperbench.engines.parallel.worker import EngineWorker, WorkerHandle, WorkerInfo
+from whisperbench.engines.parallel.worker import Answer, EngineWorker, WorkerHandle, WorkerInfo
 from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
@@ -83,7 +83,7 @@ class InProcessHandle(WorkerHandle):
     def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         self._call("submit", self._worker.submit, clips, more)
 
-    def results(self) -> Future[tuple[list[Transcription], int]]:
+    def results(self) -> Future[Answer]:
         return self._call("results", self._worker.results)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:

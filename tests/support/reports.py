@@ -26,14 +26,14 @@ HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
 def report_of(
     *runs: RunRecord,
     sort: str = "wer",
-    references: bool = False,
+    published: bool = False,
     tests: Mapping[str, PairedTest | str] | None = None,
 ) -> Report:
     grouping = Grouping.of(runs, sort)
     boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
-    found = counterparts([c for group in grouping.groups for c in group.systems]) if references else ()
+    found = counterparts([c for group in grouping.groups for c in group.systems]) if published else ()
     alone = tuple(rank(g, sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
-    return Report(boards, alone, grouping.left_out, found, None, (), LINKS, "every experiment")
+    return Report(boards, alone, grouping.left_out, found, None, (), {}, LINKS, "every experiment")
 
 
 def leaderboard_markdown(report: Report) -> str:

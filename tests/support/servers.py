@@ -17,9 +17,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from tests.support.commands import Command
 from tests.support.stores import fresh_store
 
 START_SECONDS = 120
@@ -41,16 +40,15 @@ def served_store(directory: Path, template: Path) -> str:
 
 
 class Server:
-    """`mlflow server` in a process group of its own, over a store that outlives it: to be killed and started again.
+    """`mlflow server` in a process group of its own, over a store that outlives it; a test can restart it.
 
-    With `warm` it is forked from a process that has MLflow imported.  No file of its grows beyond `file_bytes`.
+    No file that it writes grows beyond `file_bytes`.
     """
 
     def __init__(
         self,
         directory: Path,
         store: str,
-        warm: Any = None,
         *,
         command: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
@@ -60,17 +58,19 @@ class Server:
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = directory / "server.log"
         self.served = directory / "served"
-        self.directory, self.file_bytes, self._warm = directory, file_bytes, warm
-        self._env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
-        self._words = [
-            *("--port", str(self.port), "--backend-store-uri", store),
-            *("--artifacts-destination", str(self.served)),
+        self.directory, self.file_bytes = directory, file_bytes
+        self.environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})}
+        self.command = [*command] or [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(self.port)),
+            *("--backend-store-uri", store, "--artifacts-destination", str(self.served)),
         ]
-        self.command = [*command] or [sys.executable, "-m", "mlflow", "server", "--workers", "1", *self._words]
-        self._process: subprocess.Popen[bytes] | Command | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        self._process = self._start()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, cwd=self.directory, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (self.file_bytes, self.file_bytes))
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
@@ -78,16 +78,6 @@ class Server:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
         return self
-
-    def _start(self) -> subprocess.Popen[bytes] | Command:
-        if self._warm:
-            return Command(
-                self._warm, "server", self._words, environment=self._env, folder=self.directory, log=self.log
-            )
-        with self.log.open("ab") as log:
-            return subprocess.Popen(
-                self.command, cwd=self.directory, env=self._env, stdout=log, stderr=log, start_new_session=True
-            )
 
     def kill(self) -> None:
         """SIGKILL to all of it, in the middle of whatever it does."""

@@ -21,7 +21,7 @@ from whisperbench.results.keys import key
 from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import transcript_table
-from whisperbench.tracking.runs import TABLE_TAG
+from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
@@ -46,7 +46,7 @@ def run_of(
     """One finished benchmark run; None = not measured."""
     config = config or BenchmarkConfig(model="large-v3")
     limits = interval or (None if wer is None else (wer * 0.9, wer * 1.1))
-    data = {"dataset": dataset, "limit": config.limit}
+    data = {"dataset": dataset, "limit": config.as_params()["limit"]}
     weights = "random" if config.random_weights else "real"
     figures = {
         "wer": wer,
@@ -115,7 +115,7 @@ def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said
 
 
 def fresh_store(directory: Path, template: Path) -> str:
-    """The address of a new SQLite store in `directory`: a copy of `template`, made there once."""
+    """The address of a new SQLite store in `directory`, a copy of `template`; experiment 0 is the default one."""
     with template.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several workers share a template
         if not template.exists():
@@ -123,7 +123,9 @@ def fresh_store(directory: Path, template: Path) -> str:
     _read_newest_schema_once()
     shutil.copy(template, directory / "mlflow.db")
     with sqlite3.connect(directory / "mlflow.db") as database:
-        database.execute("UPDATE experiments SET artifact_location = ?", (str(directory / "artifacts"),))
+        database.execute(
+            "UPDATE experiments SET name = ?, artifact_location = ?", (DEFAULT_EXPERIMENT, str(directory / "artifacts"))
+        )
     return f"sqlite:///{directory / 'mlflow.db'}"
 
 

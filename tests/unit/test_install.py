@@ -48,9 +48,9 @@ def test_another_python(version: tuple[int, ...], install: Any, monkeypatch: pyt
 
 
 def test_another_processor(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was ever run on aarch64, so nothing is promised there."""
+    """Only x86-64 is supported."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert "for Linux on x86-64, and this is linux on aarch64" in refusal(install)
+    assert "needs Linux on x86-64, and this is linux on aarch64" in refusal(install)
 
 
 def test_no_virtual_environments(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +70,32 @@ def test_too_little_room(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before gigabytes are on their way."""
     monkeypatch.setattr(install.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
     assert "4 GiB of disk are needed, and 1.0 GiB are free" in refusal(install)
+
+
+def test_the_cpu_build_of_torch_is_optional(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the ordinary build is installed; the project comes last, editable and without its dependencies."""
+    calls: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        calls.append(command[4:])
+        return int(command[-1].endswith("+cpu"))
+
+    monkeypatch.setattr(install, "refuse_what_cannot_work", lambda: None)
+    monkeypatch.setattr(install, "need_disk", lambda _: None)
+    monkeypatch.setattr(install.subprocess, "check_call", lambda _: None)
+    monkeypatch.setattr(install.subprocess, "call", call)
+    install.main("cpu")
+    assert all(words[0] == "--no-deps" for words in calls)
+    assert calls[0][-1].endswith("+cpu")
+    assert calls[1][-1] == calls[0][-1].removesuffix("+cpu")
+    assert calls[2][-1].endswith("cpu.txt")
+    assert calls[3][1:] == ["--no-build-isolation", "--editable", str(SCRIPT.parents[1])]
+
+
+def test_a_failure_of_pip_ends_the_installation(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pip's status; pip has printed the reason."""
+    monkeypatch.setattr(install, "refuse_what_cannot_work", lambda: None)
+    monkeypatch.setattr(install.subprocess, "check_call", lambda _: None)
+    monkeypatch.setattr(install.subprocess, "call", lambda _: 2)
+    with pytest.raises(SystemExit, match="pip failed with status 2"):
+        install.main("dev")

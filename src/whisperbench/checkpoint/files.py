@@ -9,19 +9,19 @@ from typing import Any
 
 from whisperbench.errors import ModelError
 
-LIMIT_BYTES = 64 * 2**20
-"""Fifteen times the largest real file: what is longer is not read into memory."""
+MAX_JSON_BYTES = 64 * 2**20
+"""Largest JSON file that is read into memory: fifteen times the largest real one."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """The text of a file of at most MAX_JSON_BYTES.
 
     Raises:
-        ModelError: it is too large.
-        OSError, ValueError: it is missing, or not UTF-8.
+        ModelError: the file is too large.
+        OSError, ValueError: the file is missing, or not UTF-8.
     """
-    if (size := path.stat().st_size) > LIMIT_BYTES:
-        raise ModelError(f"{path} is {size:,} bytes long; at most {LIMIT_BYTES:,} are read.")
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise ModelError(f"{path} is {size:,} bytes long; at most {MAX_JSON_BYTES:,} are read.")
     return path.read_text(encoding="utf-8")
 
 
@@ -29,28 +29,28 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        ModelError: it is missing, too large or not a JSON object.
+        ModelError: the file is missing, too large or not a JSON object.
     """
     try:
         value = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path} holds no JSON object.")
+        raise ModelError(f"{path} does not hold a JSON object.")
     return value
 
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 WEIGHT_PATTERNS = (SINGLE, INDEX, "model-?????-of-?????.safetensors")
-"""Not `*.safetensors`: openai/whisper-large-v3 holds a second, float32 copy beside the weights."""
+"""Not `*.safetensors`, because openai/whisper-large-v3 has a second, float32 copy of the weights."""
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the safetensors files of a checkpoint, each checked for being whole.
+    """Names of the safetensors files of a checkpoint, each checked for completeness.
 
     Raises:
-        ModelError: there are none (a pickle is not taken), one is missing, or one is cut short.
+        ModelError: the weights are not safetensors, a file is missing, or one is cut short.
     """
     if (directory / SINGLE).is_file():
         names: tuple[str, ...] = (SINGLE,)
@@ -58,10 +58,8 @@ def weight_files(directory: Path) -> tuple[str, ...]:
         names = _shards(directory)
     else:
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt") for path in directory.glob(pattern))
-        hint = (
-            f" {pickles[0]} is a pickle, which runs code when it is loaded: save it as safetensors." if pickles else ""
-        )
-        raise ModelError(f"{directory} holds no weights as safetensors ({SINGLE}, or shards with {INDEX}).{hint}")
+        hint = f" {pickles[0]} is a pickle, which runs code when loaded. Save it as safetensors." if pickles else ""
+        raise ModelError(f"{directory} has no weights as safetensors ({SINGLE}, or shards with {INDEX}).{hint}")
     if missing := [name for name in names if not (directory / name).is_file()]:
         raise ModelError(f"{directory} lacks {len(missing)} of {len(names)} weight files: {', '.join(missing[:3])}.")
     for name in names:
@@ -72,7 +70,7 @@ def weight_files(directory: Path) -> tuple[str, ...]:
 def _shards(directory: Path) -> tuple[str, ...]:
     weight_map = read_json(directory / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{directory / INDEX} names no files.")
+        raise ModelError(f"{directory / INDEX} does not name any files.")
     names = set(map(str, weight_map.values()))
     if outside := sorted(name for name in names if Path(name).name != name):
         raise ModelError(f"{directory / INDEX} names a file outside its directory: {outside[0]!r}.")
@@ -80,7 +78,7 @@ def _shards(directory: Path) -> tuple[str, ...]:
 
 
 def _check_whole(path: Path) -> None:
-    """A download or copy that broke off leaves a header which promises more bytes than there are."""
+    """Refuse an incomplete download or copy, whose header gives more bytes than the file has."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -88,8 +86,8 @@ def _check_whole(path: Path) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{path} cannot be read as safetensors: {error}. It is {path.stat().st_size:,} bytes long; "
-            "where the copy or download broke off, fetch it again."
+            f"{path} cannot be read as safetensors: {error}. It is {path.stat().st_size:,} bytes long. If the copy or "
+            "download broke off, fetch it again."
         ) from error
 
 
@@ -103,31 +101,31 @@ TOKENIZER_FILES = (
 
 
 def download_checkpoint(hub_id: str, revision: str, *, with_weights: bool) -> Path:
-    """The snapshot directory of a hub model, whose name is the commit; a copy of before where the hub is out of reach.
+    """The snapshot directory of a hub model, named by its commit; an earlier copy if the hub cannot be reached.
 
     Raises:
-        ModelError: the hub does not have it, or gives no answer and there is no copy.
+        ModelError: the hub does not have the model or revision, or does not answer and no earlier copy exists.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
     try:
-        # `snapshot_download` waits without a limit for its first answer, so that the hub is tried before.
+        # `snapshot_download` has no timeout for its first request, so the hub is tried before.
         HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except RevisionNotFoundError as error:
         raise ModelError(f"{hub_id} has no branch, tag or commit {revision!r} on the hub.") from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"The hub has no model {hub_id}, or it is private: then log in with `hf auth login` or set HF_TOKEN."
+            f"The hub has no model {hub_id}, or it is private. Log in with `hf auth login` or set HF_TOKEN."
         ) from error
-    except Exception as error:  # the hub's HTTP library lets its own errors through, and versions use different ones
+    except Exception as error:  # versions of huggingface_hub raise errors of different HTTP libraries
         with contextlib.suppress(OSError, ValueError):
             return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
         cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
         raise ModelError(
-            f"{hub_id} cannot be fetched from the Hugging Face hub, and the local cache does not hold revision "
-            f"{revision!r}: {cause}. Without the hub use a local checkpoint directory, model=demo, or "
-            "load_format=dummy (random weights: throughput only)."
+            f"{hub_id} cannot be fetched from the Hugging Face hub ({cause}), and the local cache does not hold "
+            f"revision {revision!r}. Use a local checkpoint directory, model=demo, or load_format=dummy (random "
+            "weights, for throughput only)."
         ) from error

@@ -1,4 +1,4 @@
-"""The published Whisper checkpoints: their ids on the hub, their dimensions, and the short names that people type."""
+"""The published Whisper checkpoints: hub ids, dimensions and aliases."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ PUBLISHED = {
     "distil-whisper/distil-large-v3": Architecture(1280, 32, 2, 128, 51_866),
     "distil-whisper/distil-large-v3.5": Architecture(1280, 32, 2, 128, 51_866),
 }
-"""Hub ids and their dimensions, from the configurations on the hub: what random weights are shaped by."""
+"""Dimensions by hub id, from the configurations on the hub; they shape random weights."""
 
 ALIASES = {hub_id.split("/")[1].removeprefix("whisper-"): hub_id for hub_id in PUBLISHED} | {
     "large": "openai/whisper-large-v3",
-    "large-v1": "openai/whisper-large",  # the hub's `large` is the first one, and has no other name
+    "large-v1": "openai/whisper-large",  # the hub's `large` is the first version
     "turbo": "openai/whisper-large-v3-turbo",
 }

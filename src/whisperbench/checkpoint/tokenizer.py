@@ -1,7 +1,7 @@
-"""Whisper's tokens: where the special ones lie, and the tokenizer files of a checkpoint directory.
+"""Whisper's special tokens, and the tokenizer files of a checkpoint directory.
 
-The order of the special tokens and the formula for how many languages a vocabulary holds are those
-of openai/whisper (tokenizer.py and model.py).
+The order of the special tokens and the number of languages of a vocabulary follow openai/whisper (tokenizer.py and
+model.py).
 """
 
 from __future__ import annotations
@@ -27,20 +27,14 @@ LANGUAGE_CODES = (
     "ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd "
     "gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 )
-"""In the order of the vocabulary; Cantonese came last, with large-v3."""
+"""In the order of the vocabulary; Cantonese was added last, with large-v3."""
 
 
 def special_ids(vocab_size: int) -> dict[str, int]:
-    """The special tokens of a vocabulary, without the timestamps."""
+    """Special token -> id in a vocabulary of this size, without the timestamps."""
     languages = LANGUAGE_CODES.split()[: vocab_size - 51_765 - (vocab_size > 51_864)]
-    names = [
-        END_OF_TEXT,
-        "<|startoftranscript|>",
-        *(f"<|{code}|>" for code in languages),
-        *("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>"),
-        "<|nospeech|>",
-        "<|notimestamps|>",
-    ]
+    names = [END_OF_TEXT, "<|startoftranscript|>", *(f"<|{code}|>" for code in languages)]
+    names += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
     first = vocab_size - TIMESTAMPS - len(names)
     return {name: first + index for index, name in enumerate(names)}
 
@@ -54,43 +48,44 @@ def language_ids(tokens: Mapping[str, int]) -> dict[str, int]:
 
 
 def read_tokens(directory: Path) -> dict[str, int]:
-    """The added tokens of a checkpoint directory by name: special tokens and, in newer files, timestamps.
+    """The added tokens of a checkpoint directory by name, from tokenizer.json or from the files of a slow tokenizer.
 
     Raises:
-        ModelError: there is no tokenizer, or it cannot be read.
+        ModelError: the tokenizer is missing or cannot be read.
     """
-    if (path := directory / "tokenizer.json").is_file():
-        return added_tokens(read_tokenizer(path))
-    path = directory / "added_tokens.json"
-    if not (path.is_file() and (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()):
-        raise ModelError(
-            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json, merges.txt and added_tokens.json. "
-            "Copy tokenizer.json from the checkpoint that it was made of."
-        )
-    vocabulary = read_json(directory / "vocab.json")
+    slow_files = [directory / name for name in ("vocab.json", "merges.txt", "added_tokens.json")]
+    if (directory / "tokenizer.json").is_file() or not all(path.is_file() for path in slow_files):
+        return added_tokens(read_tokenizer(directory / "tokenizer.json"))
+    vocabulary = read_json(slow_files[0])
     tokens = {END_OF_TEXT: vocabulary[END_OF_TEXT]} if END_OF_TEXT in vocabulary else {}
-    tokens |= read_json(path)
+    tokens |= read_json(slow_files[-1])
     if not all(type(index) is int and index >= 0 for index in tokens.values()):
-        raise ModelError(f"{path} holds a token without a number.")
+        raise ModelError(f"{slow_files[-1]} has a token whose id is not a whole number of 0 or more.")
     return tokens
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """A `tokenizer.json`.
+    """Read a `tokenizer.json`.
 
     Raises:
-        ModelError: it is missing, too large, or not the byte-level BPE with added tokens that Whisper has.
+        ModelError: the file is missing, too large, or not a byte-level BPE with added tokens.
     """
     from tokenizers import Tokenizer, models
 
+    if not path.is_file():
+        raise ModelError(
+            f"{path.parent} lacks tokenizer.json. Copy it from the original checkpoint; CTranslate2's converter does "
+            "that with --copy_files tokenizer.json."
+        )
     try:
         tokenizer = Tokenizer.from_str(read_text(path))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # the library has no narrower class: what it did not foresee is no Exception even
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        # The library raises plain Exception, and its Rust panics are not even derived from that.
         raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
     if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
-        raise ModelError(f"{path} is not a Whisper tokenizer: that is a byte-level BPE with added tokens.")
+        raise ModelError(f"{path} is not a Whisper tokenizer, which is a byte-level BPE with added tokens.")
     return tokenizer
 
 
@@ -100,11 +95,10 @@ def added_tokens(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def published_tokenizer(vocab_size: int) -> Tokenizer:
-    """The tokenizer of a published size, for random weights: nothing is downloaded.
+    """The tokenizer of a published size, for random weights, without a download.
 
-    Words and special tokens have their real ids in the multilingual vocabularies.  The English-only
-    ones (51,864) get the multilingual words too: with random weights every text is noise, and what
-    counts is that a reference has about as many tokens as it would have.
+    Multilingual vocabularies have their real ids.  The English-only one (51,864) gets the multilingual words, too,
+    which is enough to estimate the number of tokens of a reference.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -125,7 +119,7 @@ def write_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     """Write the tokenizer files of a checkpoint directory.
 
     Raises:
-        ModelError: the disk does not take them.
+        ModelError: a file cannot be written.
     """
     from transformers import WhisperTokenizerFast
 
@@ -134,5 +128,5 @@ def write_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     written = WhisperTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **named)
     try:
         written.save_pretrained(directory)
-    except Exception as error:  # of a full disk too the library has no narrower class
+    except Exception as error:  # the library raises plain Exception, also for a full disk
         raise ModelError(f"{directory / 'tokenizer.json'} cannot be written: {error}.") from error

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: everything here goes to stderr."""
+"""Progress on stderr: sentences, bars, spinners and the records that the commands draw."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def say(text: str, style: str = "") -> None:
 
 @functools.singledispatch
 def draw(record: object) -> None:
-    """Draw a record on stderr; the modules of this package register the types that they can draw."""
-    raise TypeError(f"nothing here draws a {type(record).__name__}")
+    """Draw a record on stderr; a command imports the modules that register what it draws."""
+    raise TypeError(f"no function is registered that draws a {type(record).__name__}")
 
 
 class TerminalListener(Listener):
-    """What the library says, on stderr: sentences, warnings in yellow, bars, and records as they are drawn here."""
+    """Shows the progress of the library on stderr; warnings are yellow."""
 
     def said(self, sentence: str) -> None:
         say(sentence)
@@ -42,7 +42,7 @@ class TerminalListener(Listener):
 
     @contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A bar with a count, a rate and an estimate of the time left; without a terminal, a line now and then."""
+        """Show a bar with a count, a rate and the time left; without a terminal, a line every 10 s."""
         if not stderr.is_terminal:
             count = Count(what, total, unit)
             with repeatedly(LINE_SECONDS, lambda: say(str(count))):
@@ -61,12 +61,12 @@ class TerminalListener(Listener):
 
     @contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:
-        """A moving line with the phase and the time; without a terminal, a line now and then."""
+        """Show a spinner with the phase and the elapsed time; without a terminal, a line every 10 s."""
 
         def described() -> str:
             return f"{what}: {now}" if (now := phase()) else what
 
-        with stderr_of_now() as console:
+        with duplicated_stderr() as console:
             if not console.is_terminal:
                 started = time.monotonic()
                 line = rich.text.Text
@@ -81,7 +81,7 @@ class TerminalListener(Listener):
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.TimeElapsedColumn(),
             )
-            # What others print meanwhile goes where it would go without us: vLLM's messages to its log.
+            # Output of other code is not redirected: vLLM's messages go to its log.
             shown = rich.progress.Progress(
                 *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
             )
@@ -91,13 +91,11 @@ class TerminalListener(Listener):
                     yield
 
     def show(self, record: object) -> None:
-        from whisperbench.cli import sweep_table, transcripts  # noqa: F401 - they register what they draw
-
         draw(record)
 
 
 class Rate(rich.progress.ProgressColumn):
-    """Things per second since the bar has stood there: the clock's rate, where both start together."""
+    """Items per second since the bar was shown; it is shown when the timed region begins."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -109,7 +107,7 @@ class Rate(rich.progress.ProgressColumn):
 
 
 class Count:
-    """The same as a line of text: `transcribing 120/2620, 41.2 reqs/sec, 1:01 left`."""
+    """Progress as a line of text: `transcribing 120/2620, 41.2 reqs/sec, 1:01 left`."""
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
@@ -128,7 +126,7 @@ class Count:
 
 @contextmanager
 def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
-    """While the block runs `do` is called every so many seconds, from another thread."""
+    """Call `do` every `seconds` from another thread while the block runs."""
     stop = threading.Event()
 
     def run() -> None:
@@ -145,11 +143,11 @@ def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def stderr_of_now() -> Iterator[rich.console.Console]:
-    """Where stderr leads now, also while it leads elsewhere: an engine that starts sends it to its log."""
+def duplicated_stderr() -> Iterator[rich.console.Console]:
+    """A console on the present stderr, which stays the terminal while an engine that starts redirects stderr."""
     try:
         descriptor = os.dup(sys.stderr.fileno())
-    except (OSError, ValueError):  # a stderr that is no file, as tests have
+    except (OSError, ValueError):  # stderr is not a file, as in tests
         yield stderr
         return
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:

@@ -1,80 +1,114 @@
-"""What the commands share: options made from a record, and one place where errors become exit codes."""
+"""A command made from a record of options: click options, grouped help, and errors as exit statuses."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+import traceback
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
-from whisperbench.config.option import Options, kind_of, parse, text_of
+from whisperbench.config.option import Group, Option, Options
 from whisperbench.errors import WhisperbenchError
-from whisperbench.processes.signals import Interrupted
 from whisperbench.text import escape_control, redact
 
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound=Options)
+
+UNEXPECTED = 70
+"""Status of an error that is a defect (EX_SOFTWARE of sysexits.h): 1 stays reserved for failures and regressions."""
+STATUSES = (
+    "Exit status: 0 success; 1 the run failed, or the gate found a regression; 2 wrong usage, not comparable, or the "
+    "gate is undecided; 3 no tracking server; 70 unexpected error; 128+n signal n."
+)
 
 
-def options_of(record: type[Options]) -> Callable[[F], F]:
-    """Give a command one option per field of `record`: `--max_num_seqs`, or `--max-num-seqs`.
+class Command(click.Command):
+    """Prints an error as one sentence on stderr and exits with its status, alone or as a subcommand."""
 
-    Values arrive as text and are parsed to the type of the field's default, so that `mlflow run`,
-    a shell and a test all go through the same reading and get the same messages.
+    def __init__(self, *args: Any, groups: Mapping[str, str] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.groups = groups or {}  # heading of each option in --help
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from whisperbench.processes.signals import Interrupted
+
+        try:
+            return super().invoke(ctx)
+        except WhisperbenchError as error:
+            _print_error(str(error))
+            sys.exit(error.exit_status)
+        except Interrupted as signal:
+            _print_error(f"stopped by {signal}")
+            sys.exit(signal.exit_status)
+        except KeyboardInterrupt:
+            _print_error("stopped by SIGINT")
+            sys.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            click.echo(redact(traceback.format_exc(), os.environ), err=True)
+            _print_error(f"unexpected {type(error).__name__}: {error}. This is a defect; please report the text above.")
+            sys.exit(UNEXPECTED)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("Most used", *typing.get_args(Group))}
+        for parameter in self.get_params(ctx):
+            if (row := parameter.get_help_record(ctx)) is not None:
+                rows.setdefault(self.groups.get(parameter.name or "", "Help"), []).append(row)
+        for heading, lines in rows.items():
+            if lines:
+                with formatter.section(heading):
+                    formatter.write_dl(lines)
+
+
+def command(record: type[R], text: str | None) -> Callable[[Callable[[R], None]], Command]:
+    """Make a command of a function that takes a record; `text` is its help.
+
+    The record parses the texts, so that a shell, `mlflow run` and a sweep get the same messages.
     """
 
-    def decorate(command: F) -> F:
-        for field in reversed(dataclasses.fields(record)):
-            spellings = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
-            command = click.option(
-                *spellings,
-                field.name,
-                default=text_of(field.default),
-                show_default=True,
-                metavar=_metavar(field),
-                help=field.metadata["help"],
-                callback=functools.partial(_parse, kind=kind_of(field)),
-            )(command)
-        return command
+    def decorate(function: Callable[[R], None]) -> Command:
+        def call(**texts: str) -> None:
+            function(record.from_params(texts))
+
+        options = record.declared().values()
+        return Command(
+            "main",
+            callback=call,
+            params=[_click_option(each, takes_list=record.takes_list(each.name)) for each in options],
+            help=text,
+            epilog=STATUSES,
+            context_settings={"token_normalize_func": lambda name: name.replace("_", "-"), "max_content_width": 100},
+            groups={each.name: "Most used" if each.common else each.group for each in options},
+        )
 
     return decorate
 
 
-def errors_end_the_command(command: F) -> F:
-    """Print a `WhisperbenchError` as one red line on stderr and exit with its status; 128 + n on a signal."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except WhisperbenchError as error:
-            fail(error)
-        except Interrupted as interrupted:
-            click.secho(f"stopped by {interrupted}", fg="red", err=True)
-            sys.exit(interrupted.exit_status)
-
-    return run  # type: ignore[return-value]
+def _click_option(each: Option, *, takes_list: bool) -> click.Option:
+    """The click option of a declaration; `--offline` alone means true."""
+    more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if each.type is bool and not takes_list else {}
+    engines = f" ({', '.join(each.engines)})" if each.engines else ""
+    return click.Option(
+        [f"--{each.name.replace('_', '-')}", each.name],
+        default=each.default_text,
+        show_default=True,
+        metavar=_metavar(each) + (",…" if takes_list else ""),
+        help=f"{each.help}{engines}",
+        **more,
+    )
 
 
-def fail(error: WhisperbenchError) -> NoReturn:
-    """What others wrote may be in the message: no secret is shown, and a terminal obeys nothing."""
-    lines = redact(str(error), os.environ).splitlines()
-    click.secho(f"error: {chr(10).join(map(escape_control, lines))}", fg="red", err=True)
-    sys.exit(error.exit_status)
+def _metavar(each: Option) -> str:
+    if each.type is bool:
+        return "[true|false]"
+    return "|".join(each.choices) or {int: "N", float: "X", str: "TEXT"}[each.type]
 
 
-def _metavar(field: dataclasses.Field[Any]) -> str:
-    rule = field.metadata["rule"]
-    if rule.choices:
-        return "|".join(rule.choices)
-    return {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind_of(field)]
-
-
-def _parse(_context: click.Context, parameter: click.Parameter, value: str, *, kind: type[Any]) -> Any:
-    try:
-        return parse(value, kind, str(parameter.name))
-    except WhisperbenchError as error:
-        fail(error)
+def _print_error(message: str) -> None:
+    """Print one red line; secrets are hidden, and terminal escapes of foreign text are spelled out."""
+    lines = map(escape_control, redact(message, os.environ).splitlines())
+    click.secho("error: " + "\n".join(lines), fg="red", err=True)

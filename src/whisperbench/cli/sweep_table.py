@@ -1,4 +1,4 @@
-"""A sweep as people watch it on stderr: a live table on a terminal, a line per change anywhere else."""
+"""Progress of a sweep on stderr: a live table on a terminal, otherwise a line per change."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ STATE = HEADINGS.index("state")
 NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 
 
-class Shown:
-    """What stderr shows of the sweep that runs: there is one at a time."""
+class LiveTable:
+    """The live table of the running sweep; a process runs one sweep at a time."""
 
     def __init__(self) -> None:
         self.live: rich.live.Live | None = None
         self.states: dict[int, State] = {}
 
     def draw(self, progress: Progress) -> None:
-        """Redraw the table, or say what has changed since the last time."""
+        """Redraw the table, or print what has changed since the last call."""
         if console.stderr.is_terminal:
             if self.live is None:
                 self.live = rich.live.Live(console=console.stderr, auto_refresh=False)
                 self.live.start()
             self.live.update(table(progress), refresh=True)
         else:
-            self.say_changes(progress)
+            self.print_changes(progress)
         if progress.ended:
             if self.live:
                 self.live.stop()
             self.live, self.states = None, {}
 
-    def say_changes(self, progress: Progress) -> None:
-        """A line for each run that is in another state than it was, and not only waits."""
+    def print_changes(self, progress: Progress) -> None:
+        """Print a line for each run whose state has changed."""
         for place, (run, row) in enumerate(zip(progress.runs, progress.rows(), strict=True), 1):
             if self.states.get(place, "waiting") != run.state:
                 if run.state != "waiting":
@@ -46,12 +46,12 @@ class Shown:
                 self.states[place] = run.state
 
 
-shown = Shown()
-console.draw.register(Progress, shown.draw)
+live_table = LiveTable()
+console.draw.register(Progress, live_table.draw)
 
 
 def window(progress: Progress, height: int) -> slice:
-    """The runs that a terminal has room for, with what runs now in the last third."""
+    """The runs that fit on a terminal of `height` rows; the running ones are in the last third."""
     height = max(1, height)
     now = next((i for i, run in enumerate(progress.runs) if run.state == "running"), len(progress.runs) - 1)
     start = min(max(0, now + 1 - (2 * height + 2) // 3), max(0, len(progress.runs) - height))
@@ -59,18 +59,18 @@ def window(progress: Progress, height: int) -> slice:
 
 
 def table(progress: Progress) -> rich.table.Table:
-    """The sentence, and a row for each run that there is room for."""
+    """A table with a row for each run that fits on the terminal."""
     remaining = progress.remaining_seconds
     late = next((late for run in progress.runs if (late := progress.overdue(run))), "")
     known = f"{'unknown time' if remaining is None else clock(remaining)} left"
-    left = known if remaining or not late else late  # an overdue run is not about to end
+    left = known if remaining or not late else late  # a run that exceeds its estimate has no known end
     found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
     for heading in HEADINGS:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
     rows = list(zip(progress.runs, progress.rows(), strict=True))
     for run, row in rows[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
         cells = [rich.text.Text(escape_control(cell)) for cell in row]
-        if run.state == "running":  # what goes on inside has one line, so that rows do not grow and shrink
+        if run.state == "running":  # its progress takes one line, so that the row's height is constant
             state, _, doing = row[STATE].partition(": ")
             two_lines = "\n".join(escape_control(part) for part in (state, doing) if part)
             cells[STATE] = rich.text.Text(two_lines, no_wrap=True, overflow="ellipsis")

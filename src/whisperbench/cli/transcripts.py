@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from whisperbench.cli.console import draw, say, stderr
-from whisperbench.compare.difference import Difference
+from whisperbench.compare.difference import Difference, added_errors
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import Score
@@ -35,16 +35,16 @@ def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
 
 @draw.register
 def draw_score(score: Score) -> None:
-    """Each transcript of a small corpus, its differences from the reference in colour."""
+    """Print each transcript of a small corpus, aligned with its reference."""
     for each in score.results if len(score.results) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.words} words wrong", "bold")
-        compared = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
-        stderr.print(to_terminal(align(*compared)))
+        texts = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
+        stderr.print(to_terminal(align(*texts)))
 
 
 @draw.register(tuple)
 def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
-    """The same where there are no references."""
+    """Print each transcript of a small corpus without references."""
     for each in results if len(results) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
         stderr.print(Text(each.hypothesis))
@@ -53,8 +53,9 @@ def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
 @draw.register
 def draw_difference(found: Difference) -> None:
     """The utterances that changed most from one run to the other, each aligned with the reference."""
-    for each in found.utterances:
-        say(f"\n{escape_control(each.a.utt_id)}  {each.change:+d} errors")
-        for run, pieces in zip((found.a, found.b), each.aligned, strict=True):
+    for pair in found.utterances:
+        change = added_errors(pair[0].utterance, pair[1].utterance)
+        say(f"\n{escape_control(pair[0].utterance.utt_id)}  {change:+d} errors")
+        for run, each in zip((found.a, found.b), pair, strict=True):
             say(f"  {escape_control(run.name)} {run.run_id[:8]}")
-            stderr.print(to_terminal(pieces))
+            stderr.print(to_terminal(each.spans))

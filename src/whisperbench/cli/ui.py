@@ -1,20 +1,62 @@
-"""Prints where the runs are, before `make ui` starts MLflow's pages: their own first page shows none."""
+"""Show the runs in the browser: start MLflow's pages, and print the address of each experiment.
+
+The port is MLFLOW_PORT, or 5000. With the address of a server in MLFLOW_TRACKING_URI nothing is started.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
 import click
 
-from whisperbench.cli.options import errors_end_the_command
-from whisperbench.tracking.client import connect
-from whisperbench.tracking.experiment_page import experiment_links
+from whisperbench.cli.options import Command
+
+if TYPE_CHECKING:
+    from whisperbench.tracking.client import Client
+
+START_SECONDS = 120.0
+STDERR = 2  # its file descriptor
 
 
-@click.command(help=__doc__)
-@errors_end_the_command
+@click.command(cls=Command, help=__doc__)
 def main() -> None:
-    for name, address in experiment_links(connect()):
-        click.echo(f"{name}: {address}")
+    from whisperbench.processes.signals import signals_raise
+    from whisperbench.tracking.client import connect, serves_ui, ui_address, ui_port
+
+    client = connect()
+    if serves_ui(client):
+        print_links(client)
+        return
+    address = ["--backend-store-uri", str(client.tracking_uri), "--port", ui_port()]
+    with signals_raise():
+        command = [sys.executable, "-m", "mlflow", "ui", *address]
+        server = subprocess.Popen(command, stdout=STDERR)  # noqa: S603 - stdout holds the links alone
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while server.poll() is None and time.monotonic() < deadline and not answers(ui_address(client)):
+                time.sleep(0.5)
+            print_links(client)
+            sys.exit(server.wait())
+        finally:
+            server.terminate()
 
 
-if __name__ == "__main__":
-    main()
+def print_links(client: Client) -> None:
+    """Print the name and the address of each experiment that holds benchmark runs."""
+    from whisperbench.tracking.experiment_page import experiment_links
+
+    for name, link in experiment_links(client):
+        click.echo(f"{name}: {link}")
+
+
+def answers(address: str) -> bool:
+    """Whether a server answers at an address."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=1):  # noqa: S310 - of this host
+            return True
+    except OSError:
+        return False

@@ -1,1 +1,1 @@
-"""Many runs become boards, paired tests, a gate, differences and reports: pure functions over records."""
+"""Leaderboards, paired tests, the regression gate, differences and reports: pure functions over run records."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from whisperbench.compare.document import NOT_MEASURED
 from whisperbench.compare.rank import Leaderboard, Row
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import Option
 from whisperbench.results.names import METRICS, Metric
 from whisperbench.stats.bootstrap import Interval
 
 Value = str | int | float | bool | None
-Shown = Literal["always", "if known", "if different", "if not 1", "if rows look alike", "in files"]
+Shown = Literal["always", "if known", "if an option differs", "if rows look alike", "in files"]
 """Whether a table shows a column; CSV and JSON hold every column."""
 
 
@@ -27,6 +29,7 @@ class Column:
     shown: Shown = "always"
     numeric: bool = False
     link: bool = False
+    option: Option | None = None
 
     def text(self, row: Row) -> str:
         if self.show is not None:
@@ -39,10 +42,9 @@ class Column:
         match self.shown:
             case "if known":
                 return any(value is not None and value is not False and value != "" for value in values)
-            case "if different":
-                return len(set(values)) > 1
-            case "if not 1":
-                return any(value not in (None, 1) for value in values)
+            case "if an option differs" if self.option:
+                requested = {row.system.requested(self.option) for row in rows}
+                return len(set(values)) > 1 or not requested <= {None, self.option.default_text}
             case "if rows look alike":
                 looks = [(row.system.label, row.system.gpu) for row in rows]
                 return len(set(zip(looks, values, strict=True))) > len(set(looks))
@@ -53,8 +55,12 @@ def shown_columns(board: Leaderboard) -> list[Column]:
     return [column for column in COLUMNS if column.is_shown(board.rows)]
 
 
-def _param(name: str, *, vllm_only: bool = False) -> Callable[[Row], Value]:
-    return lambda row: None if vllm_only and row.system.is_peer else row.system.param(name)
+def _param(name: str) -> Callable[[Row], Value]:
+    return lambda row: row.system.param(name)
+
+
+def _requested(option: Option) -> Callable[[Row], Value]:
+    return lambda row: row.system.requested(option)
 
 
 def _limits(interval: Interval | None, digits: int | None = None) -> str:
@@ -73,7 +79,7 @@ def _rate(metric: Metric) -> Callable[[Row], str]:
         median = row.system.median(metric.name)
         if median is None:
             return NOT_MEASURED
-        limits = _limits(row.rates.get(metric.name)) if metric.name == "reqs_per_sec" else ""
+        limits = _limits(row.rate_interval) if metric.name == "reqs_per_sec" else ""
         return f"{median * 10**shift:,.{metric.digits - shift}f}{limits}"
 
     return show
@@ -122,20 +128,41 @@ def _limit(name: str, side: str, interval: Callable[[Row], Interval | None]) -> 
 FIGURES = {metric.name: _of_metric(metric) for metric in METRICS if metric.heading}
 FIRST = ("reqs_per_sec", "rtfx", "usd_per_audio_hour")
 
+_RESOLVED = (
+    Column("model", "model", lambda row: row.system.model),
+    Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
+    Column("engine", "engine", lambda row: row.system.engine),
+    Column("dtype", "dtype", _param("dtype_effective"), None, "if an option differs"),
+    Column("batch_size", "batch", _param("batch_size_effective"), None, "if an option differs"),
+)
+"""Columns of options that hold the resolved value instead of the requested one."""
+
+
+def option_columns(options: Mapping[str, Option]) -> dict[str, Column]:
+    """The column of each option that declares one, by name."""
+    resolved, found = {column.name: column for column in _RESOLVED}, {}
+    for name, each in options.items():
+        if each.column:
+            requested = Column(name, each.column, _requested(each), None, "if an option differs")
+            numeric = each.type in (int, float)
+            found[name] = dataclasses.replace(resolved.get(name, requested), option=each, numeric=numeric)
+    return found
+
+
+OF_OPTIONS = option_columns(OPTIONS)
+AHEAD = ("model", "model_revision", "engine")
+
 COLUMNS = (
     Column("rank", "rank", lambda row: row.rank, _rank, "if known", True),
-    Column("model", "model", lambda row: row.system.model),
+    OF_OPTIONS["model"],
     Column("gpu", "gpu", lambda row: row.system.gpu),
-    Column("cache_and_seqs", "kv/seqs", lambda row: row.system.batch),
+    *(column for name, column in OF_OPTIONS.items() if name not in AHEAD),
     Column("wer", "WER %", lambda row: row.system.wer, _wer, "if known", True),
     *(FIGURES[name] for name in FIRST),
-    Column("padding_stride", "stride", lambda row: row.system.padding_stride, None, "if not 1", True),
-    Column("engines", "engines", lambda row: row.system.engines, None, "if not 1", True),
-    Column("engine", "engine", lambda row: row.system.engine),
+    OF_OPTIONS["engine"],
     Column("model_id", "model id", lambda row: row.system.model_id, None, "if rows look alike"),
-    Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
+    OF_OPTIONS["model_revision"],
     Column("run_id", "run", lambda row: row.system.newest.run_id, lambda row: row.system.newest.run_id[:8], link=True),
-    Column("dtype", "dtype", _param("dtype_effective"), None, "if different"),
     Column("settings", "other settings", lambda row: row.system.other_settings, None, "if known"),
     Column("wer_difference", "against the best", _difference, _against_the_best, "if known", True),
     *(column for name, column in FIGURES.items() if name not in FIRST),
@@ -146,12 +173,10 @@ COLUMNS = (
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),
     Column("tied", "tied", lambda row: row.tied, shown="in files"),
     *(_limit("wer_ci", side, lambda row: row.system.interval) for side in ("low", "high")),
-    *(_limit("reqs_per_sec", side, lambda row: row.rates.get("reqs_per_sec")) for side in ("low", "high")),
+    *(_limit("reqs_per_sec", side, lambda row: row.rate_interval) for side in ("low", "high")),
     Column("wer_p_value", "p", lambda row: row.test.p_value if row.test else None, shown="in files"),
     Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
-    Column("kv_cache_dtype", "kv_cache_dtype", _param("kv_cache_dtype", vllm_only=True), shown="in files"),
-    Column("max_num_seqs", "max_num_seqs", _param("max_num_seqs", vllm_only=True), shown="in files"),
-    Column("batch_size", "batch_size", _param("batch_size_effective"), shown="in files"),
+    Column("engines", "engines", lambda row: row.system.engines, shown="in files"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The parts of a report, in plain text; markdown, HTML and terminal tables are renderings of them."""
+"""Parts of a report in plain text; markdown, HTML and terminal tables are renderings of them."""
 
 from __future__ import annotations
 
@@ -46,19 +46,14 @@ class Paragraph:
 Part = Heading | Paragraph | Table
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, a table (or a sentence if it has no rows), and a note below it."""
+def section(heading: str, table: Table, *, without_rows: str = "", note: str = "") -> list[Part]:
+    """A heading, a table and a note below it.
 
-    heading: str
-    table: Table
-    without_rows: str = ""
-    note: str = ""
-
-    @property
-    def parts(self) -> list[Part]:
-        shown: Part = self.table if self.table.rows else Paragraph(self.without_rows)
-        return [Heading([self.heading]), shown, *([Paragraph(self.note)] if self.note else [])]
+    Without rows, the sentence `without_rows` replaces the table; if it is empty, the section is left out.
+    """
+    if not table.rows:
+        return [Heading([heading]), Paragraph(without_rows)] if without_rows else []
+    return [Heading([heading]), table, *([Paragraph(note)] if note else [])]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -67,7 +62,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def counted(count: int, noun: str) -> str:
     """`1 run`, `2,620 utterances`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def linked(run: RunRecord, links: Links) -> Linked:

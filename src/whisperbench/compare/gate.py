@@ -1,17 +1,18 @@
-"""The regression gate: is a run worse than its baseline, by more than chance and by how much?"""
+"""Regression gate: whether a run is worse than its baseline by more than the noise and the allowance."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.rank import significantly_worse
+from whisperbench.compare.groups import key_fields
+from whisperbench.compare.rank import rates_of, significantly_worse
 from whisperbench.compare.systems import System, systems
 from whisperbench.errors import ComparisonError
-from whisperbench.results.keys import differing, fields_of
+from whisperbench.results.keys import differing
 from whisperbench.results.record import RunRecord
 from whisperbench.stats.paired import PairedTest
-from whisperbench.stats.rates import RateTest, SpeedNoise
+from whisperbench.stats.rates import SpeedNoise
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,9 +23,9 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateCase:
-    """A candidate and the runs that it is judged against: repeats of one system.
+    """A candidate and the runs of its baseline, which are repeats of each other.
 
-    `others` are further systems of the same speed key, which tell how noisy rates are.
+    `others` are further systems of the same speed key, from which the noise of rates is estimated.
     """
 
     candidate: RunRecord
@@ -33,105 +34,107 @@ class GateCase:
 
 
 def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> GateCase:
-    """The candidate (the newest run, or the one named) and its baseline.
+    """The candidate (the newest run unless `candidate_id` is given) and the runs of the baseline.
 
-    `baseline` is a run id, a run's name or a config digest (its first 8 digits do); of the runs that
-    it names, those that may be compared with the candidate count.
+    `baseline` is a run id, a run name or a config digest (at least 8 digits).  Of the runs that it matches, those that
+    may be compared with the candidate are used.
 
     Raises:
-        ComparisonError: there is no such baseline or candidate, or they may not be compared.
+        ComparisonError: the baseline or the candidate was not found, or they may not be compared.
     """
-    named = [r for r in records if baseline in (r.run_id, r.name) or _is_digest_of(baseline, r)]
-    if not named:
+    newest_first = sorted(records, key=lambda r: (r.start_time, r.run_id), reverse=True)
+    matching = [r for r in newest_first if baseline in (r.run_id, r.name) or _is_digest_of(baseline, r)]
+    if not matching:
         names = ", ".join(sorted({r.name for r in records})[:10])
-        raise ComparisonError(f"baseline={baseline!r} is no run's id, name or config digest. Names found: {names}.")
-    rivals = [r for r in records if r.run_id == candidate_id or (candidate_id is None and r.run_id != baseline)]
-    if not rivals:
-        raise ComparisonError(f"There is no run to judge against the baseline {baseline!r}: measure one first.")
-    candidate = max(rivals, key=lambda r: (r.start_time, r.run_id))
-    others = sorted((r for r in named if r is not candidate), key=lambda r: (r.start_time, r.run_id), reverse=True)
-    if not others:
-        raise ComparisonError(f"The only run of baseline {baseline!r} is the candidate itself ({candidate.run_id}).")
-    comparable = [r for r in others if not _differences(r, candidate)]
-    if not comparable:
-        found = "; ".join(_differences(others[0], candidate))
         raise ComparisonError(
-            f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {others[0].name} "
-            f"({others[0].run_id}): {found}."
+            f"baseline={baseline!r} matches no run id, run name or config digest. Run names: {names}."
         )
-    # A lone baseline run stays: with its configuration's other runs it tells how far repeats scatter.
-    judged = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
-    beside = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in judged)
-    return GateCase(candidate, System(tuple(comparable)), beside)
+    candidates = [r for r in newest_first if r.run_id == candidate_id or (not candidate_id and r.run_id != baseline)]
+    if not candidates:
+        raise ComparisonError(f"No run was found to compare with the baseline {baseline!r}. Measure one first.")
+    candidate = candidates[0]
+    earlier = [r for r in matching if r is not candidate]
+    if not earlier:
+        raise ComparisonError(f"The only run of baseline {baseline!r} is the candidate itself ({candidate.run_id}).")
+    comparable = [r for r in earlier if not _differences(r, candidate)]
+    if not comparable:
+        raise ComparisonError(
+            f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {earlier[0].name} "
+            f"({earlier[0].run_id}): {'; '.join(_differences(earlier[0], candidate))}."
+        )
+    # A single baseline run is repeated among the others, so that its configuration's noise includes all of its runs.
+    used = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
+    others = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in used)
+    return GateCase(candidate, System(tuple(comparable)), others)
 
 
-def judge(found: GateCase, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
-    """Worse is: a WER significantly above the baseline's, or a throughput more than `max_slowdown` percent
-    below it even at the near end of the change's 95 % interval.
+def judge(case: GateCase, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
+    """A regression is a WER significantly above that of the baseline, or a throughput for which the whole 95 % interval
+    of the change lies below -`max_slowdown` percent.
 
     Args:
-        test: candidate − baseline, or why there is none; None where no WER was measured on either side.
+        test: candidate − baseline, or why it is impossible; None if neither has a WER.
 
     Raises:
-        ComparisonError: both have a WER and it cannot be tested, or only one has; or a throughput is missing, or is
-            lower than allowed while its noise is unknown.
+        ComparisonError: the WER of either or both cannot be tested; a throughput is missing; or the throughput is
+            lower than allowed and the noise is unknown.
     """
-    candidate, baseline = System((found.candidate,)), found.baseline
-    names = f"{candidate.label} ({found.candidate.run_id[:8]})", f"the baseline {baseline.newest.name}"
+    candidate = System((case.candidate,))
+    names = f"{candidate.label} ({case.candidate.run_id[:8]})", f"the baseline {case.baseline.newest.name}"
+    less_accurate, accuracy = _accuracy(candidate, case.baseline, test, names)
+    slower, speed = _speed(candidate, case, max_slowdown, names)
+    if not (less_accurate or slower):
+        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {accuracy}; {speed}.")
+    what = " and ".join(["less accurate"] * less_accurate + ["slower"] * slower)
+    return Verdict(True, f"REGRESSION: {names[0]} is {what} than {names[1]}: {accuracy}; {speed}.")
+
+
+def _accuracy(
+    candidate: System, baseline: System, test: PairedTest | str | None, names: tuple[str, str]
+) -> tuple[bool, str]:
+    """Whether the WER is significantly worse, and both figures with the test."""
     if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
         reason = test if isinstance(test, str) else "only one of them has a WER"
         raise ComparisonError(f"The WER of {names[0]} may not be compared with that of {names[1]}: {reason}.")
-    rate, usual = candidate.median("reqs_per_sec"), baseline.median("reqs_per_sec")
-    if rate is None or usual is None or min(rate, usual) <= 0:
-        missing = names[0] if rate is None or rate <= 0 else names[1]
-        raise ComparisonError(f"reqs_per_sec was not measured in {missing}.")
-    noise = SpeedNoise.of((candidate, baseline), "reqs_per_sec", found.others)
-    change = noise.test(candidate, baseline) if noise else None
-    speed = f"{rate:.2f} reqs/sec instead of {usual:.2f}"
-    if change is None and 100 * (rate / usual - 1) < -max_slowdown:
-        raise ComparisonError(
-            f"{names[0]} has {speed} of {names[1]}: {100 * (rate / usual - 1):+.1f} %, allowed -{max_slowdown:g} %. "
-            "No run was repeated on that GPU and data, so the noise is unknown and the rates may not be compared. "
-            "Measure the baseline again with repeats=3."
-        )
-    slower = change is not None and change.high < -max_slowdown
-    worse = test is not None and significantly_worse(test)
-    said = f"{_accuracy(candidate, baseline, test)}; {speed} ({_rule(change, rate, usual, max_slowdown)})"
-    if not (worse or slower):
-        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {said}.")
-    which = " and ".join(text for text, is_so in (("less accurate", worse), ("slower", slower)) if is_so)
-    return Verdict(True, f"REGRESSION: {names[0]} is {which} than {names[1]}: {said}.")
-
-
-def _accuracy(candidate: System, baseline: System, test: PairedTest | None) -> str:
-    """Both WERs, and the rule that decided."""
     if test is None:
-        return "no WER was measured"
-    rule = "significant" if test.significant else "within chance"
-    figures = f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f}"
-    return f"{figures} ({test.difference:+.2f} points, paired test p = {test.p_value:.3f}: {rule})"
+        return False, "no WER was measured"
+    result = "significant" if test.significant else "not significant"
+    figures = f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f} ({test.difference:+.2f} points"
+    return significantly_worse(test), f"{figures}, paired test p = {test.p_value:.3f}: {result})"
 
 
-def _rule(change: RateTest | None, rate: float, usual: float, max_slowdown: float) -> str:
-    """The change of the rate, and the rule that decided."""
-    allowed = f"the allowed -{max_slowdown:g} %"
-    if change is None:
-        return f"{100 * (rate / usual - 1):+.1f} %: within {allowed}, its noise is not known"
-    figures = f"{change.change:+.1f} %, 95 % interval {change.low:+.1f} to {change.high:+.1f} %"
-    if change.high < -max_slowdown:
-        return f"{figures}: all of it below {allowed}"
-    if change.change < -max_slowdown:
-        return f"{figures}: below {allowed}, but the interval reaches above it, so it may be noise"
-    return f"{figures}: within {allowed}"
+def _speed(candidate: System, case: GateCase, max_slowdown: float, names: tuple[str, str]) -> tuple[bool, str]:
+    """Whether the throughput is lower than allowed beyond the noise, and both figures with the reason."""
+    new, old = candidate.median("reqs_per_sec"), case.baseline.median("reqs_per_sec")
+    if not new or not old:
+        raise ComparisonError(f"reqs_per_sec was not measured in {names[1] if new else names[0]}.")
+    figures, allowed = f"{new:.2f} reqs/sec instead of {old:.2f}", f"the allowed -{max_slowdown:g} %"
+    noise = SpeedNoise.of([rates_of(candidate), rates_of(case.baseline)], list(map(rates_of, case.others)))
+    if noise is None:
+        change = 100 * (new / old - 1)
+        if change < -max_slowdown:
+            raise ComparisonError(
+                f"The throughput of {names[0]} may not be compared with that of {names[1]}: it is {figures} "
+                f"({change:+.1f} %, {allowed}), but no run was repeated on that GPU and data, so the noise is unknown. "
+                "Measure the baseline again with repeats=3."
+            )
+        return False, f"{figures} ({change:+.1f} %: within {allowed}, its noise is unknown)"
+    test = noise.test(0, 1)
+    figures = f"{figures} ({test.change:+.1f} %, 95 % interval {test.low:+.1f} to {test.high:+.1f} %"
+    if test.high < -max_slowdown:
+        return True, f"{figures}: all of it below {allowed})"
+    if test.change < -max_slowdown:
+        return False, f"{figures}: below {allowed}, but the interval reaches above it, so it may be noise)"
+    return False, f"{figures}: within {allowed})"
 
 
 def _is_digest_of(text: str, record: RunRecord) -> bool:
     return len(text) >= 8 and record.config_digest is not None and record.config_digest.startswith(text)
 
 
-def _differences(expected: RunRecord, found: RunRecord) -> tuple[str, ...]:
-    """The fields of both keys that differ, each with its two values; a missing key differs from everything."""
+def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
+    """The fields of both keys that differ, each with its two values; a missing key differs from every other."""
     if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
-        return ("a run has no accuracy key or no speed key",)
-    was, is_now = ({**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")} for run in (expected, found))
-    return tuple(f"{name}: {new} instead of {old}" for name, (old, new) in differing(was, is_now).items())
+        return ["a run has no accuracy key or no speed key"]
+    changed = differing(key_fields(expected), key_fields(found))
+    return [f"{name}: {new} instead of {old}" for name, (old, new) in changed.items()]

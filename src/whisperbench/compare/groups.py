@@ -23,21 +23,15 @@ class Group:
 
     @property
     def newest(self) -> RunRecord:
-        return max((c.newest for c in self.systems), key=lambda run: run.start_time)
-
-    @property
-    def data(self) -> str:
-        """`librispeech test-clean`."""
-        return self.newest.data
+        return max((system.newest for system in self.systems), key=lambda run: run.start_time)
 
     @property
     def size(self) -> tuple[float, float]:
         """Reference words and utterances."""
-        words, utterances = (self.newest.metric(name) or 0.0 for name in ("reference_words", "utterances"))
-        return words, utterances
+        return self.newest.metric("reference_words") or 0.0, self.newest.metric("utterances") or 0.0
 
     def has(self, metric: str) -> bool:
-        return any(c.median(metric) is not None for c in self.systems)
+        return any(system.median(metric) is not None for system in self.systems)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -62,13 +56,16 @@ class Grouping:
         leaderboard only if it is the main group.
         """
         found, left_out = defaultdict(list), []
-        for record in records:
-            if reason := _unfit(record):
-                left_out.append(LeftOut(record, reason))
+        for run in records:
+            if reason := _unranked(run):
+                left_out.append(LeftOut(run, reason))
             else:
-                found[_group_key(record)].append(record)
-        groups = [Group(fields_of(key), systems(runs)) for key, runs in found.items()]
+                # The accuracy key does not include the weights, but random weights have a leaderboard of their own.
+                found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric
+        groups = [
+            Group({**fields_of(key or ""), "weights": weights}, systems(runs)) for (key, weights), runs in found.items()
+        ]
         groups.sort(
             key=lambda g: (g.has(metric), len(g.systems) > 1, g.size, len(g.systems), g.newest.start_time), reverse=True
         )
@@ -76,27 +73,28 @@ class Grouping:
         return cls(tuple(kept), tuple(group for group in groups if group not in kept), tuple(left_out))
 
 
+def key_fields(run: RunRecord) -> dict[str, str]:
+    """The fields of both comparability keys of a run."""
+    return {**fields_of(run.accuracy_key or ""), **fields_of(run.speed_key or "")}
+
+
 def differences(expected: Group, found: Group) -> tuple[str, ...]:
-    """`limit: 20 instead of 0`, one text per differing field; a dataset's digest comes with its name."""
+    """`limit: 20 instead of 0`, one text per differing field; the digest of a dataset comes with its name."""
 
     def shown(group: Group, name: str, value: str) -> str:
-        return f"{group.data} ({value[:8]})" if name == "dataset" else value
+        return f"{group.newest.data} ({value[:8]})" if name == "dataset" else value
 
     return tuple(
-        f"{name}: {shown(found, name, is_now)} instead of {shown(expected, name, was)}"
-        for name, (was, is_now) in differing(expected.fields, found.fields).items()
+        f"{name}: {shown(found, name, new)} instead of {shown(expected, name, old)}"
+        for name, (old, new) in differing(expected.fields, found.fields).items()
     )
 
 
-def _unfit(record: RunRecord) -> str | None:
-    if record.accuracy_key is None or record.speed_key is None:
-        missing = ACCURACY_KEY if record.accuracy_key is None else SPEED_KEY
-        return f"it has no tag {missing}, so it cannot be decided what it may be compared with"
-    if record.metric("wer") is None and record.metric("reqs_per_sec") is None:
+def _unranked(run: RunRecord) -> str | None:
+    """Why a run can be ranked in nothing, or None."""
+    for tag, key in ((ACCURACY_KEY, run.accuracy_key), (SPEED_KEY, run.speed_key)):
+        if key is None:
+            return f"it has no tag {tag}, so it cannot be compared with other runs"
+    if run.metric("wer") is None and run.metric("reqs_per_sec") is None:
         return "neither wer nor reqs_per_sec was measured"
     return None
-
-
-def _group_key(record: RunRecord) -> str:
-    weights = fields_of(record.speed_key or "").get("weights", "real")
-    return f"{record.accuracy_key}|weights={weights}"

@@ -1,4 +1,4 @@
-"""Paired tests of runs on the same utterances: of two, and of a board's rows against the best one."""
+"""Paired tests of runs on the same utterances: of two runs, and of a leaderboard's rows against the best one."""
 
 from __future__ import annotations
 
@@ -13,46 +13,40 @@ NO_TRANSCRIPTS = "no transcripts"
 
 
 def paired_test(a: StoredTranscripts | None, b: StoredTranscripts | None, seed: int) -> PairedTest | str:
-    """Whether the errors of `a` and `b` differ (difference: a − b), or why that cannot be tested.
+    """Whether the errors of `a` and `b` differ (difference: a − b), or why the test is impossible.
 
-    Speakers are resampled; utterances where a speaker is not known.
+    Speakers are resampled, or utterances if a speaker is unknown.
     """
     reason = not_paired(a, b)
     return _resampled((a, b), seed).test(0, 1) if a and b and reason is None else reason or NO_TRANSCRIPTS
 
 
-def compare_contenders(
+def paired_tests(
     group: Group, transcripts: Mapping[str, StoredTranscripts | None], seed: int
 ) -> dict[str, PairedTest | str]:
-    """The test of each contender against the most accurate one, by its typical run's id, at one level for all.
+    """The test of each tested system against the most accurate one by its typical run's id, at one level for all.
 
-    Of several that are equally accurate, each is tested against the one that it comes nearest to.
+    If several systems are equally accurate, the one with the highest p-value counts.
     """
-    rivals = [system.typical for system in tested_systems(group)]
-    if len(rivals) < 2:
+    tested = tested_systems(group)
+    if len(tested) < 2:
         return {}
-    best = [run.run_id for run in rivals if run.metric("wer") == rivals[0].metric("wer")]
-    known = {run.run_id: transcripts.get(run.run_id) for run in rivals}
-    reference = next((found for run_id in best if (found := known[run_id])), None)
-    tests: dict[str, PairedTest | str] = {}
-    paired: dict[str, StoredTranscripts] = {}
-    for run_id, found in known.items():
-        reason = not_paired(found, reference)
-        if found and reason is None:
-            paired[run_id] = found
-        else:
-            tests[run_id] = reason or NO_TRANSCRIPTS
-    places = {run_id: place for place, run_id in enumerate(paired)}
-    if len(places) > 1:
-        joint = _resampled(list(paired.values()), seed)
-        for run_id in (each for each in paired if each not in best):
-            against = [joint.test(places[run_id], places[other]) for other in best if other in paired]
+    stored = {system.typical.run_id: transcripts.get(system.typical.run_id) for system in tested}
+    best = [system.typical.run_id for system in tested if system.wer == tested[0].wer]
+    reference = next((found for run_id in best if (found := stored[run_id])), None)
+    reasons = {run_id: not_paired(found, reference) for run_id, found in stored.items()}
+    paired = {run_id: found for run_id, found in stored.items() if found and reasons[run_id] is None}
+    tests: dict[str, PairedTest | str] = {run_id: reason for run_id, reason in reasons.items() if reason}
+    if len(paired) > 1:
+        joint, index = _resampled(list(paired.values()), seed), {run_id: i for i, run_id in enumerate(paired)}
+        for run_id in paired.keys() - set(best):
+            against = [joint.test(index[run_id], index[other]) for other in best if other in index]
             tests[run_id] = max(against, key=lambda test: test.p_value)
     return tests
 
 
 def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str | None:
-    """Why two runs cannot be compared utterance by utterance; None where they can."""
+    """Why two runs cannot be compared utterance by utterance, or None."""
     if not a or not b:
         return NO_TRANSCRIPTS
     of_a, of_b = ({utterance.utt_id: utterance for utterance in each} for each in (a, b))
@@ -68,7 +62,7 @@ def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str 
 
 
 def _resampled(runs: Sequence[StoredTranscripts], seed: int) -> JointBootstrap:
-    """Runs that can be paired.  Speakers are resampled; utterances where a speaker is not known."""
+    """Resample the speakers of paired runs, or their utterances if a speaker is unknown."""
     ordered = [sorted(run, key=lambda utterance: utterance.utt_id) for run in runs]
     errors = [[utterance.errors or 0 for utterance in run] for run in ordered]
     speakers = [utterance.speaker for utterance in ordered[0] if utterance.speaker is not None]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from whisperbench.compare.published import Counterpart
-from whisperbench.compare.rank import Leaderboard
+from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.text import escape_control
 
 if TYPE_CHECKING:
@@ -24,45 +24,42 @@ STYLE: Any = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": INK, "grid.alpha": 0.2,
 }  # fmt: skip
-MARKERS = "os^vDP"
+LABEL: Any = {"xytext": (5, -4), "textcoords": "offset points", "va": "top", "size": 8}
 MAX_CHARACTERS = 60
 LOGARITHMIC = 10
 """Rates that differ by more than this factor get a logarithmic axis."""
 
 
 def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str = "") -> Markup | None:
-    """One colour per GPU, dashed steps and labels (as far as there is room) for its Pareto-optimal systems.
+    """One colour per GPU; its Pareto-optimal systems have dashed steps, and labels as far as they do not overlap.
 
     None if no system has both figures.  Published results of the same GPU are grey crosses.
     """
     measured = [(row.system.median("reqs_per_sec"), row.system.wer, row) for row in board.rows]
     points = [(rate, wer, row) for rate, wer, row in measured if rate and wer is not None]
+    points.sort(key=lambda point: point[:2])
     if not points:
         return None
     import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
-    here = {id(row.system) for row in board.rows}
-    beside = [p for each in published if id(each.system) in here and each.ratio and (p := each.published).reqs_per_sec]
-    others = [((p.reqs_per_sec or 0) / p.gpus, p.wer) for p in beside]
+    systems = {row.system for row in board.rows}
+    found = [each.published for each in published if each.system in systems and each.ratio]
+    others = [(p.reqs_per_sec / p.gpus, p.wer) for p in found if p.reqs_per_sec]
     rates = [rate for rate, _, _ in points] + [rate for rate, _ in others]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 5), layout="constrained")
         axes = figure.add_subplot(xlabel="reqs/sec (right is faster)", ylabel="WER % (down is more accurate)")
         axes.set_title(_short(title), loc="left")
         labels = []
-        for place, gpu in enumerate(sorted({row.system.gpu for _, _, row in points})):
-            colour, marker = f"C{place % 10}", MARKERS[place // 10 % len(MARKERS)]
+        for i, gpu in enumerate(sorted({row.system.gpu for _, _, row in points})):
             of_gpu = [point for point in points if point[2].system.gpu == gpu]
-            where = [rate for rate, _, _ in of_gpu], [wer for _, wer, _ in of_gpu]
-            axes.scatter(*where, color=colour, marker=marker, label=_short(gpu))
-            optimal = sorted((point for point in of_gpu if point[2].pareto), key=lambda point: point[:2])
-            steps = [rate for rate, _, _ in optimal], [wer for _, wer, _ in optimal]
-            axes.step(*steps, color=colour, linestyle="--", linewidth=1, gid="pareto")
+            optimal = [point for point in of_gpu if point[2].pareto]
+            axes.scatter(*_coordinates(of_gpu), color=f"C{i}", label=_short(gpu))
+            axes.step(*_coordinates(optimal), color=f"C{i}", linestyle="--", linewidth=1, gid="pareto")
             for x, y, row in reversed(optimal):
-                look: Any = {"textcoords": "offset points", "va": "top", "size": 8, "color": colour}
-                labels.append(axes.annotate(_short(row.system.label), (x, y), (5, -4), **look))
+                labels.append(axes.annotate(_short(row.system.label), (x, y), color=f"C{i}", **LABEL))
         if others:
             axes.scatter(*zip(*others, strict=True), color=INK, marker="x", label="published")
         if max(rates) > LOGARITHMIC * min(rates):
@@ -76,15 +73,19 @@ def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str 
     return Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib escapes every text
 
 
+def _coordinates(points: Sequence[tuple[float, float, Row]]) -> tuple[list[float], list[float]]:
+    return [rate for rate, _, _ in points], [wer for _, wer, _ in points]
+
+
 def _remove_overlapping(figure: Figure, labels: list[Annotation]) -> None:
     figure.draw_without_rendering()
-    boxes: list[Bbox] = []
+    kept: list[Bbox] = []
     for label in labels:
         box = label.get_window_extent()
-        if box.count_overlaps(boxes):
+        if box.count_overlaps(kept):
             label.remove()
         else:
-            boxes.append(box)
+            kept.append(box)
 
 
 def _short(text: str) -> str:

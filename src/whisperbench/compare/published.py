@@ -1,4 +1,4 @@
-"""Published benchmark results, shown beside our own and never ranked among them."""
+"""Published benchmark results, shown beside the measured ones and never ranked among them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import csv
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 from whisperbench.compare.select import named
 from whisperbench.compare.systems import System
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import labels
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 MLPERF = "MLPerf"
@@ -18,7 +20,7 @@ UTTERANCES = 2_620  # of LibriSpeech test-clean
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublishedBenchmark:
-    """One published row: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
+    """A published result: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
 
     `gpu` is a family such as H100, `caveats` describes the timed region and the data.
     """
@@ -38,15 +40,14 @@ class PublishedBenchmark:
     date: str
     caveats: str
 
-    @classmethod
-    def of(cls, row: dict[str, str]) -> Self:
-        rates = {name: float(row[name]) if row[name] else None for name in ("reqs_per_sec", "rtfx")}
-        return cls(**{**row, **rates, "gpus": int(row["gpus"]), "wer": float(row["wer"])})  # type: ignore[arg-type]
-
     @property
     def setting(self) -> str:
-        """`vllm auto/128`, or the engine alone if its setting was not published."""
-        return f"{self.engine} {self.kv_cache_dtype}/{self.max_num_seqs}" if self.kv_cache_dtype else self.engine
+        """`vllm fp8 seqs256`; the engine alone if its setting is the default or was not published."""
+        return " ".join([self.engine, *(labels(OPTIONS, self._params).values() if self.kv_cache_dtype else ())])
+
+    @property
+    def _params(self) -> dict[str, str]:
+        return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
 
     def has_gpu_of(self, system: System) -> bool:
         """H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
@@ -63,10 +64,10 @@ class PublishedBenchmark:
         """Further reasons why a measured system is not directly comparable."""
         split, utterances = system.param("split"), system.newest.metric("utterances") or 0
         wanted = "dev" if self.benchmark == MLPERF else "test-clean"
-        settings = system.batch if self.kv_cache_dtype else "/", system.padding_stride or 1
+        equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
+        more = {system.requested(OPTIONS[name]) for name in ("padding_stride", "engines_per_gpu")} - {None, "1", "auto"}
         reasons = {
-            "other settings": settings != (f"{self.kv_cache_dtype}/{self.max_num_seqs}", 1)
-            or system.engines > system.gpu_count,
+            "other settings": not equal or bool(more) or system.engines > system.gpu_count,
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
             f"other data: {split}": split != wanted,
@@ -77,14 +78,14 @@ class PublishedBenchmark:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A published row and the most similar measured system, if there is one."""
+    """A published result and the most similar measured system, if there is one."""
 
     published: PublishedBenchmark
     system: System | None
 
     @property
     def ratio(self) -> float | None:
-        """Measured over published throughput per GPU (RTFx if reqs/sec was not published), on the same kind of GPU."""
+        """Measured over published throughput per GPU on the same GPU type; of RTFx if reqs/sec was not published."""
         p, system = self.published, self.system
         metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
         ours = system.median(metric) if system and p.has_gpu_of(system) else None
@@ -95,26 +96,29 @@ class Counterpart:
         return ", ".join(self.published.caveats_of(self.system)) if self.system else ""
 
 
-def published_benchmarks() -> tuple[PublishedBenchmark, ...]:
+def published_benchmarks() -> list[PublishedBenchmark]:
+    convert: dict[str, Any] = {"gpus": int, "wer": float}
+    convert |= dict.fromkeys(("reqs_per_sec", "rtfx"), lambda text: float(text) if text else None)
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        return tuple(map(PublishedBenchmark.of, csv.DictReader(file)))
+        rows = list(csv.DictReader(file))
+    return [PublishedBenchmark(**{name: convert.get(name, str)(row[name]) for name in row}) for row in rows]
 
 
 def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Counterpart, ...]:
-    """The published rows with a model or a GPU that was measured on such data (or every row).
+    """The published results with a model or a GPU that was measured on the same kind of data (or all results).
 
-    Beside each stands the measured system of the same model: of the same GPU if possible, then with the fewest caveats,
-    then the fastest.
+    The counterpart has the same model: on the same GPU if possible, then with the fewest caveats, then the fastest.
     """
-    timed = [(system, rate) for system in measured if (rate := system.median("reqs_per_sec")) is not None]
+    timed = [system for system in measured if system.median("reqs_per_sec") is not None]
     found = []
     for row in published_benchmarks():
-        here = [(system, rate) for system, rate in timed if row.has_data_of(system)]
-
-        def likeness(pair: tuple[System, float], row: PublishedBenchmark = row) -> tuple[bool, int, float]:
-            return row.has_gpu_of(pair[0]), -len(row.caveats_of(pair[0])), pair[1]
-
-        best = max((pair for pair in here if row.has_model_of(pair[0])), key=likeness, default=None)
-        if every or best or any(row.has_gpu_of(system) for system, _ in here):
-            found.append(Counterpart(row, best[0] if best else None))
+        systems = [system for system in timed if row.has_data_of(system)]
+        similarity = {
+            s: (row.has_gpu_of(s), -len(row.caveats_of(s)), s.median("reqs_per_sec"))
+            for s in systems
+            if row.has_model_of(s)
+        }
+        best = max(similarity, key=similarity.__getitem__, default=None)
+        if every or best or any(map(row.has_gpu_of, systems)):
+            found.append(Counterpart(row, best))
     return tuple(found)

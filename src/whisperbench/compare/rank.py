@@ -1,35 +1,40 @@
-"""The order of a leaderboard and its ties.
+"""Order and ties of a leaderboard.
 
-The WER of all systems of a group is ranked together, rates within one speed key (one GPU).  Systems that are not
-significantly worse than the best share its rank, at one level for the whole leaderboard (or GPU); the others follow.
+The WER of all systems of a group is ranked together, a rate among the systems of one speed key (one GPU).  Systems
+that are not significantly worse than the best one share its rank; the significance level holds for the whole
+leaderboard (or GPU).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from whisperbench.compare.groups import Group
 from whisperbench.compare.systems import System
 from whisperbench.config.compare import SORTINGS, Sorting
-from whisperbench.results.names import METRICS
 from whisperbench.stats.bootstrap import Interval
 from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
 FAR = 3
-"""Intervals this many times as wide that still do not overlap need no test: six standard errors, added up, apart."""
-WIDEST = 10
-"""The interval of a rate that spans a larger factor is not shown."""
+"""Two WERs need no test if their intervals, made this many times as wide, do not overlap."""
+MAX_INTERVAL_FACTOR = 10
+"""The interval of a rate is not shown if its limits differ by a larger factor."""
+
+Ranks = dict[System, tuple[str, int] | None]
+"""The speed key (empty for the WER) and the rank within it; None = not ranked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One line of a leaderboard; `rank` is None if the metric was not measured, or a rate without repeats on that GPU.
+    """One line of a leaderboard.
 
-    `test` compares its errors with those of the most accurate system; `no_test` is the reason why it is missing.
-    `rates` holds the 95 % interval of each rate whose noise is known, by metric.
+    `rank` is None if the metric was not measured, or if it is a rate and no system was repeated on that GPU.  `test`
+    compares its errors with those of the most accurate system, or `no_test` is the reason why that is impossible.
+    `rate_interval` is the 95 % interval of reqs/sec; None if the noise is unknown.
     """
 
     system: System
@@ -39,16 +44,12 @@ class Row:
     most_accurate: bool = False
     test: PairedTest | None = None
     no_test: str | None = None
-    rates: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
-
-    @property
-    def as_accurate_as_the_best(self) -> bool:
-        return self.most_accurate or (self.test is not None and not significantly_worse(self.test))
+    rate_interval: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Leaderboard:
-    """A ranked group; `differs` lists how its data or scoring differ from the first board's."""
+    """A ranked group; `differs` lists how its data or scoring differ from those of the first leaderboard."""
 
     group: Group
     sort: str
@@ -61,140 +62,144 @@ def significantly_worse(test: PairedTest) -> bool:
 
 
 def tested_systems(group: Group) -> list[System]:
-    """The most accurate system first, then those that a test must tell from it: whose interval is not far away."""
+    """The most accurate system, then the systems that are close enough to it to need a paired test."""
     scored = _by_wer(group)
-    if not scored:
-        return []
-    lowest, best = scored[0]
-
-    def is_near(wer: float, interval: Interval | None) -> bool:
-        limits = best.interval
-        if wer == lowest or limits is None or interval is None:
-            return True
-        return wer - FAR * (wer - interval.low) <= lowest + FAR * (limits.high - lowest)
-
-    return [best, *(c for wer, c in scored[1:] if is_near(wer, c.interval))]
+    return [system for system in scored if system is scored[0] or not _far_apart(scored[0], system)]
 
 
 def rank(
     group: Group, sort: str, tests: Mapping[str, PairedTest | str], *, differs: tuple[str, ...] = ()
 ) -> Leaderboard:
-    """Order a group by WER or by a rate.
+    """Order a group by WER or by a rate; by reqs_per_sec if the metric of `sort` was not measured.
 
-    `tests`: by the id of a system's typical run the paired test against the most accurate system, or the reason why it
-    is missing.  Without the metric of `sort` the leaderboard is ranked by reqs_per_sec.
+    Args:
+        tests: by the id of a system's typical run, the paired test against the most accurate system, or the reason
+            why that is impossible.
     """
     if not group.has(SORTINGS[sort].metric):
         sort = "reqs_per_sec"
     ranks = _accuracy_ranks(group, tests) if sort == "wer" else _rate_ranks(group, SORTINGS[sort])
-    sharers = Counter((_race(c, sort), place) for c, place in ranks if place is not None)
-    alone = len(group.systems) == 1  # it is neither best nor optimal of anything
-    lowest = None if alone else min((c.wer for c in group.systems if c.wer is not None), default=None)
-    optimal, intervals = [] if alone else pareto(group.systems), _rate_intervals(group)
+    compared = len(group.systems) > 1  # a single system has no rank, and is neither best nor Pareto-optimal
+    shared, optimal, intervals = Counter(ranks.values()), pareto(group.systems), _rate_intervals(group)
+    lowest = min((system.wer for system in ranks if system.wer is not None), default=None)
     rows = []
-    for system, place in ranks:
-        found = tests.get(system.typical.run_id)
-        rows.append(
-            Row(
-                system,
-                None if alone else place,
-                tied=sharers[_race(system, sort), place or 0] > 1,
-                pareto=system in optimal,
-                most_accurate=system.wer is not None and system.wer == lowest,
-                test=found if isinstance(found, PairedTest) else None,
-                no_test=found if isinstance(found, str) else None,
-                rates=intervals[id(system)],
-            )
+    for system, place in ranks.items():
+        test = tests.get(system.typical.run_id)
+        row = Row(
+            system,
+            place[1] if place and compared else None,
+            tied=place is not None and shared[place] > 1,
+            pareto=compared and system in optimal,
+            most_accurate=compared and system.wer is not None and system.wer == lowest,
+            test=test if isinstance(test, PairedTest) else None,
+            no_test=test if isinstance(test, str) else None,
+            rate_interval=intervals.get(system),
         )
+        rows.append(row)
     return Leaderboard(group, sort, tuple(rows), differs)
 
 
 def pareto(systems: Sequence[System]) -> list[System]:
-    """Those that no other on the same GPU beats in WER or reqs/sec without losing in the other; fastest first."""
-    measured = [(c, c.wer, c.median("reqs_per_sec")) for c in systems]
-    points = [(c, wer, rate) for c, wer, rate in measured if wer is not None and rate is not None]
+    """The systems that are not beaten on their GPU in one figure by one that is as good in the other; fastest first."""
+    rates = {s: rate for s in systems if s.wer is not None and (rate := s.median("reqs_per_sec")) is not None}
+    points = {s: (s.wer or 0.0, -rate) for s, rate in rates.items()}
 
-    def beaten(key: str, wer: float, rate: float) -> bool:
-        rivals = [(w, r) for c, w, r in points if c.speed_key == key]
-        return any(w <= wer and r >= rate and (w, r) != (wer, rate) for w, r in rivals)
+    def dominated(system: System) -> bool:
+        wer, cost = points[system]
+        others = (point for s, point in points.items() if s.speed_key == system.speed_key)
+        return any(w <= wer and c <= cost and (w, c) != (wer, cost) for w, c in others)
 
-    optimal = [(rate, c) for c, wer, rate in points if not beaten(c.speed_key, wer, rate)]
-    return [c for _, c in sorted(optimal, key=lambda pair: -pair[0])]
+    return sorted((s for s in points if not dominated(s)), key=lambda s: -rates[s])
 
 
 def best_per_gpu_and_model(board: Leaderboard) -> list[Row]:
-    """The best row of each GPU and model by the sort metric, best first.
+    """The best row of each GPU and model, best first.
 
-    Settings hardly change the WER, so on a leaderboard by WER the fastest setting is the best one.
+    Settings hardly change the WER, so the best row of a leaderboard by WER is the one with the highest throughput.
     """
     sorting = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort]
-    sign = -1 if sorting.higher_is_better else 1
-    measured = [(sign * value, row) for row in board.rows if (value := row.system.median(sorting.metric)) is not None]
-    ordered = [row for _, row in sorted(measured, key=lambda pair: pair[0])]
+    measured = [row for row in board.rows if row.system.median(sorting.metric) is not None]
+    ordered = sorted(measured, key=lambda row: _sort_key(row.system, sorting))
     best: dict[tuple[str, str], Row] = {}
     for row in ordered:
         best.setdefault((row.system.gpu, row.system.model_id), row)
     return [row for row in (board.rows if board.sort == "wer" else ordered) if row in best.values()]
 
 
-def _race(system: System, sort: str) -> str:
-    """Systems of one race compete for ranks: all of a board in WER, those on one GPU in a rate."""
-    return "" if sort == "wer" else system.speed_key
+def rates_of(system: System, metric: str = "reqs_per_sec") -> list[tuple[float, ...]]:
+    """The repeats of each of its runs, as the tests of rates take them."""
+    return [run.values(metric) for run in system.runs]
 
 
-def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> list[tuple[System, int | None]]:
+def _sort_key(system: System, sorting: Sorting) -> float:
+    """Lower is better; infinity if the metric was not measured."""
+    value = system.median(sorting.metric)
+    return math.inf if value is None else -value if sorting.higher_is_better else value
+
+
+def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> Ranks:
+    """Rank 1 for the lowest WER and its ties, then the other systems in the order of their WER."""
     scored = _by_wer(group)
 
-    def ties(wer: float, system: System) -> bool:
+    def ties(system: System) -> bool:
         test = tests.get(system.typical.run_id)
-        return wer == scored[0][0] or (isinstance(test, PairedTest) and not significantly_worse(test))
+        return system.wer == scored[0].wer or (isinstance(test, PairedTest) and not significantly_worse(test))
 
-    first = [c for wer, c in scored if ties(wer, c)]
-    rest = [(wer, c) for wer, c in scored if not ties(wer, c)]
-    ranks: list[tuple[System, int | None]] = [(c, 1) for c in first]
-    ranks += [(c, 1 + len(first) + sum(other < wer for other, _ in rest)) for wer, c in rest]
-    return ranks + [(c, None) for c in group.systems if c.wer is None]
+    first, rest = [s for s in scored if ties(s)], [s for s in scored if not ties(s)]
+    wers = [s.wer for s in rest]
+    ranks: Ranks = dict.fromkeys(first, ("", 1))
+    ranks |= {s: ("", 1 + len(first) + wers.index(s.wer)) for s in rest}
+    return ranks | {s: None for s in group.systems if s.wer is None}
 
 
-def _rate_ranks(group: Group, sorting: Sorting) -> list[tuple[System, int | None]]:
+def _rate_ranks(group: Group, sorting: Sorting) -> Ranks:
     """GPU by GPU, the best rate first; no ranks on a GPU without repeats.
 
-    Of the systems that are worse than the best, the next best has the next rank, with those that tie with it.
+    The systems that tie with the best one share its rank.  The best of the remaining systems has the next rank,
+    together with those that tie with it, and so on.
     """
-    sign = -1 if sorting.higher_is_better else 1
-    measured = [(sign * median, c) for c in group.systems if (median := c.median(sorting.metric) or 0.0) > 0]
-    measured.sort(key=lambda pair: (pair[0], pair[1].label, pair[1].newest.run_id))
-    ranks: list[tuple[System, int | None]] = []
-    for key in dict.fromkeys(c.speed_key for _, c in measured):
-        racers = [c for _, c in measured if c.speed_key == key]
-        noise = SpeedNoise.of(racers, sorting.metric)
-        if noise is None and len(racers) > 1:
-            ranks += [(c, None) for c in racers]
+    measured = [s for s in group.systems if s.median(sorting.metric)]
+    measured.sort(key=lambda s: (_sort_key(s, sorting), s.label, s.newest.run_id))
+    ranks: Ranks = {}
+    for systems in _by_gpu(measured):
+        noise = SpeedNoise.of([rates_of(s, sorting.metric) for s in systems])
+        if noise is None and len(systems) > 1:
+            ranks |= dict.fromkeys(systems)
             continue
-        place = 1
-        while racers:
-            ties = [c for c in racers if c is racers[0] or (noise and not noise.test(c, racers[0]).significant)]
-            ranks += [(c, place) for c in ties]
-            place, racers = place + len(ties), [c for c in racers if c not in ties]
-    ranked = {id(c) for c, _ in ranks}
-    return ranks + [(c, None) for c in group.systems if id(c) not in ranked]
+        place, left = 1, list(range(len(systems)))
+        while left:
+            ties = [i for i in left if i == left[0] or (noise and not noise.test(i, left[0]).significant)]
+            ranks |= {systems[i]: (systems[i].speed_key, place) for i in ties}
+            place, left = place + len(ties), [i for i in left if i not in ties]
+    return ranks | {s: None for s in group.systems if s not in ranks}
 
 
-def _rate_intervals(group: Group) -> dict[int, dict[str, Interval]]:
-    """Each system's intervals, by its id() and the metric's name."""
-    found: dict[int, dict[str, Interval]] = {id(c): {} for c in group.systems}
-    for key in {c.speed_key for c in group.systems}:
-        racers = [c for c in group.systems if c.speed_key == key]
-        for metric in (each.name for each in METRICS if each.heading):
-            if (noise := SpeedNoise.of(racers, metric)) is not None:
-                for c in noise.systems:
-                    interval = noise.interval(c)
-                    if interval.high < WIDEST * interval.low:
-                        found[id(c)][metric] = interval
-    return found
+def _rate_intervals(group: Group) -> dict[System, Interval]:
+    """The intervals of reqs/sec that are narrow enough to be shown."""
+    found: dict[System, Interval] = {}
+    for systems in _by_gpu(s for s in group.systems if s.median("reqs_per_sec")):
+        if (noise := SpeedNoise.of(list(map(rates_of, systems)))) is not None:
+            found |= {system: noise.interval(i) for i, system in enumerate(systems)}
+    return {s: interval for s, interval in found.items() if interval.high < MAX_INTERVAL_FACTOR * interval.low}
 
 
-def _by_wer(group: Group) -> list[tuple[float, System]]:
-    """The most accurate first; of equal ones the faster."""
-    scored = [(wer, c) for c in group.systems if (wer := c.wer) is not None]
-    return sorted(scored, key=lambda pair: (pair[0], -(pair[1].median("reqs_per_sec") or 0.0), pair[1].newest.run_id))
+def _by_gpu(systems: Iterable[System]) -> list[list[System]]:
+    """Systems with the same speed key, in the order in which they come."""
+    found: dict[str, list[System]] = {}
+    for system in systems:
+        found.setdefault(system.speed_key, []).append(system)
+    return list(found.values())
+
+
+def _by_wer(group: Group) -> list[System]:
+    """Systems with a WER, the most accurate first; of equally accurate systems the faster one."""
+    fastest = SORTINGS["reqs_per_sec"]
+    scored = [system for system in group.systems if system.wer is not None]
+    return sorted(scored, key=lambda s: (s.wer, _sort_key(s, fastest), s.newest.run_id))
+
+
+def _far_apart(best: System, other: System) -> bool:
+    a, b = best.interval, other.interval
+    if a is None or b is None or best.wer is None or other.wer is None:
+        return False
+    return other.wer - FAR * (other.wer - b.low) > best.wer + FAR * (a.high - best.wer)

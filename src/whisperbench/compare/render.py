@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 
 from whisperbench.compare import report as content
 from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
-from whisperbench.compare.difference import Difference
+from whisperbench.compare.difference import Difference, added_errors
 from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side
 from whisperbench.compare.plot import pareto_svg
+from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.compare.report import Report, title
 from whisperbench.results.links import Links
@@ -34,19 +35,21 @@ def leaderboard_html(report: Report) -> str:
         "leaderboard.html.jinja",
         answer=report.answer,
         most_accurate=content.most_accurate(main),
-        boards=[_board(board, report) for board in report.boards],
-        clips=report.clips,
-        clips_of=content.on_gpu(main.rows[0]),
-        sections=[part for section in report.sections for part in section.parts],
+        boards=[_board_html(board, report) for board in report.boards],
+        utterances=report.utterances,
+        utterances_of=content.on_gpu(main.rows[0]),
+        audio=report.audio,
+        sections=report.sections,
     )
 
 
 def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -> str:
-    """difference.html: what differs, and the utterances that changed most, both aligned with their reference.
+    """difference.html: the differences, and the utterances that changed most, each aligned with the reference.
 
     `audio`: data: addresses of WAVs by utterance id.
     """
-    return render("difference.html.jinja", found=found, parts=found.parts(links), audio=audio)
+    parts = found.parts(links)
+    return render("difference.html.jinja", found=found, parts=parts, audio=audio, added_errors=added_errors)
 
 
 def leaderboard_csv(report: Report) -> str:
@@ -62,27 +65,11 @@ def leaderboard_csv(report: Report) -> str:
 
 
 def leaderboard_json(report: Report) -> str:
-    """Every leaderboard with its key, its rows and their runs; published rows; what was left out; rank changes."""
+    """Every leaderboard with its key, its rows and their runs; published rows; runs left out; rank changes."""
+    boards = [_board_json(board, report.links) for board in (*report.boards, *report.alone)]
     body = {
-        "boards": [
-            {
-                "title": title(board),
-                "key": dict(board.group.fields),
-                "sort": board.sort,
-                "rows": [_as_json(row, report.links) for row in board.rows],
-            }
-            for board in (*report.boards, *report.alone)
-        ],
-        "published": [
-            {
-                **dataclasses.asdict(each.published),
-                "measured_run_id": each.system.newest.run_id if each.system else None,
-                "measured_reqs_per_sec": each.system.median("reqs_per_sec") if each.system else None,
-                "ratio": each.ratio,
-                "ratio_caveats": each.caveats,
-            }
-            for each in report.published
-        ],
+        "boards": boards,
+        "published": [_published_json(each) for each in report.published],
         "left_out": [{"run_id": e.run.run_id, "name": e.run.name, "reason": e.reason} for e in report.left_out],
         "rank_changes": None if report.rank_changes is None else list(map(dataclasses.asdict, report.rank_changes)),
     }
@@ -113,25 +100,40 @@ def _cell(cell: Cell) -> str:
     return f"[{markdown(cell.text)}]({cell.address})" if isinstance(cell, Linked) else markdown(cell)
 
 
-def _board(board: Leaderboard, report: Report) -> dict[str, object]:
+def _board_html(board: Leaderboard, report: Report) -> dict[str, object]:
     columns = shown_columns(board)
+
+    def cells(row: Row) -> list[tuple[Cell, str]]:
+        return [(content.cell(column, row, report.links), _sort_value(column, row)) for column in columns]
+
     return {
         "title": title(board),
         "explanation": content.explanation(board),
         "plot": pareto_svg(board, report.published) if len(board.rows) > 1 else None,
         "gpus": sorted({row.system.gpu for row in board.rows}),
         "columns": columns,
-        "rows": [
-            (row, [(content.cell(column, row, report.links), _sort_value(column, row)) for column in columns])
-            for row in board.rows
-        ],
+        "rows": [(row, cells(row)) for row in board.rows],
         "side_by_side": side_by_side([row.system.typical for row in board.rows], report.links),
     }
 
 
-def _as_json(row: Row, links: Links) -> dict[str, object]:
-    runs = [{"run_id": run.run_id, "name": run.name, "url": links.run(run)} for run in row.system.runs]
-    return {**{column.name: column.value(row) for column in COLUMNS}, "runs": runs}
+def _board_json(board: Leaderboard, links: Links) -> dict[str, object]:
+    def row_json(row: Row) -> dict[str, object]:
+        runs = [{"run_id": run.run_id, "name": run.name, "url": links.run(run)} for run in row.system.runs]
+        return {**{column.name: column.value(row) for column in COLUMNS}, "runs": runs}
+
+    rows = list(map(row_json, board.rows))
+    return {"title": title(board), "key": dict(board.group.fields), "sort": board.sort, "rows": rows}
+
+
+def _published_json(each: Counterpart) -> dict[str, object]:
+    return {
+        **dataclasses.asdict(each.published),
+        "measured_run_id": each.system and each.system.newest.run_id,
+        "measured_reqs_per_sec": each.system and each.system.median("reqs_per_sec"),
+        "ratio": each.ratio,
+        "ratio_caveats": each.caveats,
+    }
 
 
 def _sort_value(column: Column, row: Row) -> str:

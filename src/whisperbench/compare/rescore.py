@@ -1,4 +1,4 @@
-"""Stored transcripts scored again with the current normaliser; the tracking server is not changed."""
+"""Score stored transcripts again with the current normaliser; the tracking server is not changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whisperbench.results.transcripts import StoredTranscripts
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankChange:
-    """A system before and after rescoring; None = no rank or no WER."""
+    """Rank and WER of a system before and after rescoring; None = no rank or no WER."""
 
     label: str
     gpu: str
@@ -25,12 +25,12 @@ class RankChange:
 
 
 def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tuple[RunRecord, StoredTranscripts] | None:
-    """The run with its current metrics and accuracy key, and its transcripts with their current counts.
+    """The run with its new metrics and accuracy key, and its transcripts with their new counts.
 
-    None without transcripts, or if one has no reference.
+    None without a WER or transcripts, or if an utterance has no reference.
 
     Raises:
-        CorpusError: a text cannot be normalised; the utterance is named.
+        CorpusError: a text cannot be normalised; the message names the utterance.
     """
     if not stored or run.metric("wer") is None or any(utterance.reference is None for utterance in stored):
         return None

@@ -1,4 +1,4 @@
-"""Which runs are compared, and what their audio costs at the prices that were given."""
+"""Select the runs to compare, and compute their cost per audio hour from given prices."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ COST = "usd_per_audio_hour"
 
 def selects(options: CompareConfig, record: RunRecord) -> bool:
     """Whether the GPU and the model of a run match the glob patterns of `options`, ignoring case."""
-    gpu = options.gpu if set(options.gpu) & set("*?[") else f"*{options.gpu}*"
+    wanted = options.gpu or "*"
+    gpu = wanted if set(wanted) & set("*?[") else f"*{wanted}*"
     model_id = record.params.get("model_id", "")
     models = (record.params.get("model", ""), model_id, model_id.rpartition("/")[2])
-    return _matches(record.gpu, gpu) and any(_matches(name, options.model) for name in models)
+    return _matches(record.gpu, gpu) and any(_matches(name, options.model or "*") for name in models)
 
 
 def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
-    """The run with its cost and the cost of each repeat: GPUs × USD per GPU hour / RTFx; unchanged without a price.
+    """The run with its cost and the cost of each repeat, GPUs × USD per GPU hour / RTFx; unchanged without a price.
 
     Args:
         price_of: USD per hour of one GPU by its full name, or by whole words of it (`H100`); the full name wins.
@@ -42,7 +43,7 @@ def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
 
 
 def unused_prices(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> list[str]:
-    """Names of GPUs that no run was measured on."""
+    """The GPU names in `price_of` that match no run."""
     return [name for name in price_of if not any(name == run.gpu or named(name, run.gpu) for run in runs)]
 
 

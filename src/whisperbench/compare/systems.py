@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from whisperbench.config.benchmark import NOT_PART_OF_A_CONFIGURATION, PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
+from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.results.run_name import NOT_IN_A_LABEL
 from whisperbench.stats.bootstrap import Interval
 
-SHOWN_ELSEWHERE = NOT_PART_OF_A_CONFIGURATION | {
-    *("model", "model_revision", "engine", "front_end", "kv_cache_dtype", "max_num_seqs", "batch_size", "dtype"),
-    *("padding_stride", "gpus", "engines_per_gpu"),
-    *("corpus", "split", "limit", "language", "long_audio", "load_format"),
-}
-"""Options with a column of their own, or in the comparability keys."""
-DEFAULTS = {name: value for name, value in BenchmarkConfig().as_params().items() if name not in SHOWN_ELSEWHERE}
+DEFAULT = "default settings"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -80,12 +74,15 @@ class System:
     @property
     def engine_name(self) -> str:
         """`vllm`, `vllm-stock`, `transformers`."""
-        return "vllm-stock" if self.param("front_end") == "stock" else self.param("engine") or "vllm"
+        return self.param("engine") or OPTIONS["engine"].default_text
 
     @property
-    def is_peer(self) -> bool:
-        """Not vLLM, so without a KV cache type and a maximum number of sequences."""
-        return self.engine_name in PEERS
+    def uses_vllm(self) -> bool:
+        return self.engine_name in VLLM_ENGINES
+
+    def requested(self, option: Option) -> str | None:
+        """An option as it was requested; None if the engine does not have it."""
+        return self.param(option.name) if option.has(self.engine_name) else None
 
     @property
     def engine(self) -> str:
@@ -94,15 +91,9 @@ class System:
         return f"{self.engine_name} {version.partition('+')[0]}".rstrip()
 
     @property
-    def padding_stride(self) -> int | None:
-        """The encoder keeps every n-th position of the padding; None for an engine without this option."""
-        return None if self.is_peer else int(self.param("padding_stride") or 1)
-
-    @property
     def engines(self) -> int:
-        """Engines that worked together, as found; else as requested."""
-        requested = (int(self.param(name) or 1) for name in ("gpus", "engines_per_gpu"))
-        return int(self.param("engines") or math.prod(max(1, count) for count in requested))
+        """Number of engines that worked together."""
+        return int(self.param("engines") or 1)
 
     @property
     def gpu_count(self) -> int:
@@ -125,39 +116,29 @@ class System:
 
     @property
     def other_settings(self) -> str:
-        """Engine options without a column that differ from their defaults: `quantization=fp8, enforce_eager=true`."""
-        params = self.newest.params
-        return ", ".join(f"{n}={params[n]}" for n, default in DEFAULTS.items() if params.get(n, default) != default)
+        """Options that differ from their defaults and have no column: `quantization=fp8, enforce_eager=true`."""
+        return other_settings(OPTIONS, self.newest.params)
 
-    @property
-    def batch(self) -> str:
-        """`fp8/256`: KV cache type and maximum number of sequences; `batch 16` for an engine other than vLLM."""
-        if not self.is_peer:
-            return f"{self.param('kv_cache_dtype')}/{self.param('max_num_seqs')}"
-        size = self.param("batch_size_effective") or self.param("batch_size")
-        return f"batch {size}" if size not in (None, "0") else "its own batch"
-
-    @property
-    def beside_batch(self) -> str:
-        """The rest of the setting: `stride 16, 2 engines, CUDA MPS, quantization=fp8`."""
-        parts = [
-            f"stride {self.padding_stride}" if (self.padding_stride or 1) > 1 else "",
-            f"{self.engines} engines" if self.engines > 1 else "",
-            "CUDA MPS" if self.param("cuda_mps") else "",
-            self.other_settings,
-        ]
-        return ", ".join(filter(None, parts))
+    def settings(self, *without: str) -> str:
+        """`fp8 seqs256 stride16`: labels of its options, but those named and those that all rows share."""
+        params = dict(self.newest.params)
+        if not self.uses_vllm:
+            params["batch_size"] = params.get("batch_size_effective", params["batch_size"])
+        found = labels(OPTIONS, params)
+        parts = [label for name, label in found.items() if name not in without and not OPTIONS[name].in_keys]
+        if self.engines > 1 and self.param("gpu_count") == "0":
+            parts.append(f"{self.engines} engines")
+        return " ".join([*parts, *(["CUDA MPS"] if self.param("cuda_mps") else [])])
 
     @property
     def description(self) -> str:
-        """What distinguishes it from systems of the same model, GPU and versions: `fp8/256 stride 16, 2 engines`."""
-        name = "" if self.engine_name == "vllm" else self.engine_name
-        return " ".join(filter(None, (name, self.batch, self.beside_batch)))
+        """What distinguishes it from systems of the same model, GPU and versions: `fp8 seqs256 stride16`."""
+        return self.settings() or DEFAULT
 
     @property
     def label(self) -> str:
-        """`large-v3 fp8/256`, `large-v3 faster-whisper batch 16`."""
-        return f"{self.model} {self.description}"
+        """`large-v3 fp8 seqs256`, `large-v3 faster-whisper batch16`."""
+        return f"{self.model} {self.settings()}".rstrip()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -165,6 +146,16 @@ class System:
         recorded = {run.tags[WARNINGS] for run in self.runs if run.tags.get(WARNINGS)}
         dirty = any(run.tags.get(GIT_DIRTY) == "true" for run in self.runs)
         return (*sorted(recorded), *(("measured with uncommitted changes",) if dirty else ()))
+
+
+def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> str:
+    """Options without a column that differ from their defaults, and in which two rows of a leaderboard may differ."""
+    return ", ".join(
+        f"{name}={params[name]}"
+        for name, each in options.items()
+        if each.identity and not each.in_keys and each.column is None
+        if params.get(name, each.default_text) != each.default_text
+    )
 
 
 def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:

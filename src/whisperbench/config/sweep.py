@@ -1,30 +1,32 @@
-"""Options of a sweep, and ranges of numbers."""
+"""Options of a sweep: its own ten, and the benchmark's, most of which take a list or a search range."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from typing import Any
+import io
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Self
 
-from whisperbench.config.benchmark import MAIN, BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig, not_of_the_engines
 from whisperbench.config.compare import SORTS
 from whisperbench.config.option import (
-    NON_EMPTY,
-    TRUE_OR_FALSE,
+    BOOLEAN,
+    TEXT,
+    Option,
     Options,
-    Rule,
+    above,
     at_least,
-    kind_of,
+    declared_in,
     one_of,
     option,
-    parse,
-    text_of,
 )
 from whisperbench.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """`low..high` or `low..high:step`: what a search may choose from, both ends included.
+    """`low..high` or `low..high:step`, both ends included: the numbers that a search may choose from.
 
     Whole numbers without a step are searched on a logarithmic scale.
     """
@@ -34,176 +36,184 @@ class Range:
     step: float | None
 
     def nearest(self, value: float) -> float:
-        """The choice next to a value."""
+        """The choice nearest to a value."""
         inside = max(self.low, min(self.high, value))
         if self.step is None:
             return inside
         return self.low + min(round((inside - self.low) / self.step), (self.high - self.low) // self.step) * self.step
 
 
-def parse_range(name: str, text: str, kind: type[Any], rule: Rule) -> Range:
-    """The range that an option's text names.
-
-    Raises:
-        ConfigError: the text is no range, or an end of it is not allowed for the option.
-    """
-    limits, _, step_text = text.partition(":")
-    low_text, _, high_text = limits.partition("..")
-    low, high = (parse(part.strip(), kind, name) for part in (low_text, high_text))
-    step = parse(step_text.strip(), kind, name) if step_text else None
-    if low >= high or (step is not None and step <= 0):
-        raise ConfigError(f"{name}={text!r} is not allowed: expected low..high or low..high:step with low below high.")
-    for end in (low, high):
-        if not rule.holds(end):
-            raise ConfigError(f"{name}={text!r} is not allowed: {text_of(end)} is not {rule.text}.")
-    if kind is int and step is None and low < 1:
-        raise ConfigError(
-            f"{name}={text!r} is not allowed: 0 is not on a logarithmic scale; start above it or give a step."
-        )
-    return Range(low, high, step)
-
-
-LISTS = {
-    "models": "model",
-    "kv_cache_dtypes": "kv_cache_dtype",
-    "max_num_seqs": "max_num_seqs",
-    "dtypes": "dtype",
-    "corpora": "corpus",
-    "splits": "split",
-    "max_num_batched_tokens": "max_num_batched_tokens",
-    "gpu_memory_utilization": "gpu_memory_utilization",
-    "load_format": "load_format",
-    "front_end": "front_end",
-    "engine": "engine",
-    "padding_stride": "padding_stride",
-}
-"""Options that take a list, and the benchmark's option that each value is for; the first turns slowest."""
-
-NOT_IN_A_SWEEP = frozenset({"offline"})
-"""Without a tracking server a sweep cannot tell what is done."""
-
-
-def listed(name: str) -> Any:
-    """The option of the benchmark as a list: same default, same help."""
-    return option(text_of(MAIN[name].default), NON_EMPTY, f"List, separated by commas. {MAIN[name].metadata['help']}")
+Axis = tuple[str, ...] | Range
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class SweepOptions(Options):
-    """Options that the benchmark does not have, or has for one value only."""
+class SweepConfig(Options):
+    """Options of a sweep; `axes` holds the benchmark's options that were given, as texts or as a search range."""
 
-    models: str = listed("model")
-    kv_cache_dtypes: str = listed("kv_cache_dtype")
-    max_num_seqs: str = listed("max_num_seqs")
-    dtypes: str = listed("dtype")
-    corpora: str = listed("corpus")
-    splits: str = listed("split")
-    max_num_batched_tokens: str = listed("max_num_batched_tokens")
-    gpu_memory_utilization: str = listed("gpu_memory_utilization")
-    load_format: str = listed("load_format")
-    front_end: str = listed("front_end")
-    engine: str = listed("engine")
-    padding_stride: str = listed("padding_stride")
-    grid: str = option(
-        "none",
-        NON_EMPTY,
-        "A grid that is no full product: a YAML file, 'published' (six settings per GPU), 'bench' (of `make bench`) or "
-        "'padding' (all positions and thinned).",
-    )
-    repeats: int = option(
-        1, at_least(1), "Measure each configuration N times, a b a b, each in a run of its own (in a search: in one)."
-    )
-    order: str = option(
-        "given", one_of("given", "random"), "Order of the configurations within a round; random is seeded."
-    )
-    dry_run: bool = option(False, TRUE_OR_FALSE, "Say what would run, what is done and how long it takes; run nothing.")
-    resume: bool = option(
-        True, TRUE_OR_FALSE, "Leave out what an earlier sweep has finished; false = measure all again."
-    )
-    time_limit_minutes: float = option(0.0, at_least(0), "Stop a configuration that takes longer; 0 = no limit.")
-    objective: str = option(
-        "none",
-        one_of("none", *SORTS),
-        "Search for the best setting by this instead of measuring a grid. Lists are choices, and numbers may be a "
-        "range: max_num_seqs=64..512 or max_num_batched_tokens=12000..96000:1500.",
-    )
-    max_wer: float = option(0.0, at_least(0), "The search takes no setting with a WER above this, in percent; 0 = any.")
-    trials: int = option(20, at_least(1), "Settings that a search measures.")
-    gpus_at_once: int = option(
-        1, at_least(0), "Configurations measured side by side, each on a GPU of its own; 0 = as many as there are GPUs."
-    )
+    benchmark: ClassVar[type[BenchmarkConfig]] = BenchmarkConfig
+
+    # fmt: off
+    grid: str | None = option(None, TEXT,
+        "Grid that is not a full product: a YAML file, 'published' (six settings per GPU), 'bench' (vllm and "
+        "vllm-stock) or 'padding' (full and thinned padding).", "Sweep", unset="none", common=True)
+    repeats: int = option(1, at_least(1),
+        "Measure each configuration N times, interleaved (a b a b), in a run each; in a search, within one run.",
+        "Sweep", common=True)
+    order: str = option("given", one_of("given", "random"),
+        "Order of the configurations within a repeat; random is seeded.", "Sweep")
+    dry_run: bool = option(False, BOOLEAN,
+        "List what would run, what is finished and how long the rest takes; measure nothing.", "Sweep", common=True)
+    resume: bool = option(True, BOOLEAN,
+        "Skip what an earlier sweep has finished; false measures everything again.", "Sweep")
+    time_limit_minutes: float | None = option(None, above(0), "End a configuration that takes longer than N minutes.",
+        "Sweep", unset="none")
+    parallel_runs: int | None = option(1, at_least(1),
+        "Configurations measured concurrently, each on a GPU of its own.", "Sweep", unset="all")
+    objective: str | None = option(None, one_of(*SORTS),
+        "Search for the best setting by this metric instead of measuring a grid. Lists are choices, and numbers may "
+        "be a range: max_num_seqs=64..512 or max_num_batched_tokens=12000..96000:1500.", "Search", unset="none")
+    max_wer: float | None = option(None, at_least(0), "Reject settings with a higher WER, in percent.", "Search",
+        unset="none")
+    trials: int = option(20, at_least(1), "Number of settings that a search measures.", "Search")
+    # fmt: on
+    axes: Mapping[str, Axis] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, axis in self.axes.items():
+            _check_axis(self.of_benchmark()[name], axis, searches=self.searches)
+        super(SweepConfig, self).__post_init__()
 
     def check_together(self) -> None:
+        if self.grid is None:  # the entries of a grid may name other engines
+            given = {name: self.text(name) for name in self.axes}
+            require_engine_with(self.of_benchmark(), given, self.texts("engine"))
         if self.searches:
-            if self.grid != "none":
+            if self.grid is not None:
                 raise ConfigError(
-                    f"objective={self.objective} searches ranges, grid={self.grid} lists settings: choose one."
+                    f"objective={self.objective} searches lists and ranges, grid={self.grid} lists settings. Use one."
                 )
-            for name in ("corpora", "splits", "load_format"):
-                if "," in getattr(self, name):
-                    raise ConfigError(f"{name}={getattr(self, name)} is not allowed: a search needs one set of data.")
-            if self.load_format == "dummy" and (self.max_wer or self.objective == "wer"):
-                raise ConfigError("load_format=dummy is random weights: they have no WER to search by.")
-            if self.objective == "cost" and not self.one.gpu_hourly_usd:
-                raise ConfigError("objective=cost needs a price: give gpu_hourly_usd.")
-        elif self.max_wer:
-            raise ConfigError(f"max_wer={self.max_wer} bounds a search: give objective=reqs_per_sec too.")
-        if self.gpus_at_once != 1 and (self.searches or self.one.gpus != 1):
+            for name, each in self.of_benchmark().items():
+                if each.in_keys and len(self.texts(name)) != 1:
+                    raise ConfigError(f"{name}={self.text(name)} is not allowed: a search needs one set of data.")
+            if self.shared.random_weights and (self.max_wer is not None or self.objective == "wer"):
+                raise ConfigError("load_format=dummy loads random weights: they have no WER to search by.")
+            if self.objective == "cost" and self.shared.gpu_hourly_usd is None:
+                raise ConfigError("objective=cost needs a price. Give gpu_hourly_usd.")
+        elif self.max_wer is not None:
+            raise ConfigError(f"max_wer={self.max_wer} is the bound of a search. Give objective=reqs_per_sec too.")
+        if self.parallel_runs != 1 and (self.searches or self.texts("gpus") != ("1",)):
             raise ConfigError(
-                f"gpus_at_once={self.gpus_at_once} measures independent configurations of one GPU each: not a search, "
-                "and not with gpus above 1."
+                f"parallel_runs={self.text('parallel_runs')} measures independent configurations of one GPU each. Use "
+                "it without objective and with gpus=1."
             )
-        for name in LISTS:
-            self.values(name)
+
+    @classmethod
+    def of_benchmark(cls) -> Mapping[str, Option]:
+        """The benchmark's options that a sweep has too."""
+        return {name: each for name, each in cls.benchmark.declared().items() if each.sweep != "no"}
+
+    @classmethod
+    def declared(cls) -> Mapping[str, Option]:
+        """The sweep's own ten options, then the benchmark's."""
+        return {**declared_in(cls), **cls.of_benchmark()}
+
+    @classmethod
+    def takes_list(cls, name: str) -> bool:
+        return name in cls.of_benchmark() and cls.of_benchmark()[name].sweep == "list"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> Self:
+        own = {each.name: each.parse(params[each.name]) for each in declared_in(cls).values() if each.name in params}
+        given = {
+            name: read_axis(each, params[name])
+            for name, each in cls.of_benchmark().items()
+            if name in params and params[name] != each.default_text
+        }
+        return cls(**own, axes=given)
+
+    def as_params(self) -> dict[str, str]:
+        return {name: self.text(name) for name in self.declared()}
 
     @property
     def searches(self) -> bool:
-        return self.objective != "none"
+        return self.objective is not None
 
     @property
-    def common(self) -> dict[str, str]:
-        """The benchmark's options that every configuration shares, as a command line carries them."""
-        names = [field.name for field in dataclasses.fields(self) if field.name in MAIN and field.name not in LISTS]
-        return {name: text_of(getattr(self, name)) for name in names} | {"repeats": str(self.repeats_in_a_run)}
-
-    @property
-    def one(self) -> BenchmarkConfig:
-        """The shared options as a benchmark's, for their types: seed, limit, results_dir."""
-        return BenchmarkConfig.from_params(self.common)
+    def shared(self) -> BenchmarkConfig:
+        """The options that have one value for all configurations, as a benchmark's."""
+        single = {name: self.texts(name)[0] for name in self.of_benchmark() if len(self.texts(name)) == 1}
+        return self.benchmark.for_engine({**single, "repeats": str(self.repeats_in_a_run)})
 
     @property
     def repeats_in_a_run(self) -> int:
         return self.repeats if self.searches else 1
 
-    def values(self, name: str) -> tuple[str, ...] | Range:
-        """The values of a list option as text, or the range that a search goes through.
+    def axis(self, name: str) -> Axis:
+        """The values of an option of the benchmark as texts, or its search range."""
+        return self.axes.get(name, (self.of_benchmark()[name].default_text,))
 
-        Raises:
-            ConfigError: a value is empty, given twice or no number where one is needed; or a range without a search.
-        """
-        text = getattr(self, name)
-        kind = kind_of(MAIN[LISTS[name]])
-        if ".." in text and kind is not str:
-            if not self.searches:
-                raise ConfigError(f"{name}={text} is a range, and only a search goes through one: give objective too.")
-            return parse_range(name, text, kind, MAIN[LISTS[name]].metadata["rule"])
-        values = tuple(part.strip() for part in text.split(","))
-        if not all(values) or len(set(values)) < len(values):
-            raise ConfigError(f"{name}={text!r} is not allowed: expected different values, separated by commas.")
-        for value in values:
-            parse(value, kind, name)
-        return values
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The values of an option of the benchmark; none for a search range."""
+        axis = self.axis(name)
+        return () if isinstance(axis, Range) else axis
+
+    def text(self, name: str) -> str:
+        """An option in the command line's spelling."""
+        if name in declared_in(type(self)):
+            return declared_in(type(self))[name].text(getattr(self, name))
+        axis, found = self.axis(name), io.StringIO()
+        if isinstance(axis, Range):
+            ends = f"{axis.low}..{axis.high}"
+            return ends if axis.step is None else f"{ends}:{axis.step}"
+        if self.of_benchmark()[name].sweep == "same":
+            return axis[0]
+        csv.writer(found, lineterminator="").writerow(axis)
+        return found.getvalue()
 
 
-SweepConfig: type[SweepOptions] = dataclasses.make_dataclass(
-    "SweepConfig",
-    [
-        (field.name, kind_of(field), option(field.default, field.metadata["rule"], field.metadata["help"]))
-        for field in MAIN.values()
-        if field.name not in {*LISTS.values(), *NOT_IN_A_SWEEP, *(own.name for own in dataclasses.fields(SweepOptions))}
-    ],
-    bases=(SweepOptions,),
-    frozen=True,
-    slots=True,
-    kw_only=True,
-)
+def read_axis(each: Option, text: str) -> Axis:
+    """The values of a list as csv.reader reads it (`"a,b"` is one value), or the range `low..high:step`.
+
+    Raises:
+        ConfigError: a value is not allowed for the option, or the text is neither.
+    """
+    if each.sweep == "same":
+        return (text,)
+    if ".." in text and each.type in (int, float):
+        return _range(each, text)
+    return tuple(value.strip() for value in next(csv.reader([text], skipinitialspace=True), []))
+
+
+def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Iterable[str]) -> None:
+    """Refuse a given option (name to text) that none of the engines has.
+
+    Raises:
+        ConfigError: the message names the engines that have it.
+    """
+    for name, text in given.items():
+        if not any(options[name].has(engine) for engine in engines):
+            raise ConfigError(not_of_the_engines(options[name], text))
+
+
+def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:
+    if isinstance(axis, Range):
+        if not searches:
+            raise ConfigError(f"{each.name}={axis.low}..{axis.high} is a range of a search. Give objective too.")
+        return
+    if not all(axis) or len(set(axis)) < max(1, len(axis)):
+        raise ConfigError(
+            f"{each.name}={','.join(axis)!r} is not allowed: expected different values, separated by commas."
+        )
+    for text in axis:
+        each.parse(text)
+
+
+def _range(each: Option, text: str) -> Range:
+    limits, _, step_text = text.partition(":")
+    low, high = (each.parse(part.strip()) for part in limits.split("..", 1))
+    step = dataclasses.replace(each, rule=above(0), unset=None).parse(step_text.strip()) if step_text else None
+    if low is None or high is None or low >= high:
+        raise ConfigError(
+            f"{each.name}={text!r} is not allowed: expected low..high or low..high:step with low below high."
+        )
+    return Range(low, high, step)

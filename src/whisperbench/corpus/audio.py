@@ -1,8 +1,8 @@
-"""One audio file becomes mono samples at 16 kHz, in float32 or in 16 bits.
+"""Decoding of one audio file to mono samples at 16 kHz, in float32 or in 16 bits.
 
-libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) whatever libsndfile does not know, and dr_flac (through
-miniaudio) what LibriSpeech is made of, in a bit more than half of libsndfile's time.
-A file that ends before its header says so is an error: half an utterance would be scored as a whole one.
+libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) the other formats, and dr_flac (through miniaudio)
+LibriSpeech's FLAC, in a bit more than half of libsndfile's time.  A file that is shorter than its header states is an
+error, because half an utterance would be scored as a whole one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any, BinaryIO, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
 
 SAMPLE_RATE = 16_000
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
-PAUSE_SECONDS = 0.5  # between recordings that are joined
+PAUSE_SECONDS = 0.5  # between joined recordings
 
-READ_FRAMES = 1 << 24  # frames per read: a header that promises terabytes allocates 64 MiB
-UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe gives a size near 2 or 4 GiB
-UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX: a FLAC that was written to a pipe
+READ_FRAMES = 1 << 24  # frames per read, so that a header that states terabytes allocates 64 MiB
+UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe states a size near 2 or 4 GiB
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was written to a pipe
 FLAC_MAGIC = b"fLaC"
 ROUNDING_SECONDS = 0.25  # containers round their duration to codec frames
 
@@ -35,12 +35,12 @@ FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
 
 Samples = npt.NDArray[np.float32]
 Samples16 = npt.NDArray[np.int16]
-"""Samples in 16 bits: 32,768 stands for 1."""
+"""Samples in 16 bits, where 32,768 is 1."""
 AnySamples = npt.NDArray[np.float32 | np.int16]
 
 
 class AudioSource(Protocol):
-    """A file that is read when it is needed: `pathlib.Path`, or the bytes of one data set row."""
+    """An audio file that is opened on demand: a `pathlib.Path`, or the bytes of a data set's row."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,7 @@ class AudioSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JoinedAudio:
-    """Several recordings as one, half a second of silence between two."""
+    """Several recordings as one, with half a second of silence between two."""
 
     parts: tuple[AudioSource, ...]
 
@@ -59,7 +59,7 @@ class JoinedAudio:
         return f"{self.parts[0].name} to {self.parts[-1].name}"
 
     def open(self, _mode: Literal["rb"], /) -> BinaryIO:
-        """The bytes of its files, one after the other: what changes when one of them does, and no file to decode."""
+        """The concatenated bytes of its files, for hashing and reading ahead; not decodable."""
         content = io.BytesIO()
         for part in self.parts:
             with part.open("rb") as file:
@@ -72,7 +72,7 @@ def load_audio(source: AudioSource) -> Samples:
     """The samples of one file at 16 kHz, channels averaged, shape (n,), n > 0, in [-1, 1] for integer formats.
 
     Raises:
-        AudioError: the file is missing, cut short, empty, not audio, or holds samples that are no numbers.
+        AudioError: the file is missing, cut short, empty, not audio, or has samples that are not finite.
     """
     if isinstance(source, JoinedAudio):
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
@@ -81,7 +81,7 @@ def load_audio(source: AudioSource) -> Samples:
 
 
 def load_audio_16(source: AudioSource) -> Samples16:
-    """`load_audio` in 16 bits: just what a mono file of 16 bits at 16 kHz holds, of any other the nearest.
+    """`load_audio` in 16 bits: exact for a mono file of 16 bits at 16 kHz, otherwise rounded.
 
     Raises:
         AudioError: as `load_audio` does.
@@ -91,14 +91,14 @@ def load_audio_16(source: AudioSource) -> Samples16:
 
 
 def to_16_bits(samples: AnySamples) -> Samples16:
-    """Samples rounded to 16 bits, those beyond 1 cut off; the same array where they have 16 bits already."""
+    """Samples rounded to 16 bits and clipped at 1; the same array if they already have 16 bits."""
     if samples.dtype == np.float32:
         samples = np.clip(np.rint(samples * np.float32(32_768)), -32_768, 32_767)
     return samples.astype(np.int16, copy=False)
 
 
 def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
-    """Float32; or int16, if asked for, where the file holds just these."""
+    """Mono samples at 16 kHz in float32; with `in_16_bits` in int16 if the file has exactly these."""
     where = str(source) if isinstance(source, Path) else source.name
     try:
         with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
@@ -114,39 +114,39 @@ def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
             f"{where} cannot be read: {error.strerror or error}. Check the path and its permissions."
         ) from error
     if frames.dtype != np.int16 and not np.isfinite(frames).all():
-        raise AudioError(f"{where} holds samples that are not finite numbers. {FETCH_AGAIN}")
+        raise AudioError(f"{where} has samples that are not finite numbers. {FETCH_AGAIN}")
     mono = frames if frames.ndim == 1 else frames.mean(axis=1)
     if rate != SAMPLE_RATE:
         mono = _resample(mono, rate, where)
     if not mono.size:
-        raise AudioError(f"{where} holds no samples. {FETCH_AGAIN}")
+        raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
     return mono
 
 
 def _plain_flac(file: BinaryIO) -> Samples16 | None:
-    """All samples of a FLAC file of 16 bits, one channel and 16 kHz; None: it is another file, or a damaged one.
+    """All samples of a FLAC file of 16 bits, one channel and 16 kHz; None for any other or damaged file.
 
-    What a file is says the first block of its header, STREAMINFO (RFC 9639, 8.2): 20 bits of rate, 3 of channels less
-    one, 5 of bits less one, 36 of samples (0: not known), 18 bytes into the file.
+    STREAMINFO (RFC 9639, 8.2), the first block of the header, has 18 bytes into the file 20 bits for the rate, 3 for
+    channels - 1, 5 for bits - 1, and 36 for the number of samples (0: unknown).
     """
     if file.read(len(FLAC_MAGIC)) != FLAC_MAGIC:
         return None
     import miniaudio
 
     content = FLAC_MAGIC + file.read()
-    said = int.from_bytes(content[18:26], "big")
-    count = said & (1 << 36) - 1
-    if said >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= READ_FRAMES:
+    stream_info = int.from_bytes(content[18:26], "big")
+    count = stream_info & (1 << 36) - 1
+    if stream_info >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= READ_FRAMES:
         return None
     try:
         samples = np.frombuffer(miniaudio.flac_read_s16(content).samples, np.int16)
     except miniaudio.DecodeError:
         return None
-    return samples if len(samples) == count else None  # what a checksum does not fit is left out
+    return samples if len(samples) == count else None  # blocks with a wrong checksum are skipped
 
 
 def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[Any], int]:
-    """All frames of a file, shape (n,) or (n, channels), and its sample rate; float32, or int16 as `_load` says."""
+    """All frames of a file, shape (n,) or (n, channels), and its sample rate; float32, or int16 as in `_load`."""
     import soundfile
 
     try:
@@ -176,42 +176,42 @@ def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[A
 
 
 def _refuse_cut_wav(log: str, where: str) -> None:
-    """libsndfile corrects a WAV header to the length of the file and says so in its log only."""
+    """libsndfile corrects the size in a WAV header to that of the file, which only its log shows."""
     size = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if size and int(size[2]) < int(size[1]) < UNKNOWN_BYTES:
         raise AudioError(f"{where} is cut short: it holds {size[2]} of {size[1]} bytes of audio. {FETCH_AGAIN}")
 
 
 def _decode_with_ffmpeg(file: BinaryIO, where: str, why: str) -> tuple[Samples, int]:
-    """`_decode` for m4a and everything else that libsndfile does not read, for the reason `why`."""
+    """`_decode` for formats that libsndfile does not read, for the reason `why`."""
     import av
 
     file.seek(0)
     try:
         with av.open(file, metadata_errors="replace") as container:
             if not container.streams.audio:
-                raise AudioError(f"{where} holds no audio track. {FETCH_AGAIN}")
+                raise AudioError(f"{where} has no audio track. {FETCH_AGAIN}")
             stream = container.streams.audio[0]
-            planes = av.AudioResampler(format="fltp")  # only the type of the samples: rate and channels are kept
+            planes = av.AudioResampler(format="fltp")  # changes only the sample type, not rate or channels
             decoded = [part for frame in container.decode(stream) for part in planes.resample(frame)]
             rate = int(stream.rate or 0)
             exact = "mp4" in container.format.name and stream.duration and stream.time_base  # others estimate
-            promised = float(stream.duration * stream.time_base) if exact else 0.0
+            stated = float(stream.duration * stream.time_base) if exact else 0.0
     except (av.FFmpegError, ValueError) as error:
         reasons = f"{why}; FFmpeg: {getattr(error, 'strerror', error)}"
         hint = f"Convert it to FLAC. {FETCH_AGAIN}"
         raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {hint}") from error
     if not decoded:
-        raise AudioError(f"{where} holds no samples. {FETCH_AGAIN}")
+        raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
     frames = np.concatenate([part.to_ndarray() for part in decoded], axis=1).T
-    if len(frames) / rate < promised - ROUNDING_SECONDS:
-        found = f"{len(frames) / rate:.2f} of {promised:.2f} s"
+    if len(frames) / rate < stated - ROUNDING_SECONDS:
+        found = f"{len(frames) / rate:.2f} of {stated:.2f} s"
         raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
     return frames.astype(np.float32, copy=False), rate
 
 
 def _resample(mono: Samples, rate: int, where: str) -> Samples:
-    """`mono` at 16 kHz by soxr's HQ recipe: what `librosa.resample` does by default, without its import."""
+    """`mono` at 16 kHz by soxr's HQ recipe, the default of `librosa.resample`."""
     import soxr
 
     try:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import AudioSource
 from whisperbench.corpus.folder import (
     SUFFIXES,
     TranscriptEntry,
     TranscriptFile,
+    audio_key,
     composed,
     corpus_files,
     read_transcript,
@@ -61,7 +62,6 @@ class Corpus:
     split: str
     utterances: tuple[Utterance, ...]
     source: str
-    understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     digest: str = ""
 
@@ -95,15 +95,14 @@ def is_copy(utt_id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Entries with their audio, in any order and not checked as a whole; `understood` and `doubts` as in a corpus."""
+    """Entries with their audio, in any order and not checked as a whole; `doubts` as in a corpus."""
 
     pairs: Sequence[tuple[TranscriptEntry, AudioSource]]
-    understood: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
-def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
-    """The first `limit` utterances (0 = all) of a corpus, by id.
+def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
+    """The first `limit` utterances (None: all) of a corpus, by id.
 
     Args:
         corpus: `librispeech` (hub), `demo`, or a directory: LibriSpeech as OpenSLR or the hub lays it out, or
@@ -127,7 +126,7 @@ def load_corpus(corpus: str, split: str, limit: int) -> Corpus:
     return _corpus(folder.name, WHOLE, _from_folder(folder), str(folder), limit)
 
 
-def _corpus(name: str, split: str, found: _Found, source: str, limit: int) -> Corpus:
+def _corpus(name: str, split: str, found: _Found, source: str, limit: int | None) -> Corpus:
     """Check what was found as a whole, sort it, and take the first `limit`."""
     entries: dict[str, TranscriptEntry] = {}
     utterances = []
@@ -145,17 +144,17 @@ def _corpus(name: str, split: str, found: _Found, source: str, limit: int) -> Co
             f"{source}: {len(silent)} of {len(entries)} utterances have no text, the first at {silent[0]}. "
             "Add their text, or take the text from all of them to measure speed only."
         )
-    if limit > len(utterances):
-        raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances; limit=0 takes all.")
+    if limit is not None and limit > len(utterances):
+        raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances. Use limit=all.")
     utterances.sort(key=lambda utterance: utterance.utt_id)
-    taken = tuple(utterances[: limit or None])
+    taken = tuple(utterances[:limit])
     doubts = list(found.doubts) if silent else []
     if empty := [entries[utterance.utt_id].where for utterance in taken if utterance.reference == ""]:
         doubts.append(
             f"{len(empty)} of {len(taken)} references are empty, the first at {empty[0]}: each word that the model "
             "writes there is an error. Where something is said, add its text."
         )
-    return Corpus(name, split, taken, source, found.understood, tuple(doubts))
+    return Corpus(name, split, taken, source, tuple(doubts))
 
 
 def _speaker(entry: TranscriptEntry, key: str) -> str | None:
@@ -205,7 +204,6 @@ def _each(parts: Mapping[str, T], split: str, folder: Path, read: Callable[[T], 
     found = [read(parts[part]) for part in parts_of(split)]
     return _Found(
         [pair for each in found for pair in each.pairs],
-        tuple(sentence for each in found for sentence in each.understood),
         tuple(sentence for each in found for sentence in each.doubts),
     )
 
@@ -237,11 +235,7 @@ def _from_folder(root: Path) -> _Found:
             f"{root}: {len(unnamed)} of {len(audio)} audio files have no transcript, the first is {unnamed[0]!r}. "
             "Add them to the transcripts, or move them out."
         )
-    return _Found(
-        pairs,
-        tuple(file.understood for file in read if file.understood),
-        tuple(file.doubt for file in read if file.doubt),
-    )
+    return _Found(pairs, tuple(file.doubt for file in read if file.doubt))
 
 
 def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
@@ -249,7 +243,7 @@ def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> st
     name = entry.audio if entry.audio is not None else entry.id or ""
     name = _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
-    candidates = (path,) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
+    candidates = (audio_key(path),) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
     present = [candidate for candidate in candidates if candidate in audio]
     if not present:
         kinds = "" if entry.audio is not None else f" ({', '.join(SUFFIXES)})"

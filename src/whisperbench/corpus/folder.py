@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import csv
 import io
+import itertools
 import json
 import os
+import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from whisperbench.corpus.audio import ROUNDING_SECONDS
 from whisperbench.errors import CorpusError
 from whisperbench.files import broken_link, open_regular
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".webm")
+"""Endings of audio files, in upper or lower case."""
+TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", ".trans.txt")
+"""Names of transcripts, or how they end, in upper or lower case."""
+UNREAD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".srt", ".vtt", ".stm", ".ctm", ".trn", ".lab", ".txt")
+UNREAD_NAMES = ("text", "wav.scp")  # Kaldi
+OTHER_TEXTS = re.compile(r"(readme|licen[cs]e|copying|attribution|changelog)\b", re.IGNORECASE)
+
+AUDIO_KEYS = ("audio", "audio_filepath", "file_name")
+"""Columns or keys for the audio file: of this project, of NeMo, and of the audiofolder format of `datasets`."""
+TEXT_KEYS = ("text", "transcription")
+DELIMITERS = ",;\t"
+MAX_CSV_FIELD_LENGTH = 1 << 30  # Python's own limit of 128 KiB refuses a long transcript
+SURROGATE = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEntry:
+    """One line of a transcript or one row of a data set; `None` where it has no such field."""
+
+    where: str  # "metadata.csv line 3", for messages
+    id: str | None
+    text: str | None
+    audio: str | None = None  # relative to the transcript's folder
+    speaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptFile:
+    """Entries of one file; `doubt` is the reason why texts are missing."""
+
+    entries: tuple[TranscriptEntry, ...]
+    doubt: str = ""
 
 
 def composed(name: str) -> str:
@@ -25,182 +58,183 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Audio files and transcripts under `root` by relative path in composed form, sorted.
+def audio_key(path: str) -> str:
+    """The relative path of an audio file with its ending in lower case."""
+    stem, suffix = posixpath.splitext(path)
+    return stem + suffix.lower()
 
-    Hidden files (`._x.wav`) are passed over; links are followed where they stay inside.
+
+def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Audio files (by `audio_key`) and transcripts under `root` by relative path in composed form, sorted.
+
+    Hidden files (`._x.wav`) are ignored; links are followed if they stay inside.
 
     Raises:
-        CorpusError: a link that leads nowhere or out of the folder, or two names that differ in Unicode's form only.
+        CorpusError: a link is broken or leads out of the folder; two names differ only in Unicode's form or in the
+            case of their ending; or the only files that look like transcripts are of a kind that is not read.
     """
     audio: dict[str, Path] = {}
     transcripts: dict[str, Path] = {}
+    unread: list[Path] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            wanted = name in folders or name.lower().endswith(SUFFIXES) or is_transcript(name)
-            if name.startswith(".") or not wanted:
+        for path in (Path(folder, name) for name in folders):
+            _check_link(path, root)
+        for path in (Path(folder, name) for name in files if not name.startswith(".")):
+            name, key = path.name.lower(), composed(path.relative_to(root).as_posix())
+            if name.endswith(SUFFIXES):
+                kept, key = audio, audio_key(key)
+            elif name.endswith(TRANSCRIPTS[-1]) or name in TRANSCRIPTS:
+                kept = transcripts
+            else:
+                if (name in UNREAD_NAMES or name.endswith(UNREAD_SUFFIXES)) and not OTHER_TEXTS.match(name):
+                    unread.append(path)
                 continue
-            if path.is_symlink():
-                _check_link(path, root)
-            if name not in folders:
-                kept, key = transcripts if is_transcript(name) else audio, composed(path.relative_to(root).as_posix())
-                if key in kept:
-                    raise CorpusError(
-                        f"{str(kept[key])!a} and {str(path)!a} are one name in two Unicode forms. Keep one of them."
-                    )
-                kept[key] = path
+            _check_link(path, root)
+            if key in kept:
+                raise CorpusError(
+                    f"{str(kept[key])!a} and {str(path)!a} are one name in two Unicode forms, or with endings in upper "
+                    "and lower case. Keep one of them."
+                )
+            kept[key] = path
+    if audio and unread and not transcripts:
+        raise CorpusError(
+            f"{min(unread)} looks like a transcript, but only {', '.join(TRANSCRIPTS[:-1])} and *{TRANSCRIPTS[-1]} are "
+            "read. Convert it to one of these, or move it out of the corpus to measure speed only."
+        )
     return dict(sorted(audio.items())), dict(sorted(transcripts.items()))
 
 
 def _check_link(path: Path, root: Path) -> None:
+    if not path.is_symlink():
+        return
     if link := broken_link(path):
-        raise CorpusError(f"{path} is {link}. Mend the link, or remove it.")
+        raise CorpusError(f"{path} is {link}. Repair the link, or remove it.")
     if not path.resolve().is_relative_to(root):
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 
 
-MAX_CSV_FIELD_LENGTH = 1 << 30  # Python's own limit of 128 KiB refuses a long transcript
-CSV_COLUMNS = ("file_name", "text", "transcription", "id", "speaker")
-DELIMITERS = ",;\t|"  # of them a spreadsheet takes the one that its language asks for
-HALF_CHARACTER = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a surrogate pair; UTF-8 cannot write it
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptEntry:
-    """What a line of a transcript, or a row of a data set, says of one utterance; `None` is what it does not say."""
-
-    where: str  # "metadata.csv line 3", for messages
-    id: str | None
-    text: str | None
-    audio: str | None = None  # as written: relative to the transcript's folder
-    speaker: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptFile:
-    """What one file says; `understood` is how it was read where that is not plain, `doubt` why it has no texts."""
-
-    entries: tuple[TranscriptEntry, ...]
-    understood: str = ""
-    doubt: str = ""
-
-
-def is_transcript(name: str) -> bool:
-    """Whether a file of this name is one."""
-    return name in ("metadata.csv", "manifest.jsonl") or name.endswith(".trans.txt")
-
-
 def read_transcript(path: Path) -> TranscriptFile:
-    """The entries of one transcript file, UTF-8 or marked as UTF-16; blank lines are passed over.
+    """The entries of one transcript file in UTF-8; blank lines are ignored.
 
     Raises:
-        CorpusError: it is no regular file, not UTF-8 (with the byte offset), or a line is malformed (with its number).
+        CorpusError: the file is not a regular one, not UTF-8 (with the byte offset), a line is malformed (with its
+            number), or an entry is only a part of its audio file.
     """
-    encoding = "UTF-8"
     try:
         with open_regular(path) as file:
-            content = file.read()
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            encoding = "UTF-16"
-        text = content.decode(encoding).removeprefix("\ufeff")
+            text = file.read().decode().removeprefix("\ufeff")
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        hint = f"Convert it: iconv -f ENCODING -t UTF-8 {path.name}"
         raise CorpusError(
-            f"{path} is not {encoding}: byte {error.start} is {error.object[error.start]:#04x}. {hint}"
+            f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. "
+            f"Convert it: iconv -f ENCODING -t UTF-8 {path.name}"
         ) from error
-    readers = {"metadata.csv": _csv, "manifest.jsonl": _jsonl}
-    return readers.get(path.name, _trans)(text, path)
+    if path.suffix.lower() == ".txt":
+        return TranscriptFile(tuple(_trans_entries(text, path)))
+    read = _csv_records if path.suffix.lower() == ".csv" else _json_records
+    entries, keys = list[TranscriptEntry](), set[str]()
+    for where, record in read(text, path):
+        entries.append(_entry(where, record, path.parent))
+        keys.update(record)
+    doubt = "" if keys & set(TEXT_KEYS) else f"{path} has no field {' or '.join(TEXT_KEYS)}, but {sorted(keys)}."
+    return TranscriptFile(tuple(entries), doubt)
 
 
-def _trans(text: str, path: Path) -> TranscriptFile:
-    """`ID WORD WORD ...`: the audio is the file of that name beside the transcript."""
-    entries = []
-    for number, line in _numbered(text):
-        utterance, _, words = line.strip().partition(" ")
-        entries.append(TranscriptEntry(f"{path} line {number}", utterance, words.strip()))
-    return TranscriptFile(tuple(entries))
+def _trans_entries(text: str, path: Path) -> Iterator[TranscriptEntry]:
+    """LibriSpeech's `ID WORD WORD ...`: the audio is the file of that name beside the transcript."""
+    for where, line in _lines(text, path):
+        utterance, *words = line.strip().split(maxsplit=1)
+        yield TranscriptEntry(where, utterance, "".join(words))
 
 
-def _csv(text: str, path: Path) -> TranscriptFile:
-    """`file_name` and `text` (or `transcription`), perhaps `id` and `speaker`; other columns are passed over.
-
-    As spreadsheets and data frames write it: commas, semicolons, tabs or bars between fields, names of columns in any
-    case, and blanks around names and cells, which do not count.
-    """
+def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Place and fields of each row; column names are in any case, and blanks around names and cells are removed."""
+    header, line = text.partition("\n")[0].strip("\r"), 1
     csv.field_size_limit(MAX_CSV_FIELD_LENGTH)
-    delimiter, header = _delimiter_and_header(text, path)
-    columns = [name.strip().casefold() for name in header]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    entries = []
     try:
-        next(rows)
-        for row in rows:
-            where = f"{path} line {rows.line_num}"
+        for delimiter in DELIMITERS:
+            names = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
+            columns = [name.strip().casefold() for name in next(names, ())]
+            if set(AUDIO_KEYS) & set(columns):
+                break
+        named = [name for name in columns if name]
+        if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
+            raise CorpusError(
+                f"{path} line 1 must name its columns, each once, with file_name among them, separated by a comma, "
+                f"semicolon or tab: found {header!r:.200}."
+            )
+        content = io.StringIO(text, newline="")
+        rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
+        for row in itertools.islice(rows, 1, None):
+            line = rows.line_num
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(columns):
                 raise CorpusError(
-                    f"{where} has {len(row)} fields, the header {len(columns)}: quote fields that hold {delimiter!r}."
+                    f"{path} line {line} has {len(row)} fields, and the header has {len(columns)}. Quote fields that "
+                    f"contain {delimiter!r}."
                 )
-            cells = {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name in CSV_COLUMNS}
-            words = cells.get("text", cells.get("transcription"))
-            entries.append(
-                TranscriptEntry(where, cells.get("id") or None, words, cells["file_name"], cells.get("speaker") or None)
-            )
+            yield f"{path} line {line}", {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name}
     except csv.Error as error:
-        raise CorpusError(f"{path} line {rows.line_num} is not CSV: {error}.") from error
-    renamed = [
-        f"{name!r} is {known}" for name, known in zip(header, columns, strict=True) if name != known in CSV_COLUMNS
-    ]
-    if delimiter != ",":
-        renamed.insert(0, f"{delimiter!r} separates fields")
-    doubt = "" if {"text", "transcription"} & set(columns) else f"{path} has no column text or transcription: {header}"
-    return TranscriptFile(tuple(entries), f"{path}: {', '.join(renamed)}" if renamed else "", doubt)
+        raise CorpusError(f"{path} is not CSV after line {line}: {error}.") from error
 
 
-def _delimiter_and_header(text: str, path: Path) -> tuple[str, list[str]]:
-    """What separates fields is what makes `file_name` one of the first line's; that line's fields with it."""
-    for delimiter in DELIMITERS:
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-        header: list[str] = []
-        with contextlib.suppress(csv.Error):  # quotes that end before another separator
-            header = next(rows, [])
-        known = [name for found in header if (name := found.strip().casefold()) in CSV_COLUMNS]
-        if "file_name" in known and len(set(known)) == len(known):
-            return delimiter, header
-    raise CorpusError(
-        f"{path} line 1 must name its columns, each once, file_name among them, with one of {DELIMITERS!r} between "
-        f"them: found {text.partition(chr(10))[0]!r:.200}."
-    )
-
-
-def _jsonl(text: str, path: Path) -> TranscriptFile:
-    """One object per line: `audio`, and perhaps `id`, `text` and `speaker`; other keys are passed over."""
-    entries, keys = [], set[str]()
-    for number, line in _numbered(text):
-        where = f"{path} line {number}"
+def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Place and fields of each line, which is an object."""
+    for where, line in _lines(text, path):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise CorpusError(f"{where} is not JSON: {error}.") from error
-        if not isinstance(record, dict) or not isinstance(record.get("audio"), str):
-            raise CorpusError(f'{where} is not an object with an "audio" file: {line!r:.200}.')
-        fields = {key: record.get(key) for key in ("id", "text", "speaker")}
-        if isinstance(fields["speaker"], int) and not isinstance(fields["speaker"], bool):
-            fields["speaker"] = str(fields["speaker"])
-        for key, value in fields.items():
-            if not (value is None or (isinstance(value, str) and not HALF_CHARACTER.search(value))):
-                raise CorpusError(f"{where}: {key} must be a text or null, not {value!a:.200}.")
-        keys.update(record)
-        entries.append(TranscriptEntry(where, fields["id"], fields["text"], record["audio"], fields["speaker"]))
-    doubt = "" if "text" in keys else f'{path} has no "text" in any line: {sorted(keys)}'
-    return TranscriptFile(tuple(entries), doubt=doubt)
+        if not isinstance(record, dict):
+            raise CorpusError(f"{where} is not a JSON object: {line!r:.200}.")
+        yield where, record
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1; only a line feed ends a line, as in editors and `grep -n`."""
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+def _entry(where: str, record: Mapping[str, object], folder: Path) -> TranscriptEntry:
+    fields: dict[str, str | None] = {}
+    for field, keys in (("audio", AUDIO_KEYS), ("text", TEXT_KEYS), ("id", ("id",)), ("speaker", ("speaker",))):
+        value = next((record[key] for key in keys if key in record), None)
+        value = str(value) if field == "speaker" and type(value) is int else value
+        if not (value is None or (isinstance(value, str) and not SURROGATE.search(value))):
+            raise CorpusError(f"{where}: {field} must be a text or null, not {value!a:.200}.")
+        fields[field] = value if value or field == "text" else None
+    if not (audio := (fields["audio"] or "").replace("\\", "/")):  # Windows separates folders by backslashes
+        raise CorpusError(f"{where} has no audio file under {', '.join(AUDIO_KEYS)}, but {list(record)!r:.200}.")
+    _require_whole_file(where, record, folder / audio)
+    return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"])
+
+
+def _require_whole_file(where: str, record: Mapping[str, object], audio: Path) -> None:
+    """Refuse an entry for a part of a file: with `offset`, or with a `duration` that is not the file's."""
+    for key in ("offset", "duration"):
+        try:
+            seconds = float(record.get(key) or 0)  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CorpusError(f"{where}: {key} must be a number of seconds, not {record[key]!a:.200}.") from error
+        if seconds and (key == "offset" or not _lasts(audio, seconds)):
+            reason = "" if key == "offset" else ", which is not the length of its audio file"
+            raise CorpusError(
+                f"{where} has {key}={seconds:g}{reason}, and only whole files are transcribed. Write each part to a "
+                f"file of its own, and remove {key}."
+            )
+
+
+def _lasts(audio: Path, seconds: float) -> bool:
+    """Whether a file lasts so long by its header; also true of a file that cannot be opened, which is found later."""
+    import soundfile
+
+    try:
+        with open_regular(audio) as file:
+            return bool(abs(soundfile.info(file).duration - seconds) <= ROUNDING_SECONDS)
+    except soundfile.LibsndfileError:
+        return False
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return True
+
+
+def _lines(text: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Lines that are not blank, with their place; only a line feed ends a line, as in editors and `grep -n`."""
+    return ((f"{path} line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())

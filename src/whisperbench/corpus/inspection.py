@@ -1,7 +1,7 @@
-"""Every file of a corpus decoded once, before the clock starts: lengths, and one digest of it all.
+"""Decoding of a whole corpus once, before the timed region: lengths, and one digest.
 
-What was found is kept on disk and holds as long as the files, their transcripts and the decoding libraries stay
-as they are: the runs of a sweep, and repeats on one machine, look at a corpus once.
+The result is cached on disk until the files, their transcripts or the decoding libraries change, so that the runs of a
+sweep and repeated runs decode a corpus once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,22 +22,22 @@ from whisperbench.files import write_atomically
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "soxr", "numpy")
-SCHEMA = 1  # of what is kept
+SCHEMA = 2  # of the cached files
 READ_BYTES = 1 << 20
 
 
 def inspect_corpus(
-    corpus: Corpus, workers: int, progress: Callable[[int], None] | None = None, cache_dir: Path | None = None
+    corpus: Corpus, workers: int, progress: Callable[[int], object] = lambda _done: None, cache_dir: Path | None = None
 ) -> Corpus:
     """The corpus with the length of each utterance and its digest: every file is decoded once, on `workers` threads.
 
-    The digest covers ids, references and decoded samples, in order; it does not depend on file formats that lose
-    nothing, on paths or on speakers.  `progress` is called with the number of utterances done.  With `cache_dir`
-    nothing is decoded that was before and has not changed since; it is read all the same, so that the clock meets
-    files that the system has in memory, whether they were known or not.
+    The digest covers ids, references and decoded samples, in order; it does not depend on lossless file formats, paths
+    or speakers.  `progress` is called with the number of finished utterances.  With `cache_dir` the result for an
+    unchanged corpus is read from there; its files are read nevertheless, so that the system has them in memory in the
+    timed region in either case.
 
     Raises:
-        AudioError: the first file, in the corpus's order, that cannot be decoded.
+        AudioError: a file cannot be decoded; the first one in the order of the corpus.
     """
     kept = cache_dir and (key := _key(corpus)) and cache_dir / "inspected" / f"{key}.json"
     known = _read_inspected(kept, corpus) if kept else None
@@ -46,12 +46,12 @@ def inspect_corpus(
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
         if known:
             for done, _ in enumerate(pool.map(_touch, corpus.utterances), 1):
-                _tell(progress, done)
+                progress(done)
             return known
         for utterance, (length, content) in zip(corpus.utterances, pool.map(_decode, corpus.utterances), strict=True):
             digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
             seconds.append(length)
-            _tell(progress, len(seconds))
+            progress(len(seconds))
     found = digest.hexdigest()[:32]
     if kept:
         _write_inspected(kept, seconds, found)
@@ -61,11 +61,6 @@ def inspect_corpus(
 def _inspected(corpus: Corpus, seconds: Sequence[float], digest: str) -> Corpus:
     pairs = zip(corpus.utterances, seconds, strict=True)
     return replace(corpus, utterances=tuple(replace(each, seconds=length) for each, length in pairs), digest=digest)
-
-
-def _tell(progress: Callable[[int], None] | None, done: int) -> None:
-    if progress is not None:
-        progress(done)
 
 
 def _touch(utterance: Utterance) -> None:
@@ -80,33 +75,34 @@ def _decode(utterance: Utterance) -> tuple[float, str]:
 
 
 def _key(corpus: Corpus) -> str | None:
-    """What the facts depend on, as 32 hexadecimal digits; None where a file is not there to be asked."""
-    versions = [installed_version(name) or "" for name in DECODERS]  # one that is not there decodes nothing
+    """Digest, 32 hexadecimal digits, of everything that the result depends on; None if a file is missing."""
+    versions = [installed_version(name) or "" for name in DECODERS]
     digest = hashlib.sha256(json.dumps([SCHEMA, *versions]).encode())
-    state_of = functools.cache(_state)  # the rows of a parquet data set share its files: each is asked once
+    state_of = functools.cache(_state)  # the rows of a parquet data set share its files
     try:
         for utterance in corpus.utterances:
-            files, row = _place(utterance.audio)
-            digest.update(json.dumps([utterance.utt_id, utterance.reference, state_of(files), row]).encode() + b"\n")
+            state = state_of(tuple(_files(utterance.audio)))
+            digest.update(json.dumps([utterance.utt_id, utterance.reference, state]).encode() + b"\n")
     except OSError:
         return None
     return digest.hexdigest()[:32]
 
 
-def _place(source: AudioSource) -> tuple[tuple[Path, ...], int]:
-    """The files that hold an utterance, and its (first) row in them (0 in a file of its own)."""
+def _files(source: AudioSource) -> Iterator[Path]:
+    """The files with the audio of an utterance; in a parquet data set its id identifies the row."""
     if isinstance(source, JoinedAudio):
-        places = [_place(part) for part in source.parts]
-        return tuple(file for files, _ in places for file in files), places[0][1]
-    if isinstance(source, RowAudio):
-        return source.files, source.index
-    if not isinstance(source, Path):
-        raise OSError(f"{source.name} has no file to be asked for its state")
-    return (source,), 0
+        for part in source.parts:
+            yield from _files(part)
+    elif isinstance(source, RowAudio):
+        yield from source.files
+    elif isinstance(source, Path):
+        yield source
+    else:
+        raise OSError(f"{source.name} is not in a file")
 
 
 def _state(files: tuple[Path, ...]) -> str:
-    """Which files, and the sizes and times that a change of their content would change; as a digest."""
+    """Digest of paths, sizes and times, which change with the content of the files."""
     found = [(path.resolve(), path.stat()) for path in files]
     states = [[str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in found]
     return hashlib.sha256(json.dumps(states).encode()).hexdigest()
@@ -121,7 +117,6 @@ def _read_inspected(path: Path, corpus: Corpus) -> Corpus | None:
 
 
 def _write_inspected(path: Path, seconds: Sequence[float], digest: str) -> None:
-    # A home that cannot be written costs the next run some seconds, nothing else.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, {"seconds": seconds, "digest": digest})

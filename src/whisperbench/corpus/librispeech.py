@@ -1,4 +1,4 @@
-"""LibriSpeech from the Hugging Face hub: one split's parquet files, read row by row."""
+"""LibriSpeech from the Hugging Face hub: the parquet files of one split, read row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from whisperbench.corpus.folder import TranscriptEntry
 from whisperbench.errors import CorpusError
 
 HUB_ID = "openslr/librispeech_asr"
-HUB_SECONDS = 10  # the hub answers within this, or we say what to do without it
+HUB_SECONDS = 10
 FOLDERS = {
     "test-clean": "clean/test",
     "test-other": "other/test",
@@ -22,7 +22,7 @@ FOLDERS = {
     "train-clean-360": "clean/train.360",
     "train-other-500": "other/train.500",
 }
-"""OpenSLR's names of the splits, and the folders of the hub's repository (config/split)."""
+"""OpenSLR's names of the splits -> folders of the hub's repository (config/split)."""
 
 TOGETHER = {"dev": ("dev-clean", "dev-other")}
 """Splits that are several of OpenSLR's: MLPerf's development set."""
@@ -32,7 +32,7 @@ COLUMNS = ("id", "audio", "text", "speaker_id")
 
 @dataclass(frozen=True, slots=True)
 class RowAudio:
-    """The audio bytes of one row, fetched from the memory-mapped data set when they are asked for."""
+    """The audio bytes of one row, read on demand from the memory-mapped data set."""
 
     name: str
     index: int
@@ -42,18 +42,18 @@ class RowAudio:
     def open(self, _mode: Literal["rb"], /) -> BinaryIO:
         content = self.rows[self.index]["audio"]["bytes"]
         if content is None:
-            raise FileNotFoundError(f"row {self.index} of the data set holds no audio bytes")
+            raise FileNotFoundError(f"row {self.index} of the data set has no audio bytes")
         return io.BytesIO(content)
 
 
 def download(split: str) -> tuple[Path, str]:
-    """The folder of a snapshot that holds the wanted split, and its source as `ID@commit`.
+    """The folder of a snapshot that contains the split, and its source as `ID@commit`.
 
-    Only the files of that split are fetched (`load_dataset` with a config fetches all of its splits, training data
+    Only the files of that split are downloaded (`load_dataset` downloads all splits of a config, training data
     included); without a connection the copy of an earlier run is used.
 
     Raises:
-        CorpusError: unknown split; or no answer from the hub and no earlier copy.
+        CorpusError: the split is unknown, or the hub does not answer and no earlier copy exists.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
@@ -61,11 +61,11 @@ def download(split: str) -> tuple[Path, str]:
     parts = parts_of(split)
     if not set(parts) <= set(FOLDERS):
         known = ", ".join((*FOLDERS, *TOGETHER))
-        raise CorpusError(f"split={split!r} is not a part of LibriSpeech: choose one of {known}.")
+        raise CorpusError(f"split={split!r} is not a split of LibriSpeech. Use one of {known}.")
     reason = ""
     try:
-        huggingface_hub.HfApi().dataset_info(HUB_ID, timeout=HUB_SECONDS)  # a snapshot's own question has no time limit
-    except Exception as error:  # of whichever HTTP library this version of the hub's client is built on
+        huggingface_hub.HfApi().dataset_info(HUB_ID, timeout=HUB_SECONDS)  # `snapshot_download` has no timeout
+    except Exception as error:  # versions of huggingface_hub raise errors of different HTTP libraries
         reason = _first_line(error)
     try:
         folder = huggingface_hub.snapshot_download(
@@ -78,25 +78,25 @@ def download(split: str) -> tuple[Path, str]:
         archives = " and ".join(f"https://www.openslr.org/resources/12/{part}.tar.gz" for part in parts)
         raise CorpusError(
             f"{split} of {HUB_ID} cannot be fetched from the Hugging Face hub: {reason or _first_line(error)}. "
-            f"Offline, fetch {archives} elsewhere, unpack here and give "
-            "the directory: corpus=/path/to/LibriSpeech. Or try corpus=demo, the clips in the package."
+            f"Without a connection, download {archives} elsewhere, unpack it here, and use "
+            "corpus=/path/to/LibriSpeech. Or use corpus=demo, the recordings in the package."
         ) from error
     return Path(folder), f"{HUB_ID}@{Path(folder).name}"
 
 
 def parts_of(split: str) -> tuple[str, ...]:
-    """OpenSLR's splits that a split stands for: itself, or several."""
+    """OpenSLR's splits in a split: itself, or several."""
     return TOGETHER.get(split, (split,))
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
-    """The splits that a local copy of the hub's repository holds, each with its files in order."""
+    """The splits in a local copy of the hub's repository, each with its files in order."""
     found = {split: sorted((folder / inside).glob("*.parquet")) for split, inside in FOLDERS.items()}
     return {split: files for split, files in found.items() if files}
 
 
 def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]]:
-    """Every row of one split, its text in memory and its audio on disk.
+    """Every row of one split, with its text in memory and its audio on disk.
 
     Raises:
         CorpusError: the files are not parquet, or lack a column of the hub's schema.
@@ -107,25 +107,20 @@ def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]
     try:
         rows = datasets.Dataset.from_parquet([str(path) for path in files])
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise CorpusError(f"{where} holds no parquet data set that can be read: {_first_line(error)}.") from error
+        raise CorpusError(f"{where} has no readable parquet data set: {_first_line(error)}.") from error
     missing = [column for column in COLUMNS if column not in rows.column_names]
     if missing:
         found = ", ".join(rows.column_names)
-        raise CorpusError(f"{where} lacks {', '.join(missing)} of the columns {', '.join(COLUMNS)}; it has {found}.")
+        raise CorpusError(f"{where} lacks the columns {', '.join(missing)} and has {found}.")
     audio = rows.select_columns(["audio"]).cast_column("audio", datasets.Audio(decode=False))
     columns = (rows[name] for name in ("id", "text", "speaker_id"))
-    paths = tuple(files)
     return [
         (
-            TranscriptEntry(f"{where} row {index}", key, text, speaker=_text(speaker)),
-            RowAudio(f"{key} in {where}", index, audio, paths),
+            TranscriptEntry(f"{where} row {index}", key, text, speaker=None if speaker is None else str(speaker)),
+            RowAudio(f"{key} in {where}", index, audio, tuple(files)),
         )
         for index, (key, text, speaker) in enumerate(zip(*columns, strict=True))
     ]
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,7 +1,7 @@
-"""Consecutive utterances of one chapter become windows of up to 30 s: the data of MLPerf's speech benchmark.
+"""Consecutive utterances of one chapter joined to windows of up to 30 s, as in MLPerf's speech benchmark.
 
-As its repackage_librispeech.py does it: utterances in order, half a second of silence between two, a new window where
-the next one would not fit; but one that is longer than a window stays alone, where MLPerf leaves it out.
+As in its repackage_librispeech.py: utterances in order, half a second of silence between two, and a new window where
+the next one would not fit.  An utterance that is longer than a window stays alone; MLPerf leaves it out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from whisperbench.corpus.corpus import LIBRISPEECH_ID, Corpus, Utterance
 from whisperbench.errors import CorpusError
 
 
-def pack_utterances(corpus: Corpus, pack_seconds: int, inspect: Callable[[Corpus], Corpus]) -> Corpus:
-    """The inspected corpus; with `pack_seconds` (0: unchanged) its utterances are joined to windows of at most so long.
+def pack_utterances(corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], Corpus]) -> Corpus:
+    """The inspected corpus, with utterances joined to windows of at most `pack_seconds` (None: unchanged).
 
     Raises:
-        CorpusError: an id does not tell a chapter.
-        AudioError: as it comes from `inspect`.
+        CorpusError: an id does not name a chapter.
+        AudioError: a file cannot be decoded.
     """
     inspected = inspect(corpus)
     if not pack_seconds:
@@ -28,13 +28,13 @@ def pack_utterances(corpus: Corpus, pack_seconds: int, inspect: Callable[[Corpus
     return inspect(Corpus(corpus.name, corpus.split, windows, corpus.source))
 
 
-def _windows(utterances: Sequence[Utterance], most: int) -> Iterator[list[Utterance]]:
+def _windows(utterances: Sequence[Utterance], max_seconds: int) -> Iterator[list[Utterance]]:
     for _, chapter in itertools.groupby(utterances, key=_chapter):
         window: list[Utterance] = []
         filled = 0.0
         for utterance in chapter:
             length = utterance.seconds or 0.0
-            if window and filled + PAUSE_SECONDS + length > most:
+            if window and filled + PAUSE_SECONDS + length > max_seconds:
                 yield window
                 window, filled = [], 0.0
             filled += length + (PAUSE_SECONDS if window else 0.0)
@@ -45,8 +45,8 @@ def _windows(utterances: Sequence[Utterance], most: int) -> Iterator[list[Uttera
 def _chapter(utterance: Utterance) -> str:
     if not LIBRISPEECH_ID.fullmatch(utterance.utt_id):
         raise CorpusError(
-            f"pack_seconds joins utterances of one chapter, and {utterance.utt_id!r} is no id of LibriSpeech "
-            "(speaker-chapter-utterance). Use pack_seconds=0."
+            f"pack_seconds joins utterances of one chapter, and {utterance.utt_id!r} is not an id of LibriSpeech "
+            "(speaker-chapter-utterance). Use pack_seconds=none."
         )
     return utterance.utt_id.rpartition("-")[0]
 

@@ -1,4 +1,4 @@
-"""What the engine's processes write: kept in one file, where the cause of a failure is looked up."""
+"""The log of an engine's processes: capturing it, its last line, and the cause of a failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whisperbench.files import tail
 if TYPE_CHECKING:
     from whisperbench.engines.settings import EngineSettings
 
-KILLED = "one of its processes ended without a word (the system kills what takes too much memory: see `dmesg`)"
+KILLED = "one of its processes ended without an error message (out of memory? see `dmesg`)"
 
 DIED = re.compile(r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
 NO_CAUSE = re.compile(r"root cause|RuntimeError: cancelled")
@@ -25,22 +25,23 @@ REMEDIES = (
     (
         r"out of memory|OutOfMemory|can't allocate memory|too much memory|No available memory for the cache blocks"
         r"|less than desired GPU memory",
-        "Not enough memory: lower max_num_seqs={s.max_num_seqs} or max_num_batched_tokens={s.max_num_batched_tokens}, "
-        "or change gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if "
-        "another process holds the GPU).",
+        "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
+        "max_num_batched_tokens={s.max_num_batched_tokens}, or change "
+        "gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if another process "
+        "holds the GPU).",
     ),
-    (r"FP8|fp8", "The attention cache in fp8 does not fit this GPU or dtype={s.dtype}: use kv_cache_dtype=auto."),
+    (r"FP8|fp8", "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto."),
 )
-"""What to change when the cause matches."""
+"""Patterns of causes, and what to change."""
 
 LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
-LAST = 400  # characters of a cause: some hold a whole configuration
+MAX_CAUSE = 400  # characters: some causes contain a whole configuration
 PREFIX = re.compile(r"^(?:\(\S+ pid=\d+\) )?(?:[A-Z]+ \d\d-\d\d [\d:.]+ )?(?:\[[^\]]*\] ?)*")
 """What vLLM writes before a message: process, level, time and place."""
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log without its prefix, of a progress bar its newest state; empty where there is none."""
+    """The last line of a log without its prefix, or the newest state of a progress bar; empty without a log."""
     lines = re.split(r"[\r\n]+", tail(log))
     last = next((found for line in reversed(lines) if (found := PREFIX.sub("", line).strip())), "")
     return last if len(last) <= LINE_WIDTH else last[: LINE_WIDTH - 1] + "…"
@@ -48,7 +49,7 @@ def last_line(log: Path) -> str:
 
 @contextlib.contextmanager
 def output_to(log: Path) -> Iterator[None]:
-    """Send file descriptors 1 and 2 to `log`: the engine's processes inherit them and keep writing there."""
+    """Redirect file descriptors 1 and 2 to `log`; the engine's processes inherit them and keep writing there."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -67,8 +68,10 @@ def output_to(log: Path) -> Iterator[None]:
 
 
 def cause_in(log: Path, since: int = 0) -> str | None:
-    """What killed a worker, or the last exception, written after the first `since` bytes; without exceptions that only
-    point to another one, or say that waiting for a worker was cancelled."""
+    """What killed a worker, or the last exception, in the log after its first `since` bytes.
+
+    Exceptions that only refer to another one, or that report a cancelled wait for a worker, are skipped.
+    """
     written = log.read_bytes()[since:].decode("utf-8", errors="replace")
     found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", written)
     causes = [line.strip() for line in found if not NO_CAUSE.search(line)]
@@ -76,13 +79,13 @@ def cause_in(log: Path, since: int = 0) -> str | None:
     if died and (not causes or (died["code"] or "").startswith("-")):
         number = int(died["code"] or 0)
         by = f" by {signal.Signals(-number).name}" if -number in set(signal.Signals) else ""
-        return f"its worker {died['name']} was killed{by} (the system kills what takes too much memory: see `dmesg`)"
-    return causes[-1][:LAST] if causes else None
+        return f"its worker {died['name']} was killed{by} (out of memory? see `dmesg`)"
+    return causes[-1][:MAX_CAUSE] if causes else None
 
 
 def why_it_did_not_start(error: Exception, log: Path, settings: EngineSettings) -> str:
-    """The cause, the option to change where one helps, and where the log is."""
-    pointing = "root cause" in str(error)  # to a log that names none: the process had no time to write
-    cause = cause_in(log) or (KILLED if pointing else f"{type(error).__name__}: {error}")
+    """The message of a failed start: its cause, an option to change if one helps, and the path of the log."""
+    refers_to_log = "root cause" in str(error)  # which has none if the process was killed
+    cause = cause_in(log) or (KILLED if refers_to_log else f"{type(error).__name__}: {error}")
     advice = next((way for pattern, way in REMEDIES if re.search(pattern, f"{cause}\n{error}")), "")
     return f"The engine did not start: {cause}. {advice.format(s=settings)} Its log: {log}".replace("  ", " ")

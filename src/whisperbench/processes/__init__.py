@@ -1,1 +1,1 @@
-"""No process is left behind: signals, process groups, orphans, and which process works on what."""
+"""Signals, process groups, and the end of child processes."""

@@ -1,4 +1,4 @@
-"""One command in a process group of its own, of which nothing is left when it has ended."""
+"""Runs a command in a process group of its own, and ends all processes of the group."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from pathlib import Path
 
 import psutil
 
+from whisperbench.files import tail
 from whisperbench.processes.guardian import is_gone, kill
 from whisperbench.processes.watch import LAUNCHER
 
 TICK_SECONDS = 0.5
-GRACE_SECONDS = 10.0
-"""What a process group gets to end by itself, after SIGTERM and again after SIGKILL."""
+GRACE_SECONDS = 10.0  # for a process group to end, after SIGTERM and again after SIGKILL
 
-LAST_BYTES = 64_000
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended; `exit_status` is -n when signal n killed it, `timed_out` when we did for its time."""
+    """How a command ended; `exit_status` is -n if signal n killed it, `timed_out` if it exceeded its time limit."""
 
     exit_status: int
     seconds: float
@@ -36,12 +35,12 @@ class CommandResult:
 
     @property
     def failure(self) -> str:
-        """Why it failed: the time limit, the signal, or the last error that it printed."""
+        """The time limit, the signal, or the last error that it printed."""
         if self.timed_out:
             return f"stopped after {self.seconds:.0f} s by time_limit_minutes"
         if self.exit_status < 0:
             name = signal.Signals(-self.exit_status).name
-            hint = " (the system kills what takes too much memory)" if name == "SIGKILL" else ""
+            hint = " (probably by the system for its use of memory)" if name == "SIGKILL" else ""
             return f"killed by {name} after {self.seconds:.0f} s{hint}"
         return last_error(self.log) or f"exit status {self.exit_status} after {self.seconds:.0f} s"
 
@@ -54,15 +53,21 @@ def run_to_end(
     time_limit_seconds: float,
     tick: Callable[[float], None],
 ) -> CommandResult:
-    """Run a command, its output in `log`; afterwards no process of its group lives.
+    """Run a command with its output in `log`; afterwards no process of its group is running.
 
-    The command is told whom to follow: a flow stops when this process is gone.
-    `tick(seconds)` is called twice a second.  Whatever it raises, and a signal that raises in this
-    thread, ends the group too.  A `time_limit_seconds` of 0 is none.
+    The command ends itself when this process is gone, by the variable `LAUNCHER`.
+
+    Args:
+        command: program and arguments.
+        env: environment of the command.
+        log: file for stdout and stderr.
+        time_limit_seconds: the command is ended after this time (0: no limit).
+        tick: called twice a second with the seconds since the start; an exception that it raises, or that a signal
+            raises in this thread, ends the group.
     """
     begun, timed_out = time.perf_counter(), False
     with log.open("wb") as output:
-        child = subprocess.Popen(  # noqa: S603 - the command is ours
+        child = subprocess.Popen(  # noqa: S603 - from this project
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -83,35 +88,34 @@ def run_to_end(
 
 
 def last_error(log: Path) -> str | None:
-    """The last line that starts with `error:` or names an exception, else the last line; None without one."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - LAST_BYTES))
-        text = stream.read().decode("utf-8", errors="replace")
-    lines = [line for raw in text.splitlines() if (line := ESCAPES.sub("", raw).strip())]
+    """The last line that starts with `error:` or names an exception, else the last line; None for an empty log."""
+    lines = [line for raw in tail(log).splitlines() if (line := ESCAPES.sub("", raw).strip())]
     errors = [line for line in lines if re.match(r"error: |[\w.]*(Error|Exception)\b", line)]
     found = (errors or lines)[-1:]
     return found[0].removeprefix("error: ") if found else None
 
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
-    """End every process of the leader's group: SIGTERM, and SIGKILL for what is left after 10 s."""
-    for force in (False, True):
-        if force:
-            kill(_at_work(leader.pid))
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(leader.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        while leader.poll() is None or _at_work(leader.pid):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        else:
-            return
+    """End every process of the leader's group by SIGTERM, and after GRACE_SECONDS by SIGKILL."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGTERM)
+    if not _has_ended(leader):
+        kill(_running(leader.pid))
+        _has_ended(leader)
 
 
-def _at_work(group: int) -> list[psutil.Process]:
-    """The processes of the group that still do something; its leader may be gone."""
+def _has_ended(leader: subprocess.Popen[bytes]) -> bool:
+    """Whether all processes of the group end within GRACE_SECONDS."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while leader.poll() is None or _running(leader.pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _running(group: int) -> list[psutil.Process]:
+    """The running processes of a group, whose leader may be gone."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError):

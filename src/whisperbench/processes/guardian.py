@@ -1,7 +1,8 @@
-"""When a process is killed, what it had started ends too: an engine that is still starting does not notice that its
-client is gone, and would hold the GPU for ever.
+"""Kills the descendants of a process that was killed itself.
 
-    python orphans.py <process id> <marker>
+An engine that is still starting does not notice the end of its client and would keep the GPU.
+
+    python guardian.py <process id> <marker>
 
 is the guardian process.  It ends without killing anything when it reads `done` from its standard input.
 """
@@ -19,22 +20,22 @@ from collections.abc import Iterable, Iterator
 import psutil
 
 MARKER = "WHISPERBENCH_CLIENT"
-"""`<process id>-<start time>` of the process that started another one, in the environment of the latter."""
+"""Variable in the environment of descendants: `<process id>-<start time>` of the client."""
 POLL_SECONDS = 0.5
 DONE = b"done"
 
 
 @contextlib.contextmanager
 def kill_children_on_exit() -> Iterator[None]:
-    """Inside the block, when this process dies its descendants are killed within a second; and when the block raises,
-    what it has started is killed too."""
+    """When this process dies inside the block, its descendants are killed within a second.  When the block raises, the
+    processes that it has started are killed."""
     before, outer = descendants(), os.environ.pop(MARKER, None)
     marker = f"{os.getpid()}-{psutil.Process().create_time()}"
     command = [sys.executable, "-P", __file__, str(os.getpid()), marker]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as guardian:  # noqa: S603 - this file
         os.environ[MARKER] = marker
         try:
-            guardian.wait()  # it continues in a process of its own: see main
+            guardian.wait()  # it continues in another process, see main
             yield
         except BaseException:
             kill(descendants() - before)
@@ -47,15 +48,13 @@ def kill_children_on_exit() -> Iterator[None]:
 
 
 def descendants() -> set[psutil.Process]:
-    """What this process has started, and what was started by that."""
+    """Children of this process, and their descendants."""
     return set(psutil.Process().children(recursive=True))
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL to each and to its descendants; one that has ended meanwhile is no error.
-
-    Python's resource tracker is spared: it ends by itself after them, and removes the shared memory that they leave.
-    """
+    """Send SIGKILL to each process and its descendants, except Python's resource tracker, which ends by itself after
+    them and removes their shared memory."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in [*process.children(recursive=True), process]:
@@ -70,7 +69,7 @@ def is_tracker(process: psutil.Process) -> bool:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    """Whether a process has ended, or only its zombie is left, which holds nothing."""
+    """Whether a process has ended or is a zombie, which holds no resources."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -78,7 +77,7 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def marked(marker: str) -> set[psutil.Process]:
-    """The processes whose environment has the marker: also those that nobody has seen as children of the client."""
+    """The processes whose environment has the marker, including those that were never seen as children."""
     found = set()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -88,12 +87,12 @@ def marked(marker: str) -> set[psutil.Process]:
 
 
 def main(watched: int, marker: str) -> None:
-    """Wait for the end of the process of that id; then kill what was seen below it and what has its marker."""
+    """Wait for the end of a process; then kill its descendants that were seen, and processes with its marker."""
     if os.fork():
-        os._exit(0)  # the guardian must not be among the client's children, where the client looks for the engine's
+        os._exit(0)  # the guardian must not be a child of the client, which looks for the engine's processes there
     os.setsid()
     seen: set[psutil.Process] = set()
-    with contextlib.suppress(psutil.NoSuchProcess):  # gone already
+    with contextlib.suppress(psutil.NoSuchProcess):
         client = psutil.Process(watched)
         while not select.select([sys.stdin], [], [], POLL_SECONDS)[0] and not is_gone(client):
             seen = {process for process in seen if process.is_running()}
@@ -101,7 +100,7 @@ def main(watched: int, marker: str) -> None:
                 seen |= set(client.children(recursive=True))
     if select.select([sys.stdin], [], [], 0)[0] and os.read(0, len(DONE)) == DONE:
         return
-    for pause in (0.0, POLL_SECONDS):  # a process that is just being started has no environment yet
+    for pause in (0.0, POLL_SECONDS):  # a process that has just been forked has no environment yet
         time.sleep(pause)
         kill(seen | marked(marker))
 

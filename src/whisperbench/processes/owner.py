@@ -1,7 +1,6 @@
-"""Which process works on something, said so that another process can tell later whether it is dead.
+"""Identity of the process that owns a run, from which another process can later determine whether it is dead.
 
-A process counts as dead only where that is certain: never one of another host, of another container,
-or one that cannot be looked up.
+A process counts as dead only if that is certain, which excludes other hosts and other containers.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import re
 from pathlib import Path
 from typing import Self
 
-INITIAL_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO: not in a container with process ids of its own
+INITIAL_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, outside containers with process ids of their own
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProcessId:
-    """One process of one host; `started` is in clock ticks since `boot`, so that a reused id is told apart."""
+    """One process of one host; `started`, in clock ticks since `boot`, distinguishes processes with a reused id."""
 
     host: str
     machine: str
@@ -30,7 +29,7 @@ class ProcessId:
 
     @classmethod
     def this(cls) -> Self | None:
-        """This process; None where the system does not tell (then its runs are nobody's to close)."""
+        """This process; None if the system lacks this information, so that its runs are never closed by others."""
         boot, machine = _read("/proc/sys/kernel/random/boot_id"), _read("/etc/machine-id")
         started = _started(os.getpid())
         if boot is None or started is None:
@@ -55,21 +54,21 @@ class ProcessId:
             return None
 
     def is_dead(self, here: ProcessId) -> bool:
-        """Whether a process of the host that `here` runs on is gone for certain."""
+        """Whether a process of the host of `here` has certainly ended."""
         if (self.host, self.machine) != (here.host, here.machine):
             return False
         if self.boot != here.boot:
-            # Containers share names and machine ids too easily: only a host itself is known by them after a reboot.
+            # Containers often share names and machine ids, so after a reboot these identify only a host itself.
             return self.namespace == here.namespace == INITIAL_NAMESPACE and self.machine != "none"
         return self.namespace == here.namespace and _started(self.pid) != self.started
 
 
 def _started(pid: int) -> int | None:
-    """When a process started; None where there is none, or only its zombie."""
+    """Start time of a process in clock ticks; None if it has ended or is a zombie."""
     text = _read(f"/proc/{pid}/stat")
     if text is None:
         return None
-    state, *fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
+    state, *fields = text.rpartition(")")[2].split()  # the name before it may contain spaces and brackets
     return None if state in ("Z", "X") else int(fields[18])
 
 

@@ -1,6 +1,6 @@
-"""A signal ends the process in order: every `finally` runs, and what hangs or swallows the signal is ended by force.
+"""Orderly end of the process after a signal: every `finally` runs, and after a time limit the exit is forced.
 
-Which process watches which is described in docs/reliability.md.
+docs/reliability.md describes all watchers.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ import psutil
 from whisperbench.processes.guardian import descendants, kill
 from whisperbench.processes.watch import ProcessWatch, launcher
 
-ENGINE_SECONDS = 2.0
-"""After a signal the engine has this long to end by itself; then its processes are killed."""
-EXIT_SECONDS = 30.0
-"""And this process has this long to close its run; then it ends as it is."""
+ENGINE_SECONDS = 2.0  # after a signal, until the engine's processes are killed
+EXIT_SECONDS = 30.0  # after a signal, until this process exits without closing its run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """SIGINT, SIGTERM or SIGHUP arrived; raised in the main thread, so that every `finally` runs."""
+    """SIGINT, SIGTERM or SIGHUP was received; raised in the main thread, so that every `finally` runs."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -37,9 +35,10 @@ class Interrupted(BaseException):
 
 @contextlib.contextmanager
 def signals_raise() -> Iterator[list[Interrupted]]:
-    """Inside the block the first signal raises `Interrupted`; the death of the launcher is a SIGTERM.
+    """Inside the block the first signal raises `Interrupted`; the end of the launcher counts as a SIGTERM.
 
-    Yields what was raised, also where the block lost it.  A signal that is ignored already (`nohup`) stays ignored.
+    Yields a list of what was raised, which is raised again at the end if the block has suppressed it.  A signal that
+    is ignored already (`nohup`) stays ignored.
     """
     raised: list[Interrupted] = []
     started_before = descendants()
@@ -68,12 +67,12 @@ def signals_raise() -> Iterator[list[Interrupted]]:
             watch.stop()
         for number, before in handlers.items():
             signal.signal(number, before)
-    if raised:  # and lost in the block, which ran to its end: a decoder that calls back into Python drops it
+    if raised:  # suppressed in the block, for example by a decoder that calls back into Python
         raise raised[0]
 
 
 def _force_exit(interrupted: Interrupted, done: threading.Event, started_before: set[psutil.Process]) -> None:
-    """`Interrupted` can get lost (in a destructor, in a library that catches everything), and closing can hang."""
+    """Kill the engine, and later exit, because `Interrupted` can be suppressed by a library, and closing can hang."""
     if done.wait(ENGINE_SECONDS):
         return
     kill(descendants() - started_before)
@@ -82,6 +81,6 @@ def _force_exit(interrupted: Interrupted, done: threading.Event, started_before:
 
 
 def _stop() -> None:
-    """A killed `mlflow run` or sweep leaves this process running: end it like a SIGTERM does."""
-    sys.stderr.write("the process that started this one is gone: stopping\n")
+    """End this process, which a killed `mlflow run` or sweep has left running, like a SIGTERM."""
+    sys.stderr.write("The process that started this one is gone, so this one stops.\n")
     os.kill(os.getpid(), signal.SIGTERM)

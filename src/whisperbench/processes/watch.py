@@ -1,4 +1,4 @@
-"""A thread that waits for the end of processes, and the process whose end is the end of this one."""
+"""A thread that waits for the end of processes, and the launcher whose end ends this process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from whisperbench.processes.guardian import is_gone
 
 POLL_SECONDS = 0.5
 RUN_ID = "MLFLOW_RUN_ID"
-"""Set by `mlflow run`, and by a sweep, for the process that is to fill that run."""
+"""Set by `mlflow run` and by a sweep: the run that the started process fills."""
 LAUNCHER = "WHISPERBENCH_LAUNCHER_PID"
-"""Set by a sweep for the processes that it starts: they stop when the process of that id is gone."""
+"""Set by a sweep: the started process ends when the process with this id is gone."""
 
 
 def launcher() -> int | None:
@@ -32,24 +32,24 @@ def launcher() -> int | None:
 
 
 class ProcessWatch:
-    """Calls `when_gone` once, in its own thread, when a process of `pids` is gone; one that never existed counts."""
+    """Calls `when_gone` once, in its own thread, when a process of `pids` has ended or does not exist."""
 
     def __init__(self, pids: Iterable[int], when_gone: Callable[[], None]) -> None:
         self._pids, self._when_gone = set(pids), when_gone
         self._processes = []
         for pid in self._pids:
             with contextlib.suppress(psutil.NoSuchProcess):
-                self._processes.append(psutil.Process(pid))  # which remembers the start time, should the id be reused
+                self._processes.append(psutil.Process(pid))  # compares the start time, because ids are reused
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="process-watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="process-watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """To be called before the processes end as they should."""
+        """End the watch; to be called before an expected end of the processes."""
         self._stopped.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         while len(self._processes) == len(self._pids) and not any(map(is_gone, self._processes)):
             if self._stopped.wait(POLL_SECONDS):
                 return

@@ -1,4 +1,4 @@
-"""What a run ran on, as text for people who want to repeat it: environment.txt, and the state of the source."""
+"""The environment of a run: environment.txt with all versions, and the git state of the source."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 from whisperbench.engines.hardware import Hardware
 
+CHECKOUT = Path(__file__).resolve().parents[3]
+
 
 def describe_environment(hardware: Hardware) -> str:
     """Python, system, GPU and every installed distribution as `name==version`.
 
-    Built from names and versions alone: no index address, no variable of the environment, so no secret.
+    The text holds only names and versions, so no secret of the environment.
     """
     gpu = f"{hardware.gpu_count} x {hardware.gpu_name}" if hardware.has_gpu else f"none (CPU: {hardware.gpu_name})"
     return "\n".join(
@@ -32,22 +34,28 @@ def describe_environment(hardware: Hardware) -> str:
 
 @functools.cache
 def packages() -> tuple[tuple[str, str], ...]:
-    """Name and version of every installed distribution, sorted; read once a process: hundreds of files are parsed."""
+    """Name and version of every installed distribution, sorted; cached, because hundreds of files are parsed."""
     read = (distribution.metadata for distribution in importlib.metadata.distributions())
     return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in read if each["Name"]}))
 
 
-def git_is_dirty(root: Path) -> bool | None:
-    """Whether the source tree has uncommitted changes; None outside a git checkout."""
+def git_commit() -> str | None:
+    """The commit of the checkout that this package is imported from; None outside a checkout."""
+    return _git("rev-parse", "HEAD")
+
+
+def git_is_dirty() -> bool | None:
+    """Whether that checkout has uncommitted changes; None outside a checkout."""
+    changes = _git("status", "--porcelain")
+    return None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    if not (CHECKOUT / ".git").exists():  # a package in site-packages may lie inside another repository
+        return None
+    command = ["git", *arguments]
     try:
-        found = subprocess.run(
-            ["git", "status", "--porcelain"],  # noqa: S607 - the user's own git
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
-    return bool(found.stdout.strip())
+    return done.stdout.strip()

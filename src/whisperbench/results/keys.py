@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from whisperbench import __version__
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_info import RunInfo
 
 
 def key(**fields: object) -> str:
-    """`dataset=ab12|limit=0|language=en`: readable, so that two keys can say where they differ."""
+    """`dataset=ab12|limit=all|language=en`: readable, so that two keys can say where they differ."""
     return "|".join(f"{name}={str(value).replace('|', '/')}" for name, value in fields.items())
 
 
 def fields_of(text: str) -> dict[str, str]:
-    """`dataset=ab12|limit=0` as a dictionary."""
+    """`dataset=ab12|limit=all` as a dictionary."""
     return {name: value for name, _, value in (part.partition("=") for part in text.split("|"))}
 
 
@@ -32,7 +32,7 @@ def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) 
     """What two runs must share before their WER is ranked."""
     return key(
         dataset=dataset_digest,
-        limit=config.limit,
+        limit=OPTIONS["limit"].text(config.limit),
         normalizer=normalizer,
         language=config.language,
         long_audio=config.long_audio,
@@ -48,7 +48,7 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     """What two runs must share before their rates are ranked."""
     return key(
         dataset=dataset_digest,
-        limit=config.limit,
+        limit=OPTIONS["limit"].text(config.limit),
         long_audio=config.long_audio,
         weights="random" if config.random_weights else "real",
         gpu=hardware.gpu_name,
@@ -64,7 +64,7 @@ def signature(config: BenchmarkConfig, facts: RunInfo, normalizer: str) -> str:
         model=facts.model_id,
         rev=(facts.model_revision or "none")[:12],
         data=f"{facts.dataset.name}/{facts.dataset.split}#{facts.dataset.digest[:8]}",
-        n=config.limit or "all",
+        n=OPTIONS["limit"].text(config.limit),
         norm=normalizer,
         lang=config.language,
         long=config.long_audio,
@@ -78,11 +78,8 @@ def signature(config: BenchmarkConfig, facts: RunInfo, normalizer: str) -> str:
 
 
 def _engine(config: BenchmarkConfig, facts: RunInfo) -> dict[str, object]:
-    """What the signature says of the engine: its version, and how much it takes at once."""
-    if config.engine in PEERS:
-        return {"batch": facts.settings.batch_size, config.engine: facts.engine.engine_version}
-    return {
-        "seqs": config.max_num_seqs,
-        "front": facts.settings.front_end,
-        "vllm": facts.engine.engine_version,
-    }
+    """The engine's version, and how many sequences or windows it takes concurrently."""
+    version = {config.engine: facts.engine.engine_version}
+    if config.engine in VLLM_ENGINES:
+        return {"seqs": config.max_num_seqs, **version}
+    return {"batch": facts.settings.batch_size, **version}

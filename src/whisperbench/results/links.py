@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import quote
 
-SIDE_BY_SIDE = 10  # runs that MLflow's view shows at once
+MAX_COMPARED = 10  # runs that MLflow compares in one view
 VIEW = "whisperbench"
 """The name of the saved view of an experiment's runs (`tracking.experiment_page`)."""
 
 
 class Run(Protocol):
-    """What an address is made of."""
+    """The parts of a run that its address needs."""
 
     @property
     def run_id(self) -> str:
@@ -21,23 +21,23 @@ class Run(Protocol):
 
     @property
     def experiment_id(self) -> str:
-        """The id of the experiment that it is in."""
+        """The id of the run's experiment."""
 
 
 def run_path(experiment_id: str, run_id: str) -> str:
-    """The part of a run's address after the server's; without the parameter it opens in the GenAI view."""
+    """A run's page, relative to the server; without the parameter MLflow opens its GenAI view."""
     return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}?workflowType=machine_learning"
 
 
 def runs_path(experiment_id: str, *, view: bool = True) -> str:
-    """The same for the table of an experiment's runs; in the saved view, with its columns and order, if it has one."""
+    """The table of an experiment's runs, relative to the server; `view` selects the saved columns and order."""
     saved = f"viewStateShareKey={VIEW}&" if view else ""
     return f"#/experiments/{quote(experiment_id)}/runs?{saved}workflowType=machine_learning"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
-    """Addresses on one server; `address` is its own, without a password."""
+    """Links to one server; `address` is that of the server, without a password."""
 
     address: str
 
@@ -50,15 +50,15 @@ class Links:
         return f"{self.address}/{runs_path(experiment_id, view=view)}"
 
     def transcripts(self, runs: Sequence[Run]) -> str:
-        """Transcripts side by side: MLflow's artifact view of the first runs, all in the first one's experiment.
+        """MLflow's artifact view with the transcripts of the first ten runs in the experiment of the first run.
 
-        In any order but the default one MLflow shows the runs of a sweep without their parent, which has no table.
+        In the default order MLflow adds the parent run of a sweep, which has no transcripts; another order prevents it.
         """
-        together = [run for run in runs if run.experiment_id == runs[0].experiment_id][:SIDE_BY_SIDE]
-        wanted = ", ".join(f"'{run.run_id}'" for run in together)
+        compared = [run for run in runs if run.experiment_id == runs[0].experiment_id][:MAX_COMPARED]
+        ids = ", ".join(f"'{run.run_id}'" for run in compared)
         return (
             f"{self.address}/#/experiments/{quote(runs[0].experiment_id)}/runs"
-            f"?searchFilter={quote(f'attributes.run_id IN ({wanted})', safe='')}"
+            f"?searchFilter={quote(f'attributes.run_id IN ({ids})', safe='')}"
             f"&orderByKey={quote('metrics.`wer`', safe='')}&orderByAsc=true"
             "&compareRunsMode=ARTIFACT&workflowType=machine_learning"
         )

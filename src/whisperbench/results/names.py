@@ -1,6 +1,6 @@
-"""The names that people and scripts rely on: a run's tags, its facts, and its metrics with their units.
+"""Public names: the tags of a run, the params that were resolved, and the metrics with their units.
 
-A new metric is named here and measured elsewhere: the summary of a run and the columns of a leaderboard follow.
+A new metric is declared here and computed in `results.run_data`; the summary and the leaderboard columns follow.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 SCHEMA = "1"
-"""Version of the record and of what the clock covers; part of the speed key."""
+"""Version of the record and of what the timed region covers; part of the speed key."""
 
 KIND = "whisperbench.kind"
 SCHEMA_TAG = "whisperbench.schema"
@@ -22,26 +22,26 @@ FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
-"""Tags with short names (`results.run_name`), for filters and columns; the exact ones are params."""
+"""Tags with short names (`results.run_name`), for filters and columns; the full names are params."""
 
 PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
-"""Metrics of other kinds, by the beginning of their names: while the clock runs, of each repeat, of a sweep's runs."""
+"""Prefixes of other metrics: progress during the timed region, values of each repeat, best values of a sweep."""
 
 RESOLVED_PARAMS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "features_effective", "batch_size_effective", "engines", "hosts",
+    "max_num_batched_tokens_effective", "mel_device_effective", "batch_size_effective", "engines", "hosts",
     "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
     "cuda_mps",
 )  # fmt: skip
-"""Params that are no options: what was found out.  One that is not known is absent."""
+"""Params that are not options but were resolved when the run started; an unknown one is absent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metric:
     """A metric, in the order of the summary; one that was not measured is absent from a run.
 
-    `digits` stand after the point.  `heading` names its column in a leaderboard (None: it has none, or one of its own).
-    A `rate` is read with the value of each repeat, and its column is there even where nothing was measured.
+    `digits` are those after the decimal point.  `heading` is that of its leaderboard column (None: no generic column).
+    A `rate` is read with the value of each repeat, and its column is always shown.
     """
 
     name: str

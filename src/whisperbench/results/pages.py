@@ -1,7 +1,6 @@
-"""HTML and SVG from the templates in `data/pages`: whatever a text holds, it is shown and not obeyed.
+"""HTML from the templates in `data/pages`.
 
-Every value that a template shows is made visible (control characters, terminal escapes and marks that reorder
-text appear as what they are) and escaped.
+Every value in a page is escaped.  Control characters, terminal escapes and marks that reorder text are spelled out.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ TEMPLATES = Path(__file__).parents[1] / "data" / "pages"
 
 @functools.cache
 def environment() -> Environment:
-    """The templates; `script` is the one that a page may run, and `script_hash` what its policy knows it by."""
+    """The templates; `script` is the only script that a page may run, `script_hash` its hash in the page's policy."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     def shown(value: object) -> object:
@@ -40,10 +39,10 @@ def environment() -> Environment:
     )
     script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    found.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}  # noqa: S704 - our own file
+    found.globals |= {"script": Markup(script), "script_hash": f"sha256-{digest}"}  # noqa: S704 - from the package
     return found
 
 
 def render(template: str, **values: object) -> Markup:
-    """A template of `data/pages` with these values; a value that the template names and nobody gives is an error."""
+    """Render a template of `data/pages`; a missing value is an error."""
     return Markup(environment().get_template(template).render(values))  # noqa: S704 - its values are escaped

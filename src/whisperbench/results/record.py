@@ -30,7 +30,7 @@ class RunIdentity:
     """What runs share exactly when they are repeats: options, weights, data and GPU, engine, and CUDA MPS.
 
     The config digest leaves out the options that change nothing that is measured
-    (`options.NOT_PART_OF_A_CONFIGURATION`).
+    (`Option.identity`).
     """
 
     config_digest: str | None

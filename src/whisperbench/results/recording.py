@@ -175,7 +175,9 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
         BundleError: the result cannot be written; it can be completed later.
     """
     config, measurement, artifacts = recording.config, recording.measurement, recording.directory / ARTIFACTS
-    results = tuple(each for each in measurement.median.results if config.rounds == 1 or not is_copy(each.utt_id))
+    results = tuple(
+        each for each in measurement.median.results if config.corpus_copies == 1 or not is_copy(each.utt_id)
+    )
     scored = _score(config, results, listener)
     results = scored.results if scored else results
     times = {"started_ms": recording.started_ms, "ended_ms": recording.ended_ms}

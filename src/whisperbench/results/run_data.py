@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from annotated_types import Ge, Lt
 
-from whisperbench.config.benchmark import VLLM, BenchmarkConfig
+from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
@@ -143,12 +143,12 @@ def run_params(
     config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
     """All params: also what the engine, the score and the readings of the GPUs have resolved."""
-    engine, on_vllm = facts.engine, config.engine in VLLM
+    engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
     resolved = {
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
         "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
-        "features_effective": facts.settings.features if on_vllm else None,
+        "mel_device_effective": facts.settings.mel_device if on_vllm else None,
         "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
         "vllm_version": engine.engine_version if on_vllm else None,
         "engine_version": engine.engine_version,
@@ -231,7 +231,9 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
             )
         if timed.usage.tail_seconds > LONG_TAIL * timed.wall_seconds:
             tail = 100 * timed.usage.tail_seconds / timed.wall_seconds
-            found.append(f"in the last {tail:.0f} % of the time an engine was idle: use rounds={2 * config.rounds}")
+            found.append(
+                f"an engine was idle in the last {tail:.0f} % of the time: use corpus_copies={2 * config.corpus_copies}"
+            )
     return found
 
 

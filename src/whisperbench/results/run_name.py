@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
 
 NOT_IN_A_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
@@ -17,9 +17,9 @@ def model_label(config: BenchmarkConfig) -> str:
 
 
 def data_label(config: BenchmarkConfig) -> str:
-    """`test-clean`, `demo`, `my-corpus`, and `test-clean-first8` where only a part is transcribed."""
+    """`test-clean`, `demo`, `my-corpus`, and the labels of the data's options: `test-clean-first8`."""
     data = config.split if config.corpus == "librispeech" else Path(config.corpus).name or config.corpus
-    return f"{data}-first{config.limit}" if config.limit else data
+    return "-".join([data, *_labels(config, of_data=True)])
 
 
 def gpu_label(hardware: Hardware) -> str:
@@ -31,27 +31,22 @@ def gpu_label(hardware: Hardware) -> str:
 
 
 def setting_name(config: BenchmarkConfig) -> str:
-    """`large-v3-fp8-256`: model, attention cache, sequences at once, and what thins the padding or shares a GPU
-    (`…-stride16-2-engines-a-gpu`, `…-vllm-stock`); or `large-v3-transformers-64`: a peer, and the size of its batches
-    where it was given."""
-    model = model_label(config)
-    shared = "" if config.engines_per_gpu == 1 else f"-{config.engines_per_gpu or 'auto'}-engines-a-gpu"
-    if config.engine in PEERS:
-        return f"{model}-{config.engine}{f'-{config.batch_size}' if config.batch_size else ''}{shared}"
-    stock = "-vllm-stock" if config.stock else ""
-    stride = f"-stride{config.padding_stride}" if config.padding_stride > 1 else ""
-    return f"{model}-{config.kv_cache_dtype}-{config.max_num_seqs}{stock}{stride}{shared}"
+    """`large-v3-fp8-seqs256-stride16`: the model and the labels of the options that differ from their defaults."""
+    return "-".join([model_label(config), *_labels(config, of_data=False)])
 
 
 def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:
-    """`large-v3-fp8-256_test-clean_H100-80GB`: setting, data and GPU, without a character that a shell reads.
+    """`large-v3-fp8-seqs256_test-clean_H100-80GB`: setting, data and GPU, in characters that a shell does not expand.
 
-    `setting` is how a sweep tells its configurations apart; random weights are marked.
+    `setting` is the name of a configuration of a sweep.
     """
     place = gpu_label(hardware)
-    if config.gpus > 1 and not hardware.has_gpu:
-        place = f"{place} {config.gpus} engines"  # of GPUs the label counts those that there are
+    if (config.gpus or 1) > 1 and not hardware.has_gpu:
+        place = f"{place} {config.gpus} engines"  # the label counts only GPUs
     parts = [setting or setting_name(config), data_label(config), place]
-    return "_".join(
-        re.sub(r"[^\w.,=-]+", "-", part) for part in (*parts, *(["random"] if config.random_weights else []))
-    )
+    return "_".join(re.sub(r"[^\w.,=-]+", "-", part) for part in parts)
+
+
+def _labels(config: BenchmarkConfig, *, of_data: bool) -> list[str]:
+    options = config.declared()
+    return [label for name, label in config.labels.items() if (options[name].group == "Data") is of_data]

@@ -1,13 +1,12 @@
-"""The artifact folder `samples/`: the worst utterances and a fixed random few, to listen to and to read.
+"""The artifact folder `samples/`: the utterances with most errors and a fixed random selection, as audio and text.
 
-`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, where links to the
-files beside it lead nowhere: so the audio is in the page, and beside it as WAV for everything else.
+`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, in which links to files beside it do
+not work.  The audio is therefore in the page, and also beside it as WAV.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import math
 import re
@@ -17,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.config.option import WINDOW_SECONDS
+from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
-from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.alignment import align
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
 from whisperbench.measure.score import Normalizer
 from whisperbench.results.pages import render
@@ -29,20 +28,6 @@ Samples = npt.NDArray[np.float32]
 SAMPLES = "samples"
 MAX_TEXT_LENGTH = 4_000  # characters: 30 s of fast speech are 600
 MAX_NAME_LENGTH = 80
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Card:
-    """What the page shows of one utterance; `pieces` is None where there is nothing to compare, `note` follows them."""
-
-    title: str
-    facts: list[str]
-    file: str
-    wav: str
-    reference: str | None
-    hypothesis: str
-    pieces: list[AlignedSpan] | None
-    note: str
 
 
 def write_samples(
@@ -55,44 +40,42 @@ def write_samples(
     worst: int = 5,
     random: int = 5,
 ) -> None:
-    """Write `samples.html` and one WAV per sample, the first 30 s of it, into `directory` (made if absent).
+    """Write `samples.html` and one WAV per sample with its first 30 s into `directory`, which is created if absent.
 
     Args:
-        results: of utterances; without error counts only the random few are chosen.
-        audio_of: an utterance's samples at 16 kHz by its id; called once for each sample.
-        seed: the random few depend on it and on the number of utterances only, so that runs over one
-            corpus show the same ones, save those that are among the worst.
-        normalizer: what the shown texts are compared by; needed for results with error counts.
+        results: results of utterances; of those without error counts only the random selection is shown.
+        audio_of: returns an utterance's samples at 16 kHz by its id; called once for each sample.
+        seed: the random selection depends only on it and on the number of utterances, so that runs over the same
+            corpus show the same utterances, except those that are among the worst.
+        normalizer: normalises the texts that are aligned; needed for results with error counts.
     """
     directory.mkdir(parents=True, exist_ok=True)
     worst_ones = _worst(results, worst)
     shuffled = np.random.default_rng(seed).permutation(len(results)).tolist()
-    random_ones = [index for index in shuffled if index not in worst_ones][:random]
-    sections: dict[str, list[Card]] = {"Most errors": [], "Random": []}
-    number = 0
-    for heading, chosen in zip(sections, (worst_ones, sorted(random_ones)), strict=True):
-        for index in chosen:
-            number += 1
-            result = results[index]
-            name, wav = file_name(number, result.utt_id), _wav(audio_of(result.utt_id))
-            (directory / name).write_bytes(wav)
-            sections[heading].append(_card(result, name, wav, normalizer))
-    page = render("samples.html.jinja", shown=number, utterances=f"{len(results):,}", sections=sections)
+    random_ones = sorted([index for index in shuffled if index not in worst_ones][:random])
+    cards = []
+    for number, index in enumerate([*worst_ones, *random_ones], 1):
+        result = results[index]
+        name, wav = file_name(number, result.utt_id), _wav(audio_of(result.utt_id))
+        (directory / name).write_bytes(wav)
+        cards.append(_card(result, name, wav, normalizer))
+    sections = {"Most errors": cards[: len(worst_ones)], "Random": cards[len(worst_ones) :]}
+    page = render("samples.html.jinja", shown=len(cards), utterances=f"{len(results):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
 def file_name(number: int, utt_id: str) -> str:
-    """`01_2830-3980-0043.wav`: any id, as a name that every file system and web server takes."""
+    """`01_2830-3980-0043.wav`: a name that every file system and web server accepts, whatever the id."""
     return f"{number:02d}_{after_the_number(utt_id)}"
 
 
 def after_the_number(utt_id: str) -> str:
-    """`2830-3980-0043.wav`: what tells of a sample's name which utterance it is."""
+    """`2830-3980-0043.wav`: the part of a sample's name that depends on the utterance."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
 def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
-    """Positions of the utterances with most errors, then with the highest rate; only those that have errors."""
+    """Indices of the utterances with most errors, then with the highest error rate; only of those with errors."""
     errors = {
         index: (result.counts.errors, math.inf if result.counts.percent is None else result.counts.percent)
         for index, result in enumerate(results)
@@ -110,7 +93,8 @@ def _wav(audio: Samples) -> bytes:
     return file.getvalue()
 
 
-def _card(result: UtteranceResult, name: str, wav: bytes, normalizer: Normalizer | None) -> Card:
+def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer | None) -> dict[str, object]:
+    """The values of an utterance for the template; `pieces` is None without a score, `note` follows them."""
     facts = [f"{result.seconds:.1f} s"]
     if result.seconds > WINDOW_SECONDS:
         facts.append(f"the first {WINDOW_SECONDS} s are here")
@@ -123,16 +107,16 @@ def _card(result: UtteranceResult, name: str, wav: bytes, normalizer: Normalizer
         pieces = align(*(normalizer(text[:MAX_TEXT_LENGTH]).split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
             note = f"… ({longest:,} characters)"
-    return Card(
-        title=_cut(result.utt_id, MAX_NAME_LENGTH),
-        facts=facts,
-        file=name,
-        wav=base64.b64encode(wav).decode(),
-        reference=None if result.reference is None else _cut(result.reference),
-        hypothesis=_cut(result.hypothesis),
-        pieces=pieces,
-        note=note,
-    )
+    return {
+        "title": _cut(result.utt_id, MAX_NAME_LENGTH),
+        "facts": facts,
+        "file": file,
+        "wav": base64.b64encode(wav).decode(),
+        "reference": None if result.reference is None else _cut(result.reference),
+        "hypothesis": _cut(result.hypothesis),
+        "pieces": pieces,
+        "note": note,
+    }
 
 
 def _in_words(counts: ErrorCounts) -> str:
@@ -142,6 +126,6 @@ def _in_words(counts: ErrorCounts) -> str:
     return f"{errors} in {counts.words:,} words{rate}: {kinds}"
 
 
-def _cut(text: str, longest: int = MAX_TEXT_LENGTH) -> str:
-    """`text`, or its beginning and how long it is: a page must open whatever a model wrote."""
-    return text if len(text) <= longest else f"{text[:longest]} … ({len(text):,} characters)"
+def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
+    """`text`, or its beginning and its length: the page must open whatever a model has written."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters)"

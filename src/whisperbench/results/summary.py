@@ -1,42 +1,45 @@
-"""A run in words: the line that closes it on stdout, summary.md, and what a run says while it is measured."""
+"""Texts of a run: the result line on stdout, summary.md, the command line, and the description of an unfinished run."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 
-from whisperbench.config.benchmark import MAIN, PEERS, BenchmarkConfig
-from whisperbench.config.option import text_of
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
+from whisperbench.config.option import labels
 from whisperbench.engines.hardware import Hardware
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
 
+CARD = ("model", "kv_cache_dtype", "max_num_seqs")
+"""Settings that every result line holds, if the engine has them."""
+
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, to be pasted in a README."""
+    """The last line on stdout, in a form for a README: the settings of CARD, then the labels of the others."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    of_peer = params.get("engine") in PEERS
-    names = ("model", "engine") if of_peer else ("model", "kv_cache_dtype", "max_num_seqs")
-    named = " | ".join(f"{name}: {params[name]}" for name in names)
+    named = [f"{name}: {params[name]}" for name in CARD if OPTIONS[name].has(params.get("engine", "vllm"))]
+    named += [label for name, label in labels(OPTIONS, params).items() if name not in CARD]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"WER: {wer} | throughput: {rate} | {named} | gpu: {gpus}{params['gpu_name']}"
+    return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
-    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: what differs from the defaults."""
-    defaults = {name: text_of(field.default) for name, field in MAIN.items()}
-    changed = {name: value for name, value in config.as_params().items() if value != defaults[name] or name == "model"}
+    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: the model and the options that differ from the defaults."""
+    changed = {
+        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
+    }
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """What a run says of itself, in markdown, until it has a result."""
-    many = "" if dataset is None else f" ({dataset.rows:,} utterances)"
+    """The description of a run, in markdown, until it has a result."""
+    size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{many}, {hardware.gpu_name}. The metrics "
+        f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
         f"`system/progress_*` show its progress.\n\nThe command: `{command_line(config)}`\n"
     )
 
@@ -48,7 +51,7 @@ def summary(
     tags: Mapping[str, str],
     history: Mapping[str, Sequence[float]],
 ) -> str:
-    """The run in markdown: the closing line, the metrics that were measured, the repeats, and how to repeat it."""
+    """The run in markdown: the result line, notes, the metrics that were measured, and the command line."""
     rows = []
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
@@ -61,13 +64,13 @@ def summary(
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"The median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if "wer" not in metrics:
-        silent = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else silent}.")
+        reason = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
+        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
     if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
         notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    again = f"The command: `{command_line(config)}`"
-    parts = [f"`{result_line(params, metrics)}`", *notes, table, again, f"Signature: `{tags[SIGNATURE]}`"]
+    command = f"The command: `{command_line(config)}`"
+    parts = [f"`{result_line(params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

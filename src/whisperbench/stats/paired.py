@@ -1,13 +1,12 @@
-"""Whether systems on the same utterances really differ, for any number of systems at one level.
+"""Paired test of error rates on the same utterances, at one level for any number of systems.
 
-Speakers are resampled for all systems together (see `bootstrap`), so that what makes an utterance hard for
-all of them cancels out.  A test of each system against the best one of many finds too much: the best was
-chosen for its luck, and each row has another chance of error.  So the level holds for all pairs together:
-the statistic is the largest studentised difference of any pair (Romano and Wolf, "Exact and approximate
-stepdown methods for multiple hypothesis testing", JASA 100, 2005), each in units of its own critical value,
-so that one wildly distributed pair does not decide for all (Beran, "Balanced simultaneous confidence sets",
-JASA 83, 1988).  Two systems have one pair, and the test is the symmetric bootstrap-t (Hall, "On symmetric
-bootstrap confidence intervals", JRSS B 50, 1988).
+Speakers are resampled for all systems together (see `bootstrap`), so the difficulty of an utterance, which all of them
+share, cancels out.  Testing each of many systems against the best one finds too many differences, because the best one
+is selected by chance and every row is another test.  The level therefore holds for all pairs together: the statistic is
+the largest studentised difference of any pair (Romano and Wolf, "Exact and approximate stepdown methods for multiple
+hypothesis testing", JASA 100, 2005), each in units of its own critical value, so that a single pair with a wide
+distribution does not dominate (Beran, "Balanced simultaneous confidence sets", JASA 83, 1988).  Two systems have one
+pair, and the test is the symmetric bootstrap-t (Hall, "On symmetric bootstrap confidence intervals", JRSS B 50, 1988).
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from whisperbench.stats.bootstrap import CHUNK_CELLS, FEW_CLUSTERS, LEVEL, Counts, Floats, times_drawn
+from whisperbench.stats.bootstrap import CHUNK_CELLS, FEW_CLUSTERS, LEVEL, Counts, Floats, cluster_totals, times_drawn
 
 Singles = npt.NDArray[np.float32]
 
 MAX_CELLS = 10_000_000
-"""Resamples times pairs that are held at once (40 MB): of more than 1,000 pairs there are fewer resamples."""
+"""Resamples times pairs that are held in memory (40 MB): more than 1,000 pairs have fewer resamples."""
 MIN_RESAMPLES = 1_000
 MIN_ERROR = 1 / 2
-"""A resample's standard error counts as this part of the sample's at least.  Where two systems differ on a few
-speakers only, a resample without these would lie infinitely many standard errors away."""
+"""The standard error of a resample is at least this fraction of the sample's.  If two systems differ on a few speakers
+only, a resample without these speakers would otherwise be infinitely many standard errors away."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PairedTest:
     """Two systems on the same utterances: `difference` is a − b, with its 95 % limits, in percentage points.
 
-    Where they are two of many, limits and p-value hold for all of these together.
+    If they are two of many systems, limits and p-value hold for all of them together.
     """
 
     difference: float
@@ -51,10 +50,10 @@ class PairedTest:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class JointBootstrap:
-    """K systems: their rates in errors per word, shape (K,); of all pairs standard error and critical value, (K, K).
+    """Rates of K systems in errors per word, shape (K,); standard error and critical value of all pairs, (K, K).
 
-    A pair's critical value is what 95 % of its own t statistics stay within; `largest` has for each resample
-    the largest t statistic of any pair, in units of that, shape (resamples,).
+    95 % of a pair's own t statistics lie within its critical value.  `largest` has the largest t statistic of any pair
+    in units of its critical value for each resample, shape (resamples,).
     """
 
     rates: Floats
@@ -72,20 +71,20 @@ class JointBootstrap:
         Args:
             errors: errors of each utterance, shape (n,), of each of K systems, at least two.
             words: reference words of each utterance, shape (n,).
-            clusters: what each utterance is resampled with, its speaker for example; n names.
+            clusters: the name of the unit that each utterance is resampled with, for example its speaker; n names.
 
         Raises:
-            ValueError: there are no reference words, so there are no rates to compare.
+            ValueError: the sizes do not match, or the reference words are 0, so that no rates exist.
         """
-        e, w = _cluster_totals(errors, words, clusters)
+        e, w = cluster_totals(errors, words, clusters)
         if not w.any():
-            raise ValueError("words: 0 reference words in all, so there are no error rates to compare")
+            raise ValueError("words: 0 reference words in all, so no error rates can be compared")
         systems, n = e.shape
         first, second = np.triu_indices(systems, 1)
         resamples = min(resamples, max(MIN_RESAMPLES, MAX_CELLS // len(first)))
         differences, standard_errors = (each[0] for each in _of_all_pairs(e, w, np.ones((1, n))))
         if n == 1:
-            distances = np.ones((len(first), 1), dtype=np.float32)  # nothing to resample: `test` excludes nothing
+            distances = np.ones((len(first), 1), dtype=np.float32)  # nothing to resample; `test` returns p = 1
         elif n < FEW_CLUSTERS:
             distances = _of_normal_clusters(seed, resamples, systems, n)
         else:
@@ -106,34 +105,24 @@ class JointBootstrap:
         """System a against system b.
 
         One added to both counts keeps p above 0 (Davison and Hinkley, "Bootstrap Methods and their
-        Application", 1997, 4.2).  One cluster excludes nothing: infinite limits, p = 1.
+        Application", 1997, 4.2).  With one cluster the limits are infinite and p = 1.
         """
         difference = 100 * float(self.rates[a] - self.rates[b])
         if self.clusters < 2:
             return PairedTest(difference, -math.inf, math.inf, p_value=1.0)
         unit = 100 * float(self.critical[a, b] * self.errors[a, b])
-        # A resample that equals the sample up to rounding must count as one that is as far away.
+        # A resample that equals the sample up to rounding counts as equally far away.
         as_far = int(np.count_nonzero(self.largest * unit >= abs(difference) * (1 - 1e-6)))
         margin = float(np.quantile(self.largest, LEVEL)) * unit
         p_value = (as_far + 1) / (len(self.largest) + 1)
         return PairedTest(difference, difference - margin, difference + margin, p_value)
 
 
-def _cluster_totals(errors: Sequence[Counts], words: Counts, clusters: Sequence[str]) -> tuple[Floats, Floats]:
-    """Errors of each system and reference words, cluster by cluster: shapes (K, clusters) and (clusters,)."""
-    e, w = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
-    if e.shape[1:] != w.shape or w.shape != (len(clusters),):
-        raise ValueError(f"errors {e.shape[1:]}, words {w.shape} and {len(clusters)} clusters do not match")
-    names, which = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)  # any order of utterances
-    totals = np.stack([np.bincount(which, weights=each, minlength=len(names)) for each in (*e, w)]).astype(np.float64)
-    return totals[:-1], totals[-1]
-
-
 def _of_all_pairs(e: Floats, w: Floats, times: Floats) -> tuple[Floats, Floats]:
-    """Differences of rates and their standard errors where each cluster counts `times`, shape (m, clusters).
+    """Differences of rates and their standard errors with each cluster counted `times`, shape (m, clusters).
 
-    Returns two of shape (m, pairs), pairs in the order of `triu_indices`; each as in `bootstrap`, with the
-    differences of a pair's errors for errors.
+    Returns two arrays of shape (m, pairs), pairs in the order of `triu_indices`; the formula is that of `bootstrap`,
+    applied to the differences of a pair's errors.
     """
     n, count = len(w), len(e)
     words, ww = (times @ w)[:, np.newaxis], (times @ (w * w))[:, np.newaxis]
@@ -149,7 +138,7 @@ def _of_all_pairs(e: Floats, w: Floats, times: Floats) -> tuple[Floats, Floats]:
 
 
 def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Floats, errors: Floats) -> Singles:
-    """How many standard errors each pair of each resample lies from the sample, shape (pairs, resamples or less).
+    """Distance of each pair in each resample from the sample in standard errors, shape (pairs, at most resamples).
 
     Resamples without a reference word have no rate and are left out.
     """
@@ -163,7 +152,7 @@ def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Float
 
 
 def _of_normal_clusters(seed: int, resamples: int, systems: int, n: int) -> Singles:
-    """The same for equal systems whose clusters are normal and equally noisy: for two of them, Student's |t|."""
+    """The same for simulated equal systems with normally distributed clusters: for two systems, Student's |t|."""
     clusters = np.random.default_rng(seed).standard_normal((systems, resamples, n), dtype=np.float32)
     parts = []
     for i in range(systems - 1):

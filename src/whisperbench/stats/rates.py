@@ -1,13 +1,13 @@
-"""Which rates differ by more than the noise of measuring them: one model for leaderboards and the gate.
+"""Test whether rates differ by more than their measurement noise: one model for leaderboards and the gate.
 
-The model: the logarithms of a system's rates scatter about its own middle, and systems of one speed key (one
-GPU, one data set) are about equally noisy.  A system's figure is the median of its repeats; its noise is the
-median distance of repeats from their system's median, over all systems that were measured twice, or over its own
-where that is more.  Medians, so that one repeat that went wrong moves neither.
+The logarithms of a system's rates scatter about its own median, and systems of one speed key (one GPU, one data
+set) have about the same noise.  A system's figure is the median of its repeats.  Its noise is the median distance
+of repeats from their system's median: over all systems that were measured twice, or over its own repeats if that is
+larger.  Medians are used because a single bad repeat moves neither of them.
 
-What such medians of few values are worth is in no table: the same figures are taken of simulated equal systems
-with as many repeats each, and a rate differs where in 95 % of these nothing lies as far, in units of the noise.
-Of many systems the one that is farthest from the best counts, so that the level holds for a board as a whole.
+The distribution of such medians of few values is simulated with equal systems that have as many repeats each.  A
+rate differs if it is farther away, in units of the noise, than the farthest system in 95 % of the simulations.  The
+system farthest from the best is used, so the level holds for a leaderboard as a whole.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from typing import Self
 
 import numpy as np
 
-from whisperbench.compare.systems import System
 from whisperbench.stats.bootstrap import LEVEL, Floats, Interval
+
+Rates = Sequence[Sequence[float]]
+"""Rates of one system: for each of its runs the values of the repeats."""
 
 SIMULATIONS = 10_000
 ENOUGH_RERUNS = 3
-"""Runs beyond the first of their systems, from which on runs and not repeats are counted: what differs between two
-starts of the engine is the same for all repeats of one."""
-MOST = 1_000.0
-"""No limit of a change is farther away, as a factor."""
-QUIETEST = 0.0005
-"""No rate is taken for quieter than that; two repeats that happen to be equal would promise certainty."""
+"""From this many runs beyond the first of each system, a run is one observation instead of a repeat, because all
+repeats of a run share the effects of one engine start."""
+MAX_FACTOR = 1_000.0
+"""The limits of a change are at most this factor apart from no change."""
+MIN_NOISE = 0.0005
+"""The smallest noise that is assumed: two repeats that happen to be equal do not prove that a rate is exact."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,10 +52,10 @@ class RateTest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Simulated:
-    """What equal systems with as many repeats show, SIMULATIONS times.
+    """Results of SIMULATIONS simulations of equal systems with as many repeats.
 
-    `errors`: the standard deviation of each system's median where repeats have 1, shape (systems,).
-    `margins`: how many of its own standard errors 95 % of a system's medians stay within, shape (systems,).
+    `errors`: the standard deviation of each system's median if that of a repeat is 1, shape (systems,).
+    `margins`: 95 % of a system's medians lie within this many of its standard errors, shape (systems,).
     `farthest`: the distance of the system farthest from the best, in standard errors of that difference.
     """
 
@@ -64,45 +66,39 @@ class Simulated:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SpeedNoise:
-    """Systems of one speed key with their middles and standard errors (natural logarithms), shape (systems,)."""
+    """Medians and standard errors of systems of one speed key (natural logarithms), both of shape (systems,)."""
 
-    systems: tuple[System, ...]
     middles: Floats
     errors: Floats
     simulated: Simulated
 
     @classmethod
-    def of(cls, systems: Sequence[System], metric: str, others: Sequence[System] = ()) -> Self | None:
-        """The noise of a metric; None where nothing was measured twice, so that nobody knows it.
+    def of(cls, systems: Sequence[Rates], others: Sequence[Rates] = ()) -> Self | None:
+        """The noise of the rates of `systems`; None if no system was measured twice.
 
         Args:
-            systems: those that are compared; left out where the metric was not measured.
-            others: further ones of the same speed key, which tell how noisy it is.
+            systems: those that are compared; each has at least one rate above 0.
+            others: further systems of the same speed key, which add to the estimate of the noise.
         """
-        compared = [system for system in systems if _values(system, metric)]
-        everyone = [*compared, *(system for system in others if _values(system, metric))]
-        by_run = [_values(system, metric) for system in everyone]
+        by_run = [*map(_logarithms, systems), *filter(None, map(_logarithms, others))]
         if sum(len(runs) - 1 for runs in by_run) >= ENOUGH_RERUNS:
             samples = [[statistics.median(run) for run in runs] for runs in by_run]
         else:
             samples = [[value for run in runs for value in run] for runs in by_run]
-        if not compared or all(len(sample) < 2 for sample in samples):
+        if not systems or all(len(sample) < 2 for sample in samples):
             return None
         middles, noise = middles_and_noise([np.array([sample]) for sample in samples])
-        simulated = simulate(tuple(map(len, samples)), len(compared))
-        count = len(compared)
-        errors = np.maximum(noise[0, :count], QUIETEST) * simulated.errors
-        return cls(tuple(compared), middles[0, :count], errors, simulated)
+        count = len(systems)
+        simulated = simulate(tuple(map(len, samples)), count)
+        return cls(middles[0, :count], np.maximum(noise[0, :count], MIN_NOISE) * simulated.errors, simulated)
 
-    def interval(self, system: System) -> Interval:
-        """The 95 % interval of one system's rate."""
-        i = self.systems.index(system)
+    def interval(self, i: int) -> Interval:
+        """The 95 % interval of the rate of system `i`."""
         margin = self.simulated.margins[i] * self.errors[i]
         return Interval(*(math.exp(self.middles[i]) * _exp(side * margin) for side in (-1, 1)))
 
-    def test(self, system: System, other: System) -> RateTest:
-        """A system's rate against the other's, at one level for all systems."""
-        i, j = (self.systems.index(each) for each in (system, other))
+    def test(self, i: int, j: int) -> RateTest:
+        """The rate of system `i` against that of system `j`, at one level for all systems."""
         difference, unit = self.middles[i] - self.middles[j], math.hypot(self.errors[i], self.errors[j])
         margin = float(np.quantile(self.simulated.farthest, LEVEL)) * unit
         as_far = int(np.count_nonzero(self.simulated.farthest * unit >= abs(difference)))
@@ -110,19 +106,19 @@ class SpeedNoise:
         return RateTest(change, low, high, (as_far + 1) / (len(self.simulated.farthest) + 1))
 
 
-def _values(system: System, metric: str) -> list[list[float]]:
-    """The logarithms of a system's values, run by run; what is not above 0 is no measurement of a rate."""
-    runs = ([math.log(value) for value in run.values(metric) if value > 0] for run in system.runs)
+def _logarithms(rates: Rates) -> list[list[float]]:
+    """The logarithms of a system's rates, run by run; a value that is not above 0 is not a measurement."""
+    runs = ([math.log(value) for value in run if value > 0] for run in rates)
     return [run for run in runs if run]
 
 
 def middles_and_noise(samples: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Of m simulations (or of one measurement) the systems' medians and noise, both of shape (m, systems).
+    """Medians and noise of the systems in m simulations (or one measurement), both of shape (m, systems).
 
-    `samples`: one of shape (m, repeats) per system.
+    `samples`: one array of shape (m, repeats) per system.
     """
     middles = np.stack([np.median(sample, axis=1) for sample in samples], axis=1)
-    # The middle one of an odd number is its own median: its distance says nothing, so it is left out.
+    # The middle value of an odd number is the median itself, so its distance of 0 is left out.
     distances = [
         np.sort(np.abs(sample - middles[:, [i]]), axis=1)[:, sample.shape[1] % 2 :] for i, sample in enumerate(samples)
     ]
@@ -133,7 +129,7 @@ def middles_and_noise(samples: Sequence[Floats]) -> tuple[Floats, Floats]:
 
 @functools.lru_cache(maxsize=64)
 def simulate(repeats: tuple[int, ...], compared: int) -> Simulated:
-    """Equal systems with these numbers of repeats, the first of which are compared; the same for any noise."""
+    """Simulate equal systems with these numbers of repeats; the first `compared` are compared."""
     generator = np.random.default_rng(0)
     middles, noise = middles_and_noise([generator.standard_normal((SIMULATIONS, n)) for n in repeats])
     middles, noise = middles[:, :compared], noise[:, :compared]
@@ -153,5 +149,5 @@ def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
 
 
 def _exp(value: float) -> float:
-    """A factor, at most MOST: where only two repeats far apart are known, limits say nothing, in hundreds of digits."""
-    return math.exp(min(value, math.log(MOST)))
+    """A factor, at most MAX_FACTOR: with only two repeats far apart the limit would have hundreds of digits."""
+    return math.exp(min(value, math.log(MAX_FACTOR)))

@@ -15,33 +15,15 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from whisperbench.config.benchmark import MAIN, NOT_PART_OF_A_CONFIGURATION, BenchmarkConfig
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import LISTS, SweepOptions
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig, require_engine_with
 from whisperbench.errors import ConfigError
-from whisperbench.results.run_name import setting_name
+from whisperbench.results.run_name import data_label, setting_name
 
 GRIDS = Path(__file__).parents[1] / "data" / "grids"
-OF_THE_SWEEP = {
-    "repeats": "give it to the sweep, which interleaves them",
-    "results_dir": "give it to the sweep",
-    "offline": "without a tracking server a sweep cannot tell what is done",
-}
-IN_THE_NAME = frozenset(
-    {
-        "model",
-        "kv_cache_dtype",
-        "max_num_seqs",
-        "engine",
-        "front_end",
-        "batch_size",
-        "padding_stride",
-        "engines_per_gpu",
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,26 +36,43 @@ class Task:
 
     def without_cluster(self) -> Task:
         """The same run on one node alone, for a process that is started there."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, ray_address="none"))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, ray_address=None))
 
 
-def configurations_of(options: SweepOptions) -> tuple[BenchmarkConfig, ...]:
+def configurations_of(
+    options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None
+) -> tuple[BenchmarkConfig, ...]:
     """Every configuration of the grid, once, in the order given: the last list turns fastest.
 
+    An option that the engine of a configuration does not have is reset to its default; configurations that become
+    equal are measured once, and `say` gets a sentence about them.
+
     Raises:
-        ConfigError: a combination is not allowed, or stands there twice; or the grid file is not one.
+        ConfigError: a combination is not allowed or is listed twice, or the grid file is not a grid.
     """
-    lists = {LISTS[name]: _list(options, name) for name in LISTS}
-    entries = [{}] if options.grid == "none" else read_grid(options.grid)
-    configurations = [config for entry in entries for config in _product(options, lists, entry)]
-    counts = Counter(config.digest for config in configurations)
-    for config in configurations:
-        if counts[config.digest] > 1:
-            raise ConfigError(f"{setting_name(config)} stands {counts[config.digest]} times in grid={options.grid}.")
-    return tuple(configurations)
+    entries = [{}] if options.grid is None else read_grid(options.grid, options)
+    known = options.benchmark.declared()
+    engines = {engine for entry in entries for engine in entry.get("engine", options.texts("engine"))}
+    require_engine_with(known, {name: options.text(name) for name in options.axes}, engines)
+    found: dict[str, BenchmarkConfig] = {}
+    listed: Counter[str] = Counter()
+    merged = 0
+    for entry in entries:
+        for texts in _product(options, entry):
+            config = options.benchmark.for_engine(texts)
+            reset = any(not known[n].has(config.engine) and t != known[n].default_text for n, t in texts.items())
+            merged += reset and config.digest in found
+            listed[config.digest] += not reset
+            found.setdefault(config.digest, config)
+    for digest, config in found.items():
+        if listed[digest] > 1:
+            raise ConfigError(f"The grid lists {setting_name(config)} {listed[digest]} times. List it once.")
+    if merged:
+        say(f"{merged} configuration(s) differ only in options that their engine does not have; they are left out")
+    return tuple(found.values())
 
 
-def read_grid(grid: str) -> list[Mapping[str, list[str]]]:
+def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
     """The entries of a grid file, or of a grid of the package.
 
     Raises:
@@ -87,23 +86,29 @@ def read_grid(grid: str) -> list[Mapping[str, list[str]]]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
-        known = ", ".join(sorted(packaged))
-        raise ConfigError(f"grid={grid} cannot be read ({reason}). Give a YAML file, or one of: {known}.") from error
+        names = ", ".join(sorted(packaged))
+        raise ConfigError(f"grid={grid} cannot be read ({reason}). Give a YAML file, or one of: {names}.") from error
     if not isinstance(found, list) or not found or not all(isinstance(entry, dict) and entry for entry in found):
         raise ConfigError(
             f"grid={grid}: expected a list of entries such as '- {{model: large-v3, max_num_seqs: [128, 256]}}'."
         )
+    known = options.benchmark.declared()
     for number, entry in enumerate(found, 1):
+        where = f"grid={grid}, entry {number}"
         for name, value in entry.items():
-            if name not in MAIN:
-                raise ConfigError(f"grid={grid}, entry {number}: {name!r} is not an option of the benchmark.")
-            if name in OF_THE_SWEEP:
-                raise ConfigError(
-                    f"grid={grid}, entry {number}: {name} is not a setting to compare; {OF_THE_SWEEP[name]}."
-                )
+            if name not in known:
+                raise ConfigError(f"{where}: {name!r} is not an option of the benchmark.")
+            if known[name].sweep != "list":
+                raise ConfigError(f"{where}: {name} cannot vary. Remove it, or give it as an option of the sweep.")
             if value == []:
-                raise ConfigError(f"grid={grid}, entry {number}: {name} has no value.")
-    return [{name: _texts(value) for name, value in entry.items()} for entry in found]
+                raise ConfigError(f"{where}: {name} has no value.")
+            if name in options.axes:
+                raise ConfigError(f"{where}: {name} is also given as {name}={options.text(name)}. Remove one of them.")
+    entries: list[Mapping[str, list[str]]] = [{name: _texts(v) for name, v in entry.items()} for entry in found]
+    for texts in entries:
+        given = {name: ",".join(values) for name, values in texts.items()}
+        require_engine_with(known, given, texts.get("engine", options.texts("engine")))
+    return entries
 
 
 def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str, seed: int) -> tuple[Task, ...]:
@@ -124,24 +129,20 @@ def on_every_type(tasks: Sequence[Task], types: Sequence[str]) -> tuple[Task, ..
 
     def on(task: Task, gpu_type: str) -> Task:
         name = task.name if len(types) == 1 else f"{task.name}-{gpu_type.replace(' ', '-')}"
-        return dataclasses.replace(task, config=dataclasses.replace(task.config, gpu_kinds=gpu_type), name=name)
+        return dataclasses.replace(task, config=dataclasses.replace(task.config, gpu_type=gpu_type), name=name)
 
     return tuple(on(task, gpu_type) for task in tasks for gpu_type in types) if types else tuple(tasks)
 
 
 def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:
-    """A name by config digest: model, cache and sequences, and whatever else differs within the grid."""
-    params = {config.digest: (config, config.as_params()) for config in configurations}
-    varying = [
-        name
-        for name in MAIN
-        if name not in IN_THE_NAME | NOT_PART_OF_A_CONFIGURATION and len({p[name] for _, p in params.values()}) > 1
-    ]
+    """A name by config digest: model and settings, and the data if they differ within the grid."""
+    configs = {config.digest: config for config in configurations}
+    data = {digest: data_label(config) for digest, config in configs.items()}
+    several = len(set(data.values())) > 1
     names = {
-        digest: "-".join([setting_name(config), *(values[name].rstrip("/").rpartition("/")[2] for name in varying)])
-        for digest, (config, values) in params.items()
+        d: f"{setting_name(config)}-{data[d]}" if several else setting_name(config) for d, config in configs.items()
     }
-    counts = Counter(names.values())  # two directories may end alike
+    counts = Counter(names.values())  # two directories may have the same last part
     return {digest: name if counts[name] == 1 else f"{name}-{digest[:6]}" for digest, name in names.items()}
 
 
@@ -151,27 +152,14 @@ def sweep_digest(configurations: Iterable[BenchmarkConfig], **more: object) -> s
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _product(
-    options: SweepOptions, lists: Mapping[str, tuple[str, ...]], entry: Mapping[str, list[str]]
-) -> list[BenchmarkConfig]:
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    spelled = {name: option_name for option_name, name in LISTS.items()}
-    for name in entry:
-        given = spelled.get(name, name)
-        if given in defaults and getattr(options, given) != defaults[given]:
-            raise ConfigError(f"{given}={getattr(options, given)} and grid={options.grid} both say what {name} is.")
-    axes = {**{name: (value,) for name, value in options.common.items()}, **lists, **entry}
-    names = [*lists, *(name for name in axes if name not in lists)]
-    combinations = (dict(zip(names, values, strict=True)) for values in itertools.product(*(axes[n] for n in names)))
-    return [BenchmarkConfig.from_params(combination) for combination in combinations]
-
-
-def _list(options: SweepOptions, name: str) -> tuple[str, ...]:
-    values = options.values(name)
-    if not isinstance(values, tuple):
-        raise TypeError(f"{name} is a range: a search has no grid")
-    return values
+def _product(options: SweepConfig, entry: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
+    """Every combination of the values of an entry and of the sweep's options, as texts of a benchmark."""
+    axes = {name: entry.get(name, options.texts(name)) for name in options.of_benchmark()}
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True)) | {"repeats": str(options.repeats_in_a_run)}
 
 
 def _texts(value: object) -> list[str]:
-    return [text_of(each) for each in value] if isinstance(value, list) else [text_of(value)]
+    """The values of an option in a grid file, as a command line spells them."""
+    values = value if isinstance(value, list) else [value]
+    return [str(each).lower() if isinstance(each, bool) else str(each) for each in values]

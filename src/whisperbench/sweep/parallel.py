@@ -32,7 +32,7 @@ class DeviceSlot:
 
     @property
     def warning(self) -> str:
-        """A reservation about its results; empty without neighbours."""
+        """A warning for the runs that are measured here; empty without neighbours."""
         return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
 
 
@@ -40,8 +40,8 @@ class Stopped(BaseException):
     """The measurement on another slot has failed, or the sweep was interrupted."""
 
 
-def device_slots(hardware: Hardware, count: int, types: Sequence[str]) -> list[DeviceSlot]:
-    """`count` slots (0: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
+def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
+    """`count` slots (None: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
 
     Raises:
         ConfigError: there are too few GPUs of these types.
@@ -51,7 +51,7 @@ def device_slots(hardware: Hardware, count: int, types: Sequence[str]) -> list[D
     devices = [device for device in hardware.devices if device.name in types]
     count = count or len(devices) or 1
     if hardware.has_gpu and count > len(devices):
-        raise ConfigError(f"gpus_at_once={count} is too large: {len(devices)} GPUs were found. Use 0 for all of them.")
+        raise ConfigError(f"parallel_runs={count} is too large: {len(devices)} GPUs were found. Use parallel_runs=all.")
     parts = split_cores(sorted(os.sched_getaffinity(0)), count)
     if not devices:
         return [DeviceSlot(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1) for part in parts]
@@ -66,16 +66,16 @@ def run_in_parallel(
     slots: Sequence[DeviceSlot],
     measure: Callable[[int, DeviceSlot, threading.Event], None],
 ) -> list[int]:
-    """Measure each configuration, by its index, on the first free slot of its GPU type; returns the indices left over.
+    """Measure each configuration, by its index, on the first free slot of its GPU type.
 
-    Indices are left over where no slot of their type is available any more.  `measure` must raise `Stopped` when the
+    Returns the indices for which no slot of their type is available any more.  `measure` must raise `Stopped` when the
     event is set.  An error of one slot, or a signal that raises here, stops the others before it is raised.
     """
     waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
 
     def next_index(slot: DeviceSlot) -> int | None:
         with lock:
-            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_kinds))
+            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_type))
             if (index := next(fitting, None)) is not None:
                 waiting.remove(index)
             return index
@@ -90,6 +90,9 @@ def run_in_parallel(
             stop.set()
             raise
 
+    if list(slots) == [DeviceSlot()]:
+        work(slots[0])  # in this thread, which receives the signals
+        return waiting
     with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
         futures = [pool.submit(work, slot) for slot in slots]
         try:

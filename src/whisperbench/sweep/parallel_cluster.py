@@ -17,18 +17,20 @@ from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandRes
 from whisperbench.sweep.parallel import DeviceSlot
 
 
-def cluster_slots(address: str, count: int, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
-    """`count` slots (0: all), one per GPU of these types that the cluster hands out.
+def cluster_slots(address: str, count: int | None, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
+    """`count` slots (None: all), one per GPU of these types that the cluster hands out.
 
     Raises:
         EngineError: the cluster does not answer, or a node has other versions than this host.
         ConfigError: the cluster has too few such GPUs, or a node cannot open the tracking store.
     """
-    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices[: int(node.ray_gpus)]]
+    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices]
     gpus = [(node, name) for node, name in gpus if name in types]
-    if len(gpus) < max(count, 1):
-        raise ConfigError(f"gpus_at_once={count} is too large: the cluster has {len(gpus)} GPUs. Use 0 for all.")
-    gpus = gpus[: count or None]
+    if len(gpus) < max(count or 1, 1):
+        raise ConfigError(
+            f"parallel_runs={count or 'all'} needs more GPUs: the cluster has {len(gpus)}. Use parallel_runs=all."
+        )
+    gpus = gpus[:count]
     for node in {node.id: node for node, _ in gpus}.values():
         require_alike(node)
         if tracking_uri.startswith("sqlite:") and node.host != platform.node():

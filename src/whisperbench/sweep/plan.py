@@ -9,7 +9,7 @@ from pathlib import Path
 
 from whisperbench.benchmark import checked_corpus
 from whisperbench.checkpoint.checkpoint import resolve_model
-from whisperbench.config.benchmark import VLLM, BenchmarkConfig
+from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.errors import WhisperbenchError
 from whisperbench.progress import Listener
@@ -41,7 +41,7 @@ class RunIdentities:
             ModelError, CorpusError, AudioError: the configuration cannot be measured.
         """
         dataset, revision = self._digest(config), self._revision(config)
-        version = self._vllm_version if config.engine in VLLM else engine_version(config.engine)
+        version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware_of(config))}
         return RunIdentity.of({**config.as_params(), **params}, tags)
@@ -67,7 +67,7 @@ class RunIdentities:
             raise errors[0]
 
     def _hardware_of(self, config: BenchmarkConfig) -> Hardware:
-        return select_gpus(self._hardware, config.gpu_kinds, config.gpus)
+        return select_gpus(self._hardware, config.gpu_type, config.gpus)
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
         model, revision, random_weights = config.model, config.model_revision, config.random_weights

@@ -1,4 +1,4 @@
-"""How far a sweep is: every run that it wants, as rows of text, markdown and metrics."""
+"""The state of all runs of a sweep, as rows of text, markdown and metrics."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from whisperbench.text import clock, markdown
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
-ENDED: tuple[State, ...] = ("done", "failed")
+ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PlannedRun:
-    """One run of the sweep and how it stands; `estimate_seconds` from earlier runs like it, None where there are none.
+    """One run of the sweep and its state; `estimate_seconds` is from earlier runs of this kind (None without one).
 
-    `skipped` means that an earlier sweep has finished it: its metrics are that run's.  `doing` is what goes on inside
-    one that runs.
+    A skipped run was finished by an earlier sweep and has that run's metrics.  `doing` is the last line of its log.
     """
 
     name: str
@@ -37,105 +36,108 @@ class PlannedRun:
 
 @dataclasses.dataclass(slots=True)
 class Progress:
-    """All runs, in the order in which they are measured, `at_once` side by side.
+    """All runs, in the order in which they start on `slots` devices.
 
-    `planned` is how many there will be (a search adds as it goes); `ended` when nothing will change any more.
+    `planned` is their maximum number, because a search adds runs one by one; `ended` is set after the last change.
     """
 
     runs: list[PlannedRun]
     planned: int = 0
     ended: bool = False
-    at_once: int = 1
+    slots: int = 1
 
     def count(self, *states: State) -> int:
-        """How many runs are in one of these states."""
+        """Number of runs in one of these states."""
         return sum(run.state in states for run in self.runs)
 
     @property
     def total(self) -> int:
-        """How many runs there are and will be."""
+        """Number of runs, with those that a search has yet to add."""
         return max(self.planned, len(self.runs))
 
     @property
     def metrics(self) -> dict[str, float]:
         """The counts, as metrics of the sweep's run."""
-        states: tuple[State, ...] = (*ENDED, "skipped")
-        return {**{state: float(self.count(state)) for state in states}, "total": float(self.total)}
+        return {**{state: float(self.count(state)) for state in ENDED}, "total": float(self.total)}
 
     @property
     def sentence(self) -> str:
         """`3 done, 1 failed, 4 skipped (finished before), 0 to do`."""
-        ended = self.count(*ENDED, "skipped")
-        return (
-            f"{self.count('done')} done, {self.count('failed')} failed, "
-            f"{self.count('skipped')} skipped (finished before), {self.total - ended} to do"
-        )
+        done, failed, skipped = (self.count(state) for state in ENDED)
+        to_do = self.total - done - failed - skipped
+        return f"{done} done, {failed} failed, {skipped} skipped (finished before), {to_do} to do"
 
     def expected_seconds(self, run: PlannedRun) -> float | None:
-        """What a run takes: the median of this sweep's finished runs, of its own configuration where there is one."""
-        done = [each for each in self.runs if each.state == "done" and each.seconds is not None]
-        own = [each.seconds for each in done if each.name == run.name]
-        seconds = [s for s in own or [each.seconds for each in done] if s is not None]
-        if own or run.estimate_seconds is None:
-            return statistics.median(seconds) if seconds else run.estimate_seconds
-        return run.estimate_seconds
+        """Expected duration of a run; None if nothing comparable was measured.
 
-    @property
-    def remaining_seconds(self) -> float | None:
-        """Of everything that waits or runs; None where that cannot be told."""
-        left = [self.remaining_of(run) for run in self.runs if run.state in ("waiting", "running")]
-        more = self.total - len(self.runs)
-        typical = self.expected_seconds(PlannedRun("", 0)) if more else 0.0
-        known = [seconds for seconds in left if seconds is not None]
-        if len(known) < len(left) or typical is None:
-            return None
-        return max([(sum(known) + more * typical) / self.at_once, *known])
+        It is the median of this sweep's runs of the same configuration, else the estimate, else the median of all runs.
+        """
+        done = [(each.name, each.seconds) for each in self.runs if each.state == "done" and each.seconds is not None]
+        own = [seconds for name, seconds in done if name == run.name]
+        if not own and run.estimate_seconds is not None:
+            return run.estimate_seconds
+        seconds = own or [seconds for _, seconds in done]
+        return statistics.median(seconds) if seconds else None
 
     def remaining_of(self, run: PlannedRun) -> float | None:
-        """Of one run that waits or runs; None where that cannot be told."""
+        """Seconds until a started run ends; None if unknown."""
         expected = self.expected_seconds(run)
         return None if expected is None else max(0.0, expected - (run.seconds or 0.0))
 
+    @property
+    def remaining_seconds(self) -> float | None:
+        """Seconds until all runs have ended; None if one of them is unknown."""
+        left = [self.remaining_of(run) for run in self.runs if run.state not in ENDED]
+        to_add = self.total - len(self.runs)
+        typical = self.expected_seconds(PlannedRun("", 0)) if to_add else 0.0
+        known = [seconds for seconds in left if seconds is not None]
+        if len(known) < len(left) or typical is None:
+            return None
+        return max([(sum(known) + to_add * typical) / self.slots, *known])
+
     def overdue(self, run: PlannedRun) -> str:
-        """`0:30 late`: how much longer than expected a run takes already; empty where it does not."""
+        """`0:30 late` for a run that takes longer than expected, else an empty text."""
         expected = self.expected_seconds(run)
         late = 0.0 if expected is None or run.state != "running" else (run.seconds or 0.0) - expected
         return f"{clock(late)} late" if late >= 1 else ""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Text under HEADINGS; the ETA of a waiting run counts everything before it."""
+        """Text under HEADINGS; the ETA of a waiting run includes the runs before it."""
         rows: list[tuple[str, ...]] = []
         ahead: float | None = 0.0
         for run in self.runs:
             eta = ""
-            if run.state in ("waiting", "running"):
+            if run.state not in ENDED:
                 remaining = self.remaining_of(run)
-                ahead = None if ahead is None or remaining is None else ahead + remaining
-                # In parallel, a run begins when the slots have finished their part of the runs before it.
-                unknown = ahead is None or remaining is None
-                later = "unknown" if unknown else clock(max((ahead or 0.0) / self.at_once, remaining or 0.0))
-                eta = self.overdue(run) or later
-            where = f" on {run.where}" if run.where and run.state == "running" else ""
-            why = run.failure.splitlines()[0] if run.failure else run.doing if run.state == "running" else ""
-            state = f"{run.state}{where}: {why}" if why else f"{run.state}{where}"
-            rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
+                if ahead is None or remaining is None:
+                    ahead, eta = None, "unknown"
+                else:  # in parallel, a run starts when the slots have finished their share of the runs before it
+                    ahead += remaining
+                    eta = clock(max(ahead / self.slots, remaining))
+                eta = self.overdue(run) or eta
+            running = run.state == "running"
+            detail = run.failure.splitlines()[0] if run.failure else run.doing if running else ""
+            state = (
+                run.state + (f" on {run.where}" if run.where and running else "") + (f": {detail}" if detail else "")
+            )
+            wer, rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
             elapsed = "" if run.seconds is None else clock(run.seconds)
-            rows.append((run.name, str(run.repeat), state, *rate, elapsed, eta, (run.run_id or "")[:8]))
+            rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, eta, (run.run_id or "")[:8]))
         return rows
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
-        """The sentence and the table; with `address_of` a run id, each run is a link."""
+        """The sentence and the table; `address_of` turns a run id into a link."""
         rows = []
         for run, row in zip(self.runs, self.rows(), strict=True):
-            *cells, shortened = (markdown(cell) for cell in row)
-            linked = f"[{shortened}]({address_of(run.run_id)})" if address_of and run.run_id else shortened
+            *cells, run_id = (markdown(cell) for cell in row)
+            linked = f"[{run_id}]({address_of(run.run_id)})" if address_of and run.run_id else run_id
             rows.append(f"| {' | '.join((*cells, linked))} |")
         head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
         return "\n".join([self.sentence, "", *head, *rows]) + "\n"
 
 
 def plain(row: Sequence[str]) -> str:
-    """One row as a line of text, for where no table can be drawn again and again."""
+    """One row as a line of text, for an output that cannot redraw a table."""
     name, repeat, state, wer, rate, elapsed, eta, run = row
     figures = {"WER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
     return f"{name} #{repeat} {state}" + "".join(f" | {what} {text}" for what, text in figures.items() if text)

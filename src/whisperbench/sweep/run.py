@@ -1,4 +1,4 @@
-"""A sweep from its options to its leaderboard: plan, leave out what is finished, measure the rest, rank."""
+"""A sweep from its options to its leaderboard: plan, skip finished runs, measure the others, rank."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from whisperbench.compare.document import Part
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import LISTS, SweepOptions
-from whisperbench.engines.hardware import engine_version, matching_gpu_types, select_gpus
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.engines.hardware import Hardware, engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import cache_directory
@@ -22,89 +21,102 @@ from whisperbench.sweep.parallel import DeviceSlot, device_slots, run_in_paralle
 from whisperbench.sweep.parallel_cluster import cluster_slots
 from whisperbench.sweep.plan import EarlierRuns, RunIdentities
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.runner import LocalRunner
+from whisperbench.sweep.runner import measure
 from whisperbench.sweep.search import Search, search
 from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import update_experiment_page
+from whisperbench.tracking.runs import log_now
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
 """Prints a result: text, or the parts of a leaderboard."""
+Plan = tuple[Task, ...] | Search
 
 
 def sweep(
-    options: SweepOptions, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
+    options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
 ) -> None:
-    """Measure what `options` ask for.
+    """Measure the configurations of `options`, or search for the best one.
 
-    `echo` gets the leaderboard, also where not everything succeeded, or what would run.
-    `command` measures one configuration, whose options follow it, with a vLLM of `vllm_version` (None: the one that is
-    installed).
+    Args:
+        echo: receives the leaderboard, also if a configuration failed, or the plan of a dry run.
+        command: measures one configuration, whose options are appended.
+        vllm_version: the vLLM of `command` (None: the installed one).
 
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan = Search.of(options) if options.searches else tasks_of(options)
+    plan: Plan = Search.of(options) if options.searches else tasks_of(options, listener.said)
     client = connect()
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.one.cluster)
+    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
     slots = [DeviceSlot()]
-    if not isinstance(plan, Search) and (options.one.cluster or options.gpus_at_once != 1):
-        select_gpus(hardware, options.one.gpu_kinds, 0)  # refuses gpu_kinds that match no GPU
-        types = matching_gpu_types(hardware, options.one.gpu_kinds)
-        plan = on_every_type(plan, types)
-        if options.one.cluster and options.gpus_at_once != 1:
-            slots = cluster_slots(options.one.cluster, options.gpus_at_once, types, str(client.tracking_uri))
-            plan = tuple(each.without_cluster() for each in plan)
-        else:
-            slots = device_slots(hardware, options.gpus_at_once, types)
+    if not isinstance(plan, Search):
+        plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
     identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
-    unfinished = None
-    if experiment and not options.dry_run:
-        for closed in close_stale_runs(client):
-            listener.said(f"closed run {closed.run_id} ({closed.name}): its process {closed.process.pid} is dead")
-        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
-    finished = sweep_runs.finished_child_runs(client, experiment) if experiment else []
+    finished = sweep_runs.finished_child_runs(client, experiment)
     earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
     if options.dry_run:
         echo(forecast(options, plan, earlier))
         return
-    attached = RUN_ID in os.environ or not options.resume
-    if unfinished and not attached:
+    for closed in close_stale_runs(client):
+        listener.said(f"closed run {closed}")
+    unfinished = None
+    if RUN_ID not in os.environ and options.resume:
+        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
+    if unfinished:
         listener.said(f"continuing sweep {unfinished}")
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
-    with tracked_run(client, f"sweep-{digest[:8]}", tags, None if attached else unfinished) as run:
-        params = {name: text_of(getattr(options, name)) for name in options.__dataclass_fields__}
-        sweep_runs.log_params(client, run.run_id, params)
+    with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
+        log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.said(run.where())
         parent = ParentRun(run, options, listener)
         if isinstance(plan, Search):
-            runner = LocalRunner(parent, command)
             identity = identities.of(plan.config(plan.first))
             study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
             study = study if options.resume else f"{study}-{run.run_id}"
-            search_for_the_best(plan, study, earlier, parent, runner, echo)
+            search_for_the_best(plan, study, earlier, parent, command, echo)
         else:
             identities.require_one(task.config for task in plan)
             measure_all(plan, earlier, parent, command, slots, echo)
 
 
-def tasks_of(options: SweepOptions) -> tuple[Task, ...]:
+def tasks_of(options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None) -> tuple[Task, ...]:
     """Every run of a grid, in order."""
-    return schedule(configurations_of(options), options.repeats, options.order, options.one.seed)
+    return schedule(configurations_of(options, say), options.repeats, options.order, options.shared.seed)
 
 
-def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: EarlierRuns) -> str:
-    """What would run, what is done, and how long the rest takes going by earlier runs."""
+def assign(
+    tasks: tuple[Task, ...], options: SweepConfig, hardware: Hardware, tracking_uri: str
+) -> tuple[tuple[Task, ...], list[DeviceSlot]]:
+    """The tasks, repeated for each GPU type on a cluster or several GPUs, and the slots that measure them.
+
+    Raises:
+        ConfigError: the GPUs that the options ask for were not found.
+    """
+    address, wanted = options.shared.ray_address, options.shared.gpu_type
+    if not address and options.parallel_runs == 1:
+        return tasks, [DeviceSlot()]
+    select_gpus(hardware, wanted, None)  # refuses a gpu_type that matches no GPU
+    types = matching_gpu_types(hardware, wanted)
+    tasks = on_every_type(tasks, types)
+    if address and options.parallel_runs != 1:
+        slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)
+        return tuple(each.without_cluster() for each in tasks), slots
+    return tasks, device_slots(hardware, options.parallel_runs, types)
+
+
+def forecast(options: SweepConfig, plan: Plan, earlier: EarlierRuns) -> str:
+    """The runs of a sweep, which of them are finished, and the duration of the others, estimated from earlier runs."""
     if isinstance(plan, Search):
-        lines = [f"{option}: {getattr(options, option)}" for option, name in LISTS.items() if name in plan.space]
+        lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
         lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
         remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
@@ -112,8 +124,8 @@ def forecast(options: SweepOptions, plan: tuple[Task, ...] | Search, earlier: Ea
         progress = Progress([earlier.plan(task) for task in plan])
         lines = [progress.markdown()]
         remaining = progress.remaining_seconds
-    known = "unknown, nothing like it was measured here" if remaining is None else clock(remaining)
-    return "\n".join([*lines, f"time: {known}"])
+    time = "unknown, because no comparable run exists" if remaining is None else clock(remaining)
+    return "\n".join([*lines, f"time: {time}"])
 
 
 def measure_all(
@@ -124,26 +136,22 @@ def measure_all(
     slots: Sequence[DeviceSlot],
     echo: Echo,
 ) -> None:
-    """Measure every task that no earlier sweep has finished, one per slot at a time, and rank all of them.
+    """Measure every task that no earlier sweep has finished, one at a time per slot, and rank all of them.
 
     Raises:
         SweepError: a configuration failed.
     """
     progress = parent.progress
-    progress.runs, progress.at_once = [earlier.plan(task) for task in tasks], len(slots)
+    progress.runs, progress.slots = [earlier.plan(task) for task in tasks], len(slots)
     todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
 
-    def measure(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
+    def measure_one(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
         run, task = todo[index]
-        LocalRunner(parent, command, slot, stop).measure(task, run)
+        measure(task, run, parent, command, slot, stop)
 
     with parent.watched():
-        if len(slots) == 1 and slots[0].gpu_type is None:
-            for index in range(len(todo)):  # in this thread, which receives the signals
-                measure(index, slots[0], threading.Event())
-        else:
-            for index in run_in_parallel([task.config for _, task in todo], slots, measure):
-                todo[index][0].state, todo[index][0].failure = "failed", "its node has left the cluster"
+        for index in run_in_parallel([task.config for _, task in todo], slots, measure_one):
+            todo[index][0].state, todo[index][0].failure = "failed", "its node has left the cluster"
     parent.leaderboard(echo)
     failed = [run for run in progress.runs if run.state == "failed"]
     if failed:
@@ -153,9 +161,13 @@ def measure_all(
 
 
 def search_for_the_best(
-    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, runner: LocalRunner, echo: Echo
+    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, command: Sequence[str], echo: Echo
 ) -> None:
-    """Measure what the search proposes; the leaderboard, and the command line of the winner."""
+    """Measure the settings that the search proposes; print the leaderboard and the command line of the best one.
+
+    Raises:
+        SweepError: no setting could be measured within the bound.
+    """
     progress = parent.progress
     progress.planned = wanted.max_settings
 
@@ -173,27 +185,22 @@ def search_for_the_best(
             parent.listener.said(f"{described(settings)} is not allowed: {error}")
             return None
         if run.state == "waiting":
-            runner.measure(task, run)
+            measure(task, run, parent, command, DeviceSlot(), threading.Event())
         return None if run.state == "failed" else run.metrics
 
     with parent.watched():
-        best = search(
-            wanted,
-            evaluate,
-            storage=parent.directory.parent / "search.db",
-            name=study,
-            recall=plan,
-        )
-        progress.planned = len(progress.runs)  # there may have been no more, or some that cannot be
+        best = search(wanted, evaluate, storage=parent.directory.parent / "search.db", name=study, recall=plan)
+        progress.planned = len(progress.runs)  # the space may hold fewer settings, or some that are not allowed
     parent.leaderboard(echo)
     parent.listener.said(progress.sentence)
     if best is None:
-        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer else ""
+        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
-    winner = command_line(wanted.config(best.settings))
-    sweep_runs.log_params(parent.client, parent.run_id, {"best_command": winner})
+    best_settings, value = best
+    winner = command_line(wanted.config(best_settings))
+    log_now(parent.client, parent.run_id, params={"best_command": winner})
     settings = progress.count("done", "skipped")
-    echo(f"{wanted.sorting.metric}: {best.value:.2f} | best of {settings} settings\n{winner}")
+    echo(f"{wanted.sorting.metric}: {value:.2f} | best of {settings} settings\n{winner}")
 
 
 def described(settings: Mapping[str, str]) -> str:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whisperbench.config.benchmark import MAIN, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.compare import SORTINGS, Sorting
-from whisperbench.config.option import kind_of, text_of
-from whisperbench.config.sweep import LISTS, Range, SweepOptions
+from whisperbench.config.sweep import Range, SweepConfig
 from whisperbench.errors import ConfigError
 from whisperbench.sweep.grid import sweep_digest
 
@@ -53,27 +52,29 @@ class Search:
     seed: int
 
     @classmethod
-    def of(cls, options: SweepOptions) -> Search:
+    def of(cls, options: SweepConfig) -> Search:
         """The search that the options of a sweep describe.
 
         Raises:
             ConfigError: every option has one value.
         """
-        found = {LISTS[name]: options.values(name) for name in LISTS}
-        space = {name: values for name, values in found.items() if isinstance(values, Range) or len(values) > 1}
+        if options.objective is None:
+            raise TypeError("a grid is not a search")
+        found = {name: options.axis(name) for name in options.of_benchmark()}
+        space = {name: axis for name, axis in found.items() if isinstance(axis, Range) or len(axis) > 1}
         if not space:
             raise ConfigError(
                 "There is nothing to search: every option has one value. Give lists or ranges, for example "
-                "max_num_seqs=64..512 and kv_cache_dtypes=auto,fp8."
+                "max_num_seqs=64..512 and kv_cache_dtype=auto,fp8."
             )
-        single = {name: values[0] for name, values in found.items() if isinstance(values, tuple)}
-        fixed = {**options.common, **{name: value for name, value in single.items() if name not in space}}
-        bound = options.max_wer or None
-        return cls(space, fixed, SORTINGS[options.objective], bound, options.trials, options.one.seed)
+        fixed = {name: options.texts(name)[0] for name in found if name not in space}
+        fixed["repeats"] = str(options.repeats_in_a_run)
+        sorting = SORTINGS[options.objective]
+        return cls(space, fixed, sorting, options.max_wer, options.trials, options.shared.seed)
 
     def config(self, settings: Mapping[str, str]) -> BenchmarkConfig:
         """The benchmark's options for one setting."""
-        return BenchmarkConfig.from_params({**self.fixed, **settings})
+        return BenchmarkConfig.for_engine({**self.fixed, **settings})
 
     @property
     def digest(self) -> str:
@@ -96,8 +97,9 @@ class Search:
         """
         axes: list[tuple[Any, ...]] = []
         for name, values in self.space.items():
-            kind = kind_of(MAIN[name])
-            axes.append(values if isinstance(values, tuple) else (kind(values.nearest(kind(MAIN[name].default))),))
+            kind, default = OPTIONS[name].type, OPTIONS[name].default
+            near = default if default is not None else getattr(values, "low", None)
+            axes.append(values if isinstance(values, tuple) else (kind(values.nearest(kind(near))),))
         refused: list[ConfigError] = []
         for combination in itertools.product(*axes):
             params = dict(zip(self.space, combination, strict=True))
@@ -110,14 +112,6 @@ class Search:
         raise refused[0]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Best:
-    """The winner: its settings and the value of the objective."""
-
-    settings: Settings
-    value: float
-
-
 def search(
     wanted: Search,
     evaluate: Evaluate,
@@ -125,8 +119,8 @@ def search(
     storage: Path,
     name: str,
     recall: Callable[[Settings], object] = lambda _settings: None,
-) -> Best | None:
-    """Measure up to `trials` different settings and return the best one within `max_wer`, None without one.
+) -> tuple[Settings, float] | None:
+    """Measure up to `trials` different settings; the best one within `max_wer` and the value of its objective, or None.
 
     The study `name` in the SQLite file `storage` is continued: settings that were interrupted or failed are measured
     first, and measured settings are not measured again.  `recall` is called with each of the latter.
@@ -169,12 +163,12 @@ def search(
         best = study.best_trial
     except ValueError:  # no trial is complete, or none within the constraint
         return None
-    return Best(settings_of(best.params), float(best.value or 0.0))
+    return settings_of(best.params), float(best.value or 0.0)
 
 
 def settings_of(params: Mapping[str, Any]) -> Settings:
     """The parameters of a trial as the command line spells them."""
-    return {name: text_of(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
+    return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
 
 
 def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
@@ -194,8 +188,8 @@ def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     complete = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
     failed = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]) if trial.params]
-    for place, params in enumerate(failed):
-        if params not in complete and params not in failed[:place]:
+    for index, params in enumerate(failed):
+        if params not in complete and params not in failed[:index]:
             study.enqueue_trial(params)
     return study
 
@@ -205,7 +199,7 @@ def _propose(trial: Trial, wanted: Search) -> Settings:
     for name, values in wanted.space.items():
         if isinstance(values, tuple):
             params[name] = trial.suggest_categorical(name, values)
-        elif kind_of(MAIN[name]) is int:
+        elif OPTIONS[name].type is int:
             low, high, step = int(values.low), int(values.high), int(values.step or 1)
             params[name] = trial.suggest_int(name, low, high, step=step, log=values.step is None)
         else:

@@ -1,4 +1,4 @@
-"""The run that a sweep's child runs belong to: how far the sweep is, and its leaderboard at the end."""
+"""The parent run of a sweep: its progress while the child runs are measured, and its leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 from whisperbench.compare.document import Part
 from whisperbench.comparison import files_of, leaderboard
 from whisperbench.config.compare import CompareConfig
-from whisperbench.config.option import text_of
-from whisperbench.config.sweep import SweepOptions
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links, run_path
 from whisperbench.results.names import BEST
 from whisperbench.results.record import RunRecord
-from whisperbench.sweep.progress import Progress
-from whisperbench.tracking import read, runs, sweep_runs
+from whisperbench.sweep.progress import ENDED, Progress
+from whisperbench.tracking import read
 from whisperbench.tracking.client import ui_address
+from whisperbench.tracking.runs import NOTE_TAG, log_files, log_now
 from whisperbench.tracking.tracked_run import TrackedRun
 
 
 class ParentRun:
-    """Shows and logs `progress` while the child runs are measured, then ranks what was measured or found finished."""
+    """Shows and logs `progress` while the child runs are measured, then ranks what was measured or skipped."""
 
-    def __init__(self, run: TrackedRun, options: SweepOptions, listener: Listener) -> None:
+    def __init__(self, run: TrackedRun, options: SweepConfig, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
-        self.directory = Path(options.one.results_dir) / f"sweep-{run.run_id[:8]}"
+        self.directory = Path(options.shared.results_dir) / f"sweep-{run.run_id[:8]}"
         self.options, self.listener = options, listener
-        self._one_at_a_time = threading.RLock()  # configurations may be measured side by side
-        self._experiment = sweep_runs.experiment_of(run.client, run.run_id)
+        self._lock = threading.RLock()  # configurations may be measured in parallel
+        self._experiment = run.experiment_id
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Inside the block the progress is shown, at its end for the last time, and logged."""
+        """Show the progress during the block, and log it at the end."""
         self.show()
         try:
             yield
@@ -45,54 +45,52 @@ class ParentRun:
         self.log()
 
     def show(self) -> None:
-        """To the listener alone."""
-        with self._one_at_a_time:
+        """Pass the progress to the listener."""
+        with self._lock:
             self.listener.show(self.progress)
 
     def changed(self) -> None:
-        """To the listener, and in the run."""
+        """Show and log the progress."""
         self.show()
         self.log()
 
     def log(self) -> None:
-        """In the run alone; a server that is away for a moment does not end the sweep."""
-        step = self.progress.count("done", "failed", "skipped")
-        with self._one_at_a_time, contextlib.suppress(TrackingError):
+        """Log the progress; a server that is away for a moment does not end the sweep."""
+        with self._lock, contextlib.suppress(TrackingError):
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
-            sweep_runs.log_progress(self.client, self.run_id, self.progress.metrics, note, step)
+            step = self.progress.count(*ENDED)
+            log_now(self.client, self.run_id, metrics=self.progress.metrics, tags={NOTE_TAG: note}, step=step)
 
     def leaderboard(self, echo: Callable[[Sequence[Part]], None]) -> None:
-        """What this sweep has measured or found finished, ranked, its files logged; nothing where there is nothing."""
+        """Rank the runs that were measured or skipped, if there are any, and log the files of the report."""
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
             return
         records = read.get_runs(self.client, ids)
+        on_gpu = any(record.params.get("gpu_count", "0") != "0" for record in records)
         options = CompareConfig(
-            sort=self.options.objective if self.options.searches else "wer",
-            references=text_of(
-                any(e.params.get("gpu_count", "0") != "0" for e in records)
-            ),  # published rows are of GPUs
-            seed=self.options.one.seed,
+            sort=self.options.objective or "wer",
+            published="matching" if on_gpu else "none",
+            seed=self.options.shared.seed,
         )
-        links = Links(ui_address(self.client))
         try:
+            links = Links(ui_address(self.client))
             report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
             self.listener.said(f"no leaderboard: {error}")
             return
         echo(report.answer)
-        files = files_of(report)
         self.directory.mkdir(parents=True, exist_ok=True)
-        paths = [self.directory / name for name in files]
-        for path, text in zip(paths, files.values(), strict=True):
+        files = {self.directory / name: text for name, text in files_of(report).items()}
+        for path, text in files.items():
             path.write_text(text, encoding="utf-8")
-        runs.log_files(self.client, self.run_id, paths)
-        sweep_runs.log_best(self.client, self.run_id, best_of(records))
+        log_files(self.client, self.run_id, files)
+        log_now(self.client, self.run_id, metrics=best_of(records))
         self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
 
 
 def best_of(records: Sequence[RunRecord]) -> dict[str, float]:
-    """The lowest WER and the highest rate of these runs, as metrics of their sweep."""
+    """The lowest WER and the highest rates of these runs, as metrics of their sweep."""
     found = {}
     for name, best in (("wer", min), ("reqs_per_sec", max), ("rtfx", max)):
         values = [value for each in records if (value := each.metric(name)) is not None]

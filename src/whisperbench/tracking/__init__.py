@@ -1,1 +1,1 @@
-"""Runs on an MLflow server: preflight, writing, reading, uploading, and closing those that nobody works on."""
+"""Runs on an MLflow server: connection, logging, reading, upload, and the runs of dead processes."""

@@ -26,12 +26,10 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 WRITTEN_TAG = "whisperbench.description"
 """The digest of the description that was written last; a description with another digest was edited by a user."""
 
-COLUMNS = {"metrics.`wer`": 75, "metrics.`reqs_per_sec`": 85, "metrics.`rtfx`": 75} | {
-    f"params.`{name}`": width
-    for name, width in (
-        *(("engine", 110), ("padding_stride", 75), ("gpu_name", 180)),
-        *(("model", 130), ("kv_cache_dtype", 75), ("max_num_seqs", 75)),
-    )
+COLUMNS = {
+    **{f"metrics.`{name}`": 80 for name in ("wer", "reqs_per_sec", "rtfx")},
+    **{"params.`engine`": 110, "params.`padding_stride`": 75, "params.`gpu_name`": 180},
+    **{"params.`model`": 130, "params.`kv_cache_dtype`": 75, "params.`max_num_seqs`": 75},
 }
 """The columns of the view, in order, with their widths in pixels."""
 BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
@@ -47,14 +45,14 @@ def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
 
     An error of the server is ignored, because no result depends on it.
     """
-    with contextlib.suppress(TrackingError), tracking_errors(client, "does not take the description of its experiment"):
+    with contextlib.suppress(TrackingError), tracking_errors(client, "store the description of the experiment"):
         experiment = client.get_experiment(experiment_id)
-        known = experiment.tags.get(NOTE_TAG, "")
-        wanted = {VIEW_TAG: saved_view(experiment.creation_time or 0)}
-        if not known or digest(known) == experiment.tags.get(WRITTEN_TAG):
+        before = experiment.tags.get(NOTE_TAG, "")
+        tags = {VIEW_TAG: saved_view(experiment.creation_time or 0)}
+        if not before or _digest(before) == experiment.tags.get(WRITTEN_TAG):
             text = description(client, experiment_id)
-            wanted |= {WRITTEN_TAG: digest(text), NOTE_TAG: text}
-        for tag, value in wanted.items():
+            tags |= {WRITTEN_TAG: _digest(text), NOTE_TAG: text}
+        for tag, value in tags.items():
             if experiment.tags.get(tag) != value:
                 client.set_experiment_tag(experiment_id, tag, value)
 
@@ -63,7 +61,7 @@ def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
     """Name and address of every experiment with a benchmark run, its page updated, the newest first."""
     links = Links(ui_address(client))
     for experiment in search_experiments(client):
-        with tracking_errors(client, "does not list its runs"):
+        with tracking_errors(client, "list the runs"):
             found = client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1)
         if found:
             update_experiment_page(client, experiment.experiment_id)
@@ -91,25 +89,27 @@ def description(client: MlflowClient, experiment_id: str) -> str:
         f"- `tags.{GPU} = 'H100 80GB' and params.kv_cache_dtype = 'fp8'`",
         f"- `tags.{CORPUS} = 'test-clean' and metrics.wer < 3 and metrics.reqs_per_sec > 100`",
     ]
+
+    def first(condition: str, order: list[str]) -> Any:
+        return next(iter(client.search_runs([experiment_id], condition, max_results=1, order_by=order)), None)
+
     scored = f"{FINISHED} and metrics.reference_words > 0"
-    for run in client.search_runs([experiment_id], scored, max_results=1, order_by=["metrics.reference_words DESC"]):
-        data = run.data.tags.get(CORPUS) or run.data.params.get("split", "")
-        same = f"{scored} and tags.`{ACCURACY_KEY}` = '{run.data.tags.get(ACCURACY_KEY, '')}'"
-        lines.append(f"\nBest so far on {markdown(data)} ({run.data.metrics['reference_words']:,.0f} words):\n")
+    if largest := first(scored, ["metrics.reference_words DESC"]):
+        params, tags = largest.data.params, largest.data.tags
+        words = f"{largest.data.metrics['reference_words']:,.0f} words"
+        lines.append(f"\nBest so far on {markdown(tags.get(CORPUS) or params.get('split', ''))} ({words}):\n")
         lines += ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
-        for name, order in BEST.items():
-            lines += [_row(name, r) for r in client.search_runs([experiment_id], same, max_results=1, order_by=order)]
+        same = f"{scored} and tags.`{ACCURACY_KEY}` = '{tags.get(ACCURACY_KEY, '')}'"
+        lines += [_row(name, best) for name, order in BEST.items() if (best := first(same, order))]
     return "\n".join(lines) + "\n"
 
 
-def digest(text: str) -> str:
-    """16 hexadecimal digits of a description."""
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _row(name: str, run: Any) -> str:
     info, data = run.info, run.data
     link = f"[{markdown(info.run_name or info.run_id)}]({run_path(info.experiment_id, info.run_id)})"
-    rate = data.metrics.get("reqs_per_sec")
-    figures = f"{data.metrics.get('wer', float('nan')):.2f} | {'' if rate is None else f'{rate:.2f}'}"
-    return f"| {name} | {link} | {markdown(data.params.get('gpu_name', ''))} | {figures} |"
+    wer, rate = (f"{data.metrics[metric]:.2f}" if metric in data.metrics else "" for metric in ("wer", "reqs_per_sec"))
+    return f"| {name} | {link} | {markdown(data.params.get('gpu_name', ''))} | {wer} | {rate} |"

@@ -31,7 +31,7 @@ class LiveMetrics:
     """Logs the finished utterances of all repeats, their rate and the GPU readings as `system/progress_*`.
 
     MLflow shows metrics with the prefix `system/` in its tab for system metrics.  The object is a context manager
-    around the measurement; `on_start` and `on_result` are callbacks of `run_timed_passes` and run in the timed region.
+    around the measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, hardware: Hardware, listener: Listener) -> None:
@@ -68,16 +68,15 @@ class LiveMetrics:
     def _log_until_stopped(self) -> None:
         while not self._stop.wait(INTERVAL_SECONDS):
             with contextlib.suppress(WhisperbenchError):
-                finished = self._finished
-                runs.log_live(self._client, self._run_id, self._metrics(finished), finished)
-
-    def _metrics(self, finished: int) -> dict[str, float]:
-        gpu = reading_now(self._hardware)
-        found = {
-            "finished": float(finished),
-            "reqs_per_sec": finished / (time.perf_counter() - self._started),
-            "gpu_util": gpu.util_mean if gpu else None,
-            "gpu_memory_mib": gpu.memory_peak_mib if gpu else None,
-            "gpu_power_watts": gpu.power_mean_watts if gpu else None,
-        }
-        return {f"{PROGRESS}{name}": value for name, value in found.items() if value is not None}
+                finished, seconds, gpu = (
+                    self._finished,
+                    time.perf_counter() - self._started,
+                    reading_now(self._hardware),
+                )
+                metrics = {"finished": float(finished), "reqs_per_sec": finished / seconds}
+                if gpu:
+                    readings = (gpu.util_mean, gpu.memory_peak_mib, gpu.power_mean_watts)
+                    names = ("gpu_util", "gpu_memory_mib", "gpu_power_watts")
+                    metrics |= {name: value for name, value in zip(names, readings, strict=True) if value is not None}
+                named = {f"{PROGRESS}{name}": value for name, value in metrics.items()}
+                runs.log_now(self._client, self._run_id, metrics=named, step=finished)

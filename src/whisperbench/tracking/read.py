@@ -1,4 +1,4 @@
-"""Reading runs from an MLflow tracking server: benchmark runs, their repeats and their transcripts."""
+"""Benchmark runs read from an MLflow tracking server, with their repeats, transcripts and audio samples."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 THREADS = 8
-MAX_CLIPS, MAX_CLIP_BYTES = 10, 5_000_000  # of a page that holds them: each is at most 30 s and 960 kB
+MAX_CLIPS, MAX_CLIP_BYTES = 10, 5_000_000  # per HTML page; a clip has at most 30 s and 960 kB
 ID_DIGITS = 32
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
 
 def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
-    """Finished benchmark runs of the experiments named (None: of all), with the history of repeated ones.
+    """Finished benchmark runs of the named experiments (None: of all), with the history of repeated ones.
 
     Raises:
-        ComparisonError: there is no experiment of that name.
-        ConfigError: MLflow does not understand the filter.
+        ComparisonError: an experiment does not exist.
+        ConfigError: MLflow refuses the filter.
         TrackingError: the server went away.
     """
     names = _experiments(client)
     if experiments is not None:
-        _must_exist(experiments, names.values())
+        _require_experiments(experiments, sorted(names.values()))
         names = {id_: name for id_, name in names.items() if name in experiments}
     condition = f"{FINISHED_BENCHMARKS} and {filter_text}" if filter_text else FINISHED_BENCHMARKS
     records = [_record(run, names) for run in _search(client, list(names), condition, filter_text)]
@@ -46,26 +46,26 @@ def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_te
 
 
 def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
-    """Runs by id, or by as many digits of it as tell it apart.
+    """Runs by id, or by a unique beginning of an id.
 
     Raises:
-        ComparisonError: there is no such run, or it is not a finished benchmark run.
+        ComparisonError: a run does not exist, or is not a finished benchmark run.
     """
     from mlflow.exceptions import MlflowException
 
     names, records = _experiments(client), []
     for run_id in (whole_id(client, each) for each in run_ids):
-        with tracking_errors(client, "does not give its runs"):
+        with tracking_errors(client, "return the run"):
             try:
                 run = client.get_run(run_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                raise ComparisonError(f"There is no run {run_id} on this tracking server.") from error
+                raise ComparisonError(f"Run {run_id} does not exist on this tracking server.") from error
         kind, status = run.data.tags.get(KIND, "none"), run.info.status
         if kind != "benchmark" or status != "FINISHED":
             raise ComparisonError(
-                f"Run {run_id} is no finished benchmark run: its kind is {kind}, its status {status}."
+                f"Run {run_id} is not a finished benchmark run: its kind is {kind}, its status {status}."
             )
         records.append(_record(run, names))
     return _with_history(client, records)
@@ -74,91 +74,91 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
 def read_transcripts(
     client: MlflowClient, run_ids: Iterable[str], cache: Path, advance: Callable[[], None] = lambda: None
 ) -> dict[str, StoredTranscripts | None]:
-    """transcripts.json of each run, downloaded in parallel and kept in `cache` (a finished run's never change).
+    """The transcripts of each run, None where they are absent or damaged; `advance` is called after each run.
 
-    None for a run without a readable one.
+    They are downloaded in parallel and kept in `cache`, because those of a finished run never change.
     """
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = list(dict.fromkeys(run_ids))
 
     def read(run_id: str) -> StoredTranscripts | None:
         kept = cache / f"{quote(run_id, safe='')}.json"
-        if not kept.exists():
-            _download(client, run_id, kept)
+        if not kept.exists() and any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
+            _download(client, run_id, TABLE, kept)
         found = read_table(kept.read_text(encoding="utf-8", errors="replace")) if kept.exists() else None
         advance()
         return found
 
-    with tracking_errors(client, "does not give its transcripts"), ThreadPoolExecutor(THREADS) as pool:
+    with tracking_errors(client, "return the transcripts"), ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
 
 
 def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[str], cache: Path) -> dict[str, bytes]:
-    """WAVs by utterance id, as far as one of the runs holds them as samples; the first ten of `utt_ids`, 5 MB."""
+    """WAV files by utterance id: the first ten of `utt_ids` that a run has as samples, at most 5 MB."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     found: dict[str, bytes] = {}
-    with tracking_errors(client, "does not give its samples"):
-        held = {
+    with tracking_errors(client, "return the samples"):
+        samples = {
             artifact.path.rpartition("/")[2].partition("_")[2]: (run_id, artifact)
             for run_id in run_ids
             for artifact in client.list_artifacts(run_id, SAMPLES)
         }
         room = MAX_CLIP_BYTES
         for utt_id in utt_ids:
-            run_id, artifact = held.get(after_the_number(utt_id), ("", None))
+            run_id, artifact = samples.get(after_the_number(utt_id), ("", None))
             if artifact is None or (artifact.file_size or 0) > room or len(found) == MAX_CLIPS:
                 continue
             kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
             if not kept.exists():
-                with tempfile.TemporaryDirectory(dir=cache) as folder:
-                    Path(client.download_artifacts(run_id, artifact.path, folder)).replace(kept)
+                _download(client, run_id, artifact.path, kept)
             found[utt_id] = kept.read_bytes()
             room -= len(found[utt_id])
     return found
 
 
 def whole_id(client: MlflowClient, beginning: str) -> str:
-    """The id of the one run whose id begins so.
+    """The id of the run whose id begins with `beginning`.
 
     Raises:
-        ComparisonError: there is none, or several.
+        ComparisonError: no run or several runs have such an id.
     """
     if len(beginning) == ID_DIGITS:
         return beginning
     found = _search(client, list(_experiments(client)), f"attributes.run_id LIKE '{beginning}%'", None)
     if len(found) != 1:
         several = ", ".join(sorted(run.info.run_id for run in found)[:10])
-        which = f"{len(found)} runs begin so: {several}" if found else "there is none on this tracking server"
-        raise ComparisonError(f"{beginning!r} does not name one run: {which}.")
+        which = (
+            f"{len(found)} ids begin with it: {several}" if found else "no id on this tracking server begins with it"
+        )
+        raise ComparisonError(f"{beginning!r} does not identify a run: {which}.")
     return str(found[0].info.run_id)
 
 
 def _experiments(client: MlflowClient) -> dict[str, str]:
     """Id to name of every experiment that is not deleted."""
-    with tracking_errors(client, "does not list its experiments"):
+    with tracking_errors(client, "list the experiments"):
         return {e.experiment_id: e.name for e in search_experiments(client)}
 
 
-def _must_exist(wanted: Iterable[str], existing: Iterable[str]) -> None:
-    existing = sorted(existing)
+def _require_experiments(wanted: Iterable[str], existing: Sequence[str]) -> None:
     for name in wanted:
         if name not in existing:
             near = difflib.get_close_matches(name, existing, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(existing[:10])}."
-            raise ComparisonError(f"There is no experiment {name!r} on this tracking server.{hint}")
+            hint = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(existing[:10])}."
+            raise ComparisonError(f"Experiment {name!r} does not exist on this tracking server. {hint}")
 
 
 def _search(client: MlflowClient, experiment_ids: list[str], condition: str, filter_text: str | None) -> list[Any]:
     from mlflow.exceptions import MlflowException
 
-    with tracking_errors(client, "does not search its runs"):
+    with tracking_errors(client, "search the runs"):
         try:
             return search_runs(client, experiment_ids, condition)
         except MlflowException as error:
             if filter_text is None or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
-            raise ConfigError(f"filter={filter_text!r} is not a filter that MLflow understands: {reason}") from error
+            raise ConfigError(f"filter={filter_text!r} is not allowed: {reason}") from error
 
 
 def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
@@ -177,7 +177,7 @@ def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
 
 
 def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Each run that was measured several times with the rates of all its repeats."""
+    """The records, each run with several repeats with the rates of all of them."""
 
     def complete(record: RunRecord) -> RunRecord:
         repeats = record.params.get("repeats", "1")
@@ -185,18 +185,16 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             return record
         history = {}
         for name in (metric.name for metric in METRICS if metric.rate):
-            # By step: a store that is made of files keeps a value twice when it is logged twice.
+            # By step, because a file store keeps a value twice if it was logged twice.
             steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
 
-    with tracking_errors(client, "does not give the history of its metrics"), ThreadPoolExecutor(THREADS) as pool:
+    with tracking_errors(client, "return the history of the metrics"), ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(complete, records))
 
 
-def _download(client: MlflowClient, run_id: str, target: Path) -> None:
-    """Copy the artifact to `target`, complete or not at all; a run without one leaves nothing."""
-    if not any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
-        return
+def _download(client: MlflowClient, run_id: str, path: str, target: Path) -> None:
+    """Download an artifact to `target`, which stays absent if the download fails."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        Path(client.download_artifacts(run_id, TABLE, folder)).replace(target)
+        Path(client.download_artifacts(run_id, path, folder)).replace(target)

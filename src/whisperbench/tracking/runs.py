@@ -1,7 +1,7 @@
-"""Writing runs to an MLflow tracking server: a run is opened, filled from a result bundle, closed.
+"""Runs on an MLflow tracking server: a run is opened, filled from a result bundle, and closed.
 
-Everything that is logged comes from the bundle on disk and is logged under the same timestamps each
-time, so that logging twice changes nothing and logging later gives what logging at once would have.
+Everything is logged from the bundle on disk with the bundle's timestamps.  A bundle that is logged twice, or later,
+therefore gives the same run.
 """
 
 from __future__ import annotations
@@ -11,21 +11,30 @@ import json
 import os
 import re
 import textwrap
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.environment import git_commit
 from whisperbench.results.names import FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, without_password
-from whisperbench.tracking.client import CLOSE_SECONDS, FILL_SECONDS, call_with_timeout, serves_ui, tracking_errors
+from whisperbench.tracking.client import (
+    CLOSE_SECONDS,
+    FILL_SECONDS,
+    RETRIES,
+    call_with_timeout,
+    serves_ui,
+    tracking_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,93 +44,164 @@ PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
-METRICS_PER_BATCH = 900  # MLflow takes 1,000 metrics, params and tags a call
+COMMIT_TAG = "mlflow.source.git.commit"
+DEFAULT_EXPERIMENT = "whisperbench"
+METRICS_PER_BATCH = 1_000
 MAX_TAG_LENGTH = 5_000
-LINE = 100
-"""Characters of a description's line: MLflow does not wrap code."""
-COLLISIONS = 5
+NOTE_WIDTH = 100
+"""Characters per line of the cause in a description: MLflow does not wrap code."""
+MAX_COLLISIONS = 5
+CREATE_LOCK = threading.Lock()
+
+
+def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
+    """The id of an experiment, which is created if it does not exist.
+
+    Without a name it is the default experiment: MLFLOW_EXPERIMENT_ID, else the one that MLFLOW_EXPERIMENT_NAME names,
+    else `whisperbench`.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if name is None:
+        if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return experiment_id
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another process was faster
+    return str(found.experiment_id)
+
+
+def create_run(
+    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], started_ms: int | None = None
+) -> str:
+    """Create a run and return its id.
+
+    The request is not retried: a server that answered too late has created the run, and a second request would create
+    another one.
+    """
+    with CREATE_LOCK:  # a sweep creates runs in several threads
+        retries = os.environ.get(RETRIES, "1")
+        os.environ[RETRIES] = "0"
+        try:
+            run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
+        finally:
+            os.environ[RETRIES] = retries
+    return str(run.info.run_id)
 
 
 def open_run(
     client: MlflowClient, *, experiment: str | None, run_id: str | None, name: str, tags: Mapping[str, str]
 ) -> str:
-    """Attach to the run that `mlflow run` has started, or start one; its id.
+    """Create a run in `experiment` (None: the default one), or take over the run `run_id`; returns its id.
 
-    Inside a project run the name and the experiment are the user's and stay as they are.
+    A run of `mlflow run` keeps its experiment, and its name if the user chose it.
     """
-    with tracking_errors(client, "refuses to open a run"):
+    with tracking_errors(client, "open a run"):
         if run_id is None:
-            return create_run(client, experiment, name, local_tags(tags))
+            return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
         run = client.get_run(run_id)
-        for tag, value in {**_without_secrets(run.data.tags), **tags, **_own_tags()}.items():
-            if run.data.tags.get(tag) != value:
-                client.set_tag(run_id, tag, value)
-        if named_by_mlflow(run.info.run_name):
+        log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
+        if _is_generated(run.info.run_name or ""):
             client.update_run(run_id, name=name)
         return run_id
 
 
-def named_by_mlflow(name: str | None) -> bool:
-    """Whether nobody has chosen a run's name: there is none, or it is one of MLflow's, like `dapper-stoat-918`."""
+def _is_generated(name: str) -> bool:
+    """Whether a run's name is empty or one that MLflow generates, like `dapper-stoat-918`."""
     from mlflow.utils import name_utils
 
-    predicate, _, rest = (name or "").partition("-")
-    noun, _, number = rest.partition("-")
-    of_mlflow = predicate in name_utils._GENERATOR_PREDICATES and noun in name_utils._GENERATOR_NOUNS
-    return not name or (of_mlflow and number.isdecimal())
+    adjective, noun, number, *_ = (*name.split("-", 2), "", "", "")
+    known = adjective in name_utils._GENERATOR_PREDICATES and noun in name_utils._GENERATOR_NOUNS
+    return not name or (known and number.isdecimal())
 
 
 def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """What MLflow notes about who runs which source, without passwords and by the server's user name; and `tags`."""
+    """`tags` and those that MLflow adds (source and user), without secrets, and with the commit of this package."""
     from mlflow.tracking.context.registry import resolve_tags
 
-    noted: dict[str, str] = resolve_tags(dict(tags))
-    return {**noted, **_without_secrets(noted), **_own_tags()}
+    found: dict[str, str] = resolve_tags(dict(tags))
+    # MLflow looks for a repository around sys.argv[0], and a console script is outside of it.
+    commit = git_commit()
+    return {**found, **({COMMIT_TAG: commit} if commit else {}), **_redacted(found), **_own_tags()}
+
+
+def _own_tags() -> dict[str, str]:
+    """This process, and the user's name on the server (on rented hosts every user is root)."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    process, name = ProcessId.this(), read_mlflow_creds().username
+    return {**({PROCESS_TAG: str(process)} if process else {}), **({USER_TAG: name} if name else {})}
+
+
+def _redacted(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that hold a secret, for example a git remote with a token, redacted."""
+    return {tag: clean for tag, value in tags.items() if (clean := redact(value, os.environ)) != value}
 
 
 def origin_of(client: MlflowClient, run_id: str) -> Origin:
-    """How a run was opened, for its bundle."""
-    with tracking_errors(client, "does not give the run back"):
+    """The run, its experiment and its tags, for the bundle that will be logged to it."""
+    with tracking_errors(client, "return the run"):
         run = client.get_run(run_id)
         experiment = client.get_experiment(run.info.experiment_id)
     return Origin(experiment.name, run_id, dict(run.data.tags))
 
 
 def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
-    """The first artifact of a run, and the proof that this client may write artifacts, before an hour is spent."""
-    with tracking_errors(client, "does not take artifacts"):
+    """Log environment.txt as the first artifact, which shows before the measurement that artifacts can be written."""
+    with tracking_errors(client, "store artifacts"):
         client.log_text(run_id, text, "environment.txt")
 
 
-def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
-    """Show in a run what is known before it is measured; `fill` says the same and more."""
-    from mlflow.entities import Param, RunTag
-
-    with tracking_errors(client, "did not take the params"):
-        run = client.get_run(run_id)
-        params = [Param(k, v) for k, v in start.params.items() if k not in run.data.params]
-        tags = {**start.tags, NOTE_TAG: start.description}
-        client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
-        if start.dataset:
-            log_dataset(client, run, start.dataset)
+def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
+    """Log files as artifacts in the top folder of a run."""
+    with tracking_errors(client, "store artifacts"):
+        for path in paths:
+            client.log_artifact(run_id, str(path))
 
 
-def log_live(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """Log metrics of the current moment during a measurement.
+def log_now(
+    client: MlflowClient,
+    run_id: str,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    step: int = 0,
+    at_ms: int | None = None,
+) -> None:
+    """Log metrics (at `at_ms`, by default now), tags, and the params that the run does not have yet.
 
     Raises:
-        TrackingError: whatever goes wrong: MLflow's libraries raise errors of their own in a thread at exit.
+        TrackingError: for every error, because MLflow's libraries raise errors of their own in a thread at exit.
     """
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param, RunTag
 
-    now = time.time_ns() // 1_000_000
-    with tracking_errors(client, "did not take the progress metrics"):
-        client.log_batch(run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+    at_ms = at_ms or time.time_ns() // 1_000_000
+    with tracking_errors(client, "log to the run"):
+        known = client.get_run(run_id).data.params if params else {}
+        client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, at_ms, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+
+def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
+    """Log what is known before the measurement; the bundle replaces it later."""
+    log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
+    if start.dataset:
+        with tracking_errors(client, "log the data set"):
+            _log_dataset(client, run_id, start.dataset)
 
 
 def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
-    """MLflow's own metrics of the machine, where MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them; they end with
-    `until`."""
+    """Start MLflow's system metrics if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING asks for them; they end with `until`."""
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
     if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
@@ -132,29 +212,106 @@ def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.Ex
         until.callback(monitor.finish)
 
 
-def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
-    """Log files as artifacts of a run, side by side."""
-    with tracking_errors(client, "did not take the files"):
-        for path in paths:
-            client.log_artifact(run_id, str(path))
-
-
 def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Fill a run from a bundle, in a few batched calls; a second time changes nothing.
+    """Fill a run from a bundle that is locked meanwhile; a second call changes nothing.
 
     Raises:
         TrackingError: the server went away or refused; the bundle is untouched.
-        BundleError: another process is logging it.
+        BundleError: another process is logging the bundle.
     """
-    with bundle.locked(), tracking_errors(client, "did not take the result"):
-        fill_within_limits(client, run_id, bundle)
+    with bundle.locked(), tracking_errors(client, "log the result"):
+        fill_run(client, run_id, bundle)
+
+
+def fill_run(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+    """Log everything that a bundle holds and check that its files are stored.
+
+    Raises:
+        TrackingError: files are missing afterwards, or the calls took ten minutes.
+    """
+
+    def fill() -> list[str]:
+        _fill(client, run_id, bundle)
+        return missing_files(client, run_id, bundle)
+
+    if missing := call_with_timeout(FILL_SECONDS, fill, str(client.tracking_uri)):
+        raise TrackingError(
+            f"The tracking server {without_password(str(client.tracking_uri))} does not hold every file of "
+            f"{bundle.directory}: it lacks {len(missing)} file(s), the first is {missing[0]}. A proxy may have "
+            "answered in place of the server. Check what is between this host and the server."
+        )
+
+
+def missing_files(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
+    """The bundle's files that the run lacks or holds in another size."""
+    stored: dict[str, int | None] = {}
+    folders = [""]
+    while folders:
+        for each in client.list_artifacts(run_id, folders.pop() or None):
+            if each.is_dir:
+                folders.append(each.path)
+            else:
+                stored[each.path] = each.file_size  # None where the artifact store does not report sizes
+    files = {str(path.relative_to(bundle.artifacts)): path for path in bundle.artifacts.rglob("*") if path.is_file()}
+    return sorted(name for name, path in files.items() if stored.get(name, -1) not in (None, path.stat().st_size))
+
+
+def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
+    from mlflow.entities import Metric
+
+    contents = bundle.contents
+    tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
+    tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
+    metrics = dict(contents.metrics)
+    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
+        metrics[f"{REPEATS}spread_percent"] = spread_percent(rates)
+    log_now(client, run_id, params=contents.params, tags=tags, metrics=metrics, at_ms=contents.ended_ms)
+    # MLflow draws a metric with several steps as a line and one with a single step as a bar, which is easier to
+    # compare. The values of the repeats are therefore metrics of their own.
+    repeats = [
+        Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
+        for name, values in contents.history.items()
+        if len(values) > 1
+        for step, value in enumerate(values)
+    ]
+    for start in range(0, len(repeats), METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=repeats[start : start + METRICS_PER_BATCH])
+    if contents.dataset:
+        _log_dataset(client, run_id, contents.dataset)
+    client.log_artifacts(run_id, str(bundle.artifacts))
+
+
+def _log_dataset(client: MlflowClient, run_id: str, data: Data) -> None:
+    """Log the data set of a run unless the run has it.
+
+    MLflow looks for the data set before it inserts it.  If two runs do so at the same time, the slower one fails and
+    is tried again.
+    """
+    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.exceptions import MlflowException
+
+    if any(each.dataset.digest == data.digest for each in client.get_run(run_id).inputs.dataset_inputs):
+        return
+    profile = json.dumps({"split": data.split, "num_rows": data.rows})
+    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=profile)
+    inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
+    for attempt in range(1, MAX_COLLISIONS + 1):
+        try:
+            client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            if attempt == MAX_COLLISIONS or not re.search("IntegrityError|UniqueViolation", str(error)):
+                raise
+        else:
+            return
 
 
 def close_run(
     client: MlflowClient, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
 ) -> None:
-    """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`; `failure` says why, in a tag and on top of its
-    description.
+    """End a run as FINISHED, FAILED or KILLED, now or at `ended_ms`.
+
+    `failure` is the cause, which goes to a tag and to the top of the run's description.
 
     Raises:
         TrackingError: the server refused, or did not answer within 60 s.
@@ -163,29 +320,27 @@ def close_run(
     def close() -> None:
         client.set_terminated(run_id, status, ended_ms)
         if failure is not None:
-            text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres takes no NUL
+            text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres refuses NUL
             client.set_tag(run_id, FAILURE, text[:MAX_TAG_LENGTH] or "unknown")
-            known, note = client.get_run(run_id).data.tags.get(NOTE_TAG, ""), failed_note(status, text)
-            if not known.startswith(note):  # a sweep says it again of a run that has said it itself
-                client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{known}"[:MAX_TAG_LENGTH])
+            note, before = _failure_note(status, text), client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+            if not before.startswith(note):  # a sweep closes a run that may have closed itself
+                client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{before}"[:MAX_TAG_LENGTH])
 
-    with tracking_errors(client, "did not close the run"):
+    with tracking_errors(client, "close the run"):
         if serves_ui(client):
             call_with_timeout(CLOSE_SECONDS, close, str(client.tracking_uri))
-        else:  # a database, in this thread: a signal then interrupts the call, and cannot be overtaken by it
+        else:  # in this thread: a signal then interrupts the call and cannot overtake it
             close()
 
 
-def failed_note(status: str, failure: str) -> str:
-    """The cause and the way out, which a message of ours names, as markdown that shows it and obeys nothing; in lines
-    that a page shows whole."""
-    lines = [part for line in failure.splitlines() for part in textwrap.wrap(escape_control(line), LINE) or [""]]
-    shown = "\n".join(f"    {line}" for line in lines)
-    return f"**{status}**\n\n{shown}"
+def _failure_note(status: str, failure: str) -> str:
+    """The status and the cause as a code block in markdown, in lines that fit the page."""
+    lines = [part for line in failure.splitlines() for part in textwrap.wrap(escape_control(line), NOTE_WIDTH) or [""]]
+    return "\n".join([f"**{status}**", "", *(f"    {line}" for line in lines)])
 
 
 def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
-    """Delete a run; where this user may not, it stays."""
+    """Delete a run; it stays if this user may not delete it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -193,142 +348,3 @@ def delete_where_allowed(client: MlflowClient, run_id: str) -> None:
     except MlflowException as error:
         if error.error_code != "PERMISSION_DENIED":
             raise
-
-
-def experiment_id_of(client: MlflowClient, name: str) -> str:
-    """The id of the experiment of that name, which is made where there is none."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)  # somebody was faster
-    return str(found.experiment_id)
-
-
-def create_run(
-    client: MlflowClient, experiment: str | None, name: str, tags: Mapping[str, str], started_ms: int | None = None
-) -> str:
-    """A new run, in an experiment that is made where there is none of that name; its id."""
-    experiment_id = experiment_id_of(client, experiment or "Default")
-    with _without_retries():
-        run = client.create_run(experiment_id, start_time=started_ms, run_name=name, tags=dict(tags))
-    return str(run.info.run_id)
-
-
-def fill_within_limits(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log everything that a bundle holds and look whether it has arrived; a second time changes nothing.
-
-    Raises:
-        TrackingError: not all of it has arrived, or it took ten minutes.
-    """
-
-    def fill_and_look() -> list[str]:
-        fill(client, run_id, bundle)
-        return not_arrived(client, run_id, bundle)
-
-    if missing := call_with_timeout(FILL_SECONDS, fill_and_look, str(client.tracking_uri)):
-        raise TrackingError(
-            f"The tracking server {without_password(str(client.tracking_uri))} does not hold what it has taken: of "
-            f"{bundle.directory} it lacks {len(missing)} file(s), the first is {missing[0]}. Something between here "
-            "and the server answers for it: ask whoever runs it."
-        )
-
-
-def not_arrived(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
-    """The bundle's files that the run does not hold in their whole size."""
-    held: dict[str, int | None] = {}
-    folders = [""]
-    while folders:
-        for each in client.list_artifacts(run_id, folders.pop() or None):
-            if each.is_dir:
-                folders.append(each.path)
-            else:
-                held[each.path] = each.file_size
-    files = {str(path.relative_to(bundle.artifacts)): path for path in bundle.artifacts.rglob("*") if path.is_file()}
-    # Not every place for artifacts tells sizes.
-    return sorted(name for name, path in files.items() if held.get(name, -1) not in (None, path.stat().st_size))
-
-
-def fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log everything that a bundle holds, whoever has locked it; a second time changes nothing."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    contents = bundle.contents
-    run = client.get_run(run_id)
-    params = [Param(k, v) for k, v in contents.params.items() if k not in run.data.params]
-    tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
-    tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
-    # One step each: a metric with a history is drawn as a line, and what is compared is a bar.
-    metrics = [Metric(name, value, contents.ended_ms, 0) for name, value in contents.metrics.items()]
-    metrics += [
-        Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
-        for name, values in contents.history.items()
-        if len(values) > 1
-        for step, value in enumerate(values)
-    ]
-    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
-        metrics.append(Metric(f"{REPEATS}spread_percent", spread_percent(rates), contents.ended_ms, 0))
-    client.log_batch(run_id, params=params, tags=[RunTag(k, v) for k, v in tags.items()])
-    for start in range(0, len(metrics), METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_BATCH])
-    if contents.dataset:
-        log_dataset(client, run, contents.dataset)
-    client.log_artifacts(run_id, str(bundle.artifacts))
-
-
-def log_dataset(client: MlflowClient, run: Any, data: Data) -> None:
-    """The data set of a run, once."""
-    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    profile = {"split": data.split, "num_rows": data.rows}
-    dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=json.dumps(profile))
-    if not any(i.dataset.digest == data.digest for i in run.inputs.dataset_inputs):
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
-        _despite_others(lambda: client.log_inputs(run.info.run_id, inputs))
-
-
-def _despite_others(call: Callable[[], None]) -> None:
-    """MLflow looks whether a data set exists and then inserts it: of two that do so at once it refuses the slower."""
-    from mlflow.exceptions import MlflowException
-
-    for attempt in range(COLLISIONS):
-        try:
-            return call()
-        except MlflowException as error:
-            if attempt == COLLISIONS - 1 or not re.search("IntegrityError|UniqueViolation", str(error)):
-                raise
-    return None
-
-
-@contextlib.contextmanager
-def _without_retries() -> Iterator[None]:
-    """No retries: a server that answered too late has created the run, and a second request would create another."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _own_tags() -> dict[str, str]:
-    """The process that works on the run; and the user's name on the server, as on rented machines everybody is root."""
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    process, name = ProcessId.this(), read_mlflow_creds().username
-    return {**({PROCESS_TAG: str(process)} if process else {}), **({USER_TAG: name} if name else {})}
-
-
-def _without_secrets(tags: Mapping[str, str]) -> dict[str, str]:
-    """Those tags that hold a secret (a git remote with a token in it, say), redacted."""
-    return {tag: clean for tag, value in tags.items() if (clean := redact(value, os.environ)) != value}

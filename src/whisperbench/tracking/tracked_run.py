@@ -1,4 +1,4 @@
-"""A run from its opening to its end, with the right status whatever ends it."""
+"""A run from its opening to its end: it ends with the right status on success, failure and a signal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from whisperbench.errors import TrackingError, WhisperbenchError
@@ -14,9 +14,9 @@ from whisperbench.processes.signals import Interrupted, signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.links import Links
 from whisperbench.text import without_password
-from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
+from whisperbench.tracking.runs import close_run, open_run, origin_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrackedRun:
-    """A run that is open, and the client of its server."""
+    """An open run and the client of its server."""
 
     client: MlflowClient
     run_id: str
@@ -37,62 +37,59 @@ class TrackedRun:
 
     def origin(self) -> Origin:
         """How the run was opened, for its bundle."""
-        return tracking.origin_of(self.client, self.run_id)
+        return origin_of(self.client, self.run_id)
 
     def where(self) -> str:
-        """The run's page and that of all runs, and how to open them where no server runs."""
+        """Links to the run and to all runs; for a database also the command that starts the UI."""
         links = Links(ui_address(self.client))
         experiment = self.client.get_experiment(self.experiment_id)
-        runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)  # comparisons have no view
+        # An experiment that holds only comparisons has no view.
+        runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
         found = f"run: {links.run(self)}\nruns: {runs}"
         if serves_ui(self.client):
             return found
         store = without_password(self.client.tracking_uri)
-        return f"look: mlflow ui --backend-store-uri {store} --port {ui_port()}\n{found}"
+        return f"View the results: mlflow ui --backend-store-uri {store} --port {ui_port()}\n{found}"
 
 
 @contextlib.contextmanager
 def tracked_run(
     client: MlflowClient,
     name: str,
-    tags: dict[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
     experiment: str | None = None,
 ) -> Iterator[TrackedRun]:
-    """Open a run (or attach to `run_id`, or the one that `mlflow run` has started) and end it with the right status.
+    """Open a run for the block: `run_id`, else the run that `mlflow run` has started, else a new one.
 
-    A new one belongs to `experiment`, or to the one that MLFLOW_EXPERIMENT_NAME names.
-
-    FINISHED when the block ends, FAILED when it raises, KILLED on a signal; a tag has the cause of the last two.
-    `mlflow run` (3.17) writes FAILED over KILLED when it was interrupted together with this process.
+    A new run belongs to `experiment` (None: the default one).  The run ends as FINISHED, as FAILED if the block raises,
+    and as KILLED on a signal, with the cause in a tag.  `mlflow run` (3.17) writes FAILED over KILLED if the signal
+    interrupts it together with this process.
     """
-    experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    run_id = run_id or os.environ.get(RUN_ID)
     with signals_raise() as raised:
-        run_id = tracking.open_run(client, experiment=experiment, run_id=run_id, name=name, tags=tags or {})
+        run_id = open_run(
+            client, experiment=experiment, run_id=run_id or os.environ.get(RUN_ID), name=name, tags=tags or {}
+        )
         status, failure = "FAILED", None
         opened_ms, opened = time.time_ns() // 1_000_000, time.perf_counter()
         try:
             yield TrackedRun(client, run_id)
             status = "FINISHED"
-        except Interrupted as interrupted:  # also one that a block inside this one was told of
+        except Interrupted as interrupted:  # also one that a block inside this one has received
             status, failure = "KILLED", str(interrupted)
             raise
         except BaseException as error:
             failure = str(error) if isinstance(error, WhisperbenchError) else f"{type(error).__name__}: {error}"
             raise
         finally:
-            if raised:  # whatever it looked like to the code that was interrupted
+            if raised:  # also if a library turned the signal into an error of its own
                 status, failure = "KILLED", str(raised[0])
-            # Not the time of day: it may have been set back meanwhile, and a run ends after its start.
-            _close(client, run_id, status, failure, opened_ms + round(1000 * (time.perf_counter() - opened)))
-
-
-def _close(client: MlflowClient, run_id: str, status: str, failure: str | None, ended_ms: int) -> None:
-    # A server that is away must not hide why the run ended.
-    with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
-        try:
-            tracking.close_run(client, run_id, status, failure, ended_ms)
-        except Interrupted as interrupted:
-            tracking.close_run(client, run_id, "KILLED", str(interrupted), ended_ms)
-            raise
+            # The system time may have been set back, and a run must not end before its start.
+            ended_ms = opened_ms + round(1000 * (time.perf_counter() - opened))
+            # A server that is away must not hide the cause.
+            with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
+                try:
+                    close_run(client, run_id, status, failure, ended_ms)
+                except Interrupted as interrupted:
+                    close_run(client, run_id, "KILLED", str(interrupted), ended_ms)
+                    raise

@@ -21,7 +21,7 @@ SMALL: Arrays = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": 
     [
         (b"", "cannot be read"),
         (b"\6\0", "cut short"),
-        (pack(SMALL, header=(5, "WhisperSpec", 3)), r"are \(5, 'WhisperSpec', 3\); known is"),
+        (pack(SMALL, header=(5, "WhisperSpec", 3)), r"are \(5, 'WhisperSpec', 3\), expected"),
         (pack(SMALL, header=(6, "TransformerSpec", 7)), "TransformerSpec"),
         (pack(SMALL) + b"more", "4 bytes follow the end"),
         (pack(SMALL, [("c", "nothing")]), "alias c of nothing"),

@@ -79,7 +79,7 @@ def test_an_older_tokenizer_without_tokenizer_json_is_read(tmp_path: Path) -> No
     (directory / "tokenizer.json").unlink()
     assert local(directory, tmp_path).prompt_token_ids("fr") == prompt
     (directory / "added_tokens.json").unlink()
-    with pytest.raises(ModelError, match="has no tokenizer"):
+    with pytest.raises(ModelError, match=r"lacks tokenizer\.json"):
         local(directory, tmp_path)
 
 

@@ -13,7 +13,7 @@ import rich.progress
 from tests.support.bundles import result
 from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 from whisperbench import benchmark
-from whisperbench.cli import console
+from whisperbench.cli import console, transcripts  # noqa: F401 - registers what it draws
 from whisperbench.cli.console import Rate, TerminalListener
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.engine_log import output_to

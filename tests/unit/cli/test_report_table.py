@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 import pytest
 import rich.console
 
-from flows import sweep
 from tests.support.reports import LARGE, TURBO, report_of
 from tests.support.stores import H100, run_of
 from whisperbench.cli.report_table import printer
+from whisperbench.cli.sweep import run
 from whisperbench.compare.document import Heading, Linked, Paragraph, Part, Table
 from whisperbench.compare.select import priced
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
+from whisperbench.sweep import run as sweep_library
 
 GPU = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
 TABLE = Table(
@@ -85,9 +86,9 @@ def test_the_short_answer_has_12_lines_at_80_columns(gpus: int) -> None:
     report = report_of(*(priced(run, {"H100": 2.5}) for run in (*runs, run_of(BenchmarkConfig(model="base")))))
     lines = shown(80, report.answer).splitlines()
     assert len(lines) <= 12
-    assert lines[1].split() == ["model", "gpu", "setting", "WER", "%", "reqs/sec", "RTFx", "¢/audio", "h"]
+    assert lines[1].split() == ["model", "gpu", "setting", "WER", "%", "reqs/sec", "RTFx", "¢/hour"]
     row = next(line for line in lines if "large-v3-turbo" in line and "H100" in line)
-    assert row.split()[1:] == ["H100", "80GB", "fp8/256", "stride", "16", "2.00", "1,158.80", "8,575", "0.029"]
+    assert row.split()[1:] == ["H100", "80GB", "fp8", "seqs256", "stride16", "2.00", "1,158.80", "8,575", "0.029"]
     assert ("more rows in leaderboard.html" in " ".join(lines)) is (gpus > 1)
 
 
@@ -135,8 +136,8 @@ def test_a_sweep_prints_as_a_comparison_does(
 
     monkeypatch.setenv("FORCE_COLOR", terminal)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sweep, "sweep", swept)
-    sweep.run(SweepConfig())
+    monkeypatch.setattr(sweep_library, "sweep", swept)
+    run(SweepConfig())
     out = capsys.readouterr().out
     assert ("# Whisper leaderboard" in out) is markdown
     assert ("| --: |" in out) is markdown

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tests.support.stores import run_of, without_tag
-from whisperbench.compare.groups import Group, Grouping, differences
-from whisperbench.compare.systems import systems
+from whisperbench.compare.groups import Grouping, differences
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import ACCURACY_KEY, SIGNATURE
 
@@ -39,7 +38,7 @@ class TestGrouping:
         assert [len(group.systems) for group in grouping.groups] == [3, 2]
 
     def test_a_run_without_a_key_is_left_out(self) -> None:
-        """Nobody knows what a run without keys may be compared with."""
+        """Without keys it cannot be compared with other runs."""
         grouping = Grouping.of([run_of(LARGE), without_tag(run_of(TURBO), ACCURACY_KEY)], "wer")
         assert "no tag whisperbench.accuracy_key" in grouping.left_out[0].reason
 
@@ -54,7 +53,7 @@ class TestGrouping:
         smoke = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b", "c")]
         whole = [run_of(BenchmarkConfig(model=m), metrics={"reference_words": 52_576.0}) for m in ("a", "b")]
         grouping = Grouping.of([*smoke, *whole], "wer")
-        assert [group.fields["limit"] for group in grouping.groups] == ["0", "8"]
+        assert [group.fields["limit"] for group in grouping.groups] == ["all", "8"]
 
     def test_a_lone_run_never_is_the_main_board(self) -> None:
         """Unless there is nothing else; then the one on most words."""
@@ -65,12 +64,12 @@ class TestGrouping:
         assert Grouping.of(lone, "wer").groups[0].fields["limit"] == "900"
 
 
-def test_a_group_names_its_data() -> None:
-    """The corpus's last part and the split; of runs that say it themselves what was found."""
+def test_a_run_names_its_data() -> None:
+    """The corpus's last part and the split; the signature of a run, if it has one, takes precedence."""
     config = BenchmarkConfig(corpus="/data/LibriSpeech/", split="dev-clean")
-    assert Group({}, systems([run_of(config)])).data == "LibriSpeech dev-clean"
+    assert run_of(config).data == "LibriSpeech dev-clean"
     signed = run_of(config, tags={SIGNATURE: "model=m|data=librispeech/dev-clean#1234abcd|n=all"})
-    assert Group({}, systems([signed])).data == "librispeech dev-clean"
+    assert signed.data == "librispeech dev-clean"
 
 
 def test_no_split_is_invented() -> None:

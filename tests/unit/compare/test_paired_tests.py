@@ -1,4 +1,4 @@
-"""Whether two runs differ by more than chance, or why that cannot be told."""
+"""Paired tests of two runs, and the reasons why a test is impossible."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class TestPublished:
     def test_a_row_is_beside_the_run_with_its_settings(self) -> None:
         """The ratio is measured over published throughput."""
         row = beside(run_of(LARGE, rate=70.6), run_of(FP8, rate=100.0))
-        assert row.published.setting == "vllm auto/128"
+        assert row.published.setting == "vllm"
         assert row.ratio == pytest.approx(2.0)
         assert row.caveats == ""
 
@@ -96,7 +96,7 @@ class TestPublished:
             ("NVIDIA A10", "large-v3-turbo", (True, False)),
         ],
     )
-    def test_families_and_models_are_told_apart(self, gpu: str, model: str, fits: tuple[bool, bool]) -> None:
+    def test_families_and_models_are_distinguished(self, gpu: str, model: str, fits: tuple[bool, bool]) -> None:
         """A10 is not A100; large-v3 is neither turbo nor distilled."""
         run = System((run_of(BenchmarkConfig(model=model), gpu=gpu),))
         row = published_benchmarks()[0]

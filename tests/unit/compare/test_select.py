@@ -38,7 +38,7 @@ class TestSelection:
 
 class TestPriced:
     def test_dollars_per_hour_over_rtfx(self) -> None:
-        """2 USD an hour at 200 times real time are one cent per hour of audio, whatever the run was told then."""
+        """2 USD an hour at 200 times real time are one cent per hour of audio, whatever cost the run recorded."""
         run = run_of(metrics={"rtfx": 200.0, COST: 99.0})
         assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
 
@@ -60,7 +60,7 @@ class TestPriced:
         """H100 is this GPU and H10 is not; the whole name wins."""
         assert priced(run_of(metrics={"rtfx": 200.0}), prices).metric(COST) == usd
 
-    def test_a_price_for_no_gpu_is_told(self) -> None:
+    def test_an_unused_price_is_reported(self) -> None:
         """A10 is not A100."""
         assert unused_prices({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
 

@@ -1,4 +1,4 @@
-"""What a report says first: what is best, of which data, and nothing of what was not compared."""
+"""The short answer of a report: the best settings and the data they were measured on."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class TestShortAnswer:
         runs = [run_of(LARGE), run_of(fp8, rate=80.0, metrics={"usd_per_audio_hour": 0.005})]
         _, table, _ = report_of(*runs).answer
         assert isinstance(table, Table)
-        assert list(table.headings) == ["model", "gpu", "setting", "WER %", "reqs/sec", "RTFx", "¢/audio h"]
+        assert list(table.headings) == ["model", "gpu", "setting", "WER %", "reqs/sec", "RTFx", "¢/hour"]
         figures = ["2.50 (2.25–2.75)", "80.00", "592", "0.500"]
-        assert table.rows == [["large-v3", "H100 80GB", "fp8/128", *figures]]
+        assert table.rows == [["large-v3", "H100 80GB", "fp8", *figures]]
 
-    def test_one_configuration_is_told_and_not_ranked(self) -> None:
+    def test_one_configuration_is_shown_and_not_ranked(self) -> None:
         """Its figures, no rank, no star, no empty comparison; one run is one run."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
-        assert "| large-v3 | H100 80GB | auto/128 | 2.31 (2.10–2.50) | 40.00 | 296 |" in text
+        assert "| large-v3 | H100 80GB | default settings | 2.31 (2.10–2.50) | 40.00 | 296 |" in text
         assert "**Most accurate:**" not in text
         assert "| rank |" not in text
         assert "★" not in text
@@ -71,5 +71,5 @@ class TestShortAnswer:
         _, _, rest = leaderboard_markdown(report_of(*runs)).partition("## One configuration on different data, WER %")
         clean, other_part = (f"librispeech {split}, 2,620 utterances" for split in ("test-clean", "test-other"))
         assert f"| configuration | gpu | {clean} | {other_part} |" in rest
-        assert f"| large-v3 auto/128 | {H100} | 2.00 | 3.90 |" in rest
-        assert "| base auto/128" not in rest.partition("\n## ")[0]
+        assert f"| large-v3 | {H100} | 2.00 | 3.90 |" in rest
+        assert "| base" not in rest.partition("\n## ")[0]

@@ -43,8 +43,8 @@ class TestRepeats:
         served = run_of(LARGE, params={"cuda_mps": "true"})
         found = systems([run_of(LARGE), served, run_of(LARGE)])
         assert sorted((len(each.runs), each.description) for each in found) == [
-            (1, "auto/128 CUDA MPS"),
-            (2, "auto/128"),
+            (1, "CUDA MPS"),
+            (2, "default settings"),
         ]
         without, with_it = (RunIdentity.of(run.params, run.tags) for run in (run_of(LARGE), served))
         assert with_it != without
@@ -69,21 +69,25 @@ class TestRepeats:
 
 
 class TestLabels:
-    def test_a_peer_has_its_own_knob(self) -> None:
-        """Neither a cache nor sequences, which mean nothing to it: the batch that it took, or that nobody knows it."""
-        config = BenchmarkConfig(model="large-v3", engine="faster-whisper")
-        (known,) = systems([run_of(config, params={"batch_size_effective": "16"})])
-        (unknown,) = systems([run_of(config)])
-        assert known.label == "large-v3 faster-whisper batch 16"
-        assert unknown.label == "large-v3 faster-whisper its own batch"
+    def test_a_label_is_the_model_and_what_differs_from_the_defaults(self) -> None:
+        """As in a run's name; options that all rows of a leaderboard share are left out."""
+        for options, label in (
+            ({}, "large-v3"),
+            ({"limit": 8, "load_format": "dummy"}, "large-v3"),
+            ({"engine": "faster-whisper", "batch_size": 16}, "large-v3 faster-whisper batch16"),
+            (
+                {"padding_stride": 16, "engines_per_gpu": 3, "enforce_eager": True},
+                "large-v3 stride16 eager 3-engines-per-gpu",
+            ),
+        ):
+            (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
+            assert found.label == label
 
-    def test_what_is_no_default_is_told(self) -> None:
-        """Thinned padding, engines, stock vLLM under either name, and what has no words of its own."""
-        options = {"padding_stride": 16, "engines_per_gpu": 3, "enforce_eager": True}
+    def test_other_settings_are_options_without_a_column(self) -> None:
+        """So that no difference between two rows is hidden."""
+        options = {"padding_stride": 16, "enforce_eager": True, "quantization": "fp8", "limit": 8, "results_dir": "x"}
         (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
-        assert found.label == "large-v3 auto/128 stride 16, 3 engines, enforce_eager=true"
-        for stock in ({"front_end": "stock"}, {"engine": "vllm-stock"}):
-            assert systems([run_of(BenchmarkConfig(model="m", **stock))])[0].label == "m vllm-stock auto/128"
+        assert found.other_settings == "quantization=fp8, enforce_eager=true"
 
 
 def test_keys_say_where_they_differ() -> None:

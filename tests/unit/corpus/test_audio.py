@@ -233,7 +233,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> 
 
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     """A WAV of zero samples is valid and useless."""
-    with pytest.raises(AudioError, match="holds no samples"):
+    with pytest.raises(AudioError, match="has no samples"):
         load_audio(written(tmp_path, "a.wav", PCM[:0]))
 
 

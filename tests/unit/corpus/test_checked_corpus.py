@@ -23,7 +23,7 @@ def test_lengths_and_digest_are_known(tmp_path: Path) -> None:
 
 def test_random_weights_have_as_many_tokens_as_the_reference(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """In every copy; with real weights the model decides."""
-    config = BenchmarkConfig(corpus="demo", model="tiny.en", load_format="dummy", limit=1, rounds=2)
+    config = BenchmarkConfig(corpus="demo", model="tiny.en", load_format="dummy", limit=1, corpus_copies=2)
     corpus = checked_corpus(config, Listener(), tmp_path)
     count = checkpoint.count_tokens("EXPERIENCE PROVES THIS")
     assert count > 0

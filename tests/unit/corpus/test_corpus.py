@@ -23,7 +23,7 @@ needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="the LibriSpeech s
 
 def test_demo_is_eight_clips_with_transcripts_and_speakers() -> None:
     """The clips in the package need no download and their digest is fixed."""
-    corpus = load_corpus("demo", "test-clean", 0)
+    corpus = load_corpus("demo", "test-clean", None)
     assert (corpus.name, corpus.split, len(corpus.utterances)) == ("demo", "all", 8)
     assert {utterance.speaker for utterance in corpus.utterances} == {"2830", "4507", "8455", "austen-reader"}
     assert corpus.utterances[0].reference == "EXPERIENCE PROVES THIS"
@@ -96,7 +96,7 @@ def test_limit_takes_the_first_by_id(tmp_path: Path) -> None:
 def test_a_corpus_that_is_not_there(corpus: str, message: str) -> None:
     """The message says what would work."""
     with pytest.raises(CorpusError, match=message):
-        load_corpus(corpus, "test-clean", 0)
+        load_corpus(corpus, "test-clean", None)
 
 
 def test_a_folder_without_audio(tmp_path: Path) -> None:

@@ -43,30 +43,71 @@ def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "understood"),
+    "content",
     [
-        ("file_name;text\na.wav;well, yes\nb.wav;no\n", ["';' separates fields"]),
-        ("\ufefffile_name;text;speaker\r\na.wav;well, yes;\r\n;;\r\nb.wav;no;\r\n", ["';' separates fields"]),
-        ("file_name\ttext\na.wav\twell, yes\nb.wav\tno\n", ["'\\t' separates fields"]),
-        ("file_name|text\na.wav|well, yes\nb.wav|no\n", ["'|' separates fields"]),
-        ('File_Name,TEXT\na.wav,"well, yes"\nb.wav,no\n', ["'File_Name' is file_name", "'TEXT' is text"]),
-        ('file_name , text\n a.wav , "well, yes"\nb.wav\t,\tno \n', ["'file_name ' is file_name"]),
-        (',file_name,text\n0,a.wav,"well, yes"\n1,b.wav,no\n', []),
-        ("file_name;text;;\na.wav;well, yes;;\nb.wav;no;;\n", ["';' separates fields"]),
-        ('"file_name";"text"\n"a.wav";"well, yes"\n"b.wav";"no"\n', ["';' separates fields"]),
+        "file_name;text\na.wav;well, yes\nb.wav;no\n",
+        "\ufefffile_name;text;speaker\r\na.wav;well, yes;\r\n;;\r\nb.wav;no;\r\n",
+        "file_name\ttext\na.wav\twell, yes\nb.wav\tno\n",
+        'File_Name,TEXT\na.wav,"well, yes"\nb.wav,no\n',
+        'file_name , "text"\n a.wav , "well, yes"\nb.wav\t,\tno \n',
+        ',file_name,text\n0,a.wav,"well, yes"\n1,b.wav,no\n',
+        "file_name;text;;\na.wav;well, yes;;\nb.wav;no;;\n",
+        '"file_name";"text"\n"a.wav";"well, yes"\n"b.wav";"no"\n',
     ],
 )
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_csv_as_spreadsheets_and_data_frames_write_it(
-    tmp_path: Path, content: str, understood: list[str], encoding: str
-) -> None:
-    """Other separators, a BOM, names in another case, blanks, an index, empty columns: read, and said how."""
+def test_csv_of_spreadsheets_and_data_frames(tmp_path: Path, content: str) -> None:
+    """The header decides the delimiter; a BOM, names in another case, blanks, an index and empty columns are read."""
     put(tmp_path, "a.wav", "b.wav")
-    (tmp_path / "metadata.csv").write_bytes(content.removeprefix("\ufeff").encode(encoding))
-    corpus = load(tmp_path)
-    assert [(u.utt_id, u.reference) for u in corpus.utterances] == [("a", "well, yes"), ("b", "no")]
-    assert all(part in "".join(corpus.understood) for part in understood)
-    assert bool(corpus.understood) == bool(understood)
+    (tmp_path / "metadata.csv").write_text(content, "utf-8")
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "well, yes"), ("b", "no")]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("metadata.jsonl", [{"file_name": "a.WAV", "transcription": "one"}, {"file_name": "x/b.wav", "text": "two"}]),
+        (
+            "Manifest.JSONL",
+            [
+                {"audio_filepath": "a.WAV", "text": "one", "duration": 3 / 16_000, "offset": 0},
+                {"audio_filepath": "x\\b.wav", "text": "two", "duration": None},
+            ],
+        ),
+    ],
+)
+def test_other_json_lines(tmp_path: Path, name: str, lines: list[dict[str, object]]) -> None:
+    """The audiofolder format of `datasets`, NeMo's manifests, endings in capitals, and paths written on Windows."""
+    (put(tmp_path, "a.WAV", "x/b.wav") / name).write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "one"), ("x/b", "two")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"offset": 1.5}, r"line 1 has offset=1\.5, and only whole files are transcribed"),
+        ({"offset": 0, "duration": 2.5}, r"line 1 has duration=2\.5, which is not the length of its audio file"),
+        ({"duration": "long"}, "line 1: duration must be a number of seconds, not 'long'"),
+    ],
+)
+def test_parts_of_files_are_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
+    """The whole file would be scored against the text of a part."""
+    manifest(put(tmp_path, "a.wav"), {"audio": "a.wav", "text": "x", **fields})
+    with pytest.raises(CorpusError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["metadata.tsv", "x/a.txt", "transcripts.json", "a.SRT", "text"])
+def test_a_transcript_that_is_not_read_is_refused(tmp_path: Path, name: str) -> None:
+    """The run would have no WER although the corpus has transcripts; a licence or a README is no transcript."""
+    put(tmp_path, "a.wav", "x/b.wav")
+    for other in ("README.txt", "LICENSE.TXT"):
+        (tmp_path / other).write_text("about the corpus", "utf-8")
+    assert ids(load(tmp_path)) == ["a", "x/b"]
+    (tmp_path / name).write_text("a ONE", "utf-8")
+    with pytest.raises(CorpusError, match=rf"{name} looks like a transcript, but only metadata\.csv"):
+        load(tmp_path)
+    (tmp_path / "t.trans.txt").write_text("a ONE\nx/b TWO\n", "utf-8")
+    assert ids(load(tmp_path)) == ["a", "x/b"]
 
 
 def test_what_pandas_writes(tmp_path: Path) -> None:
@@ -98,9 +139,9 @@ def test_a_text_under_another_name_is_not_passed_over_in_silence(
 
 
 def test_folder_with_trans_txt(tmp_path: Path) -> None:
-    """LibriSpeech's own format beside any audio; Windows line ends do no harm; no words are an empty text."""
+    """LibriSpeech's format beside any audio, also with tabs and Windows line ends; no words are an empty text."""
     put(tmp_path, "x/a.mp3", "x/b.ogg")
-    (tmp_path / "x" / "x.trans.txt").write_bytes(b"a HELLO  THERE\r\n\r\nb\r\n")
+    (tmp_path / "x" / "x.trans.txt").write_bytes(b"a\tHELLO  THERE\r\n\r\nb\r\n")
     assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
 
 
@@ -121,7 +162,11 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
         ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the id 'a' is taken by .* line 1"),
         ("manifest.jsonl", b'{"audio": "a.wav"}\n\n{"audio": \n', "line 3 is not JSON"),
         ("manifest.jsonl", b"[" * 200_000, "line 1 is not JSON"),
-        ("manifest.jsonl", b'{"file": "a.wav"}', 'line 1 is not an object with an "audio" file'),
+        (
+            "manifest.jsonl",
+            b'{"file": "a.wav"}',
+            "line 1 has no audio file under audio, audio_filepath, file_name, but .*file",
+        ),
         ("manifest.jsonl", b'{"audio": "a.wav", "text": 3}', "line 1: text must be a text or null"),
         ("manifest.jsonl", b'{"audio": "a.wav", "text": "\\ud800"}', "line 1: text must be a text or null"),
         (
@@ -129,9 +174,9 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
             b'{"audio": "a.wav", "text": "x"}\n{"audio": "b.wav"}',
             "1 of 2 utterances have no text, .* line 2",
         ),
-        ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, the header 2"),
+        ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, and the header has 2"),
         ("metadata.csv", b"name,text\na.wav,x\n", "line 1 must name its columns"),
-        ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "line 2 is not CSV"),
+        ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "is not CSV after line 1"),
         ("metadata.csv", b"", "line 1 must name its columns"),
         ("manifest.jsonl", b'{"audio": "../a.wav", "text": "x"}', "leaves the corpus"),
         ("manifest.jsonl", b'{"audio": "/etc/passwd", "text": "x"}', "leaves the corpus"),
@@ -179,7 +224,7 @@ hostile = st.one_of(
     ).map(lambda parts: "".join(parts).encode()),
 )
 
-names = st.sampled_from(["manifest.jsonl", "metadata.csv", "t.trans.txt"])
+names = st.sampled_from(["manifest.jsonl", "metadata.jsonl", "metadata.csv", "t.trans.txt"])
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -213,7 +258,10 @@ json_values = st.recursive(
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    records=st.lists(st.dictionaries(st.sampled_from(["id", "audio", "text", "speaker", "x"]), json_values), max_size=4)
+    records=st.lists(
+        st.dictionaries(st.sampled_from(["id", "audio", "text", "speaker", "offset", "duration"]), json_values),
+        max_size=4,
+    )
 )
 def test_any_json_is_a_manifest_or_a_corpus_error(records: list[dict[str, object]]) -> None:
     """Every type in every field: accepted as it is, or refused."""

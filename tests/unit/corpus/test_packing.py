@@ -62,8 +62,8 @@ def test_packed_data_are_other_data(corpus: Corpus, tmp_path: Path) -> None:
     def kept(found: Corpus) -> Corpus:
         return inspect_corpus(found, workers=1, cache_dir=tmp_path / "cache")
 
-    plain, once, again = (pack_utterances(corpus, most, kept) for most in (0, 30, 30))
-    assert pack_utterances(corpus, 0, kept) == inspect(corpus)
+    plain, once, again = (pack_utterances(corpus, most, kept) for most in (None, 30, 30))
+    assert pack_utterances(corpus, None, kept) == inspect(corpus)
     assert once == again
     assert len({plain.digest, once.digest, pack_utterances(corpus, 20, kept).digest}) == 3
     part = tmp_path / "1-10-0001.flac"  # the second file of a window
@@ -73,6 +73,6 @@ def test_packed_data_are_other_data(corpus: Corpus, tmp_path: Path) -> None:
 
 def test_chapters_are_told_by_ids_of_librispeech() -> None:
     """The demo's other clips belong to no chapter."""
-    demo = load_corpus("demo", "all", 0)
-    with pytest.raises(CorpusError, match=r"is no id of LibriSpeech.*pack_seconds=0"):
+    demo = load_corpus("demo", "all", None)
+    with pytest.raises(CorpusError, match=r"is not an id of LibriSpeech.*pack_seconds=none"):
         pack_utterances(demo, 30, inspect)

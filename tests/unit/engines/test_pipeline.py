@@ -22,7 +22,7 @@ from whisperbench.engines.vllm.stock import VllmStock
 from whisperbench.engines.windows import Window, WindowOutput
 from whisperbench.errors import AudioError, EngineError
 
-PLAN = PipelineLimits("split", workers=3, in_flight=8, burst=2)
+PLAN = PipelineLimits("split", reader_threads=3, in_flight=8, burst=2)
 
 
 class FakeModel:
@@ -52,7 +52,7 @@ class StockWithoutVllm(VllmStock):
     """Stock vLLM but for vLLM: its one call is answered here."""
 
     def __init__(self, long_audio: str) -> None:
-        self.settings: Any = SimpleNamespace(long_audio=long_audio)
+        self.settings: Any = SimpleNamespace(config=SimpleNamespace(long_audio=long_audio))
 
     def _generate(self, windows: list[Window]) -> list[Any]:
         found = [window_text(window) for window in windows]
@@ -110,7 +110,7 @@ def test_the_engine_is_kept_full_and_never_over_full(tmp_path: Path) -> None:
     model.delay = 0.02  # slower than the readers
     texts(model, corpus_of(tmp_path, [1.0] * 60), PLAN)
     assert model.fullest == PLAN.in_flight
-    assert 2 <= len(model.prepared) <= PLAN.workers
+    assert 2 <= len(model.prepared) <= PLAN.reader_threads
 
 
 def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
-"""Names: every metric and fact of a run is in the tables that the summary, the columns and the README follow."""
+"""Names: every metric and fact of a run is in the tables that the summary and the columns follow."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from tests.unit.results.test_run_data import contents_of_two
 from whisperbench.compare.columns import COLUMNS
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import METRICS, RESOLVED_PARAMS
-
-PROJECT = Path(__file__).resolve().parents[3]
 
 
 def test_every_metric_of_a_run_is_named() -> None:
@@ -44,9 +41,3 @@ def test_a_metric_with_a_heading_has_a_column() -> None:
     for metric in METRICS:
         if metric.heading:
             assert columns[metric.name] == metric.heading
-
-
-def test_the_readme_names_every_metric() -> None:
-    """What is measured is in its table."""
-    text = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert [metric.name for metric in METRICS if f"`{metric.name}`" not in text] == []

@@ -30,7 +30,9 @@ WRITES = ("transcripts.json", "summary.md", CONTENTS, "sync", "rename")
 
 
 def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
-    config = BenchmarkConfig(model="demo", corpus="demo", repeats=repeats, rounds=rounds, results_dir=str(results))
+    config = BenchmarkConfig(
+        model="demo", corpus="demo", repeats=repeats, corpus_copies=rounds, results_dir=str(results)
+    )
     origin = Origin("speech", "a" * 32, {"mlflow.user": "ann"})
     return benchmark.measure_to_disk(config, NO_GPU, origin, Listener(), FakeEngine)
 
@@ -170,8 +172,8 @@ def test_samples_and_plots_are_best_effort(name: str, tmp_path: Path, monkeypatc
 
 def test_an_upload_finds_it(partial: Path) -> None:
     """By its own name, or that of the directory that it is in."""
-    assert find_bundles(str(partial)).partial == (partial,)
-    assert find_bundles(str(partial.parent)).partial == (partial,)
+    assert find_bundles(str(partial)) == [partial]
+    assert find_bundles(str(partial.parent)) == [partial]
 
 
 def test_a_transcript_that_is_missing(partial: Path) -> None:

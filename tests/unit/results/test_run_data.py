@@ -23,7 +23,19 @@ from whisperbench.results.summary import result_line
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
 SETTINGS = EngineSettings(
-    "/m", "bfloat16", "auto", 128, 48_000, 0.92, False, "auto", None, 32, 128, (1, 2), "pipelined", "split", 0
+    config=BenchmarkConfig(model="large-v3"),
+    checkpoint="/m",
+    revision=None,
+    ctranslate2=None,
+    mel_bins=128,
+    prompt_token_ids=(1, 2),
+    dtype="bfloat16",
+    max_num_batched_tokens=48_000,
+    gpu_memory_utilization=0.92,
+    enforce_eager=False,
+    mel_device="cpu",
+    batch_size=0,
+    reader_threads=1,
 )
 FACTS = RunInfo(
     model_id="openai/whisper-large-v3",
@@ -94,9 +106,9 @@ def test_params_hold_every_option_and_the_facts() -> None:
 
 def test_params_of_a_peer_are_its_own() -> None:
     """Its version and its batches, not vLLM's; what it does unasked has a name; and its signature says both."""
-    settings = dataclasses.replace(SETTINGS, engine="transformers", batch_size=64)
     engine = EngineInfo("bfloat16", "bfloat16", "5.19.0", "2.13.0", 9.0, "pads with zeros")
     config = BenchmarkConfig(model="large-v3", engine="transformers")
+    settings = dataclasses.replace(SETTINGS, config=config, batch_size=64)
     facts = dataclasses.replace(FACTS, settings=settings, engine=engine)
     params = record.run_params(config, facts, "none")
     assert (params["engine_version"], params["batch_size_effective"]) == ("5.19.0", "64")
@@ -105,8 +117,8 @@ def test_params_of_a_peer_are_its_own() -> None:
     assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
     assert setting_name(config) == "large-v3-transformers"
     line = result_line({**params, "gpu_name": "X"}, {"reqs_per_sec": 9.0})
-    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | engine: transformers | gpu: X"
-    assert "|seqs=128|front=pipelined|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
+    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | transformers | gpu: X"
+    assert "|seqs=128|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
     assert (contents().params["engine_version"], contents().params["vllm_version"]) == ("0.32.0", "0.32.0")
 
 
@@ -219,14 +231,14 @@ def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
 def test_a_name_tells_model_setting_data_and_gpu() -> None:
     """And that the weights are random, or that only a part of the data was used."""
     config = BenchmarkConfig(model="openai/whisper-large-v3", kv_cache_dtype="fp8", max_num_seqs=256)
-    assert run_name(config, GPU) == "whisper-large-v3-fp8-256_test-clean_H100-80GB"
+    assert run_name(config, GPU) == "whisper-large-v3-fp8-seqs256_test-clean_H100-80GB"
     smoke = BenchmarkConfig(model="large-v3", load_format="dummy", limit=8, corpus="/data/calls of may/")
-    assert run_name(smoke, NO_GPU) == "large-v3-auto-128_calls-of-may-first8_CPU_random"
+    assert run_name(smoke, NO_GPU) == "large-v3-random_calls-of-may-first8_CPU"
     shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
-    assert run_name(shared, GPU) == "large-v3-auto-128-stride16-2-engines-a-gpu_test-clean_H100-80GB"
+    assert run_name(shared, GPU) == "large-v3-stride16-2-engines-per-gpu_test-clean_H100-80GB"
     two = BenchmarkConfig(model="tiny.en", engine="vllm-stock", gpus=2)
-    assert run_name(two, NO_GPU) == "tiny.en-auto-128-vllm-stock_test-clean_CPU-2-engines"
-    assert setting_name(BenchmarkConfig(model="tiny.en", front_end="stock")) == "tiny.en-auto-128-vllm-stock"
+    assert run_name(two, NO_GPU) == "tiny.en-vllm-stock_test-clean_CPU-2-engines"
+    assert setting_name(BenchmarkConfig(model="tiny.en", engine="vllm-stock")) == "tiny.en-vllm-stock"
     assert run_name(config, NO_GPU, "a,b=c") == "a,b=c_test-clean_CPU"
 
 
@@ -287,7 +299,7 @@ def test_several_engines_are_set_against_each_alone_and_priced_with_all_gpus() -
     ("usage", "warning"),
     [
         (PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), "the slowest engine did 80 % of the median"),
-        (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"in the last 7 % of the time an engine was idle"),
+        (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"idle in the last 7 % of the time: use corpus_copies="),
     ],
 )
 def test_engines_that_do_not_work_alike_are_a_warning(usage: PassUsage, warning: str) -> None:

@@ -115,7 +115,7 @@ def test_95_percent_interval_covers(speakers: int, spread: float) -> None:
 def test_what_the_interval_does_not_promise(speakers: int, least: float) -> None:
     """Where few speakers make most of the errors it covers less than 95 %, and most of its misses are too low.
 
-    The module and the README say so.
+    The docstring of the module states it.
     """
     generator, too_low, too_high, n, sigma = np.random.default_rng(15), 0, 0, 1_000, 1.2
     for seed in range(n):

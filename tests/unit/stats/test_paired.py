@@ -147,7 +147,7 @@ def test_two_equal_systems_rarely_differ(speakers: int, share: float) -> None:
 
 
 def test_a_real_difference_is_found() -> None:
-    """A system with 30 % fewer errors on 40 speakers is told from the other, and by how much."""
+    """A system with 30 % fewer errors on 40 speakers differs significantly, by the right amount."""
     generator = np.random.default_rng(13)
     expected, words = speakers_of_a_corpus(generator, 40, spread=0.7)
     test = paired_test_of(generator.poisson(expected), generator.poisson(0.7 * expected), words, names(40), seed=1)

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.support.stores import run_of
-from whisperbench.compare.systems import System
-from whisperbench.stats.rates import SpeedNoise, farthest_from_best, middles_and_noise, simulate
+from whisperbench.stats.rates import Rates, SpeedNoise, farthest_from_best, middles_and_noise, simulate
 
 Floats = npt.NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, int]], Floats]
-LEAVES_NOTHING = run_of(rate=None)
 
 
-def measured(*runs: list[float]) -> System:
-    """A system with the rates of each run's repeats."""
-    history = [{"reqs_per_sec": tuple(float(rate) for rate in rates)} for rates in runs]
-    metrics = [{"reqs_per_sec": float(np.median(rates))} for rates in runs]
-    return System(
-        tuple(dataclasses.replace(LEAVES_NOTHING, metrics=m, history=h) for m, h in zip(metrics, history, strict=True))
-    )
-
-
-def known(*systems: System, others: tuple[System, ...] = ()) -> SpeedNoise:
-    noise = SpeedNoise.of(systems, "reqs_per_sec", others)
+def known(*systems: Rates, others: tuple[Rates, ...] = ()) -> SpeedNoise:
+    noise = SpeedNoise.of(systems, others)
     assert noise is not None
     return noise
 
@@ -91,39 +78,43 @@ def test_a_slower_system_is_found(repeats: list[int], least: float) -> None:
 
 
 def test_measured_systems_are_judged_as_simulated_ones() -> None:
-    """Through systems of runs: 3 to 7 % of 300 pairs of equal systems differ."""
+    """Through lists of rates: 3 to 7 % of 300 pairs of equal systems differ."""
     generator, different = np.random.default_rng(22), 0
     for _ in range(300):
-        a, b = (measured(list(100 * np.exp(normal(generator, (1, 3))[0]))) for _ in range(2))
-        different += known(a, b).test(a, b).significant
+        a, b = ([list(100 * np.exp(normal(generator, (1, 3))[0]))] for _ in range(2))
+        different += known(a, b).test(0, 1).significant
     assert 0.03 <= different / 300 <= 0.07
 
 
-def test_one_wrong_repeat_moves_little() -> None:
+def test_one_bad_repeat_moves_little() -> None:
     """A repeat at 40 % of the others: the change and its limits are almost those without it."""
-    usual = [100.0, 99.0, 101.0, 100.5, 99.5]
-    right, wrong, slow = measured(usual), measured([*usual[:4], 40.0]), measured([90.0, 91.0, 89.0])
-    for other in (right, wrong):
-        test = known(other, slow).test(slow, other)
+    usual, slow = [100.0, 99.0, 101.0, 100.5, 99.5], [[90.0, 91.0, 89.0]]
+    for other in ([usual], [[*usual[:4], 40.0]]):
+        test = known(slow, other).test(0, 1)
         assert test.change == pytest.approx(-10, abs=0.6)
         assert test.significant
         assert -16 < test.low < test.high < -4
 
 
 def test_nothing_was_measured_twice() -> None:
-    """Nobody knows the noise, of one system or of two; another one's repeats tell."""
-    one, two = measured([40.0]), measured([50.0])
-    assert SpeedNoise.of([one], "reqs_per_sec") is None
-    assert SpeedNoise.of([one, two], "reqs_per_sec") is None
-    assert SpeedNoise.of([], "reqs_per_sec", [measured([1.0, 2.0])]) is None
-    assert known(one, two, others=(measured([30.0, 30.1, 29.9]),)).test(one, two).significant
+    """The noise of one system or of two is unknown; the repeats of another one reveal it."""
+    one, two = [[40.0]], [[50.0]]
+    assert SpeedNoise.of([one]) is None
+    assert SpeedNoise.of([one, two]) is None
+    assert SpeedNoise.of([], [[[1.0, 2.0]]]) is None
+    assert known(one, two, others=([[30.0, 30.1, 29.9]],)).test(0, 1).significant
+
+
+def test_what_is_not_above_zero_is_not_a_measurement() -> None:
+    """Such values are left out, and so are other systems without any rate."""
+    noise = known([[40.0, 0.0, 40.4, 39.6]], [[50.0]], others=([[]], [[0.0]]))
+    assert noise.middles == pytest.approx(np.log([40.0, 50.0]))
 
 
 def test_a_single_run_has_an_interval_too() -> None:
-    """As wide as others' repeats make it, and wider than theirs."""
-    repeated, single = measured([40.0, 40.4, 39.6]), measured([50.0])
-    noise = known(repeated, single)
-    narrow, wide = noise.interval(repeated), noise.interval(single)
+    """Its width comes from the repeats of the others, and it is wider than theirs."""
+    noise = known([[40.0, 40.4, 39.6]], [[50.0]])
+    narrow, wide = noise.interval(0), noise.interval(1)
     assert narrow.low < 40 < narrow.high
     assert wide.low < 50 < wide.high
     assert wide.high / wide.low > narrow.high / narrow.low
@@ -133,38 +124,34 @@ def test_intervals_cover() -> None:
     """93 to 97 % of the intervals of three repeats hold the true rate."""
     generator, covered = np.random.default_rng(23), 0
     for _ in range(500):
-        system, other = (measured(list(100 * np.exp(0.02 * generator.standard_normal(3)))) for _ in range(2))
-        interval = known(system, other).interval(system)
+        systems = [[list(100 * np.exp(0.02 * generator.standard_normal(3)))] for _ in range(2)]
+        interval = known(*systems).interval(0)
         covered += interval.low <= 100 <= interval.high
     assert 0.93 <= covered / 500 <= 0.97
 
 
-def test_repeats_that_are_equal_promise_no_certainty() -> None:
-    """Twice the same figure is luck: the limits stay apart."""
-    twice, other = measured([40.0, 40.0]), measured([41.0, 41.0])
-    interval = known(twice, other).interval(twice)
-    assert interval.low < 40 < interval.high
-    assert known(twice, other).test(twice, other).significant
+def test_equal_repeats_leave_an_interval() -> None:
+    """Two equal repeats do not prove that a rate is exact: the limits stay apart."""
+    noise = known([[40.0, 40.0]], [[41.0, 41.0]])
+    assert noise.interval(0).low < 40 < noise.interval(0).high
+    assert noise.test(0, 1).significant
 
 
-def test_runs_count_where_there_are_enough() -> None:
-    """Repeats of one run agree and runs do not: with several runs of a system, two lone runs are not told apart."""
-    reruns = measured(*([level, level * 1.001, level * 0.999] for level in (95.0, 100.0, 105.0, 98.0, 102.0)))
-    a, b = (measured([level, level * 1.001, level * 0.999]) for level in (97.0, 101.0))
-    assert known(a, b).test(a, b).significant
-    assert not known(a, b, others=(reruns,)).test(a, b).significant
+def test_runs_count_if_they_are_enough() -> None:
+    """Repeats of one run agree and runs do not: beside several runs of a system, two single runs do not differ."""
+    reruns = [[level, level * 1.001, level * 0.999] for level in (95.0, 100.0, 105.0, 98.0, 102.0)]
+    a, b = ([[level, level * 1.001, level * 0.999]] for level in (97.0, 101.0))
+    assert known(a, b).test(0, 1).significant
+    assert not known(a, b, others=(reruns,)).test(0, 1).significant
 
 
 def test_a_noisy_system_has_its_own_noise() -> None:
-    """Beside quiet ones its repeats speak for themselves."""
-    quiet = [measured([100.0, 100.1, 99.9]) for _ in range(6)]
-    noisy = measured([97.0, 90.0, 104.0])
-    assert not known(*quiet, noisy).test(noisy, quiet[0]).significant
+    """Its own repeats count, even if the other systems have less noise."""
+    assert not known([[97.0, 90.0, 104.0]], *([[100.0, 100.1, 99.9]] for _ in range(6))).test(0, 1).significant
 
 
-def test_two_repeats_far_apart_say_nothing() -> None:
-    """Limits stay finite, and a row shows none."""
-    noise = known(one := measured([40.0]), two := measured([50.0]), others=(measured([10.0, 60.0]),))
-    test = noise.test(one, two)
+def test_limits_stay_finite() -> None:
+    """Two repeats far apart are the only estimate of the noise."""
+    test = known([[40.0]], [[50.0]], others=([[10.0, 60.0]],)).test(0, 1)
     assert not test.significant
     assert -100 < test.low < -99 < 10_000 < test.high < 100_000

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from tests.support.fakes import NO_GPU
+from tests.support.options import sweep_of
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Device, Hardware
 from whisperbench.errors import ConfigError, SweepError
 from whisperbench.sweep.grid import Task, on_every_type
@@ -39,7 +39,7 @@ def test_each_slot_has_one_gpu() -> None:
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "2", "3"]
     assert [slot.gpu_type for slot in device_slots(MIXED, 0, [H100])] == [H100, H100]
     assert all("3 other configuration(s)" in slot.warning for slot in slots)
-    with pytest.raises(ConfigError, match=r"gpus_at_once=5 is too large: 4 GPUs were found"):
+    with pytest.raises(ConfigError, match=r"parallel_runs=5 is too large: 4 GPUs were found"):
         device_slots(MIXED, 5, [H100, A10])
 
 
@@ -53,7 +53,7 @@ def test_without_a_gpu_slots_share_the_cores() -> None:
 def test_every_configuration_on_every_type() -> None:
     """With several GPU types, the name of a task ends with its type."""
     tasks = [Task(config, 1, f"c{i}") for i, config in enumerate(configs(2))]
-    assert [(task.name, task.config.gpu_kinds) for task in on_every_type(tasks, [H100, A10])] == [
+    assert [(task.name, task.config.gpu_type) for task in on_every_type(tasks, [H100, A10])] == [
         ("c0-NVIDIA-H100-80GB-HBM3", H100),
         ("c0-NVIDIA-A10", A10),
         ("c1-NVIDIA-H100-80GB-HBM3", H100),
@@ -65,7 +65,7 @@ def test_every_configuration_on_every_type() -> None:
 
 def test_slots_work_in_parallel_each_on_its_type() -> None:
     """Every configuration is measured once, on a slot of its type, while the other slots measure too."""
-    wanted = [*configs(4, gpu_kinds=H100), *configs(2, gpu_kinds=A10)]
+    wanted = [*configs(4, gpu_type=H100), *configs(2, gpu_type=A10)]
     slots = [DeviceSlot("a", H100), DeviceSlot("b", H100), DeviceSlot("c", A10)]
     together = threading.Barrier(3, timeout=10)
     done: list[tuple[int, str]] = []
@@ -102,7 +102,7 @@ def test_an_error_of_one_slot_stops_the_others() -> None:
 
 def test_a_slot_that_is_lost_leaves_its_configurations_over() -> None:
     """Those of its type alone: the other slots measure the rest."""
-    wanted = [*configs(2, gpu_kinds=H100), *configs(2, gpu_kinds=A10)]
+    wanted = [*configs(2, gpu_type=H100), *configs(2, gpu_type=A10)]
     measured: list[int] = []
     slots = [DeviceSlot("a", H100, is_available=lambda: not measured), DeviceSlot("c", A10)]
     left = run_in_parallel(wanted, slots[:1], lambda index, *_: measured.append(index))
@@ -113,15 +113,15 @@ def test_a_slot_that_is_lost_leaves_its_configurations_over() -> None:
 @pytest.mark.parametrize("options", [{"gpus": 2}, {"objective": "reqs_per_sec", "max_num_seqs": "1..9"}])
 def test_side_by_side_is_for_independent_configurations(options: dict[str, object]) -> None:
     """A search proposes one after the other, and a run on several GPUs has no GPU of its own."""
-    with pytest.raises(ConfigError, match="gpus_at_once=2 measures independent configurations"):
-        SweepConfig(gpus_at_once=2, **options)
+    with pytest.raises(ConfigError, match="parallel_runs=2 measures independent configurations"):
+        sweep_of(parallel_runs=2, **options)
 
 
 def test_etas_of_parallel_runs() -> None:
     """Four runs of 100 s on two slots take 200 s; the state names the slot."""
     runs = [PlannedRun(f"c{i}", 1, 100.0, "running" if i < 2 else "waiting") for i in range(4)]
     runs[0].where = "GPU 3"
-    progress = Progress(runs, at_once=2)
+    progress = Progress(runs, slots=2)
     assert progress.remaining_seconds == 200
     assert [row[6] for row in progress.rows()] == ["1:40", "1:40", "2:30", "3:20"]
     assert progress.rows()[0][2] == "running on GPU 3"

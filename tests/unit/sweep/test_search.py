@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from whisperbench.config.sweep import SweepConfig
+from tests.support.options import sweep_of
 from whisperbench.errors import ConfigError
 from whisperbench.sweep.search import Search, Settings, search
 
 SPACE = {
     "max_num_seqs": "32..512:32",
-    "kv_cache_dtypes": "auto,fp8",
+    "kv_cache_dtype": "auto,fp8",
     "max_num_batched_tokens": "12000..48000:12000",
     "objective": "reqs_per_sec",
 }
@@ -45,7 +45,7 @@ class FakeEngine:
 
 
 def wanted(**options: object) -> Search:
-    return Search.of(SweepConfig(**{"trials": 30, **SPACE, **options}))
+    return Search.of(sweep_of(**{"trials": 30, **SPACE, **options}))
 
 
 class TestFinding:
@@ -54,8 +54,8 @@ class TestFinding:
         engine = FakeEngine()
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings == BEST
-        assert best.value == 144
+        assert best[0] == BEST
+        assert best[1] == 144
         assert len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) == 30
 
     def test_the_first_setting_is_the_one_without_a_search(self, tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ class TestFinding:
         """fp8 is faster and above the bound: the best without it wins."""
         best = search(wanted(max_wer=2.5), FakeEngine(), storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings["kv_cache_dtype"] == "auto"
-        assert best.settings["max_num_seqs"] in ("224", "256", "288")
+        assert best[0]["kv_cache_dtype"] == "auto"
+        assert best[0]["max_num_seqs"] in ("224", "256", "288")
 
     def test_nothing_within_the_bound_is_no_winner(self, tmp_path: Path) -> None:
         """Rather than the least bad."""
@@ -80,7 +80,7 @@ class TestFinding:
         engine = FakeEngine(broken=frozenset({"256", "128"}))
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
-        assert best.settings["max_num_seqs"] in ("224", "288")
+        assert best[0]["max_num_seqs"] in ("224", "288")
         assert 20 < len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) <= 30
 
     def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ class TestFinding:
         best = search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
         assert len(engine.measured) == wanted(**options).max_settings == 4
         assert best is not None
-        assert best.settings == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
+        assert best[0] == {"kv_cache_dtype": "fp8", "max_num_seqs": "256"}
 
 
 class TestResume:
@@ -130,9 +130,11 @@ class TestResume:
 
 def test_the_first_setting_is_one_that_can_be() -> None:
     """An fp8 cache needs bfloat16: the first values of two lists need not go together."""
-    found = wanted(kv_cache_dtypes="fp8,auto", dtypes="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="0")
-    assert found.first == {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}
-    never = wanted(kv_cache_dtypes="fp8", dtypes="float16,float32", max_num_seqs="64", max_num_batched_tokens="0")
+    found = wanted(
+        kv_cache_dtype="fp8,auto", dtype="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="auto"
+    )
+    assert found.first == {"kv_cache_dtype": "auto", "dtype": "float16"}
+    never = wanted(kv_cache_dtype="fp8", dtype="float16,float32", max_num_seqs="64", max_num_batched_tokens="auto")
     with pytest.raises(ConfigError, match="needs dtype=bfloat16"):
         _ = never.digest
 
@@ -140,4 +142,4 @@ def test_the_first_setting_is_one_that_can_be() -> None:
 def test_a_search_over_nothing_is_refused() -> None:
     """Every option with one value leaves nothing to find."""
     with pytest.raises(ConfigError, match="nothing to search"):
-        Search.of(SweepConfig(objective="reqs_per_sec"))
+        Search.of(sweep_of(objective="reqs_per_sec"))

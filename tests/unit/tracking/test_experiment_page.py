@@ -10,10 +10,9 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from tests.support.stores import log, run_of, without_tag
-from whisperbench.cli.ui import main
+from whisperbench.cli.ui import print_links
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.links import VIEW, Links, runs_path
@@ -125,13 +124,15 @@ class TestDescription:
         update_experiment_page(client, "0")
 
 
-def test_the_homes_of_a_store_are_listed_and_furnished(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those with runs of the benchmark, whoever has measured them; `make ui` prints them."""
+def test_the_homes_of_a_store_are_listed_and_furnished(
+    client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those with runs of the benchmark, whoever has measured them; `whisperbench ui` prints them."""
     monkeypatch.setenv("MLFLOW_PORT", "5077")
     client.create_run("0", tags={"whisperbench.kind": "compare"})
     experiment = client.get_run(log(client, run_of())).info.experiment_id
-    shown = CliRunner().invoke(main, [])
-    assert shown.output == f"speech: http://127.0.0.1:5077/{runs_path(experiment)}\n"
+    print_links(client)
+    assert capsys.readouterr().out == f"speech: http://127.0.0.1:5077/{runs_path(experiment)}\n"
     assert VIEW_TAG in client.get_experiment(experiment).tags
 
 
@@ -143,7 +144,7 @@ class TestPrintedLinks:
         assert run.where().endswith(f"runs: http://127.0.0.1:5077/{runs_path('0', view=False)}")  # it has no view yet
         update_experiment_page(client, "0")
         look, one, every = run.where().splitlines()
-        assert look == f"look: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
+        assert look == f"View the results: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
         assert one == f"run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
         assert every == f"runs: http://127.0.0.1:5077/{runs_path('0')}"
 

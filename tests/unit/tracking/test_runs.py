@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.stores import fresh_store
 from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
+from whisperbench.results import environment
+from whisperbench.results.environment import git_commit, git_is_dirty
 from whisperbench.results.names import FAILURE
 from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import PROCESS_TAG
-from whisperbench.tracking.stale import close_stale_runs, stale_runs
+from whisperbench.tracking.stale import close_stale_runs
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -101,6 +104,48 @@ class TestLogging:
         assert client.get_run(run_id).info.run_name == kept
 
 
+class TestExperiment:
+    @pytest.mark.parametrize(
+        ("variables", "expected"),
+        [
+            ({}, "whisperbench"),
+            ({"MLFLOW_EXPERIMENT_NAME": "named"}, "named"),
+            ({"MLFLOW_EXPERIMENT_NAME": "named", "MLFLOW_EXPERIMENT_ID": "{id}"}, "numbered"),
+        ],
+    )
+    def test_the_default_experiment(
+        self, variables: dict[str, str], expected: str, client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `whisperbench`; it is created once."""
+        numbered = client.create_experiment("numbered")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.format(id=numbered))
+        for _ in range(2):
+            experiment = client.get_experiment(client.get_run(opened(client)).info.experiment_id)
+            assert experiment.name == expected
+
+    def test_a_named_experiment_takes_precedence(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The variables are for runs without one."""
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+        run_id = tracking.open_run(client, experiment="speech", run_id=None, name="demo", tags={})
+        assert client.get_experiment(client.get_run(run_id).info.experiment_id).name == "speech"
+
+
+class TestSource:
+    @pytest.mark.skipif(git_commit() is None, reason="needs a git checkout")
+    def test_a_run_has_the_commit_of_the_package(
+        self, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also for a console script, whose path is outside the checkout."""
+        monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "whisperbench")])
+        assert client.get_run(opened(client)).data.tags["mlflow.source.git.commit"] == git_commit()
+
+    def test_outside_a_checkout_no_commit_is_known(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A package in site-packages does not take the commit of a repository around it."""
+        monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+        assert git_commit() is git_is_dirty() is None
+
+
 class TestPreflight:
     @pytest.mark.parametrize("answers", [True, False])
     def test_a_server_that_is_down_or_silent(self, answers: bool) -> None:
@@ -133,7 +178,7 @@ class TestPreflight:
         (tmp_path / "file").touch()
         experiment = client.create_experiment("blocked", str(tmp_path / "file" / "artifacts"))
         run_id = client.create_run(experiment).info.run_id
-        with pytest.raises(TrackingError, match="does not take artifacts"):
+        with pytest.raises(TrackingError, match="failed to store artifacts"):
             tracking.log_environment(client, run_id, "python 3.11")
 
 
@@ -162,8 +207,9 @@ class TestStatus:
         client.set_tag(runs["ended"], PROCESS_TAG, str(dead))
         client.set_tag(runs["elsewhere"], PROCESS_TAG, str(dataclasses.replace(dead, host="elsewhere")))
         client.set_terminated(runs["ended"], "FINISHED")
-        assert [run.run_id for run in close_stale_runs(client)] == [runs["dead"]]
-        assert stale_runs(client) == []
+        (closed,) = close_stale_runs(client)
+        assert closed == f"demo-auto-128 ({runs['dead']}), whose process 4194399 is dead"
+        assert close_stale_runs(client) == []
         status = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
         assert status == {
             "dead": "KILLED", "living": "RUNNING", "elsewhere": "RUNNING", "silent": "RUNNING", "ended": "FINISHED",

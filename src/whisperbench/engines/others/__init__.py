@@ -1,1 +1,1 @@
-"""Other engines to compare with: faster-whisper, transformers, openai-whisper."""
+"""Engines for comparison with vLLM: faster-whisper, transformers, openai-whisper."""

@@ -1,4 +1,4 @@
-"""What the engines share that are not vLLM: they work in this process, take windows in batches, and say what fails."""
+"""Base class of the engines for comparison: batches of windows, transcribed in this process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
-from whisperbench.engines.engine_log import LAST, output_to
-from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.engine_log import MAX_CAUSE, output_to
+from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 from whisperbench.errors import EngineError
@@ -26,19 +26,19 @@ NO_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate me
 
 
 class BatchEngine(Engine):
-    """An `Engine` in this process; a peer says how it loads its model and how it transcribes one batch.
+    """An `Engine` in this process; a subclass loads its model and transcribes one batch.
 
-    Files are read on threads, ahead of the model, as they are for vLLM; all the rest, features included, is done as
-    the peer's own documentation does it.
+    Files are read by reader threads, ahead of the model, as for vLLM; everything else, features included, follows the
+    engine's own documentation.
 
     Raises:
-        EngineError: it cannot be loaded; the message names the cause.
+        EngineError: the model cannot be loaded; the message names the cause.
     """
 
     package: str
-    """The distribution whose version the run holds."""
-    adds: str | None = None
-    """What it does to the audio or to the text by itself, and cannot be told not to do."""
+    """The distribution whose version is recorded."""
+    deviations: str | None = None
+    """How it changes audio or text by itself, without an option to disable that."""
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self.log = settings, log
@@ -52,16 +52,16 @@ class BatchEngine(Engine):
             engine_version=installed_version(self.package) or "unknown",
             torch_version=installed_version("torch"),
             load_seconds=time.perf_counter() - started,
-            engine_deviations=self.adds,
+            engine_deviations=self.deviations,
         )
 
     @abc.abstractmethod
     def load(self) -> str:
-        """Load the model onto `device`; the type that it computes in."""
+        """Load the model onto `device` and return its dtype."""
 
     @abc.abstractmethod
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
-        """The text of each of at most `batch_size` windows, greedily, in their order."""
+        """Transcribe at most `batch_size` windows by greedy decoding, in their order."""
 
     @property
     def facts(self) -> EngineInfo:
@@ -71,7 +71,7 @@ class BatchEngine(Engine):
         return {os.getpid()}
 
     def close(self) -> None:
-        """Nothing of it outlives this process."""
+        """Do nothing, because the engine has no other process."""
 
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
         in_work: dict[str, UtteranceInProgress] = {}
@@ -98,11 +98,11 @@ class BatchEngine(Engine):
         """Utterances with their windows, in order; two batches are read while the model works."""
         waiting = iter(utterances)
         reading: collections.deque[concurrent.futures.Future[UtteranceInProgress]] = collections.deque()
-        pool = concurrent.futures.ThreadPoolExecutor(self.settings.workers or free_cores(), thread_name_prefix="reader")
+        pool = concurrent.futures.ThreadPoolExecutor(self.settings.reader_threads, thread_name_prefix="reader")
         try:
             while True:
                 for utterance in itertools.islice(waiting, 2 * self.settings.batch_size - len(reading)):
-                    reading.append(pool.submit(UtteranceInProgress.read, utterance, self.settings.long_audio))
+                    reading.append(pool.submit(UtteranceInProgress.read, utterance, self.settings.config.long_audio))
                 if not reading:
                     return
                 yield reading.popleft().result()
@@ -111,14 +111,14 @@ class BatchEngine(Engine):
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
-        """Whatever the peer raises becomes an EngineError that names it, and the option to change."""
+        """Raise an exception of the engine as an EngineError with its name and the option to change."""
         try:
             yield
         except Exception as error:
-            cause = f"{type(error).__name__}: {error}"[:LAST].rstrip(".")
+            cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE].rstrip(".")
             size = self.settings.batch_size
-            room = f"Lower batch_size={size}" if size > 1 else "Take a smaller model, or a GPU with more memory"
-            advice = f" {room}." if NO_MEMORY.search(cause) else ""
+            remedy = f"Lower batch_size={size}" if size > 1 else "Use a smaller model, or a GPU with more memory"
+            advice = f" {remedy}." if NO_MEMORY.search(cause) else ""
             raise EngineError(
-                f"{self.settings.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
+                f"{self.settings.config.engine} {what}: {cause}.{advice} Its log: {self.log}", self.log
             ) from error

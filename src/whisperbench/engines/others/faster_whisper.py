@@ -1,4 +1,4 @@
-"""faster-whisper: CTranslate2 through its `BatchedInferencePipeline`, the batched transcription of its README."""
+"""faster-whisper: CTranslate2 through `BatchedInferencePipeline`, the batched transcription of its README."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ FILES = ("tokenizer.json", "preprocessor_config.json")
 
 
 class FasterWhisper(BatchEngine):
-    """The pipeline takes one recording and the places of its clips: the windows of a batch are joined to one.
+    """The windows of a batch are joined to one recording, whose parts the pipeline transcribes as a batch.
 
-    Off: voice activity detection, the temperatures after 0, suppressed tokens and beams; the rest are its defaults.
+    Disabled: voice activity detection, fallback temperatures, suppressed tokens and beam search.  All other options
+    have the defaults of faster-whisper.
     """
 
     package = "faster-whisper"
-    adds = "pads features with zeros, where Whisper was trained with the features of silence"
+    deviations = "pads features with zeros, where Whisper was trained with the features of silence"
 
     def load(self) -> str:
         from faster_whisper import BatchedInferencePipeline, WhisperModel
@@ -40,14 +41,14 @@ class FasterWhisper(BatchEngine):
 
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
         ends = np.cumsum([len(window.audio) for window in windows])
-        # The pipeline cuts times to whole samples: a quarter of one keeps the cut where it belongs.
+        # The pipeline truncates times to whole samples; a quarter of a sample protects against rounding.
         times = [
             {"start": (end - len(window.audio) + 0.25) / SAMPLE_RATE, "end": (end + 0.25) / SAMPLE_RATE}
             for window, end in zip(windows, ends.tolist(), strict=True)
         ]
         found, _ = self._pipeline.transcribe(
             np.concatenate([window.audio for window in windows]),
-            language=self.settings.language,
+            language=self.settings.config.language,
             beam_size=1,
             temperature=0.0,
             suppress_blank=False,
@@ -61,12 +62,11 @@ class FasterWhisper(BatchEngine):
         segments = list(found)
         return [
             WindowOutput(window, segment.text.strip(), min(len(segment.tokens) + 1, MAX_OUTPUT_TOKENS))
-            for window, segment in zip(windows, segments, strict=True)  # without timestamps a clip is one segment
+            for window, segment in zip(windows, segments, strict=True)  # without timestamps a part is one segment
         ]
 
     def _converted(self) -> Path:
-        """The checkpoint as CTranslate2 takes it, made once with its own converter as the README of faster-whisper
-        says, and kept."""
+        """The cached conversion of the checkpoint by CTranslate2's converter, as in the README of faster-whisper."""
         from ctranslate2.converters import TransformersConverter
 
         source = Path(self.settings.checkpoint)

@@ -13,11 +13,11 @@ from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 
 
 class TransformersWhisper(BatchEngine):
-    """On a GPU with a static cache, for which `generate` compiles the decoder's step by itself (`enforce_eager` leaves
-    both out), and with features computed there; on a CPU neither is documented to help.
+    """On a GPU with a static KV cache, for which `generate` compiles the decoder (`enforce_eager` disables both), and
+    with features computed there.
 
-    Off: suppressed tokens.  A batch ends with its longest text, so with random weights it writes as many tokens as the
-    longest of its windows asks for, and counts what each asked for.
+    Disabled: suppressed tokens.  A batch ends with its longest transcript, so with random weights it generates as many
+    tokens as its longest window needs, and counts the tokens that each window needs.
     """
 
     package = "transformers"
@@ -28,8 +28,8 @@ class TransformersWhisper(BatchEngine):
 
         logging.set_verbosity_error()
         path, dtype = self.settings.checkpoint, getattr(torch, self.settings.dtype)
-        if self.settings.load_format == "dummy":
-            torch.manual_seed(self.settings.seed)
+        if self.settings.config.random_weights:
+            torch.manual_seed(self.settings.config.seed)
             config = AutoConfig.from_pretrained(path)
             model = AutoModelForSpeechSeq2Seq.from_config(config, dtype=dtype, attn_implementation="sdpa")
             model.generation_config = GenerationConfig.from_pretrained(path)
@@ -39,14 +39,14 @@ class TransformersWhisper(BatchEngine):
         model.generation_config.begin_suppress_tokens = None
         self._model, self._processor = model.to(self.device).eval(), WhisperProcessor.from_pretrained(path)
         self._static = self.device == "cuda" and not self.settings.enforce_eager
-        if self._static:  # room for the longest text from the start: a cache that grows is compiled for again
+        if self._static:  # allocates the largest cache first, because a larger one would be compiled again
             silence = [np.zeros(SAMPLE_RATE, np.float32)] * self.settings.batch_size
             self._generate(silence, MAX_OUTPUT_TOKENS)
         return str(model.dtype).removeprefix("torch.")
 
     def transcribe_batch(self, windows: Sequence[Window]) -> list[WindowOutput]:
         audio = [window.audio for window in windows]
-        if self._static:  # a batch of another size would be compiled for again
+        if self._static:  # a batch of another size would be compiled again
             audio += audio[-1:] * (self.settings.batch_size - len(audio))
         ids = self._generate(audio, max((window.forced_tokens or 0 for window in windows), default=0))[: len(windows)]
         texts = self._processor.batch_decode(ids, skip_special_tokens=True)
@@ -56,7 +56,7 @@ class TransformersWhisper(BatchEngine):
         ]
 
     def _generate(self, audio: list[Any], tokens: int) -> Any:
-        """Token ids, prompt left out; exactly `tokens` of each, or (0) until each text ends."""
+        """Token ids without the prompt; exactly `tokens` per window, or (0) until each transcript ends."""
         import torch
 
         extractor, prompt = self._processor.feature_extractor, list(self.settings.prompt_token_ids)
@@ -72,6 +72,6 @@ class TransformersWhisper(BatchEngine):
         return ids[:, len(prompt) :].cpu() if ids[0, : len(prompt)].tolist() == prompt else ids.cpu()
 
     def _count(self, ids: Any) -> int:
-        """Tokens of one text, its end included."""
+        """Number of tokens of one transcript, with the end of text."""
         ended = (ids == self._processor.tokenizer.eos_token_id).nonzero()
         return int(ended[0, 0]) + 1 if len(ended) else len(ids)

@@ -1,70 +1,62 @@
-"""openai-whisper: `whisper.decode` of one window after the other, as the README of openai/whisper shows it."""
+"""openai-whisper: `whisper.decode` for one window after the other, as in the README of openai/whisper."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.checkpoint.architecture import TEXT_POSITIONS
+from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture
 from whisperbench.checkpoint.files import read_json, weight_files
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 
-NAMES = (
-    (r"\.layers\.", ".blocks."),
-    (r"\.self_attn\.", ".attn."),
-    (r"\.encoder_attn\.", ".cross_attn."),
-    (r"\.self_attn_layer_norm\.", ".attn_ln."),
-    (r"\.encoder_attn_layer_norm\.", ".cross_attn_ln."),
-    (r"\.final_layer_norm\.", ".mlp_ln."),
-    (r"\.(q|k|v)_proj\.", lambda found: f".{ {'q': 'query', 'k': 'key', 'v': 'value'}[found[1]] }."),
-    (r"\.out_proj\.", ".out."),
-    (r"\.fc1\.", ".mlp.0."),
-    (r"\.fc2\.", ".mlp.2."),
-    (r"^encoder\.layer_norm\.", "encoder.ln_post."),
-    (r"^decoder\.layer_norm\.", "decoder.ln."),
-    (r"\.embed_positions\.weight$", ".positional_embedding"),
-    (r"\.embed_tokens\.", ".token_embedding."),
-)
-"""A weight's name in the Hugging Face layout, part by part, and openai/whisper's."""
+NAMES = {
+    ".layers.": ".blocks.",
+    ".self_attn.": ".attn.",
+    ".encoder_attn.": ".cross_attn.",
+    ".self_attn_layer_norm.": ".attn_ln.",
+    ".encoder_attn_layer_norm.": ".cross_attn_ln.",
+    ".final_layer_norm.": ".mlp_ln.",
+    ".q_proj.": ".query.",
+    ".k_proj.": ".key.",
+    ".v_proj.": ".value.",
+    ".out_proj.": ".out.",
+    ".fc1.": ".mlp.0.",
+    ".fc2.": ".mlp.2.",
+    "encoder.layer_norm.": "encoder.ln_post.",
+    "decoder.layer_norm.": "decoder.ln.",
+    ".embed_positions.weight": ".positional_embedding",
+    ".embed_tokens.": ".token_embedding.",
+}
+"""Parts of a weight's name in the Hugging Face layout, and in openai/whisper."""
 
 
 class OpenaiWhisper(BatchEngine):
-    """Off: fallback temperatures, thresholds and blanks, which belong to `transcribe`, and suppressed text tokens.
+    """Disabled: fallback temperatures, thresholds and suppressed blanks, which belong to `transcribe`, and suppressed
+    text tokens.
 
-    Its weights stay in float32 and are cast in each product, as `whisper.load_model` leaves them.  With random weights
-    the end of text is suppressed too, so that each window has the length that it asks for.
+    Its weights stay in float32 and are cast in each product, as after `whisper.load_model`.  With random weights the
+    end of text is suppressed, so that each window gets the required number of tokens.
     """
 
     package = "openai-whisper"
-    adds = "suppresses the special tokens of its prompt, and the one for no speech"
+    deviations = "suppresses the special tokens of its prompt, and the one for no speech"
 
     def load(self) -> str:
         import torch
         import whisper
 
         directory = Path(self.settings.checkpoint)
-        config = read_json(directory / "config.json")
-        width = config["d_model"]
-        encoder = config["encoder_attention_heads"], config["encoder_layers"]
-        decoder = config["decoder_attention_heads"], config["decoder_layers"]
-        dimensions = whisper.model.ModelDimensions(
-            config["num_mel_bins"],
-            WINDOW_POSITIONS,
-            width,
-            *encoder,
-            config["vocab_size"],
-            TEXT_POSITIONS,
-            width,
-            *decoder,
-        )
-        torch.manual_seed(self.settings.seed)
+        a = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
+        encoder = a.mel_bins, WINDOW_POSITIONS, a.d_model, a.heads, a.encoder_layers
+        decoder = a.vocab_size, TEXT_POSITIONS, a.d_model, a.heads, a.decoder_layers
+        dimensions = whisper.model.ModelDimensions(*encoder, *decoder)
+        torch.manual_seed(self.settings.config.seed)
         model = whisper.model.Whisper(dimensions)
-        if self.settings.load_format == "dummy":
-            torch.nn.init.normal_(model.decoder.positional_embedding, std=0.02)  # the only one it does not set itself
+        if self.settings.config.random_weights:
+            torch.nn.init.normal_(model.decoder.positional_embedding, std=0.02)  # not initialized by the model
         else:
             model.load_state_dict(weights_of(directory))
         self._model = model.to(self.device).eval()
@@ -89,7 +81,7 @@ class OpenaiWhisper(BatchEngine):
             self._model.is_multilingual, num_languages=self._model.num_languages
         )
         return whisper.DecodingOptions(
-            language=self.settings.language,
+            language=self.settings.config.language,
             temperature=0.0,
             sample_len=tokens or MAX_OUTPUT_TOKENS,
             suppress_tokens=[tokenizer.eot] if tokens else [],
@@ -110,6 +102,6 @@ def weights_of(directory: Path) -> dict[str, Any]:
 def openai_name(name: str) -> str:
     """`model.encoder.layers.0.self_attn.k_proj.weight` -> `encoder.blocks.0.attn.key.weight`."""
     name = name.removeprefix("model.")
-    for pattern, replacement in NAMES:
-        name = re.sub(pattern, replacement, name)
+    for part, replacement in NAMES.items():
+        name = name.replace(part, replacement)
     return name

@@ -1,1 +1,1 @@
-"""Several engines as one: Ray runs each in a process of its own, on this host or on a cluster."""
+"""Several engines as one, each in a Ray actor on this host or on a cluster."""

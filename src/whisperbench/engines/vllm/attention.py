@@ -1,8 +1,9 @@
-"""Whisper's two attentions over windows of different lengths, in which a sparse key counts for the k it stands for.
+"""Whisper's two attentions over windows of different lengths, in which each sparse key has the weight k.
 
-In the encoder the weight rides in the keys: two more dimensions in which every query holds the inverse of the scale,
-and a key log k (its value in the model's type, and the rest).  In the cross-attention, whose cache would grow by them
-and be read more slowly, dense and sparse keys are attended one after the other and merged by their log-sum-exp.
+In the encoder the weight is part of the keys.  They have two more dimensions, which hold log k (rounded to the model's
+type, and the remainder), and in which every query holds the inverse of the scale.  In the cross-attention these
+dimensions would enlarge the KV cache, so attention over the dense and over the sparse keys is computed separately and
+merged by log-sum-exp.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ import torch
 from torch.nn import functional
 from vllm.model_executor.layers.attention import CrossAttention
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import CACHE_BLOCK, dense_by_slots, log_weight, sparse_positions
 from whisperbench.engines.vllm.features import to_device_async
 
 MERGED = True
-"""False: cross-attention by the plain form on every device, which is slower and needs no FlashAttention."""
+"""False selects the plain form of cross-attention on every device, which is slower and needs no FlashAttention."""
 
 EXTRA_DIMENSIONS = 8  # FlashAttention takes heads in multiples of this
-PARTS = "whisperbench_parts"  # what a step's first layer leaves for the others, on the metadata that they share
+PARTS = "whisperbench_parts"  # attribute of a step's metadata: computed by the first layer, used by all
 
 
 class EncoderAttention:
     """Attention within each window of one packed batch.
 
     Args:
-        heads, size: of the attention.
-        lengths: positions of each window.
-        log_weights: float32 of shape (positions,), what each key's logit gets; None: nothing.
-        like: the hidden states: the type and device of what is to come.
+        heads, size: number and size of the attention heads.
+        lengths: number of positions of each window.
+        log_weights: float32 of shape (positions,), added to the logits of each key; None adds nothing.
+        like: the hidden states, for their type and device.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class EncoderAttention:
 
 @functools.cache
 def flash_attention() -> Any:
-    """vLLM's FlashAttention for packed sequences, in the version for this GPU; None where there is none."""
+    """vLLM's FlashAttention for packed sequences, in the version for this GPU; None if the device has none."""
     from vllm.platforms import current_platform
     from vllm.v1.attention.backends import fa_utils
 
@@ -102,21 +103,21 @@ def flash_attention() -> Any:
 
 
 def weight_sparse_keys(attention: CrossAttention, stride: int) -> None:
-    """Make a cross-attention of vLLM weight the sparse keys of each window: all else about the layer stays."""
+    """Make a cross-attention layer of vLLM weight the sparse keys of each window."""
     attention.impl.forward = WeightedCrossAttention(attention.impl, stride, attention._k_scale.device)
 
 
 class WeightedCrossAttention:
-    """What takes the place of `forward` of vLLM's implementation; a window's length tells which of its keys are sparse.
+    """Replaces `forward` of vLLM's attention; the number of a window's slots determines which keys are sparse.
 
     Args:
-        implementation: vLLM's, of the layer; it knows the scale, the kernel's version and how keys are stored.
+        implementation: vLLM's implementation of the layer, with its scale, kernel version and cache layout.
     """
 
     def __init__(self, implementation: Any, stride: int, device: torch.device) -> None:
         self._vllm, self._stride, self._log_weight = implementation, stride, log_weight(stride)
-        self._dense_by_places = torch.tensor(dense_by_slots(stride), dtype=torch.int32, device=device)
-        self._most_sparse = len(sparse_positions(0, stride))
+        self._dense_by_slots = torch.tensor(dense_by_slots(stride), dtype=torch.int32, device=device)
+        self._max_sparse = len(sparse_positions(0, stride))
         self._is_merged = MERGED and hasattr(implementation, "vllm_flash_attn_version")
 
     def __call__(
@@ -131,11 +132,11 @@ class WeightedCrossAttention:
         *_no_fused_quantization: torch.Tensor | None,
         **_no_fused_quantization_either: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Queries of shape (tokens, heads, size) attend to what is in the cache, after new keys are stored in it.
+        """Store new keys in the KV cache, then attend to it with queries of shape (tokens, heads, size).
 
         `kv_cache` has the shape (blocks, heads, block_size, 2 * size).
         """
-        if attn_metadata is None:  # vLLM measures memory
+        if attn_metadata is None:  # vLLM profiles memory
             return output.fill_(0)
         if self._is_merged:
             self.merged(layer, query, key, value, kv_cache, attn_metadata, output)
@@ -153,7 +154,7 @@ class WeightedCrossAttention:
         metadata: Any,
         output: torch.Tensor,
     ) -> None:
-        """FlashAttention over the dense keys, then over the sparse ones, and one merge."""
+        """FlashAttention over the dense keys, then over the sparse keys, and a merge of both."""
         from vllm.platforms import current_platform
         from vllm.v1.attention.backends.fa_utils import flash_attn_varlen_func
         from vllm.v1.attention.ops.merge_attn_states import merge_attn_states
@@ -182,28 +183,28 @@ class WeightedCrossAttention:
             q_descale=layer._q_scale.expand(descale) if vllm.supports_quant_query_input else None,
             k_descale=layer._k_scale.expand(descale),
             v_descale=layer._v_scale.expand(descale),
-            num_splits=1,  # enough work in many sequences, and the same in a CUDA graph as outside
+            num_splits=1,  # many sequences are parallel enough, and CUDA graphs give equal results
         )
         dense_keys, sparse_keys, sparse_blocks = parts
         dense, dense_sum = attend(
             seqused_k=dense_keys, max_seqlen_k=metadata.max_seq_len, block_table=metadata.block_table
         )
-        sparse, sparse_sum = attend(seqused_k=sparse_keys, max_seqlen_k=self._most_sparse, block_table=sparse_blocks)
+        sparse, sparse_sum = attend(seqused_k=sparse_keys, max_seqlen_k=self._max_sparse, block_table=sparse_blocks)
         merge_attn_states(output[:tokens], dense, dense_sum, sparse, sparse_sum + self._log_weight)
 
     def _parts(self, metadata: Any, block_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Dense and sparse keys of each sequence, and the blocks that hold the sparse ones."""
+        """Numbers of dense and sparse keys of each sequence, and the blocks that hold the sparse keys."""
         if CACHE_BLOCK % block_size:
-            raise ValueError(f"blocks of {block_size} keys: sparse keys begin a block only where {CACHE_BLOCK} fit")
+            raise ValueError(f"blocks of the KV cache have {block_size} keys, which does not divide {CACHE_BLOCK}")
         table = metadata.block_table
         dense, sparse, first_sparse = self._keys(metadata.seq_lens)
-        columns = torch.arange(-(-self._most_sparse // block_size), device=table.device)
+        columns = torch.arange(-(-self._max_sparse // block_size), device=table.device)
         columns = (first_sparse // block_size)[:, None] + columns
         return dense, sparse, table.gather(1, columns.clamp_(max=table.shape[1] - 1).long())
 
-    def _keys(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of windows with so many places: how many keys are dense, how many sparse, and where those begin."""
-        dense = self._dense_by_places[places]
+    def _keys(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """For windows with `slots` slots: the numbers of dense and sparse keys, and the first sparse slot."""
+        dense = self._dense_by_slots[slots]
         sparse = torch.where(dense > 0, (WINDOW_POSITIONS - dense + self._stride - 1) // self._stride, 0)
         return dense, sparse, (dense + CACHE_BLOCK - 1) // CACHE_BLOCK * CACHE_BLOCK
 
@@ -216,26 +217,27 @@ class WeightedCrossAttention:
         metadata: Any,
         output: torch.Tensor,
     ) -> None:
-        """Every token's keys and values copied out of the cache, and torch's attention with the weights as its mask."""
+        """torch's attention over keys and values copied from the cache, with the weights as its mask."""
         vllm, tokens, block_size = self._vllm, metadata.num_actual_tokens, kv_cache.shape[2]
         if vllm.kv_cache_dtype.startswith("fp8") or kv_cache.shape[1::2] != (query.shape[1], 2 * vllm.head_size):
             raise ValueError(
-                f"padding_stride without FlashAttention reads a cache of shape (blocks, {query.shape[1]}, block_size, "
-                f"{2 * vllm.head_size}) in the model's type, not {tuple(kv_cache.shape)} in {vllm.kv_cache_dtype}"
+                f"padding_stride without FlashAttention needs a KV cache of shape (blocks, {query.shape[1]}, "
+                f"block_size, {2 * vllm.head_size}) in the model's type, "
+                f"not {tuple(kv_cache.shape)} in {vllm.kv_cache_dtype}"
             )
         if key is not None and value is not None:
             slots = metadata.slot_mapping
             kv_cache[slots // block_size, :, slots % block_size] = torch.cat([key, value], dim=-1)
-        places = torch.arange(metadata.max_seq_len, device=query.device)
+        slot = torch.arange(metadata.max_seq_len, device=query.device)
         sequence = torch.searchsorted(
             metadata.query_start_loc[1:], torch.arange(tokens, dtype=torch.int32, device=query.device), right=True
         ).clamp_(max=len(metadata.seq_lens) - 1)
         dense, sparse, first_sparse = (of[sequence][:, None] for of in self._keys(metadata.seq_lens))
-        weights = torch.full((tokens, len(places)), -torch.inf, device=query.device)
-        weights.masked_fill_((places >= first_sparse) & (places < first_sparse + sparse), self._log_weight)
-        weights = weights.masked_fill_(places < dense, 0.0).to(query.dtype)
-        blocks = metadata.block_table[:, places // block_size][sequence]
-        keys, values = kv_cache[blocks, :, places % block_size].transpose(1, 2).chunk(2, dim=-1)
+        weights = torch.full((tokens, len(slot)), -torch.inf, device=query.device)
+        weights.masked_fill_((slot >= first_sparse) & (slot < first_sparse + sparse), self._log_weight)
+        weights = weights.masked_fill_(slot < dense, 0.0).to(query.dtype)
+        blocks = metadata.block_table[:, slot // block_size][sequence]
+        keys, values = kv_cache[blocks, :, slot % block_size].transpose(1, 2).chunk(2, dim=-1)
         mixed = functional.scaled_dot_product_attention(
             query[:tokens, :, None], keys, values, attn_mask=weights[:, None, None], scale=vllm.scale
         )

@@ -1,10 +1,9 @@
-"""Exact log-mel features, computed only where there is audio.
+"""Exact log-mel features, computed only for the frames that hold audio.
 
-Whisper's encoder takes 30 s: 3,000 frames of 10 ms.  LibriSpeech speaks for 7 s on average, so
-three quarters of every window are padding.  A frame that touches no audio has power 0 in every
-bin, which the clamp turns into one constant; only the other frames need the Fourier transform.
-Operations and their order are those of `transformers.WhisperFeatureExtractor`, so that the result
-is the same to the last bit.
+Whisper's encoder takes 30 s, which is 3,000 frames of 10 ms.  An utterance of LibriSpeech has 7 s on average, so three
+quarters of a window are padding.  A frame without audio has power 0 in every bin, which the clamp turns into a
+constant, so only the other frames need the Fourier transform.  The operations and their order are those of
+`transformers.WhisperFeatureExtractor`; the result is equal to the last bit.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ FRAME_MULTIPLE = 16
 """Frames are computed in multiples of this: the matrix product then runs in the same kernel for
 every length, which keeps its sums in the same order as for 3,000 frames."""
 
-FRAMES_BETWEEN = 2  # frames of a packed signal that see two windows at once
+FRAMES_BETWEEN = 2  # frames of a packed signal whose transform covers samples of two windows
 ROWS_MULTIPLE = 4_096
-"""Frames of a packed batch are computed in multiples of this: few lengths, so that cuFFT's plans are found again."""
+"""Frames of a packed batch are computed in multiples of this, so that few lengths occur and cuFFT reuses its plans."""
 
 
 def log_mel(audio: npt.NDArray[np.float32], mel_bins: int = 128) -> npt.NDArray[np.float32]:
@@ -55,7 +54,7 @@ def log_mel(audio: npt.NDArray[np.float32], mel_bins: int = 128) -> npt.NDArray[
 
 
 def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.dtype) -> torch.Tensor:
-    """`log_mel` as a tensor in the model's dtype: what the engine is fed, cast while it is laid out."""
+    """`log_mel` as a tensor in the model's dtype, the input of the engine."""
     import torch
 
     if audio.ndim != 1 or audio.size > SAMPLES:
@@ -66,7 +65,7 @@ def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.d
     if not frames:
         return torch.full((mel_bins, FRAMES), float((silence + 4.0) / 4.0), dtype=dtype)
 
-    # Past the audio the transform must see zeros, as it would in the padded window; at 30 s, the reflected end.
+    # After the audio the transform needs zeros, as in the padded window, and at 30 s the reflected end.
     waveform = torch.zeros(1, min(SAMPLES, frames * HOP + N_FFT))
     waveform[0, : audio.size] = torch.from_numpy(audio)
     spectrum = torch.stft(waveform, N_FFT, HOP, window=_hann(), return_complex=True)[..., :frames]
@@ -82,15 +81,15 @@ def log_mel_tensor(audio: npt.NDArray[np.float32], mel_bins: int, dtype: torch.d
 
 
 def packed_window(audio: AnySamples, frames: int) -> Samples16:
-    """A window's first `frames` frames as samples for `packed_log_mel`: laid out so that windows join end to end.
+    """The samples of a window's first `frames` frames, in the layout that `packed_log_mel` concatenates.
 
     Args:
         audio: samples at 16 kHz, in 16 bits or in [-1, 1], shape (n,), 0 <= n <= 480,000.
-        frames: how many frames are wanted, at most 3,000.
+        frames: number of frames, at most 3,000.
 
     Returns:
-        int16 of shape (HOP * (frames + FRAMES_BETWEEN),): the mirrored beginning that the transform's first frames see,
-        the audio, zeros, and the mirrored end where the window is full.
+        int16 of shape (HOP * (frames + FRAMES_BETWEEN),): the reflected beginning for the transform's first frames, the
+        audio, zeros, and the reflected end if the window is full.
     """
     half = N_FFT // 2
     window = np.zeros(HOP * (frames + FRAMES_BETWEEN), np.int16)
@@ -105,15 +104,15 @@ def packed_window(audio: AnySamples, frames: int) -> Samples16:
 
 
 def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int, device: torch.device) -> torch.Tensor:
-    """Log-mel features of many windows at once, computed on `device` in float32.
+    """Log-mel features of a batch of windows, computed on `device` in float32.
 
     Args:
-        windows: what `packed_window` made, as int16 tensors of any lengths.
+        windows: results of `packed_window`, as int16 tensors of any lengths.
         mel_bins: 80 or 128.
 
     Returns:
         float32 of shape (rows, mel_bins): the frames of all windows in order, each window followed by FRAMES_BETWEEN
-        rows that mean nothing.
+        rows without meaning.
     """
     import torch
 
@@ -135,10 +134,10 @@ def packed_log_mel(windows: Sequence[torch.Tensor], mel_bins: int, device: torch
 
 
 def to_device_async(parts: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Tensors of one type in the host's memory, joined end to end, on a device whose work in hand nobody waits for.
+    """Concatenate host tensors of one type and copy them to a device without waiting for its pending work.
 
-    CUDA copies from memory that may be paged out only when all that was asked of it before is done.  An engine that
-    prepares the next step while the GPU computes would so let it run dry with every batch of windows: pinned memory.
+    CUDA copies from pageable memory only after all earlier work on the stream.  An engine that prepares the next step
+    while the GPU computes would leave it idle after every batch of windows, so the copy is made from pinned memory.
     """
     import torch
 

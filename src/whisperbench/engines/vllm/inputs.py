@@ -1,10 +1,9 @@
-"""The one place that touches vLLM's inside: an engine input made from features that we computed.
+"""Engine inputs rendered outside vLLM, from features or samples that this project prepares.
 
-vLLM's public API takes audio and computes features on the calling thread.  Its renderer's output,
-however, may be handed to `LLMEngine.add_request` as it is.  So one real input is rendered at start
-and serves as the pattern: every later input is that pattern with other features, identity and
-prompt.  `WindowRenderer` refuses to start when the pattern is not the one it knows (vLLM 0.26 to
-0.32 are tested), rather than feed the engine something that it might misread.
+vLLM's public API takes audio and computes its features on the calling thread.  The output of its renderer, however, can
+be handed to `LLMEngine.add_request` directly.  One real input is rendered when the engine starts and serves as the
+template: every later input is that template with other features, another id and the prompt.  `WindowRenderer` refuses
+to start when the template has an unknown shape.  This is the only module that depends on vLLM's internal inputs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.corpus.audio import AnySamples, Samples
 from whisperbench.engines.padding import cache_slots, dense_positions, frames_of
 from whisperbench.engines.settings import EngineSettings
@@ -25,7 +24,7 @@ from whisperbench.errors import EngineError
 if TYPE_CHECKING:
     import torch
 
-TESTED_VERSIONS = "0.26 to 0.32"
+TESTED_VERSION = "0.32.0"
 
 
 def stock_prompt(audio: AnySamples, prompt_token_ids: Sequence[int]) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def stock_prompt(audio: AnySamples, prompt_token_ids: Sequence[int]) -> dict[str
 
 
 def render_with_vllm(llm: Any, audio: AnySamples, prompt_token_ids: Sequence[int]) -> Any:
-    """The engine input that `LLM.generate` makes of that prompt, features included."""
+    """The engine input that `LLM.generate` makes from the same prompt, with its features."""
     from vllm.renderers.inputs.preprocess import parse_model_prompt
 
     prompt = parse_model_prompt(llm.llm_engine.model_config, stock_prompt(audio, prompt_token_ids))
@@ -45,10 +44,10 @@ def render_with_vllm(llm: Any, audio: AnySamples, prompt_token_ids: Sequence[int
 
 
 class WindowRenderer:
-    """Makes engine inputs from windows of audio; safe to call from several threads at once.
+    """Makes engine inputs from windows of audio; may be called from several threads concurrently.
 
     Raises:
-        EngineError: this vLLM renders Whisper's input in another shape than the versions known here.
+        EngineError: this version of vLLM renders Whisper's input in another form than the tested one.
     """
 
     def __init__(self, llm: Any, settings: EngineSettings) -> None:
@@ -64,20 +63,20 @@ class WindowRenderer:
             import vllm
 
             raise EngineError(
-                f"vLLM {vllm.__version__} renders Whisper's input in a way that front_end=pipelined does not know "
-                f"({error}); tested are {TESTED_VERSIONS}. Use front_end=stock, or one of these versions."
+                f"vLLM {vllm.__version__} renders Whisper's input in a form that engine=vllm does not support "
+                f"({error}). Use engine=vllm-stock, or vLLM {TESTED_VERSION}, which is tested."
             ) from error
 
     def __call__(self, key: str, audio: AnySamples, *, all_positions: bool = False) -> dict[str, Any]:
         """The engine input of one window (samples at 16 kHz, at most 30 s; in float32 where features are made of them).
 
-        `all_positions`: with nothing thinned, whatever `padding_stride` is.
+        `all_positions` keeps the whole padding, whatever `padding_stride` is.
         """
         import torch
 
-        stride = self._settings.padding_stride
+        stride = self._settings.config.padding_stride
         dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
-        if self._settings.features == "gpu":
+        if self._settings.mel_device == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))
             return self._input(key, samples, cache_slots(dense, stride))
         features = log_mel_tensor(cast(Samples, audio), self._settings.mel_bins, self._dtype)

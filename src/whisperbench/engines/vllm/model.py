@@ -1,8 +1,8 @@
-"""Whisper as vLLM runs it here: windows of different lengths in one encoder batch, with thinned padding.
+"""vLLM's Whisper model with windows of different lengths in one encoder batch, for thinned padding.
 
-vLLM's own model encodes 1,500 positions of every window.  This one packs what is kept of each window end to end
-(`engines.padding`), computes log-mel on its device where it is given samples, and weights the sparse keys in both
-attentions (`engines.vllm.attention`).  Everything else, the weights' names included, is vLLM's.
+vLLM's own model encodes 1,500 positions of every window.  This model concatenates the kept positions of all windows
+(`engines.padding`), computes log-mel features on its device if it is given samples, and weights the sparse keys in both
+attentions (`engines.vllm.attention`).  Everything else, including the names of the weights, is vLLM's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vllm.model_executor.models.whisper import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from whisperbench.config.option import WINDOW_POSITIONS
+from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import (
     cache_slots,
     dense_of,
@@ -42,12 +42,12 @@ ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """vLLM's `hf_overrides` that choose this model, which finds the stride here.
+    """vLLM's `hf_overrides`, which select this model and hold its stride.
 
-    vLLM knows models that are not its own by plugins, which are installed, or in the process that registered them.  So
-    whoever unpickles this registers the model: each of the engine's processes, with the configuration that it is given.
-    In the checkpoint's configuration the stride would be a part of the name under which vLLM keeps compiled graphs,
-    which hold no attention and are the same for every stride.
+    vLLM finds models of other packages through installed plugins, or in the process that registered them.  Unpickling
+    this object registers the model, so it is registered in each process that receives the configuration.  The stride
+    is not stored in the checkpoint's configuration, because that is part of the key of vLLM's cache of compiled graphs,
+    which contain no attention and are equal for every stride.
     """
 
     padding_stride: int
@@ -60,7 +60,7 @@ class Overrides:
         return Overrides, (self.padding_stride,)
 
     def __call__(self, config: Any) -> Any:
-        """The checkpoint's configuration, changed."""
+        """The checkpoint's configuration with this model's architecture."""
         config.update({"architectures": [ARCHITECTURE]})
         return config
 
@@ -69,7 +69,7 @@ class Overrides:
     WhisperMultiModalProcessor, info=WhisperProcessingInfo, dummy_inputs=WhisperDummyInputsBuilder
 )
 class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # vLLM has no types
-    """vLLM's Whisper with another encoder pass, and a cross-attention that knows which keys are sparse."""
+    """vLLM's Whisper with an encoder for packed windows and a cross-attention that weights sparse keys."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
@@ -79,10 +79,10 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
                 weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[torch.Tensor, ...]:
-        """The encoder's output of every window, each of shape (places in the cache, d_model).
+        """The encoder's output for each window, of shape (slots in the KV cache, d_model).
 
-        `input_features` holds a window each: features of shape (mel_bins, frames), or int16 samples as
-        `packed_window` lays them out, which are still in the host's memory.
+        `input_features` holds one tensor per window: features of shape (mel_bins, frames), or int16 samples from
+        `packed_window` in the host's memory.
         """
         windows, encoder = list(kwargs["input_features"]), self.model.encoder
         if windows[0].dim() == 1:
@@ -96,15 +96,16 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the windows of a batch are, on the encoder's device.
+    """Indices of a batch of windows, as tensors on the encoder's device.
 
-    `between`: the rows of frames between windows, which the convolutions must see as zeros.
-    `convolved`, `positions`: for every kept position, the convolutions' output that it takes (for those in the silence
-    the last dense one, or, at the window's end, the one that saw the end) and its place in the window.
-    `log_weights`: of every kept position as a key; None where none has any.
-    `lengths`: kept positions of each window.
-    `places`: for every kept position, where the windows' places, one window behind the other, hold it.
-    `sizes`: places of each window.
+    `between`: rows of frames between windows, which are zeroed before each convolution.
+    `convolved`: for every kept position, its row in the convolutions' output.  Sparse positions use the row of the last
+    dense position, or at the window's end the row that covers the end.
+    `positions`: for every kept position, its index in the window.
+    `log_weights`: for every kept position, what is added to its logit as a key; None if nothing is.
+    `lengths`: number of kept positions of each window.
+    `slots`: for every kept position, its index in the concatenated slots of all windows.
+    `sizes`: number of slots of each window.
     """
 
     between: torch.Tensor
@@ -112,17 +113,17 @@ class Layout:
     positions: torch.Tensor
     log_weights: torch.Tensor | None
     lengths: list[int]
-    places: torch.Tensor
+    slots: torch.Tensor
     sizes: list[int]
 
     @classmethod
     def of(cls, frames: Sequence[int], stride: int, device: torch.device) -> Layout:
-        """The layout of windows with so many frames each, followed by FRAMES_BETWEEN rows."""
+        """The layout of windows with `frames[i]` frames each, followed by FRAMES_BETWEEN rows."""
         between: list[int] = []
         convolved: list[np.ndarray[Any, Any]] = []
         positions: list[np.ndarray[Any, Any]] = []
         weights: list[np.ndarray[Any, Any]] = []
-        places: list[np.ndarray[Any, Any]] = []
+        slots: list[np.ndarray[Any, Any]] = []
         lengths: list[int] = []
         sizes: list[int] = []
         row = 0
@@ -137,23 +138,23 @@ class Layout:
             positions += [np.arange(dense), sparse]
             weights += [np.zeros(dense, np.float32), np.full(sparse.size, log_weight(stride), np.float32)]
             begin = sum(sizes)
-            behind = begin + (first_sparse_slot(dense) if stride > 1 else dense)
-            places += [np.arange(begin, begin + dense), np.arange(behind, behind + sparse.size)]
+            sparse_begin = begin + (first_sparse_slot(dense) if stride > 1 else dense)
+            slots += [np.arange(begin, begin + dense), np.arange(sparse_begin, sparse_begin + sparse.size)]
             lengths.append(kept_positions(dense, stride))
             sizes.append(cache_slots(dense, stride))
             row += count + FRAMES_BETWEEN
             between += range(row - FRAMES_BETWEEN, row)
 
-        def placed(parts: list[np.ndarray[Any, Any]]) -> torch.Tensor:
+        def on_device(parts: list[np.ndarray[Any, Any]]) -> torch.Tensor:
             return to_device_async([torch.from_numpy(part) for part in parts], device)
 
         return cls(
-            between=placed([np.array(between)]),
-            convolved=placed(convolved),
-            positions=placed(positions),
-            log_weights=placed(weights) if stride > 1 else None,
+            between=on_device([np.array(between)]),
+            convolved=on_device(convolved),
+            positions=on_device(positions),
+            log_weights=on_device(weights) if stride > 1 else None,
             lengths=lengths,
-            places=placed(places),
+            slots=on_device(slots),
             sizes=sizes,
         )
 
@@ -163,10 +164,10 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tens
 
     Args:
         encoder: vLLM's `WhisperEncoder`.
-        rows: features of shape (rows, mel_bins), the windows one behind the other as `layout` says.
+        rows: features of shape (rows, mel_bins), all windows concatenated as described by `layout`.
 
     Returns:
-        For each window its places, shape (places, d_model); the unused ones hold zeros.
+        For each window an array of shape (slots, d_model), with zeros in unused slots.
     """
     x = functional.gelu(convolve(encoder.conv1, rows.index_fill(0, layout.between, 0.0)))
     x = functional.gelu(convolve(encoder.conv2, x.index_fill_(0, layout.between, 0.0)))
@@ -177,15 +178,15 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tens
         qkv, _ = layer.self_attn.qkv_proj(layer.self_attn_layer_norm(x))
         x = x + layer.self_attn.out_proj(attend(qkv))[0]
         x = x + layer.mlp(layer.final_layer_norm(x))
-        if x.dtype == torch.float16:  # as vLLM does; in bfloat16 nothing overflows
+        if x.dtype == torch.float16:  # as in vLLM; bfloat16 does not overflow
             x = cast_overflow_tensors(x)
     kept = encoder.layer_norm(x)
     return tuple(
-        kept.new_zeros(sum(layout.sizes), kept.shape[1]).index_copy_(0, layout.places, kept).split(layout.sizes)
+        kept.new_zeros(sum(layout.sizes), kept.shape[1]).index_copy_(0, layout.slots, kept).split(layout.sizes)
     )
 
 
 def convolve(convolution: torch.nn.Conv1d, rows: torch.Tensor) -> torch.Tensor:
-    """A convolution of width 3, padded by one row of zeros, over rows of shape (n, channels): as one matrix product."""
-    seen = functional.pad(rows, (0, 0, 1, 1)).unfold(0, 3, convolution.stride[0]).flatten(1)
-    return functional.linear(seen, convolution.weight.flatten(1), convolution.bias)
+    """A convolution of width 3 over rows of shape (n, channels), padded by one row of zeros, as one matrix product."""
+    inputs = functional.pad(rows, (0, 0, 1, 1)).unfold(0, 3, convolution.stride[0]).flatten(1)
+    return functional.linear(inputs, convolution.weight.flatten(1), convolution.bias)

@@ -17,12 +17,12 @@ from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm.engine import VllmProcess, sampling, window_text
+from whisperbench.engines.vllm.engine import VllmEngine, capture_sizes, sampling, window_text
 from whisperbench.engines.vllm.inputs import WindowRenderer
 from whisperbench.engines.windows import Window, WindowOutput
 
 
-class VllmPipelined(VllmProcess):
+class VllmPipelined(VllmEngine):
     """An `Engine`, and the `SteppedModel` that it feeds itself with.
 
     Raises:
@@ -35,10 +35,15 @@ class VllmPipelined(VllmProcess):
         self._numbers = itertools.count()
         super().__init__(settings, hardware, log)
 
-    def model_overrides(self) -> Any:
+    def llm_options(self) -> dict[str, Any]:
         from whisperbench.engines.vllm.model import Overrides
 
-        return Overrides(self.settings.padding_stride)
+        options: dict[str, Any] = {"hf_overrides": Overrides(self.settings.config.padding_stride)}
+        if not self.settings.enforce_eager:
+            options["compilation_config"] = {
+                "cudagraph_capture_sizes": capture_sizes(self.settings.config.max_num_seqs)
+            }
+        return options
 
     def started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
@@ -68,7 +73,7 @@ class VllmPipelined(VllmProcess):
         for result in finished:
             window = self._in_flight.pop(result.request_id)
             output = window_text(window, result)
-            if self.settings.padding_stride > 1 and not window.is_retry and window.repeats_itself(output):
+            if self.settings.config.padding_stride > 1 and not window.is_retry and window.repeats_itself(output):
                 retry = dataclasses.replace(window, is_retry=True)
                 self.submit(retry, self.prepare(retry))
             else:

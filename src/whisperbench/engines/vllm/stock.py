@@ -8,11 +8,11 @@ from typing import Any
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
-from whisperbench.engines.vllm.engine import VllmProcess, sampling, window_text
+from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_text
 from whisperbench.engines.windows import UtteranceInProgress, Window
 
 
-class VllmStock(VllmProcess):
+class VllmStock(VllmEngine):
     """An `Engine` without latencies, since `LLM.generate` returns everything at its end.
 
     Raises:
@@ -23,7 +23,7 @@ class VllmStock(VllmProcess):
         in_progress: dict[str, UtteranceInProgress] = {}
         windows: list[Window] = []
         for utterance in utterances:
-            found = UtteranceInProgress.read(utterance, self.settings.long_audio)
+            found = UtteranceInProgress.read(utterance, self.settings.config.long_audio)
             windows.extend(found.windows)
             if found.windows:
                 in_progress[found.utt_id] = found

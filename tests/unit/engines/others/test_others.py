@@ -12,7 +12,7 @@ import pytest
 from tests.support.audio import corpus_of
 from tests.support.fakes import NO_GPU, text_of
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
-from whisperbench.config.benchmark import PEERS, BenchmarkConfig
+from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import hardware, start
 from whisperbench.engines.base import Transcription
@@ -101,11 +101,13 @@ def test_a_file_that_cannot_be_read_ends_the_pass_with_its_name(demo: Checkpoint
         texts(peer(demo, tmp_path), utterances)
 
 
-@pytest.mark.parametrize("engine", PEERS)
+@pytest.mark.parametrize("engine", OTHER_ENGINES)
 def test_a_peer_that_is_not_installed(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says the command, before a checkpoint is downloaded."""
     monkeypatch.setattr(start, "installed_version", lambda name: None if name == engine else "1.0")
-    with pytest.raises(EngineError, match=rf"{engine}, which is not installed here. `make peers`"):
+    with pytest.raises(
+        EngineError, match=rf"{engine}, which is not installed here. `make install EXTRAS=other-engines`"
+    ):
         start.require_engine_for(NO_GPU, engine)
     monkeypatch.setattr(hardware, "installed_version", start.installed_version)
     assert engine_version(engine) is None

@@ -1,0 +1,28 @@
+"""Measure one configuration: load, warm up, transcribe, score, log one run.
+
+\b
+  whisperbench benchmark --model large-v3 --kv-cache-dtype fp8 --max-num-seqs 256
+  whisperbench benchmark --model demo --corpus demo         on any machine
+  mlflow run . -P model=large-v3                            builds its environment first
+
+The last line on stdout is the result; progress goes to stderr. The whole result is written to results_dir before
+anything is sent to the tracking server.
+"""
+
+from __future__ import annotations
+
+import click
+
+from whisperbench.cli.options import command
+from whisperbench.config.benchmark import BenchmarkConfig
+
+
+@command(BenchmarkConfig, __doc__)
+def main(config: BenchmarkConfig) -> None:
+    from whisperbench import benchmark
+    from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
+    from whisperbench.cli.console import TerminalListener
+    from whisperbench.results.summary import result_line
+
+    bundle = benchmark.run(config, TerminalListener())
+    click.echo(result_line(bundle.contents.params, bundle.contents.metrics))

@@ -1,0 +1,47 @@
+"""Check this machine before an hour of GPU time is spent.
+
+\b
+  whisperbench doctor
+  whisperbench doctor --model large-v3 --corpus /data/LibriSpeech
+  whisperbench doctor --json
+
+One line per check: ok, warning or problem, and what to do. Exit status 1 if a check found a problem. Runs that a dead
+process of this host left RUNNING are closed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+
+import click
+
+from whisperbench.cli.options import command
+from whisperbench.config.compare import DoctorConfig
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@command(DoctorConfig, __doc__)
+def main(config: DoctorConfig) -> None:
+    from whisperbench.doctor import Setup, examine
+    from whisperbench.engines.hardware import detect_hardware
+    from whisperbench.files import cache_directory
+    from whisperbench.processes.watch import RUN_ID
+    from whisperbench.text import escape_control, redact
+
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = detect_hardware(devices, 0).gpu_count
+    checks = []
+    for check in examine(Setup(config, detect_hardware(devices), cache_directory(), os.environ.get(RUN_ID), gpus)):
+        checks.append(check)
+        if not config.json:
+            text = f"{check.found} -> {check.remedy}" if check.remedy else check.found
+            status = click.style(f"{check.status:<8}", fg=COLOURS[check.status])
+            click.echo(f"{status} {check.name}: {escape_control(redact(text, os.environ))}")
+    if config.json:
+        click.echo(redact(json.dumps([dataclasses.asdict(check) for check in checks], indent=1), os.environ))
+    if any(check.status == "problem" for check in checks):
+        sys.exit(1)

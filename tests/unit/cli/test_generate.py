@@ -1,0 +1,65 @@
+"""MLproject and docs/options.md are made from the option records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from whisperbench.cli.generate import ENTRY_POINTS, PROJECT, options_page, project_file
+from whisperbench.config.option import Options
+
+
+def read(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def test_generated_files_are_current() -> None:
+    """`make generate` has nothing to change."""
+    assert read("MLproject") == project_file()
+    assert read("docs/options.md") == options_page()
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_an_entry_point_passes_every_option(name: str) -> None:
+    """With the record's default; a word is a string, because MLflow refuses it for a number."""
+    module, record = ENTRY_POINTS[name]
+    declared: dict[str, Any] = yaml.safe_load(project_file())["entry_points"][name]
+    assert {key: str(value["default"]) for key, value in declared["parameters"].items()} == {
+        option.name: option.default_text for option in record.declared().values()
+    }
+    for key, value in declared["parameters"].items():
+        assert f"--{key.replace('_', '-')} {{{key}}}" in declared["command"]
+        assert value["type"] == "string" or isinstance(value["default"], int | float)
+    assert f"python -m {module} " in declared["command"]
+    assert Path(PROJECT, *module.split(".")).with_suffix(".py").exists()
+
+
+def test_defaults_of_mlproject_are_the_records_defaults() -> None:
+    """A run without -P has the record's defaults."""
+    for name, (_, record) in ENTRY_POINTS.items():
+        parameters = yaml.safe_load(project_file())["entry_points"][name]["parameters"]
+        texts = {key: str(value["default"]) for key, value in parameters.items()}
+        assert record.from_params(texts) == record(), name
+
+
+def test_parameters_of_words_and_lists_are_strings() -> None:
+    """`limit=all` and `max_num_seqs=64,128` (in a sweep) pass MLflow's check of types."""
+    points = yaml.safe_load(project_file())["entry_points"]
+    assert points["main"]["parameters"]["limit"] == {"type": "string", "default": "all"}
+    assert points["main"]["parameters"]["max_num_seqs"] == {"type": "float", "default": 128}
+    assert points["main"]["parameters"]["offline"] == {"type": "string", "default": "false"}
+    assert points["sweep"]["parameters"]["max_num_seqs"] == {"type": "string", "default": "128"}
+
+
+def test_the_page_lists_every_option_once() -> None:
+    """With its default, what is allowed, its engines and what it is in a sweep."""
+    page = options_page()
+    records: set[type[Options]] = {record for _, record in ENTRY_POINTS.values()}
+    assert all(f"| `{name}` |" in page for record in records for name in record.declared())
+    assert "| `limit` | all | all, or a number of 1 or more | all | list | Transcribe" in page
+    assert "| `max_num_seqs` | 128 | a number of 1 or more | vllm* | list |" in page
+    assert "| `offline` | false | true/false | all | – |" in page
+    assert "| `seed` | 32 | a whole number from 0 to 4294967295 | all | same |" in page

@@ -1,0 +1,129 @@
+"""Commands made from records: parsing, help, and errors as exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from whisperbench.cli.options import command
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig
+from whisperbench.errors import ComparisonError, EngineError, TrackingError
+from whisperbench.processes.signals import Interrupted
+
+
+def run(*words: str) -> tuple[Result, list[BenchmarkConfig]]:
+    found: list[BenchmarkConfig] = []
+    return CliRunner().invoke(command(BenchmarkConfig, "Measure.")(found.append), words), found
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), BenchmarkConfig()),
+        (("--max-num-seqs", "256"), BenchmarkConfig(max_num_seqs=256)),
+        (("--max_num_seqs=256",), BenchmarkConfig(max_num_seqs=256)),
+        (("--offline",), BenchmarkConfig(offline=True)),
+        (("--offline", "false"), BenchmarkConfig()),
+        (("--offline=true",), BenchmarkConfig(offline=True)),
+        (("--offline", "--limit", "8"), BenchmarkConfig(offline=True, limit=8)),
+        (("--limit", "all"), BenchmarkConfig()),
+    ],
+)
+def test_words_become_a_record(words: tuple[str, ...], expected: BenchmarkConfig) -> None:
+    """Hyphens and underscores are the same; a switch alone means true."""
+    result, found = run(*words)
+    assert result.exit_code == 0, result.output
+    assert found == [expected]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--max-num-seqs", "many"), "error: max_num_seqs='many' is not allowed: expected a whole number."),
+        (("--kv_cache_dtype", "fp9"), "Did you mean fp8?"),
+        (("--front_end", "stock"), "No such option"),
+        (("--padding-stride", "4", "--engine", "vllm-stock"), "padding_stride=4 applies only to engine=vllm."),
+    ],
+)
+def test_wrong_usage_is_status_2(words: tuple[str, ...], message: str) -> None:
+    """One sentence and no traceback."""
+    result, found = run(*words)
+    assert result.exit_code == 2
+    assert not found
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def raising(error: BaseException) -> Callable[[BenchmarkConfig], None]:
+    def function(_: BenchmarkConfig) -> None:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (EngineError("It failed."), 1, "error: It failed."),
+        (ComparisonError("They differ."), 2, "error: They differ."),
+        (TrackingError("No server."), 3, "error: No server."),
+        (KeyError("x"), 70, "error: unexpected KeyError: 'x'."),
+        (Interrupted(15), 143, "stopped by SIGTERM"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT"),
+        (SystemExit(1), 1, ""),
+    ],
+)
+def test_errors_become_exit_statuses(error: BaseException, status: int, message: str) -> None:
+    """Status 1 is a failure or a regression, never a defect, so that CI can trust it."""
+    result = CliRunner().invoke(command(BenchmarkConfig, "Measure.")(raising(error)), [])
+    assert result.exit_code == status
+    assert message in result.stderr
+    assert ("Traceback" in result.stderr) == (status == 70)
+
+
+def test_messages_hide_secrets_and_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message may quote foreign text."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-value")
+    main = command(BenchmarkConfig, "Measure.")(raising(EngineError("s3cr3t-value \x1b]0;title")))
+    assert CliRunner().invoke(main, []).stderr == "error: *** \\x1b]0;title\n"
+
+
+def test_help_is_grouped() -> None:
+    """The most used options first, then the groups; hyphens only; defaults, engines and choices are shown."""
+    text = CliRunner().invoke(command(BenchmarkConfig, "Measure.")(lambda _: None), ["--help"]).output
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    groups = ("Most used", "Model", "Data", "Engine", "Measurement", "Several GPUs", "Output", "Help")
+    assert headings == [f"{group}:" for group in groups]
+    words = " ".join(text.split())
+    assert "--max-num-seqs N Maximum number of sequences" in words
+    assert "(vLLM's max_num_seqs). (vllm, vllm-stock) [default: 128]" in words
+    assert "--limit N Transcribe only the first N utterances. [default: all]" in words
+    assert "--offline [true|false]" in words
+    assert "--max_num_seqs" not in words
+    assert text.count("--max-num-seqs ") == 1
+
+
+def test_help_of_a_sweep_shows_what_takes_a_list() -> None:
+    """Its own options and those with one value for all take one value."""
+    text = CliRunner().invoke(command(SweepConfig, "Sweep.")(lambda _: None), ["--help"]).output
+    for words in ("--max-num-seqs N,…", "--repeats N ", "--seed N ", "--kv-cache-dtype auto|fp8,…"):
+        assert words in text
+    assert "--offline" not in text
+
+
+@pytest.mark.parametrize("name", ["benchmark", "sweep", "compare", "upload", "doctor", "ui"])
+def test_help_imports_nothing_heavy(name: str) -> None:
+    """So that it answers within a second."""
+    program = (
+        "import sys\nfrom whisperbench.cli import main\n"
+        f"try:\n    main([{name!r}, '--help'])\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "print([m for m in ('mlflow', 'torch', 'numpy', 'transformers', 'vllm', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.splitlines()[-1] == "[]"

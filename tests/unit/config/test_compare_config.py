@@ -1,0 +1,40 @@
+"""Options of a comparison: run ids and prices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from whisperbench.config.compare import CompareConfig
+from whisperbench.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runs": "abcd"}, "expected two different run ids"),
+        ({"runs": "abcd,abcd"}, "expected two different run ids"),
+        ({"runs": "abcd,xyz"}, "4 to 32 hexadecimal digits"),
+        ({"runs": "abcd,ef01", "baseline": "last"}, "expected one run id beside baseline"),
+        ({"prices": "H100"}, "expected '<GPU>=<USD per hour>,…'"),
+        ({"prices": "H100=cheap"}, "expected '<GPU>=<USD per hour>,…'"),
+        ({"prices": "H100=-1"}, "expected '<GPU>=<USD per hour>,…'"),
+    ],
+)
+def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None:
+    """The message shows the form that is expected."""
+    with pytest.raises(ConfigError) as refused:
+        CompareConfig(**options)
+    assert message in str(refused.value)
+
+
+def test_texts_become_lists() -> None:
+    """Ids, experiments and prices; unset words are None."""
+    config = CompareConfig.from_params({"runs": "abcd, ef01", "experiments": "a,b", "prices": "H100 80GB=2.10,A10=0.6"})
+    assert config.run_ids == ("abcd", "ef01")
+    assert config.experiment_names == ("a", "b")
+    assert config.price_of == {"H100 80GB": 2.1, "A10": 0.6}
+    assert CompareConfig().experiment_names is None
+    assert CompareConfig().price_of == {}
+    assert CompareConfig(gpu="H100").scope == "every experiment with gpu=H100"
