@@ -3,11 +3,10 @@
     results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
         bundle.json         schema, id, origin, and one `RunData`: params, metrics, history, tags, dataset, times
         artifacts/          transcripts.json, samples/, plots/, summary.md, environment.txt, engine.log
-        transcripts.jsonl   every transcript of every repeat, as it came
-        logged.json         which run of which server holds it, once one does
+        transcripts.jsonl   every result of every repeat, in the order in which they finished
+        logged.json         the server and the run that hold it, once it is logged
 
-It is written under a temporary name, synced and renamed, before anything is sent anywhere.  While
-a measurement runs, `journal.Journal` appends each finished transcript to `<name>.partial`.
+It is written under a temporary name (`recording`), synced and renamed, before anything is sent to a server.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ def of_letters_digits_dots_and_dashes(text: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a result belongs: its run as it was opened, and the tags that say who measured it and from which source.
+    """The origin of a result: its experiment and run, and the tags with its user and source.
 
-    All of it is unknown (None, no tags) where it was measured without a tracking server.
+    The first two are None where it was measured without a tracking server.
     """
 
     experiment: str | None = None
@@ -60,7 +59,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bundle:
-    """One result directory and what its bundle.json says; `id` stays when the directory is renamed or copied."""
+    """One result directory and the content of its bundle.json; `id` stays when the directory is renamed or copied."""
 
     directory: Path
     id: str
@@ -77,11 +76,11 @@ class Bundle:
 
     @property
     def logged(self) -> bool:
-        """Whether it was logged from here, as far as this disk knows; the server has the last word."""
+        """Whether logged.json exists; only the server can confirm it."""
         return (self.directory / LOGGED).exists()
 
     def mark_logged(self, server: str, run_id: str) -> None:
-        """Note where it was logged; a directory that cannot be written is no reason to fail."""
+        """Write logged.json; a directory that cannot be written is not an error."""
         with contextlib.suppress(OSError):
             write_atomically(self.directory / LOGGED, {"server": server, "run_id": run_id})
 
@@ -101,7 +100,7 @@ class Bundle:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Body:
-    """What bundle.json holds."""
+    """The content of bundle.json."""
 
     schema: str
     id: Annotated[str, Predicate(of_letters_digits_dots_and_dashes)]
@@ -110,15 +109,15 @@ class _Body:
 
 
 def write_run_data(directory: Path, bundle_id: str, contents: RunData, origin: Origin) -> None:
-    """bundle.json: written last, and whole or not at all."""
+    """Write bundle.json, completely or not at all."""
     write_atomically(directory / CONTENTS, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """A bundle as it was measured.
+    """Read a bundle.
 
     Raises:
-        BundleError: it is not a bundle, was cut off while it was measured, was tampered with, or has another schema.
+        BundleError: it is not a bundle, is incomplete, is damaged, or has another schema.
     """
     if directory.name.endswith(PARTIAL):
         raise BundleError(
@@ -141,13 +140,13 @@ def read_bundle(directory: Path) -> Bundle:
 
 
 def unlogged_bundles(results_dir: Path) -> list[Path]:
-    """Complete bundles in a directory that were never logged from here, oldest first."""
+    """Complete bundles in a directory without logged.json, oldest first."""
     candidates = sorted(path.parent for path in results_dir.glob(f"*/{CONTENTS}"))
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
 
 
 def refuse_links(artifacts: Path) -> None:
-    """What is uploaded lies inside the bundle: a link could name any file of this machine."""
+    """Refuse links among the artifacts: an upload would follow them to any file of this machine."""
     if not artifacts.is_dir() or artifacts.is_symlink():
         raise BundleError(f"{artifacts} is not a directory: the bundle has lost its artifacts.")
     for path in artifacts.rglob("*"):

@@ -341,7 +341,7 @@ def _locked(directory: Path) -> Iterator[None]:
     try:
         descriptor = os.open(directory / TRANSCRIPTS, os.O_RDONLY)
     except OSError as error:
-        raise BundleError(f"{directory} is no journal of a measurement ({error}).") from error
+        raise BundleError(f"{directory} is not the journal of a measurement ({error}).") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -128,7 +128,7 @@ def run_data(
 def initial_params(
     config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
 ) -> dict[str, str]:
-    """Every option as it was asked for, and the facts that need no engine under names of their own."""
+    """Every option as it was given, and the resolved values that are known before the engine starts."""
     resolved = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
@@ -142,7 +142,7 @@ def initial_params(
 def run_params(
     config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
-    """The same, and what the engine, the score and the GPUs' readings have resolved."""
+    """All params: also what the engine, the score and the readings of the GPUs have resolved."""
     engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
     resolved = {
         "dtype_effective": engine.dtype_effective,
@@ -238,7 +238,7 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
 
 
 def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
-    """What kind of run it is, of what, as far as that needs no engine."""
+    """The tags that are known before the engine starts."""
     return {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
@@ -252,7 +252,7 @@ def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Har
 
 
 def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    """The same, what it may be compared with, and what makes it doubtful."""
+    """All tags: also the keys of comparability and the warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     tags = {
         **initial_tags(config, facts.dataset, facts.hardware),

@@ -89,7 +89,7 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
         import ray
     except ImportError as error:
         raise EngineError(
-            f"More than one engine needs Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
+            f"Several engines require Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
             "(requirements/ray.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
         ) from error
     if connected:
@@ -220,7 +220,8 @@ def require_alike(node: Node) -> None:
     ):
         if found != here:
             raise EngineError(
-                f"{node.host} has another {what} ({found}) than {platform.node()} ({here}). Install the same on both."
+                f"{node.host} has another {what} ({found}) than {platform.node()} ({here}). "
+                "Install the same version on both hosts."
             )
 
 
