@@ -123,10 +123,10 @@ def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
 def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
     """Which of a.wav and a.flac is meant cannot be guessed, with a transcript or without."""
     put(tmp_path, "a.wav", "a.flac")
-    with pytest.raises(CorpusError, match="the id 'a' is taken"):
+    with pytest.raises(CorpusError, match="the id 'a' is already used"):
         load(tmp_path)
     (tmp_path / "t.trans.txt").write_text("a X\n", "utf-8")
-    with pytest.raises(CorpusError, match=r"a\.wav and a\.flac could be meant"):
+    with pytest.raises(CorpusError, match=r"ambiguous \(a\.wav, a\.flac\)"):
         load(tmp_path)
 
 
@@ -209,13 +209,13 @@ def test_names_that_differ_in_unicode_form_only_are_refused(tmp_path: Path) -> N
     """Nobody could tell them apart in a table; ids neither."""
     forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
     put(tmp_path / "files", *(f"{form}.wav" for form in forms))
-    with pytest.raises(CorpusError, match=r"one name in two Unicode forms"):
+    with pytest.raises(CorpusError, match=r"differ only in their Unicode form"):
         load(tmp_path / "files")
     put(tmp_path / "ids", "a.wav", "b.wav")
     manifest(
         tmp_path / "ids", *({"id": i, "audio": a, "text": "x"} for i, a in zip(forms, ("a.wav", "b.wav"), strict=True))
     )
-    with pytest.raises(CorpusError, match="is taken by"):
+    with pytest.raises(CorpusError, match="is already used by"):
         load(tmp_path / "ids")
 
 
@@ -223,10 +223,10 @@ def test_empty_references_are_said(tmp_path: Path) -> None:
     """They may be silence, or cells that nobody has filled: whoever reads the WER should know."""
     put(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "t.trans.txt").write_text("a ONE\nb\nc\n", "utf-8")
-    (doubt,) = load(tmp_path).doubts
-    assert "2 of 3 references are empty" in doubt
-    assert "t.trans.txt line 2" in doubt
-    assert load(tmp_path, limit=1).doubts == ()
+    (warning,) = load(tmp_path).warnings
+    assert "2 of 3 references are empty" in warning
+    assert "t.trans.txt line 2" in warning
+    assert load(tmp_path, limit=1).warnings == ()
 
 
 def test_links_inside_the_corpus_are_followed(tmp_path: Path) -> None:
