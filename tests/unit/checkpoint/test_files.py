@@ -16,7 +16,7 @@ def test_a_download_that_broke_off_is_noticed(tmp_path: Path) -> None:
     directory = checkpoint_directory(tmp_path / "model")
     weights = directory / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(ModelError, match="broke off"):
+    with pytest.raises(ModelError, match="is incomplete, download or copy it again"):
         local(directory, tmp_path)
 
 
