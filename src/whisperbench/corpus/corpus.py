@@ -219,13 +219,13 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
 
 def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
     """The relative path, a key of `audio`, of the file that an entry refers to."""
-    name = entry.audio if entry.audio is not None else entry.id or ""
-    name = _checked(name, "audio file" if entry.audio is not None else "id", entry.where)
+    by_id = entry.audio is None
+    name = _checked(entry.audio or entry.id or "", "id" if by_id else "audio file", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
-    candidates = (audio_key(path),) if entry.audio is not None else tuple(path + suffix for suffix in SUFFIXES)
+    candidates = [path + suffix for suffix in SUFFIXES] if by_id else [audio_key(path)]
     present = [candidate for candidate in candidates if candidate in audio]
     if not present:
-        endings = "" if entry.audio is not None else f" with one of the endings {', '.join(SUFFIXES)}"
+        endings = f" with one of the endings {', '.join(SUFFIXES)}" if by_id else ""
         raise CorpusError(f"{entry.where}: the corpus has no audio file {path!r:.200}{endings}.")
     if len(present) > 1:
         raise CorpusError(f"{entry.where}: the audio file is ambiguous ({', '.join(present)}). Keep one of them.")

@@ -83,13 +83,12 @@ def _cache_key(corpus: Corpus) -> str | None:
     versions = [installed_version(name) for name in DECODERS]
     try:
         files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
-        states = [[str(path.resolve()), _state(path)] for path in dict.fromkeys(itertools.chain(*files))]
+        number = {path: index for index, path in enumerate(dict.fromkeys(itertools.chain(*files)))}
+        states = [[str(path.resolve()), *_state(path)] for path in number]
     except OSError:
         return None
-    rows = [
-        [utterance.utt_id, utterance.reference, *map(str, paths)]
-        for utterance, paths in zip(corpus.utterances, files, strict=True)
-    ]
+    pairs = zip(corpus.utterances, files, strict=True)
+    rows = [[utterance.utt_id, utterance.reference, *map(number.get, paths)] for utterance, paths in pairs]
     return hashlib.sha256(json.dumps([SCHEMA, versions, states, rows]).encode()).hexdigest()[:32]
 
 

@@ -24,7 +24,7 @@ FOLDERS = {
 }
 """Split by OpenSLR's name -> folder in the hub's repository (config/split)."""
 
-TOGETHER = {"dev": ("dev-clean", "dev-other")}
+COMBINED = {"dev": ("dev-clean", "dev-other")}
 """Names for several splits: `dev` is MLPerf's development set."""
 
 COLUMNS = ("id", "audio", "text", "speaker_id")
@@ -60,7 +60,7 @@ def download(split: str) -> tuple[Path, str]:
 
     parts = parts_of(split)
     if not set(parts) <= set(FOLDERS):
-        known = ", ".join((*FOLDERS, *TOGETHER))
+        known = ", ".join((*FOLDERS, *COMBINED))
         raise CorpusError(f"split={split!r} is not a split of LibriSpeech. Use one of {known}.")
     reason = ""
     try:
@@ -86,7 +86,7 @@ def download(split: str) -> tuple[Path, str]:
 
 def parts_of(split: str) -> tuple[str, ...]:
     """OpenSLR's names of the splits that `split` stands for."""
-    return TOGETHER.get(split, (split,))
+    return COMBINED.get(split, (split,))
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:

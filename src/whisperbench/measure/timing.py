@@ -127,18 +127,18 @@ def run_timed_passes(
     with StallWatchdog(engine, limit_seconds) as watch:
         for _ in engine.warm_up(watch.heartbeat.of(longest_first[:warmup]), longest_first):
             watch.heartbeat.tick()
-    usual = watch.heartbeat.longest_pause
+    usual_pause = watch.heartbeat.longest_pause
     warmup_seconds = time.perf_counter() - started
     single_gpu_rates = engine.single_gpu_rates(longest_first)
     position = {utterance.utt_id: index for index, utterance in enumerate(utterances)}
     passes = []
     for repeat in range(repeats):
-        for started_pass in on_start:
-            started_pass()
+        for callback in on_start:
+            callback()
         with StallWatchdog(engine, limit_seconds) as watch:
             timed = _run_pass(engine, longest_first, hardware, repeat, on_result, watch.heartbeat)
         results = tuple(sorted(timed.results, key=lambda result: position[result.utt_id]))
-        invalid = timed.invalid or watch.unusual_pause(usual)
+        invalid = timed.invalid or watch.unusual_pause(usual_pause)
         passes.append(dataclasses.replace(timed, results=results, invalid=invalid))
     return Measurement(warmup_seconds, tuple(passes), tuple(single_gpu_rates))
 
@@ -163,8 +163,8 @@ def _run_pass(
             if transcription.windows:  # long_audio=drop transcribes no window
                 result = result_of(utterance, transcription, repeat, time.perf_counter() - started)
                 results.append(result)
-                for receive in on_result:
-                    receive(result)
+                for callback in on_result:
+                    callback(result)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if missing:
         raise EngineError(f"The engine returned no transcript of {len(missing):,} of {len(utterances):,} utterances.")

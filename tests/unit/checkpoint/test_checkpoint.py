@@ -1,4 +1,4 @@
-"""A model option leads to one checkpoint, or to a message that says what to type instead."""
+"""A model option resolves to one checkpoint, or to an error with the nearest allowed value."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_runs_that_start_together_share_one_directory(tmp_path: Path) -> None:
-    """Whoever is first wins; the others use it, and nothing unfinished is left."""
+    """Concurrent runs use the directory that was complete first, and leave no partial directories."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as pool:

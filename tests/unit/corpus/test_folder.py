@@ -98,7 +98,7 @@ def test_parts_of_files_are_refused(tmp_path: Path, fields: dict[str, object], m
 
 @pytest.mark.parametrize("name", ["metadata.tsv", "x/a.txt", "transcripts.json", "a.SRT", "text"])
 def test_a_transcript_that_is_not_read_is_refused(tmp_path: Path, name: str) -> None:
-    """The run would have no WER although the corpus has transcripts; a licence or a README is no transcript."""
+    """Otherwise the run would have no WER although the corpus has transcripts; a licence or README is ignored."""
     put(tmp_path, "a.wav", "x/b.wav")
     for other in ("README.txt", "LICENSE.TXT"):
         (tmp_path / other).write_text("about the corpus", "utf-8")
@@ -127,10 +127,8 @@ def test_what_pandas_writes(tmp_path: Path) -> None:
         ("manifest.jsonl", '{"audio": "a.wav", "sentence": "x"}\n{"audio": "b.wav"}\n', "sentence"),
     ],
 )
-def test_a_text_under_another_name_is_not_passed_over_in_silence(
-    tmp_path: Path, name: str, content: str, names: str
-) -> None:
-    """There is no WER then, and the columns that were found are named before anything is measured."""
+def test_a_transcript_under_another_name_is_a_warning(tmp_path: Path, name: str, content: str, names: str) -> None:
+    """The run has no WER; the warning names the fields that were found."""
     (put(tmp_path, "a.wav", "b.wav") / name).write_text(content, "utf-8")
     corpus = load(tmp_path)
     assert [u.reference for u in corpus.utterances] == [None, None]
