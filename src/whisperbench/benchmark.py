@@ -165,7 +165,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
             return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
     given = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in given.doubts:
+    for sentence in given.warnings:
         listener.warned(sentence)
     if not config.random_weights:
         check_references(given.utterances, config.language)

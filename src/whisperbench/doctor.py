@@ -277,8 +277,8 @@ def check_corpus(corpus: str, split: str) -> Iterator[Check]:
         text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
         no_wer = warning(f"{text}, no transcripts", "Runs will have no WER, throughput only.")
         yield no_wer if silent else ok(text)
-        for doubt in loaded.doubts:
-            yield warning(doubt, "Correct the transcript, or measure throughput only.")
+        for sentence in loaded.warnings:
+            yield warning(sentence, "Correct the transcript, or measure throughput only.")
         return
     import huggingface_hub as hub
 

@@ -51,7 +51,7 @@ def test_a_hub_that_never_answers_fails_soon(tmp_path: Path) -> None:
     """A proxy that swallows the request is met more often than a closed port."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         message, seconds = resolve_with_hub(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, "tiny.en", "main")
-    assert "cannot be fetched" in str(message)
+    assert "cannot be downloaded" in str(message)
     assert seconds < 15
 
 

@@ -1,1 +1,1 @@
-"""The weights: a directory that an engine loads, its architecture, tokenizer and files."""
+"""Checkpoints: the directory that an engine loads, its architecture, tokenizer and weights."""

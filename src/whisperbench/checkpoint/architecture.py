@@ -1,4 +1,4 @@
-"""Dimensions of a Whisper checkpoint, and the configuration files that follow from them."""
+"""Dimensions of a Whisper checkpoint, and the configuration files derived from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from whisperbench.errors import ModelError
 
 ENGLISH_ONLY_VOCABULARY = 51_864
 VOCABULARIES = (51_864, 51_865, 51_866)
-"""English-only; multilingual with 99 languages (to large-v2); with 100 (from large-v3: Cantonese)."""
+"""English-only; 99 languages (up to large-v2); 100 languages (from large-v3 on, which added Cantonese)."""
 
 TEXT_POSITIONS = 448
 HEAD_WIDTH = 64
@@ -22,7 +22,7 @@ CHECKED_TOKENS = (
     *(END_OF_TEXT, "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"),
     *("<|startofprev|>", "<|notimestamps|>"),
 )
-"""Special tokens of every tokenizer; older ones name Hebrew iw instead of he, and nospeech nocaptions."""
+"""Special tokens with the same name in every tokenizer; old ones use iw for he, and nocaptions for nospeech."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Number of weights without biases and norms: 12 d² per encoder layer, 16 d² per decoder layer, embeddings and
-        convolutions."""
+        """Number of weights without biases and norms.
+
+        12 d² per encoder layer, 16 d² per decoder layer, embeddings and convolutions.
+        """
         d = self.d_model
         layers = (12 * self.encoder_layers + 16 * self.decoder_layers) * d * d
         return layers + (self.vocab_size + TEXT_POSITIONS + WINDOW_POSITIONS + 3 * self.mel_bins + 3 * d) * d
@@ -60,10 +62,10 @@ class Architecture:
         """Read a Hugging Face `config.json`.
 
         Raises:
-            ModelError: it does not describe a Whisper, or one with other windows than 30 s.
+            ModelError: the file does not describe a Whisper model with windows of 30 s.
         """
         if config.get("model_type") != "whisper":
-            raise ModelError(f"{path} is not a Whisper: it has model_type={config.get('model_type')!r:.200}.")
+            raise ModelError(f"{path} is not a Whisper model: model_type={config.get('model_type')!r:.200}.")
         names = ("d_model", "encoder_layers", "decoder_layers", "num_mel_bins", "vocab_size")
         for name in names:
             if type(config.get(name)) is not int or config[name] < 1:
@@ -74,36 +76,38 @@ class Architecture:
             "max_source_positions": WINDOW_POSITIONS,
             "max_target_positions": TEXT_POSITIONS,
         }
-        for name, wanted in fixed.items():
-            if config.get(name, wanted) != wanted:
-                raise ModelError(f"{path} has {name}={config[name]!r:.200}, and a Whisper of this width has {wanted}.")
+        for name, expected in fixed.items():
+            if config.get(name, expected) != expected:
+                raise ModelError(f"{path} has {name}={config[name]!r:.200}, expected {expected} for its d_model.")
         return cls(*(config[name] for name in names))
 
     def check_tokens(self, tokens: Mapping[str, int], directory: Path) -> None:
-        """Check that a tokenizer fits the embedding.
+        """Check that a tokenizer matches the vocabulary.
 
         Raises:
-            ModelError: its special tokens have other ids than in a vocabulary of this size.
+            ModelError: a special token has another id than in a vocabulary of this size.
         """
         if self.vocab_size not in VOCABULARIES:
             known = ", ".join(map(str, VOCABULARIES))
             raise ModelError(f"{directory} has a vocabulary of {self.vocab_size}, expected one of {known}.")
-        wanted = special_ids(self.vocab_size)
+        expected = special_ids(self.vocab_size)
         for name in CHECKED_TOKENS:
-            if tokens.get(name) != wanted[name]:
+            if tokens.get(name) != expected[name]:
                 raise ModelError(
-                    f"The tokenizer in {directory} belongs to another checkpoint: {name} has the id "
-                    f"{tokens.get(name)}, and {wanted[name]} in a vocabulary of {self.vocab_size}."
+                    f"The tokenizer in {directory} belongs to another checkpoint: the id of {name} is "
+                    f"{tokens.get(name)}, expected {expected[name]}. Copy the tokenizer of the same checkpoint."
                 )
         if (highest := max(tokens.values())) >= self.vocab_size:
             raise ModelError(
-                f"The tokenizer in {directory} has a token {highest}, and the model has only {self.vocab_size} tokens."
+                f"The tokenizer in {directory} has the token id {highest}, but the model has {self.vocab_size} tokens."
             )
 
 
 def write_model_config(directory: Path, architecture: Architecture, tokens: Mapping[str, int], *, dtype: str) -> None:
-    """Write config.json, generation_config.json and preprocessor_config.json as in the published checkpoints, without
-    suppressed tokens and alignment heads, which no engine here uses."""
+    """Write config.json, generation_config.json and preprocessor_config.json as in the published checkpoints.
+
+    Suppressed tokens and alignment heads are omitted, because the engines do not use them.
+    """
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
     generation: dict[str, Any] = {

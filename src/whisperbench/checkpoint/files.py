@@ -10,23 +10,24 @@ from typing import Any
 from whisperbench.errors import ModelError
 
 MAX_JSON_BYTES = 64 * 2**20
-"""Largest JSON file that is read into memory: fifteen times the largest real one."""
+"""Size limit of JSON files: fifteen times the largest published one."""
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of at most MAX_JSON_BYTES.
+    """The content of a file of at most MAX_JSON_BYTES.
 
     Raises:
         ModelError: the file is too large.
-        OSError, ValueError: the file is missing, or not UTF-8.
+        OSError: the file cannot be read.
+        ValueError: the file is not UTF-8.
     """
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise ModelError(f"{path} is {size:,} bytes long; at most {MAX_JSON_BYTES:,} are read.")
+        raise ModelError(f"{path} has {size:,} bytes, more than the limit of {MAX_JSON_BYTES:,}.")
     return path.read_text(encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """The JSON object in a file.
 
     Raises:
         ModelError: the file is missing, too large or not a JSON object.
@@ -47,10 +48,10 @@ WEIGHT_PATTERNS = (SINGLE, INDEX, "model-?????-of-?????.safetensors")
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
-    """Names of the safetensors files of a checkpoint, each checked for completeness.
+    """Names of the safetensors files of a checkpoint, which are complete according to their headers.
 
     Raises:
-        ModelError: the weights are not safetensors, a file is missing, or one is cut short.
+        ModelError: the weights are not safetensors, or a file is missing or truncated.
     """
     if (directory / SINGLE).is_file():
         names: tuple[str, ...] = (SINGLE,)
@@ -70,15 +71,15 @@ def weight_files(directory: Path) -> tuple[str, ...]:
 def _shards(directory: Path) -> tuple[str, ...]:
     weight_map = read_json(directory / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ModelError(f"{directory / INDEX} does not name any files.")
+        raise ModelError(f"{directory / INDEX} has no weight_map.")
     names = set(map(str, weight_map.values()))
     if outside := sorted(name for name in names if Path(name).name != name):
-        raise ModelError(f"{directory / INDEX} names a file outside its directory: {outside[0]!r}.")
+        raise ModelError(f"{directory / INDEX} refers to a file outside its directory: {outside[0]!r}.")
     return tuple(sorted(names))
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse an incomplete download or copy, whose header gives more bytes than the file has."""
+    """Refuse a file that is shorter than its header states, such as an incomplete download."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -86,8 +87,8 @@ def _check_whole(path: Path) -> None:
             pass
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{path} cannot be read as safetensors: {error}. It is {path.stat().st_size:,} bytes long. If the copy or "
-            "download broke off, fetch it again."
+            f"{path} cannot be read as safetensors: {error}. The file has {path.stat().st_size:,} bytes. If it is "
+            "incomplete, download or copy it again."
         ) from error
 
 
@@ -101,17 +102,19 @@ TOKENIZER_FILES = (
 
 
 def download_checkpoint(hub_id: str, revision: str, *, with_weights: bool) -> Path:
-    """The snapshot directory of a hub model, named by its commit; an earlier copy if the hub cannot be reached.
+    """The snapshot directory of a hub model, named by its commit.
+
+    If the hub cannot be reached, an earlier download is used.
 
     Raises:
-        ModelError: the hub does not have the model or revision, or does not answer and no earlier copy exists.
+        ModelError: the model or the revision does not exist, or no earlier download does.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     patterns = [*CONFIGURATION_FILES, *TOKENIZER_FILES, *(WEIGHT_PATTERNS if with_weights else ())]
     try:
-        # `snapshot_download` has no timeout for its first request, so the hub is tried before.
+        # `snapshot_download` has no timeout for its first request.
         HfApi().model_info(hub_id, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
     except RevisionNotFoundError as error:
@@ -125,7 +128,7 @@ def download_checkpoint(hub_id: str, revision: str, *, with_weights: bool) -> Pa
             return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, local_files_only=True))
         cause = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
         raise ModelError(
-            f"{hub_id} cannot be fetched from the Hugging Face hub ({cause}), and the local cache does not hold "
+            f"{hub_id} cannot be downloaded from the Hugging Face hub ({cause}), and the local cache does not hold "
             f"revision {revision!r}. Use a local checkpoint directory, model=demo, or load_format=dummy (random "
             "weights, for throughput only)."
         ) from error

@@ -23,10 +23,10 @@ PUBLISHED = {
     "distil-whisper/distil-large-v3": Architecture(1280, 32, 2, 128, 51_866),
     "distil-whisper/distil-large-v3.5": Architecture(1280, 32, 2, 128, 51_866),
 }
-"""Dimensions by hub id, from the configurations on the hub; they shape random weights."""
+"""Dimensions by hub id, from the configurations on the hub; used for random weights."""
 
 ALIASES = {hub_id.split("/")[1].removeprefix("whisper-"): hub_id for hub_id in PUBLISHED} | {
     "large": "openai/whisper-large-v3",
-    "large-v1": "openai/whisper-large",  # the hub's `large` is the first version
+    "large-v1": "openai/whisper-large",  # openai/whisper-large is version 1
     "turbo": "openai/whisper-large-v3-turbo",
 }

@@ -27,11 +27,11 @@ LANGUAGE_CODES = (
     "ml cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd "
     "gu am yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
 )
-"""In the order of the vocabulary; Cantonese was added last, with large-v3."""
+"""Languages in the order of the vocabulary; Cantonese (yue) was added with large-v3."""
 
 
 def special_ids(vocab_size: int) -> dict[str, int]:
-    """Special token -> id in a vocabulary of this size, without the timestamps."""
+    """Ids of the special tokens, without timestamps, by name, in a vocabulary of this size."""
     languages = LANGUAGE_CODES.split()[: vocab_size - 51_765 - (vocab_size > 51_864)]
     names = [END_OF_TEXT, "<|startoftranscript|>", *(f"<|{code}|>" for code in languages)]
     names += ["<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
@@ -40,7 +40,7 @@ def special_ids(vocab_size: int) -> dict[str, int]:
 
 
 def language_ids(tokens: Mapping[str, int]) -> dict[str, int]:
-    """Language code -> token id, in the order of the vocabulary."""
+    """Token ids of the languages by code, in the order of the vocabulary."""
     codes = (
         (index, match[1]) for name, index in tokens.items() if (match := re.fullmatch(r"<\|([a-z]{2,3})\|>", name))
     )
@@ -82,7 +82,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-        # The library raises plain Exception, and its Rust panics are not even derived from that.
+        # The library raises Exception, or for a Rust panic a subclass of BaseException.
         raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
     if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
         raise ModelError(f"{path} is not a Whisper tokenizer, which is a byte-level BPE with added tokens.")
@@ -97,8 +97,8 @@ def added_tokens(tokenizer: Tokenizer) -> dict[str, int]:
 def published_tokenizer(vocab_size: int) -> Tokenizer:
     """The tokenizer of a published size, for random weights, without a download.
 
-    Multilingual vocabularies have their real ids.  The English-only one (51,864) gets the multilingual words, too,
-    which is enough to estimate the number of tokens of a reference.
+    Multilingual vocabularies have their real ids.  The English-only vocabulary (51,864) has the multilingual words,
+    which suffice to estimate the number of tokens of a reference.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -106,7 +106,7 @@ def published_tokenizer(vocab_size: int) -> Tokenizer:
     with lzma.open(MERGES, "rt", encoding="utf-8") as file:
         merges = [(left, right) for left, right in map(str.split, file)]
     words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)]
-    words += [f"Ġ<{index}>" for index in range(len(words), special[END_OF_TEXT])]  # 50256 of the multilingual ones
+    words += [f"Ġ<{index}>" for index in range(len(words), special[END_OF_TEXT])]  # id 50256 of the multilingual ones
     tokenizer = Tokenizer(models.BPE({word: index for index, word in enumerate(words)}, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -128,5 +128,5 @@ def write_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     written = WhisperTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **named)
     try:
         written.save_pretrained(directory)
-    except Exception as error:  # the library raises plain Exception, also for a full disk
+    except Exception as error:  # the library raises Exception, for example if the disk is full
         raise ModelError(f"{directory / 'tokenizer.json'} cannot be written: {error}.") from error

@@ -1,1 +1,1 @@
-"""Options of every command: one declaration per option, validated, with nothing inferred."""
+"""Options of every command, each declared once and validated."""

@@ -1,4 +1,4 @@
-"""Options of one benchmark run, and the digest that its repeats share."""
+"""Options of one benchmark run, and their digest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from whisperbench.config.option import (
     above,
     at_least,
     between,
-    labels,
     one_of,
     option,
 )
@@ -53,12 +52,12 @@ class BenchmarkConfig(Options):
         label="random", in_keys=True)
 
     corpus: str = option("librispeech", TEXT,
-        "'librispeech' (downloaded), 'demo' (clips in the package), a directory in OpenSLR layout, or a directory of "
-        "audio files with or without transcripts.", "Data", in_keys=True, common=True)
+        "'librispeech' (downloaded), 'demo' (recordings in the package), a directory in OpenSLR layout, or a directory "
+        "of audio files with or without transcripts.", "Data", in_keys=True, common=True)
     split: str = option("test-clean", TEXT, "Part of the corpus to transcribe.", "Data", in_keys=True, common=True)
     limit: int | None = option(None, at_least(1), "Transcribe only the first N utterances.", "Data",
         unset="all", label="first{}", in_keys=True)
-    language: str = option("en", LANGUAGE, "Language of the corpus, given to the model.", "Data",
+    language: str = option("en", LANGUAGE, "Language of the corpus, for the decoder prompt.", "Data",
         label="{}", in_keys=True)
     long_audio: str = option("split", one_of("split", "trim", "drop"),
         "Audio over 30 s: split at a quiet point, trim to 30 s (as the published script did), or drop.", "Data",
@@ -68,8 +67,8 @@ class BenchmarkConfig(Options):
         unset="none", label="pack{}", in_keys=True)
 
     engine: str = option("vllm", one_of(*ENGINES),
-        "vllm (with the exact fast input pipeline), vllm-stock (plain LLM.generate), or another engine in the fastest "
-        "way that it documents.", "Engine",
+        "vllm (with a faster, exact input pipeline), vllm-stock (plain LLM.generate), or another engine with its "
+        "fastest documented settings.", "Engine",
         label="{}", column="engine", common=True)
     kv_cache_dtype: str = option("auto", one_of("auto", "fp8"),
         "Data type of the KV cache; fp8 halves its size and needs bfloat16.", "Engine",
@@ -134,21 +133,21 @@ class BenchmarkConfig(Options):
     def check_together(self) -> None:
         for each in self.declared().values():
             if not each.has(self.engine) and getattr(self, each.name) != each.default:
-                raise ConfigError(not_of_the_engines(each, each.text(getattr(self, each.name))))
+                raise ConfigError(unsupported(each, each.text(getattr(self, each.name))))
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
-                f"kv_cache_dtype=fp8 needs dtype=bfloat16 (or auto), not dtype={self.dtype}: "
-                "FlashAttention 3 writes bfloat16 only from an fp8 cache."
+                f"kv_cache_dtype=fp8 needs dtype=bfloat16 or auto, not dtype={self.dtype}, because FlashAttention 3 "
+                "writes only bfloat16 with an fp8 cache."
             )
         if self.engine == "faster-whisper" and self.random_weights:
             raise ConfigError(
-                "load_format=dummy does not work with engine=faster-whisper: CTranslate2 loads real weights only and "
-                "cannot generate a fixed number of tokens. Use engine=transformers, or a real model."
+                "load_format=dummy is not possible with engine=faster-whisper, because CTranslate2 loads real weights "
+                "only and cannot generate a fixed number of tokens. Use engine=transformers, or load_format=auto."
             )
 
     @classmethod
     def for_engine(cls, params: Mapping[str, str]) -> Self:
-        """The configuration of these texts; options that its engine does not have keep their defaults."""
+        """Like `from_params`, but options that the engine does not support keep their defaults."""
         options = cls.declared()
         engine = params.get("engine", options["engine"].default_text)
         return cls.from_params(
@@ -157,15 +156,10 @@ class BenchmarkConfig(Options):
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that two configurations share exactly if they are repeats of each other."""
+        """16 hexadecimal digits, equal for repeats: SHA-256 of the options that identify a configuration."""
         options, params = self.declared(), self.as_params()
         kept = {name: params[name] for name, each in options.items() if each.identity and each.has(self.engine)}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Labels of the options that differ from their defaults, by name."""
-        return labels(self.declared(), self.as_params())
 
     @property
     def random_weights(self) -> bool:
@@ -175,7 +169,7 @@ class BenchmarkConfig(Options):
 OPTIONS = BenchmarkConfig.declared()
 
 
-def not_of_the_engines(wanted: Option, text: str) -> str:
-    """Why the option `wanted` is refused: `padding_stride=16 applies only to engine=vllm. Remove it, or use …`."""
-    engines = " or ".join(wanted.engines)
-    return f"{wanted.name}={text} applies only to engine={engines}. Remove it, or use engine={wanted.engines[0]}."
+def unsupported(each: Option, text: str) -> str:
+    """The message that refuses an option because the engine does not support it."""
+    engines = " or ".join(each.engines)
+    return f"{each.name}={text} applies only to engine={engines}. Remove it, or use engine={each.engines[0]}."

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 
 from whisperbench.config.benchmark import OPTIONS
-from whisperbench.config.option import BOOLEAN, TEXT, Options, at_least, field_of, one_of, option
+from whisperbench.config.option import BOOLEAN, TEXT, Options, Rule, at_least, field_of, one_of, option
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+PRICE = re.compile(r".*\S.*=\s*(\d+\.?\d*|\.\d+)\s*")
+PRICES = Rule("'GPU=USD per hour,…'", lambda text: all(map(PRICE.fullmatch, text.split(","))))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sorting:
-    """A metric that runs are ranked by, its name in a heading, and the title of the first one if a test confirms it."""
+    """A metric for ranking, its name in headings, and the title of the best run if a test confirms it as the best."""
 
     metric: str
     heading: str
@@ -24,7 +25,7 @@ class Sorting:
 
     @property
     def extreme(self) -> str:
-        """`highest reqs/sec`, `lowest WER`: the title of a figure that was not tested."""
+        """Title of the best run without a test: `highest reqs/sec`, `lowest WER`."""
         return f"{'highest' if self.higher_is_better else 'lowest'} {self.heading}"
 
 
@@ -58,9 +59,9 @@ class CompareConfig(Options):
         "Runs", unset="none", common=True)
     sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
-        "Published results to show; matching are those of GPUs or models that were measured.", "Ranking")
-    prices: str | None = option(None, TEXT,
-        "USD per GPU hour, 'NVIDIA H100 80GB HBM3=2.10,A10=0.60', from which costs are computed.", "Ranking",
+        "Published results to show; matching shows those of the measured GPUs or models.", "Ranking")
+    prices: str | None = option(None, PRICES,
+        "USD per GPU hour, such as 'NVIDIA H100 80GB HBM3=2.10,A10=0.60', from which costs are computed.", "Ranking",
         unset="none")
     rescore: bool = option(False, BOOLEAN, "Score the stored transcripts again with the installed normaliser.",
         "Ranking")
@@ -85,8 +86,6 @@ class CompareConfig(Options):
             raise ConfigError(
                 f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
             )
-        if not all(name and 0 <= price < math.inf for name, price in self.price_of.items()):
-            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.")
 
     @property
     def gates(self) -> bool:
@@ -94,12 +93,9 @@ class CompareConfig(Options):
 
     @property
     def price_of(self) -> dict[str, float]:
-        """USD per GPU hour by a GPU's name, or a part of it."""
-        pairs = [part.rpartition("=") for part in (self.prices or "").split(",") if self.prices]
-        try:
-            return {name.strip(): float(price) for name, _, price in pairs}
-        except ValueError as error:
-            raise ConfigError(f"prices={self.prices!r} is not allowed: expected '<GPU>=<USD per hour>,…'.") from error
+        """USD per GPU hour by the name of the GPU, or a part of it."""
+        pairs = (part.rpartition("=") for part in self.prices.split(",")) if self.prices else ()
+        return {name.strip(): float(price) for name, _, price in pairs}
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -107,12 +103,12 @@ class CompareConfig(Options):
 
     @property
     def experiment_names(self) -> tuple[str, ...] | None:
-        """None stands for every experiment."""
+        """Names of the experiments, or None for every experiment."""
         return tuple(n.strip() for n in self.experiments.split(",") if n.strip()) if self.experiments else None
 
     @property
     def scope(self) -> str:
-        """What was searched, for the message that nothing was found."""
+        """The experiments and filters in words."""
         where = f"experiment(s) {self.experiments}" if self.experiments else "every experiment"
         narrowed = [f"{n}={getattr(self, n)}" for n in ("filter", "gpu", "model") if getattr(self, n) is not None]
         return f"{where} with {', '.join(narrowed)}" if narrowed else where

@@ -1,7 +1,7 @@
-"""Declaration of an option: a dataclass field whose metadata is everything that the program derives from it.
+"""Declarations of options, which are dataclass fields with an `Option` in their metadata.
 
-The command line, MLproject, docs/options.md, params, config digests, run names, leaderboard columns and sweeps are made
-from the declarations.
+The command line, MLproject, docs/options.md, params, config digests, run names, leaderboard columns and sweeps are
+derived from the declarations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Group = Literal[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """Condition on a value, in words and as a test; `choices` are the values of a closed list."""
+    """Condition on a value, in words and as a test; `choices` are the allowed values if they are listed."""
 
     words: str
     test: Callable[[Any], bool]
@@ -58,19 +58,19 @@ LANGUAGE = Rule("a language code of two or three letters such as en", lambda v: 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option; `name` and `type` are filled in from the field by `Options.declared`."""
+    """One option; `declared_in` sets `name` and `type` from the dataclass field."""
 
     default: Any
     rule: Rule
-    help: str  # sentences, without the unset word
+    help: str  # sentences that do not explain `unset`
     group: Group
     unset: str | None = None  # the word for None: "auto", "all", "none", "any"
-    engines: tuple[str, ...] = ()  # engines that have it; () = every engine
-    identity: bool = True  # part of the config digest: two runs that differ in it are not repeats
-    sweep: Literal["list", "same", "no"] = "list"  # takes a list | one value for all | is no option of a sweep
-    label: str | None = None  # its part of a run's name where it differs from the default
-    column: str | None = None  # heading of its leaderboard column; None: listed under "other settings"
-    in_keys: bool = False  # all rows of a leaderboard share it: never listed
+    engines: tuple[str, ...] = ()  # engines that support it; () = every engine
+    identity: bool = True  # part of the config digest, which repeats share
+    sweep: Literal["list", "same", "no"] = "list"  # a list | one value for all configurations | not in a sweep
+    label: str | None = None  # part of a run's name if the value is not the default
+    column: str | None = None  # heading of the leaderboard column; None: in "other settings"
+    in_keys: bool = False  # equal in all rows of a leaderboard, so not listed
     common: bool = False  # shown first in --help, under "Most used"
     name: str = ""
     type: type[Any] = str
@@ -85,7 +85,7 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """Every allowed value, where they are a closed list; else empty."""
+        """All allowed values if they are listed, else empty."""
         if self.type is bool:
             return ("true", "false")
         return (*([self.unset] if self.unset else []), *self.rule.choices) if self.rule.choices else ()
@@ -98,16 +98,16 @@ class Option:
         return f"{self.unset}, or {self.rule.words}" if self.unset else self.rule.words
 
     def text(self, value: object) -> str:
-        """The command line's spelling of a value: `true`, `all`, `0.92`, `large-v3`."""
+        """A value as written on the command line, such as `true`, `all`, `0.92` or `large-v3`."""
         if value is None:
             return str(self.unset)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def parse(self, text: str) -> Any:
-        """The value of a text.
+        """Parse a value as written on the command line.
 
         Raises:
-            ConfigError: the text is not a value of the option's type, or the rule does not allow it.
+            ConfigError: the value has another type, or the rule does not allow it.
         """
         if text == self.unset:
             return None
@@ -138,16 +138,16 @@ def option(default: Any, rule: Rule, help: str, group: Group, **more: Any) -> An
 
 
 def field_of(declared: Option) -> Any:
-    """The dataclass field of a declaration, for a second record that has the same option."""
+    """The dataclass field of a declaration, for further records with the same option."""
     return dataclasses.field(default=declared.default, metadata={"option": declared})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Record of options.
+    """Base class of records of options.
 
     Raises:
-        ConfigError: a value is not allowed, or two options contradict each other.
+        ConfigError: a value is not allowed, or options contradict each other.
     """
 
     def __post_init__(self) -> None:
@@ -160,27 +160,27 @@ class Options:
 
     @classmethod
     def declared(cls) -> Mapping[str, Option]:
-        """The options by name, in their order."""
+        """The options by name, in the order of their declaration."""
         return declared_in(cls)
 
     @classmethod
-    def takes_list(cls, name: str) -> bool:  # noqa: ARG003 - for a sweep
+    def takes_list(cls, name: str) -> bool:  # noqa: ARG003 - SweepConfig overrides it
         """Whether an option takes several values on the command line."""
         return False
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:
-        """The record of these texts; names that are not options are ignored.
+        """Parse options as written on the command line; names that are not options are ignored.
 
         Raises:
-            ConfigError: a text is not allowed.
+            ConfigError: a value is not allowed.
         """
         return cls(
             **{each.name: each.parse(params[each.name]) for each in declared_in(cls).values() if each.name in params}
         )
 
     def as_params(self) -> dict[str, str]:
-        """Every option in the command line's spelling; the inverse of `from_params`."""
+        """Every option as written on the command line; the inverse of `from_params`."""
         return {each.name: each.text(getattr(self, each.name)) for each in declared_in(type(self)).values()}
 
 
@@ -190,8 +190,8 @@ def declared_in(record: type[Options]) -> Mapping[str, Option]:
         hints, found = typing.get_type_hints(record), {}
         for field in dataclasses.fields(record):
             if "option" in field.metadata:
-                kinds = typing.get_args(hints[field.name]) or (hints[field.name],)  # `int | None` is an int, or unset
-                kind = next(each for each in kinds if each is not types.NoneType)
+                kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
+                kind = next(each for each in kinds if each is not types.NoneType)  # int of `int | None`
                 found[field.name] = dataclasses.replace(field.metadata["option"], name=field.name, type=kind)
         _DECLARED[record] = found
     return _DECLARED[record]
@@ -201,7 +201,7 @@ _DECLARED: dict[type[Any], Mapping[str, Option]] = {}
 
 
 def labels(options: Mapping[str, Option], params: Mapping[str, str]) -> dict[str, str]:
-    """Name to label of every option whose text differs from its default: `{"max_num_seqs": "seqs256"}`."""
+    """Labels of the options that differ from their defaults, by name: `{"max_num_seqs": "seqs256"}`."""
     return {
         name: each.label.format(params[name])
         for name, each in options.items()

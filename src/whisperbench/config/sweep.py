@@ -1,4 +1,4 @@
-"""Options of a sweep: its own ten, and the benchmark's, most of which take a list or a search range."""
+"""Options of a sweep, and the benchmark's options, most of which accept a list or a search range."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
-from whisperbench.config.benchmark import BenchmarkConfig, not_of_the_engines
+from whisperbench.config.benchmark import BenchmarkConfig, unsupported
 from whisperbench.config.compare import SORTS
 from whisperbench.config.option import (
     BOOLEAN,
@@ -26,7 +26,7 @@ from whisperbench.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """`low..high` or `low..high:step`, both ends included: the numbers that a search may choose from.
+    """Numbers that a search chooses from, `low..high` or `low..high:step` with both ends included.
 
     Whole numbers without a step are searched on a logarithmic scale.
     """
@@ -36,7 +36,7 @@ class Range:
     step: float | None
 
     def nearest(self, value: float) -> float:
-        """The choice nearest to a value."""
+        """The number in the range that is nearest to `value`."""
         inside = max(self.low, min(self.high, value))
         if self.step is None:
             return inside
@@ -48,7 +48,7 @@ Axis = tuple[str, ...] | Range
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig(Options):
-    """Options of a sweep; `axes` holds the benchmark's options that were given, as texts or as a search range."""
+    """Options of a sweep; `axes` holds the benchmark's options that differ from their defaults."""
 
     benchmark: ClassVar[type[BenchmarkConfig]] = BenchmarkConfig
 
@@ -57,18 +57,18 @@ class SweepConfig(Options):
         "Grid that is not a full product: a YAML file, 'published' (six settings per GPU), 'bench' (vllm and "
         "vllm-stock) or 'padding' (full and thinned padding).", "Sweep", unset="none", common=True)
     repeats: int = option(1, at_least(1),
-        "Measure each configuration N times, interleaved (a b a b), in a run each; in a search, within one run.",
+        "Measure each configuration N times, in interleaved runs (a b a b); in a search, within one run.",
         "Sweep", common=True)
     order: str = option("given", one_of("given", "random"),
         "Order of the configurations within a repeat; random is seeded.", "Sweep")
     dry_run: bool = option(False, BOOLEAN,
-        "List what would run, what is finished and how long the rest takes; measure nothing.", "Sweep", common=True)
+        "List all configurations, the finished ones, and the remaining time; measure nothing.", "Sweep", common=True)
     resume: bool = option(True, BOOLEAN,
-        "Skip what an earlier sweep has finished; false measures everything again.", "Sweep")
+        "Skip configurations that an earlier sweep has finished; false measures all of them again.", "Sweep")
     time_limit_minutes: float | None = option(None, above(0), "End a configuration that takes longer than N minutes.",
         "Sweep", unset="none")
     parallel_runs: int | None = option(1, at_least(1),
-        "Configurations measured concurrently, each on a GPU of its own.", "Sweep", unset="all")
+        "Configurations measured concurrently, each on a separate GPU.", "Sweep", unset="all")
     objective: str | None = option(None, one_of(*SORTS),
         "Search for the best setting by this metric instead of measuring a grid. Lists are choices, and numbers may "
         "be a range: max_num_seqs=64..512 or max_num_batched_tokens=12000..96000:1500.", "Search", unset="none")
@@ -84,37 +84,39 @@ class SweepConfig(Options):
         super(SweepConfig, self).__post_init__()
 
     def check_together(self) -> None:
-        if self.grid is None:  # the entries of a grid may name other engines
+        if self.grid is None:  # the entries of a grid may set other engines
             given = {name: self.text(name) for name in self.axes}
             require_engine_with(self.of_benchmark(), given, self.texts("engine"))
         if self.searches:
             if self.grid is not None:
                 raise ConfigError(
-                    f"objective={self.objective} searches lists and ranges, grid={self.grid} lists settings. Use one."
+                    f"objective={self.objective} searches for settings, but grid={self.grid} lists them. Use one."
                 )
             for name, each in self.of_benchmark().items():
                 if each.in_keys and len(self.texts(name)) != 1:
                     raise ConfigError(f"{name}={self.text(name)} is not allowed: a search needs one set of data.")
             if self.shared.random_weights and (self.max_wer is not None or self.objective == "wer"):
-                raise ConfigError("load_format=dummy loads random weights: they have no WER to search by.")
+                raise ConfigError(
+                    "load_format=dummy loads random weights, which have no WER. Omit max_wer and objective=wer."
+                )
             if self.objective == "cost" and self.shared.gpu_hourly_usd is None:
-                raise ConfigError("objective=cost needs a price. Give gpu_hourly_usd.")
+                raise ConfigError("objective=cost needs a price. Set gpu_hourly_usd.")
         elif self.max_wer is not None:
-            raise ConfigError(f"max_wer={self.max_wer} is the bound of a search. Give objective=reqs_per_sec too.")
+            raise ConfigError(f"max_wer={self.max_wer} applies only to a search. Set objective=reqs_per_sec too.")
         if self.parallel_runs != 1 and (self.searches or self.texts("gpus") != ("1",)):
             raise ConfigError(
-                f"parallel_runs={self.text('parallel_runs')} measures independent configurations of one GPU each. Use "
-                "it without objective and with gpus=1."
+                f"parallel_runs={self.text('parallel_runs')} measures configurations on one GPU each. Use it without "
+                "objective and with gpus=1."
             )
 
     @classmethod
     def of_benchmark(cls) -> Mapping[str, Option]:
-        """The benchmark's options that a sweep has too."""
+        """The options of the benchmark that a sweep accepts."""
         return {name: each for name, each in cls.benchmark.declared().items() if each.sweep != "no"}
 
     @classmethod
     def declared(cls) -> Mapping[str, Option]:
-        """The sweep's own ten options, then the benchmark's."""
+        """The options of the sweep, then those of the benchmark."""
         return {**declared_in(cls), **cls.of_benchmark()}
 
     @classmethod
@@ -140,7 +142,7 @@ class SweepConfig(Options):
 
     @property
     def shared(self) -> BenchmarkConfig:
-        """The options that have one value for all configurations, as a benchmark's."""
+        """A benchmark configuration with the options that have one value for all configurations."""
         single = {name: self.texts(name)[0] for name in self.of_benchmark() if len(self.texts(name)) == 1}
         return self.benchmark.for_engine({**single, "repeats": str(self.repeats_in_a_run)})
 
@@ -149,16 +151,16 @@ class SweepConfig(Options):
         return self.repeats if self.searches else 1
 
     def axis(self, name: str) -> Axis:
-        """The values of an option of the benchmark as texts, or its search range."""
+        """The values of a benchmark option as written on the command line, or its search range."""
         return self.axes.get(name, (self.of_benchmark()[name].default_text,))
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The values of an option of the benchmark; none for a search range."""
+        """The values of a benchmark option as written on the command line; empty for a search range."""
         axis = self.axis(name)
         return () if isinstance(axis, Range) else axis
 
     def text(self, name: str) -> str:
-        """An option in the command line's spelling."""
+        """An option as written on the command line."""
         if name in declared_in(type(self)):
             return declared_in(type(self))[name].text(getattr(self, name))
         axis, found = self.axis(name), io.StringIO()
@@ -172,10 +174,10 @@ class SweepConfig(Options):
 
 
 def read_axis(each: Option, text: str) -> Axis:
-    """The values of a list as csv.reader reads it (`"a,b"` is one value), or the range `low..high:step`.
+    """Parse a list in CSV (`"a,b"` is one value), or a range `low..high:step`.
 
     Raises:
-        ConfigError: a value is not allowed for the option, or the text is neither.
+        ConfigError: the range is malformed.
     """
     if each.sweep == "same":
         return (text,)
@@ -185,22 +187,22 @@ def read_axis(each: Option, text: str) -> Axis:
 
 
 def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Iterable[str]) -> None:
-    """Refuse a given option (name to text) that none of the engines has.
+    """Check that at least one of the engines supports each option of `given`, which maps names to values.
 
     Raises:
-        ConfigError: the message names the engines that have it.
+        ConfigError: no engine supports an option; the message names the engines that do.
     """
     for name, text in given.items():
         if not any(options[name].has(engine) for engine in engines):
-            raise ConfigError(not_of_the_engines(options[name], text))
+            raise ConfigError(unsupported(options[name], text))
 
 
 def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:
     if isinstance(axis, Range):
         if not searches:
-            raise ConfigError(f"{each.name}={axis.low}..{axis.high} is a range of a search. Give objective too.")
+            raise ConfigError(f"{each.name}={axis.low}..{axis.high} is a range, which needs a search. Set objective.")
         return
-    if not all(axis) or len(set(axis)) < max(1, len(axis)):
+    if not axis or not all(axis) or len(set(axis)) < len(axis):
         raise ConfigError(
             f"{each.name}={','.join(axis)!r} is not allowed: expected different values, separated by commas."
         )

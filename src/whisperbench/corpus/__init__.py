@@ -1,1 +1,1 @@
-"""What is transcribed: utterances with their audio and reference transcripts, checked and digested."""
+"""Corpora: utterances with audio and reference transcripts, and a digest of their content."""

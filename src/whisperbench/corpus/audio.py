@@ -1,8 +1,8 @@
 """Decoding of one audio file to mono samples at 16 kHz, in float32 or in 16 bits.
 
-libsndfile reads WAV, FLAC, Ogg and MP3, FFmpeg (through PyAV) the other formats, and dr_flac (through miniaudio)
-LibriSpeech's FLAC, in a bit more than half of libsndfile's time.  A file that is shorter than its header states is an
-error, because half an utterance would be scored as a whole one.
+libsndfile decodes WAV, FLAC, Ogg and MP3.  FFmpeg (through PyAV) decodes the other formats.  dr_flac (through
+miniaudio) decodes FLAC files like LibriSpeech's, in a bit more than half of libsndfile's time.  A file that is shorter
+than its header states is an error, because a part of an utterance would be scored against the whole transcript.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
 PAUSE_SECONDS = 0.5  # between joined recordings
 
-READ_FRAMES = 1 << 24  # frames per read, so that a header that states terabytes allocates 64 MiB
+READ_FRAMES = 1 << 24  # frames per read: a header that states terabytes allocates only 64 MiB
 UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe states a size near 2 or 4 GiB
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was written to a pipe
 FLAC_MAGIC = b"fLaC"
-ROUNDING_SECONDS = 0.25  # containers round their duration to codec frames
+ROUNDING_SECONDS = 0.25  # tolerance, because containers round their duration to codec frames
 
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
 
 Samples = npt.NDArray[np.float32]
 Samples16 = npt.NDArray[np.int16]
-"""Samples in 16 bits, where 32,768 is 1."""
+"""Samples in 16 bits; 32,768 corresponds to 1.0."""
 AnySamples = npt.NDArray[np.float32 | np.int16]
 
 
@@ -50,7 +50,7 @@ class AudioSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class JoinedAudio:
-    """Several recordings as one, with half a second of silence between two."""
+    """Concatenated recordings, with PAUSE_SECONDS of silence between them."""
 
     parts: tuple[AudioSource, ...]
 
@@ -59,7 +59,7 @@ class JoinedAudio:
         return f"{self.parts[0].name} to {self.parts[-1].name}"
 
     def open(self, _mode: Literal["rb"], /) -> BinaryIO:
-        """The concatenated bytes of its files, for hashing and reading ahead; not decodable."""
+        """The concatenated bytes of its files, which are not decodable; used to read the files into memory."""
         content = io.BytesIO()
         for part in self.parts:
             with part.open("rb") as file:
@@ -69,10 +69,10 @@ class JoinedAudio:
 
 
 def load_audio(source: AudioSource) -> Samples:
-    """The samples of one file at 16 kHz, channels averaged, shape (n,), n > 0, in [-1, 1] for integer formats.
+    """Mono samples at 16 kHz (the mean of the channels), shape (n,), n > 0, in [-1, 1] for integer formats.
 
     Raises:
-        AudioError: the file is missing, cut short, empty, not audio, or has samples that are not finite.
+        AudioError: the file is missing, truncated, empty, not audio, or has samples that are not finite.
     """
     if isinstance(source, JoinedAudio):
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
@@ -81,10 +81,10 @@ def load_audio(source: AudioSource) -> Samples:
 
 
 def load_audio_16(source: AudioSource) -> Samples16:
-    """`load_audio` in 16 bits: exact for a mono file of 16 bits at 16 kHz, otherwise rounded.
+    """The result of `load_audio` in 16 bits, which is exact for mono files with 16 bits at 16 kHz, otherwise rounded.
 
     Raises:
-        AudioError: as `load_audio` does.
+        AudioError: as in `load_audio`.
     """
     samples = load_audio(source) if isinstance(source, JoinedAudio) else _load(source, in_16_bits=True)
     return to_16_bits(samples)
@@ -98,12 +98,12 @@ def to_16_bits(samples: AnySamples) -> Samples16:
 
 
 def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
-    """Mono samples at 16 kHz in float32; with `in_16_bits` in int16 if the file has exactly these."""
+    """Mono samples at 16 kHz in float32; with `in_16_bits`, in int16 if the file has this format."""
     where = str(source) if isinstance(source, Path) else source.name
     try:
         with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
             if not file.read(1):
-                raise AudioError(f"{where} is an empty file (0 bytes). {FETCH_AGAIN}")
+                raise AudioError(f"{where} is an empty file. {FETCH_AGAIN}")
             file.seek(0)
             if in_16_bits and (plain := _plain_flac(file)) is not None:
                 return plain
@@ -124,10 +124,10 @@ def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
 
 
 def _plain_flac(file: BinaryIO) -> Samples16 | None:
-    """All samples of a FLAC file of 16 bits, one channel and 16 kHz; None for any other or damaged file.
+    """All samples of a FLAC file with 16 bits, one channel and 16 kHz; None for any other format or a damaged file.
 
-    STREAMINFO (RFC 9639, 8.2), the first block of the header, has 18 bytes into the file 20 bits for the rate, 3 for
-    channels - 1, 5 for bits - 1, and 36 for the number of samples (0: unknown).
+    STREAMINFO (RFC 9639, 8.2) starts with byte 8.  From byte 18 on it holds the sample rate (20 bits), channels - 1
+    (3 bits), bits per sample - 1 (5 bits), and the number of samples (36 bits, 0: unknown).
     """
     if file.read(len(FLAC_MAGIC)) != FLAC_MAGIC:
         return None
@@ -142,11 +142,11 @@ def _plain_flac(file: BinaryIO) -> Samples16 | None:
         samples = np.frombuffer(miniaudio.flac_read_s16(content).samples, np.int16)
     except miniaudio.DecodeError:
         return None
-    return samples if len(samples) == count else None  # blocks with a wrong checksum are skipped
+    return samples if len(samples) == count else None  # dr_flac skips blocks with a wrong checksum
 
 
 def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[Any], int]:
-    """All frames of a file, shape (n,) or (n, channels), and its sample rate; float32, or int16 as in `_load`."""
+    """All frames of a file, shape (n,) or (n, channels), and its sample rate; data types as in `_load`."""
     import soundfile
 
     try:
@@ -176,14 +176,14 @@ def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[A
 
 
 def _refuse_cut_wav(log: str, where: str) -> None:
-    """libsndfile corrects the size in a WAV header to that of the file, which only its log shows."""
+    """Refuse a truncated WAV file, whose size in the header libsndfile corrects and only logs."""
     size = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if size and int(size[2]) < int(size[1]) < UNKNOWN_BYTES:
         raise AudioError(f"{where} is cut short: it holds {size[2]} of {size[1]} bytes of audio. {FETCH_AGAIN}")
 
 
 def _decode_with_ffmpeg(file: BinaryIO, where: str, why: str) -> tuple[Samples, int]:
-    """`_decode` for formats that libsndfile does not read, for the reason `why`."""
+    """Decode a format that libsndfile cannot read, for the reason `why`."""
     import av
 
     file.seek(0)
@@ -192,10 +192,10 @@ def _decode_with_ffmpeg(file: BinaryIO, where: str, why: str) -> tuple[Samples, 
             if not container.streams.audio:
                 raise AudioError(f"{where} has no audio track. {FETCH_AGAIN}")
             stream = container.streams.audio[0]
-            planes = av.AudioResampler(format="fltp")  # changes only the sample type, not rate or channels
+            planes = av.AudioResampler(format="fltp")  # converts only the sample type
             decoded = [part for frame in container.decode(stream) for part in planes.resample(frame)]
             rate = int(stream.rate or 0)
-            exact = "mp4" in container.format.name and stream.duration and stream.time_base  # others estimate
+            exact = "mp4" in container.format.name and stream.duration and stream.time_base  # else estimated
             stated = float(stream.duration * stream.time_base) if exact else 0.0
     except (av.FFmpegError, ValueError) as error:
         reasons = f"{why}; FFmpeg: {getattr(error, 'strerror', error)}"
@@ -217,5 +217,5 @@ def _resample(mono: Samples, rate: int, where: str) -> Samples:
     try:
         resampled: Samples = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
     except (ValueError, RuntimeError) as error:
-        raise AudioError(f"{where} has a sample rate of {rate} Hz that cannot be converted: {error}.") from error
+        raise AudioError(f"{where} has a sample rate of {rate} Hz, which cannot be converted: {error}.") from error
     return resampled

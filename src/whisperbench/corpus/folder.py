@@ -19,15 +19,15 @@ from whisperbench.errors import CorpusError
 from whisperbench.files import broken_link, open_regular
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".webm")
-"""Endings of audio files, in upper or lower case."""
+"""Endings of audio files, in any case."""
 TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", ".trans.txt")
-"""Names of transcripts, or how they end, in upper or lower case."""
+"""Names of transcript files and, last, the ending of LibriSpeech's, in any case."""
 UNREAD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".srt", ".vtt", ".stm", ".ctm", ".trn", ".lab", ".txt")
-UNREAD_NAMES = ("text", "wav.scp")  # Kaldi
+UNREAD_NAMES = ("text", "wav.scp")  # Kaldi's
 OTHER_TEXTS = re.compile(r"(readme|licen[cs]e|copying|attribution|changelog)\b", re.IGNORECASE)
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name")
-"""Columns or keys for the audio file: of this project, of NeMo, and of the audiofolder format of `datasets`."""
+"""Names of the field with the audio file: this project's, NeMo's, and that of `datasets`' audiofolder."""
 TEXT_KEYS = ("text", "transcription")
 DELIMITERS = ",;\t"
 MAX_CSV_FIELD_LENGTH = 1 << 30  # Python's own limit of 128 KiB refuses a long transcript
@@ -36,21 +36,13 @@ SURROGATE = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a surroga
 
 @dataclass(frozen=True, slots=True)
 class TranscriptEntry:
-    """One line of a transcript or one row of a data set; `None` where it has no such field."""
+    """One line of a transcript file or one row of a data set; None for a field that it does not have."""
 
     where: str  # "metadata.csv line 3", for messages
     id: str | None
-    text: str | None
-    audio: str | None = None  # relative to the transcript's folder
+    text: str | None  # the reference transcript
+    audio: str | None = None  # relative to the folder of the transcript file
     speaker: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TranscriptFile:
-    """Entries of one file; `doubt` is the reason why texts are missing."""
-
-    entries: tuple[TranscriptEntry, ...]
-    doubt: str = ""
 
 
 def composed(name: str) -> str:
@@ -65,13 +57,13 @@ def audio_key(path: str) -> str:
 
 
 def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Audio files (by `audio_key`) and transcripts under `root` by relative path in composed form, sorted.
+    """Audio files (by `audio_key`) and transcript files under `root`, by relative path in composed form, sorted.
 
-    Hidden files (`._x.wav`) are ignored; links are followed if they stay inside.
+    Hidden files (`._x.wav`) are ignored, and symbolic links inside `root` are followed.
 
     Raises:
-        CorpusError: a link is broken or leads out of the folder; two names differ only in Unicode's form or in the
-            case of their ending; or the only files that look like transcripts are of a kind that is not read.
+        CorpusError: a link is broken or leaves `root`; two names differ only in their Unicode form or in the case of
+            their ending; or all transcripts are in formats that are not supported.
     """
     audio: dict[str, Path] = {}
     transcripts: dict[str, Path] = {}
@@ -93,14 +85,14 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             _check_link(path, root)
             if key in kept:
                 raise CorpusError(
-                    f"{str(kept[key])!a} and {str(path)!a} are one name in two Unicode forms, or with endings in upper "
-                    "and lower case. Keep one of them."
+                    f"{str(kept[key])!a} and {str(path)!a} differ only in their Unicode form or in the case of their "
+                    "ending. Keep one of them."
                 )
             kept[key] = path
     if audio and unread and not transcripts:
         raise CorpusError(
             f"{min(unread)} looks like a transcript, but only {', '.join(TRANSCRIPTS[:-1])} and *{TRANSCRIPTS[-1]} are "
-            "read. Convert it to one of these, or move it out of the corpus to measure speed only."
+            "supported. Convert it, or remove it from the corpus to measure speed only."
         )
     return dict(sorted(audio.items())), dict(sorted(transcripts.items()))
 
@@ -114,12 +106,12 @@ def _check_link(path: Path, root: Path) -> None:
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 
 
-def read_transcript(path: Path) -> TranscriptFile:
-    """The entries of one transcript file in UTF-8; blank lines are ignored.
+def read_transcript(path: Path) -> tuple[list[TranscriptEntry], set[str]]:
+    """The entries of one transcript file in UTF-8, and the names of their fields; blank lines are ignored.
 
     Raises:
-        CorpusError: the file is not a regular one, not UTF-8 (with the byte offset), a line is malformed (with its
-            number), or an entry is only a part of its audio file.
+        CorpusError: the file is not a regular file or not UTF-8, a line is malformed, or an entry covers only a part
+            of its audio file; the message has the byte offset or the line number.
     """
     try:
         with open_regular(path) as file:
@@ -132,25 +124,24 @@ def read_transcript(path: Path) -> TranscriptFile:
             f"Convert it: iconv -f ENCODING -t UTF-8 {path.name}"
         ) from error
     if path.suffix.lower() == ".txt":
-        return TranscriptFile(tuple(_trans_entries(text, path)))
+        return list(_trans_entries(text, path)), set(TEXT_KEYS)
     read = _csv_records if path.suffix.lower() == ".csv" else _json_records
     entries, keys = list[TranscriptEntry](), set[str]()
     for where, record in read(text, path):
         entries.append(_entry(where, record, path.parent))
         keys.update(record)
-    doubt = "" if keys & set(TEXT_KEYS) else f"{path} has no field {' or '.join(TEXT_KEYS)}, but {sorted(keys)}."
-    return TranscriptFile(tuple(entries), doubt)
+    return entries, keys
 
 
 def _trans_entries(text: str, path: Path) -> Iterator[TranscriptEntry]:
-    """LibriSpeech's `ID WORD WORD ...`: the audio is the file of that name beside the transcript."""
+    """Lines of the form `ID WORD WORD ...`; the audio file is named `ID` and is in the same folder."""
     for where, line in _lines(text, path):
         utterance, *words = line.strip().split(maxsplit=1)
         yield TranscriptEntry(where, utterance, "".join(words))
 
 
 def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Place and fields of each row; column names are in any case, and blanks around names and cells are removed."""
+    """Location and fields of each row; names are folded to lower case, and surrounding blanks are removed."""
     header, line = text.partition("\n")[0].strip("\r"), 1
     csv.field_size_limit(MAX_CSV_FIELD_LENGTH)
     try:
@@ -162,8 +153,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         named = [name for name in columns if name]
         if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
             raise CorpusError(
-                f"{path} line 1 must name its columns, each once, with file_name among them, separated by a comma, "
-                f"semicolon or tab: found {header!r:.200}."
+                f"{path} line 1 must name its columns, found {header!r:.200}. Expected unique names, file_name among "
+                "them, separated by a comma, semicolon or tab."
             )
         content = io.StringIO(text, newline="")
         rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -173,8 +164,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
                 continue
             if len(row) != len(columns):
                 raise CorpusError(
-                    f"{path} line {line} has {len(row)} fields, and the header has {len(columns)}. Quote fields that "
-                    f"contain {delimiter!r}."
+                    f"{path} line {line} has {len(row)} fields, expected {len(columns)} as in the header. Quote fields "
+                    f"that contain {delimiter!r}."
                 )
             yield f"{path} line {line}", {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name}
     except csv.Error as error:
@@ -182,7 +173,7 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
 
 
 def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Place and fields of each line, which is an object."""
+    """Location and fields of each line, which must be a JSON object."""
     for where, line in _lines(text, path):
         try:
             record = json.loads(line)
@@ -199,31 +190,31 @@ def _entry(where: str, record: Mapping[str, object], folder: Path) -> Transcript
         value = next((record[key] for key in keys if key in record), None)
         value = str(value) if field == "speaker" and type(value) is int else value
         if not (value is None or (isinstance(value, str) and not SURROGATE.search(value))):
-            raise CorpusError(f"{where}: {field} must be a text or null, not {value!a:.200}.")
+            raise CorpusError(f"{where}: {field} must be a string or null, not {value!a:.200}.")
         fields[field] = value if value or field == "text" else None
     if not (audio := (fields["audio"] or "").replace("\\", "/")):  # Windows separates folders by backslashes
-        raise CorpusError(f"{where} has no audio file under {', '.join(AUDIO_KEYS)}, but {list(record)!r:.200}.")
+        raise CorpusError(f"{where} has none of the fields {', '.join(AUDIO_KEYS)}, but {list(record)!r:.200}.")
     _require_whole_file(where, record, folder / audio)
     return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"])
 
 
 def _require_whole_file(where: str, record: Mapping[str, object], audio: Path) -> None:
-    """Refuse an entry for a part of a file: with `offset`, or with a `duration` that is not the file's."""
+    """Refuse an entry with an `offset`, or with a `duration` that differs from the file's."""
     for key in ("offset", "duration"):
         try:
             seconds = float(record.get(key) or 0)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError) as error:
             raise CorpusError(f"{where}: {key} must be a number of seconds, not {record[key]!a:.200}.") from error
         if seconds and (key == "offset" or not _lasts(audio, seconds)):
-            reason = "" if key == "offset" else ", which is not the length of its audio file"
+            reason = "" if key == "offset" else ", which differs from the length of the audio file"
             raise CorpusError(
-                f"{where} has {key}={seconds:g}{reason}, and only whole files are transcribed. Write each part to a "
-                f"file of its own, and remove {key}."
+                f"{where} has {key}={seconds:g}{reason}. Only whole files are transcribed. Write each part to a "
+                f"separate file, and remove {key}."
             )
 
 
 def _lasts(audio: Path, seconds: float) -> bool:
-    """Whether a file lasts so long by its header; also true of a file that cannot be opened, which is found later."""
+    """Whether the header of a file states this length; True if it cannot be opened, which is reported later."""
     import soundfile
 
     try:
@@ -231,10 +222,10 @@ def _lasts(audio: Path, seconds: float) -> bool:
             return bool(abs(soundfile.info(file).duration - seconds) <= ROUNDING_SECONDS)
     except soundfile.LibsndfileError:
         return False
-    except (OSError, ValueError):  # ValueError: a name that no file can have
+    except (OSError, ValueError):  # ValueError: a file name with a null character
         return True
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, with their place; only a line feed ends a line, as in editors and `grep -n`."""
+    """Location and content of non-blank lines; only a line feed ends a line, as in editors and `grep -n`."""
     return ((f"{path} line {number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())

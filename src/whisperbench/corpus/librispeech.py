@@ -1,4 +1,4 @@
-"""LibriSpeech from the Hugging Face hub: the parquet files of one split, read row by row."""
+"""LibriSpeech's parquet files: download from the Hugging Face hub, and rows as utterances."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ FOLDERS = {
     "train-clean-360": "clean/train.360",
     "train-other-500": "other/train.500",
 }
-"""OpenSLR's names of the splits -> folders of the hub's repository (config/split)."""
+"""Split by OpenSLR's name -> folder in the hub's repository (config/split)."""
 
-TOGETHER = {"dev": ("dev-clean", "dev-other")}
-"""Splits that are several of OpenSLR's: MLPerf's development set."""
+COMBINED = {"dev": ("dev-clean", "dev-other")}
+"""Names for several splits: `dev` is MLPerf's development set."""
 
 COLUMNS = ("id", "audio", "text", "speaker_id")
 
 
 @dataclass(frozen=True, slots=True)
 class RowAudio:
-    """The audio bytes of one row, read on demand from the memory-mapped data set."""
+    """Audio bytes of one row, read on demand from the memory-mapped data set."""
 
     name: str
     index: int
@@ -47,20 +47,20 @@ class RowAudio:
 
 
 def download(split: str) -> tuple[Path, str]:
-    """The folder of a snapshot that contains the split, and its source as `ID@commit`.
+    """The snapshot folder with the split, and its source as `ID@commit`.
 
-    Only the files of that split are downloaded (`load_dataset` downloads all splits of a config, training data
-    included); without a connection the copy of an earlier run is used.
+    Only the files of the split are downloaded (`load_dataset` would download the training data, too).  Without a
+    connection, an earlier download is used.
 
     Raises:
-        CorpusError: the split is unknown, or the hub does not answer and no earlier copy exists.
+        CorpusError: the split is unknown, or the hub cannot be reached and no earlier download exists.
     """
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
     parts = parts_of(split)
     if not set(parts) <= set(FOLDERS):
-        known = ", ".join((*FOLDERS, *TOGETHER))
+        known = ", ".join((*FOLDERS, *COMBINED))
         raise CorpusError(f"split={split!r} is not a split of LibriSpeech. Use one of {known}.")
     reason = ""
     try:
@@ -77,7 +77,7 @@ def download(split: str) -> tuple[Path, str]:
     except (OSError, HfHubHTTPError) as error:
         archives = " and ".join(f"https://www.openslr.org/resources/12/{part}.tar.gz" for part in parts)
         raise CorpusError(
-            f"{split} of {HUB_ID} cannot be fetched from the Hugging Face hub: {reason or _first_line(error)}. "
+            f"{split} of {HUB_ID} cannot be downloaded from the Hugging Face hub: {reason or _first_line(error)}. "
             f"Without a connection, download {archives} elsewhere, unpack it here, and use "
             "corpus=/path/to/LibriSpeech. Or use corpus=demo, the recordings in the package."
         ) from error
@@ -85,18 +85,18 @@ def download(split: str) -> tuple[Path, str]:
 
 
 def parts_of(split: str) -> tuple[str, ...]:
-    """OpenSLR's splits in a split: itself, or several."""
-    return TOGETHER.get(split, (split,))
+    """OpenSLR's names of the splits that `split` stands for."""
+    return COMBINED.get(split, (split,))
 
 
 def parquet_splits(folder: Path) -> dict[str, list[Path]]:
-    """The splits in a local copy of the hub's repository, each with its files in order."""
+    """The splits in a local copy of the hub's repository, each with its files, sorted."""
     found = {split: sorted((folder / inside).glob("*.parquet")) for split, inside in FOLDERS.items()}
     return {split: files for split, files in found.items() if files}
 
 
 def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]]:
-    """Every row of one split, with its text in memory and its audio on disk.
+    """Every row of one split, with its transcript in memory and its audio on disk.
 
     Raises:
         CorpusError: the files are not parquet, or lack a column of the hub's schema.

@@ -1,7 +1,7 @@
-"""Consecutive utterances of one chapter joined to windows of up to 30 s, as in MLPerf's speech benchmark.
+"""Packing of consecutive utterances of a chapter into windows of up to 30 s, as in MLPerf's speech benchmark.
 
-As in its repackage_librispeech.py: utterances in order, half a second of silence between two, and a new window where
-the next one would not fit.  An utterance that is longer than a window stays alone; MLPerf leaves it out.
+As in its repackage_librispeech.py, utterances stay in order, are separated by half a second of silence, and start a new
+window if they do not fit.  An utterance that is longer than a window is kept unchanged; MLPerf drops it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from whisperbench.errors import CorpusError
 
 
 def pack_utterances(corpus: Corpus, pack_seconds: int | None, inspect: Callable[[Corpus], Corpus]) -> Corpus:
-    """The inspected corpus, with utterances joined to windows of at most `pack_seconds` (None: unchanged).
+    """The inspected corpus, packed into windows of at most `pack_seconds` (None: not packed).
 
     Raises:
-        CorpusError: an id does not name a chapter.
+        CorpusError: an id is not of the form speaker-chapter-utterance.
         AudioError: a file cannot be decoded.
     """
     inspected = inspect(corpus)
@@ -45,8 +45,8 @@ def _windows(utterances: Sequence[Utterance], max_seconds: int) -> Iterator[list
 def _chapter(utterance: Utterance) -> str:
     if not LIBRISPEECH_ID.fullmatch(utterance.utt_id):
         raise CorpusError(
-            f"pack_seconds joins utterances of one chapter, and {utterance.utt_id!r} is not an id of LibriSpeech "
-            "(speaker-chapter-utterance). Use pack_seconds=none."
+            f"{utterance.utt_id!r} is not an id of LibriSpeech (speaker-chapter-utterance), and pack_seconds needs the "
+            "chapter. Use pack_seconds=none."
         )
     return utterance.utt_id.rpartition("-")[0]
 

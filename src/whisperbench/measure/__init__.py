@@ -1,1 +1,1 @@
-"""The clock, the GPU readings beside it, and the score of what came out with its statistics."""
+"""Timed passes, GPU readings during them, and error counts of the transcripts."""

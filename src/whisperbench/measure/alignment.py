@@ -1,4 +1,4 @@
-"""Two texts side by side, word by word: what was replaced, left out and added."""
+"""Word alignment of a hypothesis with its reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["equal", "substitute", "delete", "insert"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AlignedSpan:
-    """A run of words that are equal, were replaced, left out (no hypothesis) or added (no reference)."""
+    """Consecutive words with one kind of edit; deletions have an empty hypothesis, insertions an empty reference."""
 
     kind: Kind
     reference: str
@@ -21,20 +21,20 @@ class AlignedSpan:
 
 
 def align_words(reference: list[str], hypothesis: list[str]) -> jiwer.WordOutput:
-    """jiwer's alignment of two lists of words, or of characters; its counts are `score`'s and `align`'s.
+    """jiwer's alignment of two lists of words.
 
-    The lists go in as they are: jiwer's own way from text to words refuses a text without words.
-    One call per pair: of many pairs jiwer counts the sum alone, and each utterance has counts of its own.
+    The transforms are replaced because jiwer's own refuse a reference without words.  Each utterance needs a call,
+    because jiwer returns only the sums of several pairs.
     """
 
-    def as_one_sentence(units: list[str]) -> list[list[str]]:
-        return [units]
+    def as_one_sentence(words: list[str]) -> list[list[str]]:
+        return [words]
 
     return jiwer.process_words(reference, hypothesis, as_one_sentence, as_one_sentence)
 
 
 def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> list[AlignedSpan]:
-    """The pieces of a least-edits alignment, in order; words are joined by single spaces."""
+    """The spans of an alignment with the fewest edits, in order; words are joined by single spaces."""
     reference, hypothesis = list(reference_words), list(hypothesis_words)
     return [
         AlignedSpan(

@@ -1,4 +1,4 @@
-"""What the GPUs did while the clock ran: NVML's readings, absent without a GPU."""
+"""Utilisation, memory, power and energy of the GPUs during a timed region, from NVML."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from whisperbench.engines.hardware import MIB, Hardware, open_device
 
 SAMPLE_SECONDS = 0.2
 CLOCK_DROP = 0.85
-"""A mean SM clock below this share of the highest one seen in the region counts as a drop."""
+"""A mean SM clock below this fraction of the highest one in the timed region is reported as a clock drop."""
+
+SM_CLOCK = 1  # NVML_CLOCK_SM
 
 MPS = "nvidia-cuda-mps"
-"""How the processes of CUDA MPS are called.  Its server is on a GPU that it serves, beside those whose kernels it runs
-side by side (two engines on an H100: 15 % more)."""
+"""Prefix of the process names of CUDA MPS.  NVML lists its server on each GPU that it serves; two engines that share an
+H100 are 15 % faster with it."""
 
 SLOWDOWNS = {
     0x0000000000000008: "hardware slowdown",
@@ -25,15 +27,16 @@ SLOWDOWNS = {
     0x0000000000000040: "hardware thermal slowdown",
     0x0000000000000080: "hardware power brake",
 }
-"""NVML's clock event reasons that say the GPU was held back.  The power cap (0x4) is not among
-them: a GPU at full load is expected to run at its cap."""
+"""NVML's clock event reasons that are warnings.  The power cap (0x4) is omitted, because a GPU at full load is expected
+to reach it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GpuReadings:
-    """Means, peaks and energy over one timed region; None where NVML does not tell.  `cuda_mps`: it served the GPUs.
+    """Means, peaks and energy over one timed region; None if NVML has no reading.
 
-    Of several GPUs: utilisation is their mean, memory that of the fullest, power and energy their sum.
+    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.  `cuda_mps`
+    is True if CUDA MPS served a GPU.
     """
 
     util_mean: float | None
@@ -45,37 +48,41 @@ class GpuReadings:
 
 
 class GpuMonitor:
-    """Samples the GPUs in a thread while a `with` block runs; `readings` afterwards, None without a GPU, or with one of
-    another host.
+    """Samples the GPUs in a thread during a `with` block, and sets `readings` at its end.
 
-    Other processes that hold GPU memory inside the region, slowdowns and clock drops become warnings:
-    a measurement taken beside somebody else's job is not one to rank.
+    `readings` stays None without GPUs, and with GPUs on another host.  Other processes on a GPU, slowdowns and clock
+    drops are recorded as warnings.
     """
 
     def __init__(self, hardware: Hardware, own_pids: Callable[[], set[int]]) -> None:
         self.readings: GpuReadings | None = None
         self._own_pids = own_pids
-        here = not any(device.node for device in hardware.devices)  # NVML sees this host alone: a part is no sum
-        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices if here]
+        local = not any(device.node for device in hardware.devices)  # NVML reads only GPUs of this host
+        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices if local]
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_until_stopped, name="gpu-monitor", daemon=True)
+        self._energy_start: float | None = None
 
     def __enter__(self) -> Self:
         if self._gpus:
-            for gpu in self._gpus:
-                gpu.start()
-            self._thread = threading.Thread(target=self._sample_until_stopped, name="gpu-monitor", daemon=True)
+            self._energy_start = self._energy_wh()
             self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._gpus:
-            return
-        energy = [gpu.energy_wh() for gpu in self._gpus]
-        self._stop.set()
-        self._thread.join()
-        self.readings = _readings(self._gpus, _sum(energy))
+        if self._gpus:
+            energy = self._energy_wh()
+            self._stop.set()
+            self._thread.join()
+            start = self._energy_start
+            self.readings = _readings(self._gpus, None if energy is None or start is None else energy - start)
+
+    def _energy_wh(self) -> float | None:
+        """Sum of the GPUs' energy counters, which are in millijoules."""
+        total = _sum(_query("nvmlDeviceGetTotalEnergyConsumption", gpu.handle) for gpu in self._gpus)
+        return None if total is None else total / 3.6e6
 
     def _sample_until_stopped(self) -> None:
         while True:
@@ -87,62 +94,47 @@ class GpuMonitor:
 
 
 class _GpuSamples:
-    """The samples of one GPU."""
+    """Samples of one GPU: utilisation in percent, memory in MiB, power in watts, SM clock in MHz."""
 
     def __init__(self, name: str) -> None:
-        self._handle = open_device(name)
-        self._energy_start: float | None = None
+        self.handle = open_device(name)
         self.util: list[float] = []
         self.memory: list[float] = []
         self.power: list[float] = []
         self._clocks: list[float] = []
         self._events = 0
-        self._strangers: set[int] = set()
-        self._servers: set[int] = set()
-
-    def start(self) -> None:
-        self._energy_start = self._energy()
-
-    def energy_wh(self) -> float | None:
-        """Since `start`; the counter is in millijoules."""
-        now = self._energy()
-        return None if now is None or self._energy_start is None else (now - self._energy_start) / 3.6e6
+        self._other_pids: set[int] = set()
+        self._mps_pids: set[int] = set()
 
     def sample(self, own_pids: set[int]) -> None:
-        for values, name, read in (
-            (self.util, "nvmlDeviceGetUtilizationRates", lambda r: float(r.gpu)),
-            (self.memory, "nvmlDeviceGetMemoryInfo", lambda r: r.used / MIB),
-            (self.power, "nvmlDeviceGetPowerUsage", lambda r: r / 1000),
+        for values, read, name, *arguments in (
+            (self.util, lambda r: float(r.gpu), "nvmlDeviceGetUtilizationRates"),
+            (self.memory, lambda r: r.used / MIB, "nvmlDeviceGetMemoryInfo"),
+            (self.power, lambda r: r / 1000, "nvmlDeviceGetPowerUsage"),
+            (self._clocks, float, "nvmlDeviceGetClockInfo", SM_CLOCK),
         ):
-            reading = _ask(name, self._handle)
+            reading = _query(name, self.handle, *arguments)
             if reading is not None:
                 values.append(read(reading))
-        if (clock := _ask("nvmlDeviceGetClockInfo", self._handle, 1)) is not None:  # 1 = SM
-            self._clocks.append(float(clock))
-        self._events |= _ask("nvmlDeviceGetCurrentClocksEventReasons", self._handle) or 0
-        processes = _ask("nvmlDeviceGetComputeRunningProcesses", self._handle) or []
+        self._events |= _query("nvmlDeviceGetCurrentClocksEventReasons", self.handle) or 0
+        processes = _query("nvmlDeviceGetComputeRunningProcesses", self.handle) or []
         pids = {process.pid for process in processes}
-        # In a container NVML may tell the host's pids, of which none is ours: then it cannot say who is a stranger.
-        if pids & own_pids:
-            for pid in pids - own_pids - self._strangers - self._servers:
-                (self._servers if _is_of_mps(pid) else self._strangers).add(pid)
+        if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
+            for pid in pids - own_pids - self._other_pids - self._mps_pids:
+                (self._mps_pids if _is_mps(pid) else self._other_pids).add(pid)
 
     @property
     def cuda_mps(self) -> bool:
-        return bool(self._servers)
+        return bool(self._mps_pids)
 
     def warnings(self) -> list[str]:
         found = [text for bit, text in SLOWDOWNS.items() if self._events & bit]
-        if self._strangers:
-            found.append(f"{len(self._strangers)} other process(es) on the GPU")
+        if self._other_pids:
+            found.append(f"{len(self._other_pids)} other process(es) on the GPU")
         busy = [clock for clock, util in zip(self._clocks, self.util, strict=False) if util >= 50]
         if len(busy) >= 10 and statistics.fmean(busy) < CLOCK_DROP * max(busy):
             found.append(f"clock drop: mean {statistics.fmean(busy):.0f} of {max(busy):.0f} MHz")
         return found
-
-    def _energy(self) -> float | None:
-        energy: float | None = _ask("nvmlDeviceGetTotalEnergyConsumption", self._handle)
-        return energy
 
 
 def reading_now(hardware: Hardware) -> GpuReadings | None:
@@ -164,17 +156,17 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
     )
 
 
-def _is_of_mps(pid: int) -> bool:
+def _is_mps(pid: int) -> bool:
     import psutil
 
     try:
         return str(psutil.Process(pid).name()).startswith(MPS)
-    except psutil.Error:  # it has ended, or is of another container
+    except psutil.Error:  # the process has ended, or belongs to another container
         return False
 
 
-def _ask(name: str, *arguments: Any) -> Any:
-    """One NVML query; None where this GPU or driver does not answer it."""
+def _query(name: str, *arguments: Any) -> Any:
+    """The result of an NVML function; None if the GPU or the driver does not support it."""
     import pynvml
 
     try:
@@ -189,7 +181,10 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """None where one of them is not known: a part is no sum."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None
+    """The sum; None if a value is None."""
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total

@@ -9,7 +9,7 @@ from whisperbench.engines.base import Transcription
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """Word edits that turn a reference into a hypothesis; `words` are the reference's."""
+    """Numbers of word edits that turn a reference into a hypothesis; `words` is the number of reference words."""
 
     substitutions: int
     deletions: int
@@ -38,10 +38,10 @@ NO_ERRORS = ErrorCounts(0, 0, 0, 0)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceResult(Transcription):
-    """A transcription beside its reference: what is journalled, scored, stored, and read back by compare.
+    """A transcription with its reference, as it is stored and compared.
 
-    `finished_seconds` is the time since its pass began.  `score` sets the counts, which are None until then and where
-    the corpus has no references; `characters` are the reference's.
+    `finished_seconds` is the time since the start of the pass.  `score` sets `counts`, `character_errors` and
+    `characters` (the number in the normalised reference); without references they stay None.
     """
 
     reference: str | None

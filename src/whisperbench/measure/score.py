@@ -1,9 +1,7 @@
-"""Error counts of transcripts: Whisper's text normaliser, jiwer's alignment, and totals over the corpus.
+"""Word and character errors of normalised transcripts.
 
-Empty texts follow one rule, jiwer's own where it does not refuse them.  An empty normalised reference
-adds no reference words, and every word of its hypothesis is an insertion; an empty hypothesis deletes
-every word of its reference; two empty texts add nothing.  Without any reference word there is no rate:
-`wer` is None.
+With an empty normalised reference, every word of the hypothesis is an insertion; with an empty hypothesis, every word
+of the reference is a deletion.  The WER of a corpus without reference words is None.
 """
 
 from __future__ import annotations
@@ -22,14 +20,14 @@ from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
 from whisperbench.stats.bootstrap import Interval, bootstrap_interval
 
 MAX_REMEMBERED = 1 << 14
-"""Normalised texts in memory: both sides of 8,000 utterances."""
+"""Number of normalised transcripts kept in memory: references and hypotheses of 8,000 utterances."""
 
 
 class Normalizer:
-    """Whisper's text normaliser: English has its own, every other language the basic one.
+    """Whisper's normaliser: the English one for `en`, the basic one for other languages.
 
-    `name` holds its kind and version, since a WER is compared with those of the same normaliser only.  The last few
-    thousand texts are remembered, so that a reference is normalised once.
+    `name` holds kind and version, because only WERs from the same normaliser are comparable.  Results are cached, so
+    that a reference is normalised only once.
     """
 
     def __init__(self, language: str) -> None:
@@ -41,17 +39,17 @@ class Normalizer:
         self._normalize: Callable[[str], str] = functools.lru_cache(MAX_REMEMBERED)(make())
 
     def __call__(self, text: str) -> str:
-        """`text` as it is compared: words between single spaces, none around them.
+        """The normalised words of `text`, joined by single spaces.
 
         Raises:
-            CorpusError: the text holds a number of more than 4,300 digits, which Python does not convert.
+            CorpusError: the text contains a number of more than 4,300 digits, which Python does not convert.
         """
         try:
             return " ".join(self._normalize(text).split())
         except (AssertionError, ValueError) as error:
             raise CorpusError(
-                f"The text {text[:60]!a}… ({len(text):,} characters) cannot be normalised: it holds a number that is "
-                "too long to be one. Correct it, or leave the utterance out."
+                f"The transcript {text[:60]!a}… ({len(text):,} characters) cannot be normalised, because it contains a "
+                "number with too many digits. Correct the transcript, or remove the utterance."
             ) from error
 
 
@@ -59,8 +57,8 @@ class Normalizer:
 class Score:
     """A scored corpus; rates come from totals, never from a mean of rates.
 
-    `interval` is the 95 % interval of the WER over speakers (over utterances where speakers are not known), None where
-    nothing can be estimated.
+    `interval` is the 95 % confidence interval of the WER from a bootstrap over speakers (over utterances if a speaker
+    is unknown), or None if `bootstrap_interval` has none.
     """
 
     normalizer: Normalizer
@@ -84,21 +82,20 @@ class Score:
 
 @functools.cache
 def normalizer_of(language: str) -> Normalizer:
-    """The normaliser of a language, shared so that what it remembers is."""
+    """The normaliser of a language; one instance, so that its cache is shared."""
     return Normalizer(language)
 
 
 def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score:
-    """Count the word and character errors of each result (spaces are characters) and of all together.
+    """Count the word errors and character errors (including spaces) of each result.
 
     Raises:
-        CorpusError: an utterance has no reference, or a text cannot be normalised; the utterance is named.
+        CorpusError: an utterance has no reference, or a transcript cannot be normalised; the message names it.
     """
     normalizer = normalizer_of(language)
     scored = tuple(_counted(result, normalizer) for result in results)
-    # One utterance without a speaker makes speakers unusable: it would be a cluster beside theirs.
     speakers = [result.speaker for result in scored if result.speaker is not None]
-    known = len(speakers) == len(scored)
+    known = len(speakers) == len(scored)  # an utterance of an unknown speaker belongs to no cluster
     interval = bootstrap_interval(
         [result.errors or 0 for result in scored],
         [result.words or 0 for result in scored],
@@ -109,10 +106,10 @@ def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score
 
 
 def check_references(utterances: Sequence[Utterance], language: str) -> None:
-    """Normalise every reference, so that an error is reported before the measurement.
+    """Normalise every reference, so that errors are reported before the measurement.
 
     Raises:
-        CorpusError: a reference cannot be normalised; the utterance is named.
+        CorpusError: a reference cannot be normalised; the message names the utterance.
     """
     for utterance in utterances:
         _normalized(utterance.reference or "", normalizer_of(language), utterance.utt_id)

@@ -1,7 +1,7 @@
-"""Timed passes: warm up, transcribe the corpus, and collect the results.
+"""Warm-up, and timed passes over the corpus.
 
-The timed region runs from the first audio file being read to the last transcript: reading, decoding, log-mel, encoder,
-decoder.
+The timed region starts before the first audio file is read and ends with the last transcript.  It includes reading and
+decoding of audio, log-mel features, encoder and decoder.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ TRANSCRIPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Transcri
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """One timed pass over the corpus; results in the corpus's order, without utterances that were dropped.
+    """One timed pass; results are in the order of the corpus, without utterances dropped by long_audio=drop.
 
-    `invalid` is the reason why the times are not a measurement: an unusual pause, or an engine that failed.
+    `invalid` is the reason why its times are not used: an unusual pause, or a failed engine.
     """
 
     wall_seconds: float
@@ -65,7 +65,7 @@ class Pass:
         return sum(result.retried_windows for result in self.results)
 
     def latency_ms(self, percent: int) -> float | None:
-        """The nearest-rank percentile of the utterances' latencies."""
+        """The nearest-rank percentile of the latencies in milliseconds, or None without latencies."""
         known = sorted(result.latency_seconds for result in self.results if result.latency_seconds is not None)
         if not known:
             return None
@@ -76,7 +76,8 @@ class Pass:
 class Measurement:
     """All repeats of one configuration.
 
-    `single_gpu_rates`: utterances per second of each of several GPUs while the others of its host were idle.
+    `single_gpu_rates` holds the throughput of each of several GPUs, in utterances per second, measured while the other
+    GPUs of its host were idle.
     """
 
     warmup_seconds: float
@@ -89,9 +90,9 @@ class Measurement:
 
     @property
     def median(self) -> Pass:
-        """The valid pass with the median wall time (the slower of the middle two), whose metrics a run has.
+        """The valid pass with the median wall time (of an even number, the slower of the middle two).
 
-        Without a valid pass it is one of the others: its transcripts count, its times do not.
+        Without a valid pass, an invalid one is returned, of which only the transcripts are used.
         """
         passes = self.valid or self.passes
         wall = statistics.median_high(each.wall_seconds for each in passes)
@@ -109,16 +110,16 @@ def run_timed_passes(
     on_result: Sequence[Callable[[UtteranceResult], None]] = (),
     stall_seconds: float = 0.0,
 ) -> Measurement:
-    """Warm up with the first `warmup` utterances of a pass, then time `repeats` passes over all of them.
+    """Warm up with the `warmup` longest utterances, then time `repeats` passes over all utterances.
 
-    The longest are handed out first: the last ones are short then, so no engine waits long for the last transcript, and
-    a batch holds utterances of similar length.  The warm-up has the longest, too, so that it reaches the peak of
-    memory.
-    Each callable of `on_start` is called right before each pass, each of `on_result` as an utterance finishes.  An
-    engine that makes no progress for `stall_seconds` (0: no limit) is ended.
+    Utterances are submitted longest first: a pass ends with short ones, so that engines finish at about the same time,
+    batches hold utterances of similar length, and the warm-up reaches the peak of memory usage.
+    Each callable of `on_start` is called before each pass, each of `on_result` after each utterance.  An engine that
+    makes no progress for `stall_seconds` (0: no limit) is killed.
 
     Raises:
-        AudioError, EngineError: as they come from reading and from the engine; nothing is skipped.
+        AudioError: a file cannot be decoded.
+        EngineError: the engine failed, or did not return exactly one transcription of each utterance.
     """
     longest_first = sorted(utterances, key=lambda utterance: -(utterance.seconds or 0.0))
     started = time.perf_counter()
@@ -126,25 +127,20 @@ def run_timed_passes(
     with StallWatchdog(engine, limit_seconds) as watch:
         for _ in engine.warm_up(watch.heartbeat.of(longest_first[:warmup]), longest_first):
             watch.heartbeat.tick()
-    usual = watch.heartbeat.longest_pause
+    usual_pause = watch.heartbeat.longest_pause
     warmup_seconds = time.perf_counter() - started
     single_gpu_rates = engine.single_gpu_rates(longest_first)
-    order = {utterance.utt_id: place for place, utterance in enumerate(utterances)}
+    position = {utterance.utt_id: index for index, utterance in enumerate(utterances)}
     passes = []
     for repeat in range(repeats):
-        for started_pass in on_start:
-            started_pass()
+        for callback in on_start:
+            callback()
         with StallWatchdog(engine, limit_seconds) as watch:
             timed = _run_pass(engine, longest_first, hardware, repeat, on_result, watch.heartbeat)
-        results = tuple(sorted(timed.results, key=lambda result: order[result.utt_id]))
-        invalid = _failed_engines(timed) or watch.unusual_pause(usual)
+        results = tuple(sorted(timed.results, key=lambda result: position[result.utt_id]))
+        invalid = timed.invalid or watch.unusual_pause(usual_pause)
         passes.append(dataclasses.replace(timed, results=results, invalid=invalid))
     return Measurement(warmup_seconds, tuple(passes), tuple(single_gpu_rates))
-
-
-def _failed_engines(timed: Pass) -> str | None:
-    failed = timed.usage.failed if timed.usage else ()
-    return f"{len(failed)} engine(s) failed: {', '.join(failed)}" if failed else None
 
 
 def _run_pass(
@@ -155,7 +151,7 @@ def _run_pass(
     on_result: Sequence[Callable[[UtteranceResult], None]],
     heartbeat: Heartbeat,
 ) -> Pass:
-    """One pass; results in the order in which they finished."""
+    """One pass, with results in the order of completion."""
     missing = {utterance.utt_id: utterance for utterance in utterances}
     results: list[UtteranceResult] = []
     with GpuMonitor(hardware, engine.pids) as monitor:
@@ -164,20 +160,22 @@ def _run_pass(
             heartbeat.tick()
             if (utterance := missing.pop(transcription.utt_id, None)) is None:
                 raise EngineError(f"The engine returned two transcripts of {transcription.utt_id}.")
-            if transcription.windows:  # long audio that is dropped has no transcript
+            if transcription.windows:  # long_audio=drop transcribes no window
                 result = result_of(utterance, transcription, repeat, time.perf_counter() - started)
                 results.append(result)
-                for receive in on_result:
-                    receive(result)
+                for callback in on_result:
+                    callback(result)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     if missing:
         raise EngineError(f"The engine returned no transcript of {len(missing):,} of {len(utterances):,} utterances.")
     usage = engine.last_pass
+    failed = usage.failed if usage else ()
     return Pass(
         wall_seconds=wall_seconds,
         cpu_seconds=cpu_seconds + (usage.cpu_seconds if usage else 0.0),
         gpu=monitor.readings,
         usage=usage,
+        invalid=f"{len(failed)} engine(s) failed: {', '.join(failed)}" if failed else None,
         results=tuple(results),
     )
 
@@ -185,6 +183,7 @@ def _run_pass(
 def result_of(
     utterance: Utterance, transcription: Transcription, repeat: int, finished_seconds: float
 ) -> UtteranceResult:
+    """A transcription joined with its utterance; `finished_seconds` is the time since the start of the pass."""
     return UtteranceResult(
         **{name: getattr(transcription, name) for name in TRANSCRIPTION_FIELDS},
         reference=utterance.reference,

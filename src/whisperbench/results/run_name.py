@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.option import labels
 from whisperbench.engines.hardware import Hardware
 
 NOT_IN_A_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
@@ -48,5 +49,5 @@ def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = 
 
 
 def _labels(config: BenchmarkConfig, *, of_data: bool) -> list[str]:
-    options = config.declared()
-    return [label for name, label in config.labels.items() if (options[name].group == "Data") is of_data]
+    options = {name: each for name, each in config.declared().items() if (each.group == "Data") is of_data}
+    return list(labels(options, config.as_params()).values())

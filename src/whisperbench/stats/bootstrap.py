@@ -32,7 +32,7 @@ CHUNK_CELLS = 1 << 21  # at most 16 MiB of float64 are held at a time
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Interval:
-    """Limits of a figure, in its unit: of an error rate, percent."""
+    """Limits of a figure in its unit, which is percent for error rates."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ def bootstrap_interval(
     Args:
         errors: errors of each utterance, shape (n,).
         words: reference words of each utterance, shape (n,).
-        clusters: the name of the unit that each utterance is resampled with, for example its speaker; n names.
+        clusters: name of the cluster of each utterance, for example its speaker, length n.
 
     Returns None with fewer than two clusters or without reference words.
     """
@@ -65,7 +65,7 @@ def bootstrap_interval(
 
 
 def cluster_totals(errors: Sequence[Counts], words: Counts, clusters: Sequence[str]) -> tuple[Floats, Floats]:
-    """Errors of each of K systems and reference words, cluster by cluster: shapes (K, clusters) and (clusters,).
+    """Errors of K systems and reference words per cluster, shapes (K, clusters) and (clusters,).
 
     Raises:
         ValueError: the numbers of errors, words and clusters differ.
@@ -73,13 +73,15 @@ def cluster_totals(errors: Sequence[Counts], words: Counts, clusters: Sequence[s
     e, w = np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64)
     if e.shape[1:] != w.shape or w.shape != (len(clusters),):
         raise ValueError(f"errors {e.shape[1:]}, words {w.shape} and {len(clusters)} clusters do not match")
-    names, which = np.unique(np.asarray(clusters, dtype=np.str_), return_inverse=True)  # any order of utterances
+    names, which = np.unique(
+        np.asarray(clusters, dtype=np.str_), return_inverse=True
+    )  # independent of the order of utterances
     totals = np.stack([np.bincount(which, weights=each, minlength=len(names)) for each in (*e, w)]).astype(np.float64)
     return totals[:-1], totals[-1]
 
 
 def times_drawn(seed: int, resamples: int, n: int) -> Iterator[Floats]:
-    """How often each of n clusters is drawn, in chunks of shape (m, n) with `resamples` rows in total."""
+    """Number of times that each of n clusters is drawn, in chunks of shape (m, n), `resamples` rows in total."""
     generator, chunk = np.random.default_rng(seed), max(1, CHUNK_CELLS // n)
     for done in range(0, resamples, chunk):
         rows = min(chunk, resamples - done)

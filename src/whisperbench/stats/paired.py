@@ -33,9 +33,9 @@ only, a resample without these speakers would otherwise be infinitely many stand
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PairedTest:
-    """Two systems on the same utterances: `difference` is a − b, with its 95 % limits, in percentage points.
+    """Difference of the error rates of systems a and b, a − b, with 95 % limits, in percentage points.
 
-    If they are two of many systems, limits and p-value hold for all of them together.
+    Among many systems, limits and p-value are simultaneous for all pairs.
     """
 
     difference: float
@@ -71,7 +71,7 @@ class JointBootstrap:
         Args:
             errors: errors of each utterance, shape (n,), of each of K systems, at least two.
             words: reference words of each utterance, shape (n,).
-            clusters: the name of the unit that each utterance is resampled with, for example its speaker; n names.
+            clusters: name of the cluster of each utterance, for example its speaker, length n.
 
         Raises:
             ValueError: the sizes do not match, or the reference words are 0, so that no rates exist.
@@ -102,7 +102,7 @@ class JointBootstrap:
         )
 
     def test(self, a: int, b: int) -> PairedTest:
-        """System a against system b.
+        """Test the difference of the rates of systems a and b.
 
         One added to both counts keeps p above 0 (Davison and Hinkley, "Bootstrap Methods and their
         Application", 1997, 4.2).  With one cluster the limits are infinite and p = 1.
@@ -152,7 +152,7 @@ def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Float
 
 
 def _of_normal_clusters(seed: int, resamples: int, systems: int, n: int) -> Singles:
-    """The same for simulated equal systems with normally distributed clusters: for two systems, Student's |t|."""
+    """Distances of simulated equal systems with normally distributed clusters; Student's |t| for two systems."""
     clusters = np.random.default_rng(seed).standard_normal((systems, resamples, n), dtype=np.float32)
     parts = []
     for i in range(systems - 1):

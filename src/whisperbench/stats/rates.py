@@ -1,4 +1,4 @@
-"""Test whether rates differ by more than their measurement noise: one model for leaderboards and the gate.
+"""Test whether rates differ by more than their measurement noise, for leaderboards and the regression gate.
 
 The logarithms of a system's rates scatter about its own median, and systems of one speed key (one GPU, one data
 set) have about the same noise.  A system's figure is the median of its repeats.  Its noise is the median distance
@@ -24,7 +24,7 @@ import numpy as np
 from whisperbench.stats.bootstrap import LEVEL, Floats, Interval
 
 Rates = Sequence[Sequence[float]]
-"""Rates of one system: for each of its runs the values of the repeats."""
+"""Rates of one system, a list of repeats for each of its runs."""
 
 SIMULATIONS = 10_000
 ENOUGH_RERUNS = 3
@@ -38,7 +38,7 @@ MIN_NOISE = 0.0005
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateTest:
-    """A rate against another: the change in percent of the other, with its 95 % limits."""
+    """Difference of two rates in percent of the second, with 95 % limits."""
 
     change: float
     low: float
@@ -74,11 +74,11 @@ class SpeedNoise:
 
     @classmethod
     def of(cls, systems: Sequence[Rates], others: Sequence[Rates] = ()) -> Self | None:
-        """The noise of the rates of `systems`; None if no system was measured twice.
+        """Estimate the noise of the rates of `systems`; None if no system was measured twice.
 
         Args:
-            systems: those that are compared; each has at least one rate above 0.
-            others: further systems of the same speed key, which add to the estimate of the noise.
+            systems: systems to compare, each with at least one rate above 0.
+            others: further systems of the same speed key, which improve the estimate of the noise.
         """
         by_run = [*map(_logarithms, systems), *filter(None, map(_logarithms, others))]
         if sum(len(runs) - 1 for runs in by_run) >= ENOUGH_RERUNS:
@@ -98,7 +98,7 @@ class SpeedNoise:
         return Interval(*(math.exp(self.middles[i]) * _exp(side * margin) for side in (-1, 1)))
 
     def test(self, i: int, j: int) -> RateTest:
-        """The rate of system `i` against that of system `j`, at one level for all systems."""
+        """Compare the rates of systems `i` and `j`, at a level that holds for all systems together."""
         difference, unit = self.middles[i] - self.middles[j], math.hypot(self.errors[i], self.errors[j])
         margin = float(np.quantile(self.simulated.farthest, LEVEL)) * unit
         as_far = int(np.count_nonzero(self.simulated.farthest * unit >= abs(difference)))
@@ -107,7 +107,7 @@ class SpeedNoise:
 
 
 def _logarithms(rates: Rates) -> list[list[float]]:
-    """The logarithms of a system's rates, run by run; a value that is not above 0 is not a measurement."""
+    """The logarithms of a system's positive rates, by run; other values are not measurements."""
     runs = ([math.log(value) for value in run if value > 0] for run in rates)
     return [run for run in runs if run]
 

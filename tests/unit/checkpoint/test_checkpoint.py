@@ -1,4 +1,4 @@
-"""A model option leads to one checkpoint, or to a message that says what to type instead."""
+"""A model option resolves to one checkpoint, or to an error with the nearest allowed value."""
 
 from __future__ import annotations
 
@@ -161,16 +161,16 @@ def test_the_revision_of_a_local_checkpoint_follows_its_content(tmp_path: Path) 
         ("config.json", None, "lacks config.json"),
         ("config.json", b"{", "cannot be read as JSON"),
         ("config.json", b"[" * 100_000, "cannot be read as JSON"),
-        ("config.json", b'{"model_type": "llama"}', "not a Whisper: it has model_type='llama'"),
+        ("config.json", b'{"model_type": "llama"}', "not a Whisper model: model_type='llama'"),
         ("config.json", b'{"model_type": "whisper", "d_model": "64"}', "has d_model='64'"),
         ("preprocessor_config.json", None, "lacks preprocessor_config.json"),
         ("tokenizer.json", b'{"added_tokens": [{"id": "1"}]}', "not a Whisper tokenizer: invalid type"),
         ("tokenizer.json", b'{"added_tokens": []}', "not a Whisper tokenizer"),
         ("model.safetensors", None, "has no weights as safetensors"),
-        ("model.safetensors", b"", "cannot be read as safetensors.* 0 bytes long"),
+        ("model.safetensors", b"", "cannot be read as safetensors.* 0 bytes"),
         ("model.safetensors", b"\xff" * 8 + b"{}", "cannot be read as safetensors.*header too large"),
         ("model.safetensors", b"\2" + b"\0" * 7 + b"[]", "cannot be read as safetensors"),
-        ("model.safetensors", b"\2" + b"\0" * 7 + b"{}left", "not fully covered.* 14 bytes long"),
+        ("model.safetensors", b"\2" + b"\0" * 7 + b"{}left", "not fully covered.* 14 bytes"),
     ],
 )
 def test_a_broken_local_checkpoint_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_runs_that_start_together_share_one_directory(tmp_path: Path) -> None:
-    """Whoever is first wins; the others use it, and nothing unfinished is left."""
+    """Concurrent runs use the directory that was complete first, and leave no partial directories."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(4) as pool:

@@ -11,12 +11,12 @@ from tests.support.checkpoints import checkpoint_directory, local
 from whisperbench.errors import ModelError
 
 
-def test_a_download_that_broke_off_is_noticed(tmp_path: Path) -> None:
-    """The header of the weights promises more bytes than there are."""
+def test_an_incomplete_download_is_refused(tmp_path: Path) -> None:
+    """The header of the weights states more bytes than the file has."""
     directory = checkpoint_directory(tmp_path / "model")
     weights = directory / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])
-    with pytest.raises(ModelError, match="broke off"):
+    with pytest.raises(ModelError, match="is incomplete, download or copy it again"):
         local(directory, tmp_path)
 
 

@@ -17,9 +17,9 @@ from whisperbench.errors import ConfigError
         ({"runs": "abcd,abcd"}, "expected two different run ids"),
         ({"runs": "abcd,xyz"}, "4 to 32 hexadecimal digits"),
         ({"runs": "abcd,ef01", "baseline": "last"}, "expected one run id beside baseline"),
-        ({"prices": "H100"}, "expected '<GPU>=<USD per hour>,…'"),
-        ({"prices": "H100=cheap"}, "expected '<GPU>=<USD per hour>,…'"),
-        ({"prices": "H100=-1"}, "expected '<GPU>=<USD per hour>,…'"),
+        ({"prices": "H100"}, "expected none, or 'GPU=USD per hour,…'"),
+        ({"prices": "H100=cheap"}, "expected none, or 'GPU=USD per hour,…'"),
+        ({"prices": "H100=-1"}, "expected none, or 'GPU=USD per hour,…'"),
     ],
 )
 def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None:

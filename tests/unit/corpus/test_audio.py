@@ -1,4 +1,4 @@
-"""What load_audio and windows promise: exact samples, and an error with a way out instead of half an utterance."""
+"""`load_audio` returns exact samples, and refuses damaged files with a message that names the remedy."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_what_librispeech_is_made_of_is_not_read_by_libsndfile(monkeypatch: pyte
 
 @pytest.mark.parametrize("place", [0.02, 0.5, 0.98])
 def test_a_flac_with_a_damaged_frame_is_an_error_in_16_bits_too(tmp_path: Path, place: float) -> None:
-    """The quicker decoder leaves such a frame out: what is short is given to the one that says so."""
+    """dr_flac skips such a frame, so a file with too few samples is decoded again by libsndfile, which raises."""
     content = bytearray(CLIP.read_bytes())
     content[int(place * len(content))] ^= 0xFF
     (tmp_path / "bad.flac").write_bytes(content)
@@ -172,7 +172,7 @@ def test_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_wav_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
-    """A WAV that was written to a pipe promises 4 GiB and is not cut short."""
+    """A WAV file that was written to a pipe states a size of 4 GiB, and is accepted."""
     content = bytearray(written(tmp_path, "a.wav").read_bytes())
     content[4:8] = content[40:44] = b"\xff" * 4
     (tmp_path / "a.wav").write_bytes(content)
@@ -184,7 +184,7 @@ def cut(content: bytes) -> bytes:
 
 
 def lying_header(content: bytes) -> bytes:
-    """A FLAC header that promises 68 billion samples."""
+    """A FLAC header that states 68 billion samples."""
     damaged = bytearray(content)
     damaged[21] |= 0x0F
     damaged[22:26] = b"\xff" * 4
@@ -213,7 +213,7 @@ def scratched(content: bytes) -> bytes:
 def test_damaged_files_are_refused_by_name(
     tmp_path: Path, name: str, damage: Callable[[bytes], bytes], reason: str
 ) -> None:
-    """Half an utterance never counts as a whole one; the message names the file, the reason and the way out."""
+    """The message names the file, the reason and the remedy."""
     path = written_m4a(tmp_path / name) if name.endswith("m4a") else written(tmp_path, name)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(AudioError, match=reason) as caught:
@@ -238,7 +238,7 @@ def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """The message names the path and what the system says."""
+    """The message has the path and the error of the operating system."""
     with pytest.raises(AudioError, match=r"gone\.flac cannot be read: No such file"):
         load_audio(tmp_path / "gone.flac")
 

@@ -55,7 +55,7 @@ def test_openslr_tree_is_found_from_three_folders(tmp_path: Path) -> None:
     [("test-clean", 23, 167.615), ("test-other", 30, 166.6500625), ("dev-clean", 7, 62.97)],
 )
 def test_librispeech_sample(split: str, count: int, seconds: float) -> None:
-    """The sample's splits have the number of utterances and the seconds that its manifest says."""
+    """The sample's splits have the utterances and the seconds of its manifest."""
     corpus = load(SAMPLE, split)
     facts = inspect_corpus(corpus, workers=2)
     lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text("utf-8").splitlines()]
@@ -94,7 +94,7 @@ def test_limit_takes_the_first_by_id(tmp_path: Path) -> None:
     ],
 )
 def test_a_corpus_that_is_not_there(corpus: str, message: str) -> None:
-    """The message says what would work."""
+    """The message names the allowed values."""
     with pytest.raises(CorpusError, match=message):
         load_corpus(corpus, "test-clean", None)
 
@@ -107,14 +107,14 @@ def test_a_folder_without_audio(tmp_path: Path) -> None:
 
 
 def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
-    """OpenSLR tree or one split's folder: the message says what it holds."""
+    """The message lists the splits of an OpenSLR tree, or of the folder of one split."""
     openslr(tmp_path, "dev-clean")
     for folder in (tmp_path, tmp_path / "LibriSpeech" / "dev-clean"):
         with pytest.raises(CorpusError, match=r"'test-other' is not in .*; it holds dev-clean"):
             load(folder, "test-other")
 
 
-def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
+def test_a_limit_above_the_corpus_is_refused_with_its_size(tmp_path: Path) -> None:
     """Fewer utterances than asked for would be another benchmark."""
     with pytest.raises(CorpusError, match=r"limit=3, but .* holds 2 utterances"):
         load(put(tmp_path, "a.wav", "b.wav"), limit=3)
@@ -123,10 +123,10 @@ def test_a_limit_above_the_corpus_says_its_size(tmp_path: Path) -> None:
 def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
     """Which of a.wav and a.flac is meant cannot be guessed, with a transcript or without."""
     put(tmp_path, "a.wav", "a.flac")
-    with pytest.raises(CorpusError, match="the id 'a' is taken"):
+    with pytest.raises(CorpusError, match="the id 'a' is already used"):
         load(tmp_path)
     (tmp_path / "t.trans.txt").write_text("a X\n", "utf-8")
-    with pytest.raises(CorpusError, match=r"a\.wav and a\.flac could be meant"):
+    with pytest.raises(CorpusError, match=r"ambiguous \(a\.wav, a\.flac\)"):
         load(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_links_out_of_the_corpus_are_refused(tmp_path: Path, inside: str) -> Non
 )
 @pytest.mark.parametrize("name", ["b.wav", "metadata.csv", "the corpus"])
 def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str, why: str) -> None:
-    """As audio, as a transcript or as the corpus itself: the message says that it is a link, and where it points."""
+    """The message has the target of a link to audio, to a transcript, or to the corpus itself."""
     target = name if target == "b.wav" else target
     put(tmp_path / "other", "a.wav")
     link = tmp_path / name if name == "the corpus" else put(tmp_path / "corpus", "a.wav") / name
@@ -156,7 +156,7 @@ def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str, why: 
 
 
 def test_a_link_that_breaks_later(tmp_path: Path) -> None:
-    """The reader says the same of it."""
+    """`load_audio` reports the link, too."""
     (tmp_path / "a.wav").symlink_to("gone.wav")
     with pytest.raises(AudioError, match=r"it is a link to gone\.wav that cannot be followed"):
         load_audio(tmp_path / "a.wav")
@@ -177,7 +177,7 @@ def bound_socket(path: Path) -> None:
 def test_only_regular_files_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None], kind: str
 ) -> None:
-    """A FIFO would wait for ever for whoever writes to it."""
+    """Reading a FIFO would block."""
     monkeypatch.chdir(tmp_path)
     put(tmp_path, "a.wav")
     make(tmp_path / name)
@@ -206,27 +206,27 @@ def test_names_meet_in_either_unicode_form(tmp_path: Path, written: str, named: 
 
 
 def test_names_that_differ_in_unicode_form_only_are_refused(tmp_path: Path) -> None:
-    """Nobody could tell them apart in a table; ids neither."""
+    """File names and ids that look equal in a table are refused."""
     forms = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
     put(tmp_path / "files", *(f"{form}.wav" for form in forms))
-    with pytest.raises(CorpusError, match=r"one name in two Unicode forms"):
+    with pytest.raises(CorpusError, match=r"differ only in their Unicode form"):
         load(tmp_path / "files")
     put(tmp_path / "ids", "a.wav", "b.wav")
     manifest(
         tmp_path / "ids", *({"id": i, "audio": a, "text": "x"} for i, a in zip(forms, ("a.wav", "b.wav"), strict=True))
     )
-    with pytest.raises(CorpusError, match="is taken by"):
+    with pytest.raises(CorpusError, match="is already used by"):
         load(tmp_path / "ids")
 
 
-def test_empty_references_are_said(tmp_path: Path) -> None:
-    """They may be silence, or cells that nobody has filled: whoever reads the WER should know."""
+def test_empty_references_are_a_warning(tmp_path: Path) -> None:
+    """They may be silence or missing transcripts, which would raise the WER."""
     put(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "t.trans.txt").write_text("a ONE\nb\nc\n", "utf-8")
-    (doubt,) = load(tmp_path).doubts
-    assert "2 of 3 references are empty" in doubt
-    assert "t.trans.txt line 2" in doubt
-    assert load(tmp_path, limit=1).doubts == ()
+    (warning,) = load(tmp_path).warnings
+    assert "2 of 3 references are empty" in warning
+    assert "t.trans.txt line 2" in warning
+    assert load(tmp_path, limit=1).warnings == ()
 
 
 def test_links_inside_the_corpus_are_followed(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_other_json_lines(tmp_path: Path, name: str, lines: list[dict[str, objec
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"offset": 1.5}, r"line 1 has offset=1\.5, and only whole files are transcribed"),
-        ({"offset": 0, "duration": 2.5}, r"line 1 has duration=2\.5, which is not the length of its audio file"),
+        ({"offset": 1.5}, r"line 1 has offset=1\.5\. Only whole files are transcribed"),
+        ({"offset": 0, "duration": 2.5}, r"line 1 has duration=2\.5, which differs from the length of the audio file"),
         ({"duration": "long"}, "line 1: duration must be a number of seconds, not 'long'"),
     ],
 )
@@ -98,7 +98,7 @@ def test_parts_of_files_are_refused(tmp_path: Path, fields: dict[str, object], m
 
 @pytest.mark.parametrize("name", ["metadata.tsv", "x/a.txt", "transcripts.json", "a.SRT", "text"])
 def test_a_transcript_that_is_not_read_is_refused(tmp_path: Path, name: str) -> None:
-    """The run would have no WER although the corpus has transcripts; a licence or a README is no transcript."""
+    """Otherwise the run would have no WER although the corpus has transcripts; a licence or README is ignored."""
     put(tmp_path, "a.wav", "x/b.wav")
     for other in ("README.txt", "LICENSE.TXT"):
         (tmp_path / other).write_text("about the corpus", "utf-8")
@@ -127,15 +127,13 @@ def test_what_pandas_writes(tmp_path: Path) -> None:
         ("manifest.jsonl", '{"audio": "a.wav", "sentence": "x"}\n{"audio": "b.wav"}\n', "sentence"),
     ],
 )
-def test_a_text_under_another_name_is_not_passed_over_in_silence(
-    tmp_path: Path, name: str, content: str, names: str
-) -> None:
-    """There is no WER then, and the columns that were found are named before anything is measured."""
+def test_a_transcript_under_another_name_is_a_warning(tmp_path: Path, name: str, content: str, names: str) -> None:
+    """The run has no WER; the warning names the fields that were found."""
     (put(tmp_path, "a.wav", "b.wav") / name).write_text(content, "utf-8")
     corpus = load(tmp_path)
     assert [u.reference for u in corpus.utterances] == [None, None]
-    (doubt,) = corpus.doubts
-    assert names in doubt
+    (warning,) = corpus.warnings
+    assert names in warning
 
 
 def test_folder_with_trans_txt(tmp_path: Path) -> None:
@@ -156,25 +154,25 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
             b'{"audio": "a.wav", "text": "x"}\n',
             "1 of 2 audio files have no transcript, the first is 'b.wav'",
         ),
-        ("t.trans.txt", b"a X\nb Y\nc Z\n", r"t\.trans\.txt line 3: there is no audio file 'c'"),
-        ("metadata.csv", b"file_name,text\na.wav,x\nc.wav,y\n", r"line 3: there is no audio file 'c\.wav'"),
+        ("t.trans.txt", b"a X\nb Y\nc Z\n", r"t\.trans\.txt line 3: the corpus has no audio file 'c'"),
+        ("metadata.csv", b"file_name,text\na.wav,x\nc.wav,y\n", r"line 3: the corpus has no audio file 'c\.wav'"),
         ("t.trans.txt", b"a X\nb \xff\n", r"not UTF-8: byte 6 is 0xff.*iconv"),
-        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the id 'a' is taken by .* line 1"),
+        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the id 'a' is already used by .* line 1"),
         ("manifest.jsonl", b'{"audio": "a.wav"}\n\n{"audio": \n', "line 3 is not JSON"),
         ("manifest.jsonl", b"[" * 200_000, "line 1 is not JSON"),
         (
             "manifest.jsonl",
             b'{"file": "a.wav"}',
-            "line 1 has no audio file under audio, audio_filepath, file_name, but .*file",
+            "line 1 has none of the fields audio, audio_filepath, file_name, but .*file",
         ),
-        ("manifest.jsonl", b'{"audio": "a.wav", "text": 3}', "line 1: text must be a text or null"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "text": "\\ud800"}', "line 1: text must be a text or null"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "text": 3}', "line 1: text must be a string or null"),
+        ("manifest.jsonl", b'{"audio": "a.wav", "text": "\\ud800"}', "line 1: text must be a string or null"),
         (
             "manifest.jsonl",
             b'{"audio": "a.wav", "text": "x"}\n{"audio": "b.wav"}',
-            "1 of 2 utterances have no text, .* line 2",
+            "1 of 2 utterances have no transcript, .* line 2",
         ),
-        ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, and the header has 2"),
+        ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, expected 2 as in the header"),
         ("metadata.csv", b"name,text\na.wav,x\n", "line 1 must name its columns"),
         ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "is not CSV after line 1"),
         ("metadata.csv", b"", "line 1 must name its columns"),

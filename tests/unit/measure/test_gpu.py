@@ -1,4 +1,4 @@
-"""What GPUs did while the clock ran; a monitor stays silent without one."""
+"""GPU readings of a timed region; none without a GPU."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def test_without_a_gpu_nothing_is_read() -> None:
 
 
 class Nvml:
-    """A GPU of 700 W whose energy counter runs at 3.6 J a query, with a stranger on it from the second sample on."""
+    """NVML of one GPU: 3.6 J more for each energy query, and another process from the second sample on."""
 
-    def __init__(self, events: int = 0, stranger: int = 77) -> None:
-        self.samples, self.energy, self.events, self.stranger = 0, 1_000_000.0, events, stranger
+    def __init__(self, events: int = 0, other_pid: int = 77) -> None:
+        self.samples, self.energy, self.events, self.other_pid = 0, 1_000_000.0, events, other_pid
 
     def __call__(self, name: str, *_: Any) -> Any:
         if name == "nvmlDeviceGetTotalEnergyConsumption":
@@ -41,15 +41,15 @@ class Nvml:
             "nvmlDeviceGetClockInfo": 1_980 if self.samples < 3 else 1_200,
             "nvmlDeviceGetCurrentClocksEventReasons": self.events,
             "nvmlDeviceGetComputeRunningProcesses": [
-                SimpleNamespace(pid=pid) for pid in ([1] if self.samples < 2 else [1, self.stranger])
+                SimpleNamespace(pid=pid) for pid in ([1] if self.samples < 2 else [1, self.other_pid])
             ],
         }[name]
 
 
 def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_pid: int = 1) -> GpuReadings:
-    """What a monitor says that has sampled this GPU so often at least."""
+    """Readings of a monitor that has taken at least this number of samples."""
     monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-    monkeypatch.setattr(gpu, "_ask", nvml)
+    monkeypatch.setattr(gpu, "_query", nvml)
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
     with GpuMonitor(H100, lambda: {own_pid}) as monitor:
         while nvml.samples < samples:
@@ -60,7 +60,7 @@ def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_p
 
 @pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
 def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
-    """Means, a peak and the energy between two counter readings; strangers, thermal slowdown and clock drops warn."""
+    """Means, a peak and the energy difference; other processes, thermal slowdown and clock drops are warnings."""
     nvml = Nvml(events)
     found = readings_of(nvml, monkeypatch, samples=30)
     assert (found.util_mean, found.power_mean_watts) == (90, 650)
@@ -73,7 +73,7 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
 
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where NVML tells the host's process ids, none is ours, and nobody can be called a stranger."""
+    """Process ids of the host's namespace cannot be compared with those of the container."""
     assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).warnings == ()
 
 
@@ -81,7 +81,7 @@ def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> N
     """Utilisation is the mean, memory the fullest, power and energy the sum of all."""
     devices = {name: Nvml() for name in ("0", "1")}
     monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
-    monkeypatch.setattr(gpu, "_ask", lambda name, device, *more: device(name, *more))
+    monkeypatch.setattr(gpu, "_query", lambda name, device, *more: device(name, *more))
     hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), index=i) for i in (0, 1)))
     with GpuMonitor(hardware, set) as monitor:
         while not all(device.samples for device in devices.values()):

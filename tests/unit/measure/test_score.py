@@ -113,7 +113,7 @@ def test_no_reference_word_no_rate() -> None:
 
 
 def test_missing_reference_is_named() -> None:
-    """An utterance without a reference cannot be scored, and the message says which one it is."""
+    """An utterance without a reference cannot be scored; the message names it."""
     with pytest.raises(CorpusError, match="84-121123-0000 has no reference"):
         score([transcript(None, "words", utt_id="84-121123-0000")], "en", seed=1)
 
@@ -143,7 +143,7 @@ def test_one_unknown_speaker_makes_every_utterance_a_cluster() -> None:
 
 
 def test_one_speaker_has_no_interval() -> None:
-    """From a single speaker nobody can say how much speakers differ."""
+    """The variance between speakers cannot be estimated from one speaker."""
     assert score_pairs(("a b", "a c"), ("d e", "d e"), speakers="aa").interval is None
 
 

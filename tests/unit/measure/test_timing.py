@@ -58,8 +58,10 @@ def test_the_longest_are_handed_out_first(tmp_path: Path) -> None:
     assert [t.utt_id for t in found.results] == [u.utt_id for u in utterances]
 
 
-@pytest.mark.parametrize(("count", "says"), [(0, "no transcript of 3 of 3 utterances"), (2, "two transcripts of 00")])
-def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path, count: int, says: str) -> None:
+@pytest.mark.parametrize(
+    ("count", "message"), [(0, "no transcript of 3 of 3 utterances"), (2, "two transcripts of 00")]
+)
+def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path, count: int, message: str) -> None:
     """Exactly one transcript per utterance: a rate over anything else would be wrong."""
 
     class Careless(FakeEngine):
@@ -67,7 +69,7 @@ def test_an_engine_that_loses_or_doubles_an_utterance_is_refused(tmp_path: Path,
             for text in super().transcribe(utterances):
                 yield from [text] * count
 
-    with pytest.raises(EngineError, match=says):
+    with pytest.raises(EngineError, match=message):
         run_timed_passes(Careless(), corpus_of(tmp_path, [0.2] * 3), repeats=1, warmup=0, hardware=NO_GPU)
 
 

@@ -1,4 +1,4 @@
-"""The bootstrap over speakers: worked by hand, against SciPy, and by simulation of what it promises."""
+"""Bootstrap over speakers: worked examples, comparison with SciPy, and coverage in simulations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of systems on the same utterances: worked by hand, and by simulation of what they promise."""
+"""Paired test of systems: worked examples, and its level in simulations."""
 
 from __future__ import annotations
 

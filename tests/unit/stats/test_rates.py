@@ -1,4 +1,4 @@
-"""One model of the noise of rates: simulated for what it promises, and with what goes wrong in practice."""
+"""Test of rates: its level in simulations, also with outliers and unequal noise."""
 
 from __future__ import annotations
 

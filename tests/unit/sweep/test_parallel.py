@@ -113,7 +113,7 @@ def test_a_slot_that_is_lost_leaves_its_configurations_over() -> None:
 @pytest.mark.parametrize("options", [{"gpus": 2}, {"objective": "reqs_per_sec", "max_num_seqs": "1..9"}])
 def test_side_by_side_is_for_independent_configurations(options: dict[str, object]) -> None:
     """A search proposes one after the other, and a run on several GPUs has no GPU of its own."""
-    with pytest.raises(ConfigError, match="parallel_runs=2 measures independent configurations"):
+    with pytest.raises(ConfigError, match="parallel_runs=2 measures configurations on one GPU each"):
         sweep_of(parallel_runs=2, **options)
 
 
