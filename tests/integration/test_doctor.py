@@ -136,7 +136,7 @@ class TestTracking:
         listener = Listener()
         monkeypatch.setattr(listener, "warned", warned.append)
         preflight(listener)
-        assert warned == [f"{warning.found}: {warning.remedy}"]
+        assert warned == [f"{warning.found}. {warning.remedy}"]
         assert "s3cret" not in f"{works}{warning}"
 
     def test_stale_runs_are_closed(self, client: Any, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""The data of one run: from a measurement to params, metrics and tags.
-
-Pure functions.  A metric that was not measured is absent.
-"""
+"""Params, metrics, tags and description of a run, computed from a measurement without side effects."""
 
 from __future__ import annotations
 
@@ -38,20 +35,20 @@ from whisperbench.results.run_name import data_label, gpu_label, model_label, ru
 from whisperbench.results.summary import announcement, summary
 
 SLOW_ENGINE = 85.0
-"""Percent of the median engine's audio below which one engine is a warning."""
+"""Audio of the slowest engine in percent of the median engine's audio; a lower value causes a warning."""
 LONG_TAIL = 0.05
-"""Share of the time, with an engine that has nothing left to do, above which it is a warning."""
+"""Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
 Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
-"""A moment since 1970, as MLflow takes it."""
+"""A timestamp in milliseconds since 1970, as in MLflow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunData:
-    """Everything that one run holds, apart from its artifacts.
+    """The content of one run, except its artifacts.
 
-    `history`: metric name to its value in each valid repeat; `metrics` has those of the median one.  Before the
-    measurement both are empty, `dataset` is None until the corpus has been read, and the times are 0.
+    `metrics` has the values of the median repeat, and `history` maps a metric to its value in each valid repeat.
+    Before the measurement both are empty and the times are 0.  `dataset` is None until the corpus has been read.
     """
 
     name: str
@@ -65,9 +62,9 @@ class RunData:
     ended_ms: Milliseconds = 0
 
     def with_warning(self, text: str) -> Self:
-        """The same data with one more warning in its tag."""
-        known = [self.tags[WARNINGS]] if WARNINGS in self.tags else []
-        return dataclasses.replace(self, tags={**self.tags, WARNINGS: "; ".join([*known, text])})
+        """A copy with a further warning in the tag of warnings."""
+        before = f"{self.tags[WARNINGS]}; " if WARNINGS in self.tags else ""
+        return dataclasses.replace(self, tags={**self.tags, WARNINGS: before + text})
 
 
 def run_start(
@@ -77,7 +74,7 @@ def run_start(
     model_id: str | None = None,
     model_revision: str | None = None,
 ) -> RunData:
-    """The data of a run before its measurement: its options and what is known so far."""
+    """The data of a run before its measurement."""
     return RunData(
         name=run_name(config, hardware),
         params=initial_params(config, model_id, model_revision, hardware),
@@ -96,7 +93,10 @@ def run_data(
     started_ms: int,
     ended_ms: int,
 ) -> RunData:
-    """The data of the run of a measurement; without a score it has no accuracy, without a valid pass no speed."""
+    """The data of a run after its measurement.
+
+    Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
+    """
     normalizer = score.normalizer.name if score else "none"
     gpus, median = facts.hardware.gpu_count, measurement.median
     speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
@@ -128,7 +128,7 @@ def run_data(
 def initial_params(
     config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
 ) -> dict[str, str]:
-    """Every option as it was asked for, and the facts that need no engine under names of their own."""
+    """Params that are known before the engine starts: the options as set, and the resolved model and hardware."""
     resolved = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
@@ -142,7 +142,7 @@ def initial_params(
 def run_params(
     config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
-    """The same, and what the engine, the score and the GPUs' readings have resolved."""
+    """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
     engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
     resolved = {
         "dtype_effective": engine.dtype_effective,
@@ -164,7 +164,7 @@ def run_params(
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER, CER and the counts that they are made of, in percent and words."""
+    """WER and CER in percent, and the word counts of the WER."""
     words = score.words
     found: dict[str, float | None] = {
         "wer": score.wer,
@@ -182,9 +182,9 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
 def speed_metrics(
     config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
 ) -> dict[str, float]:
-    """Rates from totals, latencies, GPU readings and costs of one valid pass.
+    """Rates, latencies, GPU readings and cost of one valid pass; rates are computed from totals.
 
-    `single_gpu_rates`: utterances per second of each GPU alone, the reference of `scaling_efficiency`.
+    `single_gpu_rates`: utterances per second of each GPU measured alone, the reference of `scaling_efficiency`.
     """
     gpu, usage, audio_hours = timed.gpu, timed.usage, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
@@ -220,10 +220,10 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """What makes a pass doubtful: why it is invalid, readings of the GPUs, and engines that worked unequally."""
+    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
     if timed.invalid:
-        found.append(f"not a measurement of speed: {timed.invalid}")
+        found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
         if timed.usage.slowest_engine_percent < SLOW_ENGINE:
             found.append(
@@ -238,7 +238,7 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
 
 
 def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
-    """What kind of run it is, of what, as far as that needs no engine."""
+    """Tags that are known before the engine starts."""
     return {
         KIND: "benchmark",
         SCHEMA_TAG: SCHEMA,
@@ -252,7 +252,7 @@ def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Har
 
 
 def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    """The same, what it may be compared with, and what makes it doubtful."""
+    """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     tags = {
         **initial_tags(config, facts.dataset, facts.hardware),

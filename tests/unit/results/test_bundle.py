@@ -88,7 +88,7 @@ class TestJournal:
             raise ZeroDivisionError
         assert [each.utt_id for each in read_journal(journal.directory)] == ["u0000"]
         assert unlogged_bundles(tmp_path) == []
-        with pytest.raises(BundleError, match="cut off"):
+        with pytest.raises(BundleError, match="is an unfinished measurement"):
             read_bundle(journal.directory)
 
     def test_only_dead_processes_have_abandoned_theirs(self, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ class TestHostileBundles:
         """A bundle that has travelled cannot make an upload send another file of this machine."""
         bundle = result_in(tmp_path)
         (bundle.artifacts / "notes.txt").symlink_to("/etc/passwd")
-        with pytest.raises(BundleError, match="no links"):
+        with pytest.raises(BundleError, match="must not contain links"):
             read_bundle(bundle.directory)
 
     def test_a_linked_directory_is_refused(self, tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_one_that_is_being_measured(tmp_path: Path) -> None:
     """Is left alone, whichever host its process is on."""
     with journal_in(tmp_path) as journal:
         journal.append(result(0))
-        with pytest.raises(BundleError, match="is being measured by another process"):
+        with pytest.raises(BundleError, match="is being measured or logged by another process"):
             complete(journal.directory, Listener())
     with pytest.raises(BundleError, match="was not measured to its end"):
         complete(journal.directory, Listener())
