@@ -59,12 +59,12 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
     for directory, transcripts in abandoned(Path(config.results_dir)).items():
-        listener.said(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
+        listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
         origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
         with signals_raise():
             bundle = measure_to_disk(config, hardware, origin, listener, start)
-        listener.said(where(bundle))
+        listener.info(where(bundle))
         require_speed(bundle)
         return bundle
     client = preflight(listener)
@@ -82,10 +82,10 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             require_speed(measured[0])
         update_experiment_page(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
-        listener.said(f"\n{tracked.where()}")
+        listener.info(f"\n{tracked.where()}")
     finally:
         for bundle in measured:
-            listener.said(where(bundle))
+            listener.info(where(bundle))
     return measured[0]
 
 
@@ -114,12 +114,12 @@ def measure_to_disk(
     if live:
         live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
-        listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        listener.info(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log = journal.artifacts / ENGINE_LOG
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
-            listener.said(f"engine ready in {engine.facts.load_seconds:.0f} s")
+            listener.info(f"engine ready in {engine.facts.load_seconds:.0f} s")
             total = len(utterances) * config.repeats
             with live or contextlib.nullcontext(), progress_bar(listener, total) as (started, transcribed):
                 measurement = run_timed_passes(
@@ -168,7 +168,7 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
 
     loaded = load_corpus(config.corpus, config.split, config.limit)
     for sentence in loaded.doubts:
-        listener.warned(sentence)
+        listener.warning(sentence)
     if not config.random_weights:
         check_references(loaded.utterances, config.language)
     corpus = pack_utterances(loaded, config.pack_seconds, inspect)
@@ -220,9 +220,9 @@ def preflight(listener: Listener) -> Client:
     try:
         client = connect()
         if warning := password_in(str(client.tracking_uri)):
-            listener.warned(warning)
+            listener.warning(warning)
         for stale in close_stale_runs(client):
-            listener.said(f"closed run {stale}")
+            listener.info(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
             f"{error} Or measure without the server (`whisperbench benchmark … --offline`; `mlflow run` always needs "

@@ -91,7 +91,7 @@ def leaderboard(
     """
     for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warned(f"prices: no run was measured on a GPU {name!r}. The runs were measured on {gpus}.")
+        listener.warning(f"prices: no run was measured on a GPU {name!r}. The runs were measured on {gpus}.")
     records = [priced(record, options.price_of) for record in records]
     grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
@@ -153,7 +153,7 @@ def rescore_all(
                 rescored[run.run_id] = new
             done(count)
     if len(rescored) < len(scored):
-        listener.said(f"{len(scored) - len(rescored)} of {len(scored)} runs were not scored again: no transcripts")
+        listener.info(f"{len(scored) - len(rescored)} of {len(scored)} runs were not scored again: no transcripts")
     runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
     return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
 
@@ -239,4 +239,4 @@ def write_and_log(client: Client, directory: Path, files: Mapping[str, str], lis
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
-    listener.said(f"Files: {', '.join(map(str, paths))}\n{run.where()}")
+    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")

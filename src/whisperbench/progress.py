@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 class Listener:
     """Receiver of progress events that ignores them; methods of a subclass must return quickly."""
 
-    def said(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """Report an event."""
 
-    def warned(self, sentence: str) -> None:
+    def warning(self, sentence: str) -> None:
         """Report a problem that affects the result or requires an action of the user."""
 
     @contextlib.contextmanager

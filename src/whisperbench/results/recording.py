@@ -229,7 +229,7 @@ def _with_extra(bundle: Bundle, name: str, write: Callable[[Path], None], listen
     except Exception as error:  # the result is complete without it
         shutil.rmtree(directory, ignore_errors=True)
         warning = f"{name}/ could not be written ({type(error).__name__}: {error!s:.200})"
-        listener.warned(warning)
+        listener.warning(warning)
         bundle = dataclasses.replace(bundle, contents=bundle.contents.with_warning(warning))
         with contextlib.suppress(OSError):  # the returned bundle has the warning, which is logged to the run
             write_run_data(bundle.directory, bundle.id, bundle.contents, bundle.origin)
@@ -239,10 +239,10 @@ def _with_extra(bundle: Bundle, name: str, write: Callable[[Path], None], listen
 def _score(config: BenchmarkConfig, results: tuple[UtteranceResult, ...], listener: Listener) -> Score | None:
     """The score, or None after a message if the weights are random or the corpus has no references."""
     if config.random_weights:
-        listener.said("WER is not measured, because the weights are random (load_format=dummy).")
+        listener.info("WER is not measured, because the weights are random (load_format=dummy).")
         return None
     if any(each.reference is None for each in results):
-        listener.said(f"WER is not measured, because {config.corpus} has no reference transcripts.")
+        listener.info(f"WER is not measured, because {config.corpus} has no reference transcripts.")
         return None
     return score(results, config.language, config.seed)
 

@@ -53,7 +53,7 @@ class LiveMetrics:
         try:
             runs.log_start(self._client, self._run_id, start)
         except TrackingError as error:
-            self._listener.warned(f"{error} The measurement continues, and its result will include the params.")
+            self._listener.warning(f"{error} The measurement continues, and its result will include the params.")
 
     def on_start(self) -> None:
         """Start the thread at the first timed pass."""

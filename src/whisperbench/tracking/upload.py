@@ -88,9 +88,9 @@ def read_bundles(named: str, listener: Listener) -> list[Bundle]:
             continue
         try:
             bundles.append(complete(path, listener))
-            listener.said(f"Completed the bundle of {path.name}; it has no audio samples.")
+            listener.info(f"Completed the bundle of {path.name}; it has no audio samples.")
         except BundleError as error:
-            listener.said(f"Skipped {path}, which cannot be completed: {error}")
+            listener.info(f"Skipped {path}, which cannot be completed: {error}")
     if not bundles:
         raise BundleError(f"bundles={named!r} matches only {len(paths)} unfinished measurement(s), which were skipped.")
     return bundles

@@ -139,7 +139,7 @@ def test_samples_and_plots_are_best_effort(name: str, tmp_path: Path, monkeypatc
     warnings: list[str] = []
 
     class Noting(Listener):
-        def warned(self, sentence: str) -> None:
+        def warning(self, sentence: str) -> None:
             warnings.append(sentence)
 
     def half(directory: Path, *_: Any) -> None:

@@ -30,7 +30,7 @@ class Recorder(Listener):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warned(self, sentence: str) -> None:
+    def warning(self, sentence: str) -> None:
         self.warnings.append(sentence)
 
 
