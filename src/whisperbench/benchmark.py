@@ -37,7 +37,7 @@ from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
-from whisperbench.results.recording import ENGINE_LOG, Journal, abandoned, finish
+from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import run_name
@@ -58,7 +58,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
-    for directory, transcripts in abandoned(Path(config.results_dir)).items():
+    for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
         listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
         origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
@@ -77,7 +77,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             live.log_start(run_start(config, hardware))  # so that a run that fails early has its params
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
-                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
+                origin = tracking.origin_of(client, tracked.run_id)
+                measured.append(measure_to_disk(config, hardware, origin, listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_speed(measured[0])
         update_experiment_page(client, tracked.experiment_id)

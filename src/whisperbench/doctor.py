@@ -28,10 +28,10 @@ from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.results.bundle import unlogged_bundles, upload_command
 from whisperbench.results.names import KIND
-from whisperbench.results.recording import MEASUREMENT_FILE, abandoned
+from whisperbench.results.recording import MEASUREMENT_FILE, interrupted_measurements
 from whisperbench.text import without_password
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import connect, password_in, server_version, tracking_errors
+from whisperbench.tracking.client import connect, ignore_error, password_in, server_version, tracking_errors
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.util import installed_version
 
@@ -317,7 +317,8 @@ def check_tracking_server(setup: Setup) -> Iterator[Check]:
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
-            tracking.delete_if_permitted(client, run_id)
+            with ignore_error("PERMISSION_DENIED"):
+                client.delete_run(run_id)
     yield ok(f"{address}{f' (MLflow {version})' if version else ''} answers and accepts runs and artifacts")
     if password := password_in(str(client.tracking_uri)):
         found, _, remedy = password.partition(". ")
@@ -331,7 +332,7 @@ def check_stale_runs(_setup: Setup) -> Iterator[Check]:
 
 def check_results(setup: Setup) -> Iterator[Check]:
     results = Path(setup.config.results_dir)
-    unlogged, partials = unlogged_bundles(results), abandoned(results)
+    unlogged, partials = unlogged_bundles(results), interrupted_measurements(results)
     if unlogged:
         text = f"{len(unlogged)} result(s) in {results} are not logged"
         yield warning(text, f"Log them: {upload_command(results)}")

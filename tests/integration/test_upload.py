@@ -16,7 +16,7 @@ from tests.support.commands import invoke
 from tests.support.servers import Server
 from tests.support.stores import fresh_store
 from whisperbench.errors import BundleError, TrackingError
-from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles, upload_command
+from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles, upload_command
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import VIEW_TAG
@@ -141,7 +141,7 @@ class TestErrors:
         results = tmp_path / "results"
         good, bad = (result_in(results) for _ in range(2))
         bad.directory.rename(results / "zzz")
-        (results / "zzz" / CONTENTS).write_text("{")
+        (results / "zzz" / BUNDLE_FILE).write_text("{")
         assert run_flow(results).exit_code == 1
         assert runs_of(client, good.id) == []
 

@@ -29,7 +29,7 @@ from whisperbench.files import read_json, write_atomically
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_data import RunData
 
-CONTENTS = "bundle.json"
+BUNDLE_FILE = "bundle.json"
 LOGGED = "logged.json"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
@@ -97,7 +97,7 @@ def write_run_data(directory: Path, bundle_id: str, contents: RunData, origin: O
     Raises:
         OSError: the disk is full, or the directory was removed.
     """
-    write_atomically(directory / CONTENTS, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
+    write_atomically(directory / BUNDLE_FILE, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -111,16 +111,18 @@ def read_bundle(directory: Path) -> Bundle:
             f"{directory} is an unfinished measurement. The finished transcripts are in its transcripts.jsonl."
         )
     try:
-        content = (directory / CONTENTS).read_bytes()
+        content = (directory / BUNDLE_FILE).read_bytes()
         schema = dict(json.loads(content)).get("schema")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise BundleError(f"{directory} is not a result bundle, because {CONTENTS} cannot be read: {error}.") from error
+        raise BundleError(
+            f"{directory} is not a result bundle, because {BUNDLE_FILE} cannot be read: {error}."
+        ) from error
     if schema != SCHEMA:
         raise BundleError(f"{directory} has schema {schema!r:.80}, but this version reads schema {SCHEMA!r}.")
     try:
         body = read_json(_Body, content)
     except ValueError as error:
-        raise BundleError(f"{directory}: {CONTENTS} is damaged ({error!s:.200}).") from error
+        raise BundleError(f"{directory}: {BUNDLE_FILE} is damaged ({error!s:.200}).") from error
     bundle = Bundle(directory, body.id, body.contents, body.origin)
     refuse_links(bundle.artifacts)
     return bundle
@@ -128,7 +130,7 @@ def read_bundle(directory: Path) -> Bundle:
 
 def unlogged_bundles(results_dir: Path) -> list[Path]:
     """Complete bundles in a directory that have no logged.json, oldest first."""
-    candidates = sorted(path.parent for path in results_dir.glob(f"*/{CONTENTS}"))
+    candidates = sorted(path.parent for path in results_dir.glob(f"*/{BUNDLE_FILE}"))
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
 
 
@@ -151,7 +153,7 @@ def upload_command(bundles: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(directory: Path, name: str = CONTENTS) -> Iterator[None]:
+def locked(directory: Path, name: str = BUNDLE_FILE) -> Iterator[None]:
     """Lock the file `name` of a result directory, so that two processes do not log or complete it concurrently.
 
     Raises:

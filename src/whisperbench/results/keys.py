@@ -57,25 +57,25 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     )
 
 
-def signature(config: BenchmarkConfig, facts: RunInfo, normalizer: str) -> str:
+def signature(config: BenchmarkConfig, info: RunInfo, normalizer: str) -> str:
     """One line with model, data, scoring, engine and GPU, modelled on sacreBLEU's signature."""
     padding = {} if config.padding_stride == 1 else {"padding_stride": config.padding_stride}
-    concurrency: dict[str, object] = {"batch": facts.settings.batch_size}
+    concurrency: dict[str, object] = {"batch": info.settings.batch_size}
     if config.engine in VLLM_ENGINES:
         concurrency = {"seqs": config.max_num_seqs}
     return key(
-        model=facts.model_id,
-        rev=(facts.model_revision or "none")[:12],
-        data=f"{facts.dataset.name}/{facts.dataset.split}#{facts.dataset.digest[:8]}",
+        model=info.model_id,
+        rev=(info.model_revision or "none")[:12],
+        data=f"{info.dataset.name}/{info.dataset.split}#{info.dataset.digest[:8]}",
         n=OPTIONS["limit"].text(config.limit),
         norm=normalizer,
         lang=config.language,
         long=config.long_audio,
-        dtype=facts.engine.dtype_effective,
-        kv=facts.engine.kv_cache_dtype_effective,
+        dtype=info.engine.dtype_effective,
+        kv=info.engine.kv_cache_dtype_effective,
         **concurrency,
-        **{config.engine: facts.engine.engine_version},
+        **{config.engine: info.engine.engine_version},
         **padding,
-        gpu=facts.hardware.gpu_name,
+        gpu=info.hardware.gpu_name,
         v=__version__,
     )

@@ -189,7 +189,7 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
             redact_file(log, os.environ)
         (artifacts / TABLE).write_text(json.dumps(transcript_table(results), ensure_ascii=False), encoding="utf-8")
         (artifacts / "summary.md").write_text(contents.description, encoding="utf-8")
-        bundle = seal(recording.directory, contents, measured.origin)
+        bundle = write_bundle(recording.directory, contents, measured.origin)
     except OSError as error:
         raise _write_error(recording.directory, error) from error
     listener.show(scored or results)
@@ -205,7 +205,7 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
     )
 
 
-def seal(directory: Path, contents: RunData, origin: Origin) -> Bundle:
+def write_bundle(directory: Path, contents: RunData, origin: Origin) -> Bundle:
     """Write bundle.json into a partial directory, sync every file, and rename the directory to its final name.
 
     Raises:
@@ -295,7 +295,7 @@ def complete(directory: Path, listener: Listener) -> Bundle:
         return finish(read_recording(directory), listener)
 
 
-def abandoned(results_dir: Path) -> dict[Path, int]:
+def interrupted_measurements(results_dir: Path) -> dict[Path, int]:
     """The readable journals of dead processes of this host, oldest first, with their numbers of results (not 0)."""
     here, found = ProcessId.this(), {}
     for directory in sorted(results_dir.glob(f"*{PARTIAL}")):

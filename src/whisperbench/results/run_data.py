@@ -13,23 +13,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Measurement, Pass
-from whisperbench.results import keys
-from whisperbench.results.names import (
-    ACCURACY_KEY,
-    CONFIG_DIGEST,
-    CORPUS,
-    DATASET_DIGEST,
-    GIT_DIRTY,
-    GPU,
-    KIND,
-    MODEL,
-    RANDOM_WEIGHTS,
-    SCHEMA,
-    SCHEMA_TAG,
-    SIGNATURE,
-    SPEED_KEY,
-    WARNINGS,
-)
+from whisperbench.results import keys, names
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import data_label, gpu_label, model_label, run_name
 from whisperbench.results.summary import announcement, summary
@@ -63,8 +47,8 @@ class RunData:
 
     def with_warning(self, text: str) -> Self:
         """A copy with a further warning in the tag of warnings."""
-        before = f"{self.tags[WARNINGS]}; " if WARNINGS in self.tags else ""
-        return dataclasses.replace(self, tags={**self.tags, WARNINGS: before + text})
+        before = f"{self.tags[names.WARNINGS]}; " if names.WARNINGS in self.tags else ""
+        return dataclasses.replace(self, tags={**self.tags, names.WARNINGS: before + text})
 
 
 def run_start(
@@ -86,7 +70,7 @@ def run_start(
 
 def run_data(
     config: BenchmarkConfig,
-    facts: RunInfo,
+    info: RunInfo,
     measurement: Measurement,
     score: Score | None,
     *,
@@ -98,27 +82,27 @@ def run_data(
     Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
     """
     normalizer = score.normalizer.name if score else "none"
-    gpus, median = facts.hardware.gpu_count, measurement.median
+    gpus, median = info.hardware.gpu_count, measurement.median
     speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
     metrics = {
         "utterances": float(median.utterances),
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
-        "utterances_over_30s": float(facts.utterances_over_30s),
-        "engine_load_seconds": facts.engine.load_seconds,
+        "utterances_over_30s": float(info.utterances_over_30s),
+        "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
-    params = run_params(config, facts, normalizer, median.gpu)
-    tags = run_tags(config, facts, normalizer, measurement)
+    params = run_params(config, info, normalizer, median.gpu)
+    tags = run_tags(config, info, normalizer, measurement)
     history = {name: [s[name] for s in speed] for name in (speed[0] if speed else ()) if all(name in s for s in speed)}
     return RunData(
-        name=run_name(config, facts.hardware),
+        name=run_name(config, info.hardware),
         params=params,
         metrics=metrics,
         history=history,
         tags=tags,
-        dataset=facts.dataset,
+        dataset=info.dataset,
         description=summary(config, params, metrics, tags, history),
         started_ms=started_ms,
         ended_ms=ended_ms,
@@ -140,16 +124,16 @@ def initial_params(
 
 
 def run_params(
-    config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
+    config: BenchmarkConfig, info: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
     """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
-    engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
+    engine, on_vllm = info.engine, config.engine in VLLM_ENGINES
     resolved = {
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
-        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
-        "mel_device_effective": facts.settings.mel_device if on_vllm else None,
-        "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
+        "max_num_batched_tokens_effective": str(info.settings.max_num_batched_tokens) if on_vllm else None,
+        "mel_device_effective": info.settings.mel_device if on_vllm else None,
+        "batch_size_effective": None if on_vllm else str(info.settings.batch_size),
         "vllm_version": engine.engine_version if on_vllm else None,
         "engine_version": engine.engine_version,
         "engine_deviations": engine.engine_deviations,
@@ -159,7 +143,7 @@ def run_params(
         "hosts": str(engine.hosts) if engine.engines > 1 else None,
         "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
-    known = initial_params(config, facts.model_id, facts.model_revision, facts.hardware)
+    known = initial_params(config, info.model_id, info.model_revision, info.hardware)
     return known | {name: value for name, value in resolved.items() if value is not None}
 
 
@@ -240,28 +224,28 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
 def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
     """Tags that are known before the engine starts."""
     return {
-        KIND: "benchmark",
-        SCHEMA_TAG: SCHEMA,
-        MODEL: model_label(config),
-        CORPUS: data_label(config),
-        GPU: gpu_label(hardware),
-        CONFIG_DIGEST: config.digest,
-        **({DATASET_DIGEST: dataset.digest} if dataset else {}),
-        **({RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
+        names.KIND: "benchmark",
+        names.SCHEMA_TAG: names.SCHEMA,
+        names.MODEL: model_label(config),
+        names.CORPUS: data_label(config),
+        names.GPU: gpu_label(hardware),
+        names.CONFIG_DIGEST: config.digest,
+        **({names.DATASET_DIGEST: dataset.digest} if dataset else {}),
+        **({names.RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
     }
 
 
-def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
+def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     tags = {
-        **initial_tags(config, facts.dataset, facts.hardware),
-        ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
-        SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
-        SIGNATURE: keys.signature(config, facts, normalizer),
+        **initial_tags(config, info.dataset, info.hardware),
+        names.ACCURACY_KEY: keys.accuracy_key(config, info.dataset.digest, normalizer),
+        names.SPEED_KEY: keys.speed_key(config, info.dataset.digest, info.hardware),
+        names.SIGNATURE: keys.signature(config, info, normalizer),
     }
-    if facts.git_dirty is not None:
-        tags[GIT_DIRTY] = str(facts.git_dirty).lower()
+    if info.git_dirty is not None:
+        tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
-        tags[WARNINGS] = "; ".join(warnings)
+        tags[names.WARNINGS] = "; ".join(warnings)
     return tags

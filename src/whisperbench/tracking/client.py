@@ -148,6 +148,18 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def ignore_error(code: str) -> Iterator[None]:
+    """Ignore an error of MLflow with this code in a block, and raise every other one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != code:
+            raise
+
+
 def password_in(address: str) -> str | None:
     """A warning if the server's address contains a password, else None."""
     if not urlsplit(address).password:

@@ -31,6 +31,7 @@ from whisperbench.tracking.client import (
     FILL_SECONDS,
     RETRIES,
     call_with_timeout,
+    ignore_error,
     serves_ui,
     tracking_errors,
 )
@@ -58,20 +59,14 @@ def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
 
     `name` = None selects the default: MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `whisperbench`.
     """
-    from mlflow.exceptions import MlflowException
-
     if name is None:
         if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return experiment_id
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    if (found := client.get_experiment_by_name(name)) is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)  # another process has created it since
-    return str(found.experiment_id)
+    if client.get_experiment_by_name(name) is None:
+        with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
+            client.create_experiment(name)
+    return str(client.get_experiment_by_name(name).experiment_id)
 
 
 def create_run(
@@ -337,14 +332,3 @@ def _failure_note(status: str, failure: str) -> str:
     """Markdown with the status, and the cause as a code block."""
     lines = [part for line in failure.splitlines() for part in textwrap.wrap(escape_control(line), NOTE_WIDTH) or [""]]
     return "\n".join([f"**{status}**", "", *(f"    {line}" for line in lines)])
-
-
-def delete_if_permitted(client: MlflowClient, run_id: str) -> None:
-    """Delete a run, unless this user does not have the permission."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.delete_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "PERMISSION_DENIED":
-            raise

@@ -16,12 +16,10 @@ from whisperbench.results.links import Links
 from whisperbench.text import without_password
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
-from whisperbench.tracking.runs import close_run, open_run, origin_of
+from whisperbench.tracking.runs import close_run, open_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from whisperbench.results.bundle import Origin
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,10 +32,6 @@ class TrackedRun:
     @property
     def experiment_id(self) -> str:
         return str(self.client.get_run(self.run_id).info.experiment_id)
-
-    def origin(self) -> Origin:
-        """The experiment, the id and the tags of the run, for its bundle."""
-        return origin_of(self.client, self.run_id)
 
     def where(self) -> str:
         """Links to the run and to all runs; for a database also the command that starts the UI."""

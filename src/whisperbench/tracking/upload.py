@@ -13,11 +13,11 @@ from whisperbench.errors import BundleError, TrackingError
 from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, locked, read_bundle
+from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, Bundle, locked, read_bundle
 from whisperbench.results.names import FAILURE, KIND
 from whisperbench.results.recording import complete
 from whisperbench.text import without_password
-from whisperbench.tracking.client import connect, search_experiments, tracking_errors
+from whisperbench.tracking.client import connect, ignore_error, search_experiments, tracking_errors
 from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, fill_run, missing_files
 from whisperbench.tracking.tracked_run import tracked_run
@@ -64,9 +64,11 @@ def find_bundles(named: str) -> list[Path]:
     path = Path(named).expanduser()
     paths = [path] if path.exists() else [Path(name) for name in glob.glob(str(path))]  # noqa: PTH207 - Path.glob takes no absolute pattern
     candidates = {inside for each in paths for inside in (each, *each.glob("*"))}
-    found = [each for each in candidates if (each / CONTENTS).is_file() or (is_partial(each) and each.is_dir())]
+    found = [each for each in candidates if (each / BUNDLE_FILE).is_file() or (is_partial(each) and each.is_dir())]
     if not found:
-        raise BundleError(f"bundles={named!r} does not match a result bundle, which is a directory with a {CONTENTS}.")
+        raise BundleError(
+            f"bundles={named!r} does not match a result bundle, which is a directory with a {BUNDLE_FILE}."
+        )
     return sorted(found, key=lambda each: (is_partial(each), each))
 
 
@@ -126,16 +128,11 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
 
 def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
     """The run that a bundle was measured for or uploaded to; None if it is not on this server."""
-    from mlflow.exceptions import MlflowException
-
     if bundle.origin.run_id is not None:
-        try:
+        with ignore_error("RESOURCE_DOES_NOT_EXIST"):
             run = client.get_run(bundle.origin.run_id)
             if run.info.lifecycle_stage == "active" and run.data.tags.get(BUNDLE_TAG, bundle.id) == bundle.id:
                 return run
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
     experiments = [each.experiment_id for each in search_experiments(client)]
     found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
     return found[0] if found else None

@@ -20,12 +20,12 @@ from whisperbench.errors import BundleError
 from whisperbench.progress import Listener
 from whisperbench.results import bundle as bundle_module
 from whisperbench.results import recording
-from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
+from whisperbench.results.bundle import BUNDLE_FILE, Bundle, Origin, read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import MEASUREMENT_FILE, TRANSCRIPTS, complete
 from whisperbench.tracking.upload import find_bundles
 
-WRITES = ("transcripts.json", "summary.md", CONTENTS, "sync", "rename")
+WRITES = ("transcripts.json", "summary.md", BUNDLE_FILE, "sync", "rename")
 """What `finish` writes after measurement.json: three files, everything to the disk, and the final name."""
 
 
