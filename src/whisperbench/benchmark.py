@@ -37,6 +37,7 @@ from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
+from whisperbench.results.plots import import_matplotlib
 from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import Dataset, RunInfo
@@ -116,7 +117,8 @@ def measure_to_disk(
         live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
         listener.info(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        log = journal.artifacts / ENGINE_LOG
+        log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
+        import_matplotlib()
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
@@ -137,21 +139,21 @@ def measure_to_disk(
                     ],
                     stall_seconds=settings.stall_seconds,
                 )
+            info = RunInfo(
+                model_id=checkpoint.model_id,
+                model_revision=checkpoint.revision,
+                dataset=dataset,
+                utterances_over_30s=corpus.utterances_over_30s,
+                hardware=hardware,
+                settings=settings,
+                engine=engine.facts,
+                git_dirty=git_dirty,
+            )
+            # A change of the system time must not place the end of the run before its start.
+            ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
+            recording = journal.measured(measurement, info, started_ms, ended_ms)
         finally:
             engine.close()
-        info = RunInfo(
-            model_id=checkpoint.model_id,
-            model_revision=checkpoint.revision,
-            dataset=dataset,
-            utterances_over_30s=corpus.utterances_over_30s,
-            hardware=hardware,
-            settings=settings,
-            engine=engine.facts,
-            git_dirty=git_is_dirty(),
-        )
-        # A change of the system time must not place the end of the run before its start.
-        ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
-        recording = journal.measured(measurement, info, started_ms, ended_ms)
         audio = {utterance.utt_id: utterance.audio for utterance in corpus.utterances}
         return finish(recording, listener, lambda utt_id: load_audio(audio[utt_id]))
 

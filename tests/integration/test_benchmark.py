@@ -39,7 +39,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
     "a file that is cut short": (lambda p: {"corpus": folder(p / "c", "HELLO", cut=9_000)}, "a.flac"),
     "a reference of 5,000 digits": (lambda p: {"corpus": folder(p / "c", "9" * 5_000)}, "cannot be normalised"),
     "fp8 on a CPU": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
-    "a language that the model lacks": (lambda _: {"language": "de"}, "language=en"),
+    "a language that the model lacks": (lambda _: {"language": "de"}, "Did you mean en?"),
 }
 
 

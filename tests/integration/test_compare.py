@@ -208,7 +208,7 @@ def test_rescoring_leaves_the_server_as_it_is(client: Any) -> None:
     ]
     result = compare(rescore="true", full="true")
     assert result.exit_code == 0, result.stderr
-    assert f"| large-v3 auto/128 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
+    assert f"| large-v3 | {H100} | 40.00 → 0.00 | 2 → 1 |" in result.stdout
     assert [client.get_run(run_id).data.metrics["wer"] for run_id in ids] == [40.0, 20.0]
 
 

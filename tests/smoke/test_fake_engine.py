@@ -21,8 +21,8 @@ from whisperbench.results.recording import read_journal
 pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
 DEMO = {"model": "demo", "corpus": "demo", "results_dir": "results"}
-ROOM_BYTES = 20_000
-"""The files of the measurement fit, the samples among the artifacts do not."""
+ROOM_BYTES = 4_000
+"""The journal and measurement.json fit, bundle.json does not."""
 NO_SERVER = "http://127.0.0.1:9"
 
 

@@ -5,6 +5,7 @@ The port is MLFLOW_PORT, or 5000. With the address of a server in MLFLOW_TRACKIN
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -34,7 +35,9 @@ def main() -> None:
     address = ["--backend-store-uri", str(client.tracking_uri), "--port", ui_port()]
     with signals_raise():
         command = [sys.executable, "-m", "mlflow", "ui", *address]
-        server = subprocess.Popen(command, stdout=STDERR)  # noqa: S603 - stdout holds the links alone
+        # Without the processes of MLflow's job execution, which whisperbench does not use and which outlive a SIGTERM.
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        server = subprocess.Popen(command, env=environment, stdout=STDERR)  # noqa: S603 - stdout holds the links alone
         try:
             deadline = time.monotonic() + START_SECONDS
             while server.poll() is None and time.monotonic() < deadline and not answers(ui_address(client)):

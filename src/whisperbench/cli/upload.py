@@ -19,6 +19,7 @@ from whisperbench.config.compare import UploadConfig
 
 @command(UploadConfig, __doc__)
 def main(config: UploadConfig) -> None:
+    from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
     from whisperbench.cli.console import TerminalListener
     from whisperbench.tracking.upload import upload_bundles
 

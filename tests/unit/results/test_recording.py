@@ -16,7 +16,7 @@ from tests.support.bundles import journal_in, result
 from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.errors import BundleError
+from whisperbench.errors import BundleError, EngineError
 from whisperbench.progress import Listener
 from whisperbench.results import bundle as bundle_module
 from whisperbench.results import recording
@@ -131,6 +131,20 @@ def test_one_whose_process_was_killed(tmp_path: Path, monkeypatch: pytest.Monkey
     bundle = complete(partial, Listener())
     assert bundle.contents.metrics["utterances"] == 8
     assert "environment.txt" in {path.name for path in bundle.artifacts.iterdir()}
+
+
+def test_an_engine_that_cannot_be_closed(tmp_path: Path) -> None:
+    """The measurement is on disk before."""
+
+    class Stuck(FakeEngine):
+        def close(self) -> None:
+            raise EngineError("The engine does not end.")
+
+    config = BenchmarkConfig(model="demo", corpus="demo", results_dir=str(tmp_path))
+    with pytest.raises(EngineError, match="does not end"):
+        benchmark.measure_to_disk(config, NO_GPU, Origin(), Listener(), Stuck)
+    (partial,) = tmp_path.iterdir()
+    assert complete(partial, Listener()).contents.metrics["utterances"] == 8
 
 
 @pytest.mark.parametrize("name", ["samples", "plots"])
