@@ -63,10 +63,11 @@ def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
         if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return experiment_id
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    if client.get_experiment_by_name(name) is None:
+    if (found := client.get_experiment_by_name(name)) is None:
         with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
             client.create_experiment(name)
-    return str(client.get_experiment_by_name(name).experiment_id)
+        found = client.get_experiment_by_name(name)
+    return str(found.experiment_id)
 
 
 def create_run(
