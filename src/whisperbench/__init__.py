@@ -1,3 +1,3 @@
-"""Measure Whisper on vLLM: how accurate, how fast, and how sure of it."""
+"""Benchmark of OpenAI Whisper on vLLM: word error rate, throughput and their confidence intervals."""
 
 __version__ = "0.1.0"

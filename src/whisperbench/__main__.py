@@ -1,4 +1,4 @@
-"""`python -m whisperbench`: the command without an installed script."""
+"""Command `python -m whisperbench`, which needs no installed script."""
 
 from whisperbench.cli import main
 

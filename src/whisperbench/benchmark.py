@@ -1,9 +1,9 @@
-"""One configuration measured, from a corpus and a model to a run on the tracking server: the data path on one page.
+"""Benchmark of one configuration, from a corpus and a model to a run on the tracking server.
 
     corpus → checked, digested ┐
     model → checkpoint         ┴→ engine → timed passes → score → bundle on disk → run on the server
 
-The whole result is on disk before it is sent to the server.
+The complete result is on disk before it is sent to the server.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.bundle import Bundle, Origin
+from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import ENGINE_LOG, Journal, abandoned, finish
+from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import run_name
@@ -52,20 +52,20 @@ from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
-    """Measure, keep the result on disk, and then log it; with `offline` it stays on disk.
+    """Measure, write the result to disk, and log it unless `config.offline` is set.
 
     Raises:
-        WhisperbenchError: the configuration cannot be measured, or the server does not answer.
+        WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
-    for directory, transcripts in abandoned(Path(config.results_dir)).items():
-        listener.said(f"A measurement was interrupted: {transcripts} transcripts are in {directory}")
+    for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
+        listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
         origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
         with signals_raise():
             bundle = measure_to_disk(config, hardware, origin, listener, start)
-        listener.said(where(bundle))
+        listener.info(where(bundle))
         require_speed(bundle)
         return bundle
     client = preflight(listener)
@@ -75,18 +75,19 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
             update_experiment_page(client, tracked.experiment_id)
             live = LiveMetrics(client, tracked.run_id, hardware, listener)
-            live.log_start(run_start(config, hardware))  # a run that fails early has its params, too
-            with log_of_a_failed_engine(tracked), contextlib.ExitStack() as until:
+            live.log_start(run_start(config, hardware))  # so that a run that fails early has its params
+            with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
-                measured.append(measure_to_disk(config, hardware, tracked.origin(), listener, start, live))
+                origin = tracking.origin_of(client, tracked.run_id)
+                measured.append(measure_to_disk(config, hardware, origin, listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_speed(measured[0])
         update_experiment_page(client, tracked.experiment_id)
         measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
-        listener.said(f"\n{tracked.where()}")
+        listener.info(f"\n{tracked.where()}")
     finally:
         for bundle in measured:
-            listener.said(where(bundle))
+            listener.info(where(bundle))
     return measured[0]
 
 
@@ -98,7 +99,11 @@ def measure_to_disk(
     start: StartEngine = start_engine,
     live: LiveMetrics | None = None,
 ) -> Bundle:
-    """Corpus and model, engine, timed passes, and the result on disk; `live` logs the progress."""
+    """Prepare corpus, model and engine, run the timed passes and write the bundle; `live` logs the progress.
+
+    Raises:
+        WhisperbenchError: the configuration cannot be measured, or the bundle cannot be written.
+    """
     started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
     require_engine_for(hardware, config.engine)
     checkpoint = resolve_model(
@@ -111,13 +116,13 @@ def measure_to_disk(
     if live:
         live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
     with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
-        listener.said(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        listener.info(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
         import_matplotlib()
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
-            listener.said(f"engine ready in {engine.info.load_seconds:.0f} s")
+            listener.info(f"engine ready in {engine.info.load_seconds:.0f} s")
             total = len(utterances) * config.repeats
             with live or contextlib.nullcontext(), progress_bar(listener, total) as (started, transcribed):
                 measurement = run_timed_passes(
@@ -144,7 +149,7 @@ def measure_to_disk(
                 engine=engine.info,
                 git_dirty=git_dirty,
             )
-            # The system's clock may be set back meanwhile; a run must not end before its start.
+            # A change of the system time must not place the end of the run before its start.
             ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
             recording = journal.measured(measurement, info, started_ms, ended_ms)
         finally:
@@ -154,32 +159,32 @@ def measure_to_disk(
 
 
 def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> Corpus:
-    """The corpus with lengths and digest: every file is decoded and every reference normalised before the measurement.
+    """Load a corpus, decode every file once for its length and digest, and check that references can be scored.
 
     Raises:
-        CorpusError, AudioError: the corpus cannot be transcribed; the file or the utterance is named.
+        CorpusError, AudioError: the corpus cannot be transcribed; the message names the file or the utterance.
     """
 
     def inspect(corpus: Corpus) -> Corpus:
         with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
             return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
 
-    given = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in given.warnings:
-        listener.warned(sentence)
+    loaded = load_corpus(config.corpus, config.split, config.limit)
+    for sentence in loaded.warnings:
+        listener.warning(sentence)
     if not config.random_weights:
-        check_references(given.utterances, config.language)
-    corpus = pack_utterances(given, config.pack_seconds, inspect)
+        check_references(loaded.utterances, config.language)
+    corpus = pack_utterances(loaded, config.pack_seconds, inspect)
     if config.long_audio == "drop" and corpus.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
-            f"long_audio=drop leaves nothing: all {len(corpus.utterances)} utterances of {corpus.source} are longer "
-            "than 30 s. Use long_audio=split."
+            f"long_audio=drop removes every utterance, because all {len(corpus.utterances)} utterances of "
+            f"{corpus.source} are longer than 30 s. Use long_audio=split."
         )
     return corpus
 
 
 def utterances_of(config: BenchmarkConfig, corpus: Corpus, checkpoint: Checkpoint) -> tuple[Utterance, ...]:
-    """The utterances of a pass: all copies, and with random weights as many tokens as the reference has."""
+    """The utterances of a pass with their copies; with random weights the number of tokens is that of the reference."""
     found = corpus.copied(config.corpus_copies)
     if config.random_weights:
         count = checkpoint.count_tokens
@@ -189,14 +194,17 @@ def utterances_of(config: BenchmarkConfig, corpus: Corpus, checkpoint: Checkpoin
 
 @contextlib.contextmanager
 def progress_bar(listener: Listener, utterances: int) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-    """(called at the start of a pass, called with the number of finished utterances); the rate leaves out the
-    warm-up."""
+    """Progress of the warm-up and of all timed passes; `utterances` is the total over the repeats.
+
+    Yields:
+        A callback for the start of a pass and one for the number of finished utterances.
+    """
     counts: list[Callable[[int], None]] = []
     with contextlib.ExitStack() as shown:
         shown.enter_context(listener.waiting("warming up", lambda: ""))
 
         def started() -> None:
-            if not counts:  # the first of several repeats
+            if not counts:  # the first pass
                 shown.close()
                 counts.append(shown.enter_context(listener.counting("transcribing", utterances, "reqs/sec")))
 
@@ -207,7 +215,7 @@ def progress_bar(listener: Listener, utterances: int) -> Iterator[tuple[Callable
 
 
 def preflight(listener: Listener) -> Client:
-    """A client of the tracking server, after the runs of dead processes of this host have been closed.
+    """Connect to the tracking server and close the runs that dead processes of this host have left open.
 
     Raises:
         TrackingError: the server does not answer.
@@ -215,41 +223,41 @@ def preflight(listener: Listener) -> Client:
     try:
         client = connect()
         if warning := password_in(str(client.tracking_uri)):
-            listener.warned(warning)
+            listener.warning(warning)
         for stale in close_stale_runs(client):
-            listener.said(f"closed run {stale}")
+            listener.info(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
-            f"{error} Or measure now and log the result later (mlflow run asks the server itself): "
-            "whisperbench benchmark … --offline"
+            f"{error} Or measure without the server (`whisperbench benchmark … --offline`; `mlflow run` always needs "
+            "it) and log the result later."
         ) from error
     return client
 
 
 @contextlib.contextmanager
-def log_of_a_failed_engine(tracked: TrackedRun) -> Iterator[None]:
-    """Log the engine's log to the run, for users without access to this machine."""
+def log_of_failed_engine(tracked: TrackedRun) -> Iterator[None]:
+    """Log the engine's log as an artifact if the engine fails, because other users cannot read this disk."""
     try:
         yield
     except EngineError as error:
         if error.log:
             redact_file(error.log, os.environ)
-            with contextlib.suppress(TrackingError):  # the engine's error must be reported whatever the server does
+            with contextlib.suppress(TrackingError):  # the engine's error is the one to report
                 tracking.log_files(tracked.client, tracked.run_id, [error.log])
         raise
 
 
 def require_speed(bundle: Bundle) -> None:
-    """Refuse a result without a valid pass, whose transcripts are kept.
+    """Fail if no pass is valid, so that the run ends as FAILED although its transcripts are complete.
 
     Raises:
-        EngineError: an engine failed or paused in each timed pass.
+        EngineError: an engine failed or paused in every timed pass.
     """
     if "reqs_per_sec" not in bundle.contents.metrics:
         raise EngineError(f"{bundle.contents.tags[WARNINGS]}. All transcripts are in {bundle.directory}.")
 
 
 def where(bundle: Bundle) -> str:
-    """The directory of a result, and how to log it if it is not."""
-    later = "" if bundle.logged else f"\nlog it later: {bundle.upload_command}"
-    return f"result: {bundle.directory}{later}"
+    """The directory of a result, and the command that logs it if it is not logged."""
+    later = "" if bundle.logged else f"\nLog the result later: {upload_command(bundle.directory)}"
+    return f"Files: {bundle.directory}{later}"

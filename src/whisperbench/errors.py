@@ -1,13 +1,13 @@
-"""Errors that whisperbench raises itself, with their exit statuses.
+"""The error family of whisperbench and the exit statuses of its commands.
 
-A command catches `WhisperbenchError`, prints its message and exits.  Every message states what is wrong, why, and what
-to do.  Exit statuses of all commands:
+A command prints the message of a `WhisperbenchError` and exits with its status.  A message states what is wrong, why,
+and what to do.
 
-    0    success
-    1    failed, or the gate found a regression
-    2    wrong usage, not comparable, or the gate is undecided
-    3    the tracking server cannot be reached or refuses
-    70   unexpected error, which is not in this family
+    0      success
+    1      failure, or the gate found a regression
+    2      wrong usage, runs that are not comparable, or an undecided gate
+    3      the tracking server cannot be reached or refuses
+    70     unexpected error, which is not a WhisperbenchError
     128+n  ended by signal n
 """
 
@@ -31,11 +31,11 @@ class ConfigError(WhisperbenchError):
 
 
 class ModelError(WhisperbenchError):
-    """A checkpoint cannot be found, read or converted, or is not Whisper."""
+    """A checkpoint cannot be found, read or converted, or is not a Whisper model."""
 
 
 class CorpusError(WhisperbenchError):
-    """A corpus cannot be found or contradicts itself."""
+    """A corpus cannot be found or read, or its files are inconsistent."""
 
 
 class AudioError(WhisperbenchError):
@@ -43,7 +43,7 @@ class AudioError(WhisperbenchError):
 
 
 class EngineError(WhisperbenchError):
-    """The engine cannot start with these settings, or failed during the run; `log` is its output."""
+    """The engine cannot start with these settings, or failed during the run; `log` is the file of its output."""
 
     def __init__(self, message: str = "", log: Path | None = None) -> None:
         super().__init__(message)
@@ -51,13 +51,13 @@ class EngineError(WhisperbenchError):
 
 
 class BundleError(WhisperbenchError):
-    """A result bundle is incomplete, from another schema, or not a bundle."""
+    """A result cannot be written, or a directory is not a complete result bundle of this schema."""
 
 
 class ComparisonError(WhisperbenchError):
-    """Runs cannot be found, or may not be compared with each other.
+    """Runs cannot be found or are not comparable.
 
-    The message may contain names of runs, in which control characters are escaped for the terminal.
+    Control characters in the message are escaped, because it may contain names of other users' runs.
     """
 
     exit_status = 2
@@ -67,7 +67,7 @@ class ComparisonError(WhisperbenchError):
 
 
 class TrackingError(WhisperbenchError):
-    """The tracking server cannot be reached or refuses; the result is on disk."""
+    """The tracking server cannot be reached or refuses a request."""
 
     exit_status = 3
 

@@ -1,4 +1,4 @@
-"""Files and directories: atomic writes, strict JSON records, and the cache directory."""
+"""Files and directories: atomic writing, strict JSON records, and the cache directory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-
-KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+T = TypeVar("T")
+FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
 def cache_directory() -> Path:
-    """Directory of files that can be made again: `~/.cache/whisperbench`, or below XDG_CACHE_HOME."""
+    """The directory of reproducible files, `$XDG_CACHE_HOME/whisperbench` or `~/.cache/whisperbench`."""
     import platformdirs
 
     return platformdirs.user_cache_path("whisperbench")
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; opening a FIFO would block.
+    """Open a regular file for reading; other types are refused, because opening a FIFO would block.
 
     Raises:
-        OSError: it is not a regular file, or cannot be opened; `strerror` names its kind, or the target of a broken
-            link.
+        OSError: it is not a regular file or cannot be opened; `strerror` names its type or the target of a broken link.
     """
     try:
         mode = path.stat().st_mode
@@ -40,23 +39,27 @@ def open_regular(path: Path) -> BinaryIO:
             raise OSError(error.errno, f"it is {link}", str(path)) from error
         raise
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
+        raise OSError(errno.EINVAL, f"it is {FILE_TYPES.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
     return path.open("rb")
 
 
 def broken_link(path: Path) -> str:
-    """Target of a symbolic link that cannot be followed, and the reason; empty for everything else."""
+    """A description of a symbolic link that cannot be followed; an empty string for every other path."""
     try:
         os.path.realpath(path, strict=True)
     except OSError as error:
         if path.is_symlink():
-            why = "it leads back to itself" if error.errno == errno.ELOOP else error.strerror
+            why = "the links form a loop" if error.errno == errno.ELOOP else error.strerror
             return f"a link to {path.readlink()} that cannot be followed ({why})"
     return ""
 
 
 def write_atomically(path: Path, body: object) -> None:
-    """Write `body` as JSON, synced; after an error the file is unchanged."""
+    """Write `body` as JSON and sync it; after an error the file is unchanged.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -70,7 +73,7 @@ def write_atomically(path: Path, body: object) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file, or the names in a directory, are on the disk."""
+    """Flush the content of a file, or the entries of a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,7 +82,7 @@ def sync(path: Path) -> None:
 
 
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """`target`; if it does not exist, it is built in a directory next to it, which is renamed when complete.
+    """Return `target`; if it is absent, `build` fills a temporary directory beside it, which is then renamed.
 
     Raises:
         OSError: the directory cannot be written.
@@ -99,7 +102,7 @@ def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
 
 
 def tail(path: Path, size: int = 1 << 16) -> str:
-    """The last `size` bytes of a file as text; empty if it cannot be read."""
+    """The last `size` bytes of a file as text; an empty string if it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - size))
@@ -108,15 +111,11 @@ def tail(path: Path, size: int = 1 << 16) -> str:
         return ""
 
 
-T = TypeVar("T")
-
-
 def read_json(record: type[T], content: bytes) -> T:
-    """Validate `content` as a `record`: exact types, finite numbers, valid Unicode, and the constraints of its
-    annotations.
+    """Parse `content` as a `record` with exact types, finite numbers, and the constraints of its annotations.
 
     Raises:
-        ValueError: the message names the value and what is expected.
+        ValueError: the content is invalid; the message names the field and the expected value.
     """
     from pydantic import ValidationError
 

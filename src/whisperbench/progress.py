@@ -1,7 +1,4 @@
-"""Progress events of long operations.
-
-The library passes them to a `Listener`; `whisperbench.cli` has the one that draws them on a terminal.
-"""
+"""Progress events of long operations, which the library passes to a `Listener`."""
 
 from __future__ import annotations
 
@@ -10,23 +7,23 @@ from collections.abc import Callable, Iterator
 
 
 class Listener:
-    """Ignores every event; subclasses override methods, which must return quickly."""
+    """Receiver of progress events that ignores them; methods of a subclass must return quickly."""
 
-    def said(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         """Report an event."""
 
-    def warned(self, sentence: str) -> None:
-        """Report a problem that affects the result or needs an action of the user."""
+    def warning(self, sentence: str) -> None:
+        """Report a problem that affects the result or requires an action of the user."""
 
     @contextlib.contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
-        """Show progress during the block; the callable takes how many of `total` are done, `unit` is the rate's."""
+        """Show progress during the block; the yielded callable takes the number done, `unit` is that of the rate."""
         yield lambda _done: None
 
     @contextlib.contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:  # noqa: ARG002
-        """Show a wait during the block; `phase` returns the current step and may be called from another thread."""
+        """Show an activity during the block; `phase` returns its current step and may be called in another thread."""
         yield
 
     def show(self, record: object) -> None:
-        """Draw a record that has changed; unknown types are ignored."""
+        """Show a record, for example a score; records of unknown types are ignored."""

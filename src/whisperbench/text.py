@@ -1,4 +1,4 @@
-"""Escaping of foreign text for display, and removal of passwords, tokens and keys."""
+"""Escaping of untrusted text for display, and redaction of passwords, tokens and keys."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-JOINERS = "\u200c\u200d"  # not printable in Unicode's terms, but part of Persian, Indic and emoji spelling
+JOINERS = "\u200c\u200d"  # not printable in Python's terms, but needed in Persian and Indic scripts and in emoji
 
 HIDDEN = "***"
-MIN_SECRET_LENGTH = 6  # replacing a shorter value would damage ordinary words
+MIN_SECRET_LENGTH = 6  # shorter values are part of ordinary words
 
 SECRET_NAME = re.compile(
     r"TOKEN(?!IZ)|PASSW|PASSPHRASE|SECRET|CREDENTIAL|WEBHOOK|CONN(ECTION)?_?STR|(API|ACCESS|PRIVATE)_?KEY|"
-    r"_(KEY|PAT|PASS|PWD|PW|AUTH|DSN)$|^PASS$",  # PWD itself is the working directory
+    r"_(KEY|PAT|PASS|PWD|PW|AUTH|DSN)$|^PASS$",  # the variable PWD is the working directory
     re.IGNORECASE,
 )
 IN_ADDRESS = re.compile(r"(?<=://)[^/\s'\"<>]*@")
@@ -37,41 +37,39 @@ KNOWN_SHAPES = re.compile(
 
 
 def escape_control(text: str) -> str:
-    """`text` with unprintable characters as escapes: `\\x1b`, `\\n`, `\\u202e`, `\\ud800`."""
+    """`text` with unprintable characters as escapes like `\\x1b`, `\\n`, `\\u202e` and `\\ud800`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
 
 
 def markdown(text: str) -> str:
-    """Literal text for markdown, also for a table cell: one line without markup, HTML or terminal escapes."""
+    """Escape text for one line of markdown or a table cell, without markup, HTML and control characters."""
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", escape_control(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def clock(seconds: float) -> str:
-    """61 as `1:01`, 3661 as `1:01:01`."""
+    """Format a duration in seconds: 61 as `1:01`, 3661 as `1:01:01`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def without_password(text: str) -> str:
-    """`https://user:secret@host?token=abc` as `https://***@host?token=***`, anywhere in a text; also in webhooks and
-    connection strings."""
+    """Redact addresses, webhooks and connection strings: `https://user:secret@host` becomes `https://***@host`."""
     text = HOOK.sub(rf"\1{HIDDEN}", IN_ADDRESS.sub(f"{HIDDEN}@", text))
     return BY_NAME.sub(rf"\1{HIDDEN}", IN_QUERY.sub(rf"\1{HIDDEN}", text))
 
 
 def redact(text: str, environment: Mapping[str, str]) -> str:
-    """`text` without the values of secret variables, passwords in addresses, and tokens of known shapes."""
+    """Redact the values of secret environment variables, passwords in addresses, and tokens of known services."""
     return _without(text, _secrets(environment))
 
 
 def redact_file(path: Path, environment: Mapping[str, str]) -> None:
-    """Replace a text file, if it exists, by its redacted text.
+    """Replace a text file, if it exists, by a new file with its redacted text.
 
-    The file is a new one: what a process still writes to the old one, like the warning that Python's resource tracker
-    prints when it ends, neither changes a logged result nor brings a secret into it.
+    A process that still writes to the old file, for example Python's resource tracker, cannot add text to the new one.
     """
     if path.exists():
         # Latin-1 preserves any bytes; a secret that is not ASCII is searched for as UTF-8.
@@ -88,7 +86,7 @@ def _without(text: str, secrets: Iterable[str]) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """Secrets, the longest first: values of variables with secret names, passwords in addresses and connections."""
+    """Values of variables with secret names and passwords in all values, in all spellings, the longest first."""
     found = {value for name, value in environment.items() if SECRET_NAME.search(name)}
     for value in environment.values():
         found.update(credentials.rstrip("@").partition(":")[2] for credentials in IN_ADDRESS.findall(value))
@@ -98,7 +96,7 @@ def _secrets(environment: Mapping[str, str]) -> list[str]:
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """A value plain and unquoted, each as Python, JSON and an address would write it."""
+    """A value as it is and URL-decoded, each in the escaping of Python, JSON and URLs."""
     for plain in (value, unquote(value)):
         yield from (plain, repr(plain)[1:-1], json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
         yield from (quote(plain, safe=safe, errors="surrogateescape") for safe in ("", "/"))

@@ -1,4 +1,4 @@
-"""Helpers of several packages: pausing the garbage collector, and versions of installed packages."""
+"""Helpers of several packages: pausing of the garbage collector, and versions of installed distributions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable the garbage collector in a block that creates many objects and releases few."""
+    """Disable the garbage collector during a block that creates many objects and releases few."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.bundles import contents_of, result, result_in
 from whisperbench.errors import BundleError
-from whisperbench.results.bundle import ARTIFACTS, CONTENTS, Origin, read_bundle
+from whisperbench.results.bundle import ARTIFACTS, BUNDLE_FILE, Origin, read_bundle
 from whisperbench.results.recording import TRANSCRIPTS, read_journal
 
 FUZZED = 300
@@ -28,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     bundle = result_in(
         tmp_path_factory.mktemp("fuzz"), contents_of(), Origin("speech", "0" * 32, {"mlflow.user": "ann"})
     )
-    return bundle.directory, json.loads((bundle.directory / CONTENTS).read_text())
+    return bundle.directory, json.loads((bundle.directory / BUNDLE_FILE).read_text())
 
 
 JSON = st.recursive(
@@ -101,7 +101,7 @@ class TestFuzz:
 
     @staticmethod
     def reads_or_refuses(directory: Path, content: bytes) -> None:
-        (directory / CONTENTS).write_bytes(content)
+        (directory / BUNDLE_FILE).write_bytes(content)
         try:
             bundle = read_bundle(directory)
         except BundleError:

@@ -19,7 +19,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.names import REPEATS
 from whisperbench.tracking import read as runs
 from whisperbench.tracking.client import connect
-from whisperbench.tracking.read import read_clips
+from whisperbench.tracking.read import read_samples
 
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
 FILES = {"leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html", "pareto.svg"}
@@ -261,7 +261,7 @@ class TestClips:
             size = 4_995_000 if number == 1 else 9_000
             hold_clip(client, run_id, directory, f"{number:02d}_u{number:04d}.wav", size)
         ids = [f"u{number:04d}" for number in range(12)]
-        assert list(read_clips(client, [run_id], ids, directory / "kept")) == [ids[0], *ids[2:11]]
+        assert list(read_samples(client, [run_id], ids, directory / "kept")) == [ids[0], *ids[2:11]]
 
 
 def test_runs_of_two_users_on_a_server(

@@ -134,9 +134,9 @@ class TestTracking:
         assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in warning.remedy
         warned: list[str] = []
         listener = Listener()
-        monkeypatch.setattr(listener, "warned", warned.append)
+        monkeypatch.setattr(listener, "warning", warned.append)
         preflight(listener)
-        assert warned == [f"{warning.found}: {warning.remedy}"]
+        assert warned == [f"{warning.found}. {warning.remedy}"]
         assert "s3cret" not in f"{works}{warning}"
 
     def test_stale_runs_are_closed(self, client: Any, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import TrackingError
-from whisperbench.results.bundle import PARTIAL, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.bundle import PARTIAL, Origin, read_bundle, unlogged_bundles, upload_command
 from whisperbench.results.recording import read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
@@ -97,7 +97,7 @@ class TestServerKilled:
         (bundle,) = (read_bundle(path) for path in unlogged_bundles(benchmark.results))
         printed = benchmark.log.read_text()
         assert str(bundle.directory) in printed
-        assert bundle.upload_command in printed
+        assert upload_command(bundle.directory) in printed
         mortal.start()
         client = connect(mortal.address)
         upload_everything(client, benchmark.results)
@@ -139,8 +139,8 @@ class Cuts:
     def __init__(self, server: Server, proxy: Proxy, folder: Path, *, answer_lost: bool) -> None:
         self.client, self.proxy, self.folder, self.answer_lost = connect(server.address), proxy, folder, answer_lost
         self.through = connect(proxy.address)
-        whole_id, _ = upload_bundle(self.client, result_in(folder / "whole", origin=Origin("cuts")))
-        self.expected = held_by(self.client, whole_id, folder / "expected")
+        full_id, _ = upload_bundle(self.client, result_in(folder / "whole", origin=Origin("cuts")))
+        self.expected = held_by(self.client, full_id, folder / "expected")
 
     def repaired(self, request: int) -> bool:
         """Whether that request was cut; then a second upload has made one complete run of it."""

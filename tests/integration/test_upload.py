@@ -16,7 +16,7 @@ from tests.support.commands import invoke
 from tests.support.servers import Server
 from tests.support.stores import fresh_store
 from whisperbench.errors import BundleError, TrackingError
-from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles, upload_command
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import VIEW_TAG
@@ -86,7 +86,7 @@ def test_a_whole_directory(client: Any, tmp_path: Path) -> None:
     done = run_flow(results / "*")
     assert done.exit_code == 0, done.stderr
     assert [line.count("logged to") for line in done.stdout.splitlines()] == [1, 1, 1]
-    assert "cut off while it was measured" in done.stderr
+    assert "which cannot be completed" in done.stderr
     assert sorted(runs_of(client, b.id)[0].data.metrics["wer"] for b in bundles) == [0.0, 1.0, 2.0]
     assert unlogged_bundles(results) == []
 
@@ -125,7 +125,7 @@ def test_two_uploads_at_once(tracking_server: Server, tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all("is being logged by another process" in text for text in refused)
+    assert all("is being measured or logged by another process" in text for text in refused)
     assert len(runs_of(clients[0], bundle.id)) == 1
 
 
@@ -134,14 +134,14 @@ class TestErrors:
         """The error names what was searched."""
         result = run_flow(tmp_path)
         assert result.exit_code == 1
-        assert "names no result bundle" in result.stderr
+        assert "does not match a result bundle" in result.stderr
 
     def test_a_damaged_bundle_is_found_before_anything_is_sent(self, client: Any, tmp_path: Path) -> None:
         """Even when it is the last of several."""
         results = tmp_path / "results"
         good, bad = (result_in(results) for _ in range(2))
         bad.directory.rename(results / "zzz")
-        (results / "zzz" / CONTENTS).write_text("{")
+        (results / "zzz" / BUNDLE_FILE).write_text("{")
         assert run_flow(results).exit_code == 1
         assert runs_of(client, good.id) == []
 
@@ -156,7 +156,7 @@ class TestErrors:
         """The command that is shown can be pasted into a shell, whatever the directory is called."""
         bundle = result_in(tmp_path / "my $(touch x) results")
         words = subprocess.run(
-            ["bash", "-c", f"printf '%s\\n' {bundle.upload_command.partition('-P ')[2]}"],
+            ["bash", "-c", f"printf '%s\\n' {upload_command(bundle.directory).partition('-P ')[2]}"],
             capture_output=True,
             text=True,
             check=True,

@@ -37,7 +37,7 @@ from tests.support.servers import Server, served_store
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.corpus.corpus import DEMO
 from whisperbench.errors import BundleError
-from whisperbench.results.bundle import CONTENTS, PARTIAL, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, Origin, read_bundle, unlogged_bundles
 from whisperbench.results.names import KIND
 from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking.client import connect
@@ -236,7 +236,7 @@ class Soak:
                 found = [(each.repeat, each.utt_id) for each in read_journal(directory)]
                 if len(set(found)) < len(found):
                     yield f"twice on disk: {len(found) - len(set(found))} utterances in {directory.name}"
-            whole = (directory / CONTENTS).is_file() and not directory.name.endswith(
+            whole = (directory / BUNDLE_FILE).is_file() and not directory.name.endswith(
                 PARTIAL
             )  # as an upload looks at it
             if whole and directory.name not in complete:

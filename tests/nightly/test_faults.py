@@ -17,7 +17,7 @@ from tests.integration.test_faults import CLIPS, POSITIONS, REPEATS, Benchmark, 
 from tests.support.bundles import contents_of, result_in
 from tests.support.servers import Proxy, Server
 from tests.support.stores import all_runs, fresh_store
-from whisperbench.results.bundle import CONTENTS, PARTIAL, read_bundle
+from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, read_bundle
 from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
@@ -92,7 +92,7 @@ def check_what_is_kept(benchmark: Benchmark, warmup: int) -> list[str]:
             complete.append(read_bundle(directory).id)
             assert kept == REPEATS * CLIPS
         else:
-            assert not (directory / CONTENTS).exists() or kept == REPEATS * CLIPS
+            assert not (directory / BUNDLE_FILE).exists() or kept == REPEATS * CLIPS
     assert kept >= returned - 1, "one may be between the engine and the disk"
     return complete
 

@@ -15,7 +15,7 @@ from tests.support.commands import FAKE_BENCHMARK, FAKE_SWEEP, command, run, sta
 from tests.support.fake_sweep import SECONDS_VARIABLE
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import all_runs
-from whisperbench.results.bundle import CONTENTS, PARTIAL
+from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL
 from whisperbench.results.recording import read_journal
 
 pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
@@ -99,7 +99,7 @@ def test_a_full_disk_before_the_result_is_complete(client: Any, tmp_path: Path) 
     assert "Traceback" not in log.read_text()
     (journal,) = tmp_path.glob(journals)
     assert lines_in(journal) == 8
-    assert not (journal.parent / CONTENTS).exists()
+    assert not (journal.parent / BUNDLE_FILE).exists()
     status, _, err = run(command("upload"), tmp_path, {"bundles": "results/*"})
     assert status == 0, err
     (held,) = all_runs(client)

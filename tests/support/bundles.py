@@ -12,7 +12,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
-from whisperbench.results.recording import Journal, seal
+from whisperbench.results.recording import Journal, write_bundle
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset
 
@@ -70,7 +70,7 @@ def result_in(
         (journal.artifacts / "transcripts.json").write_text(json.dumps(table), encoding="utf-8")
         (journal.artifacts / "samples").mkdir()
         (journal.artifacts / "samples" / "samples.html").write_text("<p>", encoding="utf-8")
-        return seal(journal.directory, contents or contents_of(), origin or Origin())
+        return write_bundle(journal.directory, contents or contents_of(), origin or Origin())
 
 
 def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:

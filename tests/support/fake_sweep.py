@@ -61,7 +61,7 @@ def benchmark(config: BenchmarkConfig) -> None:
         fill(client, run.run_id, config)
         if config.max_num_seqs == PAUSES:
             engine.kill()
-            raise EngineError("not a measurement of speed: the engine made no progress for 34 s")
+            raise EngineError("the speed was not measured: the engine made no progress for 34 s")
         engine.kill()
 
 

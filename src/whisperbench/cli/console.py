@@ -34,10 +34,10 @@ def draw(record: object) -> None:
 class TerminalListener(Listener):
     """Shows the progress of the library on stderr; warnings are yellow."""
 
-    def said(self, sentence: str) -> None:
+    def info(self, sentence: str) -> None:
         say(sentence)
 
-    def warned(self, sentence: str) -> None:
+    def warning(self, sentence: str) -> None:
         say(sentence, style="yellow")
 
     @contextmanager

@@ -12,7 +12,7 @@ from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
 from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.record import RunIdentity, RunRecord
-from whisperbench.results.run_name import NOT_IN_A_LABEL
+from whisperbench.results.run_name import OMITTED_FROM_LABEL
 from whisperbench.stats.bootstrap import Interval
 
 DEFAULT = "default settings"
@@ -108,7 +108,7 @@ class System:
     @property
     def short_gpu(self) -> str:
         """`H100 80GB`."""
-        return " ".join(re.sub(r"[ -]+", " ", NOT_IN_A_LABEL.sub("", self.gpu)).split())
+        return " ".join(re.sub(r"[ -]+", " ", OMITTED_FROM_LABEL.sub("", self.gpu)).split())
 
     @property
     def speed_key(self) -> str:

@@ -1,1 +1,1 @@
-"""What one run holds: its names, keys and contents, and how they are kept on local disk until a server has them."""
+"""Content of a run: its names, comparability keys and data, and its recording and bundle on local disk."""

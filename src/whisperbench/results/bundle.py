@@ -1,12 +1,13 @@
-"""A measured result on local disk: complete or absent, and readable without MLflow.
+"""Result bundle: the directory of one measured result, complete or absent, and readable without MLflow.
 
     results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
         bundle.json         schema, id, origin, and one `RunData`: params, metrics, history, tags, dataset, times
         artifacts/          transcripts.json, samples/, plots/, summary.md, environment.txt, engine.log
         transcripts.jsonl   every result of every repeat, in the order in which they finished
-        logged.json         the server and the run that hold it, once it is logged
+        logged.json         the server and the run that it was logged to; absent before
 
-It is written under a temporary name (`recording`), synced and renamed, before anything is sent to a server.
+During the measurement the directory is named `<name>.partial` (`results.recording`).  It is synced and renamed before
+anything is sent to a server.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -29,27 +29,27 @@ from whisperbench.files import read_json, write_atomically
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_data import RunData
 
-CONTENTS = "bundle.json"
+BUNDLE_FILE = "bundle.json"
 LOGGED = "logged.json"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
 
 
 def of_32_hexadecimal_digits(text: str) -> bool:
-    """The ids of MLflow's runs."""
+    """Whether `text` is the id of an MLflow run; pydantic shows this function's name in its error."""
     return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 def of_letters_digits_dots_and_dashes(text: str) -> bool:
-    """The ids of bundles: nothing that means something to a shell, a file system or a filter of MLflow."""
+    """Whether `text` is the id of a bundle: no character is special in a shell, a file system or an MLflow filter."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of a result: its experiment and run, and the tags with its user and source.
+    """The run that a result was measured for, and that run's tags (user, source, commit).
 
-    The first two are None where it was measured without a tracking server.
+    Without a tracking server `experiment` is None.
     """
 
     experiment: str | None = None
@@ -59,7 +59,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Bundle:
-    """One result directory and the content of its bundle.json; `id` stays when the directory is renamed or copied."""
+    """A result directory and the content of its bundle.json; renaming or copying the directory keeps `id`."""
 
     directory: Path
     id: str
@@ -71,31 +71,14 @@ class Bundle:
         return self.directory / ARTIFACTS
 
     @property
-    def upload_command(self) -> str:
-        return f"mlflow run . -e upload -P bundles={shlex.quote(str(self.directory))}"
-
-    @property
     def logged(self) -> bool:
-        """Whether logged.json exists; only the server can confirm it."""
+        """Whether logged.json records a run; the server may have deleted that run since."""
         return (self.directory / LOGGED).exists()
 
     def mark_logged(self, server: str, run_id: str) -> None:
-        """Write logged.json; a directory that cannot be written is not an error."""
+        """Write logged.json; an error is ignored, because the server has the result."""
         with contextlib.suppress(OSError):
             write_atomically(self.directory / LOGGED, {"server": server, "run_id": run_id})
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Only one process at a time logs a bundle: two would open two runs for it."""
-        descriptor = os.open(self.directory / CONTENTS, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise BundleError(f"{self.directory} is being logged by another process. Wait for it.") from error
-            yield
-        finally:
-            os.close(descriptor)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,46 +92,78 @@ class _Body:
 
 
 def write_run_data(directory: Path, bundle_id: str, contents: RunData, origin: Origin) -> None:
-    """Write bundle.json, completely or not at all."""
-    write_atomically(directory / CONTENTS, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
+    """Write bundle.json atomically.
+
+    Raises:
+        OSError: the disk is full, or the directory was removed.
+    """
+    write_atomically(directory / BUNDLE_FILE, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 
 
 def read_bundle(directory: Path) -> Bundle:
-    """Read a bundle.
+    """Read a result bundle.
 
     Raises:
-        BundleError: it is not a bundle, is incomplete, is damaged, or has another schema.
+        BundleError: it is not a bundle, is unfinished or damaged, contains links, or has another schema.
     """
     if directory.name.endswith(PARTIAL):
         raise BundleError(
-            f"{directory} was cut off while it was measured: its transcripts.jsonl holds what was finished."
+            f"{directory} is an unfinished measurement. The finished transcripts are in its transcripts.jsonl."
         )
     try:
-        content = (directory / CONTENTS).read_bytes()
+        content = (directory / BUNDLE_FILE).read_bytes()
         schema = dict(json.loads(content)).get("schema")
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise BundleError(f"{directory} is not a result bundle: {CONTENTS} cannot be read ({error}).") from error
+        raise BundleError(
+            f"{directory} is not a result bundle, because {BUNDLE_FILE} cannot be read: {error}."
+        ) from error
     if schema != SCHEMA:
-        raise BundleError(f"{directory} has schema {schema!r:.80}; this version reads {SCHEMA!r}.")
+        raise BundleError(f"{directory} has schema {schema!r:.80}, but this version reads schema {SCHEMA!r}.")
     try:
         body = read_json(_Body, content)
     except ValueError as error:
-        raise BundleError(f"{directory}: {CONTENTS} is damaged ({error!s:.200}).") from error
+        raise BundleError(f"{directory}: {BUNDLE_FILE} is damaged ({error!s:.200}).") from error
     bundle = Bundle(directory, body.id, body.contents, body.origin)
     refuse_links(bundle.artifacts)
     return bundle
 
 
 def unlogged_bundles(results_dir: Path) -> list[Path]:
-    """Complete bundles in a directory without logged.json, oldest first."""
-    candidates = sorted(path.parent for path in results_dir.glob(f"*/{CONTENTS}"))
+    """Complete bundles in a directory that have no logged.json, oldest first."""
+    candidates = sorted(path.parent for path in results_dir.glob(f"*/{BUNDLE_FILE}"))
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
 
 
 def refuse_links(artifacts: Path) -> None:
-    """Refuse links among the artifacts: an upload would follow them to any file of this machine."""
+    """Require regular files and directories, because the upload of a link could disclose any file of this machine.
+
+    Raises:
+        BundleError: the directory is absent, or an entry is a link or another special file.
+    """
     if not artifacts.is_dir() or artifacts.is_symlink():
-        raise BundleError(f"{artifacts} is not a directory: the bundle has lost its artifacts.")
+        raise BundleError(f"{artifacts} is not a directory, so the bundle has no artifacts.")
     for path in artifacts.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise BundleError(f"{path} is not a regular file: a result bundle holds no links.")
+            raise BundleError(f"{path} is not a regular file. A result bundle must not contain links or devices.")
+
+
+def upload_command(bundles: Path) -> str:
+    """The command that logs the bundle in a directory, or all bundles one level below it."""
+    return f"mlflow run . -e upload -P bundles={shlex.quote(str(bundles))}"
+
+
+@contextlib.contextmanager
+def locked(directory: Path, name: str = BUNDLE_FILE) -> Iterator[None]:
+    """Lock the file `name` of a result directory, so that two processes do not log or complete it concurrently.
+
+    Raises:
+        BundleError: the file cannot be opened, or another process holds the lock.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            fcntl.flock(stack.enter_context((directory / name).open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BundleError(f"{directory} is being measured or logged by another process.") from error
+        except OSError as error:
+            raise BundleError(f"{directory} cannot be locked ({name}: {error.strerror}).") from error
+        yield

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 def describe_environment(hardware: Hardware) -> str:
     """Python, system, GPU and every installed distribution as `name==version`.
 
-    The text holds only names and versions, so no secret of the environment.
+    The text contains no environment variables, so no secrets.
     """
     gpu = f"{hardware.gpu_count} x {hardware.gpu_name}" if hardware.has_gpu else f"none (CPU: {hardware.gpu_name})"
     return "\n".join(
@@ -35,8 +35,8 @@ def describe_environment(hardware: Hardware) -> str:
 @functools.cache
 def packages() -> tuple[tuple[str, str], ...]:
     """Name and version of every installed distribution, sorted; cached, because hundreds of files are parsed."""
-    read = (distribution.metadata for distribution in importlib.metadata.distributions())
-    return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in read if each["Name"]}))
+    found = (distribution.metadata for distribution in importlib.metadata.distributions())
+    return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in found if each["Name"]}))
 
 
 def git_commit() -> str | None:

@@ -1,4 +1,4 @@
-"""What must agree before two runs are ranked together, as readable keys: how they are written, read and compared."""
+"""Comparability keys: two runs are ranked by WER or by rate only if the respective key is equal."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from whisperbench.results.run_info import RunInfo
 
 
 def key(**fields: object) -> str:
-    """`dataset=ab12|limit=all|language=en`: readable, so that two keys can say where they differ."""
+    """Write a key like `dataset=ab12|limit=all|language=en`."""
     return "|".join(f"{name}={str(value).replace('|', '/')}" for name, value in fields.items())
 
 
 def fields_of(text: str) -> dict[str, str]:
-    """`dataset=ab12|limit=all` as a dictionary."""
+    """Parse a key like `dataset=ab12|limit=all`."""
     return {name: value for name, _, value in (part.partition("=") for part in text.split("|"))}
 
 
 def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Field to (expected, found), for the fields of two keys that differ."""
+    """Map each field that differs between two keys to (expected value, found value)."""
     names = dict.fromkeys((*expected, *found))
     pairs = {name: (expected.get(name, "not set"), found.get(name, "not set")) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) -> str:
-    """What two runs must share before their WER is ranked."""
+    """The fields that two runs must share before their WER is ranked."""
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
@@ -40,12 +40,12 @@ def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) 
 
 
 def with_normalizer(accuracy_key: str, normalizer: str) -> str:
-    """The accuracy key of a run that was scored again."""
+    """The accuracy key after a run was scored again with another normaliser."""
     return key(**{**fields_of(accuracy_key), "normalizer": normalizer})
 
 
 def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) -> str:
-    """What two runs must share before their rates are ranked."""
+    """The fields that two runs must share before their rates are ranked."""
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
@@ -57,29 +57,25 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     )
 
 
-def signature(config: BenchmarkConfig, facts: RunInfo, normalizer: str) -> str:
-    """One line that says everything that matters, as sacreBLEU's does."""
+def signature(config: BenchmarkConfig, info: RunInfo, normalizer: str) -> str:
+    """One line with model, data, scoring, engine and GPU, modelled on sacreBLEU's signature."""
     padding = {} if config.padding_stride == 1 else {"padding_stride": config.padding_stride}
+    concurrency: dict[str, object] = {"batch": info.settings.batch_size}
+    if config.engine in VLLM_ENGINES:
+        concurrency = {"seqs": config.max_num_seqs}
     return key(
-        model=facts.model_id,
-        rev=(facts.model_revision or "none")[:12],
-        data=f"{facts.dataset.name}/{facts.dataset.split}#{facts.dataset.digest[:8]}",
+        model=info.model_id,
+        rev=(info.model_revision or "none")[:12],
+        data=f"{info.dataset.name}/{info.dataset.split}#{info.dataset.digest[:8]}",
         n=OPTIONS["limit"].text(config.limit),
         norm=normalizer,
         lang=config.language,
         long=config.long_audio,
-        dtype=facts.engine.dtype_effective,
-        kv=facts.engine.kv_cache_dtype_effective,
-        **_engine(config, facts),
+        dtype=info.engine.dtype_effective,
+        kv=info.engine.kv_cache_dtype_effective,
+        **concurrency,
+        **{config.engine: info.engine.engine_version},
         **padding,
-        gpu=facts.hardware.gpu_name,
+        gpu=info.hardware.gpu_name,
         v=__version__,
     )
-
-
-def _engine(config: BenchmarkConfig, facts: RunInfo) -> dict[str, object]:
-    """The engine's version, and how many sequences or windows it takes concurrently."""
-    version = {config.engine: facts.engine.engine_version}
-    if config.engine in VLLM_ENGINES:
-        return {"seqs": config.max_num_seqs, **version}
-    return {"batch": facts.settings.batch_size, **version}

@@ -1,4 +1,4 @@
-"""Addresses of runs in the MLflow UI."""
+"""Addresses of runs and experiments in the MLflow UI."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from typing import Protocol
 from urllib.parse import quote
 
-MAX_COMPARED = 10  # runs that MLflow compares in one view
+MAX_COMPARED = 10  # MLflow's limit of runs in its comparison view
 VIEW = "whisperbench"
 """The name of the saved view of an experiment's runs (`tracking.experiment_page`)."""
 
 
 class Run(Protocol):
-    """The parts of a run that its address needs."""
+    """The attributes of a run that its address contains."""
 
     @property
-    def run_id(self) -> str:
-        """The run's id on its server."""
+    def run_id(self) -> str: ...
 
     @property
-    def experiment_id(self) -> str:
-        """The id of the run's experiment."""
+    def experiment_id(self) -> str: ...
 
 
 def run_path(experiment_id: str, run_id: str) -> str:
-    """A run's page, relative to the server; without the parameter MLflow opens its GenAI view."""
+    """A run's page, relative to the server; `workflowType` prevents MLflow from opening its GenAI view."""
     return f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}?workflowType=machine_learning"
 
 
@@ -37,7 +35,7 @@ def runs_path(experiment_id: str, *, view: bool = True) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
-    """Links to one server; `address` is that of the server, without a password."""
+    """Links to one server, whose `address` must not contain a password."""
 
     address: str
 
@@ -50,9 +48,9 @@ class Links:
         return f"{self.address}/{runs_path(experiment_id, view=view)}"
 
     def transcripts(self, runs: Sequence[Run]) -> str:
-        """MLflow's artifact view with the transcripts of the first ten runs in the experiment of the first run.
+        """MLflow's artifact view of the first run and of up to nine others in its experiment.
 
-        In the default order MLflow adds the parent run of a sweep, which has no transcripts; another order prevents it.
+        The order by WER is set because MLflow's default order adds parent runs of sweeps, which have no transcripts.
         """
         compared = [run for run in runs if run.experiment_id == runs[0].experiment_id][:MAX_COMPARED]
         ids = ", ".join(f"'{run.run_id}'" for run in compared)

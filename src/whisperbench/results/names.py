@@ -1,6 +1,7 @@
-"""Public names: the tags of a run, the params that were resolved, and the metrics with their units.
+"""Public names of tags, resolved params and metrics, and the units of the metrics.
 
-A new metric is declared here and computed in `results.run_data`; the summary and the leaderboard columns follow.
+A new metric is declared here and computed in `results.run_data`; the summary and the leaderboard columns are derived
+from the declaration.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 SCHEMA = "1"
-"""Version of the record and of what the timed region covers; part of the speed key."""
+"""Version of the bundle format and of the extent of the timed region; part of the speed key."""
 
 KIND = "whisperbench.kind"
 SCHEMA_TAG = "whisperbench.schema"
@@ -22,10 +23,10 @@ FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
-"""Tags with short names (`results.run_name`), for filters and columns; the full names are params."""
+"""Tags with short names (`results.run_name`) for filters in MLflow; the params hold the full names."""
 
 PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
-"""Prefixes of other metrics: progress during the timed region, values of each repeat, best values of a sweep."""
+"""Prefixes of further metrics: progress in the timed region, the values of each repeat, the best of a sweep."""
 
 RESOLVED_PARAMS = (
     "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
@@ -33,15 +34,17 @@ RESOLVED_PARAMS = (
     "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
     "cuda_mps",
 )  # fmt: skip
-"""Params that are not options but were resolved when the run started; an unknown one is absent."""
+"""Params that are resolved by the run and are not options; one without a value is absent from a run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric, in the order of the summary; one that was not measured is absent from a run.
+    """Declaration of a metric; a metric that was not measured is absent from a run.
 
-    `digits` are those after the decimal point.  `heading` is that of its leaderboard column (None: no generic column).
-    A `rate` is read with the value of each repeat, and its column is always shown.
+    Attributes:
+        digits: number of digits after the decimal point.
+        heading: heading of its leaderboard column; None = no column is derived from the declaration.
+        rate: whether the values of all repeats are read for comparisons; the column of a rate is always shown.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Metric:
     rate: bool = False
 
 
+# In the order of the summary.
 METRICS = (
     Metric("wer", "%"),
     Metric("wer_ci_low", "%", in_summary=False),

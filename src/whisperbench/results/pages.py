@@ -1,6 +1,6 @@
 """HTML from the templates in `data/pages`.
 
-Every value in a page is escaped.  Control characters, terminal escapes and marks that reorder text are spelled out.
+Every value is escaped for HTML, and control characters and bidirectional marks become escapes like `\\x1b`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEMPLATES = Path(__file__).parents[1] / "data" / "pages"
 
 @functools.cache
 def environment() -> Environment:
-    """The templates; `script` is the only script that a page may run, `script_hash` its hash in the page's policy."""
+    """The Jinja environment; `script_hash` is the hash of `script` for the content security policy of a page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     def shown(value: object) -> object:
@@ -44,5 +44,9 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: object) -> Markup:
-    """Render a template of `data/pages`; a missing value is an error."""
+    """Render a template of `data/pages`.
+
+    Raises:
+        jinja2.UndefinedError: a value that the template uses is missing.
+    """
     return Markup(environment().get_template(template).render(values))  # noqa: S704 - its values are escaped

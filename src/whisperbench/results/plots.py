@@ -21,13 +21,13 @@ BLUE, ORANGE = "#2b6cb0", "#c05621"
 
 
 def import_matplotlib() -> None:
-    """Import what draws the figures, which takes 0.6 s, before the timed region: a run ends that much sooner."""
+    """Import matplotlib, which takes 0.6 s; called before the timed region, so that the result follows it sooner."""
     import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401 - for `_save`
+    import matplotlib.figure  # noqa: F401 - for `write_plots`
 
 
 def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
-    """Write PNG files into a new directory; a figure whose data was not measured is left out."""
+    """Write one PNG per figure into a new directory; figures whose data was not measured are omitted."""
     from matplotlib.figure import Figure
 
     directory.mkdir()
@@ -46,7 +46,7 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
 
 def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
-    """Errors of every known speaker with at least one reference word, the highest rate first."""
+    """Error counts by speaker, the highest rate first; speakers without reference words are omitted."""
     found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NO_ERRORS)
     for each in score.results:
         if each.speaker is not None and each.counts is not None:
@@ -56,7 +56,7 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
 
 
 def draw_throughput(axes: Axes, timed: Pass) -> None:
-    """Rate of finished utterances in up to 40 intervals of equal length, and the rate of the whole pass."""
+    """Rate of finished utterances in at most MAX_BINS intervals of equal length, and the rate of the whole pass."""
     finished = [result.finished_seconds for result in timed.results if result.finished_seconds is not None]
     bins = max(1, min(MAX_BINS, len(finished) // MIN_PER_BIN))
     width = timed.wall_seconds / bins
@@ -70,21 +70,21 @@ def draw_throughput(axes: Axes, timed: Pass) -> None:
 
 
 def draw_latency(axes: Axes, latencies: list[float]) -> None:
-    """Cumulative distribution of the latencies, which are sorted."""
+    """Cumulative distribution of sorted latencies in seconds."""
     axes.plot(latencies, [100 * (rank + 1) / len(latencies) for rank in range(len(latencies))], color=BLUE)
     axes.set(title="Latency from the submission of an utterance to its transcript", xlim=(0, None), ylim=(0, 100))
-    axes.set(xlabel="seconds", ylabel="percent of the utterances")
+    axes.set(xlabel="seconds", ylabel="share of utterances (%)")
 
 
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
-    """One bar per speaker, at most those with the highest rates, and the rate over all speakers."""
+    """WER of the MAX_SPEAKERS speakers with the highest rates, and the WER over all speakers."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
     overall = sum(speakers.values(), NO_ERRORS).percent or 0.0
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=BLUE)
     labels = [escape_control(name[:12]) for name in shown]
-    axes.set_xticks(range(len(shown)), labels, parse_math=False)  # a name from the corpus is not a formula
+    axes.set_xticks(range(len(shown)), labels, parse_math=False)  # a speaker id may contain "$"
     axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} %")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
-    left_out = f", the worst {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
-    axes.set(title=f"Word error rate by speaker{left_out}", ylabel="percent of the words")
+    left_out = f", highest {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
+    axes.set(title=f"Word error rate by speaker{left_out}", ylabel="WER (%)")
     axes.legend()

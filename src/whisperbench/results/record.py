@@ -1,4 +1,4 @@
-"""A run as compare and sweep read it from the tracking server, and its identity."""
+"""A run as read from the tracking server, and the identity that makes runs repeats of each other."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ from typing import Self
 
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import (
-    ACCURACY_KEY,
-    CONFIG_DIGEST,
-    RANDOM_WEIGHTS,
-    SIGNATURE,
-    SPEED_KEY,
-)
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
+
+MAX_FINITE = 1e300
+"""Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
 
 
 def spread_percent(values: Sequence[float]) -> float:
-    """From the lowest to the highest value, in percent of their median."""
+    """Difference between the highest and the lowest value, in percent of their median."""
     return 100 * (max(values) - min(values)) / statistics.median(values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What runs share exactly when they are repeats: options, weights, data and GPU, engine, and CUDA MPS.
+    """Configuration, weights, data, GPU and engine of a run; two runs with equal identities are repeats.
 
-    The config digest leaves out the options that change nothing that is measured
-    (`Option.identity`).
+    The config digest covers the options with `Option.identity`, which are those that affect the result.
     """
 
     config_digest: str | None
@@ -52,17 +48,13 @@ class RunIdentity:
 
     @property
     def asked_for(self) -> Self:
-        """The same without what only the run itself finds out: all that a sweep can want."""
+        """The part of the identity that is known before the run, for a sweep that looks for finished runs."""
         return dataclasses.replace(self, cuda_mps=False)
-
-
-LARGEST = 1e300
-"""MLflow stores infinity as 1.8e308; nothing that is measured comes near."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RunRecord:
-    """One run as the tracking server holds it; `history` has a metric's repeats where there were several."""
+    """A run on the tracking server; `history` maps a metric to its values in the repeats, if the run has several."""
 
     run_id: str
     experiment_id: str
@@ -76,12 +68,12 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None where it was not measured or is not a finite number."""
+        """A metric's value; None if it was not measured or is not finite."""
         value = self.metrics.get(name)
-        return value if value is not None and math.isfinite(value) and abs(value) < LARGEST else None
+        return value if value is not None and math.isfinite(value) and abs(value) < MAX_FINITE else None
 
     def values(self, name: str) -> tuple[float, ...]:
-        """A metric's repeats, or its one value."""
+        """A metric's values in all repeats, its single value, or nothing if it was not measured."""
         value = self.metric(name)
         return tuple(self.history.get(name, ())) or (() if value is None else (value,))
 
@@ -103,7 +95,7 @@ class RunRecord:
 
     @property
     def data(self) -> str:
-        """`librispeech test-clean`, as the signature has it; only the name where the corpus has no splits."""
+        """Corpus and split from the signature, like `librispeech test-clean`; only the corpus if it has no splits."""
         name, _, split = fields_of(self.tags.get(SIGNATURE, "")).get("data", "").partition("#")[0].rpartition("/")
         name = name or self.params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
         split = split or self.params.get("split", WHOLE)

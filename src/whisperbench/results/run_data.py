@@ -1,7 +1,4 @@
-"""The data of one run: from a measurement to params, metrics and tags.
-
-Pure functions.  A metric that was not measured is absent.
-"""
+"""Params, metrics, tags and description of a run, computed from a measurement without side effects."""
 
 from __future__ import annotations
 
@@ -16,42 +13,26 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Measurement, Pass
-from whisperbench.results import keys
-from whisperbench.results.names import (
-    ACCURACY_KEY,
-    CONFIG_DIGEST,
-    CORPUS,
-    DATASET_DIGEST,
-    GIT_DIRTY,
-    GPU,
-    KIND,
-    MODEL,
-    RANDOM_WEIGHTS,
-    SCHEMA,
-    SCHEMA_TAG,
-    SIGNATURE,
-    SPEED_KEY,
-    WARNINGS,
-)
+from whisperbench.results import keys, names
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import data_label, gpu_label, model_label, run_name
 from whisperbench.results.summary import announcement, summary
 
 SLOW_ENGINE = 85.0
-"""Percent of the median engine's audio below which one engine is a warning."""
+"""Audio of the slowest engine in percent of the median engine's audio; a lower value causes a warning."""
 LONG_TAIL = 0.05
-"""Share of the time, with an engine that has nothing left to do, above which it is a warning."""
+"""Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
 Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
-"""A moment since 1970, as MLflow takes it."""
+"""A timestamp in milliseconds since 1970, as in MLflow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunData:
-    """Everything that one run holds, apart from its artifacts.
+    """The content of one run, except its artifacts.
 
-    `history`: metric name to its value in each valid repeat; `metrics` has those of the median one.  Before the
-    measurement both are empty, `dataset` is None until the corpus has been read, and the times are 0.
+    `metrics` has the values of the median repeat, and `history` maps a metric to its value in each valid repeat.
+    Before the measurement both are empty and the times are 0.  `dataset` is None until the corpus has been read.
     """
 
     name: str
@@ -65,9 +46,9 @@ class RunData:
     ended_ms: Milliseconds = 0
 
     def with_warning(self, text: str) -> Self:
-        """The same data with one more warning in its tag."""
-        known = [self.tags[WARNINGS]] if WARNINGS in self.tags else []
-        return dataclasses.replace(self, tags={**self.tags, WARNINGS: "; ".join([*known, text])})
+        """A copy with a further warning in the tag of warnings."""
+        before = f"{self.tags[names.WARNINGS]}; " if names.WARNINGS in self.tags else ""
+        return dataclasses.replace(self, tags={**self.tags, names.WARNINGS: before + text})
 
 
 def run_start(
@@ -77,7 +58,7 @@ def run_start(
     model_id: str | None = None,
     model_revision: str | None = None,
 ) -> RunData:
-    """The data of a run before its measurement: its options and what is known so far."""
+    """The data of a run before its measurement."""
     return RunData(
         name=run_name(config, hardware),
         params=initial_params(config, model_id, model_revision, hardware),
@@ -89,36 +70,39 @@ def run_start(
 
 def run_data(
     config: BenchmarkConfig,
-    facts: RunInfo,
+    info: RunInfo,
     measurement: Measurement,
     score: Score | None,
     *,
     started_ms: int,
     ended_ms: int,
 ) -> RunData:
-    """The data of the run of a measurement; without a score it has no accuracy, without a valid pass no speed."""
+    """The data of a run after its measurement.
+
+    Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
+    """
     normalizer = score.normalizer.name if score else "none"
-    gpus, median = facts.hardware.gpu_count, measurement.median
+    gpus, median = info.hardware.gpu_count, measurement.median
     speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
     metrics = {
         "utterances": float(median.utterances),
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
-        "utterances_over_30s": float(facts.utterances_over_30s),
-        "engine_load_seconds": facts.engine.load_seconds,
+        "utterances_over_30s": float(info.utterances_over_30s),
+        "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
-    params = run_params(config, facts, normalizer, median.gpu)
-    tags = run_tags(config, facts, normalizer, measurement)
+    params = run_params(config, info, normalizer, median.gpu)
+    tags = run_tags(config, info, normalizer, measurement)
     history = {name: [s[name] for s in speed] for name in (speed[0] if speed else ()) if all(name in s for s in speed)}
     return RunData(
-        name=run_name(config, facts.hardware),
+        name=run_name(config, info.hardware),
         params=params,
         metrics=metrics,
         history=history,
         tags=tags,
-        dataset=facts.dataset,
+        dataset=info.dataset,
         description=summary(config, params, metrics, tags, history),
         started_ms=started_ms,
         ended_ms=ended_ms,
@@ -128,7 +112,7 @@ def run_data(
 def initial_params(
     config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
 ) -> dict[str, str]:
-    """Every option as it was given, and the resolved values that are known before the engine starts."""
+    """Params that are known before the engine starts: the options as set, and the resolved model and hardware."""
     resolved = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
@@ -140,16 +124,16 @@ def initial_params(
 
 
 def run_params(
-    config: BenchmarkConfig, facts: RunInfo, normalizer: str, readings: GpuReadings | None = None
+    config: BenchmarkConfig, info: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
-    """All params: also what the engine, the score and the readings of the GPUs have resolved."""
-    engine, on_vllm = facts.engine, config.engine in VLLM_ENGINES
+    """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
+    engine, on_vllm = info.engine, config.engine in VLLM_ENGINES
     resolved = {
         "dtype_effective": engine.dtype_effective,
         "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
-        "max_num_batched_tokens_effective": str(facts.settings.max_num_batched_tokens) if on_vllm else None,
-        "mel_device_effective": facts.settings.mel_device if on_vllm else None,
-        "batch_size_effective": None if on_vllm else str(facts.settings.batch_size),
+        "max_num_batched_tokens_effective": str(info.settings.max_num_batched_tokens) if on_vllm else None,
+        "mel_device_effective": info.settings.mel_device if on_vllm else None,
+        "batch_size_effective": None if on_vllm else str(info.settings.batch_size),
         "vllm_version": engine.engine_version if on_vllm else None,
         "engine_version": engine.engine_version,
         "engine_deviations": engine.engine_deviations,
@@ -159,12 +143,12 @@ def run_params(
         "hosts": str(engine.hosts) if engine.engines > 1 else None,
         "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
-    known = initial_params(config, facts.model_id, facts.model_revision, facts.hardware)
+    known = initial_params(config, info.model_id, info.model_revision, info.hardware)
     return known | {name: value for name, value in resolved.items() if value is not None}
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER, CER and the counts that they are made of, in percent and words."""
+    """WER and CER in percent, and the word counts of the WER."""
     words = score.words
     found: dict[str, float | None] = {
         "wer": score.wer,
@@ -182,9 +166,9 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
 def speed_metrics(
     config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
 ) -> dict[str, float]:
-    """Rates from totals, latencies, GPU readings and costs of one valid pass.
+    """Rates, latencies, GPU readings and cost of one valid pass; rates are computed from totals.
 
-    `single_gpu_rates`: utterances per second of each GPU alone, the reference of `scaling_efficiency`.
+    `single_gpu_rates`: utterances per second of each GPU measured alone, the reference of `scaling_efficiency`.
     """
     gpu, usage, audio_hours = timed.gpu, timed.usage, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
@@ -220,10 +204,10 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """What makes a pass doubtful: why it is invalid, readings of the GPUs, and engines that worked unequally."""
+    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
     if timed.invalid:
-        found.append(f"not a measurement of speed: {timed.invalid}")
+        found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
         if timed.usage.slowest_engine_percent < SLOW_ENGINE:
             found.append(
@@ -238,30 +222,30 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
 
 
 def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
-    """The tags that are known before the engine starts."""
+    """Tags that are known before the engine starts."""
     return {
-        KIND: "benchmark",
-        SCHEMA_TAG: SCHEMA,
-        MODEL: model_label(config),
-        CORPUS: data_label(config),
-        GPU: gpu_label(hardware),
-        CONFIG_DIGEST: config.digest,
-        **({DATASET_DIGEST: dataset.digest} if dataset else {}),
-        **({RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
+        names.KIND: "benchmark",
+        names.SCHEMA_TAG: names.SCHEMA,
+        names.MODEL: model_label(config),
+        names.CORPUS: data_label(config),
+        names.GPU: gpu_label(hardware),
+        names.CONFIG_DIGEST: config.digest,
+        **({names.DATASET_DIGEST: dataset.digest} if dataset else {}),
+        **({names.RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
     }
 
 
-def run_tags(config: BenchmarkConfig, facts: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    """All tags: also the keys of comparability and the warnings."""
+def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
+    """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     tags = {
-        **initial_tags(config, facts.dataset, facts.hardware),
-        ACCURACY_KEY: keys.accuracy_key(config, facts.dataset.digest, normalizer),
-        SPEED_KEY: keys.speed_key(config, facts.dataset.digest, facts.hardware),
-        SIGNATURE: keys.signature(config, facts, normalizer),
+        **initial_tags(config, info.dataset, info.hardware),
+        names.ACCURACY_KEY: keys.accuracy_key(config, info.dataset.digest, normalizer),
+        names.SPEED_KEY: keys.speed_key(config, info.dataset.digest, info.hardware),
+        names.SIGNATURE: keys.signature(config, info, normalizer),
     }
-    if facts.git_dirty is not None:
-        tags[GIT_DIRTY] = str(facts.git_dirty).lower()
+    if info.git_dirty is not None:
+        tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
-        tags[WARNINGS] = "; ".join(warnings)
+        tags[names.WARNINGS] = "; ".join(warnings)
     return tags

@@ -1,4 +1,4 @@
-"""What is found out before the clock starts: the data, the model, the hardware and the engine as they are."""
+"""Facts of a run that are known before the timed region: data, model, hardware and engine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from whisperbench.engines.settings import EngineSettings
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Dataset:
-    """The data of a run, as MLflow's `log_input` takes it.
+    """The data set of a run in the form of MLflow's `log_input`.
 
-    `digest` has at most 36 characters; `rows` is the number of utterances.
+    `digest` has at most 36 characters, which is MLflow's limit; `rows` is the number of utterances.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What was found out before the clock started."""
+    """Model, data, hardware and engine of a run."""
 
     model_id: str
     model_revision: str | None

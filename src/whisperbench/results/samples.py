@@ -1,7 +1,7 @@
-"""The artifact folder `samples/`: the utterances with most errors and a fixed random selection, as audio and text.
+"""The artifact folder `samples/`: the utterances with the most errors and a fixed random selection.
 
-`samples.html` is one self-contained page.  MLflow shows it in a sandboxed frame, in which links to files beside it do
-not work.  The audio is therefore in the page, and also beside it as WAV.
+`samples.html` contains transcripts and audio, because MLflow shows it in a sandboxed frame that blocks links to other
+files.  The audio is also stored in WAV files.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def write_samples(
     worst: int = 5,
     random: int = 5,
 ) -> None:
-    """Write `samples.html` and one WAV per sample with its first 30 s into `directory`, which is created if absent.
+    """Write `samples.html`, and one WAV per sample with its first 30 s, into `directory`, which is created if absent.
 
     Args:
-        results: results of utterances; of those without error counts only the random selection is shown.
-        audio_of: returns an utterance's samples at 16 kHz by its id; called once for each sample.
-        seed: the random selection depends only on it and on the number of utterances, so that runs over the same
-            corpus show the same utterances, except those that are among the worst.
-        normalizer: normalises the texts that are aligned; needed for results with error counts.
+        results: results of one pass; without error counts only the random selection is written.
+        audio_of: returns an utterance's samples at 16 kHz by its id; it is called once per sample.
+        seed: seed of the random selection, which depends on nothing else but the number of utterances and those with
+            the most errors, so that runs over one corpus show mostly the same utterances.
+        normalizer: normalises the transcripts that are aligned; required for results with error counts.
+        worst: number of utterances with the most errors.
+        random: number of randomly selected utterances.
     """
     directory.mkdir(parents=True, exist_ok=True)
     worst_ones = _worst(results, worst)
@@ -65,17 +67,17 @@ def write_samples(
 
 
 def file_name(number: int, utt_id: str) -> str:
-    """`01_2830-3980-0043.wav`: a name that every file system and web server accepts, whatever the id."""
-    return f"{number:02d}_{after_the_number(utt_id)}"
+    """File name of a sample, like `01_2830-3980-0043.wav`, in characters that every file system accepts."""
+    return f"{number:02d}_{file_suffix(utt_id)}"
 
 
-def after_the_number(utt_id: str) -> str:
-    """`2830-3980-0043.wav`: the part of a sample's name that depends on the utterance."""
+def file_suffix(utt_id: str) -> str:
+    """The part of a sample's file name that depends on the utterance, like `2830-3980-0043.wav`."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
 
 
 def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
-    """Indices of the utterances with most errors, then with the highest error rate; only of those with errors."""
+    """Indices of utterances with errors, by number of errors and then by error rate, the highest first."""
     errors = {
         index: (result.counts.errors, math.inf if result.counts.percent is None else result.counts.percent)
         for index, result in enumerate(results)
@@ -85,7 +87,7 @@ def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
 
 
 def _wav(audio: Samples) -> bytes:
-    """The first 30 s as a 16-bit WAV, which every browser plays."""
+    """The first 30 s as a 16-bit WAV, which every browser can play."""
     import soundfile
 
     file = io.BytesIO()
@@ -94,10 +96,10 @@ def _wav(audio: Samples) -> bytes:
 
 
 def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer | None) -> dict[str, object]:
-    """The values of an utterance for the template; `pieces` is None without a score, `note` follows them."""
+    """The template values of one utterance; `pieces` are the aligned words, or None without a score."""
     facts = [f"{result.seconds:.1f} s"]
     if result.seconds > WINDOW_SECONDS:
-        facts.append(f"the first {WINDOW_SECONDS} s are here")
+        facts.append(f"only the first {WINDOW_SECONDS} s are stored")
     if result.speaker is not None:
         facts.append(f"speaker {_cut(result.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
@@ -127,5 +129,5 @@ def _in_words(counts: ErrorCounts) -> str:
 
 
 def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:
-    """`text`, or its beginning and its length: the page must open whatever a model has written."""
+    """`text`, or its beginning and its length, because a repetition loop can produce very long transcripts."""
     return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters)"

@@ -1,4 +1,4 @@
-"""Texts of a run: the result line on stdout, summary.md, the command line, and the description of an unfinished run."""
+"""Descriptions of a run: the result line on stdout, summary.md, and the description during the measurement."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
 
-CARD = ("model", "kv_cache_dtype", "max_num_seqs")
-"""Settings that every result line holds, if the engine has them."""
+ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
+"""Options that are in every result line, unless the engine does not have them."""
 
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout, in a form for a README: the settings of CARD, then the labels of the others."""
+    """The last line on stdout: WER, throughput, the options of ALWAYS_SHOWN, labels of other options, and the GPU."""
     wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    named = [f"{name}: {params[name]}" for name in CARD if OPTIONS[name].has(params.get("engine", "vllm"))]
-    named += [label for name, label in labels(OPTIONS, params).items() if name not in CARD]
+    named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params.get("engine", "vllm"))]
+    named += [label for name, label in labels(OPTIONS, params).items() if name not in ALWAYS_SHOWN]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
     return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
-    """`mlflow run . -P model=large-v3 -P max_num_seqs=256`: the model and the options that differ from the defaults."""
+    """The command with the model and all non-default options, like `mlflow run . -P model=large-v3 -P limit=8`."""
     changed = {
         name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
     }
@@ -36,11 +36,11 @@ def command_line(config: BenchmarkConfig) -> str:
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """The description of a run, in markdown, until it has a result."""
+    """The description of a run in markdown during the measurement."""
     size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
         f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
-        f"`system/progress_*` show its progress.\n\nThe command: `{command_line(config)}`\n"
+        f"`system/progress_*` show the progress.\n\nCommand: `{command_line(config)}`\n"
     )
 
 
@@ -51,7 +51,7 @@ def summary(
     tags: Mapping[str, str],
     history: Mapping[str, Sequence[float]],
 ) -> str:
-    """The run in markdown: the result line, notes, the metrics that were measured, and the command line."""
+    """The result in markdown: the result line, notes, the measured metrics, the command and the signature."""
     rows = []
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
@@ -62,15 +62,16 @@ def summary(
     notes = []
     if len(rates := history.get("reqs_per_sec", ())) > 1:
         each = ", ".join(f"{rate:.2f}" for rate in rates)
-        notes.append(f"The median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
+        notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if "wer" not in metrics:
-        reason = "the references hold no words" if "reference_words" in metrics else "the corpus has no transcripts"
+        reason = "the references contain no words" if "reference_words" in metrics else "the corpus has no transcripts"
         notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
     if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
-        notes.append(f"{metrics['utterances_over_30s']:.0f} utterance(s) over 30 s: long_audio={params['long_audio']}.")
+        count = f"{metrics['utterances_over_30s']:.0f}"
+        notes.append(f"Utterances over 30 s (long_audio={params['long_audio']}): {count}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    command = f"The command: `{command_line(config)}`"
+    command = f"Command: `{command_line(config)}`"
     parts = [f"`{result_line(params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""transcripts.json, an MLflow table of the transcripts of a run: how it is written and read."""
+"""Writing and reading of transcripts.json, the MLflow table of a run's transcripts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ FIRST_COLUMNS = (
     *("utt_id", "hypothesis", "reference", "errors", "words", "substitutions", "deletions", "insertions"),
     *("character_errors", "characters", "speaker", "seconds", "latency_seconds"),
 )
-"""MLflow's view of several runs groups by the first column and compares the second; errors come early, too."""
+"""MLflow's artifact view groups runs by the first column and compares the second; error counts come early."""
 COLUMNS = tuple(
-    dict.fromkeys(
-        (*FIRST_COLUMNS, *(f.name for f in dataclasses.fields(UtteranceResult) if f.name not in NOT_STORED)),
-    )
+    dict.fromkeys((*FIRST_COLUMNS, *(f.name for f in dataclasses.fields(UtteranceResult) if f.name not in NOT_STORED)))
 )
 
 StoredTranscripts = tuple[UtteranceResult, ...]
@@ -32,12 +30,12 @@ class _Rows:
 
 
 def transcript_table(results: Sequence[UtteranceResult]) -> dict[str, object]:
-    """transcripts.json: one row per utterance; without a reference its counts are null."""
+    """The content of transcripts.json: one row per utterance, with null as the counts if it has no reference."""
     return {"columns": list(COLUMNS), "data": [[_cell(result, name) for name in COLUMNS] for result in results]}
 
 
 def read_table(text: str) -> StoredTranscripts | None:
-    """The results in transcripts.json, in its order; None where it is not such a table."""
+    """The results in a transcripts.json, in order; None if the text is not such a table."""
     try:
         table = json.loads(text)
         rows = []

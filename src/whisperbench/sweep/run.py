@@ -50,7 +50,7 @@ def sweep(
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan: Plan = Search.of(options) if options.searches else tasks_of(options, listener.said)
+    plan: Plan = Search.of(options) if options.searches else tasks_of(options, listener.info)
     client = connect()
     hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
     slots = [DeviceSlot()]
@@ -65,18 +65,18 @@ def sweep(
         echo(forecast(options, plan, earlier))
         return
     for closed in close_stale_runs(client):
-        listener.said(f"closed run {closed}")
+        listener.info(f"closed run {closed}")
     unfinished = None
     if RUN_ID not in os.environ and options.resume:
         unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
     if unfinished:
-        listener.said(f"continuing sweep {unfinished}")
+        listener.info(f"continuing sweep {unfinished}")
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
         log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
-        listener.said(run.where())
+        listener.info(run.where())
         parent = ParentRun(run, options, listener)
         if isinstance(plan, Search):
             identity = identities.of(plan.config(plan.first))
@@ -157,7 +157,7 @@ def measure_all(
     if failed:
         causes = "; ".join(f"{run.name}: {(run.failure or '').rstrip('.')}" for run in failed)
         raise SweepError(f"{progress.sentence}. {causes}")
-    parent.listener.said(progress.sentence)
+    parent.listener.info(progress.sentence)
 
 
 def search_for_the_best(
@@ -182,7 +182,7 @@ def search_for_the_best(
         try:
             task, run = plan(settings)
         except ConfigError as error:
-            parent.listener.said(f"{described(settings)} is not allowed: {error}")
+            parent.listener.info(f"{described(settings)} is not allowed: {error}")
             return None
         if run.state == "waiting":
             measure(task, run, parent, command, DeviceSlot(), threading.Event())
@@ -192,7 +192,7 @@ def search_for_the_best(
         best = search(wanted, evaluate, storage=parent.directory.parent / "search.db", name=study, recall=plan)
         progress.planned = len(progress.runs)  # the space may hold fewer settings, or some that are not allowed
     parent.leaderboard(echo)
-    parent.listener.said(progress.sentence)
+    parent.listener.info(progress.sentence)
     if best is None:
         bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
         raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")

@@ -106,6 +106,6 @@ def with_retries(call: Callable[[], T], listener: Listener) -> T:
             if time.monotonic() > deadline:
                 raise
             if not reported:
-                listener.said(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
+                listener.info(f"{error} Trying again for {OUTAGE_SECONDS / 60:.0f} minutes …")
             reported = True
             time.sleep(RETRY_SECONDS)

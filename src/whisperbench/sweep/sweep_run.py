@@ -77,7 +77,7 @@ class ParentRun:
             links = Links(ui_address(self.client))
             report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
-            self.listener.said(f"no leaderboard: {error}")
+            self.listener.info(f"no leaderboard: {error}")
             return
         echo(report.answer)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class ParentRun:
             path.write_text(text, encoding="utf-8")
         log_files(self.client, self.run_id, files)
         log_now(self.client, self.run_id, metrics=best_of(records))
-        self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
+        self.listener.info(f"report: {self.directory / 'leaderboard.html'}")
 
 
 def best_of(records: Sequence[RunRecord]) -> dict[str, float]:

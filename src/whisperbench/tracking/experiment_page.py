@@ -1,7 +1,7 @@
-"""The page of an experiment in MLflow: a saved view of its runs, and a description with the best results so far.
+"""Page of an experiment in MLflow: a saved view of its runs, and a description with the best results.
 
-MLflow keeps saved views in tags of the experiment (mlflow/server/js: savedViewUtils, ExperimentPageUIState).  The value
-is a JSON object with a name and, as text, the fields of the page's state that differ from the default.
+MLflow stores saved views in tags of the experiment (mlflow/server/js: savedViewUtils, ExperimentPageUIState).  The
+value is a JSON object with a name and, as JSON text, the fields of the page's state that differ from the default.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 WRITTEN_TAG = "whisperbench.description"
-"""The digest of the description that was written last; a description with another digest was edited by a user."""
+"""Digest of the last description that was written; if the description has another digest, a user has edited it."""
 
 COLUMNS = {
     **{f"metrics.`{name}`": 80 for name in ("wer", "reqs_per_sec", "rtfx")},
     **{"params.`engine`": 110, "params.`padding_stride`": 75, "params.`gpu_name`": 180},
     **{"params.`model`": 130, "params.`kv_cache_dtype`": 75, "params.`max_num_seqs`": 75},
 }
-"""The columns of the view, in order, with their widths in pixels."""
+"""Columns of the view in order, with their widths in pixels."""
 BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
 FINISHED = f"{BENCHMARKS} and attributes.status = 'FINISHED'"
 BEST = {
@@ -43,7 +43,7 @@ BEST = {
 def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
     """Write the view and the description of an experiment if they are missing or outdated.
 
-    An error of the server is ignored, because no result depends on it.
+    Errors of the server are ignored, because no result depends on the page.
     """
     with contextlib.suppress(TrackingError), tracking_errors(client, "store the description of the experiment"):
         experiment = client.get_experiment(experiment_id)
@@ -58,7 +58,7 @@ def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
 
 
 def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
-    """Name and address of every experiment with a benchmark run, its page updated, the newest first."""
+    """Update the pages of all experiments with a benchmark run; yields their names and addresses, the newest first."""
     links = Links(ui_address(client))
     for experiment in search_experiments(client):
         with tracking_errors(client, "list the runs"):
@@ -69,7 +69,7 @@ def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
 
 
 def saved_view(created_ms: int) -> str:
-    """The value of VIEW_TAG: finished benchmark runs, sorted by WER."""
+    """The value of VIEW_TAG: finished benchmark runs in the order of their WER."""
     state = {
         "searchFilter": FINISHED,
         "orderByKey": "metrics.`wer`",
@@ -82,7 +82,7 @@ def saved_view(created_ms: int) -> str:
 
 
 def description(client: MlflowClient, experiment_id: str) -> str:
-    """A link to the runs, examples of filters, and the best runs on the data with the most reference words."""
+    """Markdown with a link to the runs, examples of filters, and the best runs on the largest corpus."""
     lines = [
         f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**\n",
         "Filters for the field above the table, for example:\n",

@@ -1,6 +1,6 @@
-"""Progress metrics of a run while it is measured.
+"""Progress metrics of a run during the measurement.
 
-A thread logs them every few seconds.  Its errors do not affect the measurement, whose result is logged from its bundle.
+A thread logs them every few seconds.  Its errors do not affect the result, which is logged from the bundle.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 5.0
 EXIT_SECONDS = 1.0
-"""Maximum time that the end of the measurement waits for an unfinished request."""
+"""Timeout of the wait for an unfinished request at the end of the measurement."""
 
 
 class LiveMetrics:
     """Logs the finished utterances of all repeats, their rate and the GPU readings as `system/progress_*`.
 
-    MLflow shows metrics with the prefix `system/` in its tab for system metrics.  The object is a context manager
+    MLflow shows metrics with the prefix `system/` in its tab "System metrics".  The object is a context manager
     around the measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
     """
 
@@ -49,14 +49,14 @@ class LiveMetrics:
             self._thread.join(EXIT_SECONDS)
 
     def log_start(self, start: RunData) -> None:
-        """Log the params, tags, data set and description that are known before the measurement."""
+        """Log params, tags, data set and description before the measurement; an error is only a warning."""
         try:
             runs.log_start(self._client, self._run_id, start)
         except TrackingError as error:
-            self._listener.warned(f"{error} The measurement continues; the params are logged with its result.")
+            self._listener.warning(f"{error} The measurement continues, and its result will include the params.")
 
     def on_start(self) -> None:
-        """Start the thread with the first timed pass."""
+        """Start the thread at the first timed pass."""
         if not self._thread.ident:
             self._started = time.perf_counter()
             self._thread.start()
@@ -68,13 +68,9 @@ class LiveMetrics:
     def _log_until_stopped(self) -> None:
         while not self._stop.wait(INTERVAL_SECONDS):
             with contextlib.suppress(WhisperbenchError):
-                finished, seconds, gpu = (
-                    self._finished,
-                    time.perf_counter() - self._started,
-                    reading_now(self._hardware),
-                )
+                finished, seconds = self._finished, time.perf_counter() - self._started
                 metrics = {"finished": float(finished), "reqs_per_sec": finished / seconds}
-                if gpu:
+                if gpu := reading_now(self._hardware):
                     readings = (gpu.util_mean, gpu.memory_peak_mib, gpu.power_mean_watts)
                     names = ("gpu_util", "gpu_memory_mib", "gpu_power_watts")
                     metrics |= {name: value for name, value in zip(names, readings, strict=True) if value is not None}

@@ -1,4 +1,4 @@
-"""Benchmark runs read from an MLflow tracking server, with their repeats, transcripts and audio samples."""
+"""Reading of benchmark runs from an MLflow tracking server, with their repeats, transcripts and audio samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from whisperbench.errors import ComparisonError, ConfigError
 from whisperbench.results.names import KIND, METRICS, REPEATS
 from whisperbench.results.record import RunRecord
-from whisperbench.results.samples import SAMPLES, after_the_number
+from whisperbench.results.samples import SAMPLES, file_suffix
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 THREADS = 8
-MAX_CLIPS, MAX_CLIP_BYTES = 10, 5_000_000  # per HTML page; a clip has at most 30 s and 960 kB
+MAX_SAMPLES, MAX_SAMPLE_BYTES = 10, 5_000_000  # per HTML page; a sample has at most 30 s, which are 960 kB
 ID_DIGITS = 32
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
 
 def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
-    """Finished benchmark runs of the named experiments (None: of all), with the history of repeated ones.
+    """Finished benchmark runs of the named experiments (None = all) with the rates of their repeats.
 
     Raises:
         ComparisonError: an experiment does not exist.
-        ConfigError: MLflow refuses the filter.
-        TrackingError: the server went away.
+        ConfigError: MLflow rejects the filter.
+        TrackingError: the server cannot be reached or refuses a request.
     """
     names = _experiments(client)
     if experiments is not None:
@@ -46,15 +46,16 @@ def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_te
 
 
 def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
-    """Runs by id, or by a unique beginning of an id.
+    """Finished benchmark runs by id or unique prefix of an id, with the rates of their repeats.
 
     Raises:
         ComparisonError: a run does not exist, or is not a finished benchmark run.
+        TrackingError: the server cannot be reached or refuses a request.
     """
     from mlflow.exceptions import MlflowException
 
     names, records = _experiments(client), []
-    for run_id in (whole_id(client, each) for each in run_ids):
+    for run_id in (full_id(client, each) for each in run_ids):
         with tracking_errors(client, "return the run"):
             try:
                 run = client.get_run(run_id)
@@ -65,7 +66,7 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
         kind, status = run.data.tags.get(KIND, "none"), run.info.status
         if kind != "benchmark" or status != "FINISHED":
             raise ComparisonError(
-                f"Run {run_id} is not a finished benchmark run: its kind is {kind}, its status {status}."
+                f"Run {run_id} is not a finished benchmark run. Its kind is {kind} and its status {status}."
             )
         records.append(_record(run, names))
     return _with_history(client, records)
@@ -74,9 +75,12 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
 def read_transcripts(
     client: MlflowClient, run_ids: Iterable[str], cache: Path, advance: Callable[[], None] = lambda: None
 ) -> dict[str, StoredTranscripts | None]:
-    """The transcripts of each run, None where they are absent or damaged; `advance` is called after each run.
+    """The transcripts of each run, or None if they are absent or damaged; `advance` is called after each run.
 
-    They are downloaded in parallel and kept in `cache`, because those of a finished run never change.
+    They are downloaded in parallel and stored in `cache`, because the transcripts of a finished run do not change.
+
+    Raises:
+        TrackingError: the server cannot be reached or refuses a request.
     """
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = list(dict.fromkeys(run_ids))
@@ -93,8 +97,14 @@ def read_transcripts(
         return dict(zip(wanted, pool.map(read, wanted), strict=True))
 
 
-def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[str], cache: Path) -> dict[str, bytes]:
-    """WAV files by utterance id: the first ten of `utt_ids` that a run has as samples, at most 5 MB."""
+def read_samples(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[str], cache: Path) -> dict[str, bytes]:
+    """WAV files by utterance id, for at most MAX_SAMPLES of `utt_ids` whose audio is stored with one of the runs.
+
+    Samples that would exceed a total of MAX_SAMPLE_BYTES are omitted.
+
+    Raises:
+        TrackingError: the server cannot be reached or refuses a request.
+    """
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     found: dict[str, bytes] = {}
     with tracking_errors(client, "return the samples"):
@@ -103,34 +113,34 @@ def read_clips(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable[s
             for run_id in run_ids
             for artifact in client.list_artifacts(run_id, SAMPLES)
         }
-        room = MAX_CLIP_BYTES
+        remaining = MAX_SAMPLE_BYTES
         for utt_id in utt_ids:
-            run_id, artifact = samples.get(after_the_number(utt_id), ("", None))
-            if artifact is None or (artifact.file_size or 0) > room or len(found) == MAX_CLIPS:
+            run_id, artifact = samples.get(file_suffix(utt_id), ("", None))
+            if artifact is None or (artifact.file_size or 0) > remaining or len(found) == MAX_SAMPLES:
                 continue
             kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
             if not kept.exists():
                 _download(client, run_id, artifact.path, kept)
             found[utt_id] = kept.read_bytes()
-            room -= len(found[utt_id])
+            remaining -= len(found[utt_id])
     return found
 
 
-def whole_id(client: MlflowClient, beginning: str) -> str:
-    """The id of the run whose id begins with `beginning`.
+def full_id(client: MlflowClient, prefix: str) -> str:
+    """The id of the run whose id begins with `prefix`.
 
     Raises:
-        ComparisonError: no run or several runs have such an id.
+        ComparisonError: no id or several ids begin with it.
     """
-    if len(beginning) == ID_DIGITS:
-        return beginning
-    found = _search(client, list(_experiments(client)), f"attributes.run_id LIKE '{beginning}%'", None)
+    if len(prefix) == ID_DIGITS:
+        return prefix
+    found = _search(client, list(_experiments(client)), f"attributes.run_id LIKE '{prefix}%'", None)
     if len(found) != 1:
-        several = ", ".join(sorted(run.info.run_id for run in found)[:10])
-        which = (
-            f"{len(found)} ids begin with it: {several}" if found else "no id on this tracking server begins with it"
+        ids = ", ".join(sorted(run.info.run_id for run in found)[:10])
+        raise ComparisonError(
+            f"{prefix!r} does not identify a run, because "
+            + (f"{len(found)} ids begin with it: {ids}." if found else "no id on this tracking server begins with it.")
         )
-        raise ComparisonError(f"{beginning!r} does not identify a run: {which}.")
     return str(found[0].info.run_id)
 
 
@@ -177,7 +187,7 @@ def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
 
 
 def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records, each run with several repeats with the rates of all of them."""
+    """Add the rates of all repeats to the records of runs with several repeats."""
 
     def complete(record: RunRecord) -> RunRecord:
         repeats = record.params.get("repeats", "1")
@@ -185,7 +195,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
             return record
         history = {}
         for name in (metric.name for metric in METRICS if metric.rate):
-            # By step, because a file store keeps a value twice if it was logged twice.
+            # A file store returns a value twice if it was logged twice, with the same step.
             steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
         return dataclasses.replace(record, history=history)
@@ -195,6 +205,6 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
 
 
 def _download(client: MlflowClient, run_id: str, path: str, target: Path) -> None:
-    """Download an artifact to `target`, which stays absent if the download fails."""
+    """Download an artifact to `target` atomically."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         Path(client.download_artifacts(run_id, path, folder)).replace(target)

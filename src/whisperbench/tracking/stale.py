@@ -1,4 +1,4 @@
-"""Runs left RUNNING by a process of this host that is dead."""
+"""Closing of runs that a dead process of this host has left in the status RUNNING."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 
 
 def close_stale_runs(client: MlflowClient) -> list[str]:
-    """End the runs of dead processes of this host as KILLED; returns a description of each closed run."""
-    closed: list[str] = []
+    """Close the running runs of dead processes of this host as KILLED; returns a description of each of them.
+
+    Raises:
+        TrackingError: the running runs cannot be listed.
+    """
     if (here := ProcessId.this()) is None:
-        return closed
+        return []
     condition = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` LIKE 'host={here.host}|%'"
     with tracking_errors(client, "list the running runs"):
         experiments = [each.experiment_id for each in search_experiments(client)]
         running = search_runs(client, experiments, condition)
+    closed = []
     for run in running:
         owner = ProcessId.parse(run.data.tags[PROCESS_TAG])
         if owner is not None and owner.is_dead(here):

@@ -1,7 +1,7 @@
-"""The runs of a sweep on the tracking server: opened, found again, and closed after their processes.
+"""Parent and child runs of a sweep: creation, search for earlier ones, and closing.
 
-The sweep opens a child run and starts a process that fills it, so that the run ends with the right status whatever
-happens to that process.
+The sweep creates a child run before it starts the process that fills it.  It can therefore close the run with the
+right status if that process dies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REPEAT = "whisperbench.repeat"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished child run of any sweep of the experiment; `seconds` include engine start and logging."""
+    """A finished child run of a sweep; `seconds` is its duration, which includes engine start and logging."""
 
     run_id: str
     seconds: float
@@ -46,7 +46,7 @@ class FinishedRun:
 
 
 def current_experiment(client: MlflowClient) -> str:
-    """The id of the experiment of a sweep's runs: that of the run of `mlflow run`, else the default one."""
+    """The id of the experiment for a sweep: the experiment of the run of `mlflow run`, else the default experiment."""
     if run_id := os.environ.get(RUN_ID):
         return experiment_of(client, run_id)
     with tracking_errors(client, "return the experiment"):
@@ -54,12 +54,12 @@ def current_experiment(client: MlflowClient) -> str:
 
 
 def experiment_of(client: MlflowClient, run_id: str) -> str:
-    """The id of the experiment of a run."""
+    """The id of a run's experiment."""
     return str(get_run(client, run_id).info.experiment_id)
 
 
 def interrupted_sweep(client: MlflowClient, experiment: str, digest: str) -> str | None:
-    """The newest unfinished run of this sweep on this host whose process is dead; None after a finished one."""
+    """The newest run of this sweep that a dead process of this host left unfinished; None if a newer one finished."""
     here = ProcessId.this()
     for run in _search(client, experiment, f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP_DIGEST}` = '{digest}'"):
         if run.info.status == "FINISHED":
@@ -71,7 +71,7 @@ def interrupted_sweep(client: MlflowClient, experiment: str, digest: str) -> str
 
 
 def reopen(client: MlflowClient, run_id: str) -> None:
-    """Set an interrupted run to RUNNING and remove the cause of its end."""
+    """Set an interrupted run to RUNNING and delete its FAILURE tag."""
     with tracking_errors(client, "reopen the run"):
         client.update_run(run_id, status="RUNNING")
         if FAILURE in client.get_run(run_id).data.tags:
@@ -79,10 +79,7 @@ def reopen(client: MlflowClient, run_id: str) -> None:
 
 
 def open_child_run(client: MlflowClient, parent_id: str, *, name: str, config_digest: str, repeat: int) -> str:
-    """Create a child run for a process that will fill it; returns its id.
-
-    It belongs to this process until that one takes it over.
-    """
+    """Create a child run and return its id; this process owns the run until the child process takes it over."""
     tags = {PARENT: parent_id, KIND: "benchmark", SCHEMA_TAG: SCHEMA}
     tags |= {CONFIG_DIGEST: config_digest, REPEAT: str(repeat)}
     with tracking_errors(client, "open a run"):
@@ -90,9 +87,9 @@ def open_child_run(client: MlflowClient, parent_id: str, *, name: str, config_di
 
 
 def close_failed(client: MlflowClient, run_id: str, ended: CommandResult) -> str:
-    """End a run as FAILED with the log of its process as an artifact; returns the cause.
+    """Close a run as FAILED with the log of its process as an artifact; returns the cause.
 
-    The cause is the one that the process has logged, if it ended by itself, else that of its exit.
+    The cause is the FAILURE tag of a process that exited by itself, else the description of its exit.
     """
     logged = get_run(client, run_id).data.tags.get(FAILURE) if ended.exit_status > 0 and not ended.timed_out else None
     failure = logged or ended.failure
@@ -105,14 +102,14 @@ def add_warning(client: MlflowClient, run_id: str, warning: str) -> None:
     """Append a warning to the warnings of a run.
 
     Raises:
-        TrackingError: the server is away or refuses.
+        TrackingError: the server cannot be reached or refuses.
     """
     before = get_run(client, run_id).data.tags.get(WARNINGS)
     log_now(client, run_id, tags={WARNINGS: f"{before}; {warning}" if before else warning})
 
 
 def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
-    """Every finished child run of a sweep, the oldest first."""
+    """The finished child runs of all sweeps of an experiment, the oldest first."""
     condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
     return [
         FinishedRun(
@@ -128,6 +125,6 @@ def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedR
 
 
 def _search(client: MlflowClient, experiment: str, condition: str) -> list[Any]:
-    """Runs that meet a condition, the newest first."""
+    """The runs that meet an MLflow filter, the newest first."""
     with tracking_errors(client, "search the runs"):
         return search_runs(client, [experiment], condition)

@@ -1,4 +1,4 @@
-"""A run from its opening to its end: it ends with the right status on success, failure and a signal."""
+"""Context manager of a run, which closes it with the right status after success, failure or a signal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from whisperbench.results.links import Links
 from whisperbench.text import without_password
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
-from whisperbench.tracking.runs import close_run, open_run, origin_of
+from whisperbench.tracking.runs import close_run, open_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-    from whisperbench.results.bundle import Origin
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,15 +33,11 @@ class TrackedRun:
     def experiment_id(self) -> str:
         return str(self.client.get_run(self.run_id).info.experiment_id)
 
-    def origin(self) -> Origin:
-        """How the run was opened, for its bundle."""
-        return origin_of(self.client, self.run_id)
-
     def where(self) -> str:
         """Links to the run and to all runs; for a database also the command that starts the UI."""
         links = Links(ui_address(self.client))
         experiment = self.client.get_experiment(self.experiment_id)
-        # An experiment that holds only comparisons has no view.
+        # An experiment with comparisons only has no saved view.
         runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
         found = f"run: {links.run(self)}\nruns: {runs}"
         if serves_ui(self.client):
@@ -62,9 +56,12 @@ def tracked_run(
 ) -> Iterator[TrackedRun]:
     """Open a run for the block: `run_id`, else the run that `mlflow run` has started, else a new one.
 
-    A new run belongs to `experiment` (None: the default one).  The run ends as FINISHED, as FAILED if the block raises,
-    and as KILLED on a signal, with the cause in a tag.  `mlflow run` (3.17) writes FAILED over KILLED if the signal
-    interrupts it together with this process.
+    A new run is created in `experiment` (None = the default experiment).  The run ends as FINISHED, as FAILED if the
+    block raises an exception, and as KILLED after a signal; the cause is in the tag FAILURE.  If the signal also
+    interrupts `mlflow run` (3.17), that process replaces KILLED by FAILED.
+
+    Raises:
+        TrackingError: the run cannot be opened, or cannot be closed after success.
     """
     with signals_raise() as raised:
         run_id = open_run(
@@ -75,18 +72,18 @@ def tracked_run(
         try:
             yield TrackedRun(client, run_id)
             status = "FINISHED"
-        except Interrupted as interrupted:  # also one that a block inside this one has received
+        except Interrupted as interrupted:  # also from a nested `signals_raise`, which is absent from `raised`
             status, failure = "KILLED", str(interrupted)
             raise
         except BaseException as error:
             failure = str(error) if isinstance(error, WhisperbenchError) else f"{type(error).__name__}: {error}"
             raise
         finally:
-            if raised:  # also if a library turned the signal into an error of its own
+            if raised:  # also if a library has converted the exception into another one
                 status, failure = "KILLED", str(raised[0])
-            # The system time may have been set back, and a run must not end before its start.
+            # A change of the system time must not place the end of the run before its start.
             ended_ms = opened_ms + round(1000 * (time.perf_counter() - opened))
-            # A server that is away must not hide the cause.
+            # An error of the server must not replace the error of the block.
             with contextlib.suppress(TrackingError) if status != "FINISHED" else contextlib.nullcontext():
                 try:
                     close_run(client, run_id, status, failure, ended_ms)

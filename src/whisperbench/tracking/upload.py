@@ -1,4 +1,4 @@
-"""Upload of result bundles that could not be logged when they were measured."""
+"""Upload of result bundles that were not logged after their measurement."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from whisperbench.errors import BundleError, TrackingError
 from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.bundle import CONTENTS, PARTIAL, Bundle, read_bundle
+from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, Bundle, locked, read_bundle
 from whisperbench.results.names import FAILURE, KIND
 from whisperbench.results.recording import complete
 from whisperbench.text import without_password
-from whisperbench.tracking.client import connect, search_experiments, tracking_errors
+from whisperbench.tracking.client import connect, ignore_error, search_experiments, tracking_errors
 from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, fill_run, missing_files
 from whisperbench.tracking.tracked_run import tracked_run
@@ -27,24 +27,26 @@ if TYPE_CHECKING:
 
 
 def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callable[[str], None]) -> None:
-    """Log the bundles that `config` names; `on_uploaded` is called with a sentence for each.
+    """Log the bundles at a path or pattern; `on_uploaded` is called with a sentence after each.
+
+    All bundles are read before the first one is logged.
 
     Raises:
-        BundleError: no bundle is named, or one is damaged, in which case nothing is sent.
-        TrackingError: the server went away; the same command continues.
+        BundleError: no bundle was found, or one is damaged.
+        TrackingError: the server cannot be reached or refuses; the same command logs the remaining bundles.
     """
     bundles = read_bundles(config.bundles, listener)
     client = connect()
     experiments = set()
-    # Under `mlflow run` the upload has a run of its own.
+    # `mlflow run` has started a run for the upload itself.
     with tracked_run(client, "upload", {KIND: "upload"}) if RUN_ID in os.environ else signals_raise():
         for done, bundle in enumerate(bundles):
             try:
                 run_id, was_missing = upload_bundle(client, bundle)
             except TrackingError as error:
                 raise TrackingError(
-                    f"{error} {done} of {len(bundles)} bundles are logged; {bundle.directory} is safe on disk. "
-                    "Run the same command again."
+                    f"{error} {done} of {len(bundles)} bundles are logged, and {bundle.directory} is complete on disk. "
+                    "When the server answers, run the same command again."
                 ) from error
             bundle.mark_logged(without_password(client.tracking_uri), run_id)
             experiments.add(str(client.get_run(run_id).info.experiment_id))
@@ -54,30 +56,32 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
 
 
 def find_bundles(named: str) -> list[Path]:
-    """The result directories at a path or a pattern and one level below, oldest first, with unfinished ones last.
+    """The result directories at a path or pattern and one level below it, oldest first, unfinished ones last.
 
     Raises:
-        BundleError: no directory is found.
+        BundleError: no result directory was found.
     """
     path = Path(named).expanduser()
     paths = [path] if path.exists() else [Path(name) for name in glob.glob(str(path))]  # noqa: PTH207 - Path.glob takes no absolute pattern
     candidates = {inside for each in paths for inside in (each, *each.glob("*"))}
-    found = [each for each in candidates if (each / CONTENTS).is_file() or (is_partial(each) and each.is_dir())]
+    found = [each for each in candidates if (each / BUNDLE_FILE).is_file() or (is_partial(each) and each.is_dir())]
     if not found:
-        raise BundleError(f"bundles={named!r} names no result bundle: none of {len(paths)} path(s) has a {CONTENTS}.")
+        raise BundleError(
+            f"bundles={named!r} does not match a result bundle, which is a directory with a {BUNDLE_FILE}."
+        )
     return sorted(found, key=lambda each: (is_partial(each), each))
 
 
 def is_partial(directory: Path) -> bool:
-    """Whether the measurement in a directory was interrupted, or is still running."""
+    """Whether a directory has the name of an interrupted or running measurement."""
     return directory.name.endswith(PARTIAL)
 
 
 def read_bundles(named: str, listener: Listener) -> list[Bundle]:
-    """The bundles at a path or a pattern; measurements that were interrupted after their last pass are completed.
+    """Read the bundles at a path or pattern, and complete measurements that were interrupted after the timed region.
 
     Raises:
-        BundleError: no bundle is named, or one is damaged.
+        BundleError: no bundle was found, or one is damaged.
     """
     bundles = []
     for path in (paths := find_bundles(named)):
@@ -86,24 +90,25 @@ def read_bundles(named: str, listener: Listener) -> list[Bundle]:
             continue
         try:
             bundles.append(complete(path, listener))
-            listener.said(f"completed {path.name}, which was measured but not written; its samples are left out")
+            listener.info(f"Completed the bundle of {path.name}; it has no audio samples.")
         except BundleError as error:
-            listener.said(f"{path} was cut off while it was measured and is left out ({error})")
+            listener.info(f"Skipped {path}, which cannot be completed: {error}")
     if not bundles:
-        raise BundleError(
-            f"bundles={named!r} names no result bundle: {len(paths)} measurement(s) there are unfinished."
-        )
+        raise BundleError(f"bundles={named!r} matches only {len(paths)} unfinished measurement(s), which were skipped.")
     return bundles
 
 
 def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
-    """Log a bundle to the run that it was measured for, or to a new one; (run id, whether anything was missing).
+    """Log a bundle to the run that it was measured for, or to a new one.
+
+    Returns:
+        The run's id, and False if the run already had the whole bundle, else True.
 
     Raises:
-        TrackingError: the server went away or refused; the upload can be repeated.
+        TrackingError: the server cannot be reached or refuses; the upload can be repeated.
         BundleError: another process is logging the bundle.
     """
-    with bundle.locked(), tracking_errors(client, "log the result"):
+    with locked(bundle.directory), tracking_errors(client, "log the result"):
         run = _run_of(client, bundle)
         logged = run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id
         if logged and not missing_files(client, run.info.run_id, bundle):
@@ -122,17 +127,12 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
 
 
 def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
-    """The run that a bundle was measured for or uploaded to; None if this server has none."""
-    from mlflow.exceptions import MlflowException
-
+    """The run that a bundle was measured for or uploaded to; None if it is not on this server."""
     if bundle.origin.run_id is not None:
-        try:
+        with ignore_error("RESOURCE_DOES_NOT_EXIST"):
             run = client.get_run(bundle.origin.run_id)
             if run.info.lifecycle_stage == "active" and run.data.tags.get(BUNDLE_TAG, bundle.id) == bundle.id:
                 return run
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
     experiments = [each.experiment_id for each in search_experiments(client)]
     found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
     return found[0] if found else None

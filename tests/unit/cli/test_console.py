@@ -22,8 +22,8 @@ from whisperbench.measure.score import score
 
 def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     """As they are: brackets are no mark-up, and stdout is for results."""
-    TerminalListener().said("engine [ready]")
-    TerminalListener().warned("a [bold] warning")
+    TerminalListener().info("engine [ready]")
+    TerminalListener().warning("a [bold] warning")
     assert capsys.readouterr() == ("", "engine [ready]\na [bold] warning\n")
 
 

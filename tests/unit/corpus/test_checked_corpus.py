@@ -37,5 +37,5 @@ def test_a_corpus_of_long_audio_alone_cannot_be_dropped(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     corpus_of(tmp_path / "c", [31.0])
     config = BenchmarkConfig(corpus=str(tmp_path / "c"), long_audio="drop")
-    with pytest.raises(CorpusError, match="long_audio=drop leaves nothing"):
+    with pytest.raises(CorpusError, match="long_audio=drop removes every utterance"):
         checked_corpus(config, Listener(), tmp_path / "cache")

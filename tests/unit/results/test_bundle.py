@@ -18,8 +18,8 @@ from tests.support.bundles import contents_of, journal_in, result, result_in
 from tests.unit.results.test_run_data import FACTS, timed
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.measure.timing import Measurement
-from whisperbench.results.bundle import CONTENTS, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.recording import TRANSCRIPTS, abandoned, read_journal, seal
+from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles
+from whisperbench.results.recording import TRANSCRIPTS, interrupted_measurements, read_journal, write_bundle
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_renamed_bundle_is_the_same_bundle(tmp_path: Path) -> None:
 
 def test_it_reads_without_mlflow(tmp_path: Path) -> None:
     """bundle.json says its schema and holds everything under names that people know."""
-    body = json.loads((result_in(tmp_path).directory / CONTENTS).read_text(encoding="utf-8"))
+    body = json.loads((result_in(tmp_path).directory / BUNDLE_FILE).read_text(encoding="utf-8"))
     assert body["schema"] == "1"
     assert body["contents"]["metrics"]["wer"] == 2.5
 
@@ -88,18 +88,18 @@ class TestJournal:
             raise ZeroDivisionError
         assert [each.utt_id for each in read_journal(journal.directory)] == ["u0000"]
         assert unlogged_bundles(tmp_path) == []
-        with pytest.raises(BundleError, match="cut off"):
+        with pytest.raises(BundleError, match="is an unfinished measurement"):
             read_bundle(journal.directory)
 
     def test_only_dead_processes_have_abandoned_theirs(self, tmp_path: Path) -> None:
         """A journal that this process is writing is nobody's to report."""
         with journal_in(tmp_path) as journal:
             journal.append(result(0))
-            assert abandoned(tmp_path) == {}
+            assert interrupted_measurements(tmp_path) == {}
         facts = json.loads((journal.directory / "journal.json").read_text())
         facts["process"] = facts["process"].replace(f"pid={os.getpid()}|", "pid=4194399|")
         (journal.directory / "journal.json").write_text(json.dumps(facts))
-        assert abandoned(tmp_path) == {journal.directory: 1}
+        assert interrupted_measurements(tmp_path) == {journal.directory: 1}
 
 
 @contextmanager
@@ -129,9 +129,9 @@ class TestFullDisk:
         with journal_in(tmp_path) as journal:
             journal.append(result(0))
             with files_of_at_most(500), pytest.raises(OSError, match="File too large"):
-                seal(journal.directory, contents_of(), Origin())
+                write_bundle(journal.directory, contents_of(), Origin())
         assert unlogged_bundles(tmp_path) == []
-        assert not (journal.directory / CONTENTS).exists()
+        assert not (journal.directory / BUNDLE_FILE).exists()
         assert len(read_journal(journal.directory)) == 1
 
     @pytest.mark.parametrize("at", ["append", "measured"])
@@ -157,7 +157,7 @@ class TestHostileBundles:
         """A bundle that has travelled cannot make an upload send another file of this machine."""
         bundle = result_in(tmp_path)
         (bundle.artifacts / "notes.txt").symlink_to("/etc/passwd")
-        with pytest.raises(BundleError, match="no links"):
+        with pytest.raises(BundleError, match="must not contain links"):
             read_bundle(bundle.directory)
 
     def test_a_linked_directory_is_refused(self, tmp_path: Path) -> None:
@@ -186,12 +186,12 @@ class TestHostileBundles:
     def test_a_value_that_is_not_allowed(self, tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
         """Refused with the bundle's path, before anything is sent."""
         bundle = result_in(tmp_path)
-        body = json.loads((bundle.directory / CONTENTS).read_text())
+        body = json.loads((bundle.directory / BUNDLE_FILE).read_text())
         place = body
         for name in path[:-1]:
             place = place[name]
         place[path[-1]] = value
-        (bundle.directory / CONTENTS).write_text(json.dumps(body))
+        (bundle.directory / BUNDLE_FILE).write_text(json.dumps(body))
         with pytest.raises(BundleError, match=str(bundle.directory)):
             read_bundle(bundle.directory)
 
@@ -202,4 +202,4 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     bundle = result_in(
         tmp_path_factory.mktemp("fuzz"), contents_of(), Origin("speech", "0" * 32, {"mlflow.user": "ann"})
     )
-    return bundle.directory, json.loads((bundle.directory / CONTENTS).read_text())
+    return bundle.directory, json.loads((bundle.directory / BUNDLE_FILE).read_text())

@@ -20,12 +20,12 @@ from whisperbench.errors import BundleError, EngineError
 from whisperbench.progress import Listener
 from whisperbench.results import bundle as bundle_module
 from whisperbench.results import recording
-from whisperbench.results.bundle import CONTENTS, Bundle, Origin, read_bundle
+from whisperbench.results.bundle import BUNDLE_FILE, Bundle, Origin, read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import MEASUREMENT_FILE, TRANSCRIPTS, complete
 from whisperbench.tracking.upload import find_bundles
 
-WRITES = ("transcripts.json", "summary.md", CONTENTS, "sync", "rename")
+WRITES = ("transcripts.json", "summary.md", BUNDLE_FILE, "sync", "rename")
 """What `finish` writes after measurement.json: three files, everything to the disk, and the final name."""
 
 
@@ -153,7 +153,7 @@ def test_samples_and_plots_are_best_effort(name: str, tmp_path: Path, monkeypatc
     warnings: list[str] = []
 
     class Noting(Listener):
-        def warned(self, sentence: str) -> None:
+        def warning(self, sentence: str) -> None:
             warnings.append(sentence)
 
     def half(directory: Path, *_: Any) -> None:
@@ -223,7 +223,7 @@ def test_one_that_is_being_measured(tmp_path: Path) -> None:
     """Is left alone, whichever host its process is on."""
     with journal_in(tmp_path) as journal:
         journal.append(result(0))
-        with pytest.raises(BundleError, match="is being measured by another process"):
+        with pytest.raises(BundleError, match="is being measured or logged by another process"):
             complete(journal.directory, Listener())
     with pytest.raises(BundleError, match="was not measured to its end"):
         complete(journal.directory, Listener())

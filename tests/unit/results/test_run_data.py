@@ -218,8 +218,8 @@ def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
     found = record.run_data(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
     assert (found.metrics["wall_seconds"], found.metrics["wer"]) == (4.0, pytest.approx(25.0))
     assert list(found.history["wall_seconds"]) == [4.0, 3.0]
-    assert found.tags[names.WARNINGS] == f"not a measurement of speed: {reason}"
-    assert f"**Warning**: not a measurement of speed: {reason}" in found.description
+    assert found.tags[names.WARNINGS] == f"the speed was not measured: {reason}"
+    assert f"**Warning**: the speed was not measured: {reason}" in found.description
     found = record.run_data(config, FACTS, Measurement(1.5, passes[:1]), scored, started_ms=1, ended_ms=2)
     assert found.metrics["wer"] == pytest.approx(25.0)
     assert (found.metrics["utterances"], found.metrics["audio_seconds"]) == (4, 36)
@@ -267,8 +267,8 @@ def test_the_description_counts_in_whole_numbers_and_says_how_to_repeat_it() -> 
     """Each repeat's rate with the spread, and the command."""
     text = contents(repeats=3, kv_cache_dtype="fp8").description
     assert "| utterances | 4  |" in text
-    assert "The median of 3 repeats: 1.00, 2.00, 1.33 reqs/sec (spread 75.0 %)." in text
-    assert "The command: `mlflow run . -P model=large-v3 -P kv_cache_dtype=fp8 -P repeats=3`" in text
+    assert "Median of 3 repeats: 1.00, 2.00, 1.33 reqs/sec (spread 75.0 %)." in text
+    assert "Command: `mlflow run . -P model=large-v3 -P kv_cache_dtype=fp8 -P repeats=3`" in text
 
 
 def test_what_a_run_shows_at_its_start_is_part_of_what_it_holds() -> None:

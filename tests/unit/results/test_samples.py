@@ -174,7 +174,7 @@ def test_long_audio_is_cut_and_said(tmp_path: Path) -> None:
         tmp_path, [transcript("u", "a", "a", 35)], lambda _: np.zeros(560_000, np.float32), 1, normalizer_of("en")
     )
     assert soundfile.info(next(tmp_path.glob("*.wav"))).duration == 30
-    assert "35.0 s · the first 30 s are here" in Page(tmp_path).text
+    assert "35.0 s · only the first 30 s are stored" in Page(tmp_path).text
 
 
 def test_loud_and_broken_samples_still_play(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Recorder(Listener):
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
-    def warned(self, sentence: str) -> None:
+    def warning(self, sentence: str) -> None:
         self.warnings.append(sentence)
 
 
@@ -63,7 +63,7 @@ def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypat
     assert (early.info.status, early.info.run_name) == ("RUNNING", "demo_demo_CPU")
     assert early.data.params["gpu_name"] == run.data.params["gpu_name"]
     assert early.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
-    assert "The command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]
+    assert "Command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]
     assert "reqs_per_sec" not in early.data.metrics
     finished = history(client, run.info.run_id, "system/progress_finished")
     assert len(finished) > 2
@@ -127,7 +127,7 @@ def test_a_failure_to_log_the_params_early_is_a_warning(client: Any, tmp_path: P
     (tmp_path / "mlflow.db").write_bytes(b"no database")
     metrics.log_start(run_start(CONFIG, NO_GPU, DATASET, "demo"))
     (warning,) = heard.warnings
-    assert warning.endswith("The measurement continues; the params are logged with its result.")
+    assert warning.endswith("The measurement continues, and its result will include the params.")
 
 
 @pytest.mark.parametrize("wanted", [True, False])
