@@ -1,4 +1,4 @@
-"""The parent run of a sweep: its progress while the child runs are measured, and its leaderboard at the end."""
+"""Parent run of a sweep: progress while the child runs are measured, and the leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from whisperbench.tracking.tracked_run import TrackedRun
 
 
 class ParentRun:
-    """Shows and logs `progress` while the child runs are measured, then ranks what was measured or skipped."""
+    """Shows and logs `progress` while the child runs are measured, then ranks the measured and the skipped runs."""
 
     def __init__(self, run: TrackedRun, options: SweepConfig, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
@@ -55,14 +55,14 @@ class ParentRun:
         self.log()
 
     def log(self) -> None:
-        """Log the progress; a server that is away for a moment does not end the sweep."""
+        """Log the progress; a server that is not reachable for a moment does not end the sweep."""
         with self._lock, contextlib.suppress(TrackingError):
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
             step = self.progress.count(*ENDED)
             log_now(self.client, self.run_id, metrics=self.progress.metrics, tags={NOTE_TAG: note}, step=step)
 
     def leaderboard(self, echo: Callable[[Sequence[Part]], None]) -> None:
-        """Rank the runs that were measured or skipped, if there are any, and log the files of the report."""
+        """Rank the measured and the skipped runs, if any, and log the files of the report."""
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
             return
@@ -77,7 +77,7 @@ class ParentRun:
             links = Links(ui_address(self.client))
             report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
         except ComparisonError as error:
-            self.listener.said(f"no leaderboard: {error}")
+            self.listener.said(f"No leaderboard was made. {error}")
             return
         echo(report.answer)
         self.directory.mkdir(parents=True, exist_ok=True)

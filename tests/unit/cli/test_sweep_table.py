@@ -49,7 +49,7 @@ def test_an_overdue_run_is_not_about_to_end() -> None:
 
 def test_what_goes_on_inside_has_one_line() -> None:
     """However long it is: rows do not grow and shrink."""
-    run = PlannedRun("a", 1, state="running", doing="transcribing " * 20, where="cores 0-1")
+    run = PlannedRun("a", 1, state="running", log_line="transcribing " * 20, device="cores 0-1")
     console = Console(width=120, height=30)
     lines = console.render_lines(table(Progress([run])), console.options)
     told = ["".join(segment.text for segment in line) for line in lines]

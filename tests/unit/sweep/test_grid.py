@@ -76,7 +76,7 @@ class TestProduct:
             ("vllm", 256, 4),
             ("transformers", 128, 1),
         ]
-        assert said == ["1 configuration(s) differ only in options that their engine does not have; they are left out"]
+        assert said == ["Left out 1 configuration(s) that differ only in options that their engine does not have."]
 
 
 class TestGridFile:
@@ -159,7 +159,7 @@ class TestGridFile:
 
     def test_an_option_of_the_grid_cannot_be_given_too(self) -> None:
         """model= beside a grid that names models would otherwise have no effect."""
-        with pytest.raises(ConfigError, match="entry 1: model is also given as model=tiny"):
+        with pytest.raises(ConfigError, match="entry 1: model is also an option of the sweep, model=tiny"):
             configurations_of(sweep_of(grid="published", model="tiny"))
 
 

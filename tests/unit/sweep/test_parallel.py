@@ -120,7 +120,7 @@ def test_side_by_side_is_for_independent_configurations(options: dict[str, objec
 def test_etas_of_parallel_runs() -> None:
     """Four runs of 100 s on two slots take 200 s; the state names the slot."""
     runs = [PlannedRun(f"c{i}", 1, 100.0, "running" if i < 2 else "waiting") for i in range(4)]
-    runs[0].where = "GPU 3"
+    runs[0].device = "GPU 3"
     progress = Progress(runs, slots=2)
     assert progress.remaining_seconds == 200
     assert [row[6] for row in progress.rows()] == ["1:40", "1:40", "2:30", "3:20"]

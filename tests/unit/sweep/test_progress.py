@@ -29,7 +29,7 @@ class TestProgress:
     def test_what_a_run_does_stands_beside_its_state(self) -> None:
         """While it runs, and no longer."""
         run = self.progress().runs[1]
-        run.doing = "transcribing 5/8"
+        run.log_line = "transcribing 5/8"
         assert [row[2] for row in Progress([run]).rows()] == ["running: transcribing 5/8"]
         run.state = "done"
         assert [row[2] for row in Progress([run]).rows()] == ["done"]

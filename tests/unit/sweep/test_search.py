@@ -86,7 +86,7 @@ class TestFinding:
     def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
         """A corpus without transcripts has no WER: one run shows it, not twenty."""
         engine = FakeEngine(without="wer")
-        with pytest.raises(ConfigError, match="no wer to search by: the corpus needs transcripts"):
+        with pytest.raises(ConfigError, match="no wer, which the search needs: the corpus needs transcripts"):
             search(wanted(max_wer=2.5), engine, storage=tmp_path / "s.db", name="s")
         assert len(engine.measured) == 1
 
@@ -141,5 +141,5 @@ def test_the_first_setting_is_one_that_can_be() -> None:
 
 def test_a_search_over_nothing_is_refused() -> None:
     """Every option with one value leaves nothing to find."""
-    with pytest.raises(ConfigError, match="nothing to search"):
+    with pytest.raises(ConfigError, match="Nothing can be searched"):
         Search.of(sweep_of(objective="reqs_per_sec"))
