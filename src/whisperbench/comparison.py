@@ -34,20 +34,20 @@ from whisperbench.tracking.runs import log_files
 from whisperbench.tracking.tracked_run import tracked_run
 
 EXPERIMENT = "whisperbench-compare"
-"""The experiment of comparisons, apart from the runs that they compare; `mlflow run` uses its own choice instead."""
+"""Experiment of comparisons, which is separate from the compared runs; under `mlflow run`, its experiment is used."""
 
 Transcripts = Mapping[str, StoredTranscripts | None]
-"""Transcripts by run id; None for a run without readable ones."""
+"""Transcripts by run id; None for a run without readable transcripts."""
 
 
 def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
     """Compare the selected runs and return the exit status, which is 1 if the gate finds a regression.
 
-    `echo` prints the result: the sentence of the gate, or the parts of a report.  A report is then written to files
-    and logged as a compare run.
+    `echo` is called with the result: the sentence of the gate, or the parts of a report.  A report is also written to
+    files and logged as a compare run.
 
     Raises:
-        ComparisonError: no runs were found, they may not be compared, or results_dir cannot be written.
+        ComparisonError: no runs were found, they are not comparable, or results_dir cannot be written.
         TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
@@ -71,7 +71,10 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         report = leaderboard(client, find(client, options), options, links, options.scope, listener)
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
-    write_and_log(client, Path(options.results_dir), files, listener)
+    paths = write_files(Path(options.results_dir), files)
+    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
+        log_files(client, run.run_id, paths)
+    listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")
     return 0
 
 
@@ -83,7 +86,7 @@ def leaderboard(
     searched: str,
     listener: Listener,
 ) -> Report:
-    """Leaderboards of these runs; `searched` describes where they were found.
+    """The report on these runs; `searched` describes where they were found.
 
     Raises:
         ComparisonError: none of the runs can be ranked.
@@ -91,7 +94,7 @@ def leaderboard(
     """
     for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warned(f"prices: no run was measured on {name!r}. GPUs found: {gpus}")
+        listener.warned(f"prices={name}: no run was measured on this GPU. GPUs found: {gpus}.")
     records = [priced(record, options.price_of) for record in records]
     grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
@@ -108,7 +111,7 @@ def leaderboard(
 
 
 def files_of(report: Report) -> dict[str, str]:
-    """The files of a report: name to text."""
+    """Contents of the files of a report by file name."""
     main = report.boards[0]
     return {
         "leaderboard.md": render.as_markdown(report.parts),
@@ -122,7 +125,7 @@ def files_of(report: Report) -> dict[str, str]:
 def rank_all(
     records: Sequence[RunRecord], options: CompareConfig, transcripts_of: Callable[[Sequence[RunRecord]], Transcripts]
 ) -> tuple[Grouping, tuple[Leaderboard, ...]]:
-    """Group and rank the runs; only the transcripts that a paired test needs are fetched.
+    """Group and rank the runs; only transcripts for paired tests are fetched.
 
     Raises:
         ComparisonError: none of the runs can be ranked.
@@ -143,7 +146,7 @@ def rank_all(
 def rescore_all(
     client: Client, records: Sequence[RunRecord], seed: int, listener: Listener
 ) -> tuple[list[RunRecord], Transcripts]:
-    """All runs, scored again if they have a WER and transcripts, and the new transcripts by run id."""
+    """All runs, scored again if they have a WER and transcripts, and the newly scored transcripts by run id."""
     scored = [run for run in records if run.metric("wer") is not None]
     transcripts = fetch(client, scored, listener)
     rescored = {}
@@ -153,7 +156,9 @@ def rescore_all(
                 rescored[run.run_id] = new
             done(count)
     if len(rescored) < len(scored):
-        listener.said(f"{len(scored) - len(rescored)} of {len(scored)} runs keep their old score: no transcripts")
+        listener.said(
+            f"{len(scored) - len(rescored)} of {len(scored)} runs keep their score: they have no transcripts."
+        )
     runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
     return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
 
@@ -161,7 +166,7 @@ def rescore_all(
 def worst_utterances(
     client: Client, run: RunRecord, listener: Listener
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
-    """The utterances with the most errors among those whose audio is stored with the run, and their audio."""
+    """The utterances with stored audio, most errors first, and the data: URLs of their audio by utterance id."""
     stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
     if not stored:
         return (), {}
@@ -171,10 +176,10 @@ def worst_utterances(
 
 
 def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> Verdict:
-    """The verdict on the newest run, or on the one in `runs`.
+    """The verdict on the newest run, or on the run in option `runs`.
 
     Raises:
-        ComparisonError: also for errors that would end with status 1, because 1 is reserved for a regression.
+        ComparisonError: also for errors with exit status 1, because status 1 is reserved for a regression.
     """
     try:
         candidate_id = read.whole_id(client, options.run_ids[0]) if options.run_ids else None
@@ -195,19 +200,19 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     """The selected runs.
 
     Raises:
-        ComparisonError: no run was found; the message has what was searched and how to make a run.
+        ComparisonError: no run was found.
     """
     found = [r for r in read.find_runs(client, options.experiment_names, options.filter) if selects(options, r)]
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Make one: mlflow run . -P model=demo -P corpus=demo"
+            f"{without_password(client.tracking_uri)}. Measure one: whisperbench benchmark --model demo --corpus demo"
         )
     return found
 
 
 def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Transcripts:
-    """The transcripts of these runs, which are kept in the cache directory."""
+    """The transcripts of these runs; they are cached on disk."""
     if not runs:
         return {}
     with listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
@@ -217,20 +222,21 @@ def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Tran
 
 
 def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
-    """data: addresses of those utterances whose audio is stored with one of the runs, by utterance id."""
+    """The data: URLs of the utterances whose audio is stored with one of the runs, by utterance id."""
     wavs = read.read_clips(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
     return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
 
 
-def write_and_log(client: Client, directory: Path, files: Mapping[str, str], listener: Listener) -> None:
-    """Write the files to `directory` and log them as artifacts of a compare run."""
-    paths = [directory / name for name in files]
+def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write files to `directory`, which is created if necessary, and return their paths.
+
+    Raises:
+        ComparisonError: the directory cannot be written.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, files.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
-    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
-        log_files(client, run.run_id, paths)
-    listener.said(f"files: {', '.join(map(str, paths))}\n{run.where()}")
+    return [directory / name for name in files]

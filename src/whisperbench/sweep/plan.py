@@ -60,12 +60,9 @@ class RunIdentities:
             self.of(first)
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
-        model, revision, random_weights = config.model, config.model_revision, config.random_weights
-
-        def find() -> str | None:
-            return resolve_model(model, revision, cache_dir=self._cache_dir, random_weights=random_weights).revision
-
-        return self._once(("model", model, revision, random_weights), find)
+        model, cache_dir, random_weights = (config.model, config.model_revision), self._cache_dir, config.random_weights
+        find = functools.partial(resolve_model, *model, cache_dir=cache_dir, random_weights=random_weights)
+        return self._once(("model", *model, random_weights), lambda: find().revision)
 
     def _digest(self, config: BenchmarkConfig) -> str:
         """The digest of the data; the cache key also holds the options that the check of the data depends on."""

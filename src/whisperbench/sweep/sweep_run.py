@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.compare.document import Part
-from whisperbench.comparison import files_of, leaderboard
+from whisperbench.comparison import files_of, leaderboard, write_files
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
@@ -76,16 +76,12 @@ class ParentRun:
         try:
             links = Links(ui_address(self.client))
             report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
+            echo(report.answer)
+            log_now(self.client, self.run_id, metrics=best_of(records))
+            log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))
         except ComparisonError as error:
-            self.listener.said(f"No leaderboard was made. {error}")
+            self.listener.said(f"The leaderboard is incomplete. {error}")
             return
-        echo(report.answer)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        files = {self.directory / name: text for name, text in files_of(report).items()}
-        for path, text in files.items():
-            path.write_text(text, encoding="utf-8")
-        log_files(self.client, self.run_id, files)
-        log_now(self.client, self.run_id, metrics=best_of(records))
         self.listener.said(f"report: {self.directory / 'leaderboard.html'}")
 
 

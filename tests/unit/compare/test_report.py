@@ -287,7 +287,7 @@ class TestDifference:
         )
         assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
         elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
-        assert elsewhere.endswith("no test, they may not be compared.")
+        assert elsewhere.endswith("no test, the runs are not comparable.")
 
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
