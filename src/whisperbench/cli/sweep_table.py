@@ -7,13 +7,12 @@ import rich.table
 import rich.text
 
 from whisperbench.cli import console
-from whisperbench.sweep.progress import HEADINGS, Progress, State, plain
+from whisperbench.sweep.progress import HEADINGS, NUMERIC, Progress, State, plain
 from whisperbench.text import clock, escape_control
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim"}
 FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
-NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 
 
 class LiveTable:

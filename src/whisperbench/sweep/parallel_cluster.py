@@ -38,15 +38,13 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
     on_host = Counter(node.host for node, _ in gpus)
 
     def slot(node: Node, name: str) -> DeviceSlot:
-        run, alive = functools.partial(run_on_node, address, node), functools.partial(is_alive, address, node)
-        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, alive)
+        def is_alive() -> bool:
+            return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
+
+        run = functools.partial(run_on_node, address, node)
+        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, is_alive)
 
     return [slot(node, name) for node, name in gpus]
-
-
-def is_alive(address: str, node: Node) -> bool:
-    """Whether a node still belongs to the cluster."""
-    return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
 
 
 def run_on_node(

@@ -7,11 +7,14 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from whisperbench.text import clock, markdown
+from whisperbench.compare.document import Cell, Linked, Table
+from whisperbench.compare.render import as_markdown
+from whisperbench.text import clock
 
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
+NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 
 
@@ -126,13 +129,11 @@ class Progress:
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
         """The summary and the table; `address_of` returns the address of a run by its id."""
-        rows = []
-        for run, row in zip(self.runs, self.rows(), strict=True):
-            *cells, run_id = (markdown(cell) for cell in row)
-            linked = f"[{run_id}]({address_of(run.run_id)})" if address_of and run.run_id else run_id
-            rows.append(f"| {' | '.join((*cells, linked))} |")
-        head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
-        return "\n".join([self.sentence, "", *head, *rows]) + "\n"
+        rows: list[list[Cell]] = []
+        for run, (*cells, run_id) in zip(self.runs, self.rows(), strict=True):
+            rows.append([*cells, Linked(run_id, address_of(run.run_id)) if address_of and run.run_id else run_id])
+        table = Table(HEADINGS, rows, frozenset(map(HEADINGS.index, NUMERIC)))
+        return f"{self.sentence}\n\n{as_markdown([table])}"
 
 
 def plain(row: Sequence[str]) -> str:

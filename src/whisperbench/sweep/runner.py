@@ -41,24 +41,21 @@ def measure(
     client, config = parent.client, task.config
     name = run_name(config, hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES")), task.name)
 
-    def retried(call: Callable[..., T], *args: Any, **keywords: Any) -> T:
-        return with_retries(lambda: call(*args, **keywords), parent.listener)
-
     of_task = {"name": name, "config_digest": config.digest, "repeat": task.repeat}
-    run.run_id = run_id = retried(open_child_run, client, parent.run_id, **of_task)
+    run.run_id = run_id = with_retries(parent.listener, open_child_run, client, parent.run_id, **of_task)
     try:
         run.state, run.device = "running", slot.name
         parent.changed()
         ended = run_process(task, run, parent, command, slot, stop)
-        found = retried(get_run, client, run_id)
+        found = with_retries(parent.listener, get_run, client, run_id)
         run.seconds = ended.seconds
         if found.info.status != "FINISHED":
-            run.failure = retried(close_failed, client, run_id, ended)
+            run.failure = with_retries(parent.listener, close_failed, client, run_id, ended)
             run.state = "failed"
         else:
             run.state, run.metrics = "done", found.data.metrics
             if slot.warning:
-                retried(add_warning, client, run_id, slot.warning)
+                with_retries(parent.listener, add_warning, client, run_id, slot.warning)
     except BaseException:
         with contextlib.suppress(TrackingError):
             if get_run(client, run_id).info.status == "RUNNING":
@@ -95,12 +92,12 @@ def run_process(
     )
 
 
-def with_retries(call: Callable[[], T], listener: Listener) -> T:
+def with_retries(listener: Listener, call: Callable[..., T], *args: Any, **keywords: Any) -> T:
     """Repeat `call` for ten minutes after a TrackingError, so that a restart of the server does not end a sweep."""
     deadline, reported = time.monotonic() + OUTAGE_SECONDS, False
     while True:
         try:
-            return call()
+            return call(*args, **keywords)
         except TrackingError as error:
             if time.monotonic() > deadline:
                 raise
