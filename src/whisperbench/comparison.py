@@ -94,7 +94,7 @@ def leaderboard(
     """
     for name in unused_prices(options.price_of, records):
         gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warned(f"prices={name}: no run was measured on this GPU. GPUs found: {gpus}.")
+        listener.warned(f"prices: no run was measured on {name!r}. GPUs found: {gpus}.")
     records = [priced(record, options.price_of) for record in records]
     grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
@@ -155,10 +155,8 @@ def rescore_all(
             if (new := rescore(run, transcripts[run.run_id], seed)) is not None:
                 rescored[run.run_id] = new
             done(count)
-    if len(rescored) < len(scored):
-        listener.said(
-            f"{len(scored) - len(rescored)} of {len(scored)} runs keep their score: they have no transcripts."
-        )
+    if without := len(scored) - len(rescored):
+        listener.said(f"{without} of {len(scored)} runs have no transcripts and keep their score.")
     runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
     return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -86,6 +85,10 @@ def _rank(row: Row) -> str:
     return f"{row.rank or NOT_MEASURED}{' =' * row.tied}"
 
 
+def _revision(row: Row) -> str:
+    return (row.system.revision or NOT_MEASURED)[:8]
+
+
 def _difference(row: Row) -> Value:
     return row.test.difference if row.test else row.no_test
 
@@ -110,9 +113,8 @@ def _wer(row: Row) -> str:
 
 def _of_metric(metric: Metric) -> Column:
     shown: Shown = "always" if metric.rate else "if known"
-    return Column(
-        metric.name, metric.heading or "", lambda row: row.system.median(metric.name), _rate(metric), shown, True
-    )
+    show = _rate(metric)
+    return Column(metric.name, metric.heading or "", lambda row: row.system.median(metric.name), show, shown, True)
 
 
 def _limit(name: str, side: str, interval: Callable[[Row], Interval | None]) -> Column:
@@ -124,13 +126,7 @@ FIRST = ("reqs_per_sec", "rtfx", "usd_per_audio_hour")
 
 _RESOLVED = (
     Column("model", "model", lambda row: row.system.model),
-    Column(
-        "model_revision",
-        "revision",
-        lambda row: row.system.revision,
-        lambda row: (row.system.revision or NOT_MEASURED)[:8],
-        "if rows look alike",
-    ),
+    Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
     Column("engine", "engine", lambda row: row.system.engine),
     Column("dtype", "dtype", _param("dtype_effective"), None, "if an option differs"),
     Column("batch_size", "batch", _param("batch_size_effective"), None, "if an option differs"),
@@ -138,8 +134,8 @@ _RESOLVED = (
 """Columns of options that show the resolved value instead of the requested one."""
 
 
-def _requested(row: Row, option: Option) -> Value:
-    return row.system.requested(option)
+def _requested(option: Option) -> Callable[[Row], Value]:
+    return lambda row: row.system.requested(option)
 
 
 def option_columns(options: Mapping[str, Option]) -> dict[str, Column]:
@@ -147,8 +143,7 @@ def option_columns(options: Mapping[str, Option]) -> dict[str, Column]:
     resolved, found = {column.name: column for column in _RESOLVED}, {}
     for name, each in options.items():
         if each.column:
-            value = functools.partial(_requested, option=each)
-            requested = Column(name, each.column, value, None, "if an option differs")
+            requested = Column(name, each.column, _requested(each), None, "if an option differs")
             numeric = each.type in (int, float)
             found[name] = dataclasses.replace(resolved.get(name, requested), option=each, numeric=numeric)
     return found

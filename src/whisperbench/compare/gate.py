@@ -15,6 +15,7 @@ from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
 MIN_DIGEST_DIGITS = 8
+"""Digits of a config digest that identify a configuration."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,12 +46,8 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | N
         ComparisonError: the baseline or the candidate was not found, or they are not comparable.
     """
     newest_first = sorted(records, key=lambda r: (r.start_time, r.run_id), reverse=True)
-    is_digest = len(baseline) >= MIN_DIGEST_DIGITS
-    matching = [
-        r
-        for r in newest_first
-        if baseline in (r.run_id, r.name) or (is_digest and (r.config_digest or "").startswith(baseline))
-    ]
+    digits = max(MIN_DIGEST_DIGITS, len(baseline))
+    matching = [r for r in newest_first if baseline in (r.run_id, r.name, (r.config_digest or "")[:digits])]
     if not matching:
         names = ", ".join(sorted({r.name for r in records})[:10])
         raise ComparisonError(

@@ -45,9 +45,7 @@ TIES_IN_A_RATE = (
     "for all rows of the GPU together). The test compares the difference of medians, in units of the noise of repeats, "
     "with simulated equal systems."
 )
-INTERVALS = (
-    "Intervals are at 95 %. Rates are medians of n repeats; their noise is estimated from all repeats on that GPU."
-)
+INTERVALS = "Intervals are 95 % intervals. Rates are medians of n repeats; all repeats on a GPU determine the noise."
 PARETO = "★ is Pareto-optimal: no other configuration on that GPU is both faster and more accurate."
 
 BY_NAME = {column.name: column for column in COLUMNS}
@@ -153,9 +151,7 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
 def explanation(board: Leaderboard) -> str:
     """Sentences that explain the ranks and the figures of a leaderboard."""
     ranked = len(board.rows) > 1
-    sentences = (
-        [f"This table is not comparable with the first one: {'; '.join(board.differs)}."] if board.differs else []
-    )
+    sentences = [f"It is not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
     if ranked and board.sort == "wer":
         sentences.append(TIES_IN_WER)
     elif ranked:
