@@ -71,7 +71,10 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         report = leaderboard(client, find(client, options), options, links, options.scope, listener)
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
-    write_and_log(client, Path(options.results_dir), files, listener)
+    paths = write_files(Path(options.results_dir), files)
+    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
+        log_files(client, run.run_id, paths)
+    listener.info(f"files: {', '.join(map(str, paths))}\n{run.where()}")
     return 0
 
 
@@ -233,8 +236,8 @@ def write_and_log(client: Client, directory: Path, files: Mapping[str, str], lis
     paths = [directory / name for name in files]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path, text in zip(paths, files.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:

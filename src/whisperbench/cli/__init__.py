@@ -1,4 +1,4 @@
-"""The command `whisperbench`: one module per subcommand, imported when it is used."""
+"""The command `whisperbench`, with one module per subcommand."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from whisperbench import __version__
 COMMANDS = {
     "benchmark": "Measure one configuration.",
     "sweep": "Measure a grid of configurations, or search for the best one.",
-    "compare": "Rank the runs of a tracking server, or check one against a baseline.",
-    "upload": "Log results that are on disk and not yet on the server.",
+    "compare": "Rank the runs of a tracking server, or check a run against a baseline.",
+    "upload": "Log results that are on disk but not on the tracking server.",
     "doctor": "Check this machine before a long run.",
     "ui": "Show the runs in the browser.",
 }
 
 
 class Commands(click.Group):
-    """Imports the module of a subcommand when it is called, so that --help does not import the others."""
+    """Imports the module of a subcommand when it is called, so that --help stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)

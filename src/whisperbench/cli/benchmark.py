@@ -2,11 +2,11 @@
 
 \b
   whisperbench benchmark --model large-v3 --kv-cache-dtype fp8 --max-num-seqs 256
-  whisperbench benchmark --model demo --corpus demo         on any machine
-  mlflow run . -P model=large-v3                            builds its environment first
+  whisperbench benchmark --model demo --corpus demo         runs on any machine
+  mlflow run . -P model=large-v3                            creates the environment first
 
-The last line on stdout is the result; progress goes to stderr. The whole result is written to results_dir before
-anything is sent to the tracking server.
+The last line on stdout is the result; progress goes to stderr. The result is written to results_dir before it is sent
+to the tracking server.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 @command(BenchmarkConfig, __doc__)
 def main(config: BenchmarkConfig) -> None:
     from whisperbench import benchmark
-    from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
+    from whisperbench.cli import transcripts  # noqa: F401 - registers functions of console.draw
     from whisperbench.cli.console import TerminalListener
     from whisperbench.results.summary import result_line
 

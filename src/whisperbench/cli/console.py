@@ -1,4 +1,4 @@
-"""Progress on stderr: sentences, bars, spinners and the records that the commands draw."""
+"""Progress on stderr: messages, bars, spinners, and records that commands draw."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from whisperbench.progress import Listener
 from whisperbench.text import clock
 
 LINE_SECONDS, PHASE_SECONDS = 10.0, 0.5
+"""Intervals between lines without a terminal, and between updates of a spinner."""
 stderr = rich.console.Console(stderr=True, highlight=False)
 
 
@@ -27,12 +28,12 @@ def say(text: str, style: str = "") -> None:
 
 @functools.singledispatch
 def draw(record: object) -> None:
-    """Draw a record on stderr; a command imports the modules that register what it draws."""
-    raise TypeError(f"no function is registered that draws a {type(record).__name__}")
+    """Draw a record on stderr; the modules that register a type must be imported by the command."""
+    raise TypeError(f"no drawing function is registered for {type(record).__name__}")
 
 
 class TerminalListener(Listener):
-    """Shows the progress of the library on stderr; warnings are yellow."""
+    """Shows progress on stderr; warnings are yellow."""
 
     def info(self, sentence: str) -> None:
         say(sentence)
@@ -42,12 +43,7 @@ class TerminalListener(Listener):
 
     @contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show a bar with a count, a rate and the time left; without a terminal, a line every 10 s."""
-        if not stderr.is_terminal:
-            count = Count(what, total, unit)
-            with repeatedly(LINE_SECONDS, lambda: say(str(count))):
-                yield count.update
-            return say(str(count))
+        """Show a bar with the count, the rate and the remaining time; without a terminal, print a line every 10 s."""
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -55,13 +51,20 @@ class TerminalListener(Listener):
             Rate(unit),
             rich.progress.TimeRemainingColumn(),
         )
-        with rich.progress.Progress(*columns, console=stderr) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda done: progress.update(task, completed=done)
+        bar = rich.progress.Progress(*columns, console=stderr, disable=not stderr.is_terminal)
+        bar.add_task(what, total=total)
+        (task,) = bar.tasks
+        if stderr.is_terminal:
+            with bar:
+                yield lambda done: bar.update(task.id, completed=done)
+        else:
+            with repeatedly(LINE_SECONDS, lambda: say(count_line(task, unit))):
+                yield lambda done: bar.update(task.id, completed=done)
+            say(count_line(task, unit))
 
     @contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:
-        """Show a spinner with the phase and the elapsed time; without a terminal, a line every 10 s."""
+        """Show a spinner with the phase and the elapsed time; without a terminal, print a line every 10 s."""
 
         def described() -> str:
             return f"{what}: {now}" if (now := phase()) else what
@@ -69,11 +72,12 @@ class TerminalListener(Listener):
         with duplicated_stderr() as console:
             if not console.is_terminal:
                 started = time.monotonic()
-                line = rich.text.Text
-                with repeatedly(
-                    LINE_SECONDS,
-                    lambda: console.print(line(f"{described()}, {time.monotonic() - started:.0f} s"), soft_wrap=True),
-                ):
+
+                def print_line() -> None:
+                    line = f"{described()}, {time.monotonic() - started:.0f} s"
+                    console.print(rich.text.Text(line), soft_wrap=True)
+
+                with repeatedly(LINE_SECONDS, print_line):
                     yield
                 return
             columns = (
@@ -81,7 +85,7 @@ class TerminalListener(Listener):
                 rich.progress.TextColumn("{task.description}", markup=False),
                 rich.progress.TimeElapsedColumn(),
             )
-            # Output of other code is not redirected: vLLM's messages go to its log.
+            # The output of vLLM goes to its log, so rich must not redirect it.
             shown = rich.progress.Progress(
                 *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
             )
@@ -95,38 +99,33 @@ class TerminalListener(Listener):
 
 
 class Rate(rich.progress.ProgressColumn):
-    """Items per second since the bar was shown; it is shown when the timed region begins."""
+    """Items per second since the bar was shown, which is the beginning of the timed region."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
         self._unit = unit
 
     def render(self, task: rich.progress.Task) -> rich.text.Text:
-        seconds = task.finished_time or task.elapsed
-        return rich.text.Text(f"{task.completed / seconds:.1f} {self._unit}" if seconds and task.completed else "")
+        rate = rate_of(task)
+        return rich.text.Text(f"{rate:.1f} {self._unit}" if rate else "")
 
 
-class Count:
-    """Progress as a line of text: `transcribing 120/2620, 41.2 reqs/sec, 1:01 left`."""
+def rate_of(task: rich.progress.Task) -> float:
+    """Items per second since the task began; 0 before the first item."""
+    seconds = task.finished_time or task.elapsed
+    return task.completed / seconds if seconds else 0.0
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
-        self._done, self._started, self._seconds = 0, time.perf_counter(), 0.0
 
-    def update(self, done: int) -> None:
-        self._done, self._seconds = done, time.perf_counter() - self._started
-
-    def __str__(self) -> str:
-        line = f"{self._what} {self._done}/{self._total}"
-        if not self._done or not self._seconds:
-            return line
-        rate, left = self._done / self._seconds, self._total - self._done
-        return f"{line}, {rate:.1f} {self._unit}" + (f", {clock(left / rate)} left" if left else "")
+def count_line(task: rich.progress.Task, unit: str) -> str:
+    """`transcribing 120/2620, 41.2 reqs/sec, 1:01 left`."""
+    line, rate, left = f"{task.description} {task.completed:.0f}/{task.total:.0f}", rate_of(task), task.remaining
+    line += f", {rate:.1f} {unit}" if rate else ""
+    return line + (f", {clock(left / rate)} left" if rate and left else "")
 
 
 @contextmanager
 def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
-    """Call `do` every `seconds` from another thread while the block runs."""
+    """Call `do` every `seconds` in a thread while the block runs."""
     stop = threading.Event()
 
     def run() -> None:
@@ -144,7 +143,7 @@ def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def duplicated_stderr() -> Iterator[rich.console.Console]:
-    """A console on the present stderr, which stays the terminal while an engine that starts redirects stderr."""
+    """A console on a duplicate of stderr, which keeps working while the start of an engine redirects stderr."""
     try:
         descriptor = os.dup(sys.stderr.fileno())
     except (OSError, ValueError):  # stderr is not a file, as in tests

@@ -1,12 +1,12 @@
-"""Check this machine before an hour of GPU time is spent.
+"""Check this machine before a long run.
 
 \b
   whisperbench doctor
   whisperbench doctor --model large-v3 --corpus /data/LibriSpeech
   whisperbench doctor --json
 
-One line per check: ok, warning or problem, and what to do. Exit status 1 if a check found a problem. Runs that a dead
-process of this host left RUNNING are closed.
+Prints one line per check: ok, warning or problem, and what to do. Exit status 1 if a check found a problem. Runs are
+closed if they are RUNNING and their process on this host has died.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A command made from a record of options: click options, grouped help, and errors as exit statuses."""
+"""Click commands from option records: parameters, grouped help, and exit statuses for errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from whisperbench.text import escape_control, redact
 R = TypeVar("R", bound=Options)
 
 UNEXPECTED = 70
-"""Status of an error that is a defect (EX_SOFTWARE of sysexits.h): 1 stays reserved for failures and regressions."""
+"""Exit status of a defect (EX_SOFTWARE of sysexits.h); status 1 is reserved for failures and regressions."""
 STATUSES = (
     "Exit status: 0 success; 1 the run failed, or the gate found a regression; 2 wrong usage, not comparable, or the "
     "gate is undecided; 3 no tracking server; 70 unexpected error; 128+n signal n."
@@ -26,7 +26,7 @@ STATUSES = (
 
 
 class Command(click.Command):
-    """Prints an error as one sentence on stderr and exits with its status, alone or as a subcommand."""
+    """Prints an error as one sentence on stderr and exits with its status."""
 
     def __init__(self, *args: Any, groups: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -50,7 +50,9 @@ class Command(click.Command):
             raise
         except Exception as error:
             click.echo(redact(traceback.format_exc(), os.environ), err=True)
-            _print_error(f"unexpected {type(error).__name__}: {error}. This is a defect; please report the text above.")
+            _print_error(
+                f"unexpected {type(error).__name__}: {error}. Please report this defect with the output above."
+            )
             sys.exit(UNEXPECTED)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -65,9 +67,9 @@ class Command(click.Command):
 
 
 def command(record: type[R], text: str | None) -> Callable[[Callable[[R], None]], Command]:
-    """Make a command of a function that takes a record; `text` is its help.
+    """Decorator that makes a command from a function of a record; `text` is the help of the command.
 
-    The record parses the texts, so that a shell, `mlflow run` and a sweep get the same messages.
+    The record parses the values, so that error messages are equal in a shell, in `mlflow run` and in a sweep.
     """
 
     def decorate(function: Callable[[R], None]) -> Command:
@@ -89,26 +91,22 @@ def command(record: type[R], text: str | None) -> Callable[[Callable[[R], None]]
 
 
 def _click_option(each: Option, *, takes_list: bool) -> click.Option:
-    """The click option of a declaration; `--offline` alone means true."""
+    """The click option of a declaration; a Boolean option without a value means true."""
     more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if each.type is bool and not takes_list else {}
     engines = f" ({', '.join(each.engines)})" if each.engines else ""
+    kind = {bool: "[true|false]", int: "N", float: "X", str: "TEXT"}[each.type]
+    metavar = kind if each.type is bool else "|".join(each.choices) or kind
     return click.Option(
         [f"--{each.name.replace('_', '-')}", each.name],
         default=each.default_text,
         show_default=True,
-        metavar=_metavar(each) + (",…" if takes_list else ""),
+        metavar=metavar + (",…" if takes_list else ""),
         help=f"{each.help}{engines}",
         **more,
     )
 
 
-def _metavar(each: Option) -> str:
-    if each.type is bool:
-        return "[true|false]"
-    return "|".join(each.choices) or {int: "N", float: "X", str: "TEXT"}[each.type]
-
-
 def _print_error(message: str) -> None:
-    """Print one red line; secrets are hidden, and terminal escapes of foreign text are spelled out."""
+    """Print a message in red, with secrets hidden and control characters escaped."""
     lines = map(escape_control, redact(message, os.environ).splitlines())
     click.secho("error: " + "\n".join(lines), fg="red", err=True)

@@ -1,4 +1,4 @@
-"""Progress of a sweep on stderr: a live table on a terminal, otherwise a line per change."""
+"""Progress of a sweep on stderr: a live table on a terminal, otherwise one line per change of a run."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import rich.table
 import rich.text
 
 from whisperbench.cli import console
-from whisperbench.sweep.progress import HEADINGS, Progress, State, plain
+from whisperbench.sweep.progress import HEADINGS, NUMERIC, Progress, State, plain
 from whisperbench.text import clock, escape_control
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim"}
 FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
-NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 
 
 class LiveTable:
-    """The live table of the running sweep; a process runs one sweep at a time."""
+    """Live table of the sweep of this process."""
 
     def __init__(self) -> None:
         self.live: rich.live.Live | None = None
@@ -51,7 +50,7 @@ console.draw.register(Progress, live_table.draw)
 
 
 def window(progress: Progress, height: int) -> slice:
-    """The runs that fit on a terminal of `height` rows; the running ones are in the last third."""
+    """The runs that fit in `height` rows; the first running one is two thirds down if possible."""
     height = max(1, height)
     now = next((i for i, run in enumerate(progress.runs) if run.state == "running"), len(progress.runs) - 1)
     start = min(max(0, now + 1 - (2 * height + 2) // 3), max(0, len(progress.runs) - height))
@@ -62,17 +61,15 @@ def table(progress: Progress) -> rich.table.Table:
     """A table with a row for each run that fits on the terminal."""
     remaining = progress.remaining_seconds
     late = next((late for run in progress.runs if (late := progress.overdue(run))), "")
-    known = f"{'unknown time' if remaining is None else clock(remaining)} left"
-    left = known if remaining or not late else late  # a run that exceeds its estimate has no known end
+    left = late if late and not remaining else f"{'unknown time' if remaining is None else clock(remaining)} left"
     found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
     for heading in HEADINGS:
         found.add_column(heading, justify="right" if heading in NUMERIC else "left")
     rows = list(zip(progress.runs, progress.rows(), strict=True))
     for run, row in rows[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
         cells = [rich.text.Text(escape_control(cell)) for cell in row]
-        if run.state == "running":  # its progress takes one line, so that the row's height is constant
-            state, _, doing = row[STATE].partition(": ")
-            two_lines = "\n".join(escape_control(part) for part in (state, doing) if part)
-            cells[STATE] = rich.text.Text(two_lines, no_wrap=True, overflow="ellipsis")
+        if run.state == "running":  # its log line is cut to one line, so that the height of the row is constant
+            two_lines = map(escape_control, row[STATE].split(": ", 1))
+            cells[STATE] = rich.text.Text("\n".join(two_lines), no_wrap=True, overflow="ellipsis")
         found.add_row(*cells, style=STYLES.get(run.state, ""))
     return found

@@ -1,4 +1,4 @@
-"""Transcripts beside their references, word by word, in colour where stderr is a terminal."""
+"""Transcripts on stderr, aligned with their references word by word."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ from whisperbench.measure.score import Score
 from whisperbench.text import escape_control
 
 SHOWN_TRANSCRIPTS = 12
-"""A corpus of at most this many utterances has each transcript shown at the end."""
+"""Transcripts are printed for corpora of at most this many utterances."""
 
 
-def to_terminal(pieces: Sequence[AlignedSpan]) -> Text:
-    """`the (quick→thick) fox (jumped→) (→over)`: readable without colour, red and green with it."""
+def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
+    """`the (quick→thick) fox (jumped→) (→over)`, with the reference in red and the hypothesis in green."""
     text = Text()
-    for number, piece in enumerate(pieces):
-        text.append(" " if number else "")
-        if piece.kind == "equal":
-            text.append(escape_control(piece.reference))
-            continue
-        text.append("(")
-        text.append(escape_control(piece.reference), style="red strike")
-        text.append("→")
-        text.append(escape_control(piece.hypothesis), style="green")
-        text.append(")")
+    for index, span in enumerate(spans):
+        text.append(" " if index else "")
+        reference, hypothesis = escape_control(span.reference), escape_control(span.hypothesis)
+        if span.kind == "equal":
+            text.append(reference)
+        else:
+            text.append_tokens([("(", ""), (reference, "red strike"), ("→", ""), (hypothesis, "green"), (")", "")])
     return text
 
 
@@ -52,7 +49,7 @@ def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
 
 @draw.register
 def draw_difference(found: Difference) -> None:
-    """The utterances that changed most from one run to the other, each aligned with the reference."""
+    """Print the utterances whose number of errors changed most, aligned with the reference."""
     for pair in found.utterances:
         change = added_errors(pair[0].utterance, pair[1].utterance)
         say(f"\n{escape_control(pair[0].utterance.utt_id)}  {change:+d} errors")

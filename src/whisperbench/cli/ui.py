@@ -1,6 +1,6 @@
-"""Show the runs in the browser: start MLflow's pages, and print the address of each experiment.
+"""Show the runs in the browser: start the MLflow UI and print the address of each experiment.
 
-The port is MLFLOW_PORT, or 5000. With the address of a server in MLFLOW_TRACKING_URI nothing is started.
+The port is MLFLOW_PORT, or 5000. If MLFLOW_TRACKING_URI is the address of a server, only the addresses are printed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def main() -> None:
     if serves_ui(client):
         print_links(client)
         return
-    address = ["--backend-store-uri", str(client.tracking_uri), "--port", ui_port()]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", str(client.tracking_uri)]
     with signals_raise():
-        command = [sys.executable, "-m", "mlflow", "ui", *address]
         # Without the processes of MLflow's job execution, which whisperbench does not use and which outlive a SIGTERM.
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        server = subprocess.Popen(command, env=environment, stdout=STDERR)  # noqa: S603 - stdout holds the links alone
+        command += ["--port", ui_port()]
+        server = subprocess.Popen(command, env=environment, stdout=STDERR)  # noqa: S603 - stdout holds only the links
         try:
             deadline = time.monotonic() + START_SECONDS
             while server.poll() is None and time.monotonic() < deadline and not answers(ui_address(client)):
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def print_links(client: Client) -> None:
-    """Print the name and the address of each experiment that holds benchmark runs."""
+    """Print the name and the address of each experiment with benchmark runs."""
     from whisperbench.tracking.experiment_page import experiment_links
 
     for name, link in experiment_links(client):
@@ -59,7 +59,7 @@ def print_links(client: Client) -> None:
 def answers(address: str) -> bool:
     """Whether a server answers at an address."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=1):  # noqa: S310 - of this host
+        with urllib.request.urlopen(f"{address}/health", timeout=1):  # noqa: S310 - an address on this host
             return True
     except OSError:
         return False

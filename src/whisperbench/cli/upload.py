@@ -5,8 +5,8 @@
   whisperbench upload --bundles results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2
   whisperbench upload --bundles 'results/20261122*'
 
-Each goes to the run that it was measured for, or to a new one. A result that is on the server already is not logged
-again. One line per result on stdout. After exit status 3 (no server) the same command continues.
+A result is logged to the run for which it was measured, or to a new run. Results that are already on the server are not
+logged again. Prints one line per result. After exit status 3 (no server), repeat the command to continue.
 """
 
 from __future__ import annotations

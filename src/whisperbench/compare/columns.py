@@ -1,4 +1,4 @@
-"""The columns of a leaderboard as data, in the order of their importance; every table and file is made from them."""
+"""Columns of a leaderboard as data, the most important first; all tables and files are made from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from whisperbench.stats.bootstrap import Interval
 
 Value = str | int | float | bool | None
 Shown = Literal["always", "if known", "if an option differs", "if rows look alike", "in files"]
-"""Whether a table shows a column; CSV and JSON hold every column."""
+"""Condition under which a table shows a column; CSV and JSON have every column."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """`name` is its heading in files, `heading` in tables; `show` formats a cell for a table."""
+    """One column: `name` is the heading in files, `heading` in tables; `show` formats a cell of a table."""
 
     name: str
     heading: str
@@ -59,12 +59,8 @@ def _param(name: str) -> Callable[[Row], Value]:
     return lambda row: row.system.param(name)
 
 
-def _requested(option: Option) -> Callable[[Row], Value]:
-    return lambda row: row.system.requested(option)
-
-
 def _limits(interval: Interval | None, digits: int | None = None) -> str:
-    """` (2.05–2.60)`; nothing if the interval is not known."""
+    """` (2.05–2.60)`, or an empty string without an interval."""
     if interval is None:
         return ""
     low, high = (f"{v:,.{(2 if v < 100 else 1) if digits is None else digits}f}" for v in (interval.low, interval.high))
@@ -72,7 +68,7 @@ def _limits(interval: Interval | None, digits: int | None = None) -> str:
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
-    """The median, of money in cents; of reqs/sec with its 95 % interval if that is known."""
+    """Formats the median (of USD in cents); reqs/sec with its 95 % interval if it is known."""
     shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:
@@ -86,7 +82,15 @@ def _rate(metric: Metric) -> Callable[[Row], str]:
 
 
 def _rank(row: Row) -> str:
-    return NOT_MEASURED if row.rank is None else f"{row.rank}{' =' if row.tied else ''}"
+    return f"{row.rank or NOT_MEASURED}{' =' * row.tied}"
+
+
+def _revision(row: Row) -> str:
+    return (row.system.revision or NOT_MEASURED)[:8]
+
+
+def _difference(row: Row) -> Value:
+    return row.test.difference if row.test else row.no_test
 
 
 def _against_the_best(row: Row) -> str:
@@ -97,14 +101,6 @@ def _against_the_best(row: Row) -> str:
     if row.test:
         return f"{row.test.difference:+.2f} (p = {row.test.p_value:.3f})"
     return "intervals far apart" if row.system.wer is not None else NOT_MEASURED
-
-
-def _revision(row: Row) -> str:
-    return (row.system.revision or NOT_MEASURED)[:8]
-
-
-def _difference(row: Row) -> Value:
-    return row.test.difference if row.test else row.no_test
 
 
 def _when(pattern: str) -> Callable[[Row], str]:
@@ -135,11 +131,15 @@ _RESOLVED = (
     Column("dtype", "dtype", _param("dtype_effective"), None, "if an option differs"),
     Column("batch_size", "batch", _param("batch_size_effective"), None, "if an option differs"),
 )
-"""Columns of options that hold the resolved value instead of the requested one."""
+"""Columns of options that show the resolved value instead of the requested one."""
+
+
+def _requested(option: Option) -> Callable[[Row], Value]:
+    return lambda row: row.system.requested(option)
 
 
 def option_columns(options: Mapping[str, Option]) -> dict[str, Column]:
-    """The column of each option that declares one, by name."""
+    """Columns of the options that declare a heading, by option name."""
     resolved, found = {column.name: column for column in _RESOLVED}, {}
     for name, each in options.items():
         if each.column:

@@ -1,4 +1,4 @@
-"""Differences between two runs: params, metrics, and the utterances whose number of errors changed most."""
+"""Differences between two runs: params, metrics, and the utterances with the largest change of errors."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
 MAX_CHANGED = 20
-MAX_CHARACTERS = 4_000  # of one transcript that is aligned: 30 s of fast speech are 600
+MAX_CHARACTERS = 4_000  # longer transcripts are cut before the alignment; 30 s of fast speech have 600
 COUNTS = {metric.name for metric in METRICS if metric.digits == 0}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AlignedUtterance:
-    """An utterance of one run whose transcript is aligned with the reference, both normalised."""
+    """An utterance of a run with the alignment of its normalised transcript and reference."""
 
     utterance: UtteranceResult
     spans: list[AlignedSpan]
 
     @classmethod
     def of(cls, utterance: UtteranceResult, normalize: Callable[[str], str]) -> AlignedUtterance:
-        texts = (utterance.reference or "", utterance.hypothesis)
-        shortened = (t if len(t) <= MAX_CHARACTERS else f"{t[:MAX_CHARACTERS]} …" for t in texts)
+        pair = (utterance.reference or "", utterance.hypothesis)
+        shortened = (text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …" for text in pair)
         return cls(utterance, align(*(normalize(text).split() for text in shortened)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """From run `a` to run `b`; `test` is the paired test of the WER, b − a, or the reason why it is impossible."""
+    """Changes from run `a` to run `b`; `test` is the paired test of the WER (b − a), or why it is impossible."""
 
     a: RunRecord
     b: RunRecord
@@ -61,19 +61,19 @@ class Difference:
     utterances: tuple[tuple[AlignedUtterance, AlignedUtterance], ...]
 
     def parts(self, links: Links) -> list[Part]:
-        """Both runs, the tests, the fields that forbid a comparison, params and metrics."""
+        """The runs, the tests, the fields that prevent a comparison, the params and the metrics."""
         runs = self.a, self.b
         a, b = (linked(run, links) for run in runs)
         parts: list[Part] = [Heading(["From ", a, " to ", b], 1), Paragraph(self.accuracy), Paragraph(self.speed)]
         if fields := differing(*map(key_fields, runs)):
-            what = "The rates may not" if self.a.accuracy_key == self.b.accuracy_key else "Neither WER nor rates may"
-            parts += [
-                Paragraph(f"{what} be compared, because these fields differ.", "Warning"),
-                _table("field", fields),
-            ]
+            what = "The rates are" if self.a.accuracy_key == self.b.accuracy_key else "WER and rates are"
+            warning = Paragraph(f"{what} not comparable, because these fields differ.", "Warning")
+            parts += [warning, _table("field", fields)]
         params = differing(*(dict(sorted(run.params.items())) for run in runs))
         names = dict.fromkeys((*(metric.name for metric in METRICS), *sorted({*self.a.metrics, *self.b.metrics})))
-        pairs = {n: (self.a.metric(n), self.b.metric(n)) for n in names if "/" not in n}  # with "/": a series over time
+        pairs = {
+            n: (self.a.metric(n), self.b.metric(n)) for n in names if "/" not in n
+        }  # names with "/" are time series
         metrics = [_metric_row(name, *pair) for name, pair in pairs.items() if pair != (None, None)]
         return [
             *parts,
@@ -84,7 +84,7 @@ class Difference:
 
     @property
     def accuracy(self) -> str:
-        """The outcome of the paired test of the WER in one sentence."""
+        """The result of the paired test of the WER in one sentence."""
         test = self.test
         if isinstance(test, str):
             return f"WER: no paired test, {test}."
@@ -94,16 +94,16 @@ class Difference:
 
     @property
     def speed(self) -> str:
-        """The change of the throughput in one sentence, with a test if one of the runs was repeated."""
+        """The change of the throughput in one sentence, with a test if one of the runs has repeats."""
         systems = System((self.b,)), System((self.a,))
         new, old = (system.median("reqs_per_sec") for system in systems)
         if not new or not old:
-            return "Speed: not measured in both."
+            return "Speed: not measured in both runs."
         change = f"{new:.2f} instead of {old:.2f} reqs/sec"
         comparable = self.a.speed_key == self.b.speed_key
         noise = SpeedNoise.of(list(map(rates_of, systems))) if comparable else None
         if noise is None:
-            reason = "no run was repeated" if comparable else "they may not be compared"
+            reason = "no run was repeated" if comparable else "the runs are not comparable"
             return f"Speed: {change} ({100 * (new / old - 1):+.1f} %); no test, {reason}."
         test = noise.test(0, 1)
         outcome = _outcome(test.significant, "faster" if test.change > 0 else "slower")
@@ -119,23 +119,23 @@ def difference(
     seed: int,
     normalize: Callable[[str], str],
 ) -> Difference:
-    """Compare two runs and their transcripts; `normalize` is applied to the texts before they are aligned."""
+    """Compare two runs and their transcripts; `normalize` is applied before the alignment."""
     changed = most_changed(of_a or (), of_b or ())
     aligned = ((AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize)) for x, y in changed)
     return Difference(a, b, paired_test(of_b, of_a, seed), tuple(aligned))
 
 
 def added_errors(a: UtteranceResult, b: UtteranceResult) -> int:
+    """Errors of `b` minus errors of `a`."""
     return (b.errors or 0) - (a.errors or 0)
 
 
 def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> list[tuple[UtteranceResult, UtteranceResult]]:
-    """The utterances of both runs whose number of errors changed most, in either direction."""
+    """Pairs of equal utterances with the largest change of errors, in either direction."""
     before = {utterance.utt_id: utterance for utterance in of_a}
     pairs = [(before[u.utt_id], u) for u in of_b if u.utt_id in before]
-    changed = [
-        (a, b) for a, b in pairs if a.reference is not None and a.reference == b.reference and added_errors(a, b)
-    ]
+    scored = [(a, b) for a, b in pairs if a.reference is not None and a.reference == b.reference]
+    changed = [pair for pair in scored if added_errors(*pair)]
     return sorted(changed, key=lambda pair: (-abs(added_errors(*pair)), pair[0].utt_id))[:MAX_CHANGED]
 
 
@@ -146,12 +146,12 @@ def most_errors_first(stored: StoredTranscripts) -> list[UtteranceResult]:
 
 
 def audio_address(wav: bytes) -> str:
-    """A WAV as a data: address."""
+    """The data: URL of a WAV file."""
     return f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
 
 
 def percent_change(a: float | None, b: float | None) -> float | None:
-    """The change in percent of `a`; None if one value is missing or `a` is 0."""
+    """The change from `a` to `b` in percent of `a`; None if a value is missing or `a` is 0."""
     return 100 * (b / a - 1) if a and b is not None else None
 
 
@@ -160,7 +160,7 @@ def _outcome(significant: bool, direction: str) -> str:
 
 
 def _metric_row(name: str, *values: float | None) -> list[str]:
-    """The name, both values and the change; counts have no decimals, values below 1 have four."""
+    """The name, both values and the change; counts have no decimals, values below 1 have four decimals."""
     change = percent_change(*values)
     digits = [0 if name in COUNTS else 4 if value is not None and 0 < abs(value) < 1 else 2 for value in values]
     return [name, *map(number, values, digits), NOT_MEASURED if change is None else f"{change:+.1f} %"]

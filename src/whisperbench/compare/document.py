@@ -1,4 +1,4 @@
-"""Parts of a report in plain text; markdown, HTML and terminal tables are renderings of them."""
+"""Parts of a report, from which markdown, HTML and terminal tables are rendered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_MEASURED = "–"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Linked:
-    """A text with an address."""
+    """A link: its text and its URL."""
 
     text: str
     address: str
@@ -24,7 +24,7 @@ Cell = str | Linked
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Headings in the order of their importance, rows of text, and the indices of the columns that hold numbers."""
+    """Headings with the most important first, rows of cells, and the indices of the columns with numbers."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -47,9 +47,9 @@ Part = Heading | Paragraph | Table
 
 
 def section(heading: str, table: Table, *, without_rows: str = "", note: str = "") -> list[Part]:
-    """A heading, a table and a note below it.
+    """A heading, a table and a note below the table.
 
-    Without rows, the sentence `without_rows` replaces the table; if it is empty, the section is left out.
+    If the table has no rows, `without_rows` replaces it, or the section is omitted if `without_rows` is empty.
     """
     if not table.rows:
         return [Heading([heading]), Paragraph(without_rows)] if without_rows else []
@@ -66,7 +66,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def linked(run: RunRecord, links: Links) -> Linked:
-    """A run by its name and the first digits of its id."""
+    """A link to a run: its name and the first digits of its id."""
     return Linked(f"{run.name} {run.run_id[:8]}", links.run(run))
 
 

@@ -1,4 +1,4 @@
-"""Regression gate: whether a run is worse than its baseline by more than the noise and the allowance."""
+"""Regression gate: is a run worse than its baseline, beyond the noise and the allowed slowdown?"""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from whisperbench.results.record import RunRecord
 from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
+MIN_DIGEST_DIGITS = 8
+"""Digits of a config digest that identify a configuration."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
@@ -23,9 +26,9 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateCase:
-    """A candidate and the runs of its baseline, which are repeats of each other.
+    """A candidate and its baseline, whose runs are repeats of one configuration.
 
-    `others` are further systems of the same speed key, from which the noise of rates is estimated.
+    `others` are further systems with the same speed key, from which the noise of rates is estimated.
     """
 
     candidate: RunRecord
@@ -34,16 +37,17 @@ class GateCase:
 
 
 def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> GateCase:
-    """The candidate (the newest run unless `candidate_id` is given) and the runs of the baseline.
+    """The candidate (run `candidate_id`, or the newest run if that is None) and the runs of the baseline.
 
-    `baseline` is a run id, a run name or a config digest (at least 8 digits).  Of the runs that it matches, those that
-    may be compared with the candidate are used.
+    `baseline` is a run id, a run name or a config digest (at least 8 digits).  Of the runs that match it, those that
+    are comparable with the candidate are used.
 
     Raises:
-        ComparisonError: the baseline or the candidate was not found, or they may not be compared.
+        ComparisonError: the baseline or the candidate was not found, or they are not comparable.
     """
     newest_first = sorted(records, key=lambda r: (r.start_time, r.run_id), reverse=True)
-    matching = [r for r in newest_first if baseline in (r.run_id, r.name) or _is_digest_of(baseline, r)]
+    digits = max(MIN_DIGEST_DIGITS, len(baseline))
+    matching = [r for r in newest_first if baseline in (r.run_id, r.name, (r.config_digest or "")[:digits])]
     if not matching:
         names = ", ".join(sorted({r.name for r in records})[:10])
         raise ComparisonError(
@@ -59,25 +63,27 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | N
     comparable = [r for r in earlier if not _differences(r, candidate)]
     if not comparable:
         raise ComparisonError(
-            f"Run {candidate.name} ({candidate.run_id}) may not be compared with the baseline {earlier[0].name} "
+            f"Run {candidate.name} ({candidate.run_id}) is not comparable with the baseline {earlier[0].name} "
             f"({earlier[0].run_id}): {'; '.join(_differences(earlier[0], candidate))}."
         )
-    # A single baseline run is repeated among the others, so that its configuration's noise includes all of its runs.
+    # A single baseline run is also one of the others, so that the noise of its configuration includes all its runs.
     used = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
     others = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in used)
     return GateCase(candidate, System(tuple(comparable)), others)
 
 
 def judge(case: GateCase, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
-    """A regression is a WER significantly above that of the baseline, or a throughput for which the whole 95 % interval
-    of the change lies below -`max_slowdown` percent.
+    """Decide whether the candidate is a regression.
+
+    It is one if its WER is significantly higher than that of the baseline, or if the whole 95 % interval of the change
+    of its throughput lies below -`max_slowdown` percent.
 
     Args:
-        test: candidate − baseline, or why it is impossible; None if neither has a WER.
+        test: candidate − baseline, or the reason why the test is impossible; None if neither has a WER.
 
     Raises:
-        ComparisonError: the WER of either or both cannot be tested; a throughput is missing; or the throughput is
-            lower than allowed and the noise is unknown.
+        ComparisonError: a WER cannot be tested, a throughput is missing, or the throughput is lower than allowed and
+            the noise is unknown.
     """
     candidate = System((case.candidate,))
     names = f"{candidate.label} ({case.candidate.run_id[:8]})", f"the baseline {case.baseline.newest.name}"
@@ -92,10 +98,10 @@ def judge(case: GateCase, test: PairedTest | str | None, max_slowdown: float) ->
 def _accuracy(
     candidate: System, baseline: System, test: PairedTest | str | None, names: tuple[str, str]
 ) -> tuple[bool, str]:
-    """Whether the WER is significantly worse, and both figures with the test."""
+    """Whether the WER is significantly worse, and both values with the test."""
     if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
         reason = test if isinstance(test, str) else "only one of them has a WER"
-        raise ComparisonError(f"The WER of {names[0]} may not be compared with that of {names[1]}: {reason}.")
+        raise ComparisonError(f"The WER of {names[0]} is not comparable with that of {names[1]}: {reason}.")
     if test is None:
         return False, "no WER was measured"
     result = "significant" if test.significant else "not significant"
@@ -104,7 +110,7 @@ def _accuracy(
 
 
 def _speed(candidate: System, case: GateCase, max_slowdown: float, names: tuple[str, str]) -> tuple[bool, str]:
-    """Whether the throughput is lower than allowed beyond the noise, and both figures with the reason."""
+    """Whether the throughput is lower than allowed beyond the noise, and both values with the reason."""
     new, old = candidate.median("reqs_per_sec"), case.baseline.median("reqs_per_sec")
     if not new or not old:
         raise ComparisonError(f"reqs_per_sec was not measured in {names[1] if new else names[0]}.")
@@ -114,7 +120,7 @@ def _speed(candidate: System, case: GateCase, max_slowdown: float, names: tuple[
         change = 100 * (new / old - 1)
         if change < -max_slowdown:
             raise ComparisonError(
-                f"The throughput of {names[0]} may not be compared with that of {names[1]}: it is {figures} "
+                f"The throughput of {names[0]} is not comparable with that of {names[1]}: it is {figures} "
                 f"({change:+.1f} %, {allowed}), but no run was repeated on that GPU and data, so the noise is unknown. "
                 "Measure the baseline again with repeats=3."
             )
@@ -128,12 +134,8 @@ def _speed(candidate: System, case: GateCase, max_slowdown: float, names: tuple[
     return False, f"{figures}: within {allowed})"
 
 
-def _is_digest_of(text: str, record: RunRecord) -> bool:
-    return len(text) >= 8 and record.config_digest is not None and record.config_digest.startswith(text)
-
-
 def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
-    """The fields of both keys that differ, each with its two values; a missing key differs from every other."""
+    """The fields of the comparability keys that differ, with both values; a missing key differs from all keys."""
     if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
         return ["a run has no accuracy key or no speed key"]
     changed = differing(key_fields(expected), key_fields(found))

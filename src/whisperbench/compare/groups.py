@@ -1,4 +1,4 @@
-"""Which runs may be ranked together, which are left out, and why."""
+"""Groups of runs that may be ranked together, and the runs that cannot be ranked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from whisperbench.results.record import RunRecord
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Systems whose WER may be ranked together; `fields` is the key that they share."""
+    """Systems whose WER may be ranked together; `fields` is their common comparability key."""
 
     fields: Mapping[str, str]
     systems: tuple[System, ...]
@@ -42,7 +42,7 @@ class LeftOut:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Grouping:
-    """Groups with a leaderboard, the main one first; other groups of one system; and the runs that were left out."""
+    """Groups with a leaderboard (the main group first), other groups of one system, and unranked runs."""
 
     groups: tuple[Group, ...]
     alone: tuple[Group, ...]
@@ -50,17 +50,18 @@ class Grouping:
 
     @classmethod
     def of(cls, records: Iterable[RunRecord], sort: str) -> Self:
-        """The main group has the sort metric, several systems, the most reference words and the newest run.
+        """Group the runs by accuracy key and weights.
 
-        A run over a few utterances is therefore never shown in place of a whole test set.  A group of one system has a
-        leaderboard only if it is the main group.
+        Groups are ordered by: has the sort metric, has several systems, reference words, utterances, systems, newest
+        run.  The first is the main group, so a run over a few utterances never takes the place of a whole test set.
+        A group of one system has a leaderboard only if it is the main group.
         """
         found, left_out = defaultdict(list), []
         for run in records:
             if reason := _unranked(run):
                 left_out.append(LeftOut(run, reason))
             else:
-                # The accuracy key does not include the weights, but random weights have a leaderboard of their own.
+                # The accuracy key does not include the weights, but random weights are ranked separately.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric
         groups = [
@@ -79,7 +80,7 @@ def key_fields(run: RunRecord) -> dict[str, str]:
 
 
 def differences(expected: Group, found: Group) -> tuple[str, ...]:
-    """`limit: 20 instead of 0`, one text per differing field; the digest of a dataset comes with its name."""
+    """`limit: 20 instead of all` for each field that differs; the digest of a dataset follows its name."""
 
     def shown(group: Group, name: str, value: str) -> str:
         return f"{group.newest.data} ({value[:8]})" if name == "dataset" else value
@@ -91,7 +92,7 @@ def differences(expected: Group, found: Group) -> tuple[str, ...]:
 
 
 def _unranked(run: RunRecord) -> str | None:
-    """Why a run can be ranked in nothing, or None."""
+    """The reason why a run cannot be ranked, or None."""
     for tag, key in ((ACCURACY_KEY, run.accuracy_key), (SPEED_KEY, run.speed_key)):
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"

@@ -1,4 +1,4 @@
-"""Paired tests of runs on the same utterances: of two runs, and of a leaderboard's rows against the best one."""
+"""Paired tests on the same utterances: of two runs, and of the rows of a leaderboard against the best row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_TRANSCRIPTS = "no transcripts"
 
 
 def paired_test(a: StoredTranscripts | None, b: StoredTranscripts | None, seed: int) -> PairedTest | str:
-    """Whether the errors of `a` and `b` differ (difference: a − b), or why the test is impossible.
+    """The test of the difference a − b of the WER, or the reason why it is impossible.
 
     Speakers are resampled, or utterances if a speaker is unknown.
     """
@@ -24,9 +24,10 @@ def paired_test(a: StoredTranscripts | None, b: StoredTranscripts | None, seed: 
 def paired_tests(
     group: Group, transcripts: Mapping[str, StoredTranscripts | None], seed: int
 ) -> dict[str, PairedTest | str]:
-    """The test of each tested system against the most accurate one by its typical run's id, at one level for all.
+    """Tests of the tested systems against the most accurate one, by the id of the system's typical run.
 
-    If several systems are equally accurate, the one with the highest p-value counts.
+    The significance level holds for all tests together.  If several systems are the most accurate, the test with the
+    highest p-value counts.
     """
     tested = tested_systems(group)
     if len(tested) < 2:
@@ -46,7 +47,7 @@ def paired_tests(
 
 
 def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str | None:
-    """Why two runs cannot be compared utterance by utterance, or None."""
+    """The reason why two runs cannot be compared utterance by utterance, or None."""
     if not a or not b:
         return NO_TRANSCRIPTS
     of_a, of_b = ({utterance.utt_id: utterance for utterance in each} for each in (a, b))

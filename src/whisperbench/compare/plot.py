@@ -1,4 +1,4 @@
-"""WER against throughput of a leaderboard, as an SVG."""
+"""Plot of WER against throughput as SVG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 INK = "#7d848c"
-"""Text and axes have a transparent background, so they must be readable on a light and on a dark page."""
+"""Colour of text and axes, readable on light and on dark pages because the background is transparent."""
 STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "whisperbench", "text.parse_math": False, "font.family": "sans-serif",
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK, "ytick.color": INK,
@@ -27,13 +27,14 @@ STYLE: Any = {
 LABEL: Any = {"xytext": (5, -4), "textcoords": "offset points", "va": "top", "size": 8}
 MAX_CHARACTERS = 60
 LOGARITHMIC = 10
-"""Rates that differ by more than this factor get a logarithmic axis."""
+"""The axis is logarithmic if the rates differ by more than this factor."""
 
 
 def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str = "") -> Markup | None:
-    """One colour per GPU; its Pareto-optimal systems have dashed steps, and labels as far as they do not overlap.
+    """The plot with one colour per GPU, or None if no system has both values.
 
-    None if no system has both figures.  Published results of the same GPU are grey crosses.
+    Pareto-optimal systems are connected by dashed steps and labelled where labels do not overlap.  Published results of
+    the same GPUs are grey crosses.
     """
     measured = [(row.system.median("reqs_per_sec"), row.system.wer, row) for row in board.rows]
     points = [(rate, wer, row) for rate, wer, row in measured if rate and wer is not None]

@@ -1,4 +1,4 @@
-"""Published benchmark results, shown beside the measured ones and never ranked among them."""
+"""Published benchmark results, which are shown beside the measured results and are not ranked."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ UTTERANCES = 2_620  # of LibriSpeech test-clean
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublishedBenchmark:
-    """A published result: rates of `gpus` GPUs together, WER in percent; None or an empty text = not published.
+    """A published result; None or an empty string = not published.
 
-    `gpu` is a family such as H100, `caveats` describes the timed region and the data.
+    Rates are the total of `gpus` GPUs, the WER is in percent.  `gpu` is a family such as H100.  `caveats` describes the
+    timed region and the data.
     """
 
     benchmark: str
@@ -42,7 +43,7 @@ class PublishedBenchmark:
 
     @property
     def setting(self) -> str:
-        """`vllm fp8 seqs256`; the engine alone if its setting is the default or was not published."""
+        """`vllm fp8 seqs256`; only the engine if the setting is the default or was not published."""
         return " ".join([self.engine, *(labels(OPTIONS, self._params).values() if self.kv_cache_dtype else ())])
 
     @property
@@ -50,18 +51,18 @@ class PublishedBenchmark:
         return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
 
     def has_gpu_of(self, system: System) -> bool:
-        """H100 is `NVIDIA H100 80GB HBM3`, A10 is not `NVIDIA A100`."""
+        """H100 matches `NVIDIA H100 80GB HBM3`; A10 does not match `NVIDIA A100`."""
         return named(self.gpu, system.newest.gpu)
 
     def has_model_of(self, system: System) -> bool:
         return not {system.model, system.model_id.rpartition("/")[2]}.isdisjoint({self.model, f"whisper-{self.model}"})
 
     def has_data_of(self, system: System) -> bool:
-        """MLPerf transcribes packed windows of 30 s, the others transcribe utterances as they are."""
+        """MLPerf transcribes packed windows of 30 s, the other benchmarks transcribe single utterances."""
         return (system.param("pack_seconds") == "30") is (self.benchmark == MLPERF)
 
     def caveats_of(self, system: System) -> list[str]:
-        """Further reasons why a measured system is not directly comparable."""
+        """Reasons why a measured system is not directly comparable, beyond `caveats`."""
         split, utterances = system.param("split"), system.newest.metric("utterances") or 0
         wanted = "dev" if self.benchmark == MLPERF else "test-clean"
         equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
@@ -78,14 +79,14 @@ class PublishedBenchmark:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A published result and the most similar measured system, if there is one."""
+    """A published result and the most similar measured system, or None."""
 
     published: PublishedBenchmark
     system: System | None
 
     @property
     def ratio(self) -> float | None:
-        """Measured over published throughput per GPU on the same GPU type; of RTFx if reqs/sec was not published."""
+        """Measured / published throughput per GPU on the same GPU type, in reqs/sec or, if not published, RTFx."""
         p, system = self.published, self.system
         metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
         ours = system.median(metric) if system and p.has_gpu_of(system) else None
@@ -105,9 +106,10 @@ def published_benchmarks() -> list[PublishedBenchmark]:
 
 
 def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Counterpart, ...]:
-    """The published results with a model or a GPU that was measured on the same kind of data (or all results).
+    """Published results whose model or GPU was measured on the same kind of data (with `every`, all results).
 
-    The counterpart has the same model: on the same GPU if possible, then with the fewest caveats, then the fastest.
+    The counterpart has the same model.  A system on the same GPU is preferred, then one with fewer caveats, then a
+    faster one.
     """
     timed = [system for system in measured if system.median("reqs_per_sec") is not None]
     found = []

@@ -1,8 +1,8 @@
 """Order and ties of a leaderboard.
 
-The WER of all systems of a group is ranked together, a rate among the systems of one speed key (one GPU).  Systems
-that are not significantly worse than the best one share its rank; the significance level holds for the whole
-leaderboard (or GPU).
+The WER is ranked among all systems of a group, a rate among the systems with one speed key (one GPU).  Systems that
+are not significantly worse than the best one share its rank.  The significance level holds for all systems that are
+ranked together.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from whisperbench.stats.paired import PairedTest
 from whisperbench.stats.rates import SpeedNoise
 
 FAR = 3
-"""Two WERs need no test if their intervals, made this many times as wide, do not overlap."""
+"""Two WERs are not tested if their intervals, widened by this factor, do not overlap."""
 MAX_INTERVAL_FACTOR = 10
-"""The interval of a rate is not shown if its limits differ by a larger factor."""
+"""The interval of a rate is shown only if its limits differ by less than this factor."""
 
 Ranks = dict[System, tuple[str, int] | None]
-"""The speed key (empty for the WER) and the rank within it; None = not ranked."""
+"""Speed key (empty for the WER) and rank within it, by system; None = not ranked."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class Row:
     """One line of a leaderboard.
 
     `rank` is None if the metric was not measured, or if it is a rate and no system was repeated on that GPU.  `test`
-    compares its errors with those of the most accurate system, or `no_test` is the reason why that is impossible.
+    compares the WER with that of the most accurate system; `no_test` is the reason why the test is impossible.
     `rate_interval` is the 95 % interval of reqs/sec; None if the noise is unknown.
     """
 
@@ -49,7 +49,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Leaderboard:
-    """A ranked group; `differs` lists how its data or scoring differ from those of the first leaderboard."""
+    """A ranked group; `differs` lists the differences of its data and scoring from the first leaderboard."""
 
     group: Group
     sort: str
@@ -73,8 +73,8 @@ def rank(
     """Order a group by WER or by a rate; by reqs_per_sec if the metric of `sort` was not measured.
 
     Args:
-        tests: by the id of a system's typical run, the paired test against the most accurate system, or the reason
-            why that is impossible.
+        tests: paired tests against the most accurate system, or reasons why they are impossible, by the id of the
+            typical run of a system.
     """
     if not group.has(SORTINGS[sort].metric):
         sort = "reqs_per_sec"
@@ -100,7 +100,10 @@ def rank(
 
 
 def pareto(systems: Sequence[System]) -> list[System]:
-    """The systems that are not beaten on their GPU in one figure by one that is as good in the other; fastest first."""
+    """The Pareto-optimal systems of each GPU, the fastest first.
+
+    For such a system, no other system of its speed key is better in WER or throughput and at least equal in the other.
+    """
     rates = {s: rate for s in systems if s.wer is not None and (rate := s.median("reqs_per_sec")) is not None}
     points = {s: (s.wer or 0.0, -rate) for s, rate in rates.items()}
 
@@ -115,7 +118,7 @@ def pareto(systems: Sequence[System]) -> list[System]:
 def best_per_gpu_and_model(board: Leaderboard) -> list[Row]:
     """The best row of each GPU and model, best first.
 
-    Settings hardly change the WER, so the best row of a leaderboard by WER is the one with the highest throughput.
+    In a leaderboard by WER this is the fastest row, because settings hardly change the WER.
     """
     sorting = SORTINGS["reqs_per_sec" if board.sort == "wer" else board.sort]
     measured = [row for row in board.rows if row.system.median(sorting.metric) is not None]
@@ -127,7 +130,7 @@ def best_per_gpu_and_model(board: Leaderboard) -> list[Row]:
 
 
 def rates_of(system: System, metric: str = "reqs_per_sec") -> list[tuple[float, ...]]:
-    """The repeats of each of its runs, as the tests of rates take them."""
+    """The values of a rate in the repeats of each run, as the tests of rates expect them."""
     return [run.values(metric) for run in system.runs]
 
 
@@ -138,7 +141,7 @@ def _sort_key(system: System, sorting: Sorting) -> float:
 
 
 def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> Ranks:
-    """Rank 1 for the lowest WER and its ties, then the other systems in the order of their WER."""
+    """The lowest WER and its ties have rank 1; the other systems follow in the order of their WER."""
     scored = _by_wer(group)
 
     def ties(system: System) -> bool:
@@ -153,10 +156,9 @@ def _accuracy_ranks(group: Group, tests: Mapping[str, PairedTest | str]) -> Rank
 
 
 def _rate_ranks(group: Group, sorting: Sorting) -> Ranks:
-    """GPU by GPU, the best rate first; no ranks on a GPU without repeats.
+    """Ranks within each GPU, the best rate first; None on a GPU without repeats.
 
-    The systems that tie with the best one share its rank.  The best of the remaining systems has the next rank,
-    together with those that tie with it, and so on.
+    Systems that tie with the best one share its rank.  The procedure continues with the remaining systems.
     """
     measured = [s for s in group.systems if s.median(sorting.metric)]
     measured.sort(key=lambda s: (_sort_key(s, sorting), s.label, s.newest.run_id))
@@ -175,7 +177,7 @@ def _rate_ranks(group: Group, sorting: Sorting) -> Ranks:
 
 
 def _rate_intervals(group: Group) -> dict[System, Interval]:
-    """The intervals of reqs/sec that are narrow enough to be shown."""
+    """The intervals of reqs/sec that are narrow enough for a table."""
     found: dict[System, Interval] = {}
     for systems in _by_gpu(s for s in group.systems if s.median("reqs_per_sec")):
         if (noise := SpeedNoise.of(list(map(rates_of, systems)))) is not None:
@@ -184,7 +186,7 @@ def _rate_intervals(group: Group) -> dict[System, Interval]:
 
 
 def _by_gpu(systems: Iterable[System]) -> list[list[System]]:
-    """Systems with the same speed key, in the order in which they come."""
+    """Lists of systems with equal speed keys; the order is kept."""
     found: dict[str, list[System]] = {}
     for system in systems:
         found.setdefault(system.speed_key, []).append(system)
@@ -192,7 +194,7 @@ def _by_gpu(systems: Iterable[System]) -> list[list[System]]:
 
 
 def _by_wer(group: Group) -> list[System]:
-    """Systems with a WER, the most accurate first; of equally accurate systems the faster one."""
+    """Systems with a WER, the most accurate first; equally accurate systems are ordered by throughput."""
     fastest = SORTINGS["reqs_per_sec"]
     scored = [system for system in group.systems if system.wer is not None]
     return sorted(scored, key=lambda s: (s.wer, _sort_key(s, fastest), s.newest.run_id))

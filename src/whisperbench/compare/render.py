@@ -1,6 +1,6 @@
 """A report or a difference as markdown, HTML, CSV and JSON.
 
-Every text that a server returned is escaped: names, transcripts and params are data, never markup or formulas.
+Names, transcripts and params from a server are escaped, so that they are never interpreted as markup or formulas.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def as_markdown(parts: Iterable[Part]) -> str:
 
 
 def leaderboard_html(report: Report) -> str:
-    """leaderboard.html: self-contained, readable without a server and without JavaScript."""
+    """The content of leaderboard.html, which is self-contained and readable without JavaScript."""
     main = report.boards[0]
     return render(
         "leaderboard.html.jinja",
@@ -44,16 +44,16 @@ def leaderboard_html(report: Report) -> str:
 
 
 def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -> str:
-    """difference.html: the differences, and the utterances that changed most, each aligned with the reference.
+    """The content of difference.html: the differences and the utterances that changed most, with alignments.
 
-    `audio`: data: addresses of WAVs by utterance id.
+    `audio` holds data: URLs of WAV files by utterance id.
     """
     parts = found.parts(links)
     return render("difference.html.jinja", found=found, parts=parts, audio=audio, added_errors=added_errors)
 
 
 def leaderboard_csv(report: Report) -> str:
-    """One line per row of every leaderboard, all columns, numbers unrounded."""
+    """One line per row of every leaderboard, with all columns and unrounded numbers."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["board", *(column.name for column in COLUMNS), "url"])
@@ -65,7 +65,7 @@ def leaderboard_csv(report: Report) -> str:
 
 
 def leaderboard_json(report: Report) -> str:
-    """Every leaderboard with its key, its rows and their runs; published rows; runs left out; rank changes."""
+    """Every leaderboard with key, rows and runs; the published results, the unranked runs and the rank changes."""
     boards = [_board_json(board, report.links) for board in (*report.boards, *report.alone)]
     body = {
         "boards": boards,
@@ -77,7 +77,7 @@ def leaderboard_json(report: Report) -> str:
 
 
 def csv_cell(value: Value) -> Value:
-    """A value that a spreadsheet does not evaluate as a formula."""
+    """A value for CSV; a string that a spreadsheet would evaluate as a formula is quoted."""
     if not isinstance(value, str):
         return value
     text = escape_control(value)
@@ -137,6 +137,6 @@ def _published_json(each: Counterpart) -> dict[str, object]:
 
 
 def _sort_value(column: Column, row: Row) -> str:
-    """The value that a cell is sorted by; empty if it was not measured."""
+    """The value by which a cell is sorted; empty if it was not measured."""
     value = column.value(row)
     return "" if value is None or (column.numeric and isinstance(value, str)) else str(value)

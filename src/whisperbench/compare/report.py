@@ -30,21 +30,22 @@ from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
 
 MAX_ANSWER_ROWS = 6
-"""Rows of the short answer, which has at most 12 lines on a terminal of 80 columns."""
+"""Maximum number of rows of the short answer, so that it has at most 12 lines on a terminal of 80 columns."""
 MAX_TIES = 4
 BATCH = ("kv_cache_dtype", "max_num_seqs")
 """Options of vLLM that correspond to the batch size of other engines."""
 
 TIES_IN_WER = (
-    "“=” marks a tie: the same WER, or not significantly worse than the best. The test covers the whole table: paired, "
-    "the speakers of all systems resampled together, p adjusted for the largest studentised difference of any pair, "
-    "p ≥ 0.05."
+    "“=” marks a tie: the WER is equal to the best one, or not significantly worse (p ≥ 0.05). The test is paired: the "
+    "speakers of all systems are resampled together, and p is adjusted for the largest studentised difference of any "
+    "pair of the table."
 )
 TIES_IN_A_RATE = (
-    "Ranks are per GPU. “=” marks a tie: not significantly worse than the first of that rank, p ≥ 0.05 for all rows of "
-    "the GPU together (medians, in units of the noise of repeats, against simulated equal systems)."
+    "Ranks are per GPU. “=” marks a tie: the rate is not significantly worse than the first one of that rank (p ≥ 0.05 "
+    "for all rows of the GPU together). The test compares the difference of medians, in units of the noise of repeats, "
+    "with simulated equal systems."
 )
-INTERVALS = "Intervals are 95 % intervals. Rates are medians of n repeats, with the noise of all repeats on that GPU."
+INTERVALS = "Intervals are 95 % intervals. Rates are medians of n repeats; all repeats on a GPU determine the noise."
 PARETO = "★ is Pareto-optimal: no other configuration on that GPU is both faster and more accurate."
 
 BY_NAME = {column.name: column for column in COLUMNS}
@@ -61,10 +62,11 @@ ANSWER_COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The content of a leaderboard's files: leaderboards in order, the main one first.
+    """The content of the files of a comparison: leaderboards in order, the main one first.
 
     `alone` are groups of one configuration.  `rank_changes` is None without rescoring.  `utterances` are those with the
-    most errors of the main leaderboard's first row, and `audio` has the address of the audio of each by utterance id.
+    most errors in the first row of the main leaderboard, and `audio` holds the data: URLs of their audio by utterance
+    id.  `searched` describes where the runs were found.
     """
 
     boards: tuple[Leaderboard, ...]
@@ -85,7 +87,7 @@ class Report:
 
     @property
     def answer(self) -> list[Part]:
-        """One row per model and GPU with its best setting, at most 12 lines on a terminal of 80 columns."""
+        """The best setting of each model and GPU, in at most 12 lines on a terminal of 80 columns."""
         board = self.boards[0]
         rows = best_per_gpu_and_model(board) or board.rows
         metric = SORTINGS[board.sort].metric
@@ -108,7 +110,7 @@ class Report:
 
     @property
     def sections(self) -> list[Part]:
-        """The sections after the leaderboards; a section without content is left out."""
+        """The sections after the leaderboards; sections without content are omitted."""
         unchanged = "" if self.rank_changes is None else "No rank changes."
         benchmarks = dict.fromkeys(f"{p.published.benchmark}: {p.published.caveats}" for p in self.published)
         return [
@@ -124,17 +126,15 @@ class Report:
 def title(board: Leaderboard) -> str:
     """`Librispeech test-clean, 2,620 utterances, ranked by WER`."""
     how = f"ranked by {SORTINGS[board.sort].heading}" if len(board.rows) > 1 else "one configuration"
-    text = f"{data(board.group)}, {how}"
-    return text[:1].upper() + text[1:]
+    found = f"{data(board.group)}, {how}"
+    return found[:1].upper() + found[1:]
 
 
 def data(group: Group) -> str:
     """`librispeech test-clean, 2,620 utterances`."""
     count = group.newest.metric("utterances")
-    utterances = "" if count is None else counted(round(count), "utterance")
-    return ", ".join(
-        filter(None, [group.newest.data, utterances, "random weights" if group.newest.random_weights else ""])
-    )
+    utterances = [] if count is None else [counted(round(count), "utterance")]
+    return ", ".join([group.newest.data, *utterances, *["random weights"] * group.newest.random_weights])
 
 
 def ranking(columns: Sequence[Column], rows: Iterable[Row], links: Links) -> Table:
@@ -149,9 +149,9 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
 
 
 def explanation(board: Leaderboard) -> str:
-    """How to read a leaderboard."""
+    """Sentences that explain the ranks and the figures of a leaderboard."""
     ranked = len(board.rows) > 1
-    sentences = [f"Not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
+    sentences = [f"It is not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
     if ranked and board.sort == "wer":
         sentences.append(TIES_IN_WER)
     elif ranked:
@@ -160,9 +160,9 @@ def explanation(board: Leaderboard) -> str:
         unranked = [r.system.gpu for r in board.rows if r.rank is None and r.system.median(metric) is not None]
         if len(unranked) > 1:
             gpus = ", ".join(dict.fromkeys(unranked))
-            sentences.append(f"No ranks on {gpus}: no configuration was repeated there (repeats=3).")
+            sentences.append(f"No ranks on {gpus}: no configuration was repeated there. Use repeats=3.")
         if len({fields_of(row.system.speed_key).get("schema") for row in board.rows}) > 1:
-            sentences.append("Runs with another timed region (schema) are ranked separately.")
+            sentences.append("Runs with different timed regions (schema) are ranked separately.")
     sentences.append(INTERVALS)
     if any(row.pareto for row in board.rows):
         sentences.append(PARETO)
@@ -170,7 +170,7 @@ def explanation(board: Leaderboard) -> str:
 
 
 def most_accurate(board: Leaderboard) -> str:
-    """The system with the lowest WER, and those that are not significantly worse; empty with one system or no WER."""
+    """The system with the lowest WER and its ties; an empty string with one system or without a WER."""
     first = next((row for row in board.rows if row.most_accurate), None)
     if first is None:
         return ""
@@ -192,10 +192,9 @@ def gpu_and_engine_comparison(boards: Iterable[Leaderboard]) -> Table:
     for systems in (group for board in boards for group in _equal_settings(board) if len(group) > 1):
         rates = [system.median("reqs_per_sec") or 0 for system in systems]
         for system, rate in zip(systems, rates, strict=True):
-            setting = system.settings("engine") or DEFAULT
-            figures = [number(system.wer), number(rate), f"{100 * rate / max(rates):.0f} %"]
-            rtfx = number(system.median("rtfx"), 1)
-            rows.append([system.model, system.gpu, system.engine, setting, *figures, rtfx])
+            names = [system.model, system.gpu, system.engine, system.settings("engine") or DEFAULT]
+            of_fastest, rtfx = f"{100 * rate / max(rates):.0f} %", number(system.median("rtfx"), 1)
+            rows.append([*names, number(system.wer), number(rate), of_fastest, rtfx])
     headings = ["model", "gpu", "engine", "setting", "WER %", "reqs/sec", "% of fastest", "RTFx"]
     return Table(headings, rows, frozenset({4, 5, 6, 7}))
 
@@ -203,8 +202,8 @@ def gpu_and_engine_comparison(boards: Iterable[Leaderboard]) -> Table:
 def _equal_settings(board: Leaderboard) -> list[list[System]]:
     """The fastest system of each GPU and engine, grouped by model and setting, the fastest first.
 
-    An engine other than vLLM has no KV cache type and no maximum number of sequences, so its fastest batch size is
-    compared with the fastest setting of vLLM that is otherwise equal.
+    Engines other than vLLM have neither kv_cache_dtype nor max_num_seqs, so their fastest batch size is compared with
+    the fastest setting of vLLM whose other options are equal.
     """
     timed = [row.system for row in board.rows if row.system.median("reqs_per_sec")]
     timed.sort(key=lambda system: -(system.median("reqs_per_sec") or 0))
@@ -225,15 +224,13 @@ def _published(published: Iterable[Counterpart]) -> Table:
     rows: list[list[Cell]] = []
     for each in published:
         p, s = each.published, each.system
-        row: list[Cell] = [p.benchmark, p.model, p.gpu, p.setting, number(p.wer)]
-        row += [_per_gpu(rate, p.gpus) for rate in (p.reqs_per_sec, p.rtfx)]
-        if s is None:
-            row += [NOT_MEASURED] * 4
-        else:
+        theirs = [number(p.wer), *(_per_gpu(rate, p.gpus) for rate in (p.reqs_per_sec, p.rtfx))]
+        ours = [NOT_MEASURED] * 4
+        if s is not None:
             rates = [_per_gpu(s.median(metric), s.gpu_count) for metric in ("reqs_per_sec", "rtfx")]
-            row += [f"{s.label} on {s.gpu}", number(s.wer), *rates]
+            ours = [f"{s.label} on {s.gpu}", number(s.wer), *rates]
         source = Linked(f"{p.source}, {p.date}" if p.date else p.source, p.url)
-        rows.append([*row, number(each.ratio), each.caveats, source])
+        rows.append([p.benchmark, p.model, p.gpu, p.setting, *theirs, *ours, number(each.ratio), each.caveats, source])
     figures = ["WER %", "reqs/sec per GPU", "RTFx per GPU"]
     headings = ["benchmark", "model", "gpu", "engine", *figures, "measured here", *figures]
     return Table([*headings, "measured/published", "caveats", "source"], rows, frozenset({4, 5, 6, 8, 9, 10, 11}))
@@ -244,7 +241,7 @@ def _per_gpu(rate: float | None, gpus: int) -> str:
 
 
 def _across_data(boards: Iterable[Leaderboard]) -> Table:
-    """The WER of each configuration that was measured on several data sets; of equal names the largest set counts."""
+    """The WER of each configuration that was measured on several data sets; of equal names, the largest data set."""
     groups = sorted((board.group for board in boards if board.group.has("wer")), key=lambda group: group.size)
     largest = {group.newest.data: group for group in groups}
     names = sorted(largest)
@@ -265,9 +262,8 @@ def _alone(boards: Iterable[Leaderboard], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for board in boards:
         (system,) = board.group.systems
-        figures = [number(system.wer), number(system.median("reqs_per_sec"))]
-        name = Linked(system.label, links.run(system.newest))
-        rows.append([name, data(board.group), system.gpu, *figures, "; ".join(board.differs)])
+        name, rate = Linked(system.label, links.run(system.newest)), number(system.median("reqs_per_sec"))
+        rows.append([name, data(board.group), system.gpu, number(system.wer), rate, "; ".join(board.differs)])
     headings = ["configuration", "data", "gpu", "WER %", "reqs/sec", "differs from the first table"]
     return Table(headings, rows, frozenset({3, 4}))
 
@@ -275,8 +271,8 @@ def _alone(boards: Iterable[Leaderboard], links: Links) -> Table:
 def _left_out(runs: Iterable[LeftOut], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for each in runs:
-        figures = [number(each.run.metric(name)) for name in ("wer", "reqs_per_sec")]
-        rows.append([linked(each.run, links), each.run.gpu, *figures, each.reason])
+        wer, rate = (number(each.run.metric(name)) for name in ("wer", "reqs_per_sec"))
+        rows.append([linked(each.run, links), each.run.gpu, wer, rate, each.reason])
     return Table(["run", "gpu", "WER %", "reqs/sec", "reason"], rows, frozenset({2, 3}))
 
 

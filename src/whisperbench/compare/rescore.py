@@ -1,4 +1,4 @@
-"""Score stored transcripts again with the current normaliser; the tracking server is not changed."""
+"""Score stored transcripts again with the installed normaliser; the tracking server is not changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tupl
 
 
 def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:
-    """Systems whose rank changed, in the new order."""
+    """Changes of rank, in the new order."""
     old = {row.system.newest.run_id: (row.rank, row.system.wer) for board in before for row in board.rows}
     changes = []
     for row in (row for board in after for row in board.rows):

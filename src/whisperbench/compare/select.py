@@ -1,4 +1,4 @@
-"""Select the runs to compare, and compute their cost per audio hour from given prices."""
+"""Selection of the runs to compare, and their cost per audio hour."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
     """The run with its cost and the cost of each repeat, GPUs × USD per GPU hour / RTFx; unchanged without a price.
 
     Args:
-        price_of: USD per hour of one GPU by its full name, or by whole words of it (`H100`); the full name wins.
+        price_of: USD per hour of one GPU by its full name or by whole words of it (`H100`); the full name has priority.
     """
     fitting = [price for name, price in price_of.items() if named(name, run.gpu)]
     price = price_of.get(run.gpu, fitting[0] if fitting else None)
@@ -48,7 +48,7 @@ def unused_prices(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> l
 
 
 def named(family: str, gpu: str) -> bool:
-    """Whether the name of a GPU contains the name of a family as whole words."""
+    """Whether the name of a GPU contains a family name as whole words."""
     return re.search(rf"\b{re.escape(family)}\b", gpu) is not None
 
 

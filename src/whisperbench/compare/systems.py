@@ -1,4 +1,4 @@
-"""Runs that are repeats of each other form one system, which is one row of a leaderboard."""
+"""A system is a set of runs that are repeats of each other, and one row of a leaderboard."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class System:
 
     @property
     def model(self) -> str:
-        """The model as it was requested; of a local checkpoint the name of the directory."""
+        """The requested model; for a local checkpoint, the name of its directory."""
         model = self.param("model") or "unknown"
         return model.rstrip("/").rpartition("/")[2] if model.startswith(("/", ".", "~")) else model
 
@@ -120,7 +120,7 @@ class System:
         return other_settings(OPTIONS, self.newest.params)
 
     def settings(self, *without: str) -> str:
-        """`fp8 seqs256 stride16`: labels of its options, but those named and those that all rows share."""
+        """`fp8 seqs256 stride16`: labels of the options, except those in `without` and those that all rows share."""
         params = dict(self.newest.params)
         if not self.uses_vllm:
             params["batch_size"] = params.get("batch_size_effective", params["batch_size"])
@@ -132,7 +132,7 @@ class System:
 
     @property
     def description(self) -> str:
-        """What distinguishes it from systems of the same model, GPU and versions: `fp8 seqs256 stride16`."""
+        """The settings (`fp8 seqs256 stride16`), or 'default settings'."""
         return self.settings() or DEFAULT
 
     @property
@@ -142,14 +142,14 @@ class System:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Reasons to doubt its figures, as its runs recorded them."""
+        """Warnings about the measurement that the runs have recorded."""
         recorded = {run.tags[WARNINGS] for run in self.runs if run.tags.get(WARNINGS)}
         dirty = any(run.tags.get(GIT_DIRTY) == "true" for run in self.runs)
         return (*sorted(recorded), *(("measured with uncommitted changes",) if dirty else ()))
 
 
 def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> str:
-    """Options without a column that differ from their defaults, and in which two rows of a leaderboard may differ."""
+    """Options without a column that differ from their defaults, except those that all rows share."""
     return ", ".join(
         f"{name}={params[name]}"
         for name, each in options.items()
@@ -159,8 +159,7 @@ def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> 
 
 
 def systems(records: Iterable[RunRecord]) -> tuple[System, ...]:
-    """Records of one group as systems, grouped by `RunIdentity`; runs without a config digest are not repeats of
-    any."""
+    """Records of one group, grouped into systems by `RunIdentity`; a run without a config digest has no repeats."""
     found: defaultdict[RunIdentity | str, list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True):
         identity = RunIdentity.of(record.params, record.tags)

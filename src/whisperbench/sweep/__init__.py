@@ -1,1 +1,1 @@
-"""Many configurations become runs: a grid or a search, what is done already, and how far it is."""
+"""Sweeps: grids and searches of configurations, their plan, their child runs and their progress."""

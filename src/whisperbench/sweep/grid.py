@@ -1,7 +1,7 @@
-"""Lists, or a YAML file, become configurations in order, with names; pure functions.
+"""Configurations of a sweep and their names, from lists of values or from a YAML file; pure functions.
 
 A grid file is a list of entries.  An entry maps options of the benchmark to a value or to a list of
-values, and stands for their full product; what it does not name comes from the command line:
+values, and describes their full product; options that it does not name come from the command line:
 
     - {model: [large-v3, large-v3-turbo], kv_cache_dtype: auto, max_num_seqs: 128}
     - {model: large-v3, kv_cache_dtype: fp8, max_num_seqs: [128, 256], dtype: bfloat16}
@@ -15,7 +15,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -28,27 +28,23 @@ GRIDS = Path(__file__).parents[1] / "data" / "grids"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """One run of a sweep: a configuration and which repeat of it this is, counted from 1."""
+    """One run of a sweep: a configuration and the number of its repeat, counted from 1."""
 
     config: BenchmarkConfig
     repeat: int
     name: str
 
-    def without_cluster(self) -> Task:
-        """The same run on one node alone, for a process that is started there."""
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, ray_address=None))
-
 
 def configurations_of(
     options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None
 ) -> tuple[BenchmarkConfig, ...]:
-    """Every configuration of the grid, once, in the order given: the last list turns fastest.
+    """Every configuration of the grid, once, in the order of the lists; the values of the last list vary fastest.
 
-    An option that the engine of a configuration does not have is reset to its default; configurations that become
-    equal are measured once, and `say` gets a sentence about them.
+    An option that the engine of a configuration does not have is reset to its default.  Configurations that become
+    equal are measured once, and `say` is called with their number in a sentence.
 
     Raises:
-        ConfigError: a combination is not allowed or is listed twice, or the grid file is not a grid.
+        ConfigError: a combination is not allowed or is listed twice, or the grid file is not valid.
     """
     entries = [{}] if options.grid is None else read_grid(options.grid, options)
     known = options.benchmark.declared()
@@ -58,7 +54,9 @@ def configurations_of(
     listed: Counter[str] = Counter()
     merged = 0
     for entry in entries:
-        for texts in _product(options, entry):
+        axes = {name: entry.get(name, options.texts(name)) for name in options.of_benchmark()}
+        for values in itertools.product(*axes.values()):
+            texts = dict(zip(axes, values, strict=True)) | {"repeats": str(options.repeats_in_a_run)}
             config = options.benchmark.for_engine(texts)
             reset = any(not known[n].has(config.engine) and t != known[n].default_text for n, t in texts.items())
             merged += reset and config.digest in found
@@ -68,15 +66,15 @@ def configurations_of(
         if listed[digest] > 1:
             raise ConfigError(f"The grid lists {setting_name(config)} {listed[digest]} times. List it once.")
     if merged:
-        say(f"{merged} configuration(s) differ only in options that their engine does not have; they are left out")
+        say(f"Left out {merged} configuration(s) that differ only in options that their engine does not have.")
     return tuple(found.values())
 
 
 def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
-    """The entries of a grid file, or of a grid of the package.
+    """The entries of a grid file, or of a grid of the package by its name.
 
     Raises:
-        ConfigError: there is none, or it is not a list of entries.
+        ConfigError: the grid was not found, or it is not a list of entries.
     """
     import yaml
 
@@ -103,18 +101,23 @@ def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
             if value == []:
                 raise ConfigError(f"{where}: {name} has no value.")
             if name in options.axes:
-                raise ConfigError(f"{where}: {name} is also given as {name}={options.text(name)}. Remove one of them.")
+                raise ConfigError(
+                    f"{where}: {name} is also an option of the sweep, {name}={options.text(name)}. Remove one."
+                )
     entries: list[Mapping[str, list[str]]] = [{name: _texts(v) for name, v in entry.items()} for entry in found]
     for texts in entries:
-        given = {name: ",".join(values) for name, values in texts.items()}
-        require_engine_with(known, given, texts.get("engine", options.texts("engine")))
+        joined = {name: ",".join(values) for name, values in texts.items()}
+        require_engine_with(known, joined, texts.get("engine", options.texts("engine")))
     return entries
 
 
 def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str, seed: int) -> tuple[Task, ...]:
-    """Rounds over all configurations, a b a b, so that drift does not favour one; random shuffles each round."""
+    """The tasks with their repeats interleaved (a b a b), so that drift affects all configurations alike.
+
+    With the order `random`, each repeat has another order.
+    """
     names = names_of(configurations)
-    generator = random.Random(seed)  # noqa: S311 - an order, not a secret
+    generator = random.Random(seed)  # noqa: S311 - not for cryptography
     tasks: list[Task] = []
     for repeat in range(1, repeats + 1):
         found = [Task(config, repeat, names[config.digest]) for config in configurations]
@@ -125,7 +128,7 @@ def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str
 
 
 def on_every_type(tasks: Sequence[Task], types: Sequence[str]) -> tuple[Task, ...]:
-    """Each task once per GPU type; with several types, its name ends with the type."""
+    """Each task once per GPU type.  If several types exist, the name of a task ends with its type."""
 
     def on(task: Task, gpu_type: str) -> Task:
         name = task.name if len(types) == 1 else f"{task.name}-{gpu_type.replace(' ', '-')}"
@@ -135,31 +138,24 @@ def on_every_type(tasks: Sequence[Task], types: Sequence[str]) -> tuple[Task, ..
 
 
 def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:
-    """A name by config digest: model and settings, and the data if they differ within the grid."""
+    """Names by config digest: the model and its settings, followed by the data if they differ within the grid."""
     configs = {config.digest: config for config in configurations}
     data = {digest: data_label(config) for digest, config in configs.items()}
     several = len(set(data.values())) > 1
     names = {
         d: f"{setting_name(config)}-{data[d]}" if several else setting_name(config) for d, config in configs.items()
     }
-    counts = Counter(names.values())  # two directories may have the same last part
+    counts = Counter(names.values())  # the names of two directories may be equal
     return {digest: name if counts[name] == 1 else f"{name}-{digest[:6]}" for digest, name in names.items()}
 
 
 def sweep_digest(configurations: Iterable[BenchmarkConfig], **more: object) -> str:
-    """16 hexadecimal digits that the same sweep, started again, has too."""
-    said = {"configurations": sorted(config.digest for config in configurations), **more}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _product(options: SweepConfig, entry: Mapping[str, list[str]]) -> Iterator[dict[str, str]]:
-    """Every combination of the values of an entry and of the sweep's options, as texts of a benchmark."""
-    axes = {name: entry.get(name, options.texts(name)) for name in options.of_benchmark()}
-    for values in itertools.product(*axes.values()):
-        yield dict(zip(axes, values, strict=True)) | {"repeats": str(options.repeats_in_a_run)}
+    """16 hexadecimal digits that identify a sweep when it is started again."""
+    fields = {"configurations": sorted(config.digest for config in configurations), **more}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _texts(value: object) -> list[str]:
-    """The values of an option in a grid file, as a command line spells them."""
+    """The values of an option in a grid file, in the spelling of the command line."""
     values = value if isinstance(value, list) else [value]
     return [str(each).lower() if isinstance(each, bool) else str(each) for each in values]

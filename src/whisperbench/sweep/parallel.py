@@ -16,10 +16,10 @@ from whisperbench.processes.group import CommandResult, run_to_end
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeviceSlot:
-    """A device that measures one configuration at a time; `gpu_type` None takes every configuration.
+    """A device that measures one configuration at a time; with `gpu_type` None it measures every configuration.
 
-    `environment` and `cores` (empty: all) are those of its processes, `neighbours` is the number of other slots on the
-    same host.  `run` runs a command there to its end.
+    `environment` and `cores` (empty: all) apply to its processes, `neighbours` is the number of other slots on the
+    same host.  `run` runs a command on the device until it has ended.
     """
 
     name: str = ""
@@ -32,7 +32,7 @@ class DeviceSlot:
 
     @property
     def warning(self) -> str:
-        """A warning for the runs that are measured here; empty without neighbours."""
+        """A warning for the runs of this slot; empty without neighbours."""
         return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
 
 
@@ -41,10 +41,10 @@ class Stopped(BaseException):
 
 
 def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
-    """`count` slots (None: one per GPU), each with a GPU of these types; without a GPU, each with a part of the cores.
+    """`count` slots (None: one per GPU), each with a GPU of these types, or with a part of the cores without a GPU.
 
     Raises:
-        ConfigError: there are too few GPUs of these types.
+        ConfigError: the host has too few GPUs of these types.
     """
     if count == 1:
         return [DeviceSlot()]
@@ -66,10 +66,11 @@ def run_in_parallel(
     slots: Sequence[DeviceSlot],
     measure: Callable[[int, DeviceSlot, threading.Event], None],
 ) -> list[int]:
-    """Measure each configuration, by its index, on the first free slot of its GPU type.
+    """Call `measure` with the index of each configuration, on the first free slot of its GPU type.
 
-    Returns the indices for which no slot of their type is available any more.  `measure` must raise `Stopped` when the
-    event is set.  An error of one slot, or a signal that raises here, stops the others before it is raised.
+    Returns the indices of the configurations that were not measured because all slots of their type became
+    unavailable.  `measure` must raise `Stopped` when the event is set.  An error of one slot, or a signal that raises
+    in this thread, stops the other slots before it is raised.
     """
     waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
 
@@ -91,7 +92,7 @@ def run_in_parallel(
             raise
 
     if list(slots) == [DeviceSlot()]:
-        work(slots[0])  # in this thread, which receives the signals
+        work(slots[0])  # in this thread, because it receives the signals
         return waiting
     with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
         futures = [pool.submit(work, slot) for slot in slots]

@@ -1,4 +1,4 @@
-"""Every configuration of a sweep on every GPU type of a Ray cluster: one Ray task per configuration, on its node."""
+"""Slots on the GPUs of a Ray cluster; each configuration runs as one Ray task on the node of its slot."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from whisperbench.sweep.parallel import DeviceSlot
 
 
 def cluster_slots(address: str, count: int | None, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
-    """`count` slots (None: all), one per GPU of these types that the cluster hands out.
+    """`count` slots (None: all), one per GPU of these types in the cluster.
 
     Raises:
-        EngineError: the cluster does not answer, or a node has other versions than this host.
-        ConfigError: the cluster has too few such GPUs, or a node cannot open the tracking store.
+        EngineError: the cluster does not answer, or the versions on a node differ from those on this host.
+        ConfigError: the cluster has too few GPUs of these types, or a node cannot open the tracking store.
     """
     gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices]
     gpus = [(node, name) for node, name in gpus if name in types]
@@ -38,22 +38,20 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
     on_host = Counter(node.host for node, _ in gpus)
 
     def slot(node: Node, name: str) -> DeviceSlot:
-        run, alive = functools.partial(run_on_node, address, node), functools.partial(is_alive, address, node)
-        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, alive)
+        def is_alive() -> bool:
+            return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
+
+        run = functools.partial(run_on_node, address, node)
+        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, is_alive)
 
     return [slot(node, name) for node, name in gpus]
-
-
-def is_alive(address: str, node: Node) -> bool:
-    """Whether a node still belongs to the cluster."""
-    return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
 
 
 def run_on_node(
     address: str, node: Node, command: Sequence[str], *, env: Mapping[str, str], log: Path,
     time_limit_seconds: float, tick: Callable[[float], None],
 ) -> CommandResult:  # fmt: skip
-    """`run_to_end` as a Ray task on a node with one of its GPUs; the loss of the node is a failure of the command."""
+    """`run_to_end` as a Ray task with one GPU of a node; if the node is lost, the command has failed."""
     ray, begun = connect(address), time.perf_counter()
     passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_"))}
     options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0, "scheduling_strategy": on_node(node.id)}
@@ -75,12 +73,15 @@ def run_on_node(
 
 
 def run_command(
-    command: Sequence[str], given: Mapping[str, str], directory: str, time_limit_seconds: float
+    command: Sequence[str], variables: Mapping[str, str], directory: str, time_limit_seconds: float
 ) -> tuple[int, float, bool, bytes]:
-    """Run a command on this node in `directory`: exit status, seconds, whether it was stopped for its time, output."""
+    """Run a command on this node in `directory`.
+
+    Returns the exit status, the seconds, whether the time limit was exceeded, and the output.
+    """
     os.chdir(directory)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OMP_"))}
-    env = {**own, **given, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    env = {**own, **variables, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "benchmark.log")
         ended = run_to_end(command, env=env, log=log, time_limit_seconds=time_limit_seconds, tick=lambda _: None)

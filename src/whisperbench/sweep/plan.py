@@ -1,4 +1,4 @@
-"""The plan of a sweep: identities of its runs, and which of them are finished."""
+"""Identities of the runs of a sweep, and the runs that earlier sweeps have finished."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from whisperbench.tracking.sweep_runs import FinishedRun
 
 
 class RunIdentities:
-    """Finds identities on this machine, or on the cluster that `hardware` is of; a model and a set of data are looked
-    at once, however many share them.
+    """Computes the identities that runs would have on `hardware`.
 
-    Looking at them also downloads, converts and decodes what was not before, so that no configuration's
-    process has to.
+    Each model and each set of data is resolved once, even if several configurations share it.  Resolving also fills
+    the cache (downloads, converted checkpoints, decoded durations), so that the benchmark processes find it there.
     """
 
     def __init__(self, hardware: Hardware, vllm_version: str | None, cache_dir: Path, listener: Listener) -> None:
@@ -35,57 +34,45 @@ class RunIdentities:
         self._known: dict[tuple[object, ...], str | WhisperbenchError | None] = {}
 
     def of(self, config: BenchmarkConfig) -> RunIdentity:
-        """The identity that a run of these options would have.
+        """The identity of a run with these options.
 
         Raises:
             ModelError, CorpusError, AudioError: the configuration cannot be measured.
         """
         dataset, revision = self._digest(config), self._revision(config)
         version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
+        hardware = select_gpus(self._hardware, config.gpu_type, config.gpus)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
-        tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, self._hardware_of(config))}
+        tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
         return RunIdentity.of({**config.as_params(), **params}, tags)
 
     def of_measurable(self, config: BenchmarkConfig) -> RunIdentity | None:
-        """The same; None for what cannot be measured here: its own process will say why, in a run of its own."""
+        """The identity, or None if the configuration cannot be measured; its child run will record the error."""
         try:
             return self.of(config)
         except WhisperbenchError:
             return None
 
     def require_one(self, configs: Iterable[BenchmarkConfig]) -> None:
-        """Raise the first error when none of them can be measured here at all."""
-        errors = []
-        for config in configs:
-            try:
-                self.of(config)
-            except WhisperbenchError as error:
-                errors.append(error)
-            else:
-                return
-        if errors:
-            raise errors[0]
-
-    def _hardware_of(self, config: BenchmarkConfig) -> Hardware:
-        return select_gpus(self._hardware, config.gpu_type, config.gpus)
+        """Raise the error of the first configuration if none can be measured."""
+        first, *others = configs
+        if all(self.of_measurable(config) is None for config in (first, *others)):
+            self.of(first)
 
     def _revision(self, config: BenchmarkConfig) -> str | None:
-        model, revision, random_weights = config.model, config.model_revision, config.random_weights
-
-        def find() -> str | None:
-            return resolve_model(model, revision, cache_dir=self._cache_dir, random_weights=random_weights).revision
-
-        return self._once(("model", model, revision, random_weights), find)
+        model, cache_dir, random_weights = (config.model, config.model_revision), self._cache_dir, config.random_weights
+        find = functools.partial(resolve_model, *model, cache_dir=cache_dir, random_weights=random_weights)
+        return self._once(("model", *model, random_weights), lambda: find().revision)
 
     def _digest(self, config: BenchmarkConfig) -> str:
-        """The digest of a configuration's data; what its check depends on is its key."""
+        """The digest of the data; the cache key also holds the options that the check of the data depends on."""
         data = config.corpus, config.split, config.limit, config.pack_seconds
         check = config.long_audio, config.language, config.random_weights
         find = functools.partial(checked_corpus, config, self._listener, self._cache_dir)
         return str(self._once(("data", *data, *check), lambda: find().digest))
 
     def _once(self, key: tuple[object, ...], find: Callable[[], str | None]) -> str | None:
-        """What `find` returns or raises; it is asked once."""
+        """Call `find` once per key; later calls return its result, or raise its error, again."""
         if key not in self._known:
             try:
                 self._known[key] = find()
@@ -98,9 +85,10 @@ class RunIdentities:
 
 
 class EarlierRuns:
-    """Finished runs of earlier sweeps: each stands for one run of this sweep, once; with `resume` off none does.
+    """Finished runs of earlier sweeps, each of which replaces at most one run of this sweep.
 
-    `repeats`: how often a run of this sweep measures inside itself; a run with another number is another thing.
+    With `resume` false they only serve for estimates.  Only runs with the same number of `repeats` within a run can
+    replace a run.
     """
 
     def __init__(
@@ -108,36 +96,27 @@ class EarlierRuns:
     ) -> None:
         self._identities = identities
         self._finished = [(RunIdentity.of(each.params, each.tags).asked_for, each) for each in finished]
-        self._free = [
-            (identity, each)
-            for identity, each in self._finished
-            if resume and each.params.get("repeats") == str(repeats)
-        ]
+        self._unused = [pair for pair in self._finished if resume and pair[1].params.get("repeats") == str(repeats)]
 
     def plan(self, task: Task) -> PlannedRun:
-        """The task with an estimate; skipped where an earlier sweep has finished it."""
+        """The run of a task with an estimate of its duration; skipped if an earlier sweep has finished it."""
         identity = self._identities.of_measurable(task.config)
         run = PlannedRun(task.name, task.repeat, self._estimate_seconds(task, identity))
-        found = next((pair for pair in self._free if pair[0] == identity), None)
+        found = next((pair for pair in self._unused if pair[0] == identity), None)
         if found is not None:
-            self._free.remove(found)
-            earlier = found[1]
-            run.state, run.run_id, run.seconds, run.metrics = (
-                "skipped",
-                earlier.run_id,
-                earlier.seconds,
-                earlier.metrics,
-            )
+            self._unused.remove(found)
+            run.state, run.run_id = "skipped", found[1].run_id
+            run.seconds, run.metrics = found[1].seconds, found[1].metrics
         return run
 
     def _estimate_seconds(self, task: Task, identity: RunIdentity | None) -> float | None:
-        """The median time of earlier runs on this GPU and data: of this configuration, else of this model.
+        """The median duration of earlier runs on this GPU and data, of this configuration or else of this model.
 
-        None where there is neither: other models take another time.
+        None if neither was measured, because the durations of other models differ too much.
         """
         if identity is None:
             return None
         known = [(other, each) for other, each in self._finished if other.speed_key == identity.speed_key]
         own = [each.seconds for other, each in known if other.config_digest == identity.config_digest]
-        alike = [each.seconds for _, each in known if each.params.get("model") == task.config.model]
-        return statistics.median(own or alike) if own or alike else None
+        of_model = [each.seconds for _, each in known if each.params.get("model") == task.config.model]
+        return statistics.median(own or of_model) if own or of_model else None

@@ -1,4 +1,4 @@
-"""The state of all runs of a sweep, as rows of text, markdown and metrics."""
+"""State of all runs of a sweep, as table rows, markdown and metrics."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from whisperbench.text import clock, markdown
+from whisperbench.compare.document import Cell, Linked, Table
+from whisperbench.compare.render import as_markdown
+from whisperbench.text import clock
 
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
+NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
 ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PlannedRun:
-    """One run of the sweep and its state; `estimate_seconds` is from earlier runs of this kind (None without one).
+    """One run of the sweep; `estimate_seconds` comes from similar earlier runs (None: unknown).
 
-    A skipped run was finished by an earlier sweep and has that run's metrics.  `doing` is the last line of its log.
+    A skipped run was finished by an earlier sweep and has its metrics.  `log_line` is the last line of the log.
     """
 
     name: str
@@ -29,16 +32,16 @@ class PlannedRun:
     seconds: float | None = None
     run_id: str | None = None
     failure: str | None = None
-    doing: str = ""
+    log_line: str = ""
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    where: str = ""
+    device: str = ""
 
 
 @dataclasses.dataclass(slots=True)
 class Progress:
     """All runs, in the order in which they start on `slots` devices.
 
-    `planned` is their maximum number, because a search adds runs one by one; `ended` is set after the last change.
+    A search adds runs one by one, so `planned` is their maximum number.  `ended` is set after the last change.
     """
 
     runs: list[PlannedRun]
@@ -52,12 +55,12 @@ class Progress:
 
     @property
     def total(self) -> int:
-        """Number of runs, with those that a search has yet to add."""
+        """Number of runs, including those that a search has not added yet."""
         return max(self.planned, len(self.runs))
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The counts, as metrics of the sweep's run."""
+        """The counts as metrics of the parent run."""
         return {**{state: float(self.count(state)) for state in ENDED}, "total": float(self.total)}
 
     @property
@@ -68,7 +71,7 @@ class Progress:
         return f"{done} done, {failed} failed, {skipped} skipped (finished before), {to_do} to do"
 
     def expected_seconds(self, run: PlannedRun) -> float | None:
-        """Expected duration of a run; None if nothing comparable was measured.
+        """Expected duration of a run; None without a comparable run.
 
         It is the median of this sweep's runs of the same configuration, else the estimate, else the median of all runs.
         """
@@ -86,7 +89,7 @@ class Progress:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds until all runs have ended; None if one of them is unknown."""
+        """Seconds until all runs have ended; None if the duration of a run is unknown."""
         left = [self.remaining_of(run) for run in self.runs if run.state not in ENDED]
         to_add = self.total - len(self.runs)
         typical = self.expected_seconds(PlannedRun("", 0)) if to_add else 0.0
@@ -96,13 +99,13 @@ class Progress:
         return max([(sum(known) + to_add * typical) / self.slots, *known])
 
     def overdue(self, run: PlannedRun) -> str:
-        """`0:30 late` for a run that takes longer than expected, else an empty text."""
+        """`0:30 late` for a run that takes longer than expected, else an empty string."""
         expected = self.expected_seconds(run)
         late = 0.0 if expected is None or run.state != "running" else (run.seconds or 0.0) - expected
         return f"{clock(late)} late" if late >= 1 else ""
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Text under HEADINGS; the ETA of a waiting run includes the runs before it."""
+        """Cells under HEADINGS; the ETA of a waiting run includes the runs before it."""
         rows: list[tuple[str, ...]] = []
         ahead: float | None = 0.0
         for run in self.runs:
@@ -116,32 +119,25 @@ class Progress:
                     eta = clock(max(ahead / self.slots, remaining))
                 eta = self.overdue(run) or eta
             running = run.state == "running"
-            detail = run.failure.splitlines()[0] if run.failure else run.doing if running else ""
-            state = (
-                run.state + (f" on {run.where}" if run.where and running else "") + (f": {detail}" if detail else "")
-            )
-            wer, rate = (_figure(run.metrics.get(name)) for name in ("wer", "reqs_per_sec"))
+            device = f" on {run.device}" if run.device and running else ""
+            detail = run.failure.splitlines()[0] if run.failure else run.log_line if running else ""
+            state = f"{run.state}{device}: {detail}" if detail else f"{run.state}{device}"
+            wer, rate = (f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in ("wer", "reqs_per_sec"))
             elapsed = "" if run.seconds is None else clock(run.seconds)
             rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, eta, (run.run_id or "")[:8]))
         return rows
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
-        """The sentence and the table; `address_of` turns a run id into a link."""
-        rows = []
-        for run, row in zip(self.runs, self.rows(), strict=True):
-            *cells, run_id = (markdown(cell) for cell in row)
-            linked = f"[{run_id}]({address_of(run.run_id)})" if address_of and run.run_id else run_id
-            rows.append(f"| {' | '.join((*cells, linked))} |")
-        head = [f"| {' | '.join(HEADINGS)} |", "|---|--:|---|--:|--:|--:|--:|---|"]
-        return "\n".join([self.sentence, "", *head, *rows]) + "\n"
+        """The summary and the table; `address_of` returns the address of a run by its id."""
+        rows: list[list[Cell]] = []
+        for run, (*cells, run_id) in zip(self.runs, self.rows(), strict=True):
+            rows.append([*cells, Linked(run_id, address_of(run.run_id)) if address_of and run.run_id else run_id])
+        table = Table(HEADINGS, rows, frozenset(map(HEADINGS.index, NUMERIC)))
+        return f"{self.sentence}\n\n{as_markdown([table])}"
 
 
 def plain(row: Sequence[str]) -> str:
-    """One row as a line of text, for an output that cannot redraw a table."""
+    """One row as a line of text, for an output without a terminal."""
     name, repeat, state, wer, rate, elapsed, eta, run = row
     figures = {"WER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
     return f"{name} #{repeat} {state}" + "".join(f" | {what} {text}" for what, text in figures.items() if text)
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

@@ -1,7 +1,8 @@
-"""A sweep from its options to its leaderboard: plan, skip finished runs, measure the others, rank."""
+"""One sweep from its options to its leaderboard: plan, skip finished runs, measure the others, rank all."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
-"""Prints a result: text, or the parts of a leaderboard."""
+"""Prints a result: a string, or the parts of a leaderboard."""
 Plan = tuple[Task, ...] | Search
 
 
@@ -43,18 +44,19 @@ def sweep(
     """Measure the configurations of `options`, or search for the best one.
 
     Args:
-        echo: receives the leaderboard, also if a configuration failed, or the plan of a dry run.
-        command: measures one configuration, whose options are appended.
-        vllm_version: the vLLM of `command` (None: the installed one).
+        echo: is called with the leaderboard, even if a configuration failed, or with the plan of a dry run.
+        command: command line of the benchmark; the options of a configuration are appended.
+        vllm_version: version of vLLM that `command` uses (None: the installed version).
 
     Raises:
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    plan: Plan = Search.of(options) if options.searches else tasks_of(options, listener.info)
-    client = connect()
+    configs = () if options.searches else configurations_of(options, listener.info)
+    plan: Plan = Search.of(options) if options.searches else ()
+    client, slots = connect(), [DeviceSlot()]
     hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
-    slots = [DeviceSlot()]
     if not isinstance(plan, Search):
+        plan = schedule(configs, options.repeats, options.order, options.shared.seed)
         plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
     identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
@@ -88,18 +90,13 @@ def sweep(
             measure_all(plan, earlier, parent, command, slots, echo)
 
 
-def tasks_of(options: SweepConfig, say: Callable[[str], None] = lambda _sentence: None) -> tuple[Task, ...]:
-    """Every run of a grid, in order."""
-    return schedule(configurations_of(options, say), options.repeats, options.order, options.shared.seed)
-
-
 def assign(
     tasks: tuple[Task, ...], options: SweepConfig, hardware: Hardware, tracking_uri: str
 ) -> tuple[tuple[Task, ...], list[DeviceSlot]]:
-    """The tasks, repeated for each GPU type on a cluster or several GPUs, and the slots that measure them.
+    """The tasks and the slots that measure them.  On a cluster or several GPUs, each task is repeated per GPU type.
 
     Raises:
-        ConfigError: the GPUs that the options ask for were not found.
+        ConfigError: the requested GPUs were not found.
     """
     address, wanted = options.shared.ray_address, options.shared.gpu_type
     if not address and options.parallel_runs == 1:
@@ -109,16 +106,20 @@ def assign(
     tasks = on_every_type(tasks, types)
     if address and options.parallel_runs != 1:
         slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)
-        return tuple(each.without_cluster() for each in tasks), slots
+        # Each benchmark process runs on one node and must not connect to the cluster.
+        local = (dataclasses.replace(each.config, ray_address=None) for each in tasks)
+        return tuple(dataclasses.replace(t, config=config) for t, config in zip(tasks, local, strict=True)), slots
     return tasks, device_slots(hardware, options.parallel_runs, types)
 
 
 def forecast(options: SweepConfig, plan: Plan, earlier: EarlierRuns) -> str:
-    """The runs of a sweep, which of them are finished, and the duration of the others, estimated from earlier runs."""
+    """The runs of a sweep with their states, and the duration of the remaining runs, estimated from earlier runs."""
     if isinstance(plan, Search):
         lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
-        lines.append(f"settings: at most {plan.max_settings}, the first {'is done' if first.run_id else 'is to do'}")
+        lines.append(
+            f"settings: at most {plan.max_settings}, the first {'was' if first.run_id else 'is not yet'} measured"
+        )
         remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
     else:
         progress = Progress([earlier.plan(task) for task in plan])
@@ -136,7 +137,7 @@ def measure_all(
     slots: Sequence[DeviceSlot],
     echo: Echo,
 ) -> None:
-    """Measure every task that no earlier sweep has finished, one at a time per slot, and rank all of them.
+    """Measure the tasks that no earlier sweep has finished, one at a time per slot, and rank all tasks.
 
     Raises:
         SweepError: a configuration failed.
@@ -151,7 +152,7 @@ def measure_all(
 
     with parent.watched():
         for index in run_in_parallel([task.config for _, task in todo], slots, measure_one):
-            todo[index][0].state, todo[index][0].failure = "failed", "its node has left the cluster"
+            todo[index][0].state, todo[index][0].failure = "failed", "the Ray node has left the cluster"
     parent.leaderboard(echo)
     failed = [run for run in progress.runs if run.state == "failed"]
     if failed:
@@ -163,10 +164,10 @@ def measure_all(
 def search_for_the_best(
     wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, command: Sequence[str], echo: Echo
 ) -> None:
-    """Measure the settings that the search proposes; print the leaderboard and the command line of the best one.
+    """Measure the settings that the search proposes; print the leaderboard and the command line of the best setting.
 
     Raises:
-        SweepError: no setting could be measured within the bound.
+        SweepError: no setting was measured, or none has a WER within the limit.
     """
     progress = parent.progress
     progress.planned = wanted.max_settings
@@ -190,17 +191,15 @@ def search_for_the_best(
 
     with parent.watched():
         best = search(wanted, evaluate, storage=parent.directory.parent / "search.db", name=study, recall=plan)
-        progress.planned = len(progress.runs)  # the space may hold fewer settings, or some that are not allowed
+        progress.planned = len(progress.runs)  # the space may have fewer allowed settings
     parent.leaderboard(echo)
     parent.listener.info(progress.sentence)
     if best is None:
         bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
-        raise SweepError(f"No setting could be measured{bound}: {progress.sentence}.")
-    best_settings, value = best
-    winner = command_line(wanted.config(best_settings))
+        raise SweepError(f"No setting was measured{bound}: {progress.sentence}.")
+    winner, value = command_line(wanted.config(best[0])), best[1]
     log_now(parent.client, parent.run_id, params={"best_command": winner})
-    settings = progress.count("done", "skipped")
-    echo(f"{wanted.sorting.metric}: {value:.2f} | best of {settings} settings\n{winner}")
+    echo(f"{wanted.sorting.metric}: {value:.2f} | best of {progress.count('done', 'skipped')} settings\n{winner}")
 
 
 def described(settings: Mapping[str, str]) -> str:

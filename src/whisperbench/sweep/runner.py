@@ -1,4 +1,4 @@
-"""Measurement of one configuration: a child run, and a process that fills it."""
+"""Measurement of one configuration: a child run, and the benchmark process that logs to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from whisperbench.engines.start import hardware_of_the_engine
 from whisperbench.errors import SweepError, TrackingError
@@ -33,33 +33,29 @@ OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 def measure(
     task: Task, run: PlannedRun, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event
 ) -> None:
-    """Run `command` for the configuration of `task` on `slot`, and write the result into `run`.
+    """Run `command` for the configuration of `task` on `slot`, and store the result in `run`.
 
-    The process ends its child run as FINISHED; otherwise the run is closed here with the cause and the log.  When
+    The process closes its child run as FINISHED.  If it fails, the run is closed here with the cause and the log.  When
     `stop` is set, the process is ended.
     """
     client, config = parent.client, task.config
     name = run_name(config, hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES")), task.name)
 
-    def retried(call: Callable[[], T]) -> T:
-        return with_retries(call, parent.listener)
-
-    run.run_id = run_id = retried(
-        lambda: open_child_run(client, parent.run_id, name=name, config_digest=config.digest, repeat=task.repeat)
-    )
+    of_task = {"name": name, "config_digest": config.digest, "repeat": task.repeat}
+    run.run_id = run_id = with_retries(parent.listener, open_child_run, client, parent.run_id, **of_task)
     try:
-        run.state, run.where = "running", slot.name
+        run.state, run.device = "running", slot.name
         parent.changed()
         ended = run_process(task, run, parent, command, slot, stop)
-        found = retried(lambda: get_run(client, run_id))
+        found = with_retries(parent.listener, get_run, client, run_id)
         run.seconds = ended.seconds
         if found.info.status != "FINISHED":
-            run.failure = retried(lambda: close_failed(client, run_id, ended))
+            run.failure = with_retries(parent.listener, close_failed, client, run_id, ended)
             run.state = "failed"
         else:
             run.state, run.metrics = "done", found.data.metrics
             if slot.warning:
-                retried(lambda: add_warning(client, run_id, slot.warning))
+                with_retries(parent.listener, add_warning, client, run_id, slot.warning)
     except BaseException:
         with contextlib.suppress(TrackingError):
             if get_run(client, run_id).info.status == "RUNNING":
@@ -71,7 +67,7 @@ def measure(
 def run_process(
     task: Task, run: PlannedRun, parent: ParentRun, command: Sequence[str], slot: DeviceSlot, stop: threading.Event
 ) -> CommandResult:
-    """Run the command for one configuration until no process of its group is left."""
+    """Run the command for one configuration until all processes of its group have ended."""
     log = parent.directory / str(run.run_id) / "benchmark.log"
     try:
         log.parent.mkdir(parents=True)
@@ -82,7 +78,7 @@ def run_process(
         if stop.is_set():
             raise Stopped
         run.seconds = seconds
-        run.doing = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
+        run.log_line = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
         parent.show()
 
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
@@ -96,12 +92,12 @@ def run_process(
     )
 
 
-def with_retries(call: Callable[[], T], listener: Listener) -> T:
-    """What `call` returns; it is repeated for ten minutes, so that a restart of the server does not end a sweep."""
+def with_retries(listener: Listener, call: Callable[..., T], *args: Any, **keywords: Any) -> T:
+    """Repeat `call` for ten minutes after a TrackingError, so that a restart of the server does not end a sweep."""
     deadline, reported = time.monotonic() + OUTAGE_SECONDS, False
     while True:
         try:
-            return call()
+            return call(*args, **keywords)
         except TrackingError as error:
             if time.monotonic() > deadline:
                 raise

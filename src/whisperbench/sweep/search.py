@@ -1,7 +1,6 @@
 """Search for the best setting with Optuna's TPE sampler; a stored study continues after an interruption.
 
-The objective is any callable, so this module starts no engine.  The first setting is `Search.first`, so the winner is
-at least as good as that one.
+The first setting that is measured is `Search.first`, so the best one is at least as good as `Search.first`.
 """
 
 from __future__ import annotations
@@ -26,23 +25,26 @@ if TYPE_CHECKING:
 
 Settings = dict[str, str]
 Evaluate = Callable[[Settings], Mapping[str, float] | None]
-"""Measures a setting and returns its metrics, None if that failed."""
+"""Measures a setting and returns its metrics, or None if the measurement failed."""
 
 MAX_REPEATED_PROPOSALS = 100
 """Consecutive proposals of known settings after which the search ends."""
 FLOAT_STEP = 0.01
-"""Step of a range of gpu_memory_utilization without a step."""
+"""Step of a range of fractions (gpu_memory_utilization) that has no step."""
 REQUIREMENTS = {
     "wer": "the corpus needs transcripts",
-    "energy_wh_per_audio_hour": "it is read from a GPU",
+    "energy_wh_per_audio_hour": "it is measured on a GPU",
     "usd_per_audio_hour": "runs without gpu_hourly_usd have none; measure them again with resume=false",
 }
-"""What a metric requires, for the error message where it is absent."""
+"""Condition for a metric, for the error message about a run without it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Search:
-    """What is searched: `space` by option, `fixed` options of every setting, at most `max_wer` percent (None: any)."""
+    """Definition of a search: values or ranges by option, options that all settings share, and the objective.
+
+    Settings with a WER above `max_wer` percent are rejected (None: no limit).
+    """
 
     space: Mapping[str, tuple[str, ...] | Range]
     fixed: Mapping[str, str]
@@ -53,7 +55,7 @@ class Search:
 
     @classmethod
     def of(cls, options: SweepConfig) -> Search:
-        """The search that the options of a sweep describe.
+        """The search of the options of a sweep.
 
         Raises:
             ConfigError: every option has one value.
@@ -64,7 +66,7 @@ class Search:
         space = {name: axis for name, axis in found.items() if isinstance(axis, Range) or len(axis) > 1}
         if not space:
             raise ConfigError(
-                "There is nothing to search: every option has one value. Give lists or ranges, for example "
+                "Nothing can be searched, because every option has one value. Give lists or ranges, for example "
                 "max_num_seqs=64..512 and kv_cache_dtype=auto,fp8."
             )
         fixed = {name: options.texts(name)[0] for name in found if name not in space}
@@ -78,22 +80,22 @@ class Search:
 
     @property
     def digest(self) -> str:
-        """Identifies the search when it is started again, also with another number of trials."""
+        """Identifies the search when it is started again; the number of trials is not part of it."""
         fixed = self.config(self.first)
         return sweep_digest([fixed], space=dict(self.space), metric=self.sorting.metric, max_wer=self.max_wer)
 
     @property
     def max_settings(self) -> int:
-        """Maximum number of settings to measure: lists may hold fewer than `trials`."""
+        """Maximum number of settings to measure, which is below `trials` if the lists have fewer combinations."""
         sizes = [len(values) for values in self.space.values() if isinstance(values, tuple)]
         return min(self.trials, math.prod(sizes)) if len(sizes) == len(self.space) else self.trials
 
     @property
     def first(self) -> dict[str, Any]:
-        """The first allowed combination: of lists in their order, of a range the value nearest to the default.
+        """The first allowed combination in the order of the lists; of a range, the value nearest to the default.
 
         Raises:
-            ConfigError: no combination is allowed; the message is that of the first one.
+            ConfigError: no combination is allowed; the message is about the first one.
         """
         axes: list[tuple[Any, ...]] = []
         for name, values in self.space.items():
@@ -120,10 +122,10 @@ def search(
     name: str,
     recall: Callable[[Settings], object] = lambda _settings: None,
 ) -> tuple[Settings, float] | None:
-    """Measure up to `trials` different settings; the best one within `max_wer` and the value of its objective, or None.
+    """Measure up to `trials` different settings; returns the best one within `max_wer` and its objective, or None.
 
-    The study `name` in the SQLite file `storage` is continued: settings that were interrupted or failed are measured
-    first, and measured settings are not measured again.  `recall` is called with each of the latter.
+    The study `name` in the SQLite file `storage` is continued.  Settings that were interrupted or failed are measured
+    first.  Settings that are already measured are passed to `recall` instead.
 
     Raises:
         ConfigError: a finished run lacks the metric to search by.
@@ -155,24 +157,24 @@ def search(
         if missing := [metric for metric in needed if metric not in metrics]:
             study.tell(trial, state=failed)
             reason = REQUIREMENTS.get(missing[0], "see its log")
-            raise ConfigError(f"A finished run has no {missing[0]} to search by: {reason}.")
+            raise ConfigError(f"A finished run has no {missing[0]}, which the search needs: {reason}.")
         if wanted.max_wer is not None:
             trial.set_constraint("wer", metrics["wer"] - wanted.max_wer)
         study.tell(trial, metrics[wanted.sorting.metric], state=complete)
     try:
         best = study.best_trial
-    except ValueError:  # no trial is complete, or none within the constraint
+    except ValueError:  # no complete trial satisfies the constraint
         return None
     return settings_of(best.params), float(best.value or 0.0)
 
 
 def settings_of(params: Mapping[str, Any]) -> Settings:
-    """The parameters of a trial as the command line spells them."""
+    """The parameters of a trial in the spelling of the command line."""
     return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
 
 
 def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
-    """The stored study, with the settings to measure first in its queue."""
+    """The stored study; settings that were interrupted or failed are queued."""
     storage.parent.mkdir(parents=True, exist_ok=True)
     study: Study = optuna.create_study(
         storage=optuna.storages.RDBStorage(f"sqlite:///{storage}"),

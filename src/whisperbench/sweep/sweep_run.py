@@ -1,4 +1,4 @@
-"""The parent run of a sweep: its progress while the child runs are measured, and its leaderboard at the end."""
+"""Parent run of a sweep: progress while the child runs are measured, and the leaderboard at the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.compare.document import Part
-from whisperbench.comparison import files_of, leaderboard
+from whisperbench.comparison import files_of, leaderboard, write_files
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
@@ -24,7 +24,7 @@ from whisperbench.tracking.tracked_run import TrackedRun
 
 
 class ParentRun:
-    """Shows and logs `progress` while the child runs are measured, then ranks what was measured or skipped."""
+    """Shows and logs `progress` while the child runs are measured, then ranks the measured and the skipped runs."""
 
     def __init__(self, run: TrackedRun, options: SweepConfig, listener: Listener) -> None:
         self.client, self.run_id, self.progress = run.client, run.run_id, Progress([])
@@ -55,14 +55,14 @@ class ParentRun:
         self.log()
 
     def log(self) -> None:
-        """Log the progress; a server that is away for a moment does not end the sweep."""
+        """Log the progress; a server that is not reachable for a moment does not end the sweep."""
         with self._lock, contextlib.suppress(TrackingError):
             note = self.progress.markdown(lambda run_id: run_path(self._experiment, run_id))
             step = self.progress.count(*ENDED)
             log_now(self.client, self.run_id, metrics=self.progress.metrics, tags={NOTE_TAG: note}, step=step)
 
     def leaderboard(self, echo: Callable[[Sequence[Part]], None]) -> None:
-        """Rank the runs that were measured or skipped, if there are any, and log the files of the report."""
+        """Rank the measured and the skipped runs, if any, and log the files of the report."""
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
             return
@@ -76,16 +76,12 @@ class ParentRun:
         try:
             links = Links(ui_address(self.client))
             report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
+            echo(report.answer)
+            log_now(self.client, self.run_id, metrics=best_of(records))
+            log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))
         except ComparisonError as error:
-            self.listener.info(f"no leaderboard: {error}")
+            self.listener.info(f"The leaderboard is incomplete. {error}")
             return
-        echo(report.answer)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        files = {self.directory / name: text for name, text in files_of(report).items()}
-        for path, text in files.items():
-            path.write_text(text, encoding="utf-8")
-        log_files(self.client, self.run_id, files)
-        log_now(self.client, self.run_id, metrics=best_of(records))
         self.listener.info(f"report: {self.directory / 'leaderboard.html'}")
 
 

@@ -1,4 +1,4 @@
-"""The terminal's listener: everything goes to stderr, and a record is drawn by whoever knows its type."""
+"""TerminalListener: all output goes to stderr, and records are drawn by the functions registered for their types."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from whisperbench.measure.score import score
 
 
 def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    """As they are: brackets are no mark-up, and stdout is for results."""
+    """Messages are printed unchanged (brackets are not markup), and stdout stays empty."""
     TerminalListener().info("engine [ready]")
     TerminalListener().warning("a [bold] warning")
     assert capsys.readouterr() == ("", "engine [ready]\na [bold] warning\n")
 
 
 def test_counting(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bar stands where it was told."""
+    """The bar shows the reported count."""
     with TerminalListener().counting("transcribing", 3, "reqs/sec") as done:
         done(2)
     shown = capsys.readouterr()
@@ -37,10 +37,10 @@ def test_counting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2/3" in shown.err
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(
+def test_without_a_terminal_lines_are_printed_regularly(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while nothing has finished yet; the last one has the rate and no time left."""
+    """Lines are also printed before the first result; the last line has the rate and no remaining time."""
     monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
     with TerminalListener().counting("transcribing", 4, "reqs/sec") as done:
         time.sleep(0.12)
@@ -52,8 +52,8 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     assert re.fullmatch(r"transcribing 4/4, \d+\.\d reqs/sec", last)
 
 
-def test_the_rate_is_that_of_the_clock() -> None:
-    """From the start of the bar, not from the first result: 8 in 4 s are 2 a second, however late they come."""
+def test_the_rate_is_measured_from_the_start_of_the_bar() -> None:
+    """8 items in 4 s are 2 per second, even if the first one was late; the rate is fixed after the last item."""
     now = [0.0]
     progress = rich.progress.Progress(get_time=lambda: now[0], disable=True)
     task = progress.add_task("transcribing", total=10)
@@ -67,10 +67,10 @@ def test_the_rate_is_that_of_the_clock() -> None:
     assert str(Rate("reqs/sec").render(progress.tasks[0])) == "2.5 reqs/sec"
 
 
-def test_the_bar_says_what_the_result_says(
+def test_the_rate_of_the_bar_agrees_with_the_result(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same utterances by the same clock, warm-up and engine start outside it."""
+    """Both count the timed region only, without warm-up and engine start."""
     monkeypatch.setenv(DELAY_VARIABLE, "0.05")
     config = BenchmarkConfig(model="demo", corpus="demo", offline=True, results_dir=str(tmp_path / "results"))
     bundle = benchmark.run(config, TerminalListener(), FakeEngine)
@@ -78,8 +78,8 @@ def test_the_bar_says_what_the_result_says(
     assert float(rate) == pytest.approx(bundle.contents.metrics["reqs_per_sec"], rel=0.1)
 
 
-def test_waiting_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The phase of the moment, and for how long."""
+def test_waiting_shows_the_phase(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line has the current phase and the elapsed time."""
     monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
     phases = iter(["", "loading weights", *["compiling [1]"] * 99])
     with TerminalListener().waiting("starting the engine", lambda: next(phases)):
@@ -92,10 +92,10 @@ def test_waiting_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypa
     ]
 
 
-def test_what_others_write_meanwhile_goes_where_they_send_it(
+def test_waiting_is_shown_while_stderr_is_redirected(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine that starts has stderr lead to its log; the line of a person who waits stays on theirs."""
+    """The start of an engine redirects stderr to its log; the progress line still appears on the terminal."""
     monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
     with TerminalListener().waiting("starting", lambda: ""), output_to(tmp_path / "engine.log"):
         os.write(2, b"from the engine\n")
@@ -105,7 +105,7 @@ def test_what_others_write_meanwhile_goes_where_they_send_it(
 
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    """With their differences where there is a score; a corpus of many is not."""
+    """Transcripts of a small corpus are printed, aligned if they were scored; those of a large corpus are not."""
     one = result(0, "a thick fox", reference="a quick fox")
     TerminalListener().show(score([one], "en", seed=1))
     assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_record_that_nobody_draws() -> None:
-    """A mistake of the program, not of the person at the terminal."""
+def test_a_record_without_a_drawing_function() -> None:
+    """This is a defect of the program, so it is a TypeError."""
     with pytest.raises(TypeError, match="int"):
         TerminalListener().show(1)

@@ -17,14 +17,14 @@ def read(name: str) -> str:
 
 
 def test_generated_files_are_current() -> None:
-    """`make generate` has nothing to change."""
+    """The files in the repository are equal to the output of `make generate`."""
     assert read("MLproject") == project_file()
     assert read("docs/options.md") == options_page()
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_an_entry_point_passes_every_option(name: str) -> None:
-    """With the record's default; a word is a string, because MLflow refuses it for a number."""
+    """Defaults are those of the record; options with words are strings, because MLflow refuses words for numbers."""
     module, record = ENTRY_POINTS[name]
     declared: dict[str, Any] = yaml.safe_load(project_file())["entry_points"][name]
     assert {key: str(value["default"]) for key, value in declared["parameters"].items()} == {
@@ -55,7 +55,7 @@ def test_parameters_of_words_and_lists_are_strings() -> None:
 
 
 def test_the_page_lists_every_option_once() -> None:
-    """With its default, what is allowed, its engines and what it is in a sweep."""
+    """A row has the default, the allowed values, the engines and the use in a sweep."""
     page = options_page()
     records: set[type[Options]] = {record for _, record in ENTRY_POINTS.values()}
     assert all(f"| `{name}` |" in page for record in records for name in record.declared())

@@ -35,7 +35,7 @@ def run(*words: str) -> tuple[Result, list[BenchmarkConfig]]:
     ],
 )
 def test_words_become_a_record(words: tuple[str, ...], expected: BenchmarkConfig) -> None:
-    """Hyphens and underscores are the same; a switch alone means true."""
+    """Hyphens and underscores are equivalent; a Boolean option without a value means true."""
     result, found = run(*words)
     assert result.exit_code == 0, result.output
     assert found == [expected]
@@ -51,7 +51,7 @@ def test_words_become_a_record(words: tuple[str, ...], expected: BenchmarkConfig
     ],
 )
 def test_wrong_usage_is_status_2(words: tuple[str, ...], message: str) -> None:
-    """One sentence and no traceback."""
+    """The error is one sentence without a traceback."""
     result, found = run(*words)
     assert result.exit_code == 2
     assert not found
@@ -79,7 +79,7 @@ def raising(error: BaseException) -> Callable[[BenchmarkConfig], None]:
     ],
 )
 def test_errors_become_exit_statuses(error: BaseException, status: int, message: str) -> None:
-    """Status 1 is a failure or a regression, never a defect, so that CI can trust it."""
+    """Status 1 is a failure or a regression; a defect ends with 70."""
     result = CliRunner().invoke(command(BenchmarkConfig, "Measure.")(raising(error)), [])
     assert result.exit_code == status
     assert message in result.stderr
@@ -87,7 +87,7 @@ def test_errors_become_exit_statuses(error: BaseException, status: int, message:
 
 
 def test_messages_hide_secrets_and_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message may quote foreign text."""
+    """Secrets and control characters in a message are replaced."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "s3cr3t-value")
     main = command(BenchmarkConfig, "Measure.")(raising(EngineError("s3cr3t-value \x1b]0;title")))
     assert CliRunner().invoke(main, []).stderr == "error: *** \\x1b]0;title\n"
@@ -109,7 +109,7 @@ def test_help_is_grouped() -> None:
 
 
 def test_help_of_a_sweep_shows_what_takes_a_list() -> None:
-    """Its own options and those with one value for all take one value."""
+    """Only options that take a list have a comma in the placeholder."""
     text = CliRunner().invoke(command(SweepConfig, "Sweep.")(lambda _: None), ["--help"]).output
     for words in ("--max-num-seqs N,…", "--repeats N ", "--seed N ", "--kv-cache-dtype auto|fp8,…"):
         assert words in text
@@ -118,7 +118,7 @@ def test_help_of_a_sweep_shows_what_takes_a_list() -> None:
 
 @pytest.mark.parametrize("name", ["benchmark", "sweep", "compare", "upload", "doctor", "ui"])
 def test_help_imports_nothing_heavy(name: str) -> None:
-    """So that it answers within a second."""
+    """--help imports no large package, so that it is fast."""
     program = (
         "import sys\nfrom whisperbench.cli import main\n"
         f"try:\n    main([{name!r}, '--help'])\n"

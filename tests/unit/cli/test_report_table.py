@@ -1,4 +1,4 @@
-"""A comparison on a terminal: it fits every width, and its links can be followed."""
+"""The result of a comparison on a terminal: it fits every width and has links."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def shown(width: int, parts: Sequence[Part], *, terminal: bool = False, wanted: 
     ],
 )
 def test_intervals_and_run_ids_are_left_out_first(width: int, left_out: tuple[str, ...]) -> None:
-    """Then the columns on the right; no line is longer than the terminal, and no figure is cut."""
+    """Columns on the right follow; no line is longer than the terminal, and no figure is cut."""
     text = shown(width, PARTS)
     assert max(map(len, text.splitlines())) <= width
     everything = ("large-v7", "2.31", "41.00", "(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")
     assert tuple(each for each in everything if each not in text) == left_out
 
 
-def test_what_has_no_room_is_named() -> None:
-    """Columns, and rows after the fortieth."""
+def test_omitted_rows_and_columns_are_named() -> None:
+    """A note names omitted columns and the number of rows after the fortieth."""
     text = " ".join(shown(60, PARTS).split())
     assert "Not shown: 20 more rows, run, Wh per audio hour, who." in text
     assert "Not shown: 20 more rows." in shown(160, PARTS)
@@ -92,8 +92,8 @@ def test_the_short_answer_has_12_lines_at_80_columns(gpus: int) -> None:
     assert ("more rows in leaderboard.html" in " ".join(lines)) is (gpus > 1)
 
 
-def test_it_is_no_markdown() -> None:
-    """Links are the terminal's own."""
+def test_tables_have_terminal_links() -> None:
+    """Links are terminal escape sequences, not markdown."""
     text = shown(160, PARTS, terminal=True)
     assert "](http" not in text
     assert "**" not in text
@@ -101,8 +101,8 @@ def test_it_is_no_markdown() -> None:
     assert "http://mlflow.example/#/run" in text
 
 
-def test_markdown_if_it_is_piped_or_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    """auto follows stdout."""
+def test_markdown_if_piped_or_requested(capsys: pytest.CaptureFixture[str]) -> None:
+    """`auto` prints tables only on a terminal."""
     shown(100, PARTS, wanted="auto")
     shown(100, PARTS, wanted="markdown", terminal=True)
     assert capsys.readouterr().out.count("# Whisper leaderboard") == 2
@@ -110,13 +110,13 @@ def test_markdown_if_it_is_piped_or_asked_for(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_sentence_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """The verdict of a gate."""
+    """The sentence of a gate is not interpreted as markup."""
     printer("table")("No regression [of] a_b.")
     assert capsys.readouterr().out == "No regression [of] a_b.\n"
 
 
-def test_hostile_cells_give_no_orders() -> None:
-    """Escapes are spelled out, markup is text, and an endless word is broken."""
+def test_hostile_cells_are_escaped() -> None:
+    """Control characters are escaped, markup is printed as text, and a long word is wrapped."""
     evil = Table(["[bold]name", "b"], [["\x1b[31m[red]x[/red]", "y" * 300]])
     text = shown(80, [evil])
     assert "\x1b" not in text
@@ -128,7 +128,7 @@ def test_hostile_cells_give_no_orders() -> None:
 def test_a_sweep_prints_as_a_comparison_does(
     terminal: str, markdown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Tables on a terminal, markdown into a file; other sentences are text as it is."""
+    """The leaderboard is a table on a terminal and markdown in a file; strings are printed unchanged."""
 
     def swept(_options: object, _listener: object, echo: Callable[[str | list[Part]], None], *_: object) -> None:
         echo(PARTS)

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs."""
+"""The progress of a sweep on a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from whisperbench.sweep.progress import PlannedRun, Progress
     ("running", "height", "shown"),
     [(0, 30, range(20)), (0, 6, range(6)), (10, 6, range(7, 13)), (19, 6, range(14, 20)), (None, 6, range(14, 20))],
 )
-def test_what_runs_now_is_on_the_screen(running: int | None, height: int, shown: range) -> None:
-    """A sweep may have more lines than the terminal."""
+def test_the_running_configuration_is_visible(running: int | None, height: int, shown: range) -> None:
+    """The window contains the running run if the sweep has more runs than the terminal has lines."""
     lines = [PlannedRun(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
     assert list(range(20))[window(Progress(lines), height)] == list(shown)
 
 
-def test_without_a_terminal_there_is_a_line_per_change(capsys: pytest.CaptureFixture[str]) -> None:
-    """However often it is shown; the next sweep begins anew."""
+def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unchanged states print nothing; the next sweep starts with empty states."""
     listener = TerminalListener()
     for _ in range(2):
         progress = Progress([PlannedRun("a", 1, state="skipped"), PlannedRun("b", 1)])
@@ -39,17 +39,17 @@ def test_without_a_terminal_there_is_a_line_per_change(capsys: pytest.CaptureFix
         ]
 
 
-def test_an_overdue_run_is_not_about_to_end() -> None:
-    """The title says how late it is, and not that no time is left."""
+def test_an_overdue_run_is_shown_as_late() -> None:
+    """The title has the delay instead of a remaining time of zero."""
     progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
     assert str(table(progress).title).endswith("; 1:00 left")
     progress.runs[0].seconds = 130.0
     assert str(table(progress).title).endswith("; 0:30 late")
 
 
-def test_what_goes_on_inside_has_one_line() -> None:
-    """However long it is: rows do not grow and shrink."""
-    run = PlannedRun("a", 1, state="running", doing="transcribing " * 20, where="cores 0-1")
+def test_the_log_line_takes_one_row() -> None:
+    """A long log line is cut, so that the height of the row is constant."""
+    run = PlannedRun("a", 1, state="running", log_line="transcribing " * 20, device="cores 0-1")
     console = Console(width=120, height=30)
     lines = console.render_lines(table(Progress([run])), console.options)
     told = ["".join(segment.text for segment in line) for line in lines]

@@ -29,7 +29,7 @@ class TestGpuAndEngineComparison:
         ]
 
     def test_one_setting_on_several_gpus(self) -> None:
-        """A setting that was measured on one GPU alone is not in the table."""
+        """A setting that was measured on only one GPU is not in the table."""
         fast = BenchmarkConfig(model="large-v3", padding_stride=16)
         board = board_of(run_of(rate=80.0), run_of(rate=20.0, gpu=A10), run_of(fast, rate=200.0))
         rows = gpu_and_engine_comparison([board]).rows
@@ -38,7 +38,7 @@ class TestGpuAndEngineComparison:
         assert not gpu_and_engine_comparison([board_of(run_of(rate=80.0), run_of(fast))]).rows
 
     def test_random_weights_are_compared_among_themselves(self) -> None:
-        """They have the speed alone, and another model's speed is no comparison."""
+        """They have no WER, and rates of different models are not compared."""
         tags = {"whisperbench.random_weights": "true"}
         dummy = [
             BenchmarkConfig(model="large-v3", load_format="dummy", engine=engine)

@@ -1,4 +1,4 @@
-"""Which run is judged against which, and what is worse."""
+"""The runs that the gate compares, and the conditions of a regression."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def speed_verdict(baseline: list[float], candidate: float, *others: RunRecord) -
 
 class TestGate:
     def test_the_newest_run_is_judged_against_the_named_ones(self) -> None:
-        """A name stands for all its runs but the candidate."""
+        """The baseline of a run name is all runs of that name except the candidate."""
         old, older, new = run_of(day=1), run_of(day=0), run_of(day=2)
         found = gate_case([old, new, older], "large-v3-auto-128", None)
         assert (found.candidate, found.baseline.runs) == (new, (old, older))
 
     def test_a_digest_names_a_configuration_too(self) -> None:
-        """Its first 8 digits do."""
+        """The first 8 digits of a config digest are sufficient."""
         old, new = run_of(FP8, day=0), run_of(LARGE, day=1)
         assert gate_case([old, new], FP8.digest[:8], None).baseline.newest is old
 
@@ -51,7 +51,7 @@ class TestGate:
             gate_case([run_of()], baseline, None)
 
     def test_a_baseline_that_is_alone_is_an_error(self) -> None:
-        """There must be something to judge, and something to judge it by."""
+        """A single run cannot be both candidate and baseline."""
         only = run_of()
         with pytest.raises(ComparisonError, match="No run was found to compare"):
             gate_case([only], only.run_id, None)
@@ -67,7 +67,7 @@ class TestGate:
         ],
     )
     def test_slower_is_beyond_the_noise_and_the_allowance(self, rate: float, regression: bool, rule: str) -> None:
-        """Five runs of 39.6 to 40.4: the sentence names the rule that decided."""
+        """The baseline has five runs from 39.6 to 40.4; the sentence names the rule that decided."""
         change = 100 * (rate / 40 - 1)
         verdict = speed_verdict([39.6, 39.8, 40.0, 40.2, 40.4], rate)
         assert verdict.regression is regression
@@ -81,7 +81,7 @@ class TestGate:
         assert not speed_verdict([*usual, 40.0], 99.0).regression
 
     def test_the_noise_is_estimated_from_other_configurations_too(self) -> None:
-        """One run against one: only the repeats of other settings on that GPU show the noise."""
+        """With one run each, the noise comes from repeats of other settings on that GPU."""
         others = [run_of(c, rate=r, wer=None) for c in (TURBO, FP8) for r in (59.8, 60.0, 60.2)]
         assert speed_verdict([40.0], 30.0, *others).regression
         assert not speed_verdict([40.0], 39.0, *others).regression
@@ -90,20 +90,20 @@ class TestGate:
             speed_verdict([40.0], 30.0, *elsewhere)
 
     def test_a_single_baseline_run_has_its_configurations_noise(self) -> None:
-        """A run id names one run; the noise comes from all runs of its configuration."""
+        """If the baseline is a run id, the noise comes from all runs of its configuration."""
         one, *siblings = (run_of(rate=r, wer=None, name=f"run {r}") for r in (40.0, 40.1, 39.9))
         candidate = run_of(rate=30.0, wer=None, day=1)
         assert judge(gate_case([one, *siblings, candidate], one.run_id, None), None, 5.0).regression
 
     def test_within_the_allowance_no_noise_is_needed(self) -> None:
-        """No run was repeated and the change is allowed: the sentence states that the noise is unknown."""
+        """If no run was repeated and the change is allowed, the sentence states that the noise is unknown."""
         verdict = speed_verdict([40.0], 39.0)
         assert not verdict.regression
         assert "-2.5 %: within the allowed -5 %, its noise is unknown" in verdict.sentence
 
     @pytest.mark.parametrize(("errors", "regression"), [([1] * 79 + [2], False), ([2] * 80, True), ([0] * 80, False)])
     def test_less_accurate_is_significantly_so(self, errors: list[int], regression: bool) -> None:
-        """One error in 1,600 words is chance; one per utterance is not; fewer errors are welcome."""
+        """One error in 1,600 words is not significant, one per utterance is; fewer errors are no regression."""
         found = gate_case([run_of(), run_of(day=1)], "large-v3-auto-128", None)
         test = paired_test(read_table(spoken(errors)), read_table(spoken([1] * 80)), 32)
         verdict = judge(found, test, 5.0)
@@ -111,7 +111,7 @@ class TestGate:
         assert (": significant)" if errors[0] != 1 else ": not significant)") in verdict.sentence
 
     def test_a_wer_that_cannot_be_tested_is_an_error(self) -> None:
-        """No transcripts: status 2, not 0."""
+        """Without transcripts the gate ends with status 2 instead of 0."""
         found = gate_case([run_of(), run_of(day=1)], "large-v3-auto-128", None)
         with pytest.raises(ComparisonError, match="no transcripts"):
             judge(found, "no transcripts", 5.0)

@@ -1,4 +1,4 @@
-"""What may be ranked together, and why the rest is left out."""
+"""Groups of comparable runs, and the reasons why runs are left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")
 
 class TestGrouping:
     def test_runs_on_other_data_are_never_ranked_together(self) -> None:
-        """A group holds one accuracy key; a lone run outside it stands alone."""
+        """A group has one accuracy key; a single run with another key is listed separately."""
         other = run_of(FP8, dataset="e2" * 16, wer=1.0)
         grouping = Grouping.of([run_of(LARGE), run_of(TURBO), other], "wer")
         assert len(grouping.groups) == 1
@@ -23,13 +23,13 @@ class TestGrouping:
         assert differs.startswith("dataset: librispeech test-clean (e2e2e2e2) instead of librispeech")
 
     def test_another_normaliser_is_another_group(self) -> None:
-        """Scores of two normalisers do not meet in one ranking."""
+        """Runs with different normalisers are not ranked together."""
         grouping = Grouping.of([run_of(LARGE), run_of(TURBO), run_of(FP8, normalizer="whisper-english/9")], "wer")
         found = differences(grouping.groups[0], grouping.alone[0])
         assert found == ("normalizer: whisper-english/9 instead of whisper-english/0.1.15",)
 
-    def test_random_weights_stand_apart(self) -> None:
-        """Throughput with random weights is never ranked beside that of real weights."""
+    def test_random_weights_are_ranked_separately(self) -> None:
+        """Throughput with random weights is not ranked with throughput of real weights."""
         dummies = [
             run_of(BenchmarkConfig(model=m, load_format="dummy"), wer=None, normalizer="none", rate=200.0)
             for m in ("large-v3", "base")
@@ -49,14 +49,14 @@ class TestGrouping:
         assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
 
     def test_the_main_group_has_most_reference_words(self) -> None:
-        """A look at eight utterances never answers for the test set, however many settings it tried."""
+        """Many runs over eight utterances do not replace a run over the whole test set."""
         smoke = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b", "c")]
         whole = [run_of(BenchmarkConfig(model=m), metrics={"reference_words": 52_576.0}) for m in ("a", "b")]
         grouping = Grouping.of([*smoke, *whole], "wer")
         assert [group.fields["limit"] for group in grouping.groups] == ["all", "8"]
 
-    def test_a_lone_run_never_is_the_main_board(self) -> None:
-        """Unless there is nothing else; then the one on most words."""
+    def test_a_single_run_is_not_the_main_leaderboard(self) -> None:
+        """It is the main one only if no group has several runs; then the most reference words decide."""
         pair = [run_of(BenchmarkConfig(model=m, limit=8), metrics={"reference_words": 150.0}) for m in ("a", "b")]
         lone = [run_of(BenchmarkConfig(limit=n), metrics={"reference_words": n * 20.0}) for n in (50, 900)]
         grouping = Grouping.of([*lone, *pair], "wer")

@@ -34,20 +34,20 @@ class TestPairedTest:
             ('{"columns": ["utt_id"], "data": [["u"]]}', "no transcripts"),
         ],
     )
-    def test_what_cannot_be_paired_says_why(self, other: str | None, reason: str) -> None:
-        """Different utterances, references, or nothing to read."""
+    def test_an_impossible_test_returns_its_reason(self, other: str | None, reason: str) -> None:
+        """Reasons are different utterances, different references, and missing transcripts."""
         found = paired_test(read_table(spoken([1, 1])), None if other is None else read_table(other), 32)
         assert isinstance(found, str)
         assert found.startswith(reason)
 
-    def test_a_single_utterance_tells_nothing(self) -> None:
-        """One cluster: never significant."""
+    def test_a_single_utterance_is_never_significant(self) -> None:
+        """One cluster has no variance estimate."""
         found = paired_test(read_table(spoken([9])), read_table(spoken([0])), 32)
         assert not isinstance(found, str)
         assert not found.significant
 
     def test_speakers_are_resampled_where_they_are_known(self) -> None:
-        """One speaker is one cluster and proves nothing; without speakers each utterance is a cluster."""
+        """One speaker is one cluster and never significant; without speakers each utterance is a cluster."""
 
         def errors_of(speakers: list[str | None], errors: int) -> StoredTranscripts | None:
             return read_table(table_of((f"u{i:02d}", who, "a", "b", errors, 20) for i, who in enumerate(speakers)))

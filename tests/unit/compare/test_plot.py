@@ -22,7 +22,7 @@ def texts(svg: str | None) -> list[str]:
 
 class TestPlot:
     def test_optimal_systems_and_gpus_are_named(self) -> None:
-        """In text that can be searched; a system that another one beats has no label."""
+        """Labels are searchable text; only Pareto-optimal systems have one."""
         beaten = run_of(BenchmarkConfig(model="base"), wer=4.0, rate=30.0)
         report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), beaten)
         found = texts(pareto_svg(report.boards[0], (), "Test-clean by WER"))
@@ -48,7 +48,7 @@ class TestPlot:
             assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(points))
 
     def test_published_results_of_the_gpu_are_beside_the_measured_ones(self) -> None:
-        """None without a measured counterpart on that GPU."""
+        """Published results without a measured counterpart on their GPU are not shown."""
         report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), published=True)
         assert "published" in texts(pareto_svg(report.boards[0], report.published))
         other = report_of(run_of(LARGE, gpu="NVIDIA L4"), run_of(TURBO, gpu="NVIDIA L4"), published=True)
@@ -59,14 +59,14 @@ class TestPlot:
         assert pareto_svg(report_of(run_of(wer=None)).boards[0], ()) is None
 
     def test_hostile_texts_stay_texts(self) -> None:
-        """The plot of a hostile run is well-formed and holds its GPU's name as text, also with signs of mathematics."""
+        """The SVG of a hostile run is well-formed and has the GPU name as text, including mathematical markup."""
         report = report_of(hostile_run(), run_of(LARGE, gpu=r"$\frac{1}{0$"))
         svg = pareto_svg(report.boards[0], ())
         assert {f"{escape_control(HOSTILE)[:60]}…", r"$\frac{1}{0$"} <= set(texts(svg))
         assert "<script" not in str(svg)
 
     def test_the_background_is_transparent(self) -> None:
-        """So that it can be read on a light and on a dark page."""
+        """The plot is readable on light and on dark pages."""
         svg = pareto_svg(report_of(run_of(LARGE), run_of(TURBO)).boards[0], ()) or ""
         assert "fill: #ffffff" not in svg
         assert "fill: #000000" not in svg

@@ -1,4 +1,4 @@
-"""Published benchmarks, and the measured systems that are most like them."""
+"""Published benchmarks, and the most similar measured systems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TestPublished:
         assert beside(run_of(BenchmarkConfig(model="large-v3", **other))).caveats == "other settings"  # type: ignore[arg-type]
 
     def test_real_weights_come_before_random_ones(self) -> None:
-        """However fast random weights are."""
+        """This holds even if the random weights are faster."""
         dummy = BenchmarkConfig(model="large-v3", load_format="dummy")
         random = run_of(dummy, wer=None, rate=90.0, tags={"whisperbench.random_weights": "true"})
         row = beside(random, run_of(LARGE, rate=70.0))
@@ -63,7 +63,7 @@ class TestPublished:
         assert beside(other).caveats == "2 GPUs together, other data: test-other"
 
     def test_rates_are_compared_per_gpu(self) -> None:
-        """8 published H200 together against 2 here; packed windows of 30 s are MLPerf's data, and nothing else is."""
+        """8 published H200 are compared with 2 measured ones; only packed windows of 30 s are MLPerf data."""
         run = run_of(PACKED, gpu=H200, rate=2 * 542.869 / 8, params={"gpu_count": "2"})
         row = beside(run, run_of(LARGE, gpu=H200), benchmark="MLPerf", gpu="H200")
         assert row.ratio == pytest.approx(1.0)
@@ -78,8 +78,8 @@ class TestPublished:
         here = beside(run_of(LARGE, gpu="NVIDIA A100-SXM4-80GB", metrics={"rtfx": 291.02}), **leaderboard)
         assert here.ratio == pytest.approx(2.0)
 
-    def test_only_what_concerns_the_measured_ones(self) -> None:
-        """Rows of a GPU or a model that was measured; none for other hardware and models, unless asked for."""
+    def test_only_rows_of_measured_gpus_and_models_are_shown(self) -> None:
+        """Rows of other GPUs and models are shown only with published=all."""
         turbo = systems([run_of(BenchmarkConfig(model="large-v3-turbo"), gpu="NVIDIA L4")])
         assert {each.published.model for each in counterparts(turbo)} == {"large-v3-turbo"}
         demo = systems([run_of(BenchmarkConfig(model="demo"), gpu="Intel(R) Xeon(R) Processor")])

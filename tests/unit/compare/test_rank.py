@@ -1,4 +1,4 @@
-"""In which order a group is ranked, and what ties."""
+"""Order, ranks and ties of a group."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TestRankByWer:
         ]
 
     def test_a_run_that_is_not_significantly_worse_shares_the_rank(self) -> None:
-        """One error more on one utterance in 80 is chance: a tie, and the next one is third."""
+        """One more error in 80 utterances is not significant: it is a tie, and the next system is third."""
         best, tie = run_of(LARGE, wer=2.0, interval=(1, 4)), run_of(TURBO, wer=2.1, interval=(1, 4))
         last = run_of(FP8, wer=9.0, interval=(8, 10))
         transcripts = {best.run_id: spoken([1] * 80), tie.run_id: spoken([1] * 79 + [2])}
@@ -55,8 +55,8 @@ class TestRankByWer:
             (3, False),
         ]
 
-    def test_no_test_is_asked_for_where_the_intervals_are_far_apart(self) -> None:
-        """Transcripts are needed of the best and of those whose interval, three times as wide, reaches into its own."""
+    def test_systems_with_intervals_far_apart_are_not_tested(self) -> None:
+        """Transcripts are needed only for systems whose interval, three times as wide, overlaps that of the best."""
         best, near = run_of(LARGE, wer=2.0, interval=(1.5, 2.5)), run_of(TURBO, wer=4.0, interval=(3.7, 4.3))
         far = run_of(FP8, wer=7.0, interval=(6, 8))
         (group,) = Grouping.of([far, near, best], "wer").groups
@@ -70,14 +70,14 @@ class TestRankByWer:
         assert board.rows[1].no_test == "no transcripts"
 
     def test_a_best_run_without_transcripts_is_marked_too(self) -> None:
-        """It is the reason why no system was tested."""
+        """Each row has it as the reason why no test was possible."""
         best, other = run_of(LARGE, wer=2.0), run_of(TURBO, wer=2.1)
         board = board_of(best, other, transcripts={other.run_id: spoken([1] * 8)})
         assert [row.no_test for row in board.rows] == ["no transcripts"] * 2
 
     @pytest.mark.parametrize("attempt", range(8))
     def test_equal_wers_tie_without_a_test(self, attempt: int) -> None:
-        """The same figure is the same rank, whatever the run ids: all are the most accurate, the faster one first."""
+        """Equal WERs share the rank, independently of the run ids; the faster system comes first."""
         runs = [run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.0, rate=60.0), run_of(FP8, wer=9.0)]
         board = board_of(*runs[:: 1 if attempt % 2 else -1])
         assert [(row.system.newest, row.rank, row.most_accurate) for row in board.rows] == [
@@ -87,12 +87,12 @@ class TestRankByWer:
         ]
 
     def test_equal_wers_below_the_best_share_their_place(self) -> None:
-        """Also where they do not tie with the best."""
+        """This also holds for systems that do not tie with the best one."""
         runs = [run_of(LARGE, wer=2.0), run_of(TURBO, wer=9.0), run_of(FP8, wer=9.0)]
         assert [row[1:] for row in ranks(board_of(*runs))] == [(1, False), (2, True), (2, True)]
 
     def test_of_equally_accurate_ones_the_nearest_is_tested_against(self) -> None:
-        """A row is worse than the best where it is worse than each of them, in whatever order they come."""
+        """A row is worse than the best ones only if it is worse than each of them, in any order."""
         flat, lumpy = [1] * 80, [0, 2] * 40
         runs = [run_of(LARGE, wer=5.0), run_of(TURBO, wer=5.0), run_of(FP8, wer=5.3)]
         texts = dict(zip((r.run_id for r in runs), map(spoken, (flat, lumpy, [*lumpy[:70], *[2] * 10])), strict=True))
@@ -100,21 +100,21 @@ class TestRankByWer:
         assert len(found) == 1
 
     def test_of_equal_wers_the_faster_comes_first(self) -> None:
-        """Whatever their ids are."""
+        """The order does not depend on the run ids."""
         for _ in range(8):
             board = board_of(run_of(LARGE, wer=2.0, rate=40.0), run_of(TURBO, wer=2.0, rate=60.0))
             assert [row.system.model for row in board.rows if row.most_accurate] == ["large-v3-turbo", "large-v3"]
 
-    def test_one_configuration_is_ranked_against_nothing(self) -> None:
-        """No rank, not the best, not optimal."""
+    def test_a_single_configuration_is_not_ranked(self) -> None:
+        """It has no rank, and is neither best nor Pareto-optimal."""
         (row,) = board_of(run_of(LARGE)).rows
         assert (row.rank, row.most_accurate, row.pareto, row.tied) == (None, False, False, False)
 
     def test_a_run_without_a_wer_has_no_rank(self) -> None:
-        """It is shown, last, and not ranked."""
+        """It is the last row, without a rank."""
         assert [row[1] for row in ranks(board_of(run_of(LARGE, wer=float("nan")), run_of(TURBO)))] == [1, None]
 
-    def test_a_board_without_any_wer_is_ranked_by_throughput(self) -> None:
+    def test_a_leaderboard_without_any_wer_is_ranked_by_throughput(self) -> None:
         """Rates can be compared without references."""
         board = board_of(run_of(LARGE, wer=None, rate=10.0), run_of(TURBO, wer=None, rate=20.0))
         assert board.sort == "reqs_per_sec"
@@ -123,19 +123,19 @@ class TestRankByWer:
 
 class TestRankByRate:
     def test_what_is_within_the_noise_ties(self) -> None:
-        """Single runs have the noise of what was repeated; the next has the rank of its place, with its own ties."""
+        """Single runs have the noise of the repeated ones; the next rank follows the number of tied systems."""
         fast = [run_of(LARGE, rate=r) for r in (39.8, 40.0, 40.2)]
         slow = [run_of(BenchmarkConfig(model=name), rate=r) for name, r in (("base", 30.0), ("tiny", 29.7))]
         board = board_of(*fast, run_of(FP8, rate=39.7), *slow, sort="reqs_per_sec")
         assert [row[1:] for row in ranks(board)] == [(1, True), (1, True), (3, True), (3, True)]
 
     def test_one_bad_repeat_makes_no_tie(self) -> None:
-        """Its range reaches beyond the other's."""
+        """The range of its repeats overlaps the rate of the other system."""
         fast, slow = [run_of(LARGE, rate=r) for r in (3.0, 3.05, 3.1)], [run_of(FP8, rate=r) for r in (1.6, 1.64, 3.2)]
         assert [row[1:] for row in ranks(board_of(*fast, *slow, sort="reqs_per_sec"))] == [(1, False), (2, False)]
 
     def test_without_repeats_rates_have_no_ranks(self) -> None:
-        """Two single runs are shown in order, without ranks; repeats on another GPU do not help."""
+        """Two single runs are ordered without ranks, even if runs on another GPU were repeated."""
         runs = [run_of(LARGE, rate=3.34), run_of(FP8, rate=3.30), *(run_of(gpu=A10, rate=r) for r in (1.0, 1.1, 1.2))]
         board = board_of(*runs, sort="reqs_per_sec")
         assert [(row.system.gpu, row.rank) for row in board.rows] == [(H100, None), (H100, None), (A10, 1)]
@@ -143,7 +143,7 @@ class TestRankByRate:
         assert [row.rate_interval is None for row in board.rows] == [True, True, False]
 
     def test_a_very_wide_interval_is_not_shown(self) -> None:
-        """With two repeats far apart as the only estimate of the noise, the limits differ by factors."""
+        """With two very different repeats as the only estimate of the noise, the limits differ by a large factor."""
         board = board_of(
             run_of(LARGE, rate=10.0), run_of(LARGE, rate=60.0), run_of(FP8, rate=30.0), sort="reqs_per_sec"
         )
@@ -155,13 +155,13 @@ class TestRankByRate:
         board = board_of(*(run_of(c, gpu=g, rate=r) for c, g, r in known), sort="reqs_per_sec")
         assert [(r.system.gpu, r.rank) for r in board.rows] == [(H100, 1), (H100, 2), (A10, 1)]
 
-    def test_a_rate_of_nothing_has_no_rank(self) -> None:
-        """0 utterances per second are no measurement of speed."""
+    def test_a_rate_of_zero_has_no_rank(self) -> None:
+        """0 reqs/sec is not a valid measurement."""
         runs = [run_of(LARGE, rate=r) for r in (40.0, 41.0)]
         assert [row[1] for row in ranks(board_of(*runs, run_of(FP8, rate=0.0), sort="reqs_per_sec"))] == [1, None]
 
     def test_less_energy_is_better(self) -> None:
-        """Energy and cost are ranked upwards."""
+        """Lower energy and cost have better ranks."""
         runs = [run_of(c, metrics={"energy_wh_per_audio_hour": e}) for c, e in ((LARGE, 2.0), (TURBO, 1.0))]
         assert board_of(*runs, sort="energy").rows[0].system.model == "large-v3-turbo"
 
@@ -178,15 +178,15 @@ class TestShortAnswer:
         found = [row.system.label for row in best_per_gpu_and_model(board_of(*runs))]
         assert found == ["large-v3-turbo", "large-v3 fp8", "large-v3"]
 
-    def test_it_follows_what_the_board_is_ranked_by(self) -> None:
+    def test_it_follows_the_order_of_the_leaderboard(self) -> None:
         """The cheapest of each GPU and model, the cheapest first."""
         costs = ((H100, LARGE, 0.2), (H100, FP8, 0.3), (A10, LARGE, 0.1))
         runs = [run_of(c, gpu=gpu, metrics={"usd_per_audio_hour": usd}) for gpu, c, usd in costs]
         found = best_per_gpu_and_model(board_of(*runs, sort="cost"))
         assert [(row.system.gpu, row.system.median("usd_per_audio_hour")) for row in found] == [(A10, 0.1), (H100, 0.2)]
 
-    def test_pareto_keeps_what_nothing_beats_on_its_gpu(self) -> None:
-        """Slower and less accurate than another is beaten; on another GPU nothing is."""
+    def test_pareto_keeps_undominated_systems_of_each_gpu(self) -> None:
+        """A slower and less accurate system is dominated, but not by a system on another GPU."""
         best = run_of(LARGE, wer=2.0, rate=40.0)
         fast, beaten = run_of(TURBO, wer=2.5, rate=60.0), run_of(FP8, wer=2.4, rate=39.0)
         small = run_of(FP8, wer=2.4, rate=9.0, gpu=A10)
@@ -194,7 +194,7 @@ class TestShortAnswer:
 
     @pytest.mark.parametrize("seed", range(20))
     def test_pareto_agrees_with_the_definition(self, seed: int) -> None:
-        """On random figures: kept exactly when no other is as good in both and better in one."""
+        """Random values: a system is kept if no other is at least equal in both values and better in one."""
         rng = np.random.default_rng(seed)
         runs = [
             run_of(BenchmarkConfig(model=f"m{i}"), wer=float(rng.integers(1, 6)), rate=float(rng.integers(1, 6)))
@@ -208,7 +208,7 @@ class TestShortAnswer:
         assert {c.newest.run_id for c in pareto(systems(runs))} == figures.keys() - beaten
 
 
-def test_what_tells_a_row_comes_before_the_rest() -> None:
+def test_the_most_important_columns_come_first() -> None:
     """A narrow terminal shows the columns on the left: model, GPU, settings, WER, reqs/sec, RTFx and cost."""
     shared = BenchmarkConfig(model="large-v3", padding_stride=16, engines_per_gpu=2)
     found = [column.heading for column in shown_columns(board_of(run_of(LARGE), run_of(shared, rate=80.0)))]

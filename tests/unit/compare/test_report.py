@@ -1,4 +1,4 @@
-"""The same comparison in markdown, CSV, JSON and HTML, whatever its texts hold."""
+"""A comparison in markdown, CSV, JSON and HTML, also with hostile texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from whisperbench.stats.paired import PairedTest
 
 
 class Page(HTMLParser):
-    """What a browser would make of a page: its elements, their attributes and its text."""
+    """Parses a page into its elements, their attributes and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class TestMarkdown:
         ) in text
 
     def test_ties_are_named(self) -> None:
-        """Who is not significantly worse than the best, in the short answer and in its row."""
+        """Systems that are not significantly worse than the best are named in the short answer and in their rows."""
         best, tie, far = (
             run_of(c, wer=w, interval=(w - 1, w + 1)) for c, w in ((LARGE, 2.0), (TURBO, 2.5), (BASE, 9.0))
         )
@@ -84,18 +84,18 @@ class TestMarkdown:
         assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
-        """No column of dashes."""
+        """Columns without values are not shown."""
         assert "Wh per audio hour" not in leaderboard_markdown(report_of(run_of()))
         assert "| 1.25 |" in leaderboard_markdown(report_of(run_of(metrics={"energy_wh_per_audio_hour": 1.25})))
 
     def test_a_missing_wer_has_no_column(self) -> None:
-        """One of zero has: it was measured."""
+        """A WER of zero has a column, because it was measured."""
         silent = [run_of(c, wer=None) for c in (LARGE, TURBO)]
         assert "WER %" not in leaderboard_markdown(report_of(*silent))
         assert "| WER % |" in leaderboard_markdown(report_of(run_of(LARGE, wer=0.0), run_of(TURBO, wer=0.0)))
 
     def test_rows_that_look_alike_are_distinguished(self) -> None:
-        """Two revisions of one model get a column; a board without such rows has none."""
+        """Two revisions of one model add a column; a leaderboard without such rows has no such column."""
         runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]
         assert "| revision |" in (text := leaderboard_markdown(report_of(*runs)))
         assert "| aaaaaaaa |" in text
@@ -162,7 +162,7 @@ class TestCsvAndJson:
         assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
 
     def test_a_lone_configuration_is_in_both(self) -> None:
-        """As a board of its own, without a rank."""
+        """It is a separate leaderboard without a rank."""
         report = report_of(run_of(LARGE), run_of(TURBO), run_of(BASE, dataset="e2" * 16, wer=4.4))
         *_, alone = json.loads(leaderboard_json(report))["boards"]
         assert [(row["model"], row["wer"], row["rank"]) for row in alone["rows"]] == [("base", 4.4, None)]
@@ -170,7 +170,7 @@ class TestCsvAndJson:
         assert (row["model"], row["rank"]) == ("base", "")
 
     def test_nan_does_not_reach_json(self) -> None:
-        """A metric that is no number was not measured."""
+        """A metric that is NaN was not measured."""
         found = json.loads(leaderboard_json(report_of(run_of(wer=float("nan")))))
         assert found["boards"][0]["rows"][0]["wer"] is None
 
@@ -186,14 +186,14 @@ class TestHtml:
         assert servers == {"http://mlflow.example", "https://github.com"}
 
     def test_only_its_own_script_may_run(self) -> None:
-        """The policy names the script by its hash; injected ones would not run."""
+        """The policy has the hash of the script, so that injected scripts do not run."""
         page = Page(leaderboard_html(report_of(run_of())))
         (policy,) = (m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
         assert re.search(r"default-src 'none'; .*script-src 'sha256-[^']{44}'", str(policy))
         assert len(page.all("script")) == 1
 
     def test_hostile_texts_stay_texts(self) -> None:
-        """They are shown as they are, and no element comes from them."""
+        """They are shown as text and create no elements."""
         page = Page(leaderboard_html(report_of(hostile_run(), run_of(LARGE))))
         assert len(page.all("script")) == 1
         assert not page.all("img")
@@ -205,7 +205,7 @@ class TestHtml:
         assert "\u202e" not in text
 
     def test_every_row_can_be_sorted_and_filtered(self) -> None:
-        """Each cell carries the value it is sorted by, each row its GPU."""
+        """Each cell has the value by which it is sorted, each row has its GPU."""
         page = Page(leaderboard_html(report_of(run_of(LARGE, wer=2.5))))
         assert [row["data-gpu"] for row in page.all("tr") if "data-gpu" in row] == [H100]
         assert "2.5" in [cell.get("data-value") for cell in page.all("td")]
@@ -252,7 +252,7 @@ class TestDifference:
         ("a", "b", "percent"), [(2.0, 3.0, 50.0), (0.0, 3.0, None), (None, 3.0, None), (2.0, None, None)]
     )
     def test_percent(self, a: float | None, b: float | None, percent: float | None) -> None:
-        """Of the first value; nothing where there is nothing to divide by."""
+        """The change is relative to the first value, and None if that is 0 or missing."""
         assert percent_change(a, b) == percent
 
     def test_series_are_no_metrics_of_the_run(self) -> None:
@@ -276,7 +276,7 @@ class TestDifference:
         assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); no test, no run was repeated." in text
 
     def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
-        """A verdict with its interval; none across two GPUs."""
+        """The sentence has the interval; runs on two GPUs are not tested."""
         slow, fast = (
             dataclasses.replace(run_of(c), history={"reqs_per_sec": tuple(rate + r for r in (-0.2, 0.0, 0.2))})
             for c, rate in ((LARGE, 40.0), (TURBO, 60.0))
@@ -287,7 +287,7 @@ class TestDifference:
         )
         assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
         elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
-        assert elsewhere.endswith("no test, they may not be compared.")
+        assert elsewhere.endswith("no test, the runs are not comparable.")
 
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
@@ -309,5 +309,5 @@ class TestDifference:
 
 class TestPage:
     def test_headings_are_plain_text(self) -> None:
-        """A browser repeats them on every printed page; a button it would leave out."""
+        """A browser repeats table headings on every printed page, but not buttons in them."""
         assert not Page(leaderboard_html(report_of(run_of(LARGE), run_of(TURBO)))).all("button")

@@ -1,4 +1,4 @@
-"""Which runs are compared, and what they cost at the prices that are given."""
+"""Selection of runs, and their cost at given prices."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestSelection:
 
 class TestPriced:
     def test_dollars_per_hour_over_rtfx(self) -> None:
-        """2 USD an hour at 200 times real time are one cent per hour of audio, whatever cost the run recorded."""
+        """2 USD per hour at RTFx 200 are one cent per hour of audio; the recorded cost is replaced."""
         run = run_of(metrics={"rtfx": 200.0, COST: 99.0})
         assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
 
@@ -48,7 +48,7 @@ class TestPriced:
         assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.04)
 
     def test_each_repeat_has_its_cost(self) -> None:
-        """So the spread of the cost is that of the rate."""
+        """The spread of the cost is therefore that of the rate."""
         run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
         assert System((priced(run, {H100: 2.0}),)).values(COST) == (0.02, 0.01, 0.005)
 
@@ -57,7 +57,7 @@ class TestPriced:
         [({"H100": 2.0}, 0.01), ({"H100": 2.0, H100: 4.0}, 0.02), ({"H10": 2.0}, None), ({A100: 2.0}, None)],
     )
     def test_whole_words_of_a_name_do(self, prices: dict[str, float], usd: float | None) -> None:
-        """H100 is this GPU and H10 is not; the whole name wins."""
+        """H100 matches this GPU, H10 does not; the full name has priority."""
         assert priced(run_of(metrics={"rtfx": 200.0}), prices).metric(COST) == usd
 
     def test_an_unused_price_is_reported(self) -> None:
@@ -67,7 +67,7 @@ class TestPriced:
 
 class TestOption:
     def test_names_and_prices(self) -> None:
-        """Separated by commas; blanks do not matter."""
+        """Prices are separated by commas; blanks are ignored."""
         config = CompareConfig(prices=f"{H100}=2.10, A10=0.6")
         assert config.price_of == {H100: 2.1, "A10": 0.6}
         assert CompareConfig().price_of == {}

@@ -12,7 +12,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 
 class TestShortAnswer:
     def test_it_names_its_data(self) -> None:
-        """Before anything else."""
+        """The heading comes first."""
         text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO)))
         assert text.splitlines()[0] == "# Whisper leaderboard: librispeech test-clean, 2,620 utterances"
 
@@ -23,7 +23,7 @@ class TestShortAnswer:
         assert isinstance(table, Table)
         assert [(row[0], row[-1]) for row in table.rows] == [("large-v3-turbo", "0.251"), ("large-v3", "0.254")]
 
-    def test_of_very_many_the_first_are_shown(self) -> None:
+    def test_at_most_six_rows_are_shown(self) -> None:
         """Fourteen pairs of GPU and model: six rows, and the number of the others."""
         configs = [BenchmarkConfig(model=f"m{i}") for i in range(7)]
         report = report_of(*(run_of(c, gpu=gpu) for c in configs for gpu in (H100, "NVIDIA A10")))
@@ -34,7 +34,7 @@ class TestShortAnswer:
         assert str(after.cell).startswith("8 more rows in leaderboard.html. 14 runs compared")
 
     def test_the_best_setting_stands_for_a_gpu_and_model(self) -> None:
-        """Where accuracy ranks the fastest one, with its cost where there is a price."""
+        """In a leaderboard by WER this is the fastest row, with its cost if a price is known."""
         fp8 = dataclasses.replace(LARGE, kv_cache_dtype="fp8")
         runs = [run_of(LARGE), run_of(fp8, rate=80.0, metrics={"usd_per_audio_hour": 0.005})]
         _, table, _ = report_of(*runs).answer
@@ -44,7 +44,7 @@ class TestShortAnswer:
         assert table.rows == [["large-v3", "H100 80GB", "fp8", *figures]]
 
     def test_one_configuration_is_shown_and_not_ranked(self) -> None:
-        """Its figures, no rank, no star, no empty comparison; one run is one run."""
+        """It has its figures, but no rank, no star and no empty sections."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.31, interval=(2.1, 2.5))))
         assert "| large-v3 | H100 80GB | default settings | 2.31 (2.10–2.50) | 40.00 | 296 |" in text
         assert "**Most accurate:**" not in text
@@ -53,7 +53,7 @@ class TestShortAnswer:
         assert "1 run compared, 0 left out." in text
 
     def test_a_lone_run_on_other_data_is_shown_with_its_figures(self) -> None:
-        """And with what differs; it is not left out."""
+        """It is listed with the fields that differ."""
         lone = run_of(BASE, dataset="e2" * 16, wer=4.44)
         text = leaderboard_markdown(report_of(run_of(LARGE), run_of(TURBO), lone))
         _, _, alone = text.partition("## Configurations without a counterpart")
@@ -61,7 +61,7 @@ class TestShortAnswer:
         assert "2 runs compared, 1 without a counterpart, 0 left out." in text
 
     def test_data_sets_stand_side_by_side(self) -> None:
-        """test-clean and test-other of one configuration; a short look at one of them makes no column."""
+        """test-clean and test-other of one configuration are columns; a run over a few utterances adds no column."""
         other = {c.model: dataclasses.replace(c, split="test-other") for c in (LARGE, TURBO)}
         runs = [
             *(run_of(c, wer=w) for c, w in ((LARGE, 2.0), (TURBO, 2.2), (BASE, 4.0))),

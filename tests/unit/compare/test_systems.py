@@ -20,7 +20,7 @@ LARGE = BenchmarkConfig(model="large-v3")
 
 class TestRepeats:
     def test_runs_of_one_configuration_are_one_row(self) -> None:
-        """With the values of all repeats and their median."""
+        """The row has the values of all repeats and their median."""
         runs = [run_of(LARGE, rate=rate, day=i) for i, rate in enumerate((40.0, 44.0, 41.0))]
         (row,) = rank(Grouping.of(runs, "wer").groups[0], "wer", {}).rows
         assert row.system.values("reqs_per_sec") == (41.0, 44.0, 40.0)
@@ -28,18 +28,18 @@ class TestRepeats:
         assert row.system.newest.metric("reqs_per_sec") == 41.0
 
     def test_repeats_inside_a_run_count_like_runs(self) -> None:
-        """A run with three repeats and one with one are four measurements."""
+        """A run with three repeats and a run with one are four measurements."""
         inner = dataclasses.replace(run_of(LARGE, rate=41.0), history={"reqs_per_sec": (40.0, 41.0, 45.0)})
         (found,) = systems([inner, run_of(LARGE, rate=39.0)])
         assert sorted(found.values("reqs_per_sec")) == [39.0, 40.0, 41.0, 45.0]
 
     @pytest.mark.parametrize("params", [{"model_revision_resolved": "beef"}, {"engine_version": "0.33.0"}])
     def test_another_revision_or_engine_is_another_configuration(self, params: dict[str, str]) -> None:
-        """What computes differently is no repeat."""
+        """Runs that compute differently are not repeats of each other."""
         assert len(systems([run_of(LARGE), run_of(LARGE, params=params)])) == 2
 
     def test_cuda_mps_is_another_configuration(self) -> None:
-        """A tenth and more of the speed of engines that share a GPU is no noise of repeats; its row says so."""
+        """MPS changes the throughput of engines that share a GPU by 10 % or more; the label of the row has it."""
         served = run_of(LARGE, params={"cuda_mps": "true"})
         found = systems([run_of(LARGE), served, run_of(LARGE)])
         assert sorted((len(each.runs), each.description) for each in found) == [
@@ -51,26 +51,26 @@ class TestRepeats:
         assert with_it.asked_for == without, "a sweep that wants it has it: it cannot ask for MPS"
 
     def test_another_gpu_is_another_configuration(self) -> None:
-        """One configuration is one GPU."""
+        """The GPU is part of the identity."""
         assert len(systems([run_of(LARGE), run_of(LARGE, gpu=A10)])) == 2
 
     @pytest.mark.parametrize(
         ("wers", "typical"), [([3.0, 1.0, 2.0], 2.0), ([1.0, 2.0], 1.0), ([None, 2.0], 2.0), ([None, None], None)]
     )
     def test_the_typical_run_has_the_median_wer(self, wers: list[float | None], typical: float | None) -> None:
-        """Of two the lower; runs without a WER do not count."""
+        """Of two runs it is the one with the lower WER; runs without a WER are ignored."""
         (found,) = systems([run_of(LARGE, wer=wer, day=day) for day, wer in enumerate(wers)])
         assert found.wer == typical
 
-    def test_what_does_not_compute_makes_no_difference(self) -> None:
-        """Repeats may have another price and another results directory."""
+    def test_options_without_effect_on_results_are_ignored(self) -> None:
+        """Repeats may have different prices and results directories."""
         priced = BenchmarkConfig(model="large-v3", gpu_hourly_usd=2.5, results_dir="elsewhere")
         assert len(systems([run_of(LARGE), run_of(priced)])) == 1
 
 
 class TestLabels:
     def test_a_label_is_the_model_and_what_differs_from_the_defaults(self) -> None:
-        """As in a run's name; options that all rows of a leaderboard share are left out."""
+        """Labels are those of run names, without options that all rows of a leaderboard share."""
         for options, label in (
             ({}, "large-v3"),
             ({"limit": 8, "load_format": "dummy"}, "large-v3"),
@@ -84,12 +84,12 @@ class TestLabels:
             assert found.label == label
 
     def test_other_settings_are_options_without_a_column(self) -> None:
-        """So that no difference between two rows is hidden."""
+        """Otherwise a difference between two rows would be hidden."""
         options = {"padding_stride": 16, "enforce_eager": True, "quantization": "fp8", "limit": 8, "results_dir": "x"}
         (found,) = systems([run_of(BenchmarkConfig(model="large-v3", **options))])
         assert found.other_settings == "quantization=fp8, enforce_eager=true"
 
 
-def test_keys_say_where_they_differ() -> None:
-    """Field by field, also where one key lacks a field."""
+def test_differing_fields_of_keys() -> None:
+    """Fields are compared one by one, also if a key lacks one."""
     assert differing(fields_of("a=1|b=x=y"), fields_of("a=2|b=x=y|c=3")) == {"a": ("1", "2"), "c": ("not set", "3")}

@@ -1,4 +1,4 @@
-"""Lists and grid files become configurations in order."""
+"""Configurations from lists and grid files, in order."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class TestProduct:
         """The one configuration of a sweep without options is that of a benchmark without options."""
         assert configurations_of(sweep_of()) == (BenchmarkConfig(),)
 
-    def test_the_last_list_turns_fastest(self) -> None:
-        """Models change slowest, so that a model's rows stand together."""
+    def test_values_of_the_last_list_vary_fastest(self) -> None:
+        """The model varies slowest, so that the rows of a model are adjacent."""
         assert settings(model="large-v3,large-v3-turbo", kv_cache_dtype="auto,fp8", max_num_seqs="128, 256") == [
             (model, cache, seqs)
             for model in ("large-v3", "large-v3-turbo")
@@ -45,8 +45,8 @@ class TestProduct:
             ("test-other", 20, "dummy", 7),
         ]
 
-    def test_a_combination_that_cannot_be_is_refused_before_anything_runs(self) -> None:
-        """fp8 with float16, which FlashAttention 3 does not do."""
+    def test_an_invalid_combination_is_refused_before_the_first_run(self) -> None:
+        """FlashAttention 3 has no fp8 cache with float16."""
         with pytest.raises(ConfigError, match="kv_cache_dtype=fp8 needs dtype=bfloat16"):
             configurations_of(sweep_of(kv_cache_dtype="auto,fp8", dtype="auto,float16"))
 
@@ -76,7 +76,7 @@ class TestProduct:
             ("vllm", 256, 4),
             ("transformers", 128, 1),
         ]
-        assert said == ["1 configuration(s) differ only in options that their engine does not have; they are left out"]
+        assert said == ["Left out 1 configuration(s) that differ only in options that their engine does not have."]
 
 
 class TestGridFile:
@@ -95,7 +95,7 @@ class TestGridFile:
         assert {(c.padding_stride > 1, (c.engines_per_gpu or 0) > 1) for c in found} == {(False, False), (True, True)}
 
     def test_published_is_the_six_rows_of_the_published_table(self) -> None:
-        """In its order; the rest of the options as ever."""
+        """The order is that of the table; other options have their defaults."""
         assert settings(grid="published", load_format="dummy") == [
             ("large-v3", "auto", 128),
             ("large-v3-turbo", "auto", 128),
@@ -105,8 +105,8 @@ class TestGridFile:
             ("large-v3-turbo", "fp8", 256),
         ]
 
-    def test_an_entry_is_a_product_of_its_own(self, tmp_path: Path) -> None:
-        """What it does not name comes from the command line, lists included."""
+    def test_each_entry_is_a_product(self, tmp_path: Path) -> None:
+        """Options that an entry does not name come from the command line, lists included."""
         grid = grid_file(tmp_path, "- {model: tiny, max_num_seqs: [4, 8]}\n- {model: base, max_num_seqs: 16}\n")
         found = settings(grid=grid, kv_cache_dtype="auto,fp8")
         assert len(found) == 6
@@ -136,13 +136,13 @@ class TestGridFile:
             ("", "expected a list of entries"),
         ],
     )
-    def test_a_file_that_is_no_grid_is_named(self, tmp_path: Path, text: str, message: str) -> None:
-        """With what is wrong in it."""
+    def test_an_invalid_grid_file_is_refused(self, tmp_path: Path, text: str, message: str) -> None:
+        """The message states what is wrong in the file."""
         with pytest.raises(ConfigError, match=message):
             configurations_of(sweep_of(grid=grid_file(tmp_path, text)))
 
     def test_a_file_that_is_not_there_lists_the_grids_of_the_package(self) -> None:
-        """So that a slip of the pen is seen at once."""
+        """The message helps to find a misspelt name."""
         with pytest.raises(ConfigError, match="published"):
             configurations_of(sweep_of(grid="publisht"))
 
@@ -157,9 +157,9 @@ class TestGridFile:
         with pytest.raises(ConfigError, match="batch_size=16 applies only to"):
             configurations_of(sweep_of(grid=grid_file(tmp_path, "- {engine: vllm}"), batch_size=16))
 
-    def test_an_option_of_the_grid_cannot_be_given_too(self) -> None:
+    def test_an_option_of_the_grid_cannot_be_a_sweep_option_too(self) -> None:
         """model= beside a grid that names models would otherwise have no effect."""
-        with pytest.raises(ConfigError, match="entry 1: model is also given as model=tiny"):
+        with pytest.raises(ConfigError, match="entry 1: model is also an option of the sweep, model=tiny"):
             configurations_of(sweep_of(grid="published", model="tiny"))
 
 
@@ -167,26 +167,26 @@ class TestSchedule:
     GRID = configurations_of(sweep_of(model="a,b", max_num_seqs="4,8"))
 
     def test_repeats_are_interleaved(self) -> None:
-        """a b a b: drift does not favour one."""
+        """The order a b a b distributes drift over all configurations."""
         found = [(task.name, task.repeat) for task in schedule(self.GRID, 2, "given", 0)]
         names = ["a-seqs4", "a-seqs8", "b-seqs4", "b-seqs8"]
         assert found == [(name, 1) for name in names] + [(name, 2) for name in names]
 
-    def test_random_order_is_seeded_and_stays_within_a_round(self) -> None:
-        """Another seed gives another order; each round has everything once."""
+    def test_random_order_is_seeded_and_stays_within_a_repeat(self) -> None:
+        """Another seed gives another order; each repeat has every configuration once."""
         names = [[task.name for task in schedule(self.GRID, 3, "random", seed)] for seed in (1, 1, 2)]
         assert names[0] == names[1] != names[2]
         assert all(sorted(names[0][i : i + 4]) == sorted(names[0][:4]) for i in (0, 4, 8))
 
-    def test_a_name_says_what_differs_in_the_grid(self) -> None:
+    def test_a_name_has_what_differs_in_the_grid(self) -> None:
         """Model and labels; the data only if it differs within the grid."""
         found = names_of(configurations_of(sweep_of(model="tiny", dtype="bfloat16,float32", limit=5)))
         assert list(found.values()) == ["tiny-bfloat16", "tiny-float32"]
         found = names_of(configurations_of(sweep_of(model="tiny", limit="5,all")))
         assert list(found.values()) == ["tiny-test-clean-first5", "tiny-test-clean"]
 
-    def test_directories_that_end_alike_have_names_of_their_own(self) -> None:
-        """Two fine-tunes are two rows, each with a name to tell it by."""
+    def test_directories_with_equal_names_are_distinguished(self) -> None:
+        """Two local checkpoints in directories of the same name have different run names."""
         found = names_of(configurations_of(sweep_of(model="/ft/a/step-10,/ft/b/step-10,tiny")))
         assert len(set(found.values())) == 3
         assert [name.startswith("step-10-") for name in found.values()] == [True, True, False]
@@ -199,7 +199,7 @@ class TestIdentityOfASweep:
         assert sweep_digest(there) == sweep_digest(there[::-1])
         assert sweep_digest(there) != sweep_digest(configurations_of(sweep_of(model="a,b,c")))
 
-    def test_a_command_line_says_what_is_not_the_default(self) -> None:
-        """And always the model; quoted for a shell."""
+    def test_a_command_line_has_what_is_not_the_default(self) -> None:
+        """The model is always included; values are quoted for a shell."""
         config = BenchmarkConfig(model="my model", max_num_seqs=256)
         assert command_line(config) == "mlflow run . -P 'model=my model' -P max_num_seqs=256"

@@ -1,4 +1,4 @@
-"""Configurations in parallel: which slot measures which, what slots share, and what stops them."""
+"""Parallel runs: assignment of configurations to slots, shared resources, and stopping."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_one_slot_is_the_whole_host() -> None:
 
 
 def test_each_slot_has_one_gpu() -> None:
-    """Of the wanted types, with the index that NVML and CUDA share."""
+    """Slots have GPUs of the requested types, with the index common to NVML and CUDA."""
     slots = device_slots(MIXED, 0, [H100, A10])
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "2", "3"]
     assert [slot.gpu_type for slot in device_slots(MIXED, 0, [H100])] == [H100, H100]
@@ -100,8 +100,8 @@ def test_an_error_of_one_slot_stops_the_others() -> None:
         run_in_parallel(configs(6), [DeviceSlot("a"), DeviceSlot("b")], measure)
 
 
-def test_a_slot_that_is_lost_leaves_its_configurations_over() -> None:
-    """Those of its type alone: the other slots measure the rest."""
+def test_configurations_of_a_lost_slot_are_returned() -> None:
+    """Only configurations of its GPU type remain; the other slots measure the rest."""
     wanted = [*configs(2, gpu_type=H100), *configs(2, gpu_type=A10)]
     measured: list[int] = []
     slots = [DeviceSlot("a", H100, is_available=lambda: not measured), DeviceSlot("c", A10)]
@@ -111,16 +111,16 @@ def test_a_slot_that_is_lost_leaves_its_configurations_over() -> None:
 
 
 @pytest.mark.parametrize("options", [{"gpus": 2}, {"objective": "reqs_per_sec", "max_num_seqs": "1..9"}])
-def test_side_by_side_is_for_independent_configurations(options: dict[str, object]) -> None:
-    """A search proposes one after the other, and a run on several GPUs has no GPU of its own."""
-    with pytest.raises(ConfigError, match="parallel_runs=2 measures configurations on one GPU each"):
+def test_parallel_runs_need_independent_configurations(options: dict[str, object]) -> None:
+    """A search proposes one setting after another, and a run on several GPUs does not fit into a slot."""
+    with pytest.raises(ConfigError, match="parallel_runs=2 measures independent configurations"):
         sweep_of(parallel_runs=2, **options)
 
 
 def test_etas_of_parallel_runs() -> None:
     """Four runs of 100 s on two slots take 200 s; the state names the slot."""
     runs = [PlannedRun(f"c{i}", 1, 100.0, "running" if i < 2 else "waiting") for i in range(4)]
-    runs[0].where = "GPU 3"
+    runs[0].device = "GPU 3"
     progress = Progress(runs, slots=2)
     assert progress.remaining_seconds == 200
     assert [row[6] for row in progress.rows()] == ["1:40", "1:40", "2:30", "3:20"]

@@ -1,4 +1,4 @@
-"""How far a sweep is: estimates and the table of its run."""
+"""Progress of a sweep: estimates and the table of the parent run."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ class TestProgress:
         )
 
     def test_the_eta_prefers_what_this_sweep_has_measured(self) -> None:
-        """a took 120 s here, not 100; b has 200 s to go, then a, then b again."""
+        """a took 120 s instead of the estimated 100 s; b has 200 s left, then a and b follow."""
         progress = self.progress()
         assert [row[6] for row in progress.rows()] == ["", "3:20", "5:20", "10:20"]
         assert progress.remaining_seconds == 200 + 120 + 300
 
-    def test_what_a_run_does_stands_beside_its_state(self) -> None:
-        """While it runs, and no longer."""
+    def test_the_log_line_follows_the_state(self) -> None:
+        """The log line is shown only while the run is running."""
         run = self.progress().runs[1]
-        run.doing = "transcribing 5/8"
+        run.log_line = "transcribing 5/8"
         assert [row[2] for row in Progress([run]).rows()] == ["running: transcribing 5/8"]
         run.state = "done"
         assert [row[2] for row in Progress([run]).rows()] == ["done"]
 
-    def test_a_run_that_is_late_says_so(self) -> None:
-        """It is not about to end: a time left of nothing would be a guess that has failed."""
+    def test_a_late_run_shows_its_delay(self) -> None:
+        """A remaining time of zero would be wrong, because the estimate was too low."""
         progress = self.progress()
         progress.runs[1].seconds = 330.0
         assert [row[6] for row in progress.rows()] == ["", "0:30 late", "2:00", "7:00"]
         assert progress.remaining_seconds == 120 + 300
 
     def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
-        """Rather than too small."""
+        """The sum would otherwise be too small."""
         progress = Progress([PlannedRun("a", 1, 100.0), PlannedRun("b", 1)])
         assert [row[6] for row in progress.rows()] == ["1:40", "unknown"]
         assert progress.remaining_seconds is None
 
     def test_markdown_has_a_row_per_run(self) -> None:
-        """With two digits, as the published tables have; a pipe in a name breaks no table."""
+        """Figures have two decimals, and a pipe in a name is escaped."""
         progress = self.progress()
         progress.runs[1].name = "x|y"
         text = progress.markdown()

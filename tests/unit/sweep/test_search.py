@@ -1,4 +1,4 @@
-"""The search against a made-up engine whose best setting is known."""
+"""The search with a simulated engine whose best setting is known."""
 
 from __future__ import annotations
 
@@ -59,39 +59,39 @@ class TestFinding:
         assert len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) == 30
 
     def test_the_first_setting_is_the_one_without_a_search(self, tmp_path: Path) -> None:
-        """So that the winner is never worse than doing nothing."""
+        """The best setting is therefore never worse than the defaults."""
         engine = FakeEngine()
         search(wanted(trials=1), engine, storage=tmp_path / "s.db", name="s")
         assert engine.measured == [{"kv_cache_dtype": "auto", "max_num_seqs": "128", "max_num_batched_tokens": "12000"}]
 
     def test_a_bound_on_wer_is_kept(self, tmp_path: Path) -> None:
-        """fp8 is faster and above the bound: the best without it wins."""
+        """fp8 is faster but exceeds max_wer, so the best setting without fp8 is returned."""
         best = search(wanted(max_wer=2.5), FakeEngine(), storage=tmp_path / "s.db", name="s")
         assert best is not None
         assert best[0]["kv_cache_dtype"] == "auto"
         assert best[0]["max_num_seqs"] in ("224", "256", "288")
 
-    def test_nothing_within_the_bound_is_no_winner(self, tmp_path: Path) -> None:
-        """Rather than the least bad."""
+    def test_no_setting_within_the_bound_returns_none(self, tmp_path: Path) -> None:
+        """The setting with the lowest WER is not returned instead."""
         assert search(wanted(max_wer=1.0, trials=5), FakeEngine(), storage=tmp_path / "s.db", name="s") is None
 
     def test_a_setting_that_fails_is_not_tried_again(self, tmp_path: Path) -> None:
-        """The search continues with others, until its proposals only repeat what is known."""
+        """The search continues until it only proposes known settings."""
         engine = FakeEngine(broken=frozenset({"256", "128"}))
         best = search(wanted(), engine, storage=tmp_path / "s.db", name="s")
         assert best is not None
         assert best[0]["max_num_seqs"] in ("224", "288")
         assert 20 < len(engine.measured) == len({tuple(s.items()) for s in engine.measured}) <= 30
 
-    def test_what_a_run_lacks_to_be_searched_by_ends_the_search_at_once(self, tmp_path: Path) -> None:
-        """A corpus without transcripts has no WER: one run shows it, not twenty."""
+    def test_a_missing_metric_ends_the_search(self, tmp_path: Path) -> None:
+        """A corpus without transcripts has no WER, so the search ends after one run."""
         engine = FakeEngine(without="wer")
-        with pytest.raises(ConfigError, match="no wer to search by: the corpus needs transcripts"):
+        with pytest.raises(ConfigError, match="no wer, which the search needs: the corpus needs transcripts"):
             search(wanted(max_wer=2.5), engine, storage=tmp_path / "s.db", name="s")
         assert len(engine.measured) == 1
 
     def test_it_ends_when_every_setting_is_known(self, tmp_path: Path) -> None:
-        """Two lists of two: four settings, whatever trials says."""
+        """Two lists of two values are four settings, even if trials is larger."""
         engine = FakeEngine()
         options = {"max_num_seqs": "64,256", "max_num_batched_tokens": "12000"}
         best = search(wanted(**options), engine, storage=tmp_path / "s.db", name="s")
@@ -101,8 +101,8 @@ class TestFinding:
 
 
 class TestResume:
-    def test_what_was_cut_off_is_measured_first_and_nothing_twice(self, tmp_path: Path) -> None:
-        """Killed in the sixth setting: the study goes on with that one and stops at the same total."""
+    def test_an_interrupted_setting_is_measured_first(self, tmp_path: Path) -> None:
+        """After a kill in the sixth setting, the study continues with it and ends at the same total."""
         first, second = FakeEngine(dies_at=5), FakeEngine()
         with pytest.raises(KeyboardInterrupt):
             search(wanted(trials=12), first, storage=tmp_path / "s.db", name="s")
@@ -110,8 +110,8 @@ class TestResume:
         together = [tuple(s.items()) for s in first.measured + second.measured]
         assert len(together) == len(set(together)) == 12
 
-    def test_what_failed_is_tried_again_at_the_next_start(self, tmp_path: Path) -> None:
-        """Somebody else may have held the GPU; what was measured stays known."""
+    def test_a_failed_setting_is_measured_again_at_the_next_start(self, tmp_path: Path) -> None:
+        """The failure may have been temporary; measured settings are not measured again."""
         options = {"max_num_seqs": "64,256", "max_num_batched_tokens": "12000"}
         first, second, third = FakeEngine(broken=frozenset({"64"})), FakeEngine(), FakeEngine()
         for engine in (first, second, third):
@@ -121,15 +121,15 @@ class TestResume:
         assert third.measured == []
 
     def test_a_finished_study_measures_nothing_more(self, tmp_path: Path) -> None:
-        """And tells its winner again."""
+        """It returns its best setting again."""
         once = search(wanted(trials=6), FakeEngine(), storage=tmp_path / "s.db", name="s")
         again = FakeEngine()
         assert search(wanted(trials=6), again, storage=tmp_path / "s.db", name="s") == once
         assert again.measured == []
 
 
-def test_the_first_setting_is_one_that_can_be() -> None:
-    """An fp8 cache needs bfloat16: the first values of two lists need not go together."""
+def test_the_first_setting_is_allowed() -> None:
+    """The first values of two lists may contradict each other: an fp8 cache needs bfloat16."""
     found = wanted(
         kv_cache_dtype="fp8,auto", dtype="float16,bfloat16", max_num_seqs="64", max_num_batched_tokens="auto"
     )
@@ -139,7 +139,7 @@ def test_the_first_setting_is_one_that_can_be() -> None:
         _ = never.digest
 
 
-def test_a_search_over_nothing_is_refused() -> None:
-    """Every option with one value leaves nothing to find."""
-    with pytest.raises(ConfigError, match="nothing to search"):
+def test_a_search_of_one_setting_is_refused() -> None:
+    """At least one option needs several values."""
+    with pytest.raises(ConfigError, match="Nothing can be searched"):
         Search.of(sweep_of(objective="reqs_per_sec"))
