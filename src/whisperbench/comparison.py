@@ -74,7 +74,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     paths = write_files(Path(options.results_dir), files)
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
-    listener.info(f"files: {', '.join(map(str, paths))}\n{run.where()}")
+    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")
     return 0
 
 
@@ -226,20 +226,16 @@ def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) 
     return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
 
 
-def write_and_log(client: Client, directory: Path, files: Mapping[str, str], listener: Listener) -> None:
-    """Write the files to `directory` and log them as artifacts of a compare run.
+def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:
+    """Write files to `directory`, which is created if necessary, and return their paths.
 
     Raises:
         ComparisonError: the directory cannot be written.
-        TrackingError: the server cannot be reached or refuses a request.
     """
-    paths = [directory / name for name in files]
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
-    with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
-        log_files(client, run.run_id, paths)
-    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")
+    return [directory / name for name in files]

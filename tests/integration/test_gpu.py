@@ -16,7 +16,7 @@ def test_the_server_of_cuda_mps_is_no_stranger(monkeypatch: pytest.MonkeyPatch, 
     server = tmp_path / "nvidia-cuda-mps-server"
     shutil.copy("/bin/sleep", server)
     with subprocess.Popen([server, "60"]) as process:
-        found = readings_of(Nvml(stranger=process.pid), monkeypatch, samples=5)
+        found = readings_of(Nvml(other_pid=process.pid), monkeypatch, samples=5)
         process.kill()
     assert found.cuda_mps
     assert not any("other process" in text for text in found.warnings)

@@ -113,7 +113,7 @@ def test_configurations_of_a_lost_slot_are_returned() -> None:
 @pytest.mark.parametrize("options", [{"gpus": 2}, {"objective": "reqs_per_sec", "max_num_seqs": "1..9"}])
 def test_parallel_runs_need_independent_configurations(options: dict[str, object]) -> None:
     """A search proposes one setting after another, and a run on several GPUs does not fit into a slot."""
-    with pytest.raises(ConfigError, match="parallel_runs=2 measures independent configurations"):
+    with pytest.raises(ConfigError, match="parallel_runs=2 measures configurations on one GPU each"):
         sweep_of(parallel_runs=2, **options)
 
 
