@@ -38,7 +38,7 @@ def test_another_engine_recognises_speech(
     assert wer < 6
     if engine == "faster-whisper":  # it does not take random weights
         return
-    random = BenchmarkConfig(engine=engine, model="tiny.en", load_format="dummy", batch_size=0)
+    random = BenchmarkConfig(engine=engine, model="tiny.en", load_format="dummy")
     shape = resolve_model("tiny.en", "main", cache_dir=tmp_path, random_weights=True)
     started = start.start_engine(engine_settings(random, shape, NO_GPU), NO_GPU, tmp_path / "random.log")
     forced = [dataclasses.replace(utterance, forced_tokens=7) for utterance in demo[:3]]

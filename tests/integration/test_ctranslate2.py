@@ -37,7 +37,13 @@ def test_the_demo_checkpoint_says_the_same_as_faster_whisper(demo: tuple[Path, P
     for clip in clips:
         audio, rate = soundfile.read(clip, dtype="float32")
         segments, _ = reference.transcribe(
-            audio, beam_size=1, temperature=0, without_timestamps=True, condition_on_previous_text=False
+            audio,
+            beam_size=1,
+            temperature=0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            suppress_tokens=[],  # as in every engine of this project
+            suppress_blank=False,
         )
         features = processor(audio, sampling_rate=rate, return_tensors="pt").input_features
         with torch.no_grad():

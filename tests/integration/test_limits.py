@@ -67,7 +67,7 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
     """A proxy answers each with a page and status 200: the run is FAILED, and an upload repairs it."""
     with Proxy(tracking_server.port) as proxy:
         client = connect(proxy.address)
-        with pytest.raises(TrackingError, match=r"lacks 2 file\(s\) of .*, for example samples/samples\.html"):  # noqa: PT012, SIM117 - the end of the run is what is looked at
+        with pytest.raises(TrackingError, match=r"lacks 3 file\(s\) of .*, for example environment\.txt"):  # noqa: PT012, SIM117 - the end of the run is what is looked at
             with tracked_run(client, "demo") as run:
                 bundle = result_in(tmp_path / "results", origin=tracking.origin_of(client, run.run_id))
                 proxy.swallows_files = True
@@ -75,7 +75,7 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
         found = client.get_run(run.run_id)
         assert found.info.status == "FAILED"
         assert "file(s) of" in found.data.tags[FAILURE]
-        with pytest.raises(TrackingError, match=r"lacks 2 file\(s\)"):
+        with pytest.raises(TrackingError, match=r"lacks 3 file\(s\)"):
             upload_bundle(client, bundle)
         proxy.swallows_files = False
         assert upload_bundle(client, bundle) == (run.run_id, True)

@@ -76,12 +76,12 @@ def test_an_engine_that_is_killed_leaves_the_transcripts_without_a_rate(tmp_path
     called("EngineWorker", processes)[0].kill()
     out, err = run.process.communicate(timeout=200)
     assert run.process.returncode == 1, out
-    assert "engine(s) lost" in err
+    assert "1 engine(s) failed" in err
     contents = run.bundle.contents
     assert contents.metrics["utterances"] == 160
     assert "wer" in contents.metrics
     assert "reqs_per_sec" not in contents.metrics
-    assert "lost" in contents.tags[WARNINGS]
+    assert "1 engine(s) failed" in contents.tags[WARNINGS]
     assert still_running(processes, 20) == []
 
 

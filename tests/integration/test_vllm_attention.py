@@ -116,5 +116,5 @@ def test_keys_that_begin_in_the_middle_of_a_block_are_refused() -> None:
     from whisperbench.engines.vllm.attention import WeightedCrossAttention
 
     attention = WeightedCrossAttention(Implementation("auto"), STRIDE, torch.device("cpu"))
-    with pytest.raises(ValueError, match="blocks of 32 keys"):
+    with pytest.raises(ValueError, match="blocks of the KV cache have 32 keys"):
         attention._parts(types.SimpleNamespace(), block_size=32)
