@@ -81,12 +81,12 @@ class TestProduct:
 
 class TestGridFile:
     def test_bench_is_both_vllm_engines_with_both_models(self) -> None:
-        """With random weights."""
+        """With random weights; vllm-stock also in eager mode, as the published figures were measured."""
         found = configurations_of(sweep_of(grid="bench"))
-        assert sorted((c.model, c.engine, c.max_num_seqs, c.load_format) for c in found) == [
-            (model, engine, 256, "dummy")
+        assert sorted((c.model, c.engine, c.enforce_eager, c.max_num_seqs, c.load_format) for c in found) == [
+            (model, *settings, "dummy")
             for model in ("large-v3", "large-v3-turbo")
-            for engine in ("vllm", "vllm-stock")
+            for settings in (("vllm", False, 256), ("vllm-stock", False, 256), ("vllm-stock", True, 128))
         ]
 
     def test_padding_varies_the_stride(self) -> None:
