@@ -38,11 +38,15 @@ LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
 MAX_CAUSE = 400  # characters: some causes contain a whole configuration
 PREFIX = re.compile(r"^(?:\(\S+ pid=\d+\) )?(?:[A-Z]+ \d\d-\d\d [\d:.]+ )?(?:\[[^\]]*\] ?)*")
 """Prefix of vLLM's log messages: process, level, time and source location."""
+IS_WARNING = re.compile(r"(?:\(\S+ pid=\d+\) )?WARNING ")
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log without its prefix, or the newest state of a progress bar; empty without a log."""
-    lines = re.split(r"[\r\n]+", tail(log))
+    """The last line of a log without its prefix, or the newest state of a progress bar; empty without a log.
+
+    Warnings are skipped, because most of vLLM's do not concern the start.
+    """
+    lines = [line for line in re.split(r"[\r\n]+", tail(log)) if not IS_WARNING.match(line)]
     last = next((found for line in reversed(lines) if (found := PREFIX.sub("", line).strip())), "")
     return last if len(last) <= LINE_WIDTH else last[: LINE_WIDTH - 1] + "…"
 
