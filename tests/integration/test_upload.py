@@ -156,14 +156,14 @@ class TestErrors:
         """The command that is shown can be pasted into a shell, whatever the directory is called."""
         bundle = result_in(tmp_path / "my $(touch x) results")
         words = subprocess.run(
-            ["bash", "-c", f"printf '%s\\n' {upload_command(bundle.directory).partition('-P ')[2]}"],
+            ["bash", "-c", f"printf '%s\\n' {upload_command(bundle.directory).partition('--bundles ')[2]}"],
             capture_output=True,
             text=True,
             check=True,
             cwd=tmp_path,
         ).stdout.splitlines()
-        assert words == [f"bundles={bundle.directory}"]
-        assert find_bundles(words[0].partition("=")[2]) == [bundle.directory]
+        assert words == [str(bundle.directory)]
+        assert find_bundles(words[0]) == [bundle.directory]
         assert not (tmp_path / "x").exists()
 
     def test_another_server_refuses(self, client: Any, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from whisperbench.errors import BundleError
 from whisperbench.files import read_json, write_atomically
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_data import RunData
+from whisperbench.util import installed_version
 
 BUNDLE_FILE = "bundle.json"
 LOGGED = "logged.json"
@@ -148,8 +149,14 @@ def refuse_links(artifacts: Path) -> None:
 
 
 def upload_command(bundles: Path) -> str:
-    """The command that logs the bundle in a directory, or all bundles one level below it."""
-    return f"mlflow run . -e upload -P bundles={shlex.quote(str(bundles))}"
+    """The command that logs the bundle in a directory, or all bundles one level below it.
+
+    An environment with only the pins of conda.yaml has no `whisperbench` command, but `mlflow run`.
+    """
+    path = shlex.quote(str(bundles))
+    if installed_version("whisperbench"):
+        return f"whisperbench upload --bundles {path}"
+    return f"mlflow run . -e upload -P bundles={path}"
 
 
 @contextlib.contextmanager
