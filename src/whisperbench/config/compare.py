@@ -16,25 +16,19 @@ PRICES = Rule("'GPU=USD per hour,…'", lambda text: all(map(PRICE.fullmatch, te
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sorting:
-    """A metric for ranking, its name in headings, and the title of the best run if a test confirms it as the best."""
+    """A metric for ranking, and its name in headings."""
 
     metric: str
     heading: str
-    first: str
     higher_is_better: bool = False
-
-    @property
-    def extreme(self) -> str:
-        """Title of the best run without a test: `highest reqs/sec`, `lowest WER`."""
-        return f"{'highest' if self.higher_is_better else 'lowest'} {self.heading}"
 
 
 SORTINGS = {
-    "wer": Sorting("wer", "WER", "Most accurate"),
-    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", "Fastest", higher_is_better=True),
-    "rtfx": Sorting("rtfx", "RTFx", "Fastest", higher_is_better=True),
-    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour", "Most energy-efficient"),
-    "cost": Sorting("usd_per_audio_hour", "cost per audio hour", "Cheapest"),
+    "wer": Sorting("wer", "WER"),
+    "reqs_per_sec": Sorting("reqs_per_sec", "reqs/sec", higher_is_better=True),
+    "rtfx": Sorting("rtfx", "RTFx", higher_is_better=True),
+    "energy": Sorting("energy_wh_per_audio_hour", "energy per audio hour"),
+    "cost": Sorting("usd_per_audio_hour", "cost per audio hour"),
 }
 """Sort orders of a leaderboard, and objectives of a search."""
 

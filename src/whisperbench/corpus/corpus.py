@@ -64,10 +64,6 @@ class Corpus:
     digest: str = ""
 
     @property
-    def has_references(self) -> bool:
-        return all(utterance.reference is not None for utterance in self.utterances)
-
-    @property
     def utterances_over_30s(self) -> int:
         return sum((utterance.seconds or 0.0) > WINDOW_SECONDS for utterance in self.utterances)
 
