@@ -25,6 +25,7 @@ from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row, best_per_gpu_and_model, significantly_worse
 from whisperbench.compare.rescore import RankChange
 from whisperbench.compare.systems import DEFAULT, System
+from whisperbench.config.benchmark import OPTIONS
 from whisperbench.config.compare import SORTINGS
 from whisperbench.results.keys import fields_of
 from whisperbench.results.links import Links
@@ -208,7 +209,7 @@ def _equal_settings(board: Leaderboard) -> list[list[System]]:
     timed = [row.system for row in board.rows if row.system.median("reqs_per_sec")]
     timed.sort(key=lambda system: -(system.median("reqs_per_sec") or 0))
     settings = {
-        s: (s.model, s.newest.random_weights, s.param("dtype"), s.settings("engine", *BATCH, "batch_size"))
+        s: (s.model, s.newest.random_weights, s.requested(OPTIONS["dtype"]), s.settings("engine", *BATCH, "batch_size"))
         for s in timed
     }
     batches = {s: tuple(s.param(name) for name in BATCH) for s in timed if s.uses_vllm}

@@ -42,6 +42,7 @@ class Hardware:
     devices: tuple[Device, ...] = ()
     cuda_driver: str | None = None
     cpu_has_bfloat16: bool = False
+    cpu_cores: int | None = None  # that this process may use
 
     @property
     def has_gpu(self) -> bool:
@@ -74,11 +75,13 @@ def detect_hardware(visible_devices: str | None = None, gpus: int = 1) -> Hardwa
     cpu_name, flags = _cpu()
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & flags)
     handles = visible_handles(visible_devices)[: gpus or None]
+    cpu = Hardware(cpu_name, cpu_has_bfloat16=has_bfloat16, cpu_cores=len(os.sched_getaffinity(0)))
     if not handles:
-        return Hardware(cpu_name, cpu_has_bfloat16=has_bfloat16)
+        return cpu
     import pynvml
 
-    return Hardware(cpu_name, tuple(map(_device, handles)), pynvml.nvmlSystemGetDriverVersion(), has_bfloat16)
+    driver = pynvml.nvmlSystemGetDriverVersion()
+    return dataclasses.replace(cpu, devices=tuple(map(_device, handles)), cuda_driver=driver)
 
 
 def visible_handles(visible_devices: str | None) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Self
 
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, OPTIONS_TAG, SIGNATURE, SPEED_KEY
 
 MAX_FINITE = 1e300
 """Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
@@ -40,7 +40,7 @@ class RunIdentity:
         """The identity of a run with these params and tags."""
         return cls(
             config_digest=tags.get(CONFIG_DIGEST),
-            model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
+            model_revision=params.get("model_revision_resolved") or None,
             speed_key=tags.get(SPEED_KEY),
             engine_version=params.get("engine_version", "").partition("+")[0] or None,
             cuda_mps="cuda_mps" in params,
@@ -90,15 +90,20 @@ class RunRecord:
         return self.tags.get(CONFIG_DIGEST)
 
     @property
+    def options(self) -> Mapping[str, str]:
+        """The options that differ from their defaults, as requested; `params` has them as resolved."""
+        return fields_of(self.tags.get(OPTIONS_TAG, ""))
+
+    @property
     def random_weights(self) -> bool:
-        return self.tags.get(RANDOM_WEIGHTS) == "true"
+        return self.params.get("load_format") == "dummy"
 
     @property
     def data(self) -> str:
         """Corpus and split from the signature, like `librispeech test-clean`; only the corpus if it has no splits."""
         name, _, split = fields_of(self.tags.get(SIGNATURE, "")).get("data", "").partition("#")[0].rpartition("/")
         name = name or self.params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
-        split = split or self.params.get("split", WHOLE)
+        split = split or self.params.get("split") or WHOLE
         return name if split == WHOLE else f"{name} {split}"
 
     @property

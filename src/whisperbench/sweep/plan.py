@@ -44,7 +44,7 @@ class RunIdentities:
         hardware = select_gpus(self._hardware, config.gpu_type, config.gpus)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
-        return RunIdentity.of({**config.as_params(), **params}, tags)
+        return RunIdentity.of(params, tags)
 
     def of_measurable(self, config: BenchmarkConfig) -> RunIdentity | None:
         """The identity, or None if the configuration cannot be measured; its child run will record the error."""
