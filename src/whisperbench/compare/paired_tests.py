@@ -55,9 +55,9 @@ def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str 
         return "an utterance occurs twice"
     if different := of_a.keys() ^ of_b.keys():
         return f"different utterances ({len(different)} are in one run only)"
-    if different_words := sum(x.words != of_b[utt_id].words for utt_id, x in of_a.items()):
-        return f"different references ({different_words} utterances)"
-    if any(None in (x.errors, x.words) for x in (*a, *b)) or not any(x.words for x in a):
+    if changed := sum(x.units != of_b[utt_id].units for utt_id, x in of_a.items()):
+        return f"different references ({changed} utterances)"
+    if any(None in (x.errors, x.units) for x in (*a, *b)) or not any(x.units for x in a):
         return "no references"
     return None
 
@@ -68,4 +68,4 @@ def _resampled(runs: Sequence[StoredTranscripts], seed: int) -> JointBootstrap:
     errors = [[utterance.errors or 0 for utterance in run] for run in ordered]
     speakers = [utterance.speaker for utterance in ordered[0] if utterance.speaker is not None]
     clusters = speakers if len(speakers) == len(ordered[0]) else [utterance.utt_id for utterance in ordered[0]]
-    return JointBootstrap.of(errors, [utterance.words or 0 for utterance in ordered[0]], clusters, seed)
+    return JointBootstrap.of(errors, [utterance.units or 0 for utterance in ordered[0]], clusters, seed)

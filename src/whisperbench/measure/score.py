@@ -66,12 +66,12 @@ class Score:
     interval: Interval | None
 
     @property
-    def words(self) -> ErrorCounts:
+    def counts(self) -> ErrorCounts:
         return sum((result.counts or NO_ERRORS for result in self.results), NO_ERRORS)
 
     @property
     def wer(self) -> float | None:
-        return self.words.percent
+        return self.counts.percent
 
     @property
     def cer(self) -> float | None:
@@ -98,7 +98,7 @@ def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score
     known = len(speakers) == len(scored)  # an utterance of an unknown speaker belongs to no cluster
     interval = bootstrap_interval(
         [result.errors or 0 for result in scored],
-        [result.words or 0 for result in scored],
+        [result.units or 0 for result in scored],
         speakers if known else [str(number) for number in range(len(scored))],
         seed,
     )

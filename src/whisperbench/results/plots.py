@@ -51,7 +51,7 @@ def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
     for each in score.results:
         if each.speaker is not None and each.counts is not None:
             found[each.speaker] += each.counts
-    with_words = {speaker: counts for speaker, counts in found.items() if counts.words}
+    with_words = {speaker: counts for speaker, counts in found.items() if counts.units}
     return dict(sorted(with_words.items(), key=lambda item: -(item[1].percent or 0.0)))
 
 

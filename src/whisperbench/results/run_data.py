@@ -149,16 +149,16 @@ def run_params(
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
     """WER and CER in percent, and the word counts of the WER."""
-    words = score.words
+    counts = score.counts
     found: dict[str, float | None] = {
         "wer": score.wer,
         "cer": score.cer,
         "wer_ci_low": score.interval.low if score.interval else None,
         "wer_ci_high": score.interval.high if score.interval else None,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "reference_words": words.words,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        "reference_words": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 

@@ -125,7 +125,7 @@ def _in_words(counts: ErrorCounts) -> str:
     rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
     kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
     errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
-    return f"{errors} in {counts.words:,} words{rate}: {kinds}"
+    return f"{errors} in {counts.units:,} words{rate}: {kinds}"
 
 
 def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:

@@ -68,4 +68,4 @@ def test_speakers_are_counted_by_words() -> None:
         1,
     )
     found = errors_by_speaker(scored)
-    assert [(name, counts.errors, counts.words) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]
+    assert [(name, counts.errors, counts.units) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]
