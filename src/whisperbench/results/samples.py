@@ -19,8 +19,8 @@ import numpy.typing as npt
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import align
+from whisperbench.measure.normalizer import Normalizer
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
-from whisperbench.measure.score import Normalizer
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from whisperbench.errors import CorpusError
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
-from whisperbench.measure.score import Normalizer, Score, score
+from whisperbench.measure.score import Score, score
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
@@ -70,20 +69,23 @@ def test_texts_are_normalised_and_kept() -> None:
     assert result.normalizer(utterance.hypothesis) == "mister smith did not see 21 colors"
 
 
-def test_normalizer_says_which_and_what_version() -> None:
-    """English has its own normaliser, other languages the basic one, and both tell the package's version."""
-    version = importlib.metadata.version("whisper-normalizer")
-    assert Normalizer("en").name == f"whisper-english/{version}"
-    assert Normalizer("de").name == f"whisper-basic/{version}"
-    assert Normalizer("de")("Straße, 21!") == "straße 21"
-    assert score_pairs(("a", "a"), language="de").normalizer.name == f"whisper-basic/{version}"
+def test_characters_are_the_unit_without_spaces_between_words() -> None:
+    """One wrong character of 14 is a CER of 1/14 and no WER; spaces and punctuation do not count."""
+    result = score_pairs(("甚至出现交易几乎停滞的情况", "甚至 出现交易几乎停止的情况。"), ("对", "对"), language="zh")
+    assert result.counts == ErrorCounts(substitutions=1, deletions=0, insertions=0, units=14)
+    assert (result.metric, result.wer, result.cer) == ("cer", None, pytest.approx(100 / 14))
+    assert result.error_rate == result.cer
+    first = result.results[0]
+    assert (first.character_errors, first.characters) == (first.errors, first.units) == (1, 13)
+    assert result.interval is not None
 
 
-@pytest.mark.parametrize("text", ["", "  ", "\0", "<b>", "$ 1 %", " Mr. X ", "½", "①", "\ud800", "a\u00a0b\n", "oh"])
-def test_normalised_words_stand_between_single_spaces(text: str) -> None:
-    """Whatever comes in, splitting at spaces gives the words."""
-    normalized = Normalizer("en")(text)
-    assert normalized == " ".join(normalized.split())
+def test_invented_words_are_counted_per_minute_without_speech() -> None:
+    """3 words in 2 s of audio without speech are 90 a minute; utterances with reference words do not count."""
+    assert score_pairs(("", "Thank you."), ("um", "oh"), ("a b", "c d e")).invented_per_minute == pytest.approx(90)
+    assert score_pairs(("", ""), ("", "")).invented_per_minute == 0
+    assert score_pairs(("a", "b")).invented_per_minute is None
+    assert score_pairs(("", "谢谢"), language="zh").invented_per_minute == pytest.approx(120)
 
 
 @pytest.mark.parametrize(
