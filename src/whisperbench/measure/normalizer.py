@@ -25,6 +25,14 @@ MAX_REMEMBERED = 1 << 14
 """Number of normalised transcripts kept in memory: references and hypotheses of 8,000 utterances."""
 
 
+Unit = Literal["word", "character"]
+
+
+def unit_of(language: str) -> Unit:
+    """What the errors of a language are counted in."""
+    return "character" if language in CHARACTER_LANGUAGES else "word"
+
+
 class Normalizer:
     """Whisper's normaliser of a language: the English one for `en`, the basic one for other languages.
 
@@ -37,7 +45,7 @@ class Normalizer:
     """
 
     def __init__(self, language: str) -> None:
-        self.unit: Literal["word", "character"] = "character" if language in CHARACTER_LANGUAGES else "word"
+        self.unit = unit_of(language)
         classes, rules = runpy.run_path(str(_rules())), _rules().read_bytes()
         if language == "en":
             kind, spellings = "english", SPELLINGS.read_bytes()

@@ -7,6 +7,7 @@ from the declaration.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 
 SCHEMA = "1"
 """Version of the bundle format and of the extent of the timed region; part of the speed key."""
@@ -61,10 +62,15 @@ METRICS = (
     Metric("wer_ci_low", "%", in_summary=False),
     Metric("wer_ci_high", "%", in_summary=False),
     Metric("cer", "%"),
+    Metric("cer_ci_low", "%", in_summary=False),
+    Metric("cer_ci_high", "%", in_summary=False),
+    Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
+    Metric("invented_characters_per_minute", "characters per audio minute", heading="invented characters/min"),
     Metric("substitutions", in_summary=False, digits=0),
     Metric("deletions", in_summary=False, digits=0),
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
+    Metric("reference_characters", in_summary=False, digits=0),
     Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
     Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU"),
     Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
@@ -89,3 +95,8 @@ METRICS = (
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )
+
+
+def error_metric(metrics: Container[str]) -> str:
+    """The error rate that a run is ranked by: `wer`, or `cer` where the unit is the character and `wer` is absent."""
+    return "cer" if "wer" not in metrics and "cer" in metrics else "wer"

@@ -148,17 +148,18 @@ def run_params(
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER and CER in percent, and the word counts of the WER."""
-    counts = score.counts
+    """Error rates in percent, and the counts of the ranked one, in words or in characters."""
+    counts, unit = score.counts, score.normalizer.unit
     found: dict[str, float | None] = {
         "wer": score.wer,
         "cer": score.cer,
-        "wer_ci_low": score.interval.low if score.interval else None,
-        "wer_ci_high": score.interval.high if score.interval else None,
+        f"{score.metric}_ci_low": score.interval.low if score.interval else None,
+        f"{score.metric}_ci_high": score.interval.high if score.interval else None,
+        f"invented_{unit}s_per_minute": score.invented_per_minute,
         "substitutions": counts.substitutions,
         "deletions": counts.deletions,
         "insertions": counts.insertions,
-        "reference_words": counts.units,
+        f"reference_{unit}s": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 

@@ -9,12 +9,13 @@ from typing import Literal
 
 from whisperbench.compare.document import Cell, Linked, Table
 from whisperbench.compare.render import as_markdown
+from whisperbench.results.names import error_metric
 from whisperbench.text import clock
 
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 
-HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
-NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
+HEADINGS = ("configuration", "repeat", "state", "WER/CER", "reqs/sec", "elapsed", "ETA", "run")
+NUMERIC = ("repeat", "WER/CER", "reqs/sec", "elapsed", "ETA")
 ENDED: tuple[State, ...] = ("done", "failed", "skipped")
 
 
@@ -122,7 +123,9 @@ class Progress:
             device = f" on {run.device}" if run.device and running else ""
             detail = run.failure.splitlines()[0] if run.failure else run.log_line if running else ""
             state = f"{run.state}{device}: {detail}" if detail else f"{run.state}{device}"
-            wer, rate = (f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in ("wer", "reqs_per_sec"))
+            wer, rate = (
+                f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in (error_metric(run.metrics), "reqs_per_sec")
+            )
             elapsed = "" if run.seconds is None else clock(run.seconds)
             rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, eta, (run.run_id or "")[:8]))
         return rows
@@ -139,5 +142,5 @@ class Progress:
 def plain(row: Sequence[str]) -> str:
     """One row as a line of text, for an output without a terminal."""
     name, repeat, state, wer, rate, elapsed, eta, run = row
-    figures = {"WER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
+    figures = {"WER/CER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
     return f"{name} #{repeat} {state}" + "".join(f" | {what} {text}" for what, text in figures.items() if text)

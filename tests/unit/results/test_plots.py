@@ -23,6 +23,8 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     """Three figures with references and several speakers."""
     write_plots(tmp_path / "plots", TIMED, score(results(), "en", 1))
     assert written(tmp_path / "plots") == {"throughput", "latency", "wer_by_speaker"}
+    write_plots(tmp_path / "zh", TIMED, score(results(), "zh", 1))
+    assert written(tmp_path / "zh") == {"throughput", "latency", "cer_by_speaker"}
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    draw_speakers(axes, errors_by_speaker(score(said, "en", 1)))
+    draw_speakers(axes, errors_by_speaker(score(said, "en", 1)), "WER")
     assert len(axes.patches) == 3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -153,6 +154,37 @@ def test_metrics_have_their_units() -> None:
     assert metrics["latency_p95_ms"] == pytest.approx(3500)
 
 
+def scored_in(language: str, reference: str) -> record.RunData:
+    """A run over utterances of a language that have one reference."""
+    config = BenchmarkConfig(model="large-v3", language=language)
+    measured, scored = Measurement(1.5, (timed(4.0),)), score(results(reference), language, 32)
+    return record.run_data(config, FACTS, measured, scored, started_ms=1, ended_ms=2)
+
+
+def test_the_cer_is_ranked_without_spaces_between_words() -> None:
+    """The CER has the interval and the counts; there is no WER, and the key and the result line name the unit."""
+    found = scored_in("ja", "the hut sat down")
+    assert found.metrics["cer"] == pytest.approx(100 / 13)
+    assert (found.metrics["substitutions"], found.metrics["reference_characters"]) == (4, 4 * 13)
+    assert "cer_ci_low" in found.metrics
+    assert not {"wer", "wer_ci_low", "reference_words"} & found.metrics.keys()
+    assert "|unit=character|language=ja|" in found.tags[names.ACCURACY_KEY]
+    assert found.description.startswith("`CER: 7.69 | throughput: ")
+    assert re.search(r"^\| cer \| 7.69 % \(95 % interval [\d.]+ to [\d.]+\) \|$", found.description, re.M)
+
+
+@pytest.mark.parametrize(("language", "unit", "count"), [("en", "words", 16), ("zh", "characters", 52)])
+def test_invented_units_are_reported_without_speech(language: str, unit: str, count: int) -> None:
+    """4 transcripts of 9 s where the references are empty: no error rate, and the units per minute of audio."""
+    found = scored_in(language, "")
+    assert found.metrics[f"invented_{unit}_per_minute"] == pytest.approx(count / 0.6)
+    assert not {"wer", "cer"} & found.metrics.keys()
+    assert found.metrics[f"reference_{unit}"] == 0
+    assert f"| invented_{unit}_per_minute | {count / 0.6:.2f} {unit} per audio minute |" in found.description
+    assert "**No WER**: the references contain no words." in found.description
+    assert found.description.startswith("`WER: not measured |")
+
+
 def test_what_was_not_measured_is_absent() -> None:
     """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
     metrics = contents(score_it=False, gpu=None).metrics
@@ -171,7 +203,7 @@ def test_keys_name_what_must_agree() -> None:
     """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
     tags = contents(limit=5).tags
     assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
-    assert tags[names.ACCURACY_KEY].endswith("|language=en|long_audio=split")
+    assert tags[names.ACCURACY_KEY].endswith("|unit=word|language=en|long_audio=split")
     assert tags[names.SPEED_KEY] == (
         f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
     )
