@@ -17,7 +17,8 @@ from whisperbench.corpus.corpus import Utterance
 from whisperbench.errors import CorpusError
 from whisperbench.measure.alignment import align_words
 from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
-from whisperbench.stats.bootstrap import Interval, bootstrap_interval
+from whisperbench.stats.clusters import Interval
+from whisperbench.stats.interval import rate_interval
 
 MAX_REMEMBERED = 1 << 14
 """Number of normalised transcripts kept in memory: references and hypotheses of 8,000 utterances."""
@@ -57,8 +58,7 @@ class Normalizer:
 class Score:
     """A scored corpus; rates come from totals, never from a mean of rates.
 
-    `interval` is the 95 % confidence interval of the WER from a bootstrap over speakers (over utterances if a speaker
-    is unknown), or None if `bootstrap_interval` has none.
+    `interval` is the 95 % interval of the WER over speakers, or None if `rate_interval` has none.
     """
 
     normalizer: Normalizer
@@ -86,7 +86,7 @@ def normalizer_of(language: str) -> Normalizer:
     return Normalizer(language)
 
 
-def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score:
+def score(results: Sequence[UtteranceResult], language: str) -> Score:
     """Count the word errors and character errors (including spaces) of each result.
 
     Raises:
@@ -94,13 +94,10 @@ def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score
     """
     normalizer = normalizer_of(language)
     scored = tuple(_counted(result, normalizer) for result in results)
-    speakers = [result.speaker for result in scored if result.speaker is not None]
-    known = len(speakers) == len(scored)  # an utterance of an unknown speaker belongs to no cluster
-    interval = bootstrap_interval(
+    interval = rate_interval(
         [result.errors or 0 for result in scored],
         [result.words or 0 for result in scored],
-        speakers if known else [str(number) for number in range(len(scored))],
-        seed,
+        [result.speaker for result in scored],
     )
     return Score(normalizer, scored, interval)
 
