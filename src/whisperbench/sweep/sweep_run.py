@@ -71,7 +71,6 @@ class ParentRun:
         options = CompareConfig(
             sort=self.options.objective or "wer",
             published="matching" if on_gpu else "none",
-            seed=self.options.shared.seed,
         )
         try:
             links = Links(ui_address(self.client))

@@ -20,7 +20,7 @@ from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin, locked
 from whisperbench.results.environment import git_commit
-from whisperbench.results.names import FAILURE, REPEATS
+from whisperbench.results.names import COMMIT, FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
@@ -44,7 +44,6 @@ PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
-COMMIT_TAG = "mlflow.source.git.commit"
 DEFAULT_EXPERIMENT = "whisperbench"
 METRICS_PER_BATCH = 1_000
 MAX_TAG_LENGTH = 5_000
@@ -123,7 +122,7 @@ def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = resolve_tags(dict(tags))
     # MLflow searches for a repository from sys.argv[0] upwards, but a console script is outside the checkout.
     commit = git_commit()
-    return {**found, **({COMMIT_TAG: commit} if commit else {}), **_redacted(found), **_own_tags()}
+    return {**found, **({COMMIT: commit} if commit else {}), **_redacted(found), **_own_tags()}
 
 
 def _own_tags() -> dict[str, str]:
