@@ -41,8 +41,7 @@ class ParentRun:
             yield
         finally:
             self.progress.ended = True
-            self.show()
-        self.log()
+            self.changed()
 
     def show(self) -> None:
         """Pass the progress to the listener."""
