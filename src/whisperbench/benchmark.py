@@ -25,7 +25,7 @@ from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
 from whisperbench.engines.hardware import Hardware, free_cores
 from whisperbench.engines.settings import engine_settings
-from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
+from whisperbench.engines.start import hardware_of, require_engine_for, start_engine
 from whisperbench.errors import CorpusError, EngineError, TrackingError
 from whisperbench.files import cache_directory
 from whisperbench.measure.score import check_references
@@ -57,8 +57,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     Raises:
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
+    hardware = hardware_of(config)
     for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
         listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from whisperbench.benchmark import checked_corpus
 from whisperbench.checkpoint.checkpoint import resolve_model
-from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.errors import WhisperbenchError
 from whisperbench.progress import Listener
@@ -41,7 +41,7 @@ class RunIdentities:
         """
         dataset, revision = self._digest(config), self._revision(config)
         version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
-        hardware = select_gpus(self._hardware, config.gpu_type, config.gpus)
+        hardware = select_gpus(self._hardware, config)
         params = {"model_revision_resolved": revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
         return RunIdentity.of({**config.as_params(), **params}, tags)
@@ -65,11 +65,10 @@ class RunIdentities:
         return self._once(("model", *model, random_weights), lambda: find().revision)
 
     def _digest(self, config: BenchmarkConfig) -> str:
-        """The digest of the data; the cache key also holds the options that the check of the data depends on."""
-        data = config.corpus, config.split, config.limit, config.pack_seconds
-        check = config.long_audio, config.language, config.random_weights
+        """The digest of the data, which is computed once for each combination of the options that it depends on."""
+        data = (getattr(config, name) for name, each in OPTIONS.items() if each.group == "Data")
         find = functools.partial(checked_corpus, config, self._listener, self._cache_dir)
-        return str(self._once(("data", *data, *check), lambda: find().digest))
+        return str(self._once(("data", *data, config.random_weights), lambda: find().digest))
 
     def _once(self, key: tuple[object, ...], find: Callable[[], str | None]) -> str | None:
         """Call `find` once per key; later calls return its result, or raise its error, again."""
