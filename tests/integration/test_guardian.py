@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.commands import python_path
+from tests.support.commands import kill_with_guardian, python_path
 from whisperbench.processes.guardian import is_tracker, kill
 
 PROGRAM = """
@@ -72,6 +72,42 @@ def test_what_was_started_the_moment_before_ends_too() -> None:
         child = psutil.Process(int(process.stdout.readline()))
         process.wait(20)
     gone, left = psutil.wait_procs([child], timeout=20)
+    for each in left:
+        each.kill()
+    assert gone
+
+
+ENGINE = """
+import multiprocessing, os, sys, time
+from whisperbench.processes.guardian import kill_children_on_exit
+from whisperbench.processes.watch import end_with_parent
+
+def engine(pipe, late):
+    if not late: end_with_parent()
+    pipe.send(os.getpid())
+    while late and os.getppid() == multiprocessing.parent_process().pid: time.sleep(0.01)
+    end_with_parent()
+    time.sleep(60)
+
+if __name__ == '__main__':
+    with kill_children_on_exit():
+        ours, theirs = multiprocessing.Pipe()
+        multiprocessing.get_context('spawn').Process(target=engine, args=(theirs, 'late' in sys.argv)).start()
+        print(ours.recv(), flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("when", ["working", "late"])
+def test_an_engine_ends_with_its_client_without_a_guardian(when: str, tmp_path: Path) -> None:
+    """`killall -9 python` kills both; a client that has ended before its engine asks the kernel is noticed too."""
+    (tmp_path / "client.py").write_text(ENGINE)
+    command = [sys.executable, tmp_path / "client.py", when]
+    with subprocess.Popen(command, env=python_path(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        engine = psutil.Process(int(process.stdout.readline()))
+        kill_with_guardian(process.pid)
+    gone, left = psutil.wait_procs([engine], timeout=20)
     for each in left:
         each.kill()
     assert gone
