@@ -103,7 +103,7 @@ class BenchmarkConfig(Options):
     corpus_copies: int = option(1, at_least(1),
         "Transcribe N copies of the corpus in one timed region, for many GPUs and a short corpus; only the first copy "
         "is scored.", "Measurement", label="copies{}")
-    seed: int = option(32, SEED, "Seed of the engine and of the bootstrap.", "Measurement",
+    seed: int = option(32, SEED, "Seed of the engine and of the random samples.", "Measurement",
         label="seed{}", sweep="same")
     stall_minutes: float | None = option(5.0, above(0),
         "End a run whose engine makes no progress for N minutes.", "Measurement",

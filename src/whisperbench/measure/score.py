@@ -18,15 +18,15 @@ from whisperbench.errors import CorpusError
 from whisperbench.measure.alignment import align_words
 from whisperbench.measure.normalizer import Normalizer, normalizer_of
 from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
-from whisperbench.stats.bootstrap import Interval, bootstrap_interval
+from whisperbench.stats.clusters import Interval
+from whisperbench.stats.interval import rate_interval
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
     """A scored corpus; rates come from totals, never from a mean of rates.
 
-    `interval` is the 95 % confidence interval of `error_rate` from a bootstrap over speakers (over utterances if a
-    speaker is unknown), or None if `bootstrap_interval` has none.
+    `interval` is the 95 % interval of `error_rate` over speakers, or None if `rate_interval` has none.
     """
 
     normalizer: Normalizer
@@ -65,7 +65,7 @@ class Score:
         return 100 * errors / characters if characters else None
 
 
-def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score:
+def score(results: Sequence[UtteranceResult], language: str) -> Score:
     """Count the errors of each result, and its errors in characters (including the spaces between words).
 
     Raises:
@@ -73,13 +73,10 @@ def score(results: Sequence[UtteranceResult], language: str, seed: int) -> Score
     """
     normalizer = normalizer_of(language)
     scored = tuple(_counted(result, normalizer) for result in results)
-    speakers = [result.speaker for result in scored if result.speaker is not None]
-    known = len(speakers) == len(scored)  # an utterance of an unknown speaker belongs to no cluster
-    interval = bootstrap_interval(
+    interval = rate_interval(
         [result.errors or 0 for result in scored],
         [result.units or 0 for result in scored],
-        speakers if known else [str(number) for number in range(len(scored))],
-        seed,
+        [result.speaker for result in scored],
     )
     return Score(normalizer, scored, interval)
 

@@ -23,6 +23,7 @@ WARNINGS = "whisperbench.warnings"
 FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
+COMMIT = "mlflow.source.git.commit"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
 """Tags with short names (`results.run_name`) for filters in MLflow; the params hold the full names."""
 
@@ -45,7 +46,7 @@ class Metric:
     Attributes:
         digits: number of digits after the decimal point.
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
-        rate: whether the values of all repeats are read for comparisons; the column of a rate is always shown.
+        rate: whether the column is always shown.
     """
 
     name: str

@@ -16,6 +16,9 @@ from whisperbench.results.run_name import data_label, setting_name
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 """Options that are in every result line, unless the engine does not have them."""
 
+IN_PROGRESS = "The measurement is running. The metrics `system/progress_*` show its progress.\n\n"
+"""First paragraph of a run's description until the run is closed."""
+
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """The last line on stdout: WER or CER, throughput, the options of ALWAYS_SHOWN, other options, and the GPU."""
@@ -37,11 +40,11 @@ def command_line(config: BenchmarkConfig) -> str:
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """The description of a run in markdown during the measurement."""
+    """The description of a run in markdown during the measurement; closing a failed run removes IN_PROGRESS."""
     size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
-        f"`system/progress_*` show the progress.\n\nCommand: `{command_line(config)}`\n"
+        f"{IN_PROGRESS}{setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}.\n\n"
+        f"Command: `{command_line(config)}`\n"
     )
 
 

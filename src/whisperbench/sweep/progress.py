@@ -12,18 +12,19 @@ from whisperbench.compare.render import as_markdown
 from whisperbench.results.names import error_metric
 from whisperbench.text import clock
 
-State = Literal["waiting", "running", "done", "failed", "skipped"]
+State = Literal["waiting", "running", "done", "failed", "skipped", "refused"]
 
 HEADINGS = ("configuration", "repeat", "state", "WER/CER", "reqs/sec", "elapsed", "ETA", "run")
 NUMERIC = ("repeat", "WER/CER", "reqs/sec", "elapsed", "ETA")
-ENDED: tuple[State, ...] = ("done", "failed", "skipped")
+ENDED: tuple[State, ...] = ("done", "failed", "skipped", "refused")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PlannedRun:
     """One run of the sweep; `estimate_seconds` comes from similar earlier runs (None: unknown).
 
-    A skipped run was finished by an earlier sweep and has its metrics.  `log_line` is the last line of the log.
+    A skipped run was finished by an earlier sweep and has its metrics.  A refused one cannot be measured on this
+    hardware.  `log_line` is the last line of the log.
     """
 
     name: str
@@ -66,10 +67,11 @@ class Progress:
 
     @property
     def sentence(self) -> str:
-        """`3 done, 1 failed, 4 skipped (finished before), 0 to do`."""
-        done, failed, skipped = (self.count(state) for state in ENDED)
-        to_do = self.total - done - failed - skipped
-        return f"{done} done, {failed} failed, {skipped} skipped (finished before), {to_do} to do"
+        """`3 done, 1 failed, 4 skipped (finished before), 0 to do`, and the number of refused runs if there are any."""
+        done, failed, skipped, refused = (self.count(state) for state in ENDED)
+        to_do = self.total - self.count(*ENDED)
+        counts = f"{done} done, {failed} failed, {skipped} skipped (finished before)"
+        return f"{counts}, {f'{refused} refused, ' if refused else ''}{to_do} to do"
 
     def expected_seconds(self, run: PlannedRun) -> float | None:
         """Expected duration of a run; None without a comparable run.

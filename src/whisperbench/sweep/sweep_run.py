@@ -41,8 +41,7 @@ class ParentRun:
             yield
         finally:
             self.progress.ended = True
-            self.show()
-        self.log()
+            self.changed()
 
     def show(self) -> None:
         """Pass the progress to the listener."""
@@ -71,7 +70,6 @@ class ParentRun:
         options = CompareConfig(
             sort=self.options.objective or "wer",
             published="matching" if on_gpu else "none",
-            seed=self.options.shared.seed,
         )
         try:
             links = Links(ui_address(self.client))
