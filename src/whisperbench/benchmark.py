@@ -18,7 +18,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
-from whisperbench.engines.start import hardware_of_the_engine, start_engine
+from whisperbench.engines.start import hardware_of, start_engine
 from whisperbench.errors import EngineError, TrackingError
 from whisperbench.measure.timing import run_timed_passes
 from whisperbench.preparation import Prepared, prepare
@@ -52,8 +52,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     Raises:
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
+    hardware = hardware_of(config)
     for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
         listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:

@@ -58,7 +58,8 @@ def doctor(cluster: Cluster) -> list[Check]:
     """What doctor finds, in a process of its own, because a process connects to Ray once."""
     program = (
         "import dataclasses, json, sys; from whisperbench.doctor import check_several_gpus as found; "
-        "print(json.dumps([dataclasses.asdict(check) for check in found(1, sys.argv[1])]))"
+        "from whisperbench.engines.hardware import Hardware; "
+        "print(json.dumps([dataclasses.asdict(check) for check in found(Hardware(''), sys.argv[1])]))"
     )
     command = [sys.executable, "-c", program, cluster.address]
     done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True)

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Hardware
@@ -74,7 +74,7 @@ class InProcessHandle(WorkerHandle):
     def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
         self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.info)
         self.killed, self.stopped = threading.Event(), threading.Event()
-        self._worker = EngineWorker(Placement(name))
+        self._worker = EngineWorker(Placement(name, NO_GPU))
         self._worker.answer_seconds = ANSWER_SECONDS
         self._worker.drive(engine)
         # As in an actor: calls of a group run one after the other, and groups run concurrently.

@@ -173,6 +173,8 @@ AHEAD = ("model", "model_revision", "engine")
 COLUMNS = (
     OF_OPTIONS["model"],
     Column("gpu", "gpu", lambda row: row.system.gpu),
+    Column("gpu_power_limit_watts", "power limit W", _param("gpu_power_limit_watts"), None, "if rows look alike"),
+    Column("cpu_cores", "cores", _param("cpu_cores"), None, "if rows look alike"),
     *(column for name, column in OF_OPTIONS.items() if name not in AHEAD),
     Column("wer", "WER %", lambda row: row.system.wer, _wer, "if known", True),
     Column("wer_verdict", "accuracy", _outcome, verdict_of, "if known"),
@@ -196,5 +198,6 @@ COLUMNS = (
     Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
     Column("engines", "engines", lambda row: row.system.engines, shown="in files"),
     Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
+    Column("cuda_driver", "driver", _param("cuda_driver"), shown="in files"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from whisperbench.engines.hardware import MIB, Hardware, open_device
+from whisperbench.engines.hardware import MIB, Device, Hardware, nvml, open_device
 
 SAMPLE_SECONDS = 0.2
 CLOCK_DROP = 0.85
@@ -20,6 +20,9 @@ SM_CLOCK = 1  # NVML_CLOCK_SM
 MPS = "nvidia-cuda-mps"
 """Prefix of the process names of CUDA MPS.  NVML lists its server on each GPU that it serves; two engines that share an
 H100 are 15 % faster with it."""
+
+OF_MIG_DEVICES = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses")
+"""NVML functions that read a MIG device."""
 
 SLOWDOWNS = {
     0x0000000000000008: "hardware slowdown",
@@ -58,7 +61,7 @@ class GpuMonitor:
         self.readings: GpuReadings | None = None
         self._own_pids = own_pids
         local = not any(device.node for device in hardware.devices)  # NVML reads only GPUs of this host
-        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices if local]
+        self._gpus = [_GpuSamples(device) for device in hardware.devices if local]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_stopped, name="gpu-monitor", daemon=True)
         self._energy_start: float | None = None
@@ -81,7 +84,7 @@ class GpuMonitor:
 
     def _energy_wh(self) -> float | None:
         """Sum of the GPUs' energy counters, which are in millijoules."""
-        total = _sum(_query("nvmlDeviceGetTotalEnergyConsumption", gpu.handle) for gpu in self._gpus)
+        total = _sum(gpu.read("nvmlDeviceGetTotalEnergyConsumption") for gpu in self._gpus)
         return None if total is None else total / 3.6e6
 
     def _sample_until_stopped(self) -> None:
@@ -94,10 +97,13 @@ class GpuMonitor:
 
 
 class _GpuSamples:
-    """Samples of one GPU: utilisation in percent, memory in MiB, power in watts, SM clock in MHz."""
+    """Samples of one GPU: utilisation in percent, memory in MiB, power in watts, SM clock in MHz.
 
-    def __init__(self, name: str) -> None:
-        self.handle = open_device(name)
+    NVML has only memory and processes of a MIG device; other readings would be those of the whole GPU.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._handle, self._is_mig = open_device(device.uuid), device.uuid.startswith("MIG-")
         self.util: list[float] = []
         self.memory: list[float] = []
         self.power: list[float] = []
@@ -113,15 +119,19 @@ class _GpuSamples:
             (self.power, lambda r: r / 1000, "nvmlDeviceGetPowerUsage"),
             (self._clocks, float, "nvmlDeviceGetClockInfo", SM_CLOCK),
         ):
-            reading = _query(name, self.handle, *arguments)
+            reading = self.read(name, *arguments)
             if reading is not None:
                 values.append(read(reading))
-        self._events |= _query("nvmlDeviceGetCurrentClocksEventReasons", self.handle) or 0
-        processes = _query("nvmlDeviceGetComputeRunningProcesses", self.handle) or []
+        self._events |= self.read("nvmlDeviceGetCurrentClocksEventReasons") or 0
+        processes = self.read("nvmlDeviceGetComputeRunningProcesses") or []
         pids = {process.pid for process in processes}
         if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
             for pid in pids - own_pids - self._other_pids - self._mps_pids:
                 (self._mps_pids if _is_mps(pid) else self._other_pids).add(pid)
+
+    def read(self, function: str, *arguments: Any) -> Any:
+        """The result of an NVML function; None if it is not supported."""
+        return nvml(function, self._handle, *arguments) if not self._is_mig or function in OF_MIG_DEVICES else None
 
     @property
     def cuda_mps(self) -> bool:
@@ -139,7 +149,7 @@ class _GpuSamples:
 
 def reading_now(hardware: Hardware) -> GpuReadings | None:
     """One sample of the GPUs, without energy; None without a GPU."""
-    gpus = [_GpuSamples(str(device.index)) for device in hardware.devices]
+    gpus = [_GpuSamples(device) for device in hardware.devices]
     for gpu in gpus:
         gpu.sample(set())
     return _readings(gpus, None) if gpus else None
@@ -163,16 +173,6 @@ def _is_mps(pid: int) -> bool:
         return str(psutil.Process(pid).name()).startswith(MPS)
     except psutil.Error:  # the process has ended, or belongs to another container
         return False
-
-
-def _query(name: str, *arguments: Any) -> Any:
-    """The result of an NVML function; None if the GPU or the driver does not support it."""
-    import pynvml
-
-    try:
-        return getattr(pynvml, name)(*arguments)
-    except (pynvml.NVMLError, AttributeError):
-        return None
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -47,7 +47,8 @@ def with_normalizer(accuracy_key: str, normalizer: str) -> str:
 
 
 def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) -> str:
-    """The fields that two runs must share before their rates are ranked."""
+    """The fields that two runs must share before their rates are ranked; the name of a GPU has its MIG profile."""
+    limits = {} if hardware.gpu_power_limit_watts is None else {"gpu_power_limit_watts": hardware.gpu_power_limit_watts}
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
@@ -55,6 +56,8 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
         weights="random" if config.random_weights else "real",
         gpu=hardware.gpu_name,
         gpu_count=hardware.gpu_count,
+        **limits,
+        cpu_cores=f"{hardware.cpu_cores:g}",
         schema=SCHEMA,
     )
 

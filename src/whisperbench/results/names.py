@@ -31,7 +31,8 @@ PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
 """Prefixes of further metrics: progress in the timed region, the values of each repeat, the best of a sweep."""
 
 RESOLVED_PARAMS = (
-    "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "dtype_effective", "kv_cache_dtype_effective",
+    "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "gpu_power_limit_watts", "cpu_cores",
+    "dtype_effective", "kv_cache_dtype_effective",
     "max_num_batched_tokens_effective", "mel_device_effective", "batch_size_effective", "engines", "hosts",
     "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
     "cuda_mps",

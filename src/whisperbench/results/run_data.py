@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from annotated_types import Ge, Lt
 
 from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Measurement, Pass
@@ -116,8 +116,10 @@ def initial_params(
     resolved = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
-        "gpu_name": hardware.gpu_name,
+        "gpu_name": None if hardware.gpu_name == NOT_REPORTED else hardware.gpu_name,
         "gpu_count": str(hardware.gpu_count),
+        "gpu_power_limit_watts": hardware.gpu_power_limit_watts,
+        "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
     }
     return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.option import labels
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
@@ -28,7 +28,7 @@ def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     named += [label for name, label in labels(OPTIONS, params).items() if name not in ALWAYS_SHOWN]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"{errors} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
+    return f"{errors} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params.get('gpu_name', NOT_REPORTED)}"
 
 
 def command_line(config: BenchmarkConfig) -> str:

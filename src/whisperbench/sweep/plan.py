@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import require_engine_for
@@ -40,15 +40,15 @@ class RunIdentities:
         Raises:
             WhisperbenchError: the configuration cannot be measured on this hardware.
         """
-        hardware = select_gpus(self._hardware, config.gpu_type, config.gpus)
+        hardware = select_gpus(self._hardware, config)
         require_engine_for(hardware, config.engine)
         # Each key holds the options that the result or a check depends on.
         model = config.model, config.model_revision, config.random_weights
         checkpoint = self._once(("model", *model), lambda: checkpoint_of(config))
         engine_settings(config, checkpoint, hardware)  # refuses options that the hardware does not support
-        data = config.corpus, config.split, config.limit, config.pack_seconds
-        checks = config.long_audio, config.language, config.random_weights
-        dataset = self._once(("data", *data, *checks), lambda: checked_corpus(config, self._listener).digest)
+        data = (getattr(config, name) for name, each in OPTIONS.items() if each.group == "Data")
+        key = ("data", *data, config.random_weights)
+        dataset = self._once(key, lambda: checked_corpus(config, self._listener).digest)
         version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
         params = {"model_revision_resolved": checkpoint.revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}

@@ -55,10 +55,12 @@ def sweep(
     configs = () if options.searches else configurations_of(options, listener.info)
     plan: Plan = Search.of(options) if options.searches else ()
     client, slots = connect(), [DeviceSlot()]
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
+    hardware = all_hardware(options.shared.ray_address)
     if not isinstance(plan, Search):
         plan = schedule(configs, options.repeats, options.order, options.shared.seed)
         plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
+    if slots[0].hardware:
+        hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
     identities = RunIdentities(hardware, vllm_version or engine_version(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
@@ -106,11 +108,11 @@ def assign(
     Raises:
         ConfigError: the requested GPUs were not found.
     """
-    address, wanted = options.shared.ray_address, options.shared.gpu_type
+    address = options.shared.ray_address
     if not address and options.parallel_runs == 1:
         return tasks, [DeviceSlot()]
-    select_gpus(hardware, wanted, None)  # refuses a gpu_type that matches no GPU
-    types = matching_gpu_types(hardware, wanted)
+    select_gpus(hardware, options.shared)  # refuses a gpu_type that matches no GPU
+    types = matching_gpu_types(hardware, options.shared)
     tasks = on_every_type(tasks, types)
     if address and options.parallel_runs != 1:
         slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)

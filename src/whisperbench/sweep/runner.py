@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from whisperbench.engines.start import hardware_of_the_engine
+from whisperbench.engines.start import hardware_of
 from whisperbench.errors import TrackingError
 from whisperbench.files import require_writable, tail
 from whisperbench.processes.group import CommandResult
@@ -39,8 +39,7 @@ def measure(
     `stop` is set, the process is ended.
     """
     client, config = parent.client, task.config
-    name = run_name(config, hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES")), task.name)
-
+    name = run_name(config, slot.hardware or hardware_of(config), task.name)
     of_task = {"name": name, "config_digest": config.digest, "repeat": task.repeat}
     run.run_id = run_id = with_retries(parent.listener, open_child_run, client, parent.run_id, **of_task)
     try:

@@ -49,7 +49,7 @@ class Nvml:
 def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_pid: int = 1) -> GpuReadings:
     """Readings of a monitor that has taken at least this number of samples."""
     monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-    monkeypatch.setattr(gpu, "_query", nvml)
+    monkeypatch.setattr(gpu, "nvml", nvml)
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
     with GpuMonitor(H100, lambda: {own_pid}) as monitor:
         while nvml.samples < samples:
@@ -79,10 +79,10 @@ def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pyte
 
 def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Utilisation is the mean, memory the fullest, power and energy the sum of all."""
-    devices = {name: Nvml() for name in ("0", "1")}
+    devices = {name: Nvml() for name in ("GPU-0", "GPU-1")}
     monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
-    monkeypatch.setattr(gpu, "_query", lambda name, device, *more: device(name, *more))
-    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), index=i) for i in (0, 1)))
+    monkeypatch.setattr(gpu, "nvml", lambda name, device, *more: device(name, *more))
+    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), uuid=f"GPU-{i}") for i in (0, 1)))
     with GpuMonitor(hardware, set) as monitor:
         while not all(device.samples for device in devices.values()):
             pass
@@ -91,3 +91,11 @@ def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.util_mean, found.power_mean_watts) == (90, 1_300)
     assert found.energy_wh == pytest.approx(0.002)
     assert found.memory_peak_mib == 1_000 + max(device.samples for device in devices.values())
+
+
+def test_a_mig_device_has_no_readings_of_the_whole_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and processes are its own; utilisation, power, energy and clocks are absent."""
+    monkeypatch.setattr(gpu, "open_device", lambda _uuid: object())
+    monkeypatch.setattr(gpu, "nvml", Nvml(events=0x20))
+    found = gpu.reading_now(Hardware("CPU", (Device("NVIDIA A100 MIG 1g.5gb", 4_864, (8, 0), uuid="MIG-1"),)))
+    assert found == GpuReadings(util_mean=None, memory_peak_mib=1_000, power_mean_watts=None, energy_wh=None)

@@ -18,6 +18,7 @@ from whisperbench.measure.score import score
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
 from whisperbench.results import run_data as record
+from whisperbench.results.record import RunIdentity
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import gpu_label, run_name, setting_name
 from whisperbench.results.summary import result_line
@@ -205,9 +206,21 @@ def test_keys_name_what_must_agree() -> None:
     assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
     assert tags[names.ACCURACY_KEY].endswith("|unit=word|language=en|long_audio=split")
     assert tags[names.SPEED_KEY] == (
-        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
+        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|"
+        "gpu_power_limit_watts=700|cpu_cores=1|schema=1"
     )
     assert names.RANDOM_WEIGHTS not in tags
+
+
+@pytest.mark.parametrize(("name", "value"), [("cpu_cores", 1.5), ("gpu_power_limit_watts", 400)])
+def test_runs_with_other_limits_are_no_repeats(name: str, value: float) -> None:
+    """The number of usable cores and the power limit of the GPU are params, and parts of the speed key."""
+    device = dataclasses.replace(GPU.devices[0], power_limit_watts=400)
+    other = dataclasses.replace(GPU, **({"cpu_cores": value} if name == "cpu_cores" else {"devices": (device,)}))
+    before, after = (record.initial_params(BenchmarkConfig(), None, None, each) for each in (GPU, other))
+    assert after == {**before, name: str(value)}
+    tags = [{names.SPEED_KEY: keys.speed_key(BenchmarkConfig(), "ab", each)} for each in (GPU, other)]
+    assert RunIdentity.of(before, tags[0]) != RunIdentity.of(before, tags[1])
 
 
 def test_random_weights_are_tagged_and_say_so() -> None:
