@@ -75,7 +75,7 @@ class TestFinding:
 
     def test_the_cer_is_the_objective_without_a_wer(self, tmp_path: Path) -> None:
         """In languages whose unit is the character."""
-        options = {"objective": "wer", "max_num_seqs": "256", "max_num_batched_tokens": "12000"}
+        options = {"objective": "wer", "max_num_seqs": "256,288", "max_num_batched_tokens": "12000"}
         best = search(wanted(**options), FakeEngine(error="cer"), storage=tmp_path / "s.db", name="s")
         assert best is not None
         assert (best[0]["kv_cache_dtype"], best[1]) == ("auto", 2.3)
