@@ -19,7 +19,7 @@ from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
 from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
-from whisperbench.corpus.inspection import inspect_corpus
+from whisperbench.corpus.inspection import inspect_corpus, require_unchanged
 from whisperbench.corpus.packing import pack_utterances
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
@@ -139,11 +139,14 @@ def measure_to_disk(
                     ],
                     stall_seconds=settings.stall_seconds,
                 )
+            require_unchanged(corpus.files)
+            checkpoint.require_unchanged()
             info = RunInfo(
                 model_id=checkpoint.model_id,
                 model_revision=checkpoint.revision,
                 dataset=dataset,
                 utterances_over_30s=corpus.utterances_over_30s,
+                silent_utterances=len(corpus.silent),
                 hardware=hardware,
                 settings=settings,
                 engine=engine.info,
@@ -175,6 +178,11 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> 
     if not config.random_weights:
         check_references(loaded.utterances, config.language)
     corpus = pack_utterances(loaded, config.pack_seconds, inspect)
+    if corpus.silent:
+        listener.warning(
+            f"{len(corpus.silent)} of {len(corpus.utterances)} utterances are silent, the first is {corpus.silent[0]}: "
+            "all samples are zero, or the channels cancel out when they are averaged."
+        )
     if config.long_audio == "drop" and corpus.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
             f"long_audio=drop removes every utterance, because all {len(corpus.utterances)} utterances of "
