@@ -109,6 +109,34 @@ def test_a_transcript_that_is_not_read_is_refused(tmp_path: Path, name: str) -> 
     assert ids(load(tmp_path)) == ["a", "x/b"]
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "test_manifest.json", "Test-Manifest.JSONL", "test_metadata.csv"])
+def test_names_of_transcripts_may_have_a_prefix(tmp_path: Path, name: str) -> None:
+    """As NeMo's manifests have."""
+    content = "file_name,text\na.wav,x\n" if name.endswith("csv") else '{"audio_filepath": "a.wav", "text": "x"}\n'
+    (put(tmp_path, "a.wav") / name).write_text(content, "utf-8")
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "x")]
+
+
+def test_absolute_paths_inside_the_corpus_are_read(tmp_path: Path) -> None:
+    """Also by a link to the corpus; paths outside and the drives of Windows are refused."""
+    root = put(tmp_path / "corpus", "x/a.wav")
+    (tmp_path / "link").symlink_to(root)
+    for path in (root / "x" / "a.wav", tmp_path / "link" / "x" / "a.WAV", root / "y" / ".." / "x" / "a.wav"):
+        manifest(root, {"audio_filepath": str(path), "text": "x"})
+        assert ids(load(root)) == ids(load(tmp_path / "link")) == ["x/a"]
+    manifest(root, {"audio_filepath": "C:\\clips\\a.wav", "text": "x"})
+    with pytest.raises(CorpusError, match=r"line 1: the corpus has no audio file 'C:/clips/a\.wav'"):
+        load(root)
+
+
+def test_a_transcript_beyond_the_memory_is_refused(tmp_path: Path) -> None:
+    """A sparse file of 40 GB."""
+    with (put(tmp_path, "a.wav") / "manifest.jsonl").open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(CorpusError, match=r"manifest\.jsonl has more than the limit of 268,435,456 bytes"):
+        load(tmp_path)
+
+
 def test_what_pandas_writes(tmp_path: Path) -> None:
     """`to_csv` with its own defaults and with a German one, quotes and line feeds in a text included."""
     pandas = pytest.importorskip("pandas")
