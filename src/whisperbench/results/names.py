@@ -81,6 +81,7 @@ METRICS = (
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
+    Metric("silent_utterances", digits=0),
     Metric("repetition_loops", digits=0),
     Metric("retried_windows", digits=0),
     Metric("output_tokens_per_sec", "tokens/s"),

@@ -90,6 +90,7 @@ def run_data(
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
+        "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }

@@ -44,6 +44,7 @@ FACTS = RunInfo(
     model_revision="06f233fe06e710322aca913c1bc4249a0d71fce1",
     dataset=Dataset("librispeech", "test-clean", "ab" * 16, "openslr/librispeech_asr@1", 4),
     utterances_over_30s=9,
+    silent_utterances=2,
     hardware=GPU,
     settings=SETTINGS,
     engine=EngineInfo("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
@@ -152,6 +153,7 @@ def test_metrics_have_their_units() -> None:
     assert metrics["energy_wh_per_audio_hour"] == pytest.approx(2.0 / (36 / 3600))
     assert metrics["usd_per_audio_hour"] == pytest.approx(3.6 * 4 / 36)
     assert metrics["utterances_over_30s"] == 9
+    assert metrics["silent_utterances"] == 2
     assert metrics["latency_p95_ms"] == pytest.approx(3500)
 
 
