@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from whisperbench.engines.start import hardware_of
 from whisperbench.errors import TrackingError
 from whisperbench.files import require_writable, tail
+from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
@@ -79,7 +80,7 @@ def run_process(
         parent.show()
 
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id)}
+    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id), SWEEP: parent.run_id}
     return slot.run(
         [*command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
         env={**inherited, **slot.environment, **own},
