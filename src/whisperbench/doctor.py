@@ -89,8 +89,8 @@ def run_check(name: str, setup: Setup) -> list[Check]:
     """The findings of one check; an exception in the check becomes a problem."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
-    except WhisperbenchError as error:
-        return [Check(name, "problem", str(error), "Correct the cause that the message describes.")]
+    except (WhisperbenchError, OSError) as error:
+        return [Check(name, "problem", without_password(str(error)), "Correct the cause that the message describes.")]
     except Exception as error:
         reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
         return [Check(name, "problem", reason, "This error is unexpected. Report it with the output of doctor.")]
