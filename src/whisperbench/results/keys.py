@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from whisperbench import __version__
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
+from whisperbench.measure.normalizer import unit_of
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_info import RunInfo
 
@@ -29,11 +30,12 @@ def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str
 
 
 def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) -> str:
-    """The fields that two runs must share before their WER is ranked."""
+    """The fields that two runs must share before their WER or CER is ranked."""
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
         normalizer=normalizer,
+        unit=unit_of(config.language),
         language=config.language,
         long_audio=config.long_audio,
     )

@@ -7,6 +7,7 @@ from the declaration.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Container
 
 SCHEMA = "1"
 """Version of the bundle format and of the extent of the timed region; part of the speed key."""
@@ -22,6 +23,7 @@ WARNINGS = "whisperbench.warnings"
 FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
+COMMIT = "mlflow.source.git.commit"
 MODEL, CORPUS, GPU = "model", "corpus", "gpu"
 """Tags with short names (`results.run_name`) for filters in MLflow; the params hold the full names."""
 
@@ -45,7 +47,7 @@ class Metric:
     Attributes:
         digits: number of digits after the decimal point.
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
-        rate: whether the values of all repeats are read for comparisons; the column of a rate is always shown.
+        rate: whether the column is always shown.
     """
 
     name: str
@@ -62,10 +64,15 @@ METRICS = (
     Metric("wer_ci_low", "%", in_summary=False),
     Metric("wer_ci_high", "%", in_summary=False),
     Metric("cer", "%"),
+    Metric("cer_ci_low", "%", in_summary=False),
+    Metric("cer_ci_high", "%", in_summary=False),
+    Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
+    Metric("invented_characters_per_minute", "characters per audio minute", heading="invented characters/min"),
     Metric("substitutions", in_summary=False, digits=0),
     Metric("deletions", in_summary=False, digits=0),
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
+    Metric("reference_characters", in_summary=False, digits=0),
     Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
     Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU"),
     Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
@@ -74,6 +81,7 @@ METRICS = (
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
+    Metric("silent_utterances", digits=0),
     Metric("repetition_loops", digits=0),
     Metric("retried_windows", digits=0),
     Metric("output_tokens_per_sec", "tokens/s"),
@@ -90,3 +98,8 @@ METRICS = (
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )
+
+
+def error_metric(metrics: Container[str]) -> str:
+    """The error rate that a run is ranked by: `wer`, or `cer` where the unit is the character and `wer` is absent."""
+    return "cer" if "wer" not in metrics and "cer" in metrics else "wer"

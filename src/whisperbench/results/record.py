@@ -11,7 +11,7 @@ from typing import Self
 
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY, error_metric
 
 MAX_FINITE = 1e300
 """Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
@@ -76,6 +76,16 @@ class RunRecord:
         """A metric's values in all repeats, its single value, or nothing if it was not measured."""
         value = self.metric(name)
         return tuple(self.history.get(name, ())) or (() if value is None else (value,))
+
+    @property
+    def error_metric(self) -> str:
+        """`wer` or `cer`."""
+        return error_metric(self.metrics)
+
+    @property
+    def error_rate(self) -> float | None:
+        """The error rate in percent that runs are ranked by, `wer` or `cer`."""
+        return self.metric(self.error_metric)
 
     @property
     def accuracy_key(self) -> str | None:

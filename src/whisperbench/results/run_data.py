@@ -90,6 +90,7 @@ def run_data(
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
+        "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
@@ -150,17 +151,18 @@ def run_params(
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER and CER in percent, and the word counts of the WER."""
-    words = score.words
+    """Error rates in percent, and the counts of the ranked one, in words or in characters."""
+    counts, unit = score.counts, score.normalizer.unit
     found: dict[str, float | None] = {
         "wer": score.wer,
         "cer": score.cer,
-        "wer_ci_low": score.interval.low if score.interval else None,
-        "wer_ci_high": score.interval.high if score.interval else None,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "reference_words": words.words,
+        f"{score.metric}_ci_low": score.interval.low if score.interval else None,
+        f"{score.metric}_ci_high": score.interval.high if score.interval else None,
+        f"invented_{unit}s_per_minute": score.invented_per_minute,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        f"reference_{unit}s": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 

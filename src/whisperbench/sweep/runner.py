@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import all_hardware, hardware_of
-from whisperbench.errors import ConfigError, SweepError, TrackingError
-from whisperbench.files import tail
+from whisperbench.errors import ConfigError, TrackingError
+from whisperbench.files import require_writable, tail
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
@@ -58,9 +58,10 @@ def measure(
             if slot.warning:
                 with_retries(parent.listener, add_warning, client, run_id, slot.warning)
     except BaseException:
+        run.state, run.failure = "failed", "its sweep was stopped"
         with contextlib.suppress(TrackingError):
             if get_run(client, run_id).info.status == "RUNNING":
-                close_run(client, run_id, "KILLED", "its sweep was stopped")
+                close_run(client, run_id, "KILLED", run.failure)
         raise
     parent.changed()
 
@@ -78,10 +79,7 @@ def run_process(
 ) -> CommandResult:
     """Run the command for one configuration until all processes of its group have ended."""
     log = parent.directory / str(run.run_id) / "benchmark.log"
-    try:
-        log.parent.mkdir(parents=True)
-    except OSError as error:
-        raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
+    require_writable(log.parent, "results_dir")
 
     def tick(seconds: float) -> None:
         if stop.is_set():
