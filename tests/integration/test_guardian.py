@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.commands import kill_with_guardian, python_path
+from tests.support.commands import FAKE_BENCHMARK, kill_with_guardian, python_path, run
 from whisperbench.processes.guardian import is_tracker, kill
 
 PROGRAM = """
@@ -111,6 +111,16 @@ def test_an_engine_ends_with_its_client_without_a_guardian(when: str, tmp_path: 
     for each in left:
         each.kill()
     assert gone
+
+
+def test_a_results_dir_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    """The guardian, which has just been started, adds nothing to it."""
+    (tmp_path / "results").touch()
+    options = {"model": "demo", "corpus": "demo", "offline": "true", "results_dir": "results/here"}
+    status, _, stderr = run(FAKE_BENCHMARK, tmp_path, options)
+    errors = [line for line in stderr.splitlines() if "checking audio" not in line]
+    assert (status, len(errors)) == (1, 1), stderr
+    assert "results_dir=results/here cannot be written" in errors[0]
 
 
 def test_the_resource_tracker_of_python_is_spared() -> None:
