@@ -34,7 +34,6 @@ def leaderboard_html(report: Report) -> str:
     return render(
         "leaderboard.html.jinja",
         answer=report.answer,
-        most_accurate=content.most_accurate(main),
         boards=[_board_html(board, report) for board in report.boards],
         utterances=report.utterances,
         utterances_of=content.on_gpu(main.rows[0]),
@@ -132,6 +131,8 @@ def _published_json(each: Counterpart) -> dict[str, object]:
         "measured_run_id": each.system and each.system.newest.run_id,
         "measured_reqs_per_sec": each.system and each.system.median("reqs_per_sec"),
         "ratio": each.ratio,
+        "best_run_id": each.best and each.best.newest.run_id,
+        "best_ratio": each.best_ratio,
         "ratio_caveats": each.caveats,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Container
 
 SCHEMA = "1"
 """Version of the bundle format and of the extent of the timed region; part of the speed key."""
@@ -21,9 +22,12 @@ CONFIG_DIGEST = "whisperbench.config_digest"
 OPTIONS_TAG = "whisperbench.options"
 """The options that differ from their defaults, as requested (`results.keys.key`)."""
 WARNINGS = "whisperbench.warnings"
+DISTURBED = "whisperbench.disturbed"
+"""Other programs that used the machine in the timed region; the speed of such a run is not ranked."""
 FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
+COMMIT = "mlflow.source.git.commit"
 CORPUS = "corpus"
 """The data in few words (`results.run_name.data_label`), for filters in MLflow."""
 
@@ -45,7 +49,8 @@ class Metric:
     Attributes:
         digits: number of digits after the decimal point, in a run and wherever the value is printed.
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
-        rate: whether the values of all repeats are read for comparisons; the column of a rate is always shown.
+        rate: whether the column is always shown.
+        timed: whether it depends on the speed, so that it is not read from a disturbed run.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Metric:
     heading: str | None = None
     digits: int = 2
     rate: bool = False
+    timed: bool = False
 
     def rounded(self, value: float) -> float:
         """The value as it is logged: 2.31, 152.37, 0.0412."""
@@ -67,28 +73,40 @@ METRICS = (
     Metric("wer_ci_low", "%", in_summary=False),
     Metric("wer_ci_high", "%", in_summary=False),
     Metric("cer", "%"),
+    Metric("cer_ci_low", "%", in_summary=False),
+    Metric("cer_ci_high", "%", in_summary=False),
+    Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
+    Metric("invented_characters_per_minute", "characters per audio minute", heading="invented characters/min"),
     Metric("substitutions", in_summary=False, digits=0),
     Metric("deletions", in_summary=False, digits=0),
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
-    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
-    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
-    Metric("wall_seconds", "s"),
+    Metric("reference_characters", in_summary=False, digits=0),
+    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True),
+    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True),
+    Metric("wall_seconds", "s", timed=True),
     Metric("client_cpu_seconds", "s", in_summary=False),
+    Metric("other_cpu_percent", "%", in_summary=False, digits=0),
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
+    Metric("silent_utterances", digits=0),
     Metric("repetition_loops", digits=0),
     Metric("retried_windows", digits=0),
-    Metric("output_tokens_per_sec", "tokens/s"),
-    Metric("latency_p50_ms", "ms", digits=0),
-    Metric("latency_p95_ms", "ms", digits=0),
-    Metric("scaling_efficiency", "%", heading="scaling %", digits=1),
-    Metric("gpu_util_mean", "%"),
+    Metric("output_tokens_per_sec", "tokens/s", timed=True),
+    Metric("latency_p50_ms", "ms", digits=0, timed=True),
+    Metric("latency_p95_ms", "ms", digits=0, timed=True),
+    Metric("scaling_efficiency", "%", heading="scaling %", digits=1, timed=True),
+    Metric("gpu_util_mean", "%", timed=True),
     Metric("gpu_memory_peak_mib", "MiB", digits=0),
-    Metric("gpu_power_mean_watts", "W"),
-    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
-    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5),
+    Metric("gpu_power_mean_watts", "W", timed=True),
+    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour", timed=True),
+    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5, timed=True),
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )
+
+
+def error_metric(metrics: Container[str]) -> str:
+    """The error rate that a run is ranked by: `wer`, or `cer` where the unit is the character and `wer` is absent."""
+    return "cer" if "wer" not in metrics and "cer" in metrics else "wer"

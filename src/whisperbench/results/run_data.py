@@ -10,7 +10,7 @@ from annotated_types import Ge, Lt
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import WHOLE
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Measurement, Pass
@@ -91,13 +91,14 @@ def run_data(
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
+        "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
     metrics = {metric.name: metric.rounded(exact[metric.name]) for metric in names.METRICS if metric.name in exact}
     params = run_params(config, info, normalizer, median.gpu)
     tags = run_tags(config, info, normalizer, measurement)
-    rates = [metric.name for metric in names.METRICS if metric.rate]
+    rates = [metric.name for metric in names.METRICS if metric.heading]
     history = {name: [each[name] for each in speed] for name in rates if speed and all(name in each for each in speed)}
     return RunData(
         name=run_name(config, info.hardware),
@@ -139,9 +140,10 @@ def initial_params(
     facts = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
-        "gpu_name": hardware.gpu_name,
+        "gpu_name": None if hardware.gpu_name == NOT_REPORTED else hardware.gpu_name,
         "gpu_count": str(hardware.gpu_count),
-        "cpu_cores": None if hardware.cpu_cores is None else str(hardware.cpu_cores),
+        "gpu_power_limit_watts": hardware.gpu_power_limit_watts,
+        "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
     }
     split = None if dataset is None or dataset.split == WHOLE else dataset.split
@@ -179,17 +181,18 @@ def run_params(
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER and CER in percent, and the word counts of the WER."""
-    words = score.words
+    """Error rates in percent, and the counts of the ranked one, in words or in characters."""
+    counts, unit = score.counts, score.normalizer.unit
     found: dict[str, float | None] = {
         "wer": score.wer,
         "cer": score.cer,
-        "wer_ci_low": score.interval.low if score.interval else None,
-        "wer_ci_high": score.interval.high if score.interval else None,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "reference_words": words.words,
+        f"{score.metric}_ci_low": score.interval.low if score.interval else None,
+        f"{score.metric}_ci_high": score.interval.high if score.interval else None,
+        f"invented_{unit}s_per_minute": score.invented_per_minute,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        f"reference_{unit}s": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -217,6 +220,8 @@ def speed_metrics(
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
+    if timed.load is not None:
+        found["other_cpu_percent"] = timed.load.other_percent
     if single_gpu_rates:
         found["scaling_efficiency"] = 100 * timed.reqs_per_sec / sum(single_gpu_rates)
     if gpu is not None:
@@ -230,8 +235,10 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
+    """Warnings of a pass: the GPU monitor's, the reason why it is invalid or disturbed, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
+    if timed.disturbance:
+        found.append(timed.disturbance)
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
@@ -278,4 +285,6 @@ def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measuremen
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
         tags[names.WARNINGS] = "; ".join(warnings)
+    if measurement.disturbance:
+        tags[names.DISTURBED] = measurement.disturbance
     return tags

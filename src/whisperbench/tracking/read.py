@@ -199,7 +199,7 @@ def _repeats(tag: str | None) -> dict[str, tuple[float, ...]]:
         found = {name: tuple(map(float, values.split(","))) for name, values in fields_of(tag).items()}
     except ValueError as error:
         raise ComparisonError(f"A tag {REPEATS} is damaged: {error}. Delete the tag or its run.") from error
-    if not all(0 < value < math.inf for values in found.values() for value in values):
+    if not all(0 <= value < math.inf for values in found.values() for value in values):
         raise ComparisonError(f"A tag {REPEATS} is damaged: {tag!r:.200} are not rates. Delete the tag or its run.")
     return found
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from whisperbench.compare.paired_tests import paired_test
 
 from tests.support.stores import spoken, table_of
-from whisperbench.compare.paired_tests import paired_test
 from whisperbench.results.transcripts import StoredTranscripts, read_table
 
 
