@@ -46,7 +46,7 @@ class TestGrouping:
         """NaN and MLflow's infinity are not measurements."""
         broken = run_of(TURBO, wer=float("nan"), rate=1.8e308)
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
-        assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
+        assert grouping.left_out[0].reason == "neither an error rate nor reqs_per_sec was measured"
 
     def test_the_main_group_has_most_reference_words(self) -> None:
         """Many runs over eight utterances do not replace a run over the whole test set."""

@@ -15,9 +15,9 @@ from whisperbench.results.run_data import accuracy_metrics
 def test_every_metric_of_a_run_is_named() -> None:
     """No more and no less, once each."""
     names = [metric.name for metric in METRICS]
-    characters = score(results("") + results("他们"), "zh", 32)
+    characters = score(results("") + results("他们"), "zh")
     found = contents_of_two(gpu_hourly_usd=3.6, padding_stride=16).metrics | accuracy_metrics(characters)
-    found |= accuracy_metrics(score(results(""), "en", 32))
+    found |= accuracy_metrics(score(results(""), "en"))
     assert set(names) == found.keys()
     assert len(set(names)) == len(names)
 
