@@ -42,7 +42,7 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
     """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
-    gpus = short_gpu_names(row.system for row in rows)
+    gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
     cost = "usd_per_audio_hour" if board.group.has("usd_per_audio_hour") else "energy_wh_per_audio_hour"
     columns = {
@@ -68,7 +68,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
     """The cheapest, the fastest and the most accurate choice with its figure, and what cannot be told from it."""
-    gpus = short_gpu_names(row.system for row in rows)
+    gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
         return f"{system.model} on {gpus[system.gpu]}"
@@ -131,9 +131,11 @@ def _figure(system: System, metric: str) -> str:
 def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
     """What the measurements cannot tell from the best one, at a level that holds for all pairs of rows."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
+    rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
     alike = []
     for other in others:
-        found = rate_difference(other.by_run(sorting.metric), best.by_run(sorting.metric), comparisons=pairs)
+        noise = [rates[system] for system in others if system is not other]
+        found = rate_difference(rates[other], rates[best], others=noise, comparisons=pairs)
         if found and found.interval and found.interval.low <= 0 <= found.interval.high:
             alike.append(name(other))
         elif found and found.interval is None and other is others[0]:
