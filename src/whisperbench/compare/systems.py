@@ -32,14 +32,14 @@ class System:
     @property
     def typical(self) -> RunRecord:
         """The run with the median WER (the lower of the middle two); the newest if no run has a WER."""
-        scored = [(run.metric(self.error_rate.lower()), run.run_id, run) for run in self.runs]
+        scored = [(run.wer, run.run_id, run) for run in self.runs]
         ordered = sorted((wer, run_id, run) for wer, run_id, run in scored if wer is not None)
         return ordered[(len(ordered) - 1) // 2][2] if ordered else self.newest
 
     @property
     def wer(self) -> float | None:
         """The WER in percent, or the CER if characters are counted."""
-        return self.typical.metric(self.error_rate.lower())
+        return self.typical.wer
 
     @property
     def unit(self) -> str:
@@ -52,7 +52,7 @@ class System:
 
     @property
     def interval(self) -> Interval | None:
-        low, high = self.typical.metric("wer_ci_low"), self.typical.metric("wer_ci_high")
+        low, high = (self.typical.metric(f"{self.error_rate.lower()}_ci_{side}") for side in ("low", "high"))
         return None if low is None or high is None else Interval(low, high)
 
     def by_run(self, metric: str) -> list[tuple[float, ...]]:

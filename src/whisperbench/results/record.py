@@ -91,14 +91,9 @@ class RunRecord:
         return () if value is None else tuple(self.history.get(name, ())) or (value,)
 
     @property
-    def error_metric(self) -> str:
-        """`wer` or `cer`."""
-        return error_metric(self.metrics)
-
-    @property
-    def error_rate(self) -> float | None:
-        """The error rate in percent that runs are ranked by, `wer` or `cer`."""
-        return self.metric(self.error_metric)
+    def wer(self) -> float | None:
+        """The WER in percent, or the CER if characters are counted."""
+        return self.metric(error_metric(self.metrics))
 
     @property
     def accuracy_key(self) -> str | None:

@@ -46,7 +46,7 @@ class TestGrouping:
         """NaN and MLflow's infinity are not measurements."""
         broken = run_of(TURBO, wer=float("nan"), rate=1.8e308)
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
-        assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
+        assert grouping.left_out[0].reason == "neither an error rate nor reqs_per_sec was measured"
 
     def test_the_speed_of_a_disturbed_run_is_left_out(self) -> None:
         """With the reason; its WER is ranked, and undisturbed repeats of it keep their rates."""
