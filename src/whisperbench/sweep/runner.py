@@ -14,6 +14,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import all_hardware, hardware_of
 from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.files import require_writable, tail
+from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
@@ -89,7 +90,7 @@ def run_process(
         parent.show()
 
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id)}
+    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id), SWEEP: parent.run_id}
     return slot.run(
         [*command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
         env={**inherited, **slot.environment, **own},

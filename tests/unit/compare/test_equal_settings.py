@@ -20,7 +20,7 @@ class TestGpuAndEngineComparison:
             run_of(rate=80.0),
             run_of(BenchmarkConfig(model="large-v3", max_num_seqs=256), rate=100.0),
             run_of(BenchmarkConfig(model="large-v3", max_num_seqs=256, engine="vllm-stock"), rate=40.0),
-            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size_effective": "64"}),
+            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size": "64"}),
         )
         assert [list(row[1:7]) for row in gpu_and_engine_comparison([board]).rows] == [
             [H100, "vllm 0.32.0", "seqs256", "2.50", "100.00", "100 %"],
@@ -39,12 +39,11 @@ class TestGpuAndEngineComparison:
 
     def test_random_weights_are_compared_among_themselves(self) -> None:
         """They have no WER, and rates of different models are not compared."""
-        tags = {"whisperbench.random_weights": "true"}
         dummy = [
             BenchmarkConfig(model="large-v3", load_format="dummy", engine=engine)
             for engine in ("vllm", "openai-whisper")
         ]
-        board = board_of(*(run_of(config, wer=None, rate=9.0, tags=tags) for config in dummy))
+        board = board_of(*(run_of(config, wer=None, rate=9.0) for config in dummy))
         assert [row[4] for row in gpu_and_engine_comparison([board]).rows] == ["–", "–"]
         models = board_of(run_of(LARGE), run_of(BenchmarkConfig(model="base"), gpu=A10))
         assert not gpu_and_engine_comparison([models]).rows
