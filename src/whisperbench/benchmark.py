@@ -16,6 +16,7 @@ from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
+from whisperbench.corpus.inspection import require_unchanged
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
 from whisperbench.engines.start import hardware_of, start_engine
@@ -132,11 +133,13 @@ def measure_to_disk(
                     ],
                     stall_seconds=settings.stall_seconds,
                 )
+            require_unchanged(prepared.corpus.files)
             info = RunInfo(
                 model_id=prepared.checkpoint.model_id,
                 model_revision=prepared.checkpoint.revision,
                 dataset=prepared.dataset,
                 utterances_over_30s=prepared.corpus.utterances_over_30s,
+                silent_utterances=len(prepared.corpus.silent),
                 hardware=hardware,
                 settings=settings,
                 engine=engine.info,

@@ -89,8 +89,8 @@ def run_check(name: str, setup: Setup) -> list[Check]:
     """The findings of one check; an exception in the check becomes a problem."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
-    except WhisperbenchError as error:
-        return [Check(name, "problem", str(error), "Correct the cause that the message describes.")]
+    except (WhisperbenchError, OSError) as error:
+        return [Check(name, "problem", without_password(str(error)), "Correct the cause that the message describes.")]
     except Exception as error:
         reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
         return [Check(name, "problem", reason, "This error is unexpected. Report it with the output of doctor.")]
@@ -343,14 +343,6 @@ def check_results(setup: Setup) -> Iterator[Check]:
         yield ok(f"all results in {results} are complete and logged")
 
 
-def check_environment_manager(_setup: Setup) -> Iterator[Check]:
-    if found := [name for name in ("conda", "mamba", "uv") if shutil.which(name)]:
-        yield ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")
-    else:
-        remedy = "Install uv with `pip install uv`, or use the installed environment with --env-manager local."
-        yield warning("conda and uv are not installed", remedy)
-
-
 CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu": lambda setup: check_gpu(setup.hardware),
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
@@ -364,5 +356,4 @@ CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "tracking server": check_tracking_server,
     "stale runs": check_stale_runs,
     "results": check_results,
-    "environment manager": check_environment_manager,
 }

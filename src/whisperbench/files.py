@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+FileState = tuple[int, int, int]
 FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
@@ -43,6 +44,29 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"it is {FILE_TYPES.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
     return path.open("rb")
+
+
+def file_state(path: Path) -> FileState:
+    """Size, time of modification and time of the last change of attributes, at least one of which changes with content.
+
+    Raises:
+        OSError: the file does not exist.
+    """
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def changed_files(states: Mapping[Path, FileState]) -> list[Path]:
+    """The files that are no longer in the states that `file_state` returned, or are missing."""
+    changed = []
+    for path, state in states.items():
+        try:
+            same = file_state(path) == state
+        except OSError:
+            same = False
+        if not same:
+            changed.append(path)
+    return changed
 
 
 def broken_link(path: Path) -> str:

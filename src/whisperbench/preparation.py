@@ -86,6 +86,11 @@ def checked_corpus(config: BenchmarkConfig, listener: Listener) -> Corpus:
     if not config.random_weights:
         check_references(loaded.utterances, config.language)
     corpus = pack_utterances(loaded, config.pack_seconds, inspect)
+    if corpus.silent:
+        listener.warning(
+            f"{len(corpus.silent)} of {len(corpus.utterances)} utterances are silent, the first is {corpus.silent[0]}: "
+            "all samples are zero, or the channels cancel out when they are averaged."
+        )
     if config.long_audio == "drop" and corpus.utterances_over_30s == len(corpus.utterances):
         raise CorpusError(
             f"long_audio=drop removes every utterance, because all {len(corpus.utterances)} utterances of "

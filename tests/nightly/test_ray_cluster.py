@@ -105,7 +105,7 @@ def test_gpus_that_the_cluster_does_not_have_are_refused(cluster: Cluster, tmp_p
     for wanted in ({"gpu_type": "*B200*", "gpus": 1}, {"gpu_type": "*H100*", "gpus": 2}):
         status, _, err = ended(benchmark(cluster, tmp_path, **wanted))
         assert status == 2, err
-        assert f"cannot be had: there is 1 × {H100}, 1 × {A10}" in err
+        assert f"found 1 × {H100}, 1 × {A10}" in err
 
 
 @pytest.mark.parametrize("what", ["version of this project", "vLLM"])

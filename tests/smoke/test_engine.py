@@ -19,7 +19,8 @@ PARAMS = (
 METRICS = (
     *("wer", "cer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions", "insertions", "reference_words"),
     *("reqs_per_sec", "rtfx", "output_tokens_per_sec", "wall_seconds", "audio_seconds", "utterances"),
-    *("utterances_over_30s", "engine_load_seconds", "warmup_seconds", "latency_p50_ms", "latency_p95_ms"),
+    *("utterances_over_30s", "silent_utterances", "engine_load_seconds", "warmup_seconds"),
+    *("latency_p50_ms", "latency_p95_ms"),
 )
 GPU_METRICS = ("gpu_util_mean", "gpu_memory_peak_mib", "gpu_power_mean_watts", "energy_wh_per_audio_hour")
 TAGS = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import itertools
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -158,3 +160,19 @@ class EngineThatDoesNotStart(SlowFakeEngine):
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         super().__init__(settings, hardware, log)
         raise EngineError("The engine did not start: out of memory.", log)
+
+
+class EngineWithASemaphore(SlowFakeEngine):
+    """Writes the name of a semaphore to its log, which a child process has left, as an engine that is ended does."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        child = multiprocessing.get_context("spawn").Process(target=leave_a_semaphore, args=(log,))
+        child.start()
+        child.join()
+
+
+def leave_a_semaphore(log: Path) -> None:
+    lock: Any = multiprocessing.get_context("spawn").Lock()
+    log.write_text(lock._semlock.name)
+    os._exit(0)

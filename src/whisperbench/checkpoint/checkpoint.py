@@ -56,6 +56,7 @@ class Checkpoint:
             names, sizes and contents of its files; None for random weights of a published size.
         tokens: token ids by the name of the special token.
         ctranslate2: directory in the CTranslate2 layout from which the checkpoint was converted, if any.
+        quantisation: method and format of weights that are already quantised, from config.json; None if they are not.
     """
 
     model_id: str
@@ -64,6 +65,7 @@ class Checkpoint:
     architecture: Architecture
     tokens: Mapping[str, int] = dataclasses.field(repr=False)
     ctranslate2: str | None = None
+    quantisation: str | None = None
 
     @property
     def multilingual(self) -> bool:
@@ -163,14 +165,23 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
         raise ModelError(
             f"{directory} lacks config.json, so it is not a checkpoint in the Hugging Face or CTranslate2 layout."
         )
-    architecture = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
+    config = read_json(directory / "config.json")
+    architecture = Architecture.from_config(config, directory / "config.json")
     if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ModelError(f"{directory} lacks preprocessor_config.json. Copy it from the original checkpoint.")
     tokens = read_tokens(directory)
     architecture.check_tokens(tokens, directory)
     if with_weights:
         weight_files(directory)
-    return Checkpoint(model_id, str(directory), revision, architecture, tokens)
+    return Checkpoint(model_id, str(directory), revision, architecture, tokens, quantisation=_quantisation(config))
+
+
+def _quantisation(config: Mapping[str, Any]) -> str | None:
+    declared = config.get("quantization_config") or config.get("compression_config")
+    if not isinstance(declared, dict):
+        return None
+    names = (declared.get("quant_method", "unknown method"), declared.get("format"))
+    return " ".join(str(name)[:40] for name in names if name)
 
 
 def _demo_directory() -> Path:

@@ -67,6 +67,8 @@ class Grouping:
             if reason := _unranked(run):
                 left_out.append(LeftOut(run, reason))
             else:
+                if run.disturbed:
+                    left_out.append(LeftOut(run, f"only its speed is left out: {run.disturbed}"))
                 # The accuracy key does not include the weights, but random weights are ranked separately.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric
@@ -105,5 +107,5 @@ def _unranked(run: RunRecord) -> str | None:
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"
     if run.wer is None and run.metric("reqs_per_sec") is None:
-        return "neither an error rate nor reqs_per_sec was measured"
+        return run.disturbed or "neither an error rate nor reqs_per_sec was measured"
     return None

@@ -30,6 +30,7 @@ VLLM_ENGINES = ("vllm", "vllm-stock")
 OTHER_ENGINES = ("faster-whisper", "transformers", "openai-whisper")
 ENGINES = (*VLLM_ENGINES, *OTHER_ENGINES)
 FP8_ENCODER = "fp8-encoder"
+DEFAULT_SPLIT = "test-clean"  # of LibriSpeech; other corpora are then transcribed as a whole
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class BenchmarkConfig(Options):
     corpus: str = option("librispeech", TEXT,
         "'librispeech' (downloaded), 'demo' (recordings in the package), a directory in OpenSLR layout, or a directory "
         "of audio files with or without transcripts.", "Data", in_keys=True, common=True)
-    split: str = option("test-clean", TEXT, "Part of the corpus to transcribe.", "Data", in_keys=True, common=True)
+    split: str = option(DEFAULT_SPLIT, TEXT, "Part of the corpus to transcribe.", "Data", in_keys=True, common=True)
     limit: int | None = option(None, at_least(1), "Transcribe only the first N utterances.", "Data",
         unset="all", label="first{}", in_keys=True)
     language: str = option("en", LANGUAGE, "Language of the corpus, for the decoder prompt.", "Data",

@@ -107,6 +107,14 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
             f"because older ones have no FP8 products with a scale per row, and this run would use "
             f"{hardware.gpu_name}. Use quantization=none."
         )
+    if checkpoint.quantisation and (config.quantization or config.engine not in VLLM_ENGINES):
+        wrong, right = f"engine={config.engine}", "engine=vllm"
+        if config.quantization:
+            wrong, right = f"quantization={config.quantization}", "quantization=none"
+        raise ConfigError(
+            f"{wrong} is not possible with {checkpoint.model_id}, whose weights are already quantised "
+            f"({checkpoint.quantisation}), which only vLLM loads. Use {right}, or the original checkpoint."
+        )
     batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
     dtype, architecture = _dtype(config, hardware), checkpoint.architecture
     bytes_per_value = 1 if config.kv_cache_dtype == "fp8" else 4 if dtype == "float32" else 2

@@ -38,8 +38,9 @@ to reach it."""
 class GpuReadings:
     """Means, peaks and energy over one timed region; None if NVML has no reading.
 
-    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.  `cuda_mps`
-    is True if CUDA MPS served a GPU.
+    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.
+    `other_processes` is the number of processes of other programs on the GPUs.  `cuda_mps` is True if CUDA MPS served a
+    GPU.
     """
 
     util_mean: float | None
@@ -47,14 +48,20 @@ class GpuReadings:
     power_mean_watts: float | None
     energy_wh: float | None
     warnings: tuple[str, ...] = ()
+    other_processes: int = 0
     cuda_mps: bool = False
+
+    @property
+    def disturbance(self) -> str | None:
+        """The reason why the speed may be too low, or None."""
+        return f"{self.other_processes} other process(es) used the GPU" if self.other_processes else None
 
 
 class GpuMonitor:
     """Samples the GPUs in a thread during a `with` block, and sets `readings` at its end.
 
-    `readings` stays None without GPUs, and with GPUs on another host.  Other processes on a GPU, slowdowns and clock
-    drops are recorded as warnings.
+    `readings` stays None without GPUs, and with GPUs on another host.  Slowdowns and clock drops are recorded as
+    warnings.
     """
 
     def __init__(self, hardware: Hardware, own_pids: Callable[[], set[int]]) -> None:
@@ -109,7 +116,7 @@ class _GpuSamples:
         self.power: list[float] = []
         self._clocks: list[float] = []
         self._events = 0
-        self._other_pids: set[int] = set()
+        self.other_pids: set[int] = set()
         self._mps_pids: set[int] = set()
 
     def sample(self, own_pids: set[int]) -> None:
@@ -126,8 +133,8 @@ class _GpuSamples:
         processes = self.read("nvmlDeviceGetComputeRunningProcesses") or []
         pids = {process.pid for process in processes}
         if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
-            for pid in pids - own_pids - self._other_pids - self._mps_pids:
-                (self._mps_pids if _is_mps(pid) else self._other_pids).add(pid)
+            for pid in pids - own_pids - self.other_pids - self._mps_pids:
+                (self._mps_pids if _is_mps(pid) else self.other_pids).add(pid)
 
     def read(self, function: str, *arguments: Any) -> Any:
         """The result of an NVML function; None if it is not supported."""
@@ -139,8 +146,6 @@ class _GpuSamples:
 
     def warnings(self) -> list[str]:
         found = [text for bit, text in SLOWDOWNS.items() if self._events & bit]
-        if self._other_pids:
-            found.append(f"{len(self._other_pids)} other process(es) on the GPU")
         busy = [clock for clock, util in zip(self._clocks, self.util, strict=False) if util >= 50]
         if len(busy) >= 10 and statistics.fmean(busy) < CLOCK_DROP * max(busy):
             found.append(f"clock drop: mean {statistics.fmean(busy):.0f} of {max(busy):.0f} MHz")
@@ -162,6 +167,7 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
         power_mean_watts=_sum(_mean(gpu.power) for gpu in gpus),
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
+        other_processes=len({pid for gpu in gpus for pid in gpu.other_pids}),
         cuda_mps=any(gpu.cuda_mps for gpu in gpus),
     )
 

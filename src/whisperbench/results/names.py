@@ -20,6 +20,8 @@ SIGNATURE = "whisperbench.signature"
 CONFIG_DIGEST = "whisperbench.config_digest"
 RANDOM_WEIGHTS = "whisperbench.random_weights"
 WARNINGS = "whisperbench.warnings"
+DISTURBED = "whisperbench.disturbed"
+"""Other programs that used the machine in the timed region; the speed of such a run is not ranked."""
 FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
@@ -48,6 +50,7 @@ class Metric:
         digits: number of digits after the decimal point.
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
         rate: whether the column is always shown.
+        timed: whether it depends on the speed, so that it is not read from a disturbed run.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Metric:
     heading: str | None = None
     digits: int = 2
     rate: bool = False
+    timed: bool = False
 
 
 # In the order of the summary.
@@ -73,27 +77,29 @@ METRICS = (
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
     Metric("reference_characters", in_summary=False, digits=0),
-    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True),
-    Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU"),
-    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True),
-    Metric("wall_seconds", "s"),
+    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True),
+    Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU", timed=True),
+    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True),
+    Metric("wall_seconds", "s", timed=True),
     Metric("client_cpu_seconds", "s", in_summary=False),
+    Metric("other_cpu_percent", "%", in_summary=False, digits=0),
     Metric("audio_seconds", "s"),
     Metric("utterances", digits=0),
     Metric("utterances_over_30s", digits=0),
+    Metric("silent_utterances", digits=0),
     Metric("repetition_loops", digits=0),
     Metric("retried_windows", digits=0),
-    Metric("output_tokens_per_sec", "tokens/s"),
-    Metric("latency_p50_ms", "ms", digits=0),
-    Metric("latency_p95_ms", "ms", digits=0),
-    Metric("scaling_efficiency", "%", heading="scaling %", digits=1),
+    Metric("output_tokens_per_sec", "tokens/s", timed=True),
+    Metric("latency_p50_ms", "ms", digits=0, timed=True),
+    Metric("latency_p95_ms", "ms", digits=0, timed=True),
+    Metric("scaling_efficiency", "%", heading="scaling %", digits=1, timed=True),
     Metric("slowest_engine_percent", "%"),
-    Metric("tail_seconds", "s"),
-    Metric("gpu_util_mean", "%"),
+    Metric("tail_seconds", "s", timed=True),
+    Metric("gpu_util_mean", "%", timed=True),
     Metric("gpu_memory_peak_mib", "MiB", digits=0),
-    Metric("gpu_power_mean_watts", "W"),
-    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour"),
-    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5),
+    Metric("gpu_power_mean_watts", "W", timed=True),
+    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour", timed=True),
+    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5, timed=True),
     Metric("engine_load_seconds", "s"),
     Metric("warmup_seconds", "s"),
 )

@@ -90,6 +90,7 @@ def run_data(
         **(speed[measurement.valid.index(median)] if speed else {}),
         **({} if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
+        "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
@@ -190,6 +191,8 @@ def speed_metrics(
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
+    if timed.load is not None:
+        found["other_cpu_percent"] = timed.load.other_percent
     if usage is not None:
         found |= {
             "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
@@ -207,8 +210,10 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
+    """Warnings of a pass: the GPU monitor's, the reason why it is invalid or disturbed, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
+    if timed.disturbance:
+        found.append(timed.disturbance)
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
@@ -251,4 +256,6 @@ def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measuremen
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
         tags[names.WARNINGS] = "; ".join(warnings)
+    if measurement.disturbance:
+        tags[names.DISTURBED] = measurement.disturbance
     return tags

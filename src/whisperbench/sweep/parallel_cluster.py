@@ -15,6 +15,7 @@ from pathlib import Path
 from whisperbench.engines.hardware import Device
 from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
+from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandResult, run_to_end
 from whisperbench.sweep.parallel import DeviceSlot
 
@@ -55,7 +56,7 @@ def run_on_node(
 ) -> CommandResult:  # fmt: skip
     """`run_to_end` as a Ray task with one GPU of a node; if the node is lost, the command has failed."""
     ray, begun = connect(address), time.perf_counter()
-    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_"))}
+    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_", SWEEP))}
     options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0, "scheduling_strategy": on_node(node.id)}
     task = ray.remote(**options)(run_command).remote(command, passed, str(Path.cwd()), time_limit_seconds)
     try:

@@ -14,7 +14,7 @@ from whisperbench.errors import WhisperbenchError
 from whisperbench.preparation import checked_corpus, checkpoint_of
 from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
-from whisperbench.results.names import CONFIG_DIGEST, SPEED_KEY
+from whisperbench.results.names import CONFIG_DIGEST, DISTURBED, SPEED_KEY
 from whisperbench.results.record import RunIdentity
 from whisperbench.sweep.grid import Task
 from whisperbench.sweep.progress import PlannedRun
@@ -87,8 +87,8 @@ class RunIdentities:
 class EarlierRuns:
     """Finished runs of earlier sweeps, each of which replaces at most one run of this sweep.
 
-    With `resume` false they only serve for estimates.  Only runs with the same number of `repeats` within a run can
-    replace a run.
+    With `resume` false they only serve for estimates.  A run can be replaced only by a run with the same number of
+    `repeats` that was not disturbed.
     """
 
     def __init__(
@@ -96,7 +96,11 @@ class EarlierRuns:
     ) -> None:
         self._identities = identities
         self._finished = [(RunIdentity.of(each.params, each.tags).asked_for, each) for each in finished]
-        self._unused = [pair for pair in self._finished if resume and pair[1].params.get("repeats") == str(repeats)]
+        self._unused = [
+            pair
+            for pair in self._finished
+            if resume and pair[1].params.get("repeats") == str(repeats) and DISTURBED not in pair[1].tags
+        ]
 
     def plan(self, task: Task) -> PlannedRun:
         """The run of a task with an estimate of its duration.

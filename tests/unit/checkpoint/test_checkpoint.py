@@ -228,3 +228,23 @@ def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(ModelError, match="cannot be written"):
         random_weights("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("declared", "quantisation"),
+    [
+        ({}, None),
+        ({"quantization_config": None}, None),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}},
+         "compressed-tensors float-quantized"),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+    ],
+)  # fmt: skip
+def test_the_quantisation_of_the_weights_is_read(
+    declared: dict[str, object], quantisation: str | None, tmp_path: Path
+) -> None:
+    """It decides which engines can load the checkpoint."""
+    directory = checkpoint_directory(tmp_path / "model")
+    config = directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | declared))
+    assert local(directory, tmp_path).quantisation == quantisation

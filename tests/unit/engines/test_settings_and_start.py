@@ -143,6 +143,27 @@ def test_what_a_cpu_cannot_do_is_refused() -> None:
         settings(XEON, quantization="fp8")
 
 
+@pytest.mark.parametrize(
+    ("hardware", "quantisation", "options", "message"),
+    [
+        (A10, None, {"quantization": "fp8-encoder"}, r"capability 9\.0 or higher \(H100.* would use NVIDIA A10"),
+        (XEON, None, {"quantization": "fp8-encoder"}, "needs a GPU"),
+        (H100, "gptq", {"engine": "transformers"}, r"engine=transformers is not possible with a/turbo.*\(gptq\)"),
+        (H100, "gptq", {"quantization": "fp8"}, r"quantization=fp8 is not possible with a/turbo.*quantization=none"),
+        (H100, "gptq", {"quantization": "fp8-encoder"}, r"quantization=fp8-encoder is not possible"),
+    ],
+)
+def test_a_quantisation_that_is_not_possible_is_refused(
+    hardware: Hardware, quantisation: str | None, options: dict[str, Any], message: str
+) -> None:
+    """On older GPUs, with other engines, and a second time for weights that are quantised."""
+    checkpoint = dataclasses.replace(TURBO, quantisation=quantisation)
+    with pytest.raises(ConfigError, match=message):
+        engine_settings(BenchmarkConfig(**options), checkpoint, hardware)
+    assert engine_settings(BenchmarkConfig(), checkpoint, H100).dtype == "bfloat16"
+    assert settings(H100, quantization="fp8-encoder").dtype == "bfloat16"
+
+
 def test_graphs_are_on_unless_asked_otherwise() -> None:
     """CUDA graphs are used on a GPU only."""
     assert not settings(H100).enforce_eager

@@ -60,13 +60,13 @@ def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_p
 
 @pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
 def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
-    """Means, a peak and the energy difference; other processes, thermal slowdown and clock drops are warnings."""
+    """Means, a peak, the energy difference and other processes; thermal slowdown and clock drops are warnings."""
     nvml = Nvml(events)
     found = readings_of(nvml, monkeypatch, samples=30)
     assert (found.util_mean, found.power_mean_watts) == (90, 650)
     assert found.energy_wh == pytest.approx(0.001)
     assert found.memory_peak_mib == 1_000 + nvml.samples
-    assert "1 other process(es) on the GPU" in found.warnings
+    assert found.disturbance == "1 other process(es) used the GPU"
     assert any(text.startswith("clock drop: mean 1") for text in found.warnings)
     assert ("software thermal slowdown" in found.warnings) == bool(events & 0x20)
     assert not found.cuda_mps
@@ -74,7 +74,7 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Process ids of the host's namespace cannot be compared with those of the container."""
-    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).warnings == ()
+    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).disturbance is None
 
 
 def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:

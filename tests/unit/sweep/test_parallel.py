@@ -16,6 +16,7 @@ from whisperbench.errors import ConfigError, SweepError
 from whisperbench.sweep.grid import Task, on_every_type
 from whisperbench.sweep.parallel import DeviceSlot, Stopped, device_slots, run_in_parallel
 from whisperbench.sweep.progress import PlannedRun, Progress
+from whisperbench.sweep.runner import hardware_on
 
 H100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A10"
 MIXED = Hardware(
@@ -49,6 +50,16 @@ def test_without_a_gpu_slots_share_the_cores() -> None:
     slots = device_slots(NO_GPU, 2, [])
     assert set().union(*(slot.cores for slot in slots)) == os.sched_getaffinity(0)
     assert all(slot.cores and slot.environment["CUDA_VISIBLE_DEVICES"] == "" for slot in slots)
+
+
+def test_the_name_of_a_run_has_the_devices_of_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a slot of its own, those that gpu_type selects; a run that finds none fails by itself, not the sweep."""
+    monkeypatch.setattr("whisperbench.engines.start.all_hardware", lambda _address: MIXED)
+    monkeypatch.setattr("whisperbench.sweep.runner.all_hardware", lambda: MIXED)
+    on_a10, missing = BenchmarkConfig(gpu_type="A10"), BenchmarkConfig(gpu_type="B200")
+    assert hardware_on(DeviceSlot(), on_a10).gpu_name == A10
+    assert hardware_on(DeviceSlot("a", ON_H100), on_a10) == ON_H100
+    assert hardware_on(DeviceSlot(), missing) == MIXED
 
 
 def test_slots_have_equally_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:

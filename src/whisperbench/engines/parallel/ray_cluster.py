@@ -122,7 +122,8 @@ def _prepare_environment(address: str | None) -> None:
     """Set the environment variables of Ray.
 
     They enable authentication, let workers import this project, keep them at normal priority, and disable the monitor
-    that kills them when other processes use the memory.  A private Ray accepts connections from this host only.
+    that kills them when other processes use the memory.  A worker that exits must not kill Python's resource tracker,
+    which removes the semaphores of an ended engine.  A private Ray accepts connections from this host only.
 
     Raises:
         EngineError: the cluster does not answer.
@@ -148,6 +149,7 @@ def _prepare_environment(address: str | None) -> None:
     os.environ.update(
         RAY_worker_niceness="0",
         RAY_memory_monitor_refresh_ms="0",
+        RAY_kill_child_processes_on_worker_exit="0",
         RAY_USAGE_STATS_ENABLED="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         PYTHONPATH=os.pathsep.join([str(SOURCE), *python_path]),
