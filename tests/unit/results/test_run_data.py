@@ -218,6 +218,14 @@ def test_invented_units_are_reported_without_speech(language: str, unit: str, co
     assert found.description.startswith("`WER: not measured |")
 
 
+def test_words_per_minute_without_transcripts() -> None:
+    """4 words in 9 s are 26.67 per minute; random weights say nothing."""
+    found = contents(score_it=False)
+    assert found.metrics["words_per_minute"] == pytest.approx(4 / 0.15)
+    assert "If it contains no speech, every transcribed word is invented." in found.description
+    assert "words_per_minute" not in contents(score_it=False, load_format="dummy").metrics
+
+
 def test_what_was_not_measured_is_absent() -> None:
     """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
     metrics = contents(score_it=False, gpu=None).metrics
