@@ -6,6 +6,7 @@ import re
 
 from tests.unit.results.test_run_data import contents_of_two, results, timed
 from whisperbench.compare.columns import COLUMNS
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.score import score
 from whisperbench.results.names import METRICS
 from whisperbench.results.run_data import accuracy_metrics, unscored_metrics
