@@ -82,7 +82,7 @@ def contents(
 ) -> record.RunData:
     config = BenchmarkConfig(model="large-v3", **options)
     passes = tuple(timed(wall, gpu, usage) for wall in (4.0, 2.0, 3.0)[: config.repeats])
-    scored = score(results(), "en", 32) if score_it else None
+    scored = score(results(), "en") if score_it else None
     measured = Measurement(1.5, passes, (0.6, 0.65) if usage else ())
     return record.run_data(config, facts, measured, scored, started_ms=1, ended_ms=2)
 
@@ -213,7 +213,7 @@ def test_cuda_mps_is_a_fact_of_the_run() -> None:
 def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
     """The median is that of the valid passes; without one, the WER alone is measured."""
     config = BenchmarkConfig(model="large-v3", repeats=3)
-    scored = score(results(), "en", 32)
+    scored = score(results(), "en")
     passes = (timed(1.0, invalid=reason), timed(4.0), timed(3.0))
     found = record.run_data(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
     assert (found.metrics["wall_seconds"], found.metrics["wer"]) == (4.0, pytest.approx(25.0))
