@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.support.audio import corpus_of
+from tests.support.corpora import put
 from whisperbench.benchmark import checked_corpus, utterances_of
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -30,6 +33,21 @@ def test_random_weights_have_as_many_tokens_as_the_reference(checkpoint: Checkpo
     assert [each.forced_tokens for each in utterances_of(config, corpus, checkpoint)] == [count, count]
     real = BenchmarkConfig(corpus="demo", limit=1)
     assert [each.forced_tokens for each in utterances_of(real, corpus, checkpoint)] == [None]
+
+
+def test_silent_utterances_are_a_warning(tmp_path: Path) -> None:
+    """With their number and the first of them."""
+    warnings: list[str] = []
+
+    class Warned(Listener):
+        def warning(self, text: str) -> None:
+            warnings.append(text)
+
+    put(tmp_path / "c", "a.wav", "b.wav")
+    soundfile.write(tmp_path / "c" / "b.wav", np.zeros(9, np.int16), 16_000)
+    corpus = checked_corpus(BenchmarkConfig(corpus=str(tmp_path / "c")), Warned(), tmp_path / "cache")
+    assert corpus.silent == ("b",)
+    assert "1 of 2 utterances are silent, the first is b:" in warnings[-1]
 
 
 def test_a_corpus_of_long_audio_alone_cannot_be_dropped(tmp_path: Path) -> None:
