@@ -26,10 +26,11 @@ from benchmarks.input_pipeline import FLAT_MEMORY, features_alone, with_vllm
 from tests.support.options import sweep_of
 from whisperbench.cli import sweep
 from whisperbench.cli.options import Command
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.start import hardware_of_the_engine
+from whisperbench.engines.start import hardware_of
 from whisperbench.errors import SweepError
 from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
 from whisperbench.sweep.grid import configurations_of
@@ -55,7 +56,7 @@ FACTS = (
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--corpus", default=Path(tempfile.gettempdir()) / "whisperbench-corpus", type=click.Path(path_type=Path))
 def main(grid: str, repeats: int, limit: int | None, resume: bool, output: Path, corpus: Path) -> None:
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of(BenchmarkConfig())
     if not hardware.has_gpu:
         count = limit or 300
         utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", None).utterances

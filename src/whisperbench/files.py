@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from whisperbench.errors import ConfigError
+
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -97,6 +99,21 @@ def write_atomically(path: Path, body: object) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def require_writable(directory: Path, option: str) -> None:
+    """Create a directory if it is absent, and check that files can be created in it.
+
+    Raises:
+        ConfigError: it cannot be written; `option` names the option that sets it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{option}={directory} cannot be written ({reason}). Choose another directory.") from error
 
 
 def sync(path: Path) -> None:

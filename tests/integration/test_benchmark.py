@@ -46,26 +46,23 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
     "a reference of 5,000 digits": (lambda p: {"corpus": folder(p / "c", "9" * 5_000)}, "cannot be normalised"),
     "fp8 on a CPU": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
     "a language that the model lacks": (lambda _: {"language": "de"}, "Did you mean en?"),
+    "a directory that cannot be written": (lambda _: {"results_dir": "/proc/results"}, "Choose another directory"),
+    "a number that is not allowed": (lambda _: {"max_num_seqs": 0}, "max_num_seqs='0' is not allowed"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_ends_as_a_failed_run(
-    case: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One sentence names what is wrong, the status is not 0, and the run is FAILED with the cause in a tag."""
+def test_a_mistake_leaves_no_run(case: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message without a traceback names what is wrong; the status is that of wrong usage."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     options, named = BAD[case]
     given = {"model": "demo", "corpus": "demo", "results_dir": tmp_path / "results", **options(tmp_path)}
     result = invoke("benchmark", **given)
-    assert result.exit_code in {1, 2}, result.output
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("error: ") == 1
     assert named in result.stderr.partition("error: ")[2]
     assert "Traceback" not in result.output
-    (run,) = client.search_runs(["0"])
-    assert run.info.status == "FAILED"
-    assert named in run.data.tags[FAILURE]
-    assert run.data.tags["mlflow.note.content"].startswith("**FAILED**\n\n    ")
-    assert run.data.params["max_num_seqs"] == "128"
+    assert client.search_runs(["0"]) == []
 
 
 def test_a_corpus_that_changes_during_the_measurement_ends_as_a_failed_run(
@@ -91,9 +88,14 @@ def test_a_corpus_that_changes_during_the_measurement_ends_as_a_failed_run(
     assert not list((tmp_path / "results").rglob("measurement.json"))
 
 
-def test_a_bad_option_is_refused_before_a_run_is_opened(client: Any) -> None:
-    """The options are checked first: nothing heavy is imported and no run is left behind."""
-    result = invoke("benchmark", max_num_seqs=0)
-    assert result.exit_code == 2
-    assert "max_num_seqs='0' is not allowed" in result.stderr
-    assert client.search_runs(["0"]) == []
+def test_a_run_that_exists_records_the_mistake(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mlflow run` and a sweep create the run before the program starts; its description is in the past tense."""
+    run_id = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    result = invoke("benchmark", model="large-v33", corpus="demo", results_dir=tmp_path)
+    assert result.exit_code == 2, result.output
+    run = client.get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert "large-v33" in run.data.tags[FAILURE]
+    assert run.data.tags["mlflow.note.content"].startswith("**The run failed.**\n\n    model='large-v33'")
+    assert "is running" not in run.data.tags["mlflow.note.content"]

@@ -36,7 +36,7 @@ from whisperbench.checkpoint.tokenizer import (
     special_ids,
     write_tokenizer,
 )
-from whisperbench.errors import ConfigError, ModelError
+from whisperbench.errors import ChangedInputError, ConfigError, ModelError
 from whisperbench.files import FileState, build_directory_once, changed_files, file_state
 
 LAYOUT = "6"
@@ -58,6 +58,7 @@ class Checkpoint:
             names, sizes and contents of its files; None for random weights of a published size.
         tokens: token ids by the name of the special token.
         ctranslate2: directory in the CTranslate2 layout from which the checkpoint was converted, if any.
+        quantisation: method and format of weights that are already quantised, from config.json; None if they are not.
         files: the states of its files before `revision` was determined.
     """
 
@@ -67,6 +68,7 @@ class Checkpoint:
     architecture: Architecture
     tokens: Mapping[str, int] = dataclasses.field(repr=False)
     ctranslate2: str | None = None
+    quantisation: str | None = None
     files: Mapping[Path, FileState] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -89,7 +91,7 @@ class Checkpoint:
         """Require that the files are those of `revision`.
 
         Raises:
-            ModelError: files were changed or replaced; the message names some of them.
+            ChangedInputError: files were changed or replaced; the message names some of them.
         """
         _require_unchanged(self.files)
 
@@ -185,14 +187,17 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
         )
     weights = WEIGHT_PATTERNS if with_weights else ()
     files = _states(directory, (*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights))
-    architecture = Architecture.from_config(read_json(directory / "config.json"), directory / "config.json")
+    config = read_json(directory / "config.json")
+    architecture = Architecture.from_config(config, directory / "config.json")
     if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
         raise ModelError(f"{directory} lacks preprocessor_config.json. Copy it from the original checkpoint.")
     tokens = read_tokens(directory)
     architecture.check_tokens(tokens, directory)
     if with_weights:
         weight_files(directory)
-    return Checkpoint(model_id, str(directory), revision, architecture, tokens, files=files)
+    return Checkpoint(
+        model_id, str(directory), revision, architecture, tokens, files=files, quantisation=_quantisation(config)
+    )
 
 
 def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
@@ -201,10 +206,18 @@ def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
 
 def _require_unchanged(files: Mapping[Path, FileState]) -> None:
     if changed := changed_files(files):
-        raise ModelError(
+        raise ChangedInputError(
             f"{len(changed)} files of the checkpoint changed after they were checked, so that the model is not that of "
             f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
         )
+
+
+def _quantisation(config: Mapping[str, Any]) -> str | None:
+    declared = config.get("quantization_config") or config.get("compression_config")
+    if not isinstance(declared, dict):
+        return None
+    names = (declared.get("quant_method", "unknown method"), declared.get("format"))
+    return " ".join(str(name)[:40] for name in names if name)
 
 
 def _demo_directory() -> Path:

@@ -11,10 +11,21 @@ from typing import Self
 
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
+from whisperbench.results.names import (
+    ACCURACY_KEY,
+    CONFIG_DIGEST,
+    DISTURBED,
+    METRICS,
+    RANDOM_WEIGHTS,
+    SIGNATURE,
+    SPEED_KEY,
+    error_metric,
+)
 
 MAX_FINITE = 1e300
 """Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
+
+TIMED = frozenset(metric.name for metric in METRICS if metric.timed)
 
 
 def spread_percent(values: Sequence[float]) -> float:
@@ -68,14 +79,21 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None if it was not measured or is not finite."""
+        """A metric's value; None if it was not measured, is not finite, or depends on the speed of a disturbed run."""
+        if self.disturbed and name in TIMED:
+            return None
         value = self.metrics.get(name)
         return value if value is not None and math.isfinite(value) and abs(value) < MAX_FINITE else None
 
     def values(self, name: str) -> tuple[float, ...]:
-        """A metric's values in all repeats, its single value, or nothing if it was not measured."""
+        """A metric's values in all repeats, its single value, or nothing if `metric` is None."""
         value = self.metric(name)
-        return tuple(self.history.get(name, ())) or (() if value is None else (value,))
+        return () if value is None else tuple(self.history.get(name, ())) or (value,)
+
+    @property
+    def wer(self) -> float | None:
+        """The WER in percent, or the CER if characters are counted."""
+        return self.metric(error_metric(self.metrics))
 
     @property
     def accuracy_key(self) -> str | None:
@@ -88,6 +106,11 @@ class RunRecord:
     @property
     def config_digest(self) -> str | None:
         return self.tags.get(CONFIG_DIGEST)
+
+    @property
+    def disturbed(self) -> str | None:
+        """Other programs that used the machine in the timed region, if any."""
+        return self.tags.get(DISTURBED)
 
     @property
     def random_weights(self) -> bool:

@@ -244,7 +244,7 @@ def _score(config: BenchmarkConfig, results: tuple[UtteranceResult, ...], listen
     if any(each.reference is None for each in results):
         listener.info(f"WER is not measured, because {config.corpus} has no reference transcripts.")
         return None
-    return score(results, config.language, config.seed)
+    return score(results, config.language)
 
 
 def read_journal(directory: Path) -> tuple[UtteranceResult, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from annotated_types import Ge, Lt
 
 from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Measurement, Pass
@@ -117,8 +117,10 @@ def initial_params(
     resolved = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
-        "gpu_name": hardware.gpu_name,
+        "gpu_name": None if hardware.gpu_name == NOT_REPORTED else hardware.gpu_name,
         "gpu_count": str(hardware.gpu_count),
+        "gpu_power_limit_watts": hardware.gpu_power_limit_watts,
+        "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
     }
     return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
@@ -149,17 +151,18 @@ def run_params(
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
-    """WER and CER in percent, and the word counts of the WER."""
-    words = score.words
+    """Error rates in percent, and the counts of the ranked one, in words or in characters."""
+    counts, unit = score.counts, score.normalizer.unit
     found: dict[str, float | None] = {
         "wer": score.wer,
         "cer": score.cer,
-        "wer_ci_low": score.interval.low if score.interval else None,
-        "wer_ci_high": score.interval.high if score.interval else None,
-        "substitutions": words.substitutions,
-        "deletions": words.deletions,
-        "insertions": words.insertions,
-        "reference_words": words.words,
+        f"{score.metric}_ci_low": score.interval.low if score.interval else None,
+        f"{score.metric}_ci_high": score.interval.high if score.interval else None,
+        f"invented_{unit}s_per_minute": score.invented_per_minute,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+        f"reference_{unit}s": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -188,6 +191,8 @@ def speed_metrics(
         "latency_p95_ms": timed.latency_ms(95),
         "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
     }
+    if timed.load is not None:
+        found["other_cpu_percent"] = timed.load.other_percent
     if usage is not None:
         found |= {
             "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
@@ -205,8 +210,10 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
+    """Warnings of a pass: the GPU monitor's, the reason why it is invalid or disturbed, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
+    if timed.disturbance:
+        found.append(timed.disturbance)
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
@@ -249,4 +256,6 @@ def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measuremen
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
         tags[names.WARNINGS] = "; ".join(warnings)
+    if measurement.disturbance:
+        tags[names.DISTURBED] = measurement.disturbance
     return tags

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.option import labels
-from whisperbench.engines.hardware import Hardware
-from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
+from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
@@ -16,15 +16,19 @@ from whisperbench.results.run_name import data_label, setting_name
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 """Options that are in every result line, unless the engine does not have them."""
 
+IN_PROGRESS = "The measurement is running. The metrics `system/progress_*` show its progress.\n\n"
+"""First paragraph of a run's description until the run is closed."""
+
 
 def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout: WER, throughput, the options of ALWAYS_SHOWN, labels of other options, and the GPU."""
-    wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
+    """The last line on stdout: WER or CER, throughput, the options of ALWAYS_SHOWN, other options, and the GPU."""
+    error = error_metric(metrics)
+    errors = f"{error.upper()}: {metrics[error]:.2f}" if error in metrics else "WER: not measured"
     named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params.get("engine", "vllm"))]
     named += [label for name, label in labels(OPTIONS, params).items() if name not in ALWAYS_SHOWN]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
+    return f"{errors} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params.get('gpu_name', NOT_REPORTED)}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
@@ -36,11 +40,11 @@ def command_line(config: BenchmarkConfig) -> str:
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """The description of a run in markdown during the measurement."""
+    """The description of a run in markdown during the measurement; closing a failed run removes IN_PROGRESS."""
     size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
-        f"`system/progress_*` show the progress.\n\nCommand: `{command_line(config)}`\n"
+        f"{IN_PROGRESS}{setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}.\n\n"
+        f"Command: `{command_line(config)}`\n"
     )
 
 
@@ -56,15 +60,15 @@ def summary(
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
             interval = ""
-            if metric.name == "wer" and "wer_ci_low" in metrics:
-                interval = f" (95 % interval {metrics['wer_ci_low']:.2f} to {metrics['wer_ci_high']:.2f})"
+            if (low := f"{metric.name}_ci_low") in metrics:
+                interval = f" (95 % interval {metrics[low]:.2f} to {metrics[f'{metric.name}_ci_high']:.2f})"
             rows.append(f"| {metric.name} | {metrics[metric.name]:,.{metric.digits}f} {metric.unit}{interval} |")
     notes = []
     if len(rates := history.get("reqs_per_sec", ())) > 1:
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
-    if "wer" not in metrics:
-        reason = "the references contain no words" if "reference_words" in metrics else "the corpus has no transcripts"
+    if error_metric(metrics) not in metrics:
+        reason = "the references contain no words" if "insertions" in metrics else "the corpus has no transcripts"
         notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")

@@ -194,7 +194,7 @@ def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[Ru
         if not repeats.isdecimal() or int(repeats) < 2:
             return record
         history = {}
-        for name in (metric.name for metric in METRICS if metric.rate):
+        for name in (metric.name for metric in METRICS if metric.heading and metric.name in record.metrics):
             # A file store returns a value twice if it was logged twice, with the same step.
             steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
             history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))

@@ -20,10 +20,11 @@ from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin, locked
 from whisperbench.results.environment import git_commit
-from whisperbench.results.names import FAILURE, REPEATS
+from whisperbench.results.names import COMMIT, FAILURE, REPEATS
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
+from whisperbench.results.summary import IN_PROGRESS
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, without_password
 from whisperbench.tracking.client import (
@@ -44,7 +45,6 @@ PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
-COMMIT_TAG = "mlflow.source.git.commit"
 DEFAULT_EXPERIMENT = "whisperbench"
 METRICS_PER_BATCH = 1_000
 MAX_TAG_LENGTH = 5_000
@@ -123,7 +123,7 @@ def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = resolve_tags(dict(tags))
     # MLflow searches for a repository from sys.argv[0] upwards, but a console script is outside the checkout.
     commit = git_commit()
-    return {**found, **({COMMIT_TAG: commit} if commit else {}), **_redacted(found), **_own_tags()}
+    return {**found, **({COMMIT: commit} if commit else {}), **_redacted(found), **_own_tags()}
 
 
 def _own_tags() -> dict[str, str]:
@@ -320,7 +320,8 @@ def close_run(
             client.set_tag(run_id, FAILURE, text[:MAX_TAG_LENGTH] or "unknown")
             note, before = _failure_note(status, text), client.get_run(run_id).data.tags.get(NOTE_TAG, "")
             if not before.startswith(note):  # a sweep may close a run that its process has closed before
-                client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{before}"[:MAX_TAG_LENGTH])
+                text = f"{note}\n\n{before.removeprefix(IN_PROGRESS)}"
+                client.set_tag(run_id, NOTE_TAG, text[:MAX_TAG_LENGTH])
 
     with tracking_errors(client, "close the run"):
         if serves_ui(client):
@@ -330,6 +331,7 @@ def close_run(
 
 
 def _failure_note(status: str, failure: str) -> str:
-    """Markdown with the status, and the cause as a code block."""
+    """Markdown with what happened, and the cause as a code block."""
     lines = [part for line in failure.splitlines() for part in textwrap.wrap(escape_control(line), NOTE_WIDTH) or [""]]
-    return "\n".join([f"**{status}**", "", *(f"    {line}" for line in lines)])
+    happened = "was killed" if status == "KILLED" else "failed"
+    return "\n".join([f"**The run {happened}.**", "", *(f"    {line}" for line in lines)])

@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from whisperbench.compare.paired_tests import paired_tests
 
 from tests.support.stores import H100, run_of, spoken
 from whisperbench.compare.columns import shown_columns
 from whisperbench.compare.groups import Grouping
-from whisperbench.compare.paired_tests import paired_tests
 from whisperbench.compare.rank import Leaderboard, best_per_gpu_and_model, pareto, rank, tested_systems
 from whisperbench.compare.report import explanation
 from whisperbench.compare.systems import systems

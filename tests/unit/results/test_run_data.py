@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.base import EngineInfo, PassUsage
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.measure.gpu import GpuReadings
+from whisperbench.measure.load import MachineLoad
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
 from whisperbench.results import run_data as record
+from whisperbench.results.record import RunIdentity
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import gpu_label, run_name, setting_name
 from whisperbench.results.summary import result_line
@@ -49,6 +52,7 @@ FACTS = RunInfo(
     git_dirty=False,
 )
 TWO = PassUsage((18.0, 18.0), (3.9, 4.0), 2.0)
+QUIET = MachineLoad(cores=16, own=3.0, other=0.1)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
 
 
@@ -71,7 +75,7 @@ def results(reference: str | None = "the cat sat down") -> tuple[UtteranceResult
 
 
 def timed(wall: float, gpu: GpuReadings | None = None, usage: PassUsage | None = None, **changes: Any) -> Pass:
-    return Pass(wall_seconds=wall, cpu_seconds=1.0, gpu=gpu, usage=usage, results=results(), **changes)
+    return Pass(wall_seconds=wall, cpu_seconds=1.0, gpu=gpu, load=QUIET, usage=usage, results=results(), **changes)
 
 
 def contents(
@@ -83,7 +87,7 @@ def contents(
 ) -> record.RunData:
     config = BenchmarkConfig(model="large-v3", **options)
     passes = tuple(timed(wall, gpu, usage) for wall in (4.0, 2.0, 3.0)[: config.repeats])
-    scored = score(results(), "en", 32) if score_it else None
+    scored = score(results(), "en") if score_it else None
     measured = Measurement(1.5, passes, (0.6, 0.65) if usage else ())
     return record.run_data(config, facts, measured, scored, started_ms=1, ended_ms=2)
 
@@ -155,6 +159,37 @@ def test_metrics_have_their_units() -> None:
     assert metrics["latency_p95_ms"] == pytest.approx(3500)
 
 
+def scored_in(language: str, reference: str) -> record.RunData:
+    """A run over utterances of a language that have one reference."""
+    config = BenchmarkConfig(model="large-v3", language=language)
+    measured, scored = Measurement(1.5, (timed(4.0),)), score(results(reference), language)
+    return record.run_data(config, FACTS, measured, scored, started_ms=1, ended_ms=2)
+
+
+def test_the_cer_is_ranked_without_spaces_between_words() -> None:
+    """The CER has the interval and the counts; there is no WER, and the key and the result line name the unit."""
+    found = scored_in("ja", "the hut sat down")
+    assert found.metrics["cer"] == pytest.approx(100 / 13)
+    assert (found.metrics["substitutions"], found.metrics["reference_characters"]) == (4, 4 * 13)
+    assert "cer_ci_low" in found.metrics
+    assert not {"wer", "wer_ci_low", "reference_words"} & found.metrics.keys()
+    assert "|unit=character|language=ja|" in found.tags[names.ACCURACY_KEY]
+    assert found.description.startswith("`CER: 7.69 | throughput: ")
+    assert re.search(r"^\| cer \| 7.69 % \(95 % interval [\d.]+ to [\d.]+\) \|$", found.description, re.M)
+
+
+@pytest.mark.parametrize(("language", "unit", "count"), [("en", "words", 16), ("zh", "characters", 52)])
+def test_invented_units_are_reported_without_speech(language: str, unit: str, count: int) -> None:
+    """4 transcripts of 9 s where the references are empty: no error rate, and the units per minute of audio."""
+    found = scored_in(language, "")
+    assert found.metrics[f"invented_{unit}_per_minute"] == pytest.approx(count / 0.6)
+    assert not {"wer", "cer"} & found.metrics.keys()
+    assert found.metrics[f"reference_{unit}"] == 0
+    assert f"| invented_{unit}_per_minute | {count / 0.6:.2f} {unit} per audio minute |" in found.description
+    assert "**No WER**: the references contain no words." in found.description
+    assert found.description.startswith("`WER: not measured |")
+
+
 def test_what_was_not_measured_is_absent() -> None:
     """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
     metrics = contents(score_it=False, gpu=None).metrics
@@ -173,11 +208,23 @@ def test_keys_name_what_must_agree() -> None:
     """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
     tags = contents(limit=5).tags
     assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
-    assert tags[names.ACCURACY_KEY].endswith("|language=en|long_audio=split")
+    assert tags[names.ACCURACY_KEY].endswith("|unit=word|language=en|long_audio=split")
     assert tags[names.SPEED_KEY] == (
-        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|schema=1"
+        f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|"
+        "gpu_power_limit_watts=700|cpu_cores=1|schema=1"
     )
     assert names.RANDOM_WEIGHTS not in tags
+
+
+@pytest.mark.parametrize(("name", "value"), [("cpu_cores", 1.5), ("gpu_power_limit_watts", 400)])
+def test_runs_with_other_limits_are_no_repeats(name: str, value: float) -> None:
+    """The number of usable cores and the power limit of the GPU are params, and parts of the speed key."""
+    device = dataclasses.replace(GPU.devices[0], power_limit_watts=400)
+    other = dataclasses.replace(GPU, **({"cpu_cores": value} if name == "cpu_cores" else {"devices": (device,)}))
+    before, after = (record.initial_params(BenchmarkConfig(), None, None, each) for each in (GPU, other))
+    assert after == {**before, name: str(value)}
+    tags = [{names.SPEED_KEY: keys.speed_key(BenchmarkConfig(), "ab", each)} for each in (GPU, other)]
+    assert RunIdentity.of(before, tags[0]) != RunIdentity.of(before, tags[1])
 
 
 def test_random_weights_are_tagged_and_say_so() -> None:
@@ -198,11 +245,19 @@ def test_the_closing_line_is_the_published_one() -> None:
     assert "WER: not measured" in result_line(found.params, {"reqs_per_sec": 1.0})
 
 
-def test_warnings_of_any_repeat_are_tagged() -> None:
-    """A stranger on the GPU in one repeat of three taints the run."""
-    tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, ("1 other process(es) on the GPU",))
-    assert contents(gpu=tainted).tags[names.WARNINGS] == "1 other process(es) on the GPU"
-    assert names.WARNINGS not in contents().tags
+def test_a_disturbed_run_is_tagged() -> None:
+    """Other programs in every repeat; where one repeat was undisturbed, the speed is that of this repeat."""
+    used = "2 other process(es) used the GPU"
+    tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, other_processes=2)
+    tags = contents(gpu=tainted).tags
+    assert (tags[names.WARNINGS], tags[names.DISTURBED]) == (used, used)
+    assert not {names.WARNINGS, names.DISTURBED} & contents().tags.keys()
+    passes = (dataclasses.replace(timed(4.0), gpu=tainted), timed(3.0), dataclasses.replace(timed(5.0), gpu=tainted))
+    config = BenchmarkConfig(model="large-v3", repeats=3)
+    found = record.run_data(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
+    assert list(found.history["wall_seconds"]) == [3.0]
+    assert found.tags[names.WARNINGS] == used
+    assert names.DISTURBED not in found.tags
 
 
 def test_cuda_mps_is_a_fact_of_the_run() -> None:
@@ -215,7 +270,7 @@ def test_cuda_mps_is_a_fact_of_the_run() -> None:
 def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
     """The median is that of the valid passes; without one, the WER alone is measured."""
     config = BenchmarkConfig(model="large-v3", repeats=3)
-    scored = score(results(), "en", 32)
+    scored = score(results(), "en")
     passes = (timed(1.0, invalid=reason), timed(4.0), timed(3.0))
     found = record.run_data(config, FACTS, Measurement(1.5, passes), scored, started_ms=1, ended_ms=2)
     assert (found.metrics["wall_seconds"], found.metrics["wer"]) == (4.0, pytest.approx(25.0))
