@@ -136,6 +136,7 @@ def measure_to_disk(
                     stall_seconds=settings.stall_seconds,
                 )
             require_unchanged(prepared.corpus.files)
+            prepared.checkpoint.require_unchanged()
             info = RunInfo(
                 model_id=prepared.checkpoint.model_id,
                 model_revision=prepared.checkpoint.revision,
