@@ -1,8 +1,7 @@
 """A corpus with the lengths of LibriSpeech test-clean, made of the demo clips: FLAC files in OpenSLR layout.
 
-Real lengths decide the throughput; what is said does not.  Each utterance is cut from the demo
-clips laid end to end, starting where the one before it ended, and its reference has as many words
-as the real one.
+Throughput depends on the lengths and not on the words.  Each utterance is cut from the demo clips laid end to end,
+starting where the previous one ended, and its reference has as many words as the real one.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def lengths(limit: int = 0) -> list[tuple[int, int]]:
 
 
 def tiled_audio(sizes: list[int]) -> Iterator[npt.NDArray[np.float32]]:
-    """One array of float32 samples per size, cut one after the other from the endless demo clips."""
+    """Yield one array of float32 samples per size, cut one after the other from the repeated demo clips."""
     clips = np.concatenate([load_audio(u.audio) for u in load_corpus("demo", "all", None).utterances])
     start = 0
     for size in sizes:

@@ -9,19 +9,19 @@ from pathlib import Path
 from whisperbench.compare import render
 from whisperbench.compare.difference import AlignedUtterance, audio_address, difference, most_errors_first
 from whisperbench.compare.document import Part
-from whisperbench.compare.gate import Verdict, gate_case, judge
+from whisperbench.compare.gate import Verdict, gate_case, judge, matching_runs
 from whisperbench.compare.groups import Grouping, differences
-from whisperbench.compare.paired_tests import paired_test, paired_tests
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
-from whisperbench.compare.rank import Leaderboard, rank, tested_systems
+from whisperbench.compare.rank import Leaderboard, rank
 from whisperbench.compare.report import Report, title
 from whisperbench.compare.rescore import rank_changes, rescore
 from whisperbench.compare.select import priced, selects, unused_prices
+from whisperbench.compare.verdicts import Verdicts, wer_difference
 from whisperbench.config.compare import CompareConfig
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
-from whisperbench.measure.score import Normalizer
+from whisperbench.measure.normalizer import normalizer_of
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
@@ -41,7 +41,7 @@ Transcripts = Mapping[str, StoredTranscripts | None]
 
 
 def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
-    """Compare the selected runs and return the exit status, which is 1 if the gate finds a regression.
+    """Compare the selected runs and return the exit status, which is that of the gate's verdict, else 0.
 
     `echo` prints the result, which is the sentence of the gate or the parts of a report.  A report is also written to
     files and logged as a compare run.
@@ -54,13 +54,13 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     if options.baseline is not None:
         verdict = gate(client, options, options.baseline, listener)
         echo(escape_control(verdict.sentence))
-        return int(verdict.regression)
+        return verdict.status
     links = Links(ui_address(client))
     if options.run_ids:
         a, b = read.get_runs(client, options.run_ids)
         transcripts = fetch(client, (a, b), listener)
-        normalize = Normalizer(a.params.get("language", "en"))
-        found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.seed, normalize)
+        normalize = normalizer_of(a.params.get("language", "en"))
+        found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.margin, normalize)
         audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
         parts = found.parts(links)
         page = render.difference_html(found, links, audio)
@@ -100,13 +100,13 @@ def leaderboard(
     changes = None
     if options.rescore:
         before = boards
-        rescored, transcripts = rescore_all(client, records, options.seed, listener)
+        rescored, transcripts = rescore_all(client, records, listener)
         grouping, boards = rank_all(rescored, options, lambda _: transcripts)
         changes = rank_changes(before, boards)
     measured = [system for group in (*grouping.groups, *grouping.alone) for system in group.systems]
     published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
     utterances, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
-    alone = tuple(rank(g, options.sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
+    alone = tuple(rank(g, options.sort, Verdicts(), differs=differences(grouping.groups[0], g)) for g in grouping.alone)
     return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched)
 
 
@@ -125,34 +125,36 @@ def files_of(report: Report) -> dict[str, str]:
 def rank_all(
     records: Sequence[RunRecord], options: CompareConfig, transcripts_of: Callable[[Sequence[RunRecord]], Transcripts]
 ) -> tuple[Grouping, tuple[Leaderboard, ...]]:
-    """Group and rank the runs; `transcripts_of` is called only for the runs that the paired tests need.
+    """Group and sort the runs; `transcripts_of` is called for the runs whose WER is compared.
 
     Raises:
-        ComparisonError: no run can be ranked.
+        ComparisonError: no run can be compared, or no run matches `options.reference`.
     """
     grouping = Grouping.of(records, options.sort)
     if not grouping.groups:
         reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
-        raise ComparisonError(f"The {len(records)} runs that were found cannot be ranked: {reasons}.")
-    tested = [systems for group in grouping.groups if len(systems := tested_systems(group)) > 1]
-    transcripts = transcripts_of([system.typical for systems in tested for system in systems])
+        raise ComparisonError(f"The {len(records)} runs that were found cannot be compared: {reasons}.")
+    named = set(matching_runs(records, options.reference)) if options.reference else set()
+    compared = [systems for group in grouping.groups if len(systems := group.by_wer) > 1]
+    transcripts = transcripts_of([system.typical for systems in compared for system in systems])
     boards = []
     for group in grouping.groups:
-        tests = paired_tests(group, transcripts, options.seed)
-        boards.append(rank(group, options.sort, tests, differs=differences(grouping.groups[0], group)))
+        reference = next((system for system in group.by_wer if named.intersection(system.runs)), None)
+        verdicts = Verdicts.of(group, transcripts, options.margin, reference)
+        boards.append(rank(group, options.sort, verdicts, differs=differences(grouping.groups[0], group)))
     return grouping, tuple(boards)
 
 
 def rescore_all(
-    client: Client, records: Sequence[RunRecord], seed: int, listener: Listener
+    client: Client, records: Sequence[RunRecord], listener: Listener
 ) -> tuple[list[RunRecord], Transcripts]:
     """Score the runs that have a WER and transcripts again; returns all runs, and the scored transcripts by run id."""
-    scored = [run for run in records if run.metric("wer") is not None]
+    scored = [run for run in records if run.wer is not None]
     transcripts = fetch(client, scored, listener)
     rescored = {}
     with listener.counting("scoring again", len(scored), "runs/sec") as done:
         for count, run in enumerate(scored, 1):
-            if (new := rescore(run, transcripts[run.run_id], seed)) is not None:
+            if (new := rescore(run, transcripts[run.run_id])) is not None:
                 rescored[run.run_id] = new
             done(count)
     if len(rescored) < len(scored):
@@ -165,30 +167,30 @@ def worst_utterances(
     client: Client, run: RunRecord, listener: Listener
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
     """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
-    stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
+    stored = fetch(client, (run,), listener)[run.run_id] if run.wer is not None else None
     if not stored:
         return (), {}
-    worst, normalize = most_errors_first(stored), Normalizer(run.params.get("language", "en"))
+    worst, normalize = most_errors_first(stored), normalizer_of(run.params.get("language", "en"))
     audio = audio_of(client, (run,), [each.utt_id for each in worst])
     return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
 
 
 def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> Verdict:
-    """The verdict on the newest run, or on the run that `options.run_ids` selects.
+    """The verdict on the newest run and its repeats, or on the runs that `options.run_ids` selects.
 
     Raises:
         ComparisonError: no verdict is possible; it also replaces errors with exit status 1, which means a regression.
         TrackingError: the server cannot be reached or refuses a request.
     """
     try:
-        candidate_id = read.full_id(client, options.run_ids[0]) if options.run_ids else None
-        case = gate_case(find(client, options), baseline, candidate_id)
-        a, b = case.candidate, case.baseline.typical
-        test = None
-        if a.metric("wer") is not None or b.metric("wer") is not None:
-            transcripts = fetch(client, (a, b), listener)
-            test = paired_test(transcripts[a.run_id], transcripts[b.run_id], options.seed)
-        return judge(case, test, options.max_slowdown)
+        candidates = [read.full_id(client, each) for each in options.run_ids]
+        case = gate_case(find(client, options), baseline, candidates)
+        before, after = case.baseline.typical, case.candidate.typical
+        wer = None
+        if case.baseline.wer is not None or case.candidate.wer is not None:
+            transcripts = fetch(client, (before, after), listener)
+            wer = wer_difference(transcripts[before.run_id], transcripts[after.run_id], options.margin)
+        return judge(case, wer, options.margin, options.max_slowdown)
     except WhisperbenchError as error:
         if error.exit_status == 1:
             raise ComparisonError(str(error)) from error
@@ -205,8 +207,8 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Measure one: whisperbench benchmark --model demo --corpus demo "
-            "(or mlflow run . -P model=demo -P corpus=demo)."
+            f"{without_password(client.tracking_uri)}; measure one with whisperbench benchmark --model demo "
+            "--corpus demo."
         )
     return found
 

@@ -12,10 +12,11 @@ from whisperbench.compare.published import counterparts
 from whisperbench.compare.rank import rank
 from whisperbench.compare.render import as_markdown
 from whisperbench.compare.report import Report
+from whisperbench.compare.verdicts import Verdicts
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.links import Links
 from whisperbench.results.record import RunRecord
-from whisperbench.stats.paired import PairedTest
+from whisperbench.results.transcripts import read_table
 
 LINKS = Links("http://mlflow.example")
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
@@ -27,12 +28,14 @@ def report_of(
     *runs: RunRecord,
     sort: str = "wer",
     published: bool = False,
-    tests: Mapping[str, PairedTest | str] | None = None,
+    transcripts: Mapping[str, str] | None = None,
+    margin: float = 0.2,
 ) -> Report:
     grouping = Grouping.of(runs, sort)
-    boards = tuple(rank(group, sort, tests or {}) for group in grouping.groups)
+    stored = {run_id: read_table(text) for run_id, text in (transcripts or {}).items()}
+    boards = tuple(rank(group, sort, Verdicts.of(group, stored, margin)) for group in grouping.groups)
     found = counterparts([c for group in grouping.groups for c in group.systems]) if published else ()
-    alone = tuple(rank(g, sort, {}, differs=differences(grouping.groups[0], g)) for g in grouping.alone)
+    alone = tuple(rank(g, sort, Verdicts(), differs=differences(grouping.groups[0], g)) for g in grouping.alone)
     return Report(boards, alone, grouping.left_out, found, None, (), {}, LINKS, "every experiment")
 
 
@@ -50,8 +53,8 @@ def hostile_run() -> RunRecord:
     params = {
         **run.params,
         "model": HOSTILE,
-        "dtype_effective": FORMULA,
-        "vllm_version": HOSTILE,
+        "dtype": FORMULA,
+        "torch_version": HOSTILE,
         "engine_version": HOSTILE,
         "quantization": HOSTILE,
     }

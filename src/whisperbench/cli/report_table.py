@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 import click
 import rich.box
@@ -19,7 +20,8 @@ from whisperbench.text import escape_control
 
 MAX_ROWS = 40
 WRAP_WIDTH = 24  # cells are wrapped only beyond this number of characters
-INTERVAL = re.compile(r" \(.*\)$")
+INTERVAL = re.compile(r" \((?:[-+±\d][-+±\d.,–% to]*|at most [^)]*)\)$")
+"""An interval, noise or limit after a figure or a verdict, in parentheses."""
 
 
 def printer(wanted: str, console: rich.console.Console | None = None) -> Callable[[str | Sequence[Part]], None]:
@@ -44,31 +46,45 @@ def _print(result: str | Sequence[Part], console: rich.console.Console | None) -
 
 
 def _draw_table(table: Table, console: rich.console.Console) -> None:
-    """Print a table; if it is too wide, leave out the intervals, then the run ids, then columns from the right."""
-    every, unlimited = list(range(len(table.headings))), console.options.update(width=10_000)
-    others = [index for index in every if table.headings[index] != "run"]
-    layouts = [(every, True), (every, False), *((others[:count], False) for count in range(len(others), 0, -1))]
-    for shown, intervals in layouts:
-        drawn = _columns(table, shown, intervals=intervals)
+    """Print a table; if it is too wide, leave out the intervals from left to right, then the run ids, then columns.
+
+    Columns are left out from the right, and those that the table requires are kept.
+    """
+    unlimited = console.options.update(width=10_000)
+    for shown, intervals in _layouts(table):
+        drawn = _columns(table, shown, intervals)
         if console.measure(drawn, options=unlimited).minimum <= console.width:
             break
     console.print(drawn)
     notes = [f"{len(table.rows) - MAX_ROWS} more rows"] if len(table.rows) > MAX_ROWS else []
-    notes += [escape_control(table.headings[index]) for index in every if index not in shown]
+    notes += [escape_control(heading) for index, heading in enumerate(table.headings) if index not in shown]
     if notes:
         console.print(Text(f"Not shown: {', '.join(notes)}.", style="dim"))
 
 
-def _columns(table: Table, shown: Iterable[int], *, intervals: bool) -> rich.table.Table:
+def _layouts(table: Table) -> Iterator[tuple[list[int], list[int]]]:
+    """Indices of the columns and of those with intervals, the most complete layout first."""
+    every = list(range(len(table.headings)))
+    yield from ((every, every[start:]) for start in range(len(every) + 1))
+    shown = [index for index in every if table.headings[index] != "run"]
+    yield shown, []
+    for index in reversed(shown):
+        if index not in table.required and len(shown) > 1:
+            shown = [each for each in shown if each != index]
+            yield shown, []
+
+
+def _columns(table: Table, shown: Iterable[int], intervals: Iterable[int]) -> rich.table.Table:
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     columns = []
     for index in shown:
-        numeric = index in table.numeric
         cells = [_text(row[index]) for row in table.rows[:MAX_ROWS]]
-        columns.append([Text(INTERVAL.sub("", cell.plain)) for cell in cells] if numeric and not intervals else cells)
+        columns.append(cells if index in intervals else [Text(INTERVAL.sub("", c.plain), c.style) for c in cells])
         heading = Text(escape_control(table.headings[index]))
-        narrowest = min(WRAP_WIDTH, max(map(len, [heading, *columns[-1]])))
-        drawn.add_column(heading, justify="right" if numeric else "left", min_width=narrowest, overflow="fold")
+        widest = max(map(len, [heading, *columns[-1]]))
+        narrowest = widest if table.required else min(WRAP_WIDTH, widest)
+        justify: Literal["right", "left"] = "right" if index in table.numeric else "left"
+        drawn.add_column(heading, justify=justify, min_width=narrowest, overflow="fold")
     for line in zip(*columns, strict=True):
         drawn.add_row(*line)
     return drawn

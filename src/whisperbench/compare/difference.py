@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 from whisperbench.compare.document import (
@@ -18,10 +17,9 @@ from whisperbench.compare.document import (
     section,
     side_by_side,
 )
-from whisperbench.compare.groups import key_fields
-from whisperbench.compare.paired_tests import paired_test
-from whisperbench.compare.rank import rates_of
+from whisperbench.compare.groups import key_fields, shown_field
 from whisperbench.compare.systems import System
+from whisperbench.compare.verdicts import loops_of, wer_difference
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing
@@ -29,8 +27,8 @@ from whisperbench.results.links import Links
 from whisperbench.results.names import METRICS
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
-from whisperbench.stats.paired import PairedTest
-from whisperbench.stats.rates import SpeedNoise
+from whisperbench.stats.paired import PairedDifference
+from whisperbench.stats.rates import RateDifference, rate_difference
 
 MAX_CHANGED = 20
 MAX_CHARACTERS = 4_000  # longer transcripts are cut before the alignment; 30 s of fast speech have 600
@@ -53,11 +51,11 @@ class AlignedUtterance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Difference:
-    """Changes from run `a` to run `b`; `test` is the paired test of the WER (b − a), or why it is impossible."""
+    """Changes from run `a` to run `b`; `wer` is the difference b − a, or the reason why they cannot be compared."""
 
     a: RunRecord
     b: RunRecord
-    test: PairedTest | str
+    wer: PairedDifference | str
     utterances: tuple[tuple[AlignedUtterance, AlignedUtterance], ...]
 
     def parts(self, links: Links) -> list[Part]:
@@ -68,7 +66,10 @@ class Difference:
         if fields := differing(*map(key_fields, runs)):
             what = "The rates are" if self.a.accuracy_key == self.b.accuracy_key else "WER and rates are"
             warning = Paragraph(f"{what} not comparable, because these fields differ.", "Warning")
-            parts += [warning, _table("field", fields)]
+            shown = {
+                n: tuple(shown_field(r, n, v) for r, v in zip(runs, pair, strict=True)) for n, pair in fields.items()
+            }
+            parts += [warning, _table("field", shown)]
         params = differing(*(dict(sorted(run.params.items())) for run in runs))
         names = dict.fromkeys((*(metric.name for metric in METRICS), *sorted({*self.a.metrics, *self.b.metrics})))
         pairs = {
@@ -84,31 +85,27 @@ class Difference:
 
     @property
     def accuracy(self) -> str:
-        """The result of the paired test of the WER in one sentence."""
-        test = self.test
-        if isinstance(test, str):
-            return f"WER: no paired test, {test}."
-        outcome = _outcome(test.significant, "more errors" if test.difference > 0 else "fewer errors")
-        limits = f", 95 % interval {test.low:+.2f} to {test.high:+.2f}" if math.isfinite(test.low) else ""
-        return f"WER: {outcome}, {test.difference:+.2f} points{limits}, p = {test.p_value:.3f}."
+        """The verdict on the WER, its figures, and the repetition loops of both runs."""
+        before, after = System((self.a,)), System((self.b,))
+        if isinstance(self.wer, str):
+            return f"{after.error_rate}: not compared, {self.wer}."
+        loops = f" Repetition loops: {loops_of(after)}, before {loops_of(before)}." if loops_of(after) else ""
+        return f"{after.error_rate}: {self.wer.statement(after.unit)}, {self.wer.figures}.{loops}"
+
+    @property
+    def rate(self) -> RateDifference | None:
+        """The change of reqs/sec; None if it was not measured in both runs."""
+        return rate_difference([self.a.values("reqs_per_sec")], [self.b.values("reqs_per_sec")])
 
     @property
     def speed(self) -> str:
-        """The change of the throughput in one sentence, with a test if one of the runs has repeats."""
-        systems = System((self.b,)), System((self.a,))
-        new, old = (system.median("reqs_per_sec") for system in systems)
-        if not new or not old:
+        """The change of the throughput in one sentence; one run of each side cannot show its noise."""
+        if (rate := self.rate) is None:
             return "Speed: not measured in both runs."
-        change = f"{new:.2f} instead of {old:.2f} reqs/sec"
-        comparable = self.a.speed_key == self.b.speed_key
-        noise = SpeedNoise.of(list(map(rates_of, systems))) if comparable else None
-        if noise is None:
-            reason = "no run was repeated" if comparable else "the runs are not comparable"
-            return f"Speed: {change} ({100 * (new / old - 1):+.1f} %); no test, {reason}."
-        test = noise.test(0, 1)
-        outcome = _outcome(test.significant, "faster" if test.change > 0 else "slower")
-        limits = f"{test.change:+.1f} %, 95 % interval {test.low:+.1f} to {test.high:+.1f}"
-        return f"Speed: {outcome}, {change} ({limits}), p = {test.p_value:.3f}."
+        reason = "of one run each, so its noise is unknown"
+        if self.a.speed_key != self.b.speed_key:
+            reason = "of runs that are not comparable"
+        return f"Speed: {rate.candidate:.2f} instead of {rate.baseline:.2f} reqs/sec ({rate.change:+.1f} %), {reason}."
 
 
 def difference(
@@ -116,13 +113,13 @@ def difference(
     b: RunRecord,
     of_a: StoredTranscripts | None,
     of_b: StoredTranscripts | None,
-    seed: int,
+    margin: float,
     normalize: Callable[[str], str],
 ) -> Difference:
     """Compare two runs and their transcripts; `normalize` is applied before the alignment."""
     changed = most_changed(of_a or (), of_b or ())
     aligned = ((AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize)) for x, y in changed)
-    return Difference(a, b, paired_test(of_b, of_a, seed), tuple(aligned))
+    return Difference(a, b, wer_difference(of_a, of_b, margin), tuple(aligned))
 
 
 def added_errors(a: UtteranceResult, b: UtteranceResult) -> int:
@@ -155,10 +152,6 @@ def percent_change(a: float | None, b: float | None) -> float | None:
     return 100 * (b / a - 1) if a and b is not None else None
 
 
-def _outcome(significant: bool, direction: str) -> str:
-    return f"significantly {direction}" if significant else "no significant change"
-
-
 def _metric_row(name: str, *values: float | None) -> list[str]:
     """The name, both values and the change; counts have no decimals, values below 1 have four decimals."""
     change = percent_change(*values)
@@ -166,5 +159,5 @@ def _metric_row(name: str, *values: float | None) -> list[str]:
     return [name, *map(number, values, digits), NOT_MEASURED if change is None else f"{change:+.1f} %"]
 
 
-def _table(name: str, changes: Mapping[str, tuple[str, str]]) -> Table:
+def _table(name: str, changes: Mapping[str, tuple[str, ...]]) -> Table:
     return Table([name, "from", "to"], [[field, *pair] for field, pair in changes.items()])

@@ -24,11 +24,15 @@ Cell = str | Linked
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Table:
-    """Headings with the most important first, rows of cells, and the indices of the columns with numbers."""
+    """Headings with the most important first, rows of cells, and the indices of columns.
+
+    `numeric` columns hold numbers, `required` ones are shown on the narrowest terminal.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     numeric: frozenset[int] = frozenset()
+    required: frozenset[int] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,137 +1,234 @@
-"""Regression gate: is a run worse than its baseline, beyond the noise and the allowed slowdown?"""
+"""Regression gate: is a candidate worse than its baseline by more than is allowed, or is that undecided?
+
+Each of accuracy and throughput has three outcomes: its whole interval is within what is allowed (status 0), its whole
+interval is beyond it (1), or neither (2), and then the sentence states what to run.  At a level of 95 % up to three
+candidate runs may be added one by one until the gate decides: wrong passes then add up to 5 %.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.groups import key_fields
-from whisperbench.compare.rank import rates_of, significantly_worse
-from whisperbench.compare.systems import System, systems
+from whisperbench.compare.groups import key_fields, shown_field
+from whisperbench.compare.systems import System
+from whisperbench.compare.verdicts import loops_of
 from whisperbench.errors import ComparisonError
 from whisperbench.results.keys import differing
-from whisperbench.results.record import RunRecord
-from whisperbench.stats.paired import PairedTest
-from whisperbench.stats.rates import SpeedNoise
+from whisperbench.results.names import COMMIT, GIT_DIRTY
+from whisperbench.results.record import RunIdentity, RunRecord
+from whisperbench.stats.paired import PairedDifference
+from whisperbench.stats.rates import RateDifference, rate_difference, runs_needed
 
+MIN_ID_DIGITS = 4
+"""Digits of a run id that name a run."""
 MIN_DIGEST_DIGITS = 8
 """Digits of a config digest that identify a configuration."""
+MIN_BASELINE_RUNS, MIN_RUNS = 2, 4
+"""Runs of the baseline, and of both sides together, without which the gate decides nothing about the throughput."""
+MIN_FAILING_RUNS = 2
+"""One candidate run is no proof of a regression: in 4 % of equal pairs it is an outlier."""
+MAX_RUNS_ADVISED = 20
+MAX_LISTED = 8
+
+PASSED, REGRESSION, UNDECIDED = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    regression: bool
+    """`status`: 0 no regression beyond what is allowed, 1 regression, 2 undecided."""
+
+    status: int
     sentence: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GateCase:
-    """A candidate and its baseline, whose runs are repeats of one configuration.
+    """A candidate and its baseline; the runs of each are repeats of one configuration, newest first."""
 
-    `others` are further systems with the same speed key, from which the noise of rates is estimated.
-    """
-
-    candidate: RunRecord
+    candidate: System
     baseline: System
-    others: tuple[System, ...] = ()
 
 
-def gate_case(records: Sequence[RunRecord], baseline: str, candidate_id: str | None) -> GateCase:
-    """The candidate (run `candidate_id`, or the newest run if that is None) and the runs of the baseline.
+def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequence[str] = ()) -> GateCase:
+    """The runs of the candidate and of the baseline.
 
-    `baseline` is a run id, a run name or a config digest (at least 8 digits).  Of the runs that match it, those that
-    are comparable with the candidate are used.
+    The candidate is the runs `candidate_ids`, or the newest run and its repeats from the same commit.  The newest run
+    must have the settings of the baseline; named runs may have others.
+
+    Args:
+        baseline: a run id or its first digits, a run name, or a config digest (at least 8 digits).
 
     Raises:
         ComparisonError: the baseline or the candidate was not found, or they are not comparable.
     """
-    newest_first = sorted(records, key=lambda r: (r.start_time, r.run_id), reverse=True)
-    digits = max(MIN_DIGEST_DIGITS, len(baseline))
-    matching = [r for r in newest_first if baseline in (r.run_id, r.name, (r.config_digest or "")[:digits])]
-    if not matching:
-        names = ", ".join(sorted({r.name for r in records})[:10])
-        raise ComparisonError(
-            f"baseline={baseline!r} matches no run id, run name or config digest. Run names: {names}."
-        )
-    candidates = [r for r in newest_first if r.run_id == candidate_id or (not candidate_id and r.run_id != baseline)]
+    newest_first = sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True)
+    matching = matching_runs(newest_first, baseline)
+    by_id = [run for run in matching if _is_id_of(baseline, run)]
+    if candidate_ids:
+        candidates = [run for run in newest_first if run.run_id in candidate_ids]
+    else:
+        newest = next((run for run in newest_first if run not in by_id), None)
+        candidates = [run for run in newest_first if newest and run not in by_id and _is_repeat(run, newest)]
     if not candidates:
         raise ComparisonError(f"No run was found to compare with the baseline {baseline!r}. Measure one first.")
-    candidate = candidates[0]
-    earlier = [r for r in matching if r is not candidate]
+    newest = candidates[0]
+    if other := next((run for run in candidates if _identity(run) != _identity(newest)), None):
+        raise ComparisonError(
+            f"The candidate runs {newest.run_id} and {other.run_id} are not repeats of one configuration. "
+            "Name runs with equal settings, hardware and versions."
+        )
+    earlier = [run for run in matching if run not in candidates]
     if not earlier:
-        raise ComparisonError(f"The only run of baseline {baseline!r} is the candidate itself ({candidate.run_id}).")
-    comparable = [r for r in earlier if not _differences(r, candidate)]
+        raise ComparisonError(
+            f"Every run of the baseline {baseline!r} belongs to the candidate {newest.name} ({newest.run_id}). "
+            "Name the candidate with runs=<id>, or another baseline."
+        )
+    comparable = [run for run in earlier if not _differences(run, newest)]
     if not comparable:
         raise ComparisonError(
-            f"Run {candidate.name} ({candidate.run_id}) is not comparable with the baseline {earlier[0].name} "
-            f"({earlier[0].run_id}): {'; '.join(_differences(earlier[0], candidate))}."
+            f"Run {newest.name} ({newest.run_id}) is not comparable with the baseline {earlier[0].name} "
+            f"({earlier[0].run_id}): {'; '.join(_differences(earlier[0], newest))}."
         )
-    # A single baseline run is also one of the others, so that the noise of its configuration includes all its runs.
-    used = {candidate.run_id, *(r.run_id for r in comparable if len(comparable) > 1)}
-    others = systems(r for r in records if r.speed_key == candidate.speed_key and r.run_id not in used)
-    return GateCase(candidate, System(tuple(comparable)), others)
+    equal = [run for run in comparable if run.config_digest == newest.config_digest]
+    if not equal and not candidate_ids:
+        changed = differing(comparable[0].params, newest.params)
+        settings = "; ".join(f"{name}: {new} instead of {old}" for name, (old, new) in changed.items())
+        raise ComparisonError(
+            f"The newest run {newest.name} ({newest.run_id}) has other settings than the baseline "
+            f"{comparable[0].name}: {settings}. Name the candidate with runs=<id>."
+        )
+    expected = (equal or comparable)[0]
+    repeats = [run for run in comparable if _identity(run) == _identity(expected)]
+    return GateCase(System(tuple(candidates)), System(tuple(repeats)))
 
 
-def judge(case: GateCase, test: PairedTest | str | None, max_slowdown: float) -> Verdict:
-    """Decide whether the candidate is a regression.
-
-    It is one if its WER is significantly higher than that of the baseline, or if the whole 95 % interval of the change
-    of its throughput lies below -`max_slowdown` percent.
-
-    Args:
-        test: candidate − baseline, or the reason why the test is impossible; None if neither has a WER.
+def matching_runs(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
+    """The runs with this id or first digits of it, this run name, or this config digest (at least 8 digits).
 
     Raises:
-        ComparisonError: a WER cannot be tested, a throughput is missing, or the throughput is lower than allowed and
-            the noise is unknown.
+        ComparisonError: no run matches; the message lists runs.
     """
-    candidate = System((case.candidate,))
-    names = f"{candidate.label} ({case.candidate.run_id[:8]})", f"the baseline {case.baseline.newest.name}"
-    less_accurate, accuracy = _accuracy(candidate, case.baseline, test, names)
-    slower, speed = _speed(candidate, case, max_slowdown, names)
-    if not (less_accurate or slower):
-        return Verdict(False, f"No regression of {names[0]} against {names[1]}: {accuracy}; {speed}.")
-    what = " and ".join(["less accurate"] * less_accurate + ["slower"] * slower)
-    return Verdict(True, f"REGRESSION: {names[0]} is {what} than {names[1]}: {accuracy}; {speed}.")
+    digits = max(MIN_DIGEST_DIGITS, len(name))
+    found = [run for run in records if _is_id_of(name, run) or name in (run.name, (run.config_digest or "")[:digits])]
+    if not found:
+        newest = {run.name: run for run in sorted(records, key=lambda run: run.start_time)}
+        listed = [f"{run.name} ({run.run_id[:8]})" for run in reversed(newest.values())]
+        more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+        raise ComparisonError(
+            f"{name!r} matches no run id, run name or config digest. Choose one of {', '.join(listed[:MAX_LISTED])}"
+            f"{more}."
+        )
+    return found
 
 
-def _accuracy(
-    candidate: System, baseline: System, test: PairedTest | str | None, names: tuple[str, str]
-) -> tuple[bool, str]:
-    """Whether the WER is significantly worse, and both values with the test."""
-    if isinstance(test, str) or (candidate.wer is None) is not (baseline.wer is None):
-        reason = test if isinstance(test, str) else "only one of them has a WER"
-        raise ComparisonError(f"The WER of {names[0]} is not comparable with that of {names[1]}: {reason}.")
-    if test is None:
-        return False, "no WER was measured"
-    result = "significant" if test.significant else "not significant"
-    figures = f"WER {candidate.wer:.2f} instead of {baseline.wer:.2f} ({test.difference:+.2f} points"
-    return significantly_worse(test), f"{figures}, paired test p = {test.p_value:.3f}: {result})"
+def judge(case: GateCase, wer: PairedDifference | str | None, margin: float, max_slowdown: float) -> Verdict:
+    """Decide whether the candidate is a regression.
+
+    Args:
+        wer: candidate − baseline, or the reason why they cannot be compared; None if neither has a WER.
+        margin: difference of WER that is accepted, in points.
+        max_slowdown: loss of throughput that is accepted, in percent.
+
+    Raises:
+        ComparisonError: the WER cannot be compared, or a throughput is missing.
+    """
+    candidate, baseline = case.candidate, case.baseline
+    names = f"{candidate.label} ({candidate.newest.run_id[:8]})", f"the baseline {baseline.newest.name}"
+    if isinstance(wer, str) or (candidate.wer is None) is not (baseline.wer is None):
+        reason = wer if isinstance(wer, str) else "it was measured in only one of them"
+        raise ComparisonError(
+            f"The {candidate.error_rate} of {names[0]} is not comparable with that of {names[1]}: {reason}."
+        )
+    speed = rate_difference(*_counted_rates(case))
+    if speed is None:
+        name = names[1] if candidate.median("reqs_per_sec") else names[0]
+        raise ComparisonError(f"reqs_per_sec was not measured in {name}.")
+    outcomes = {"throughput": judge_speed(speed, max_slowdown)}
+    if wer is not None:
+        outcomes = {candidate.error_rate: judge_wer(wer, candidate, margin), **outcomes}
+    by_status = {status: [n for n, each in outcomes.items() if each.status == status] for status in (1, 2)}
+    if by_status[REGRESSION]:
+        status, opening = REGRESSION, f"REGRESSION of {' and '.join(by_status[REGRESSION])}"
+    elif by_status[UNDECIDED]:
+        status, opening = UNDECIDED, f"UNDECIDED for {' and '.join(by_status[UNDECIDED])}"
+    else:
+        status, opening = PASSED, "No regression"
+    details = " ".join(each.sentence for each in outcomes.values())
+    return Verdict(status, f"{opening}: {names[0]} against {names[1]}. {details}")
 
 
-def _speed(candidate: System, case: GateCase, max_slowdown: float, names: tuple[str, str]) -> tuple[bool, str]:
-    """Whether the throughput is lower than allowed beyond the noise, and both values with the reason."""
-    new, old = candidate.median("reqs_per_sec"), case.baseline.median("reqs_per_sec")
-    if not new or not old:
-        raise ComparisonError(f"reqs_per_sec was not measured in {names[1] if new else names[0]}.")
-    figures, allowed = f"{new:.2f} reqs/sec instead of {old:.2f}", f"the allowed -{max_slowdown:g} %"
-    noise = SpeedNoise.of([rates_of(candidate), rates_of(case.baseline)], list(map(rates_of, case.others)))
-    if noise is None:
-        change = 100 * (new / old - 1)
-        if change < -max_slowdown:
-            raise ComparisonError(
-                f"The throughput of {names[0]} is not comparable with that of {names[1]}: it is {figures} "
-                f"({change:+.1f} %, {allowed}), but no run was repeated on that GPU and data, so the noise is unknown. "
-                "Measure the baseline again with repeats=3."
-            )
-        return False, f"{figures} ({change:+.1f} %: within {allowed}, its noise is unknown)"
-    test = noise.test(0, 1)
-    figures = f"{figures} ({test.change:+.1f} %, 95 % interval {test.low:+.1f} to {test.high:+.1f} %"
-    if test.high < -max_slowdown:
-        return True, f"{figures}: all of it below {allowed})"
-    if test.change < -max_slowdown:
-        return False, f"{figures}: below {allowed}, but the interval reaches above it, so it may be noise)"
-    return False, f"{figures}: within {allowed})"
+def judge_wer(wer: PairedDifference, candidate: System, margin: float) -> Verdict:
+    """The outcome for the WER; a candidate that is worse by less than the margin passes."""
+    loops = loops_of(candidate)
+    figures = (
+        f"{candidate.error_rate}: {wer.statement(candidate.unit)}, {wer.figures}{f', loops: {loops}' if loops else ''}."
+    )
+    if wer.outcome in ("same", "not worse", "better"):
+        return Verdict(PASSED, figures)
+    if wer.low > margin:
+        return Verdict(REGRESSION, figures)
+    return Verdict(UNDECIDED, f"{figures} Measure both on a larger corpus.")
+
+
+def judge_speed(speed: RateDifference, max_slowdown: float) -> Verdict:
+    """The outcome for the throughput, and what to run if it is undecided."""
+    n, k = speed.runs
+    figures = (
+        f"Throughput: {speed.candidate:.2f} reqs/sec instead of {speed.baseline:.2f} ({speed.change:+.1f} %, "
+        f"{speed.limits}, {k} against {n} runs, allowed -{max_slowdown:g} %)."
+    )
+    enough = n >= MIN_BASELINE_RUNS and n + k >= MIN_RUNS
+    if speed.interval is None or speed.spread is None or not enough:
+        return Verdict(UNDECIDED, f"{figures} Measure {_more_runs(n, k, MIN_BASELINE_RUNS)}.")
+    if speed.interval.low >= -max_slowdown:
+        return Verdict(PASSED, figures)
+    if speed.interval.high < -max_slowdown:
+        if k >= MIN_FAILING_RUNS:
+            return Verdict(REGRESSION, figures)
+        return Verdict(
+            UNDECIDED, f"{figures} Measure 1 more run of the candidate: one run is no proof of a regression."
+        )
+    needed = runs_needed(speed.spread, max_slowdown)
+    if needed > MAX_RUNS_ADVISED:
+        advice = (
+            f"Runs scatter by {100 * speed.spread:.0f} %, which is too much for a limit of {max_slowdown:g} %. "
+            "Measure on an idle machine, or allow more"
+        )
+    else:
+        advice = f"Runs scatter by {100 * speed.spread:.1f} %. Measure {_more_runs(n, k, max(needed, k + 1))}"
+    return Verdict(UNDECIDED, f"{figures} {advice}.")
+
+
+def _counted_rates(case: GateCase) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+    """The rates of the baseline and of the candidate by run.
+
+    Of the baseline the newest runs count, twice as many as the candidate has, or three: beside many of them, one slow
+    run of the candidate would not change the pooled noise.
+    """
+    candidate = [rates for rates in case.candidate.by_run("reqs_per_sec") if rates]
+    baseline = [rates for rates in case.baseline.by_run("reqs_per_sec") if rates]
+    return baseline[: max(3, 2 * len(candidate))], candidate
+
+
+def _more_runs(n: int, k: int, wanted: int) -> str:
+    """`1 more run of the baseline and 2 more runs of the candidate`, so that each side has `wanted`."""
+    sides = ((wanted - n, "baseline"), (wanted - k, "candidate"))
+    return " and ".join(f"{m} more run{'s' * (m > 1)} of the {side}" for m, side in sides if m > 0)
+
+
+def _is_id_of(text: str, run: RunRecord) -> bool:
+    return len(text) >= MIN_ID_DIGITS and run.run_id.startswith(text)
+
+
+def _identity(run: RunRecord) -> RunIdentity:
+    return RunIdentity.of(run.params, run.tags)
+
+
+def _is_repeat(run: RunRecord, newest: RunRecord) -> bool:
+    """Whether a run repeats the newest one with the same code; without a recorded commit only the run itself does."""
+    same_code = COMMIT in newest.tags and all(run.tags.get(tag) == newest.tags.get(tag) for tag in (COMMIT, GIT_DIRTY))
+    return run is newest or (same_code and _identity(run) == _identity(newest))
 
 
 def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
@@ -139,4 +236,7 @@ def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
     if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
         return ["a run has no accuracy key or no speed key"]
     changed = differing(key_fields(expected), key_fields(found))
-    return [f"{name}: {new} instead of {old}" for name, (old, new) in changed.items()]
+    return [
+        f"{name}: {shown_field(found, name, new)} instead of {shown_field(expected, name, old)}"
+        for name, (old, new) in changed.items()
+    ]

@@ -27,8 +27,18 @@ class Group:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Reference words and utterances."""
-        return self.newest.metric("reference_words") or 0.0, self.newest.metric("utterances") or 0.0
+        """Reference words (or characters) and utterances."""
+        return self.newest.metric(f"reference_{self.systems[0].unit}") or 0.0, self.newest.metric("utterances") or 0.0
+
+    @property
+    def by_wer(self) -> list[System]:
+        """Systems with a WER, the most accurate first; equally accurate systems are ordered by throughput."""
+        scored = [
+            ((system.wer, -(system.median("reqs_per_sec") or 0.0), system.label, system.newest.run_id), system)
+            for system in self.systems
+            if system.wer is not None
+        ]
+        return [system for _, system in sorted(scored, key=lambda each: each[0])]
 
     def has(self, metric: str) -> bool:
         return any(system.median(metric) is not None for system in self.systems)
@@ -61,6 +71,8 @@ class Grouping:
             if reason := _unranked(run):
                 left_out.append(LeftOut(run, reason))
             else:
+                if run.disturbed:
+                    left_out.append(LeftOut(run, f"only its speed is left out: {run.disturbed}"))
                 # The accuracy key does not include the weights, but random weights are ranked separately.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric
@@ -82,13 +94,15 @@ def key_fields(run: RunRecord) -> dict[str, str]:
 def differences(expected: Group, found: Group) -> tuple[str, ...]:
     """`limit: 20 instead of all` for each field that differs; the digest of a dataset follows its name."""
 
-    def shown(group: Group, name: str, value: str) -> str:
-        return f"{group.newest.data} ({value[:8]})" if name == "dataset" else value
-
     return tuple(
-        f"{name}: {shown(found, name, new)} instead of {shown(expected, name, old)}"
+        f"{name}: {shown_field(found.newest, name, new)} instead of {shown_field(expected.newest, name, old)}"
         for name, (old, new) in differing(expected.fields, found.fields).items()
     )
+
+
+def shown_field(run: RunRecord, name: str, value: str) -> str:
+    """The value of a key's field; the digest of a dataset is shown beside its name."""
+    return f"{run.data} ({value[:8]})" if name == "dataset" else value
 
 
 def _unranked(run: RunRecord) -> str | None:
@@ -96,6 +110,6 @@ def _unranked(run: RunRecord) -> str | None:
     for tag, key in ((ACCURACY_KEY, run.accuracy_key), (SPEED_KEY, run.speed_key)):
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"
-    if run.metric("wer") is None and run.metric("reqs_per_sec") is None:
-        return "neither wer nor reqs_per_sec was measured"
+    if run.wer is None and run.metric("reqs_per_sec") is None:
+        return run.disturbed or "neither an error rate nor reqs_per_sec was measured"
     return None

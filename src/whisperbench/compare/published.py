@@ -15,6 +15,7 @@ from whisperbench.config.option import labels
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 MLPERF = "MLPerf"
+OTHER_SETTINGS = "other settings"
 UTTERANCES = 2_620  # of LibriSpeech test-clean
 
 
@@ -59,7 +60,7 @@ class PublishedBenchmark:
 
     def has_data_of(self, system: System) -> bool:
         """MLPerf transcribes packed windows of 30 s, the other benchmarks transcribe single utterances."""
-        return (system.param("pack_seconds") == "30") is (self.benchmark == MLPERF)
+        return (system.requested(OPTIONS["pack_seconds"]) == "30") is (self.benchmark == MLPERF)
 
     def caveats_of(self, system: System) -> list[str]:
         """Reasons why a measured system is not directly comparable, beyond `caveats`."""
@@ -68,10 +69,10 @@ class PublishedBenchmark:
         equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
         more = {system.requested(OPTIONS[name]) for name in ("padding_stride", "engines_per_gpu")} - {None, "1", "auto"}
         reasons = {
-            "other settings": not equal or bool(more) or system.engines > system.gpu_count,
+            OTHER_SETTINGS: not equal or bool(more) or system.engines > system.gpu_count,
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
-            f"other data: {split}": split != wanted,
+            f"other data: {split or system.newest.data}": split != wanted,
             f"{utterances:,.0f} utterances": split == wanted == "test-clean" and utterances != UTTERANCES,
         }
         return [reason for reason, applies in reasons.items() if applies]
@@ -79,15 +80,26 @@ class PublishedBenchmark:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Counterpart:
-    """A published result and the most similar measured system, or None."""
+    """A published result, the most similar measured system, and the fastest one of its model and GPU type, or None."""
 
     published: PublishedBenchmark
     system: System | None
+    best: System | None = None
 
     @property
     def ratio(self) -> float | None:
-        """Measured / published throughput per GPU on the same GPU type, in reqs/sec or, if not published, RTFx."""
-        p, system = self.published, self.system
+        """Measured / published throughput per GPU on the same GPU type; None if the settings are not equal."""
+        equal = self.system and OTHER_SETTINGS not in self.published.caveats_of(self.system)
+        return self._ratio_of(self.system) if equal else None
+
+    @property
+    def best_ratio(self) -> float | None:
+        """The ratio of the fastest setting, which may differ from the published one."""
+        return self._ratio_of(self.best)
+
+    def _ratio_of(self, system: System | None) -> float | None:
+        """The ratio in reqs/sec or, if not published, in RTFx."""
+        p = self.published
         metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
         ours = system.median(metric) if system and p.has_gpu_of(system) else None
         return ours / system.gpu_count / (theirs / p.gpus) if system and ours and theirs else None
@@ -122,5 +134,7 @@ def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Co
         }
         best = max(similarity, key=similarity.__getitem__, default=None)
         if every or best or any(map(row.has_gpu_of, systems)):
-            found.append(Counterpart(row, best))
+            here = [s for s in similarity if row.has_gpu_of(s)]
+            fastest = max(here, key=lambda s: s.median("reqs_per_sec") or 0.0, default=None)
+            found.append(Counterpart(row, best, fastest))
     return tuple(found)

@@ -19,6 +19,7 @@ from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.compare.report import Report, title
+from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
 from whisperbench.text import escape_control, markdown
@@ -34,10 +35,10 @@ def leaderboard_html(report: Report) -> str:
     return render(
         "leaderboard.html.jinja",
         answer=report.answer,
-        most_accurate=content.most_accurate(main),
         boards=[_board_html(board, report) for board in report.boards],
         utterances=report.utterances,
         utterances_of=content.on_gpu(main.rows[0]),
+        unit=main.rows[0].system.unit,
         audio=report.audio,
         sections=report.sections,
     )
@@ -49,7 +50,8 @@ def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -
     `audio` holds data: URLs of WAV files by utterance id.
     """
     parts = found.parts(links)
-    return render("difference.html.jinja", found=found, parts=parts, audio=audio, added_errors=added_errors)
+    unit = System((found.a,)).unit
+    return render("difference.html.jinja", found=found, parts=parts, audio=audio, unit=unit, added_errors=added_errors)
 
 
 def leaderboard_csv(report: Report) -> str:
@@ -132,6 +134,8 @@ def _published_json(each: Counterpart) -> dict[str, object]:
         "measured_run_id": each.system and each.system.newest.run_id,
         "measured_reqs_per_sec": each.system and each.system.median("reqs_per_sec"),
         "ratio": each.ratio,
+        "best_run_id": each.best and each.best.newest.run_id,
+        "best_ratio": each.best_ratio,
         "ratio_caveats": each.caveats,
     }
 

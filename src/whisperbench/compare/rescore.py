@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from whisperbench.compare.rank import Leaderboard
@@ -16,7 +17,7 @@ from whisperbench.results.transcripts import StoredTranscripts
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RankChange:
-    """Rank and WER of a system before and after rescoring; None = no rank or no WER."""
+    """Place in the leaderboard and WER of a system before and after rescoring; None = no place or no WER."""
 
     label: str
     gpu: str
@@ -24,7 +25,7 @@ class RankChange:
     wer: tuple[float | None, float | None]
 
 
-def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tuple[RunRecord, StoredTranscripts] | None:
+def rescore(run: RunRecord, stored: StoredTranscripts | None) -> tuple[RunRecord, StoredTranscripts] | None:
     """The run with its new metrics and accuracy key, and its transcripts with their new counts.
 
     None without a WER or transcripts, or if an utterance has no reference.
@@ -32,20 +33,24 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None, seed: int) -> tupl
     Raises:
         CorpusError: a text cannot be normalised; the message names the utterance.
     """
-    if not stored or run.metric("wer") is None or any(utterance.reference is None for utterance in stored):
+    if not stored or run.wer is None or any(utterance.reference is None for utterance in stored):
         return None
-    found = score(stored, run.params.get("language", "en"), seed)
-    kept = {n: v for n, v in run.metrics.items() if n not in ("wer", "cer", "wer_ci_low", "wer_ci_high")}
+    found = score(stored, run.params.get("language", "en"))
+    kept = {n: v for n, v in run.metrics.items() if not re.fullmatch("[wc]er(_ci_low|_ci_high)?", n)}
     tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer.name)}
     return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), found.results
 
 
 def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:
-    """Changes of rank, in the new order."""
-    old = {row.system.newest.run_id: (row.rank, row.system.wer) for board in before for row in board.rows}
+    """Changes of place, in the new order."""
+    old, new = (
+        {row.system.newest.run_id: (rank, row.system) for board in boards for rank, row in enumerate(board.rows, 1)}
+        for boards in (before, after)
+    )
     changes = []
-    for row in (row for board in after for row in board.rows):
-        rank, wer = old.get(row.system.newest.run_id, (None, None))
-        if rank != row.rank:
-            changes.append(RankChange(row.system.label, row.system.gpu, (rank, row.rank), (wer, row.system.wer)))
+    for run_id, (rank, system) in new.items():
+        old_rank, old_system = old.get(run_id, (None, None))
+        if old_rank != rank:
+            wers = old_system.wer if old_system else None, system.wer
+            changes.append(RankChange(system.label, system.gpu, (old_rank, rank), wers))
     return tuple(changes)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
 from whisperbench.config.option import Option, labels
+from whisperbench.results.keys import fields_of
 from whisperbench.results.names import GIT_DIRTY, WARNINGS
 from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.results.run_name import OMITTED_FROM_LABEL
-from whisperbench.stats.bootstrap import Interval
+from whisperbench.stats.clusters import Interval
+from whisperbench.stats.rates import RateEstimate
 
 DEFAULT = "default settings"
 
@@ -31,28 +32,42 @@ class System:
     @property
     def typical(self) -> RunRecord:
         """The run with the median WER (the lower of the middle two); the newest if no run has a WER."""
-        scored = [(run.metric("wer"), run.run_id, run) for run in self.runs]
+        scored = [(run.wer, run.run_id, run) for run in self.runs]
         ordered = sorted((wer, run_id, run) for wer, run_id, run in scored if wer is not None)
         return ordered[(len(ordered) - 1) // 2][2] if ordered else self.newest
 
     @property
     def wer(self) -> float | None:
-        return self.typical.metric("wer")
+        """The WER in percent, or the CER if characters are counted."""
+        return self.typical.wer
+
+    @property
+    def unit(self) -> str:
+        """What the errors are counted in: words, or characters in languages without blanks."""
+        return f"{fields_of(self.newest.accuracy_key or '').get('unit', 'word')}s"
+
+    @property
+    def error_rate(self) -> str:
+        return "CER" if self.unit == "characters" else "WER"
 
     @property
     def interval(self) -> Interval | None:
-        low, high = self.typical.metric("wer_ci_low"), self.typical.metric("wer_ci_high")
+        low, high = (self.typical.metric(f"{self.error_rate.lower()}_ci_{side}") for side in ("low", "high"))
         return None if low is None or high is None else Interval(low, high)
 
-    def values(self, metric: str) -> tuple[float, ...]:
-        """The values of a rate over all repeats of all runs."""
-        return tuple(value for run in self.runs for value in run.values(metric))
+    def by_run(self, metric: str) -> list[tuple[float, ...]]:
+        """The values of a rate or cost in the repeats of each run, newest run first."""
+        return [run.values(metric) for run in self.runs]
 
     def median(self, metric: str) -> float | None:
+        """A rate or cost: the median of a run's repeats, of several runs the geometric mean of their medians.
+
+        Of the WER, that of the typical run.
+        """
         if metric == "wer":
             return self.wer
-        values = self.values(metric)
-        return statistics.median(values) if values else None
+        estimate = RateEstimate.of(self.by_run(metric))
+        return estimate.figure if estimate else None
 
     def param(self, name: str) -> str | None:
         return self.newest.params.get(name)
@@ -69,7 +84,7 @@ class System:
 
     @property
     def revision(self) -> str | None:
-        return self.param("model_revision_resolved") or self.param("model_revision")
+        return self.param("model_revision_resolved")
 
     @property
     def engine_name(self) -> str:
@@ -82,7 +97,7 @@ class System:
 
     def requested(self, option: Option) -> str | None:
         """An option as it was requested; None if the engine does not have it."""
-        return self.param(option.name) if option.has(self.engine_name) else None
+        return self.newest.options.get(option.name, option.default_text) if option.has(self.engine_name) else None
 
     @property
     def engine(self) -> str:
@@ -117,14 +132,14 @@ class System:
     @property
     def other_settings(self) -> str:
         """Options that differ from their defaults and have no column: `quantization=fp8, enforce_eager=true`."""
-        return other_settings(OPTIONS, self.newest.params)
+        return other_settings(OPTIONS, self.newest.options)
 
     def settings(self, *without: str) -> str:
         """`fp8 seqs256 stride16`: labels of the options, except those in `without` and those that all rows share."""
-        params = dict(self.newest.params)
-        if not self.uses_vllm:
-            params["batch_size"] = params.get("batch_size_effective", params["batch_size"])
-        found = labels(OPTIONS, params)
+        options = dict(self.newest.options)
+        if (batch_size := self.param("batch_size")) is not None:
+            options["batch_size"] = batch_size  # differs between engines with `auto`
+        found = labels(OPTIONS, options)
         parts = [label for name, label in found.items() if name not in without and not OPTIONS[name].in_keys]
         if self.engines > 1 and self.param("gpu_count") == "0":
             parts.append(f"{self.engines} engines")
@@ -148,13 +163,12 @@ class System:
         return (*sorted(recorded), *(("measured with uncommitted changes",) if dirty else ()))
 
 
-def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> str:
-    """Options without a column that differ from their defaults, except those that all rows share."""
+def other_settings(options: Mapping[str, Option], changed: Mapping[str, str]) -> str:
+    """Options of `changed` without a column, except those that all rows share."""
     return ", ".join(
-        f"{name}={params[name]}"
+        f"{name}={changed[name]}"
         for name, each in options.items()
-        if each.identity and not each.in_keys and each.column is None
-        if params.get(name, each.default_text) != each.default_text
+        if name in changed and each.identity and not each.in_keys and each.column is None
     )
 
 

@@ -6,12 +6,16 @@ import dataclasses
 import re
 
 from whisperbench.config.benchmark import OPTIONS
-from whisperbench.config.option import BOOLEAN, TEXT, Options, Rule, at_least, field_of, one_of, option
+from whisperbench.config.option import BOOLEAN, TEXT, Options, Rule, above, field_of, one_of, option
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 PRICE = re.compile(r".*\S.*=\s*(\d+\.?\d*|\.\d+)\s*")
-PRICES = Rule("'GPU=USD per hour,…'", lambda text: all(map(PRICE.fullmatch, text.split(","))))
+PRICES = Rule(
+    "GPU=USD per GPU hour, separated by commas, such as H100=2.10,A10=0.60",
+    lambda text: all(map(PRICE.fullmatch, text.split(","))),
+)
+PERCENT = Rule("a number from 0 to less than 100", lambda value: 0 <= value < 100)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,23 +53,29 @@ class CompareConfig(Options):
     model: str | None = option(None, TEXT,
         "Model as it was requested, or its Hugging Face id; * and ? match any text.", "Runs", unset="any", common=True)
     runs: str | None = option(None, TEXT,
-        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second.",
+        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. Beside "
+        "baseline, one to three repeats of the candidate.",
         "Runs", unset="none", common=True)
     sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
         "Published results to show; matching shows those of the measured GPUs or models.", "Ranking")
     prices: str | None = option(None, PRICES,
-        "USD per GPU hour, such as 'NVIDIA H100 80GB HBM3=2.10,A10=0.60', from which costs are computed.", "Ranking",
-        unset="none")
+        "USD per hour of one GPU, such as 'H100=2.10,A10=0.60', from which costs are computed. The name is that of "
+        "the GPU or whole words of it; the full name takes precedence.", "Ranking", unset="none", common=True)
+    margin: float = option(0.2, above(0),
+        "Difference of WER, in points, that counts as the same; set it before you look at the results.", "Ranking",
+        common=True)
+    reference: str | None = option(None, TEXT,
+        "Run id, run name or config digest with which the WER of the other rows is compared.", "Ranking",
+        unset="best")
     rescore: bool = option(False, BOOLEAN, "Score the stored transcripts again with the installed normaliser.",
         "Ranking")
-    seed: int = field_of(OPTIONS["seed"])
     baseline: str | None = option(None, TEXT,
-        "Regression gate: run id, run name or config digest with which the newest run (or the one in runs) is "
-        "compared. Exit status 1 if it is worse, 2 if the two cannot be compared or the result is undecided.", "Gate",
+        "Regression gate: run id, run name or config digest with which the newest run and its repeats of the same "
+        "commit, or those in runs, are compared. Exit status 0 if no regression is shown, 1 if one is shown, 2 if that "
+        "is undecided or the runs cannot be compared.", "Gate",
         unset="none", common=True)
-    max_slowdown: float = option(5.0, at_least(0),
-        "Loss of throughput in percent that the gate accepts, beyond the noise.", "Gate")
+    max_slowdown: float = option(5.0, PERCENT, "Loss of throughput in percent that the gate accepts.", "Gate")
     format: str = option("auto", one_of("auto", "table", "markdown"),
         "Format on stdout: a table of the terminal's width, or markdown; auto is the table on a terminal.", "Output")
     full: bool = option(False, BOOLEAN,
@@ -74,9 +84,10 @@ class CompareConfig(Options):
     # fmt: on
 
     def check_together(self) -> None:
-        count = 1 if self.gates else 2
-        if self.runs is not None and (len(set(self.run_ids)) != count or not all(map(RUN_ID.fullmatch, self.run_ids))):
-            expected = "one run id beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
+        counts = (1, 2, 3) if self.gates else (2,)
+        different = len(set(self.run_ids)) == len(self.run_ids) in counts
+        if self.runs is not None and not (different and all(map(RUN_ID.fullmatch, self.run_ids))):
+            expected = "one to three run ids beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
             raise ConfigError(
                 f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
             )

@@ -1,12 +1,10 @@
-"""Paired test of error rates on the same utterances, at one level for any number of systems.
+"""Differences of error rates on the same utterances, with a verdict that is read off one interval.
 
-Speakers are resampled for all systems together (see `bootstrap`), so the difficulty of an utterance, which all of them
-share, cancels out.  Testing each of many systems against the best one finds too many differences, because the best one
-is selected by chance and every row is another test.  The level therefore holds for all pairs together: the statistic is
-the largest studentised difference of any pair (Romano and Wolf, "Exact and approximate stepdown methods for multiple
-hypothesis testing", JASA 100, 2005), each in units of its own critical value, so that a single pair with a wide
-distribution does not dominate (Beran, "Balanced simultaneous confidence sets", JASA 83, 1988).  Two systems have one
-pair, and the test is the symmetric bootstrap-t (Hall, "On symmetric bootstrap confidence intervals", JRSS B 50, 1988).
+The difficulty of an utterance, which all systems share, cancels out in the difference of the errors per cluster.  Two
+systems are the same within a margin if the whole interval of their difference lies within ±margin, which is equivalent
+to two one-sided tests (Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal
+of Pharmacokinetics and Biopharmaceutics 15, 1987).  A verdict is wrong only if its interval misses the truth, so one
+level bounds all of them.
 """
 
 from __future__ import annotations
@@ -14,149 +12,138 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
-import numpy as np
-import numpy.typing as npt
+from whisperbench.stats.clusters import (
+    Counts,
+    Floats,
+    cluster_totals,
+    degrees_of_freedom,
+    standard_error,
+    two_sided_t,
+)
 
-from whisperbench.stats.bootstrap import CHUNK_CELLS, FEW_CLUSTERS, LEVEL, Counts, Floats, cluster_totals, times_drawn
+Outcome = Literal["same", "worse", "better", "not worse", "undecided"]
 
-Singles = npt.NDArray[np.float32]
-
-MAX_CELLS = 10_000_000
-"""Resamples times pairs that are held in memory (40 MB): more than 1,000 pairs have fewer resamples."""
-MIN_RESAMPLES = 1_000
-MIN_ERROR = 1 / 2
-"""The standard error of a resample is at least this fraction of the sample's.  If two systems differ on a few speakers
-only, a resample without these speakers would otherwise be infinitely many standard errors away."""
+MIN_SPEAKERS = 10
+"""From this number on, speakers are the clusters.  With fewer the statement is about these speakers, by utterances."""
+MIN_ERRORS = 10
+"""A margin of fewer errors in the whole set cannot be shown to be kept, because one repetition loop would exceed it."""
+POWER_QUANTILE = 1.2816
+"""Normal quantile of 0.9: with `words_needed`, two equal systems are called the same with a probability of 80 %."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Difference of the error rates of systems a and b, a − b, with 95 % limits, in percentage points.
+class PairedDifference:
+    """Error rate of a system minus that of a reference, with 95 % limits, in percentage points.
 
-    Among many systems, limits and p-value are simultaneous for all pairs.
+    `scope` describes the clusters: `20 speakers`, `367 utterances of these 3 speakers alone`.  `words_needed` is the
+    number of reference words with which two equal systems are probably called the same; None if it is unknown.
     """
 
     difference: float
     low: float
     high: float
-    p_value: float
+    outcome: Outcome
+    margin: float
+    scope: str
+    words_needed: int | None
+
+    def statement(self, unit: str = "words") -> str:
+        """`same within 0.2 points`, `worse by 0.42 to 1.07 points`, or what is needed for a decision.
+
+        Args:
+            unit: what was counted, words or characters.
+        """
+        match self.outcome:
+            case "same":
+                return f"same within {self.margin:g} points"
+            case "worse":
+                return f"worse by {self.low:.2f} to {self.high:.2f} points"
+            case "better":
+                return f"better by {-self.high:.2f} to {-self.low:.2f} points"
+            case "not worse":
+                return f"not worse by more than {self.margin:g} points"
+        needed = f"; if they are equal, about {self.words_needed:,} {unit} show it" if self.words_needed else ""
+        return f"undecided within {self.margin:g} points{needed}"
 
     @property
-    def significant(self) -> bool:
-        return self.p_value < 1 - LEVEL
+    def limits(self) -> str:
+        """`-0.10 to +0.16`; an empty string without limits."""
+        return f"{self.low:+.2f} to {self.high:+.2f}" if math.isfinite(self.low) else ""
+
+    @property
+    def figures(self) -> str:
+        """`difference +0.03, -0.10 to +0.16 points (95 %, over 20 speakers)`."""
+        limits = f", {self.limits} points (95 %, over {self.scope})" if self.limits else f" points (over {self.scope})"
+        return f"difference {self.difference:+.2f}{limits}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class JointBootstrap:
-    """Rates of K systems in errors per word, shape (K,); standard error and critical value of all pairs, (K, K).
+class PairedErrors:
+    """Errors of K systems and reference words per cluster, shapes (K, clusters) and (clusters,)."""
 
-    95 % of a pair's own t statistics lie within its critical value.  `largest` has the largest t statistic of any pair
-    in units of its critical value for each resample, shape (resamples,).
-    """
-
-    rates: Floats
     errors: Floats
-    critical: Floats
-    largest: Floats
-    clusters: int
+    words: Floats
+    scope: str
 
     @classmethod
-    def of(
-        cls, errors: Sequence[Counts], words: Counts, clusters: Sequence[str], seed: int, *, resamples: int = 10_000
-    ) -> Self:
-        """Resample the clusters for all systems together.
+    def of(cls, errors: Sequence[Counts], words: Counts, speakers: Sequence[str | None]) -> Self:
+        """Sum the errors of each cluster: speakers if there are MIN_SPEAKERS or more, else utterances.
 
         Args:
-            errors: errors of each utterance, shape (n,), of each of K systems, at least two.
+            errors: errors of each utterance, shape (n,), of each of K systems.
             words: reference words of each utterance, shape (n,).
-            clusters: name of the cluster of each utterance, for example its speaker, length n.
+            speakers: speaker of each utterance, or None if it is unknown, length n.
 
         Raises:
-            ValueError: the sizes do not match, or the reference words are 0, so that no rates exist.
+            ValueError: the sizes do not match, or there are no reference words, so that no rates exist.
         """
+        known = [speaker for speaker in speakers if speaker is not None]
+        count, complete = len(set(known)), len(known) == len(speakers)
+        if complete and count >= MIN_SPEAKERS:
+            clusters, scope = known, f"{count} speakers"
+        else:
+            clusters = [str(number) for number in range(len(speakers))]
+            these = "this speaker" if count == 1 else f"these {count} speakers"
+            scope = f"{len(speakers):,} utterances" + (f" of {these} alone" if complete else ", speakers unknown")
         e, w = cluster_totals(errors, words, clusters)
         if not w.any():
             raise ValueError("words: 0 reference words in all, so no error rates can be compared")
-        systems, n = e.shape
-        first, second = np.triu_indices(systems, 1)
-        resamples = min(resamples, max(MIN_RESAMPLES, MAX_CELLS // len(first)))
-        differences, standard_errors = (each[0] for each in _of_all_pairs(e, w, np.ones((1, n))))
-        if n == 1:
-            distances = np.ones((len(first), 1), dtype=np.float32)  # nothing to resample; `test` returns p = 1
-        elif n < FEW_CLUSTERS:
-            distances = _of_normal_clusters(seed, resamples, systems, n)
-        else:
-            distances = _of_resamples(e, w, seed, resamples, differences, standard_errors)
-        critical = np.quantile(distances, LEVEL, axis=1)
-        distances /= np.where(critical > 0, critical, 1)[:, np.newaxis]
-        squares = np.zeros((2, systems, systems))
-        squares[:, first, second] = squares[:, second, first] = standard_errors, critical
-        return cls(
-            rates=e.sum(axis=1) / w.sum(),
-            errors=squares[0],
-            critical=squares[1],
-            largest=distances.max(axis=0).astype(np.float64),
-            clusters=n,
+        return cls(e, w, scope)
+
+    @property
+    def systems(self) -> int:
+        return len(self.errors)
+
+    @property
+    def all_pairs(self) -> int:
+        """Number of comparisons if the data select the reference: every pair of systems."""
+        return max(1, self.systems * (self.systems - 1) // 2)
+
+    def difference(self, system: int, reference: int, *, margin: float, comparisons: int = 1) -> PairedDifference:
+        """Compare a system with a reference; the limits hold for all of `comparisons` together (Bonferroni)."""
+        total = float(self.words.sum())
+        d = self.errors[system] - self.errors[reference]
+        t, error = (
+            two_sided_t(degrees_of_freedom(self.words), comparisons=comparisons),
+            standard_error(d, self.words, 2),
         )
-
-    def test(self, a: int, b: int) -> PairedTest:
-        """Test the difference of the rates of systems a and b.
-
-        One added to both counts keeps p above 0 (Davison and Hinkley, "Bootstrap Methods and their
-        Application", 1997, 4.2).  With one cluster the limits are infinite and p = 1.
-        """
-        difference = 100 * float(self.rates[a] - self.rates[b])
-        if self.clusters < 2:
-            return PairedTest(difference, -math.inf, math.inf, p_value=1.0)
-        unit = 100 * float(self.critical[a, b] * self.errors[a, b])
-        # A resample that equals the sample up to rounding counts as equally far away.
-        as_far = int(np.count_nonzero(self.largest * unit >= abs(difference) * (1 - 1e-6)))
-        margin = float(np.quantile(self.largest, LEVEL)) * unit
-        p_value = (as_far + 1) / (len(self.largest) + 1)
-        return PairedTest(difference, difference - margin, difference + margin, p_value)
+        rate, half = 100 * float(d.sum()) / total, 100 * t * error
+        needed = None
+        if math.isfinite(half):
+            for_power = total * (100 * error * (t + POWER_QUANTILE) / margin) ** 2
+            needed = max(1_000, round(max(for_power, MIN_ERRORS * 100 / margin) / 1_000) * 1_000)
+        outcome = outcome_of(rate - half, rate + half, margin, provable=margin * total >= 100 * MIN_ERRORS)
+        return PairedDifference(rate, rate - half, rate + half, outcome, margin, self.scope, needed)
 
 
-def _of_all_pairs(e: Floats, w: Floats, times: Floats) -> tuple[Floats, Floats]:
-    """Differences of rates and their standard errors with each cluster counted `times`, shape (m, clusters).
-
-    Returns two arrays of shape (m, pairs), pairs in the order of `triu_indices`; the formula is that of `bootstrap`,
-    applied to the differences of a pair's errors.
-    """
-    n, count = len(w), len(e)
-    words, ww = (times @ w)[:, np.newaxis], (times @ (w * w))[:, np.newaxis]
-    errors, ew = times @ e.T, times @ (e * w).T
-    differences, standard_errors = [], []
-    for i in range(count - 1):
-        dd = times @ np.square(e[i] - e[i + 1 :]).T
-        rates = (errors[:, i : i + 1] - errors[:, i + 1 :]) / words
-        spread = dd - 2 * rates * (ew[:, i : i + 1] - ew[:, i + 1 :]) + rates**2 * ww
-        differences.append(rates)
-        standard_errors.append(np.sqrt(np.maximum(spread * n / max(1, n - 1), 1.0)) / words)
-    return np.hstack(differences), np.hstack(standard_errors)
-
-
-def _of_resamples(e: Floats, w: Floats, seed: int, resamples: int, center: Floats, errors: Floats) -> Singles:
-    """Distance of each pair in each resample from the sample in standard errors, shape (pairs, at most resamples).
-
-    Resamples without a reference word have no rate and are left out.
-    """
-    parts = []
-    for drawn in times_drawn(seed, resamples, len(w)):
-        for times in np.array_split(drawn[drawn @ w > 0], 1 + len(drawn) * len(center) // CHUNK_CELLS):
-            differences, standard_errors = _of_all_pairs(e, w, times)
-            np.maximum(standard_errors, MIN_ERROR * errors, out=standard_errors)
-            parts.append(np.abs((differences - center) / standard_errors).astype(np.float32).T)
-    return np.hstack(parts)
-
-
-def _of_normal_clusters(seed: int, resamples: int, systems: int, n: int) -> Singles:
-    """Distances of simulated equal systems with normally distributed clusters; Student's |t| for two systems."""
-    clusters = np.random.default_rng(seed).standard_normal((systems, resamples, n), dtype=np.float32)
-    parts = []
-    for i in range(systems - 1):
-        differences = clusters[i] - clusters[i + 1 :]
-        errors = differences.std(axis=2, ddof=1) / math.sqrt(n)
-        parts.append(np.abs(differences.mean(axis=2)) / errors)
-    return np.concatenate(parts)
+def outcome_of(low: float, high: float, margin: float, *, provable: bool) -> Outcome:
+    """The outcome of an interval; `provable`: the set is large enough to show that the margin is kept."""
+    if provable and -margin <= low and high <= margin:
+        return "same"
+    if low > 0:
+        return "worse"
+    if high < 0:
+        return "better"
+    return "not worse" if provable and high <= margin else "undecided"

@@ -1,153 +1,133 @@
-"""Test whether rates differ by more than their measurement noise, for leaderboards and the regression gate.
+"""Rates of runs and their differences: Student's t on logarithms of run medians.
 
-The logarithms of a system's rates scatter about its own median, and systems of one speed key (one GPU, one data
-set) have about the same noise.  A system's figure is the median of its repeats.  Its noise is the median distance
-of repeats from their system's median: over all systems that were measured twice, or over its own repeats if that is
-larger.  Medians are used because a single bad repeat moves neither of them.
-
-The distribution of such medians of few values is simulated with equal systems that have as many repeats each.  A
-rate differs if it is farther away, in units of the noise, than the farthest system in 95 % of the simulations.  The
-system farthest from the best is used, so the level holds for a leaderboard as a whole.
+The repeats of a run share one engine start, so a run counts once, with the median of its repeats.  The figure of
+several runs is the geometric mean of their medians; its interval and every test use the same mean of logarithms.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-import statistics
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
+from scipy.special import stdtrit
 
-from whisperbench.stats.bootstrap import LEVEL, Floats, Interval
+from whisperbench.stats.clusters import Floats, Interval, two_sided_t
 
 Rates = Sequence[Sequence[float]]
-"""Rates of one system, a list of repeats for each of its runs."""
+"""The repeats of each run; values that are not above 0 are not measurements."""
 
-SIMULATIONS = 10_000
-ENOUGH_RERUNS = 3
-"""From this many runs beyond the first of each system, a run is one observation instead of a repeat, because all
-repeats of a run share the effects of one engine start."""
-MAX_FACTOR = 1_000.0
-"""The limits of a change are at most this factor apart from no change."""
-MIN_NOISE = 0.0005
-"""The smallest noise that is assumed: two repeats that happen to be equal do not prove that a rate is exact."""
+MIN_SPREAD = 0.002
+"""The smallest standard deviation of logarithms that is assumed: two runs that happen to agree are not certain."""
+POWER = 0.8
+MAX_RUNS = 99
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RateTest:
-    """Difference of two rates in percent of the second, with 95 % limits."""
+class RateEstimate:
+    """A rate with its noise from run to run in percent and its 95 % interval; both are None after one run."""
 
-    change: float
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def significant(self) -> bool:
-        return self.p_value < 1 - LEVEL
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Simulated:
-    """Results of SIMULATIONS simulations of equal systems with as many repeats.
-
-    `errors`: the standard deviation of each system's median if that of a repeat is 1, shape (systems,).
-    `margins`: 95 % of a system's medians lie within this many of its standard errors, shape (systems,).
-    `farthest`: the distance of the system farthest from the best, in standard errors of that difference.
-    """
-
-    errors: Floats
-    margins: Floats
-    farthest: Floats
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class SpeedNoise:
-    """Medians and standard errors of systems of one speed key (natural logarithms), both of shape (systems,)."""
-
-    middles: Floats
-    errors: Floats
-    simulated: Simulated
+    figure: float
+    runs: int
+    noise_percent: float | None
+    interval: Interval | None
 
     @classmethod
-    def of(cls, systems: Sequence[Rates], others: Sequence[Rates] = ()) -> Self | None:
-        """Estimate the noise of the rates of `systems`; None if no system was measured twice.
-
-        Args:
-            systems: systems to compare, each with at least one rate above 0.
-            others: further systems of the same speed key, which improve the estimate of the noise.
-        """
-        by_run = [*map(_logarithms, systems), *filter(None, map(_logarithms, others))]
-        if sum(len(runs) - 1 for runs in by_run) >= ENOUGH_RERUNS:
-            samples = [[statistics.median(run) for run in runs] for runs in by_run]
-        else:
-            samples = [[value for run in runs for value in run] for runs in by_run]
-        if not systems or all(len(sample) < 2 for sample in samples):
+    def of(cls, rates: Rates) -> RateEstimate | None:
+        """The estimate of one system; None without a rate above 0."""
+        logs = log_medians(rates)
+        if not len(logs):
             return None
-        middles, noise = middles_and_noise([np.array([sample]) for sample in samples])
-        count = len(systems)
-        simulated = simulate(tuple(map(len, samples)), count)
-        return cls(middles[0, :count], np.maximum(noise[0, :count], MIN_NOISE) * simulated.errors, simulated)
-
-    def interval(self, i: int) -> Interval:
-        """The 95 % interval of the rate of system `i`."""
-        margin = self.simulated.margins[i] * self.errors[i]
-        return Interval(*(math.exp(self.middles[i]) * _exp(side * margin) for side in (-1, 1)))
-
-    def test(self, i: int, j: int) -> RateTest:
-        """Compare the rates of systems `i` and `j`, at a level that holds for all systems together."""
-        difference, unit = self.middles[i] - self.middles[j], math.hypot(self.errors[i], self.errors[j])
-        margin = float(np.quantile(self.simulated.farthest, LEVEL)) * unit
-        as_far = int(np.count_nonzero(self.simulated.farthest * unit >= abs(difference)))
-        change, low, high = (100 * (_exp(difference + side * margin) - 1) for side in (0, -1, 1))
-        return RateTest(change, low, high, (as_far + 1) / (len(self.simulated.farthest) + 1))
+        mean, n = float(logs.mean()), len(logs)
+        if n < 2:
+            return cls(math.exp(mean), n, None, None)
+        spread = pooled_spread(logs)
+        half = two_sided_t(n - 1) * spread / math.sqrt(n)
+        return cls(math.exp(mean), n, 100 * spread, Interval(math.exp(mean - half), math.exp(mean + half)))
 
 
-def _logarithms(rates: Rates) -> list[list[float]]:
-    """The logarithms of a system's positive rates, by run; other values are not measurements."""
-    runs = ([math.log(value) for value in run if value > 0] for run in rates)
-    return [run for run in runs if run]
+@dataclasses.dataclass(frozen=True, slots=True)
+class RateDifference:
+    """Change of a rate from a baseline to a candidate, in percent of the baseline's rate.
 
-
-def middles_and_noise(samples: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Medians and noise of the systems in m simulations (or one measurement), both of shape (m, systems).
-
-    `samples`: one array of shape (m, repeats) per system.
+    `interval` and `spread`, the standard deviation of logarithms from run to run, are None if no run was repeated.
+    `runs` are the numbers of runs of the baseline and the candidate.
     """
-    middles = np.stack([np.median(sample, axis=1) for sample in samples], axis=1)
-    # The middle value of an odd number is the median itself, so its distance of 0 is left out.
-    distances = [
-        np.sort(np.abs(sample - middles[:, [i]]), axis=1)[:, sample.shape[1] % 2 :] for i, sample in enumerate(samples)
-    ]
-    usual = np.median(np.hstack(distances), axis=1)
-    own = [np.median(each, axis=1) if each.shape[1] else usual for each in distances]
-    return middles, np.maximum(np.stack(own, axis=1), usual[:, np.newaxis])
+
+    baseline: float
+    candidate: float
+    interval: Interval | None
+    spread: float | None
+    runs: tuple[int, int]
+
+    @property
+    def change(self) -> float:
+        return 100 * (self.candidate / self.baseline - 1)
+
+    @property
+    def limits(self) -> str:
+        """`-6.1 to -1.2 %`; an interval beyond a factor of two is not printed."""
+        if self.interval is None:
+            return "noise unknown"
+        low, high = self.interval.low, self.interval.high
+        if (100 + high) > 4 * (100 + low):
+            return "not known to a factor of two"
+        return f"95 % interval {low:+.1f} to {high:+.1f} %"
 
 
-@functools.lru_cache(maxsize=64)
-def simulate(repeats: tuple[int, ...], compared: int) -> Simulated:
-    """Simulate equal systems with these numbers of repeats; the first `compared` are compared."""
-    generator = np.random.default_rng(0)
-    middles, noise = middles_and_noise([generator.standard_normal((SIMULATIONS, n)) for n in repeats])
-    middles, noise = middles[:, :compared], noise[:, :compared]
-    spread = middles.std(axis=0)
-    errors = noise * spread
-    margins = np.quantile(np.abs(middles) / errors, LEVEL, axis=0)
-    return Simulated(spread, margins, farthest_from_best(middles, errors))
+def rate_difference(
+    baseline: Rates, candidate: Rates, *, others: Sequence[Rates] = (), comparisons: int = 1
+) -> RateDifference | None:
+    """Compare the rates of two systems; None if one of them has no rate above 0.
+
+    Args:
+        others: further systems of one table, whose noise is pooled with that of the two.
+        comparisons: number of comparisons for which the limits hold together (Bonferroni).
+    """
+    a, b = log_medians(baseline), log_medians(candidate)
+    n, k = len(a), len(b)
+    if not n or not k:
+        return None
+    means = math.exp(a.mean()), math.exp(b.mean())
+    groups = [group for group in (a, b, *map(log_medians, others)) if len(group)]
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
+        return RateDifference(*means, None, None, (n, k))
+    spread = pooled_spread(*groups)
+    middle = float(b.mean() - a.mean())
+    half = two_sided_t(freedom, comparisons=comparisons) * spread * math.sqrt(1 / n + 1 / k)
+    interval = Interval(_percent(middle - half), _percent(middle + half))
+    return RateDifference(*means, interval, spread, (n, k))
 
 
-def farthest_from_best(middles: Floats, errors: Floats) -> Floats:
-    """The largest distance of a system from the best, in standard errors of that difference, shape (m,)."""
-    best = middles.argmax(axis=1)[:, np.newaxis]
-    below_best = np.take_along_axis(middles, best, axis=1) - middles
-    distances: Floats = below_best / np.hypot(errors, np.take_along_axis(errors, best, axis=1))
-    farthest: Floats = distances.max(axis=1)
-    return farthest
+def runs_needed(spread: float, allowed: float) -> int:
+    """Runs of each side with which two equal systems pass a gate with a probability of 80 %, at most MAX_RUNS.
+
+    Args:
+        spread: standard deviation of the logarithms of rates from run to run.
+        allowed: loss that is accepted, in percent.
+    """
+    limit = -math.log1p(-allowed / 100)
+    for n in range(2, MAX_RUNS):
+        t = two_sided_t(2 * n - 2) + float(stdtrit(2 * n - 2, POWER))
+        if t * spread * math.sqrt(2 / n) <= limit:
+            return n
+    return MAX_RUNS
 
 
-def _exp(value: float) -> float:
-    """A factor, at most MAX_FACTOR: with only two repeats far apart the limit would have hundreds of digits."""
-    return math.exp(min(value, math.log(MAX_FACTOR)))
+def log_medians(rates: Rates) -> Floats:
+    """The logarithm of the median of each run that has a rate, shape (runs,)."""
+    runs = ([rate for rate in run if rate > 0] for run in rates)
+    return np.array([math.log(float(np.median(run))) for run in runs if run], dtype=np.float64)
+
+
+def pooled_spread(*groups: Floats) -> float:
+    """Pooled standard deviation of groups of logarithms, at least MIN_SPREAD."""
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
+    return max(math.sqrt(squares / freedom), MIN_SPREAD)
+
+
+def _percent(logarithm: float) -> float:
+    return 100 * math.expm1(min(logarithm, math.log(1_000)))

@@ -21,8 +21,10 @@ def written(directory: Path) -> set[str]:
 
 def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     """Three figures with references and several speakers."""
-    write_plots(tmp_path / "plots", TIMED, score(results(), "en", 1))
+    write_plots(tmp_path / "plots", TIMED, score(results(), "en"))
     assert written(tmp_path / "plots") == {"throughput", "latency", "wer_by_speaker"}
+    write_plots(tmp_path / "zh", TIMED, score(results(), "zh"))
+    assert written(tmp_path / "zh") == {"throughput", "latency", "cer_by_speaker"}
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
@@ -48,11 +50,11 @@ def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
     """What others wrote is no formula, and names that begin alike have a bar each."""
     names = ("$\\frac{$", "averylongspeaker-1", "averylongspeaker-2")
     said = [dataclasses.replace(results()[0], speaker=name) for name in names]
-    write_plots(tmp_path / "plots", TIMED, score(said, "en", 1))
+    write_plots(tmp_path / "plots", TIMED, score(said, "en"))
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    draw_speakers(axes, errors_by_speaker(score(said, "en", 1)))
+    draw_speakers(axes, errors_by_speaker(score(said, "en")), "WER")
     assert len(axes.patches) == 3
 
 
@@ -65,7 +67,6 @@ def test_speakers_are_counted_by_words() -> None:
     scored = score(
         [said("a", "red fox", "red fox"), said("b", "dog", "hog"), said("a", "cat", "hat"), said("c", "", "")],
         "en",
-        1,
     )
     found = errors_by_speaker(scored)
-    assert [(name, counts.errors, counts.words) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]
+    assert [(name, counts.errors, counts.units) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]

@@ -18,7 +18,7 @@ from whisperbench.results.transcripts import COLUMNS, read_table, transcript_tab
 def test_columns() -> None:
     """The first two drive MLflow's view of artifacts; each field of a result has its place."""
     assert (
-        *("utt_id", "hypothesis", "reference", "errors", "words", "substitutions", "deletions", "insertions"),
+        *("utt_id", "hypothesis", "reference", "errors", "units", "substitutions", "deletions", "insertions"),
         *("character_errors", "characters", "speaker", "seconds", "latency_seconds", "tokens", "windows"),
         *("repetition_loops", "retried_windows"),
     ) == COLUMNS
@@ -38,7 +38,7 @@ def test_transcripts_round_trip(tmp_path: Path, reference: str | None) -> None:
             journal.append(each)
         kept = read_journal(journal.directory)
     assert kept == tuple(given)
-    results = kept if reference is None else score(kept, "en", 1).results
+    results = kept if reference is None else score(kept, "en").results
     stored = read_table(json.dumps(transcript_table(results)))
     assert stored == tuple(dataclasses.replace(each, repeat=0, finished_seconds=None) for each in results)
     assert stored is not None

@@ -1,4 +1,4 @@
-"""What the front end takes by itself: CPU time beside the stock extractor's and vLLM's renderer's, and memory."""
+"""CPU time and memory of the input pipeline, compared with the stock feature extractor and vLLM's own input path."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from whisperbench.files import cache_directory
 
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
 FLAT_MEMORY = (500, 5_000)
-"""Numbers of utterances between which the client's memory should not grow."""
+"""Numbers of utterances between which the client's memory must not grow."""
 RENDERED = 300
-"""At most so many utterances are rendered one by one."""
+"""Maximum number of utterances whose engine input is made one by one."""
 
 
 def features_alone(count: int) -> dict[str, Any]:
-    """CPU time of the features of `count` utterances on one thread, stock against exact-short."""
+    """CPU time of the log-mel features of `count` utterances on one thread: stock extractor and `log_mel_tensor`."""
     import torch
     from transformers import WhisperFeatureExtractor
 
@@ -58,7 +58,11 @@ def features_alone(count: int) -> dict[str, Any]:
 
 
 def with_vllm(hardware: Hardware, utterances: Sequence[Utterance], sizes: Sequence[int] = ()) -> dict[str, Any]:
-    """The readings for which vLLM is started, with random weights; so many utterances (`sizes`) are transcribed."""
+    """Measurements that need a started engine, with random weights.
+
+    Args:
+        sizes: numbers of utterances after whose transcription the peak memory of this process is read.
+    """
     config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=256 if sizes else 2)
     checkpoint = resolve_model(config.model, "main", cache_dir=cache_directory(), random_weights=True)
     engine = VllmPipelined(engine_settings(config, checkpoint, hardware), hardware, LOG)
@@ -73,7 +77,7 @@ def with_vllm(hardware: Hardware, utterances: Sequence[Utterance], sizes: Sequen
 
 
 def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance]) -> dict[str, float]:
-    """CPU time from a file on disk to an engine input, on one thread: as vLLM renders it, and as we do."""
+    """CPU time from a file on disk to an engine input on one thread, by vLLM's own path and by this project's."""
 
     def stock(utterance: Utterance) -> None:
         render_with_vllm(engine.llm, audio_of(utterance), engine.settings.prompt_token_ids)
@@ -99,7 +103,7 @@ def client_peak_mib(
     sizes: Sequence[int],
     count_tokens: Callable[[str], int],
 ) -> dict[str, int]:
-    """The peak memory of this process after transcribing so many utterances, the corpus over and over."""
+    """Peak memory of this process in MiB, by number of utterances transcribed; the corpus is repeated as needed."""
     peaks = {}
     for size in sizes:
         tiled = [
