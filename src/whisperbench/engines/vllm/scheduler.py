@@ -16,6 +16,8 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 class BatchScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM has no types
     """vLLM's scheduler, in which steps without a whole encoder batch admit no window."""
 
+    max_num_active_reqs: int
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._most = self.max_num_active_reqs
