@@ -26,12 +26,13 @@ from benchmarks.input_pipeline import FLAT_MEMORY, features_alone, with_vllm
 from tests.support.options import sweep_of
 from whisperbench.cli import sweep
 from whisperbench.cli.options import Command
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.start import hardware_of_the_engine
+from whisperbench.engines.start import hardware_of
 from whisperbench.errors import SweepError
-from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
+from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
@@ -39,9 +40,9 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
 FACTS = (
-    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "engine",
-    "padding_stride", "engines_per_gpu", "mel_device_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
-    "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
+    "gpu_name", "gpu_count", "cuda_driver", "engine_version", "torch_version", "model", "engine",
+    "padding_stride", "engines_per_gpu", "mel_device", "kv_cache_dtype",
+    "max_num_seqs", "max_num_batched_tokens", "dtype", "quantization",
     "gpu_memory_utilization", "enforce_eager", "load_format", "reader_threads", "cuda_mps",
 )  # fmt: skip
 """Params of a run that describe the configuration and the hardware."""
@@ -55,7 +56,7 @@ FACTS = (
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
 @click.option("--corpus", default=Path(tempfile.gettempdir()) / "whisperbench-corpus", type=click.Path(path_type=Path))
 def main(grid: str, repeats: int, limit: int | None, resume: bool, output: Path, corpus: Path) -> None:
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of(BenchmarkConfig())
     if not hardware.has_gpu:
         count = limit or 300
         utterances = load_corpus(str(build_corpus(corpus / f"first-{count}", count)), "test-clean", None).utterances
@@ -95,7 +96,7 @@ def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
         **{name: median.params[name] for name in FACTS if name in median.params},
         "commit": median.tags.get(COMMIT),
         "repeats": [round(run.metrics["reqs_per_sec"], 2) for run in runs],
-        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(PROGRESS)},
+        **median.metrics,
     }
 
 

@@ -26,7 +26,8 @@ import click
 
 from benchmarks.bench import RESULTS, slug, write
 from benchmarks.corpus import build_corpus
-from whisperbench.engines.start import hardware_of_the_engine
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.start import hardware_of
 
 TOOLKIT = Path("/usr/local")
 COMPILERS = ("nvcc", "ninja")
@@ -47,7 +48,7 @@ def main(
     driver_only: bool, starts: int, model: str, limit: int, corpus: Path, output: Path, options: tuple[str, ...]
 ) -> None:
     """`options` are passed on to the benchmark, such as `-- --max_num_seqs 512`."""
-    hardware = hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    hardware = hardware_of(BenchmarkConfig())
     build_corpus(corpus)
     command = [sys.executable, "-m", "flows.benchmark", "--model", model, "--corpus", str(corpus)]
     command += ["--load_format", "dummy", "--offline", "true", "--limit", str(limit), *options]

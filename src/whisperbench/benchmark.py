@@ -9,27 +9,21 @@ The complete result is on disk before it is sent to the server.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
-from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
-from whisperbench.corpus.inspection import inspect_corpus
-from whisperbench.corpus.packing import pack_utterances
+from whisperbench.corpus.inspection import require_unchanged
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
-from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.settings import engine_settings
-from whisperbench.engines.start import hardware_of_the_engine, require_engine_for, start_engine
-from whisperbench.errors import CorpusError, EngineError, TrackingError
-from whisperbench.files import cache_directory
-from whisperbench.measure.score import check_references
+from whisperbench.engines.start import hardware_of, start_engine
+from whisperbench.errors import EngineError, TrackingError
 from whisperbench.measure.timing import run_timed_passes
+from whisperbench.preparation import Prepared, prepare
 from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
@@ -38,15 +32,15 @@ from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
+from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
-from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import Client, connect, password_in
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.live import LiveMetrics
+from whisperbench.tracking.live import LiveProgress
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -54,32 +48,41 @@ from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
     """Measure, write the result to disk, and log it unless `config.offline` is set.
 
+    A configuration that cannot be measured leaves no run on the server, unless `mlflow run` or a sweep has created the
+    run before; that run ends as FAILED with the reason.
+
     Raises:
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    hardware = hardware_of_the_engine(visible, config.gpus, config.gpu_type, config.ray_address)
+    hardware = hardware_of(config)
     for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
         listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
         origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
         with signals_raise():
-            bundle = measure_to_disk(config, hardware, origin, listener, start)
+            bundle = measure_to_disk(prepare(config, hardware, listener), origin, listener, start)
         listener.info(where(bundle))
         require_speed(bundle)
         return bundle
     client = preflight(listener)
+    prepared = None
+    if RUN_ID not in os.environ:
+        with signals_raise():
+            prepared = prepare(config, hardware, listener)
     measured: list[Bundle] = []
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
-            tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
+            texts = {"environment.txt": describe_environment(hardware), CONFIG_FILE: json.dumps(config.as_params())}
+            tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
-            live = LiveMetrics(client, tracked.run_id, hardware, listener)
-            live.log_start(run_start(config, hardware))  # so that a run that fails early has its params
+            prepared = prepared or prepare(config, hardware, listener)
+            live = LiveProgress(client, tracked.run_id, hardware, listener)
+            model = prepared.checkpoint
+            live.log_start(run_start(config, hardware, prepared.dataset, model.model_id, model.revision))
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
                 origin = tracking.origin_of(client, tracked.run_id)
-                measured.append(measure_to_disk(config, hardware, origin, listener, start, live))
+                measured.append(measure_to_disk(prepared, origin, listener, start, live))
             tracking.log_bundle(client, tracked.run_id, measured[0])
             require_speed(measured[0])
         update_experiment_page(client, tracked.experiment_id)
@@ -92,31 +95,24 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
 
 
 def measure_to_disk(
-    config: BenchmarkConfig,
-    hardware: Hardware,
+    prepared: Prepared,
     origin: Origin,
     listener: Listener,
     start: StartEngine = start_engine,
-    live: LiveMetrics | None = None,
+    live: LiveProgress | None = None,
 ) -> Bundle:
-    """Prepare corpus, model and engine, run the timed passes and write the bundle; `live` logs the progress.
+    """Start the engine, run the timed passes and write the bundle; `live` logs the progress.
 
     Raises:
-        WhisperbenchError: the configuration cannot be measured, or the bundle cannot be written.
+        WhisperbenchError: the engine failed, or the bundle cannot be written.
     """
-    started_ms, begun, cache = time.time_ns() // 1_000_000, time.perf_counter(), cache_directory()
-    require_engine_for(hardware, config.engine)
-    checkpoint = resolve_model(
-        config.model, config.model_revision, cache_dir=cache, random_weights=config.random_weights
-    )
-    settings = engine_settings(config, checkpoint, hardware)
-    corpus = checked_corpus(config, listener, cache)
-    utterances = utterances_of(config, corpus, checkpoint)
-    dataset = Dataset(corpus.name, corpus.split, corpus.digest, corpus.source, len(corpus.utterances))
-    if live:
-        live.log_start(run_start(config, hardware, dataset, checkpoint.model_id, checkpoint.revision))
+    started_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
+    config, hardware, settings = prepared.config, prepared.hardware, prepared.settings
+    utterances = prepared.utterances
     with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
-        listener.info(f"starting {config.engine} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        listener.info(
+            f"starting {config.engine} ({prepared.checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …"
+        )
         log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
         import_matplotlib()
         with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
@@ -139,11 +135,14 @@ def measure_to_disk(
                     ],
                     stall_seconds=settings.stall_seconds,
                 )
+            require_unchanged(prepared.corpus.files)
+            prepared.checkpoint.require_unchanged()
             info = RunInfo(
-                model_id=checkpoint.model_id,
-                model_revision=checkpoint.revision,
-                dataset=dataset,
-                utterances_over_30s=corpus.utterances_over_30s,
+                model_id=prepared.checkpoint.model_id,
+                model_revision=prepared.checkpoint.revision,
+                dataset=prepared.dataset,
+                utterances_over_30s=prepared.corpus.utterances_over_30s,
+                silent_utterances=len(prepared.corpus.silent),
                 hardware=hardware,
                 settings=settings,
                 engine=engine.info,
@@ -154,42 +153,8 @@ def measure_to_disk(
             recording = journal.measured(measurement, info, started_ms, ended_ms)
         finally:
             engine.close()
-        audio = {utterance.utt_id: utterance.audio for utterance in corpus.utterances}
+        audio = {utterance.utt_id: utterance.audio for utterance in prepared.corpus.utterances}
         return finish(recording, listener, lambda utt_id: load_audio(audio[utt_id]))
-
-
-def checked_corpus(config: BenchmarkConfig, listener: Listener, cache: Path) -> Corpus:
-    """Load a corpus, decode every file once for its length and digest, and check that references can be scored.
-
-    Raises:
-        CorpusError, AudioError: the corpus cannot be transcribed; the message names the file or the utterance.
-    """
-
-    def inspect(corpus: Corpus) -> Corpus:
-        with listener.counting("checking audio", len(corpus.utterances), "files/sec") as checked:
-            return inspect_corpus(corpus, config.reader_threads or free_cores(), checked, cache)
-
-    loaded = load_corpus(config.corpus, config.split, config.limit)
-    for sentence in loaded.warnings:
-        listener.warning(sentence)
-    if not config.random_weights:
-        check_references(loaded.utterances, config.language)
-    corpus = pack_utterances(loaded, config.pack_seconds, inspect)
-    if config.long_audio == "drop" and corpus.utterances_over_30s == len(corpus.utterances):
-        raise CorpusError(
-            f"long_audio=drop removes every utterance, because all {len(corpus.utterances)} utterances of "
-            f"{corpus.source} are longer than 30 s. Use long_audio=split."
-        )
-    return corpus
-
-
-def utterances_of(config: BenchmarkConfig, corpus: Corpus, checkpoint: Checkpoint) -> tuple[Utterance, ...]:
-    """The utterances of a pass with their copies; with random weights the number of tokens is that of the reference."""
-    found = corpus.copied(config.corpus_copies)
-    if config.random_weights:
-        count = checkpoint.count_tokens
-        return tuple(dataclasses.replace(each, forced_tokens=count(each.reference or "")) for each in found)
-    return found
 
 
 @contextlib.contextmanager

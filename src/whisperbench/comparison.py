@@ -21,7 +21,7 @@ from whisperbench.compare.verdicts import Verdicts, wer_difference
 from whisperbench.config.compare import CompareConfig
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory
-from whisperbench.measure.score import Normalizer
+from whisperbench.measure.normalizer import normalizer_of
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
@@ -59,7 +59,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     if options.run_ids:
         a, b = read.get_runs(client, options.run_ids)
         transcripts = fetch(client, (a, b), listener)
-        normalize = Normalizer(a.params.get("language", "en"))
+        normalize = normalizer_of(a.params.get("language", "en"))
         found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.margin, normalize)
         audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
         parts = found.parts(links)
@@ -149,7 +149,7 @@ def rescore_all(
     client: Client, records: Sequence[RunRecord], listener: Listener
 ) -> tuple[list[RunRecord], Transcripts]:
     """Score the runs that have a WER and transcripts again; returns all runs, and the scored transcripts by run id."""
-    scored = [run for run in records if run.metric("wer") is not None]
+    scored = [run for run in records if run.wer is not None]
     transcripts = fetch(client, scored, listener)
     rescored = {}
     with listener.counting("scoring again", len(scored), "runs/sec") as done:
@@ -167,10 +167,10 @@ def worst_utterances(
     client: Client, run: RunRecord, listener: Listener
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
     """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
-    stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
+    stored = fetch(client, (run,), listener)[run.run_id] if run.wer is not None else None
     if not stored:
         return (), {}
-    worst, normalize = most_errors_first(stored), Normalizer(run.params.get("language", "en"))
+    worst, normalize = most_errors_first(stored), normalizer_of(run.params.get("language", "en"))
     audio = audio_of(client, (run,), [each.utt_id for each in worst])
     return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
 

@@ -23,7 +23,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import DoctorConfig
 from whisperbench.corpus import librispeech
 from whisperbench.corpus.corpus import load_corpus
-from whisperbench.engines.hardware import MIB, Hardware, missing_compiler
+from whisperbench.engines.hardware import MIB, NOT_REPORTED, Hardware, missing_compiler, nvml, open_device
 from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, WhisperbenchError
 from whisperbench.results.bundle import unlogged_bundles, upload_command
@@ -74,10 +74,9 @@ class Setup:
     """The machine and the options that are checked."""
 
     config: DoctorConfig
-    hardware: Hardware  # the devices of one engine
+    hardware: Hardware  # all visible GPUs of this host
     cache: Path  # directory of checkpoints
     run_id: str | None = None  # the run of `mlflow run`
-    gpus: int = 1  # number of visible GPUs of this host
 
 
 def examine(setup: Setup) -> Iterator[Check]:
@@ -90,8 +89,8 @@ def run_check(name: str, setup: Setup) -> list[Check]:
     """The findings of one check; an exception in the check becomes a problem."""
     try:
         return [dataclasses.replace(found, name=name) for found in CHECKS[name](setup)]
-    except WhisperbenchError as error:
-        return [Check(name, "problem", str(error), "Correct the cause that the message describes.")]
+    except (WhisperbenchError, OSError) as error:
+        return [Check(name, "problem", without_password(str(error)), "Correct the cause that the message describes.")]
     except Exception as error:
         reason = f"{type(error).__name__}: {without_password(str(error))[:300]}"
         return [Check(name, "problem", reason, "This error is unexpected. Report it with the output of doctor.")]
@@ -102,31 +101,28 @@ def check_gpu(hardware: Hardware) -> Iterator[Check]:
         text = f"NVML finds no NVIDIA GPU, so runs use the CPU ({hardware.gpu_name})"
         yield warning(text, "If this machine has a GPU, check its driver with nvidia-smi.")
         return
-    capability = hardware.compute_capability or (0, 0)
-    text = f"{hardware.gpu_name}, compute capability {capability[0]}.{capability[1]}, driver {hardware.cuda_driver}"
-    old = "Use dtype=auto (float16) and no fp8 KV cache, because GPUs before Ampere do not support bfloat16."
-    yield ok(text) if capability >= (8, 0) else warning(text, old)
+    for device in hardware.devices:
+        capability = device.compute_capability
+        shown = NOT_REPORTED if capability is None else ".".join(map(str, capability))
+        text = f"{device.name}, compute capability {shown}, driver {hardware.cuda_driver or NOT_REPORTED}"
+        old = "Use dtype=auto (float16) and no fp8 KV cache, because GPUs before Ampere do not support bfloat16."
+        yield warning(text, old) if capability and capability < (8, 0) else ok(text)
 
 
 def check_gpu_memory(hardware: Hardware) -> Iterator[Check]:
     """Free memory of each GPU, and the processes that use the rest."""
-    if not hardware.has_gpu:
-        return
     import psutil
-    import pynvml
 
-    pynvml.nvmlInit()
     for device in hardware.devices:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        users = []
-        for pid in (process.pid for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)):
+        handle = open_device(device.uuid)
+        memory, users = nvml("nvmlDeviceGetMemoryInfo", handle), []
+        for process in nvml("nvmlDeviceGetComputeRunningProcesses", handle) or ():
             try:
-                users.append(f"{psutil.Process(pid).name()} ({pid})")
+                users.append(f"{psutil.Process(process.pid).name()} ({process.pid})")
             except psutil.Error:
-                users.append(f"process {pid}")
-        text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free"
-        if memory.free < FREE_GPU_SHARE * memory.total:
+                users.append(f"process {process.pid}")
+        text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free" if memory else f"memory {NOT_REPORTED}"
+        if memory and memory.free < FREE_GPU_SHARE * memory.total:
             remedy = "Stop these processes, or lower gpu_memory_utilization, which tags the run with a warning."
             yield problem(f"{text}; used by {', '.join(users) or 'processes of another container'}", remedy)
         elif users:
@@ -175,7 +171,7 @@ def check_compiler(hardware: Hardware) -> Iterator[Check]:
         yield problem(reason, remedy) if reason else ok("a C compiler and Python's headers are installed")
 
 
-def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
+def check_several_gpus(hardware: Hardware, cluster: str | None) -> Iterator[Check]:
     """Whether several GPUs can be used on this host or on the Ray cluster at the address `cluster`.
 
     That needs Ray, enough CPU cores, and equal versions on all nodes.
@@ -183,13 +179,14 @@ def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
     Raises:
         EngineError: the cluster refuses the connection, or a node does not answer.
     """
+    gpus = hardware.gpu_count
     if not installed_version("ray"):
         text = "Ray is not installed, so runs use one engine"
         yield ok(text) if gpus < 2 else warning(text, f"To use gpus={gpus}: {INSTALL_RAY}.")
         return
     if not cluster:
         if gpus > 1:
-            yield _cores_per_gpu(f"this host: {gpus} GPUs", gpus, len(os.sched_getaffinity(0)))
+            yield _cores_per_gpu(f"this host: {gpus} GPUs", hardware)
         return
     nodes = cluster_nodes(cluster)
     total, free = sum(len(node.hardware.devices) for node in nodes), free_gpus(cluster)
@@ -199,17 +196,17 @@ def check_several_gpus(gpus: int, cluster: str | None) -> Iterator[Check]:
     for node in nodes:
         kinds = Counter(device.name for device in node.hardware.devices)
         named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
-        yield _cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", kinds.total(), node.cores)
+        yield _cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", node.hardware)
         try:
             require_alike(node)
         except EngineError as error:
             yield problem(str(error), "Install the same versions on this node. Runs do not use it before.")
 
 
-def _cores_per_gpu(where: str, gpus: int, cores: int) -> Check:
+def _cores_per_gpu(where: str, hardware: Hardware) -> Check:
     """Compare the CPU cores, which decode audio and compute features, with the GPUs."""
-    text = f"{where}, {cores} cores"
-    if gpus and cores / gpus < MIN_CORES_PER_GPU:
+    text = f"{where}, {hardware.cpu_cores:g} cores"
+    if hardware.cpu_cores < MIN_CORES_PER_GPU * hardware.gpu_count:
         return warning(text, f"Use fewer GPUs, or at least {MIN_CORES_PER_GPU} cores per GPU.")
     return ok(text)
 
@@ -346,20 +343,12 @@ def check_results(setup: Setup) -> Iterator[Check]:
         yield ok(f"all results in {results} are complete and logged")
 
 
-def check_environment_manager(_setup: Setup) -> Iterator[Check]:
-    if found := [name for name in ("conda", "mamba", "uv") if shutil.which(name)]:
-        yield ok(f"{', '.join(found)}{'' if 'conda' in found else ': add --env-manager uv to mlflow run'}")
-    else:
-        remedy = "Install uv with `pip install uv`, or use the installed environment with --env-manager local."
-        yield warning("conda and uv are not installed", remedy)
-
-
 CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "gpu": lambda setup: check_gpu(setup.hardware),
     "gpu memory": lambda setup: check_gpu_memory(setup.hardware),
     "vllm": lambda setup: check_vllm(setup.hardware),
     "c compiler": lambda setup: check_compiler(setup.hardware),
-    "several gpus": lambda setup: check_several_gpus(setup.gpus, setup.config.ray_address),
+    "several gpus": lambda setup: check_several_gpus(setup.hardware, setup.config.ray_address),
     "disk": check_disk,
     "shared memory": check_shared_memory,
     "model": lambda setup: check_model(setup.config.model, setup.config.model_revision, setup.cache),
@@ -367,5 +356,4 @@ CHECKS: Mapping[str, Callable[[Setup], Iterable[Check]]] = {
     "tracking server": check_tracking_server,
     "stale runs": check_stale_runs,
     "results": check_results,
-    "environment manager": check_environment_manager,
 }

@@ -5,7 +5,7 @@ and what to do.
 
     0      success
     1      failure, or the gate found a regression
-    2      wrong usage, runs that are not comparable, or an undecided gate
+    2      wrong usage (an option, a model, a corpus), runs that are not comparable, or an undecided gate
     3      the tracking server cannot be reached or refuses
     70     unexpected error, which is not a WhisperbenchError
     128+n  ended by signal n
@@ -33,13 +33,19 @@ class ConfigError(WhisperbenchError):
 class ModelError(WhisperbenchError):
     """A checkpoint cannot be found, read or converted, or is not a Whisper model."""
 
+    exit_status = 2
+
 
 class CorpusError(WhisperbenchError):
     """A corpus cannot be found or read, or its files are inconsistent."""
 
+    exit_status = 2
+
 
 class AudioError(WhisperbenchError):
     """An audio file cannot be decoded; the message names the file."""
+
+    exit_status = 2
 
 
 class EngineError(WhisperbenchError):

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from whisperbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+FileState = tuple[int, int, int]
+CHECKSUMS = "checksums.json"  # in directories of `build_directory_once`
 FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
@@ -41,6 +47,29 @@ def open_regular(path: Path) -> BinaryIO:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"it is {FILE_TYPES.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
     return path.open("rb")
+
+
+def file_state(path: Path) -> FileState:
+    """Size, time of modification and time of the last change of attributes, at least one of which changes with content.
+
+    Raises:
+        OSError: the file does not exist.
+    """
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def changed_files(states: Mapping[Path, FileState]) -> list[Path]:
+    """The files that are no longer in the states that `file_state` returned, or are missing."""
+    changed = []
+    for path, state in states.items():
+        try:
+            same = file_state(path) == state
+        except OSError:
+            same = False
+        if not same:
+            changed.append(path)
+    return changed
 
 
 def broken_link(path: Path) -> str:
@@ -72,6 +101,21 @@ def write_atomically(path: Path, body: object) -> None:
         raise
 
 
+def require_writable(directory: Path, option: str) -> None:
+    """Create a directory if it is absent, and check that files can be created in it.
+
+    Raises:
+        ConfigError: it cannot be written; `option` names the option that sets it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{option}={directory} cannot be written ({reason}). Choose another directory.") from error
+
+
 def sync(path: Path) -> None:
     """Flush the content of a file, or the entries of a directory, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -82,23 +126,43 @@ def sync(path: Path) -> None:
 
 
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """Return `target`; if it is absent, `build` fills a temporary directory beside it, which is then renamed.
+    """Return `target`; if it is absent or was altered, `build` fills a temporary directory beside it, which is renamed.
 
     Raises:
-        OSError: the directory cannot be written.
+        OSError: the directory cannot be read or written.
     """
+    if target.is_dir() and not _is_as_built(target):
+        shutil.rmtree(target)
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f"{target.name}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
         ) as part:
             build(Path(part))
+            write_atomically(Path(part, CHECKSUMS), _checksums(Path(part)))
             try:
                 Path(part).rename(target)
             except OSError:
                 if not target.is_dir():  # otherwise another process has built it
                     raise
     return target
+
+
+def _is_as_built(directory: Path) -> bool:
+    """Whether a directory of `build_directory_once` holds the files that were built, with their content."""
+    try:
+        return bool(json.loads((directory / CHECKSUMS).read_text(encoding="utf-8")) == _checksums(directory))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != CHECKSUMS:
+            with path.open("rb") as file:
+                found[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def tail(path: Path, size: int = 1 << 16) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.commands import command, start, still_running
+from tests.support.commands import command, kill_with_guardian, start, still_running
 from tests.support.stores import all_runs
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.recording import read_journal
@@ -24,10 +24,17 @@ OPTIONS = {"model": "demo", "corpus": "demo", "repeats": 50, "max_num_seqs": 2, 
 @pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 @pytest.mark.parametrize(
     ("number", "when"),
-    [(signal.SIGKILL, "imports"), (signal.SIGKILL, "loads"), (signal.SIGTERM, "transcribes")],
-    ids=["killed while it imports", "killed while it loads", "terminated while it transcribes"],
+    [(signal.SIGKILL, "imports"), (signal.SIGKILL, "loads"), (signal.SIGTERM, "transcribes"), (None, "transcribes")],
+    ids=[
+        "killed while it imports",
+        "killed while it loads",
+        "terminated while it transcribes",
+        "killed together with its guardian",
+    ],
 )
-def test_the_real_engine_ends_with_its_client(number: signal.Signals, when: str, client: Any, tmp_path: Path) -> None:
+def test_the_real_engine_ends_with_its_client(
+    number: signal.Signals | None, when: str, client: Any, tmp_path: Path
+) -> None:
     """No process of the engine is left, also when it was still starting; what was finished is kept."""
     log = tmp_path / "out.log"
     process = start(command("benchmark"), tmp_path, OPTIONS, log=log)
@@ -35,8 +42,8 @@ def test_the_real_engine_ends_with_its_client(number: signal.Signals, when: str,
         wait_until_it(when, process, log)
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
-        process.send_signal(number)
-        assert process.wait(60) == (128 + number if number != signal.SIGKILL else -number), log.read_text()
+        kill_with_guardian(process.pid) if number is None else process.send_signal(number)
+        assert process.wait(60) == (143 if number == signal.SIGTERM else -signal.SIGKILL), log.read_text()
     finally:
         process.kill()  # its guardian ends the rest
     assert still_running(family) == []

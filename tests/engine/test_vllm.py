@@ -76,7 +76,7 @@ def test_the_known_wer(pipelined: Transcripts, librispeech_sample: Path) -> None
     """On each split within 0.3 points."""
     for split, known in KNOWN_WER.items():
         ids = {u.utt_id for u in load_corpus(str(librispeech_sample), split, None).utterances}
-        found = score([t for t in pipelined.values() if t.utt_id in ids], "en", 32).wer
+        found = score([t for t in pipelined.values() if t.utt_id in ids], "en").wer
         assert found == pytest.approx(known, abs=0.3), split
 
 

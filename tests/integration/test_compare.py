@@ -16,6 +16,7 @@ from tests.support.commands import invoke
 from tests.support.servers import Server
 from tests.support.stores import H100, log, run_of, spoken, table_of
 from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.errors import ComparisonError
 from whisperbench.results.names import COMMIT, REPEATS
 from whisperbench.tracking import read as runs
 from whisperbench.tracking.client import connect
@@ -97,13 +98,14 @@ class TestLeaderboards:
         assert (result.exit_code, "Did you mean 'speech'?" in result.stderr) == (2, True)
 
     def test_repeats_inside_a_run(self, client: Any) -> None:
-        """Each repeat is a value of the run's history."""
-        run_id = log(client, run_of(BenchmarkConfig(model="large-v3", repeats=3), rate=41.0))
-        client.restore_run(run_id)
-        for step, value in enumerate((40.0, 45.0, 41.0)):
-            client.log_metric(run_id, f"{REPEATS}reqs_per_sec", value, step=step, timestamp=2_000_000_000_000 + step)
+        """Each repeat is a value of the run's history; a damaged tag is refused."""
+        run_id = log(client, run_of(rate=41.0, tags={REPEATS: "reqs_per_sec=40,45,41"}))
         (found,) = runs.find_runs(client, None, None)
         assert found.history["reqs_per_sec"] == (40.0, 45.0, 41.0)
+        for damaged in ("reqs_per_sec=40,nan", "reqs_per_sec=40,x"):
+            client.set_tag(run_id, REPEATS, damaged)
+            with pytest.raises(ComparisonError, match=r"whisperbench\.repeats is damaged"):
+                runs.find_runs(client, None, None)
 
     def test_transcripts_are_fetched_once(self, client: Any, directory: Path) -> None:
         """Those of the typical run of each configuration; they are kept for the next comparison."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.commands import python_path
+from tests.support.commands import FAKE_BENCHMARK, kill_with_guardian, python_path, run
 from whisperbench.processes.guardian import is_tracker, kill
 
 PROGRAM = """
@@ -75,6 +75,52 @@ def test_what_was_started_the_moment_before_ends_too() -> None:
     for each in left:
         each.kill()
     assert gone
+
+
+ENGINE = """
+import multiprocessing, os, sys, time
+from whisperbench.processes.guardian import kill_children_on_exit
+from whisperbench.processes.watch import end_with_parent
+
+def engine(pipe, late):
+    if not late: end_with_parent()
+    pipe.send(os.getpid())
+    while late and os.getppid() == multiprocessing.parent_process().pid: time.sleep(0.01)
+    end_with_parent()
+    time.sleep(60)
+
+if __name__ == '__main__':
+    with kill_children_on_exit():
+        ours, theirs = multiprocessing.Pipe()
+        multiprocessing.get_context('spawn').Process(target=engine, args=(theirs, 'late' in sys.argv)).start()
+        print(ours.recv(), flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("when", ["working", "late"])
+def test_an_engine_ends_with_its_client_without_a_guardian(when: str, tmp_path: Path) -> None:
+    """`killall -9 python` kills both; a client that has ended before its engine asks the kernel is noticed too."""
+    (tmp_path / "client.py").write_text(ENGINE)
+    command = [sys.executable, tmp_path / "client.py", when]
+    with subprocess.Popen(command, env=python_path(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        engine = psutil.Process(int(process.stdout.readline()))
+        kill_with_guardian(process.pid)
+    gone, left = psutil.wait_procs([engine], timeout=20)
+    for each in left:
+        each.kill()
+    assert gone
+
+
+def test_a_results_dir_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    """The guardian, which has just been started, adds nothing to it."""
+    (tmp_path / "results").touch()
+    options = {"model": "demo", "corpus": "demo", "offline": "true", "results_dir": "results/here"}
+    status, _, stderr = run(FAKE_BENCHMARK, tmp_path, options)
+    errors = [line for line in stderr.splitlines() if "checking audio" not in line]
+    assert (status, len(errors)) == (1, 1), stderr
+    assert "results_dir=results/here cannot be written" in errors[0]
 
 
 def test_the_resource_tracker_of_python_is_spared() -> None:

@@ -157,7 +157,7 @@ def test_an_id_that_is_a_path_or_a_control_sequence(
         )
     )
     result = run_benchmark(tmp_path, monkeypatch, corpus=str(corpus), split="all", offline="true")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert re.search("is not allowed|leaves the corpus", result.stderr)
     assert not set("\x1b\0") & set(re.sub(r"\x1b\[\d*m", "", result.stderr))
 

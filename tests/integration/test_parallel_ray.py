@@ -16,9 +16,11 @@ from tests.support.checkpoints import random_weights
 from tests.support.commands import PROJECT, called, still_running
 from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
-from tests.support.parallel import EngineThatDoesNotStart, FailingEngine, SlowFakeEngine
+from tests.support.leftovers import wait_for_none
+from tests.support.parallel import EngineThatDoesNotStart, EngineWithASemaphore, FailingEngine, SlowFakeEngine
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance, load_corpus
+from whisperbench.doctor import SHARED_MEMORY
 from whisperbench.engines.base import StartEngine
 from whisperbench.engines.parallel import engine as parallel_engine
 from whisperbench.engines.parallel.engine import ParallelEngine, start_parallel
@@ -149,6 +151,14 @@ def test_an_engine_that_does_not_start(settings: EngineSettings, tmp_path: Path)
         start_parallel(settings, NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
     assert caught.value.log == tmp_path / f"engine-{str(caught.value)[7]}.log"
     assert still_running(called("EngineWorker", psutil.Process().children(recursive=True)), 20) == []
+
+
+def test_no_semaphore_is_left(settings: EngineSettings, tmp_path: Path) -> None:
+    """Python's resource tracker removes those of an engine process that was ended."""
+    with two_engines(settings, tmp_path, EngineWithASemaphore):
+        left = [SHARED_MEMORY / f"sem.{log.read_text()[1:]}" for log in tmp_path.glob("*.log")]
+        assert all(path.exists() for path in left)
+    assert wait_for_none(lambda: [str(path) for path in left if path.exists()], 20) == []
 
 
 def test_a_start_that_takes_too_long_ends(

@@ -127,20 +127,23 @@ class TestKilled:
 
 class TestFailures:
     def test_the_sweep_continues_and_names_what_failed(self, bench: Bench) -> None:
-        """Bad model, out of memory, killed, too slow: FAILED with cause and log; the rest FINISHED; exit status 1."""
+        """Out of memory, killed, too slow: FAILED with cause and log; the rest FINISHED; exit status 1.
+
+        A bad model is refused without a child run.
+        """
         entries = f"[{OUT_OF_MEMORY}, {KILLED_BY_THE_SYSTEM}, {SLOW}, 4]"
         grid = f"- {{model: no_such_model, max_num_seqs: 4}}\n- {{model: tiny.en, max_num_seqs: {entries}}}\n"
         (bench.directory / "grid.yaml").write_text(grid, encoding="utf-8")
         status, out, err = bench.run(grid="grid.yaml", time_limit_minutes=0.6)
         assert status == 1, err
-        assert "1 done, 4 failed, 0 skipped" in err
+        assert "1 done, 3 failed, 0 skipped (finished before), 1 refused, 0 to do" in err
+        assert "refused: model='no_such_model'" in err
         assert "| tiny.en |" in out
         failed = [run for run in bench.runs("benchmark") if run.info.status == "FAILED"]
         causes = [run.data.tags["whisperbench.failure"] for run in failed]
-        assert "no_such_model" in causes[0]
-        assert causes[1] == "CUDA out of memory: 12 GiB wanted, 3 GiB free."
-        assert causes[2].startswith("killed by SIGKILL after")
-        assert "time_limit_minutes" in causes[3]
+        assert causes[0] == "CUDA out of memory: 12 GiB wanted, 3 GiB free."
+        assert causes[1].startswith("killed by SIGKILL after")
+        assert "time_limit_minutes" in causes[2]
         assert all("benchmark.log" in bench.files(run) for run in failed)
         assert bench.engines() == []
         (parent,) = bench.runs("sweep")
@@ -155,12 +158,21 @@ class TestFailures:
             assert "the speed was not measured: the engine made no progress for 34 s" in err
             assert bench.statuses() == ["FAILED"] * runs
 
-    def test_an_empty_plan_is_an_error(self, bench: Bench) -> None:
-        """Without a process started for it."""
-        status, _, err = bench.run(model="tiny.en", corpus="no_such_folder")
-        assert status == 1
-        assert "no_such_folder" in err
-        assert bench.runs("benchmark") == []
+    @pytest.mark.parametrize("mistake", [{"corpus": "no_such_folder"}, {"results_dir": "/proc/results"}])
+    def test_a_sweep_that_cannot_be_measured_leaves_no_run(self, bench: Bench, mistake: dict[str, str]) -> None:
+        """Neither of the sweep nor of a configuration."""
+        status, _, err = bench.run(**{"model": "tiny.en", **mistake})
+        assert status == 2
+        assert next(iter(mistake.values())) in err
+        assert bench.client.search_runs(["0"]) == []
+
+    def test_a_dry_run_names_the_refused_configurations(self, bench: Bench) -> None:
+        """Before anything is measured, with the reason."""
+        given = {"model": "tiny.en", "load_format": "dummy", "kv_cache_dtype": "auto,fp8", "dry_run": "true"}
+        status, out, err = bench.run(**given)
+        assert status == 0, err
+        assert "1 refused" in out
+        assert "refused: kv\\_cache\\_dtype=fp8 needs a GPU" in out or "refused: kv_cache_dtype=fp8 needs a GPU" in out
 
 
 class TestSearch:

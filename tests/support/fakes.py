@@ -25,7 +25,8 @@ NO_GPU = Hardware("Fake CPU")
 
 
 def one_gpu(name: str, memory_mib: int = 81_559, capability: tuple[int, int] = (9, 0)) -> Hardware:
-    return Hardware("Fake CPU", (Device(name, memory_mib, capability),), "580.1")
+    device = Device(name, memory_mib, capability, uuid="GPU-1f57f0aa", power_limit_watts=700)
+    return Hardware("Fake CPU", (device,), "580.1")
 
 
 class FakeEngine(Engine):

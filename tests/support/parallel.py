@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import itertools
+import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import NO_GPU, FakeEngine
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Hardware
@@ -74,7 +76,7 @@ class InProcessHandle(WorkerHandle):
     def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
         self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.info)
         self.killed, self.stopped = threading.Event(), threading.Event()
-        self._worker = EngineWorker(Placement(name))
+        self._worker = EngineWorker(Placement(name, NO_GPU))
         self._worker.answer_seconds = ANSWER_SECONDS
         self._worker.drive(engine)
         # As in an actor: calls of a group run one after the other, and groups run concurrently.
@@ -158,3 +160,19 @@ class EngineThatDoesNotStart(SlowFakeEngine):
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         super().__init__(settings, hardware, log)
         raise EngineError("The engine did not start: out of memory.", log)
+
+
+class EngineWithASemaphore(SlowFakeEngine):
+    """Writes the name of a semaphore to its log, which a child process has left, as an engine that is ended does."""
+
+    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
+        super().__init__(settings, hardware, log)
+        child = multiprocessing.get_context("spawn").Process(target=leave_a_semaphore, args=(log,))
+        child.start()
+        child.join()
+
+
+def leave_a_semaphore(log: Path) -> None:
+    lock: Any = multiprocessing.get_context("spawn").Lock()
+    log.write_text(lock._semlock.name)
+    os._exit(0)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench import doctor
 from whisperbench.doctor import Check, check_gpu, check_gpu_memory, check_vllm
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import NOT_REPORTED, Device, Hardware
 
 CPU_BUILD = "found|vllm 0.32.0|2.13.0|None|False"
 
@@ -47,17 +47,24 @@ class TestHardware:
     def test_memory_of_each_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One finding for every GPU of the run: what little room there is must not hide behind the first."""
         nvml = SimpleNamespace(
-            nvmlInit=lambda: None,
-            nvmlDeviceGetHandleByIndex=lambda index: index,
+            NVMLError=OSError,
+            nvmlDeviceGetHandleByUUID=lambda uuid: int(uuid[-1]),
             nvmlDeviceGetMemoryInfo=lambda index: SimpleNamespace(free=(80 - 40 * index) << 30, total=80 << 30),
             nvmlDeviceGetComputeRunningProcesses=lambda _: [],
         )
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         gpu = one_gpu("NVIDIA H100").devices[0]
-        two = Hardware("CPU", (gpu, dataclasses.replace(gpu, index=1)))
+        two = Hardware("CPU", (dataclasses.replace(gpu, uuid="GPU-0"), dataclasses.replace(gpu, uuid="GPU-1")))
         found = list(check_gpu_memory(two))
         assert [check.status for check in found] == ["ok", "problem"]
         assert found[1].found == "40,960 of 81,920 MiB free; used by processes of another container"
+
+    def test_properties_that_nvml_does_not_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Unified memory, or a user without the permission."""
+        monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError))
+        hardware = Hardware("CPU", (Device(NOT_REPORTED, None, None),))
+        assert only(check_gpu(hardware)).found == "not reported, compute capability not reported, driver not reported"
+        assert only(check_gpu_memory(hardware)).found == "memory not reported"
 
 
 class TestVllm:

@@ -26,7 +26,7 @@ ORDER: tuple[set[str], ...] = (
     {"engines"},
     {"measure"},
     {"results"},
-    {"tracking", "compare"},
+    {"tracking", "compare", "preparation"},
     {"benchmark", "comparison", "doctor"},
     {"sweep"},
     {"cli"},

@@ -32,10 +32,8 @@ def main(config: DoctorConfig) -> None:
     from whisperbench.processes.watch import RUN_ID
     from whisperbench.text import escape_control, redact
 
-    devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = detect_hardware(devices, 0).gpu_count
-    checks = []
-    for check in examine(Setup(config, detect_hardware(devices), cache_directory(), os.environ.get(RUN_ID), gpus)):
+    hardware, checks = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")), []
+    for check in examine(Setup(config, hardware, cache_directory(), os.environ.get(RUN_ID))):
         checks.append(check)
         if not config.json:
             text = f"{check.found} -> {check.remedy}" if check.remedy else check.found

@@ -33,8 +33,9 @@ def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
 @draw.register
 def draw_score(score: Score) -> None:
     """Print each transcript of a small corpus, aligned with its reference."""
+    unit = score.normalizer.unit
     for each in score.results if len(score.results) <= SHOWN_TRANSCRIPTS else ():
-        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.words} words wrong", "bold")
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.units} {unit}s wrong", "bold")
         texts = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
         stderr.print(to_terminal(align(*texts)))
 

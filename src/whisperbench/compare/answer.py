@@ -17,7 +17,7 @@ MAX_LINES, WIDTH = 20, 80
 """The answer has at most so many lines on a terminal of this width."""
 OTHER_LINES = 4
 """Lines of the heading, of the table's two heading lines, and of the note on columns that do not fit."""
-ALWAYS = ("model", "gpu", "setting", "wer")
+ALWAYS = ("model", "gpu", "setting", "wer", "cer")
 """Columns that are shown at any width, beside the sort column."""
 CHOICES = {"cost": "cheapest", "reqs_per_sec": "fastest", "energy": "most economical"}
 
@@ -41,7 +41,7 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
 
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
-    """The rows with the columns that are known; GPU, model, setting, WER and the sort column are always shown."""
+    """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
     gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
     cost = "usd_per_audio_hour" if board.group.has("usd_per_audio_hour") else "energy_wh_per_audio_hour"
@@ -50,13 +50,14 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
         "gpu": Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
         "setting": Column("setting", "setting", lambda row: row.system.description),
         "wer": BY_NAME["wer"],
+        "cer": BY_NAME["cer"],
         "accuracy": Column("accuracy", "accuracy", lambda row: _short_verdict(board, row), shown="if known"),
         "reqs_per_sec": Column("reqs_per_sec", "reqs/s", _rate, numeric=True),
         "n": BY_NAME["n"],
         cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if "usd" in cost else "Wh/hour", shown="if known"),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
     }
-    shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric}
+    shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric != "wer"}
     return Table(
         [column.heading for column in shown.values()],
         [[column.text(row) for column in shown.values()] for row in rows],

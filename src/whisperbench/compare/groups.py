@@ -27,8 +27,8 @@ class Group:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Reference words and utterances."""
-        return self.newest.metric("reference_words") or 0.0, self.newest.metric("utterances") or 0.0
+        """Reference words (or characters) and utterances."""
+        return self.newest.metric(f"reference_{self.systems[0].unit}") or 0.0, self.newest.metric("utterances") or 0.0
 
     @property
     def by_wer(self) -> list[System]:
@@ -71,6 +71,8 @@ class Grouping:
             if reason := _unranked(run):
                 left_out.append(LeftOut(run, reason))
             else:
+                if run.disturbed:
+                    left_out.append(LeftOut(run, f"only its speed is left out: {run.disturbed}"))
                 # The accuracy key does not include the weights, but random weights are ranked separately.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric
@@ -108,6 +110,6 @@ def _unranked(run: RunRecord) -> str | None:
     for tag, key in ((ACCURACY_KEY, run.accuracy_key), (SPEED_KEY, run.speed_key)):
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"
-    if run.metric("wer") is None and run.metric("reqs_per_sec") is None:
-        return "neither wer nor reqs_per_sec was measured"
+    if run.wer is None and run.metric("reqs_per_sec") is None:
+        return run.disturbed or "neither an error rate nor reqs_per_sec was measured"
     return None

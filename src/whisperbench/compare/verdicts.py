@@ -101,9 +101,9 @@ def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str 
         return "an utterance occurs twice"
     if different := of_a.keys() ^ of_b.keys():
         return f"different utterances ({len(different)} are in one run only)"
-    if different_words := sum(x.words != of_b[utt_id].words for utt_id, x in of_a.items()):
+    if different_words := sum(x.units != of_b[utt_id].units for utt_id, x in of_a.items()):
         return f"different references ({different_words} utterances)"
-    if any(None in (x.errors, x.words) for x in (*a, *b)) or not any(x.words for x in a):
+    if any(None in (x.errors, x.units) for x in (*a, *b)) or not any(x.units for x in a):
         return "no references"
     return None
 
@@ -114,6 +114,6 @@ def _paired_errors(runs: Sequence[StoredTranscripts]) -> PairedErrors:
     first = ordered[0]
     return PairedErrors.of(
         [[utterance.errors or 0 for utterance in run] for run in ordered],
-        [utterance.words or 0 for utterance in first],
+        [utterance.units or 0 for utterance in first],
         [utterance.speaker for utterance in first],
     )

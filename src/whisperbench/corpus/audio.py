@@ -1,15 +1,17 @@
 """Decoding of one audio file to mono samples at 16 kHz, in float32 or in 16 bits.
 
-libsndfile decodes WAV, FLAC, Ogg and MP3.  FFmpeg (through PyAV) decodes the other formats.  dr_flac (through
-miniaudio) decodes FLAC files like LibriSpeech's, in a bit more than half of libsndfile's time.  A file that is shorter
-than its header states is an error, because a part of an utterance would be scored against the whole transcript.
+libsndfile decodes PCM, FLAC and Ogg.  FFmpeg (through PyAV) decodes MP3 and the other formats.  dr_flac (through
+miniaudio) decodes FLAC files like LibriSpeech's, in a bit more than half of libsndfile's time.  Whether a file holds
+more or less than what is decoded here is checked once per corpus, in `verification`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
-import re
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -25,13 +27,35 @@ WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
 PAUSE_SECONDS = 0.5  # between joined recordings
 
-READ_FRAMES = 1 << 24  # frames per read: a header that states terabytes allocates only 64 MiB
-UNKNOWN_BYTES = 0x7FFF_0000  # a WAV that was written to a pipe states a size near 2 or 4 GiB
+READ_FRAMES = 1 << 24  # samples per read: a header that states terabytes allocates only 64 MiB
+MAX_SAMPLES = 1 << 30  # of all channels in one file: 18 hours of mono at 16 kHz, 4 GiB in float32
+MAX_BYTES = 8 << 30  # of one file
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was written to a pipe
-FLAC_MAGIC = b"fLaC"
-ROUNDING_SECONDS = 0.25  # tolerance, because containers round their duration to codec frames
+
+LIBSNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "FLAC", "OGG", "AU", "NIST")
+ESTIMATED_LENGTHS = ("mp3", "aac", "amr")
+"""FFmpeg's formats whose files consist of frames only, so that FFmpeg estimates their length from the bit rate."""
+FFMPEG_FORMATS = (
+    *(
+        "wav",
+        "w64",
+        "aiff",
+        "caf",
+        "flac",
+        "ogg",
+        "au",
+        "nistsphere",
+        "mov,mp4,m4a,3gp,3g2,mj2",
+        "matroska,webm",
+        "asf",
+    ),
+    *ESTIMATED_LENGTHS,
+)
+"""Formats whose completeness `verification` can check."""
 
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
+CONVERT = "Convert it to FLAC."
+SPLIT_IT = "Split it into shorter recordings."
 
 Samples = npt.NDArray[np.float32]
 Samples16 = npt.NDArray[np.int16]
@@ -68,16 +92,37 @@ class JoinedAudio:
         return content
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Decoded:
+    """All frames of a file as it holds them, shape (n,) or (n, channels), in float32 or int16.
+
+    `format` is the name that the decoder gives to the container.  `stated_seconds` is the length in the header, which
+    FFmpeg reports for most containers; None if it is unknown or only estimated.
+    """
+
+    frames: npt.NDArray[Any]
+    rate: int
+    format: str
+    stated_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return len(self.frames) / self.rate
+
+
 def load_audio(source: AudioSource) -> Samples:
     """Mono samples at 16 kHz (the mean of the channels), shape (n,), n > 0, in [-1, 1] for integer formats.
 
+    The file must have been checked before (`verification.verified_audio`), because some damage is found only there.
+
     Raises:
-        AudioError: the file is missing, truncated, empty, not audio, or has samples that are not finite.
+        AudioError: the file is missing, damaged, empty, too long, not audio, or has samples that are not finite.
     """
     if isinstance(source, JoinedAudio):
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
         return np.concatenate([each for part in source.parts for each in (pause, load_audio(part))][1:])
-    return _load(source, in_16_bits=False)
+    with opened(source) as (file, where):
+        return to_mono(decode(file, where), where)
 
 
 def load_audio_16(source: AudioSource) -> Samples16:
@@ -86,8 +131,12 @@ def load_audio_16(source: AudioSource) -> Samples16:
     Raises:
         AudioError: as in `load_audio`.
     """
-    samples = load_audio(source) if isinstance(source, JoinedAudio) else _load(source, in_16_bits=True)
-    return to_16_bits(samples)
+    if isinstance(source, JoinedAudio):
+        return to_16_bits(load_audio(source))
+    with opened(source) as (file, where):
+        if (plain := _plain_flac(file)) is not None:
+            return plain
+        return to_16_bits(to_mono(decode(file, where, in_16_bits=True), where))
 
 
 def to_16_bits(samples: AnySamples) -> Samples16:
@@ -97,22 +146,30 @@ def to_16_bits(samples: AnySamples) -> Samples16:
     return samples.astype(np.int16, copy=False)
 
 
-def _load(source: AudioSource, *, in_16_bits: bool) -> npt.NDArray[Any]:
-    """Mono samples at 16 kHz in float32; with `in_16_bits`, in int16 if the file has this format."""
+@contextlib.contextmanager
+def opened(source: AudioSource) -> Iterator[tuple[BinaryIO, str]]:
+    """The open file of a source, which is not empty and not too large, and its name for messages.
+
+    Raises:
+        AudioError: the file cannot be opened or read.
+    """
     where = str(source) if isinstance(source, Path) else source.name
     try:
         with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
-            if not file.read(1):
+            if not (size := file.seek(0, os.SEEK_END)):
                 raise AudioError(f"{where} is an empty file. {FETCH_AGAIN}")
-            file.seek(0)
-            if in_16_bits and (plain := _plain_flac(file)) is not None:
-                return plain
-            file.seek(0)
-            frames, rate = _decode(file, where, in_16_bits)
+            if size > MAX_BYTES:
+                raise AudioError(f"{where} has {size:,} bytes, more than the limit of {MAX_BYTES:,}. {SPLIT_IT}")
+            yield file, where
     except OSError as error:
         raise AudioError(
             f"{where} cannot be read: {error.strerror or error}. Check the path and its permissions."
         ) from error
+
+
+def to_mono(decoded: Decoded, where: str) -> npt.NDArray[Any]:
+    """The mean of the channels at 16 kHz, in float32; in int16 if the frames have this type."""
+    frames, rate = decoded.frames, decoded.rate
     if frames.dtype != np.int16 and not np.isfinite(frames).all():
         raise AudioError(f"{where} has samples that are not finite numbers. {FETCH_AGAIN}")
     mono = frames if frames.ndim == 1 else frames.mean(axis=1)
@@ -129,85 +186,105 @@ def _plain_flac(file: BinaryIO) -> Samples16 | None:
     STREAMINFO (RFC 9639, 8.2) starts with byte 8.  From byte 18 on it holds the sample rate (20 bits), channels - 1
     (3 bits), bits per sample - 1 (5 bits), and the number of samples (36 bits, 0: unknown).
     """
-    if file.read(len(FLAC_MAGIC)) != FLAC_MAGIC:
+    file.seek(0)
+    head = file.read(26)
+    stream_info = int.from_bytes(head[18:26], "big")
+    count = stream_info & (1 << 36) - 1
+    if not head.startswith(b"fLaC") or stream_info >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= READ_FRAMES:
         return None
     import miniaudio
 
-    content = FLAC_MAGIC + file.read()
-    stream_info = int.from_bytes(content[18:26], "big")
-    count = stream_info & (1 << 36) - 1
-    if stream_info >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= READ_FRAMES:
-        return None
     try:
-        samples = np.frombuffer(miniaudio.flac_read_s16(content).samples, np.int16)
+        samples = np.frombuffer(miniaudio.flac_read_s16(head + file.read()).samples, np.int16)
     except miniaudio.DecodeError:
         return None
     return samples if len(samples) == count else None  # dr_flac skips blocks with a wrong checksum
 
 
-def _decode(file: BinaryIO, where: str, in_16_bits: bool) -> tuple[npt.NDArray[Any], int]:
-    """All frames of a file, shape (n,) or (n, channels), and its sample rate; data types as in `_load`."""
+def decode(file: BinaryIO, where: str, *, in_16_bits: bool = False) -> Decoded:
+    """Decode a file by libsndfile, or by FFmpeg if libsndfile cannot read all of it.
+
+    With `in_16_bits`, mono PCM with 16 bits at 16 kHz is not converted to float32.
+
+    Raises:
+        AudioError: the file is not audio, is damaged, or is too long.
+    """
     import soundfile
 
+    file.seek(0)
+    head = file.read(3)
+    if head == b"ID3" or (head[0] == 0xFF and head[1:] > b"\xe0"):  # MP3: libsndfile stops at wrong or missing indexes
+        return decode_with_ffmpeg(file, where)
+    file.seek(0)
     try:
         reader = soundfile.SoundFile(file)
     except soundfile.LibsndfileError as error:
-        return _decode_with_ffmpeg(file, where, f"libsndfile: {error.error_string}")
+        return decode_with_ffmpeg(file, where, f"libsndfile: {error.error_string}; ")
     with reader:
-        if reader.frames == UNKNOWN_FRAMES:
-            return _decode_with_ffmpeg(file, where, "libsndfile: no length in the header")
+        if reader.format == "MP3" or reader.frames == UNKNOWN_FRAMES:
+            return decode_with_ffmpeg(file, where)
+        if reader.format not in LIBSNDFILE_FORMATS:
+            raise AudioError(f"{where} has the format {reader.format}, which is not supported. {CONVERT}")
+        _require_limit(reader.frames * reader.channels, reader.samplerate * reader.channels, where)
         is_plain = (reader.subtype, reader.channels, reader.samplerate) == ("PCM_16", 1, SAMPLE_RATE)
         dtype = "int16" if in_16_bits and is_plain else "float32"
+        block = READ_FRAMES // reader.channels
         try:
-            blocks = [reader.read(min(READ_FRAMES, reader.frames), dtype=dtype)]
-            while len(blocks[-1]) == READ_FRAMES:
-                blocks.append(reader.read(READ_FRAMES, dtype=dtype))
+            blocks = [reader.read(min(block, reader.frames), dtype=dtype)]
+            while len(blocks[-1]) == block:
+                blocks.append(reader.read(block, dtype=dtype))
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{where} is damaged or cut short: {error.error_string} {FETCH_AGAIN}") from error
         frames: npt.NDArray[Any] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        rate = int(reader.samplerate)
-        tolerance = 0 if reader.format != "MP3" else int(ROUNDING_SECONDS * rate)
-        if len(frames) < reader.frames - tolerance:
+        if len(frames) < reader.frames:
             found = f"{len(frames)} of {reader.frames} samples"
             raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
-        if reader.format.startswith("WAV"):
-            _refuse_cut_wav(reader.extra_info, where)
-        return frames, rate
+        return Decoded(frames, int(reader.samplerate), reader.format)
 
 
-def _refuse_cut_wav(log: str, where: str) -> None:
-    """Refuse a truncated WAV file, whose size in the header libsndfile corrects and only logs."""
-    size = re.search(r"^data : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    if size and int(size[2]) < int(size[1]) < UNKNOWN_BYTES:
-        raise AudioError(f"{where} is cut short: it holds {size[2]} of {size[1]} bytes of audio. {FETCH_AGAIN}")
+def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
+    """Decode the only audio track of a file by FFmpeg; `why` is the reason why libsndfile cannot.
 
-
-def _decode_with_ffmpeg(file: BinaryIO, where: str, why: str) -> tuple[Samples, int]:
-    """Decode a format that libsndfile cannot read, for the reason `why`."""
+    Raises:
+        AudioError: as in `decode`, and for a file with several tracks or one that changes its rate or channels.
+    """
     import av
 
     file.seek(0)
     try:
         with av.open(file, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise AudioError(f"{where} has no audio track. {FETCH_AGAIN}")
-            stream = container.streams.audio[0]
-            planes = av.AudioResampler(format="fltp")  # converts only the sample type
-            decoded = [part for frame in container.decode(stream) for part in planes.resample(frame)]
-            rate = int(stream.rate or 0)
-            exact = "mp4" in container.format.name and stream.duration and stream.time_base  # else estimated
-            stated = float(stream.duration * stream.time_base) if exact else 0.0
+            tracks, name = container.streams.audio, container.format.name
+            if not tracks or name not in FFMPEG_FORMATS:
+                lacks = f"has the format {name}, which is not supported" if tracks else "has no audio track"
+                raise AudioError(f"{where} {lacks}. {CONVERT}")
+            planes, blocks, samples, first = av.AudioResampler(format="fltp"), [], 0, None
+            for frame in container.decode(tracks[0]):
+                setting = f"{frame.sample_rate} Hz with {frame.layout.nb_channels} channels"
+                if (first := first or setting) != setting:
+                    raise AudioError(f"{where} changes from {first} to {setting}. {CONVERT}")
+                samples += frame.samples * frame.layout.nb_channels
+                rate = frame.sample_rate
+                _require_limit(samples, rate * frame.layout.nb_channels, where)
+                blocks += [part.to_ndarray() for part in planes.resample(frame)]  # only to the sample type float32
+            if len(container.streams.audio) > 1:  # a joined Ogg file adds a track when its second part is read
+                raise AudioError(f"{where} has {len(container.streams.audio)} audio tracks, expected one. {CONVERT}")
+            stated = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
+            if stated is None and container.duration:
+                stated = container.duration / av.time_base
     except (av.FFmpegError, ValueError) as error:
-        reasons = f"{why}; FFmpeg: {getattr(error, 'strerror', error)}"
-        hint = f"Convert it to FLAC. {FETCH_AGAIN}"
-        raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {hint}") from error
-    if not decoded:
+        reasons = f"{why}FFmpeg: {getattr(error, 'strerror', error)}"
+        raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {CONVERT} {FETCH_AGAIN}") from error
+    if not blocks:
         raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
-    frames = np.concatenate([part.to_ndarray() for part in decoded], axis=1).T
-    if len(frames) / rate < stated - ROUNDING_SECONDS:
-        found = f"{len(frames) / rate:.2f} of {stated:.2f} s"
-        raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
-    return frames.astype(np.float32, copy=False), rate
+    frames = np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False)
+    return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated)
+
+
+def _require_limit(samples: int, samples_per_second: int, where: str) -> None:
+    """Refuse a file that would take more than 4 GiB in float32, or as much after it is resampled to 16 kHz."""
+    if samples > MAX_SAMPLES or samples * SAMPLE_RATE > MAX_SAMPLES * samples_per_second:
+        hours = samples / samples_per_second / 3600
+        raise AudioError(f"{where} lasts {hours:,.1f} hours or more, which would not fit into memory. {SPLIT_IT}")
 
 
 def _resample(mono: Samples, rate: int, where: str) -> Samples:

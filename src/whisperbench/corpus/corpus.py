@@ -6,14 +6,16 @@ import difflib
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from whisperbench.config.benchmark import DEFAULT_SPLIT
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import AudioSource
 from whisperbench.corpus.folder import (
     SUFFIXES,
     TEXT_KEYS,
+    TRANSCRIPTS,
     TranscriptEntry,
     audio_key,
     composed,
@@ -22,7 +24,7 @@ from whisperbench.corpus.folder import (
 )
 from whisperbench.corpus.librispeech import FOLDERS, download, parquet_splits, parts_of, read_parquet
 from whisperbench.errors import CorpusError
-from whisperbench.files import broken_link
+from whisperbench.files import FileState, broken_link
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 LIBRISPEECH_ID = re.compile(r"(\d+)-\d+-\d{4}")  # speaker, chapter, utterance
@@ -35,9 +37,9 @@ WHOLE = "all"  # name of the only split of a corpus without splits
 class Utterance:
     """One recording and its reference transcript, the input of an engine.
 
-    `reference` is None without a transcript, and empty if no word is spoken.  `inspect_corpus` sets `seconds`.
-    `forced_tokens` is the exact number of tokens to generate; random weights need it, because they do not end a
-    transcript.
+    `reference` is None without a transcript, and empty if no word is spoken.  `seconds` is the length that a manifest
+    states, until `inspect_corpus` has compared it with the audio and set it.  `forced_tokens` is the exact number of
+    tokens to generate; random weights need it, because they do not end a transcript.
     """
 
     utt_id: str
@@ -52,8 +54,9 @@ class Utterance:
 class Corpus:
     """Utterances sorted by id; `source` is a path, or a hub id and its commit.
 
-    `warnings` are reasons why the WER is missing or may be wrong.  `inspect_corpus` sets `digest`, which covers ids,
-    references and samples.
+    `warnings` are reasons why the WER is missing or may be wrong.  `inspect_corpus` sets the other fields: `digest`
+    covers ids, references and samples, `silent` holds the ids of utterances in which the model hears nothing, and
+    `files` the states of the audio files at that time.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Corpus:
     source: str
     warnings: tuple[str, ...] = ()
     digest: str = ""
+    silent: tuple[str, ...] = ()
+    files: Mapping[Path, FileState] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def utterances_over_30s(self) -> int:
@@ -93,7 +98,8 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
     Args:
         corpus: `librispeech` (hub), `demo`, or a directory: LibriSpeech in the layout of OpenSLR or of the hub, or
             audio files with or without transcripts.
-        split: a split of LibriSpeech; other corpora have no splits, and theirs is named "all".
+        split: a split of LibriSpeech, or a subdirectory of another corpus; that whole corpus for "all" and for the
+            default of the option.
 
     Raises:
         CorpusError: the corpus or the split does not exist, the limit exceeds the number of utterances, or entries
@@ -110,7 +116,8 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
         if missing := [part for part in parts_of(split) if part not in splits]:
             raise CorpusError(f"split={missing[0]!r} is not in {folder}; it holds {', '.join(splits)}.")
     else:
-        name, split, parts = folder.name, WHOLE, [folder]
+        name, (split, directory) = folder.name, _split_of(folder, split)
+        parts = [directory]
     pairs, warnings = list[tuple[TranscriptEntry, AudioSource]](), list[str]()
     for part in parts:
         if isinstance(part, Path):
@@ -129,6 +136,22 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
     return Corpus(name, split, tuple(utterances), source, tuple(warnings))
 
 
+def _split_of(folder: Path, split: str) -> tuple[str, Path]:
+    """The name and the directory of a split of a corpus that is not LibriSpeech."""
+    inside = sorted(path.name for path in folder.glob("*") if path.is_dir())
+    if split not in inside and split in (WHOLE, DEFAULT_SPLIT, folder.name):
+        return WHOLE, folder
+    if split not in inside:
+        found = f"the directories {', '.join(inside[:10])}" if inside else "no directories"
+        raise CorpusError(f"split={split!r} is not a directory in {folder}, which has {found}. Use split={WHOLE}.")
+    if above := [path.name for path in folder.glob("*") if path.name.lower().endswith(TRANSCRIPTS)]:
+        raise CorpusError(
+            f"split={split!r} selects a directory in {folder}, but the transcript {above[0]} lies outside of it. Move "
+            f"the transcripts of the split into its directory, or use split={WHOLE}."
+        )
+    return split, folder / split
+
+
 def _checked_utterances(
     pairs: Sequence[tuple[TranscriptEntry, AudioSource]], source: str
 ) -> tuple[list[Utterance], dict[str, TranscriptEntry]]:
@@ -140,7 +163,15 @@ def _checked_utterances(
         if key in entries:
             raise CorpusError(f"{entry.where}: the id {key!r} is already used by {entries[key].where}. Use unique ids.")
         entries[key] = entry
-        utterances.append(Utterance(utt_id=key, audio=audio, reference=entry.text, speaker=_speaker(entry, key)))
+        utterances.append(
+            Utterance(
+                utt_id=key,
+                audio=audio,
+                reference=entry.text,
+                speaker=_speaker(entry, key),
+                seconds=entry.seconds,
+            )
+        )
     missing = [entry.where for entry in entries.values() if entry.text is None]
     if 0 < len(missing) < len(entries):
         raise CorpusError(
@@ -190,7 +221,12 @@ def _openslr_splits(folder: Path) -> dict[str, Path]:
 
 def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], warnings: list[str]) -> None:
     """Add every audio file under `root` with its transcript entry to `pairs`."""
-    audio, transcripts = corpus_files(root.resolve())
+    root = root.resolve()
+    audio, transcripts, others = corpus_files(root)
+    if others:
+        warnings.append(
+            f"{len(others)} files are ignored, which are neither audio nor transcripts, such as {others[0]}."
+        )
     if not audio:
         raise CorpusError(f"{root} holds no audio: expected files that end in {', '.join(SUFFIXES)}.")
     if not transcripts:
@@ -203,7 +239,7 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
             expected = " or ".join(TEXT_KEYS)
             warnings.append(f"{transcript} has no transcripts: expected {expected} among its fields {sorted(keys)}.")
         for entry in entries:
-            name = _audio_of(entry, posixpath.dirname(relative), audio)
+            name = _audio_of(entry, posixpath.dirname(relative), audio, root)
             named.add(name)
             pairs.append((replace(entry, id=entry.id or posixpath.splitext(name)[0]), audio[name]))
     if unnamed := [name for name in audio if name not in named]:
@@ -213,10 +249,14 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
         )
 
 
-def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path]) -> str:
+def _audio_of(entry: TranscriptEntry, folder: str, audio: dict[str, Path], root: Path) -> str:
     """The relative path, a key of `audio`, of the file that an entry refers to."""
-    by_id = entry.audio is None
-    name = _checked(entry.audio or entry.id or "", "id" if by_id else "audio file", entry.where)
+    by_id, name = entry.audio is None, entry.audio or entry.id or ""
+    if not by_id and name.startswith("/") and name.isprintable():
+        parent = Path(name).parent.resolve()  # also if the corpus is reached by a link
+        if parent.is_relative_to(root):
+            folder, name = "", (parent / posixpath.basename(name)).relative_to(root).as_posix()
+    name = _checked(name, "id" if by_id else "audio file", entry.where)
     path = posixpath.normpath(posixpath.join(folder, name))
     candidates = [path + suffix for suffix in SUFFIXES] if by_id else [audio_key(path)]
     present = [candidate for candidate in candidates if candidate in audio]

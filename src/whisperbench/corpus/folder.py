@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import mimetypes
 import os
 import posixpath
 import re
@@ -14,17 +15,49 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from whisperbench.corpus.audio import ROUNDING_SECONDS
 from whisperbench.errors import CorpusError
 from whisperbench.files import broken_link, open_regular
 
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".aif", ".webm")
-"""Endings of audio files, in any case."""
-TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", ".trans.txt")
-"""Names of transcript files and, last, the ending of LibriSpeech's, in any case."""
-UNREAD_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".srt", ".vtt", ".stm", ".ctm", ".trn", ".lab", ".txt")
+SUFFIXES = (
+    *(
+        ".wav",
+        ".wave",
+        ".flac",
+        ".mp3",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".m4a",
+        ".mp4",
+        ".3gp",
+        ".mov",
+        ".aac",
+        ".amr",
+        ".wma",
+    ),
+    *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".webm", ".mka", ".mkv"),
+)
+"""Endings of audio files, in any case; the decoders read the content of a file, not its ending."""
+TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", "manifest.json", ".trans.txt")
+"""Endings of the names of transcript files, in any case."""
+UNREAD_SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".json",
+    ".srt",
+    ".vtt",
+    ".stm",
+    ".ctm",
+    ".trn",
+    ".lab",
+    ".txt",
+    ".parquet",
+)
 UNREAD_NAMES = ("text", "wav.scp")  # Kaldi's
 OTHER_TEXTS = re.compile(r"(readme|licen[cs]e|copying|attribution|changelog)\b", re.IGNORECASE)
+MAX_DEPTH = 32  # directories inside each other
+MAX_TRANSCRIPT_BYTES = 256 << 20  # a million utterances of 250 bytes
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name")
 """Names of the field with the audio file: this project's, NeMo's, and that of `datasets`' audiofolder."""
@@ -43,6 +76,7 @@ class TranscriptEntry:
     text: str | None  # the reference transcript
     audio: str | None = None  # relative to the folder of the transcript file
     speaker: str | None = None
+    seconds: float | None = None  # the length of the audio that the transcript covers
 
 
 def composed(name: str) -> str:
@@ -56,31 +90,38 @@ def audio_key(path: str) -> str:
     return stem + suffix.lower()
 
 
-def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Path]]:
     """Audio files (by `audio_key`) and transcript files under `root`, by relative path in composed form, sorted.
 
-    Hidden files (`._x.wav`) are ignored, and symbolic links inside `root` are followed.
+    The third item are other files, without hidden ones (`._x.wav`) and notes like README.  Links inside `root` are
+    followed.
 
     Raises:
-        CorpusError: a link is broken or leaves `root`; two names differ only in their Unicode form or in the case of
-            their ending; or all transcripts are in formats that are not supported.
+        CorpusError: a directory cannot be read or is nested too deeply; a link is broken or leaves `root`; two names
+            differ only in their Unicode form or in the case of their ending; an audio format is not supported; or all
+            transcripts are in formats that are not supported.
     """
     audio: dict[str, Path] = {}
     transcripts: dict[str, Path] = {}
-    unread: list[Path] = []
-    for folder, folders, files in os.walk(root):
+    others: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise CorpusError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if len(Path(folder).relative_to(root).parts) > MAX_DEPTH:
+            raise CorpusError(f"{root} has more than {MAX_DEPTH} directories inside each other, such as {folder}.")
         for path in (Path(folder, name) for name in folders):
             _check_link(path, root)
         for path in (Path(folder, name) for name in files if not name.startswith(".")):
             name, key = path.name.lower(), composed(path.relative_to(root).as_posix())
             if name.endswith(SUFFIXES):
                 kept, key = audio, audio_key(key)
-            elif name.endswith(TRANSCRIPTS[-1]) or name in TRANSCRIPTS:
+            elif name.endswith(TRANSCRIPTS):
                 kept = transcripts
             else:
-                if (name in UNREAD_NAMES or name.endswith(UNREAD_SUFFIXES)) and not OTHER_TEXTS.match(name):
-                    unread.append(path)
+                others += [] if OTHER_TEXTS.match(name) else [path]
                 continue
             _check_link(path, root)
             if key in kept:
@@ -89,12 +130,17 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
                     "ending. Keep one of them."
                 )
             kept[key] = path
-    if audio and unread and not transcripts:
-        raise CorpusError(
-            f"{min(unread)} looks like a transcript, but only {', '.join(TRANSCRIPTS[:-1])} and *{TRANSCRIPTS[-1]} are "
-            "supported. Convert it, or remove it from the corpus to measure speed only."
-        )
-    return dict(sorted(audio.items())), dict(sorted(transcripts.items()))
+    others.sort()
+    for path in others:
+        name = path.name.lower()
+        if (mimetypes.guess_type(name)[0] or "").startswith(("audio/", "video/")):
+            raise CorpusError(f"{path} is in a format that is not supported. Convert it to FLAC, or remove it.")
+        if audio and not transcripts and (name in UNREAD_NAMES or name.endswith(UNREAD_SUFFIXES)):
+            raise CorpusError(
+                f"{path} looks like a transcript, but only names that end in {', '.join(TRANSCRIPTS)} are supported. "
+                "Convert it, or remove it from the corpus to measure speed only."
+            )
+    return dict(sorted(audio.items())), dict(sorted(transcripts.items())), others
 
 
 def _check_link(path: Path, root: Path) -> None:
@@ -110,12 +156,15 @@ def read_transcript(path: Path) -> tuple[list[TranscriptEntry], set[str]]:
     """The entries of one transcript file in UTF-8, and the names of their fields; blank lines are ignored.
 
     Raises:
-        CorpusError: the file is not a regular file or not UTF-8, a line is malformed, or an entry covers only a part
-            of its audio file; the message has the byte offset or the line number.
+        CorpusError: the file is not a regular file, too large or not UTF-8, a line is malformed, or an entry has an
+            offset in its audio file; the message has the byte offset or the line number.
     """
     try:
         with open_regular(path) as file:
-            text = file.read().decode().removeprefix("\ufeff")
+            content = file.read(MAX_TRANSCRIPT_BYTES + 1)
+        if len(content) > MAX_TRANSCRIPT_BYTES:
+            raise CorpusError(f"{path} has more than the limit of {MAX_TRANSCRIPT_BYTES:,} bytes. Split the corpus.")
+        text = content.decode().removeprefix("\ufeff")
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -128,7 +177,7 @@ def read_transcript(path: Path) -> tuple[list[TranscriptEntry], set[str]]:
     read = _csv_records if path.suffix.lower() == ".csv" else _json_records
     entries, keys = list[TranscriptEntry](), set[str]()
     for where, record in read(text, path):
-        entries.append(_entry(where, record, path.parent))
+        entries.append(_entry(where, record))
         keys.update(record)
     return entries, keys
 
@@ -184,7 +233,7 @@ def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obj
         yield where, record
 
 
-def _entry(where: str, record: Mapping[str, object], folder: Path) -> TranscriptEntry:
+def _entry(where: str, record: Mapping[str, object]) -> TranscriptEntry:
     fields: dict[str, str | None] = {}
     for field, keys in (("audio", AUDIO_KEYS), ("text", TEXT_KEYS), ("id", ("id",)), ("speaker", ("speaker",))):
         value = next((record[key] for key in keys if key in record), None)
@@ -194,36 +243,19 @@ def _entry(where: str, record: Mapping[str, object], folder: Path) -> Transcript
         fields[field] = value if value or field == "text" else None
     if not (audio := (fields["audio"] or "").replace("\\", "/")):  # Windows separates folders by backslashes
         raise CorpusError(f"{where} has none of the fields {', '.join(AUDIO_KEYS)}, but {list(record)!r:.200}.")
-    _require_whole_file(where, record, folder / audio)
-    return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"])
+    if offset := _seconds(where, record, "offset"):
+        raise CorpusError(
+            f"{where} has offset={offset:g}. Only whole files are transcribed. Write each part to a separate file."
+        )
+    seconds = _seconds(where, record, "duration")
+    return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"], seconds)
 
 
-def _require_whole_file(where: str, record: Mapping[str, object], audio: Path) -> None:
-    """Refuse an entry with an `offset`, or with a `duration` that differs from the file's."""
-    for key in ("offset", "duration"):
-        try:
-            seconds = float(record.get(key) or 0)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError) as error:
-            raise CorpusError(f"{where}: {key} must be a number of seconds, not {record[key]!a:.200}.") from error
-        if seconds and (key == "offset" or not _lasts(audio, seconds)):
-            reason = "" if key == "offset" else ", which differs from the length of the audio file"
-            raise CorpusError(
-                f"{where} has {key}={seconds:g}{reason}. Only whole files are transcribed. Write each part to a "
-                f"separate file, and remove {key}."
-            )
-
-
-def _lasts(audio: Path, seconds: float) -> bool:
-    """Whether the header of a file states this length; True if it cannot be opened, which is reported later."""
-    import soundfile
-
+def _seconds(where: str, record: Mapping[str, object], key: str) -> float | None:
     try:
-        with open_regular(audio) as file:
-            return bool(abs(soundfile.info(file).duration - seconds) <= ROUNDING_SECONDS)
-    except soundfile.LibsndfileError:
-        return False
-    except (OSError, ValueError):  # ValueError: a file name with a null character
-        return True
+        return float(record.get(key) or 0) or None  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CorpusError(f"{where}: {key} must be a number of seconds, not {record[key]!a:.200}.") from error
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[str, str]]:

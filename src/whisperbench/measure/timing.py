@@ -17,6 +17,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.watchdog import Heartbeat, StallWatchdog
 from whisperbench.errors import EngineError
 from whisperbench.measure.gpu import GpuMonitor, GpuReadings
+from whisperbench.measure.load import LoadMonitor, MachineLoad
 from whisperbench.measure.result import UtteranceResult
 
 TRANSCRIPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Transcription))
@@ -26,15 +27,22 @@ TRANSCRIPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Transcri
 class Pass:
     """One timed pass; results are in the order of the corpus, without utterances dropped by long_audio=drop.
 
-    `invalid` is the reason why its times are not used: an unusual pause, or a failed engine.
+    `invalid` is the reason why its times are not used: an unusual pause, or a failed engine.  `load` is None if the
+    pass was too short.
     """
 
     wall_seconds: float
     cpu_seconds: float
     gpu: GpuReadings | None = None
+    load: MachineLoad | None = None
     usage: PassUsage | None = None
     invalid: str | None = None
     results: tuple[UtteranceResult, ...] = ()
+
+    @property
+    def disturbance(self) -> str | None:
+        """The reason why the speed may be too low (another program on the GPU or the CPU), or None."""
+        return (self.gpu.disturbance if self.gpu else None) or (self.load.disturbance if self.load else None)
 
     @property
     def utterances(self) -> int:
@@ -86,7 +94,14 @@ class Measurement:
 
     @property
     def valid(self) -> tuple[Pass, ...]:
-        return tuple(each for each in self.passes if each.invalid is None)
+        """The passes whose times are used: those without a disturbance, if there are any."""
+        valid = tuple(each for each in self.passes if each.invalid is None)
+        return tuple(each for each in valid if each.disturbance is None) or valid
+
+    @property
+    def disturbance(self) -> str | None:
+        """The reasons why the speed may be too low in every valid pass, or None."""
+        return "; ".join(sorted({each.disturbance for each in self.valid if each.disturbance})) or None
 
     @property
     def median(self) -> Pass:
@@ -154,7 +169,7 @@ def _run_pass(
     """One pass, with results in the order of completion."""
     missing = {utterance.utt_id: utterance for utterance in utterances}
     results: list[UtteranceResult] = []
-    with GpuMonitor(hardware, engine.pids) as monitor:
+    with LoadMonitor(engine.pids) as load_monitor, GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
         for transcription in engine.transcribe(heartbeat.of(utterances)):
             heartbeat.tick()
@@ -174,6 +189,7 @@ def _run_pass(
         wall_seconds=wall_seconds,
         cpu_seconds=cpu_seconds + (usage.cpu_seconds if usage else 0.0),
         gpu=monitor.readings,
+        load=load_monitor.load,
         usage=usage,
         invalid=f"{len(failed)} engine(s) failed: {', '.join(failed)}" if failed else None,
         results=tuple(results),

@@ -1,9 +1,12 @@
-"""Watch processes from a thread, and find the launcher whose end also ends this process."""
+"""Watch processes from a thread, and find the processes whose end also ends this process."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
@@ -13,6 +16,7 @@ import psutil
 from whisperbench.processes.guardian import is_gone
 
 POLL_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 RUN_ID = "MLFLOW_RUN_ID"
 """Environment variable set by `mlflow run` and by a sweep: the run that the started process logs to."""
 LAUNCHER = "WHISPERBENCH_LAUNCHER_PID"
@@ -29,6 +33,19 @@ def launcher() -> int | None:
             if "run" in words and any(PurePath(word).name.startswith("mlflow") for word in words[:3]):
                 return int(parent.pid)
     return None
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the parent that started it by multiprocessing ends, however it ends.
+
+    The kernel follows the thread that started this process (prctl(2), PR_SET_PDEATHSIG).
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent.pid:  # it has ended before
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class ProcessWatch:

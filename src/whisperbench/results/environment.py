@@ -24,6 +24,7 @@ def describe_environment(hardware: Hardware) -> str:
             f"python {platform.python_version()}",
             f"system {platform.system()} {platform.release()} {platform.machine()}",
             f"gpu {gpu}",
+            *(f"gpu_uuid {device.uuid}" for device in hardware.devices if not device.node),
             f"gpu_driver {hardware.cuda_driver or 'none'}",
             "",
             *(f"{name}=={version}" for name, version in packages()),

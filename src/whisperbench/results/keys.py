@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from whisperbench import __version__
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
+from whisperbench.measure.normalizer import unit_of
 from whisperbench.results.names import SCHEMA
 from whisperbench.results.run_info import RunInfo
 
@@ -29,11 +30,12 @@ def differing(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str
 
 
 def accuracy_key(config: BenchmarkConfig, dataset_digest: str, normalizer: str) -> str:
-    """The fields that two runs must share before their WER is ranked."""
+    """The fields that two runs must share before their WER or CER is ranked."""
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
         normalizer=normalizer,
+        unit=unit_of(config.language),
         language=config.language,
         long_audio=config.long_audio,
     )
@@ -45,7 +47,8 @@ def with_normalizer(accuracy_key: str, normalizer: str) -> str:
 
 
 def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) -> str:
-    """The fields that two runs must share before their rates are ranked."""
+    """The fields that two runs must share before their rates are ranked; the name of a GPU has its MIG profile."""
+    limits = {} if hardware.gpu_power_limit_watts is None else {"gpu_power_limit_watts": hardware.gpu_power_limit_watts}
     return key(
         dataset=dataset_digest,
         limit=OPTIONS["limit"].text(config.limit),
@@ -53,6 +56,8 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
         weights="random" if config.random_weights else "real",
         gpu=hardware.gpu_name,
         gpu_count=hardware.gpu_count,
+        **limits,
+        cpu_cores=f"{hardware.cpu_cores:g}",
         schema=SCHEMA,
     )
 

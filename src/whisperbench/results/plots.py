@@ -32,11 +32,11 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
     directory.mkdir()
     latencies = sorted(t.latency_seconds for t in timed.results if t.latency_seconds is not None)
-    speakers = errors_by_speaker(score) if score else {}
+    speakers, metric = (errors_by_speaker(score), score.metric) if score else ({}, "wer")
     figures: dict[str, tuple[object, Callable[[Axes], None]]] = {
         "throughput": (timed.results, lambda axes: draw_throughput(axes, timed)),
         "latency": (latencies, lambda axes: draw_latency(axes, latencies)),
-        "wer_by_speaker": (len(speakers) > 1, lambda axes: draw_speakers(axes, speakers)),
+        f"{metric}_by_speaker": (len(speakers) > 1, lambda axes: draw_speakers(axes, speakers, metric.upper())),
     }
     for name, (data, draw) in figures.items():
         if data:
@@ -46,12 +46,12 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
 
 def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
-    """Error counts by speaker, the highest rate first; speakers without reference words are omitted."""
+    """Error counts by speaker, the highest rate first; speakers with empty references are omitted."""
     found: defaultdict[str, ErrorCounts] = defaultdict(lambda: NO_ERRORS)
     for each in score.results:
         if each.speaker is not None and each.counts is not None:
             found[each.speaker] += each.counts
-    with_words = {speaker: counts for speaker, counts in found.items() if counts.words}
+    with_words = {speaker: counts for speaker, counts in found.items() if counts.units}
     return dict(sorted(with_words.items(), key=lambda item: -(item[1].percent or 0.0)))
 
 
@@ -76,8 +76,8 @@ def draw_latency(axes: Axes, latencies: list[float]) -> None:
     axes.set(xlabel="seconds", ylabel="share of utterances (%)")
 
 
-def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
-    """WER of the MAX_SPEAKERS speakers with the highest rates, and the WER over all speakers."""
+def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts], rate: str) -> None:
+    """WER or CER of the MAX_SPEAKERS speakers with the highest rates, and over all speakers."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
     overall = sum(speakers.values(), NO_ERRORS).percent or 0.0
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=BLUE)
@@ -86,5 +86,5 @@ def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts]) -> None:
     axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} %")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
     left_out = f", highest {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
-    axes.set(title=f"Word error rate by speaker{left_out}", ylabel="WER (%)")
+    axes.set(title=f"{rate} by speaker{left_out}", ylabel=f"{rate} (%)")
     axes.legend()

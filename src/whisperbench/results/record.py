@@ -11,10 +11,21 @@ from typing import Self
 
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, RANDOM_WEIGHTS, SIGNATURE, SPEED_KEY
+from whisperbench.results.names import (
+    ACCURACY_KEY,
+    CONFIG_DIGEST,
+    DISTURBED,
+    METRICS,
+    OPTIONS_TAG,
+    SIGNATURE,
+    SPEED_KEY,
+    error_metric,
+)
 
 MAX_FINITE = 1e300
 """Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
+
+TIMED = frozenset(metric.name for metric in METRICS if metric.timed)
 
 
 def spread_percent(values: Sequence[float]) -> float:
@@ -40,7 +51,7 @@ class RunIdentity:
         """The identity of a run with these params and tags."""
         return cls(
             config_digest=tags.get(CONFIG_DIGEST),
-            model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
+            model_revision=params.get("model_revision_resolved") or None,
             speed_key=tags.get(SPEED_KEY),
             engine_version=params.get("engine_version", "").partition("+")[0] or None,
             cuda_mps="cuda_mps" in params,
@@ -68,14 +79,21 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None if it was not measured or is not finite."""
+        """A metric's value; None if it was not measured, is not finite, or depends on the speed of a disturbed run."""
+        if self.disturbed and name in TIMED:
+            return None
         value = self.metrics.get(name)
         return value if value is not None and math.isfinite(value) and abs(value) < MAX_FINITE else None
 
     def values(self, name: str) -> tuple[float, ...]:
-        """A metric's values in all repeats, its single value, or nothing if it was not measured."""
+        """A metric's values in all repeats, its single value, or nothing if `metric` is None."""
         value = self.metric(name)
-        return tuple(self.history.get(name, ())) or (() if value is None else (value,))
+        return () if value is None else tuple(self.history.get(name, ())) or (value,)
+
+    @property
+    def wer(self) -> float | None:
+        """The WER in percent, or the CER if characters are counted."""
+        return self.metric(error_metric(self.metrics))
 
     @property
     def accuracy_key(self) -> str | None:
@@ -90,15 +108,25 @@ class RunRecord:
         return self.tags.get(CONFIG_DIGEST)
 
     @property
+    def options(self) -> Mapping[str, str]:
+        """The options that differ from their defaults, as requested; `params` has them as resolved."""
+        return fields_of(self.tags.get(OPTIONS_TAG, ""))
+
+    @property
+    def disturbed(self) -> str | None:
+        """Other programs that used the machine in the timed region, if any."""
+        return self.tags.get(DISTURBED)
+
+    @property
     def random_weights(self) -> bool:
-        return self.tags.get(RANDOM_WEIGHTS) == "true"
+        return self.params.get("load_format") == "dummy"
 
     @property
     def data(self) -> str:
         """Corpus and split from the signature, like `librispeech test-clean`; only the corpus if it has no splits."""
         name, _, split = fields_of(self.tags.get(SIGNATURE, "")).get("data", "").partition("#")[0].rpartition("/")
         name = name or self.params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
-        split = split or self.params.get("split", WHOLE)
+        split = split or self.params.get("split") or WHOLE
         return name if split == WHOLE else f"{name} {split}"
 
     @property

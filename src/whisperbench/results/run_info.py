@@ -31,6 +31,7 @@ class RunInfo:
     model_revision: str | None
     dataset: Dataset
     utterances_over_30s: int
+    silent_utterances: int
     hardware: Hardware
     settings: EngineSettings
     engine: EngineInfo

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
 from whisperbench.measure.alignment import align
+from whisperbench.measure.normalizer import Normalizer
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
-from whisperbench.measure.score import Normalizer
 from whisperbench.results.pages import render
 
 Samples = npt.NDArray[np.float32]
@@ -104,7 +104,7 @@ def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer
         facts.append(f"speaker {_cut(result.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
     if result.counts and normalizer:
-        facts.append(_in_words(result.counts))
+        facts.append(_in_words(result.counts, normalizer.unit))
         compared = result.reference or "", result.hypothesis
         pieces = align(*(normalizer(text[:MAX_TEXT_LENGTH]).split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
@@ -121,11 +121,11 @@ def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer
     }
 
 
-def _in_words(counts: ErrorCounts) -> str:
+def _in_words(counts: ErrorCounts, unit: str) -> str:
     rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
     kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
     errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
-    return f"{errors} in {counts.words:,} words{rate}: {kinds}"
+    return f"{errors} in {counts.units:,} {unit}s{rate}: {kinds}"
 
 
 def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.option import labels
-from whisperbench.engines.hardware import Hardware
-from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS
+from whisperbench.engines.hardware import NOT_REPORTED, Hardware
+from whisperbench.results.keys import fields_of
+from whisperbench.results.names import METRICS, OPTIONS_TAG, PROGRESS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
@@ -16,31 +17,34 @@ from whisperbench.results.run_name import data_label, setting_name
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 """Options that are in every result line, unless the engine does not have them."""
 
+IN_PROGRESS = f"The measurement is running. The tag `{PROGRESS}` shows its progress.\n\n"
+"""First paragraph of a run's description until the run is closed."""
 
-def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """The last line on stdout: WER, throughput, the options of ALWAYS_SHOWN, labels of other options, and the GPU."""
-    wer = f"{metrics['wer']:.2f}" if "wer" in metrics else "not measured"
-    named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params.get("engine", "vllm"))]
-    named += [label for name, label in labels(OPTIONS, params).items() if name not in ALWAYS_SHOWN]
+
+def result_line(params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
+    """The last line on stdout: WER or CER, throughput, the options of ALWAYS_SHOWN, other options, and the GPU."""
+    error = error_metric(metrics)
+    errors = f"{error.upper()}: {metrics[error]:.2f}" if error in metrics else "WER: not measured"
+    named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params["engine"])]
+    changed = fields_of(tags[OPTIONS_TAG])
+    named += [label for name, label in labels(OPTIONS, changed).items() if name not in ALWAYS_SHOWN]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
-    return f"WER: {wer} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params['gpu_name']}"
+    return f"{errors} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params.get('gpu_name', NOT_REPORTED)}"
 
 
 def command_line(config: BenchmarkConfig) -> str:
     """The command with the model and all non-default options, like `mlflow run . -P model=large-v3 -P limit=8`."""
-    changed = {
-        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
-    }
+    changed = {"model": config.model} | config.changed()
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
-    """The description of a run in markdown during the measurement."""
+    """The description of a run in markdown during the measurement; closing a failed run removes IN_PROGRESS."""
     size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
     return (
-        f"Measuring {setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}. The metrics "
-        f"`system/progress_*` show the progress.\n\nCommand: `{command_line(config)}`\n"
+        f"{IN_PROGRESS}{setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}.\n\n"
+        f"Command: `{command_line(config)}`\n"
     )
 
 
@@ -56,22 +60,22 @@ def summary(
     for metric in METRICS:
         if metric.in_summary and metric.name in metrics:
             interval = ""
-            if metric.name == "wer" and "wer_ci_low" in metrics:
-                interval = f" (95 % interval {metrics['wer_ci_low']:.2f} to {metrics['wer_ci_high']:.2f})"
+            if (low := f"{metric.name}_ci_low") in metrics:
+                interval = f" (95 % interval {metrics[low]:.2f} to {metrics[f'{metric.name}_ci_high']:.2f})"
             rows.append(f"| {metric.name} | {metrics[metric.name]:,.{metric.digits}f} {metric.unit}{interval} |")
     notes = []
     if len(rates := history.get("reqs_per_sec", ())) > 1:
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
-    if "wer" not in metrics:
-        reason = "the references contain no words" if "reference_words" in metrics else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
+    if error_metric(metrics) not in metrics:
+        reason = "the references contain no words" if "insertions" in metrics else "the corpus has no transcripts"
+        notes.append(f"**No WER**: {'random weights' if config.random_weights else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
-    if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
+    if config.long_audio != "split" and metrics.get("utterances_over_30s"):
         count = f"{metrics['utterances_over_30s']:.0f}"
-        notes.append(f"Utterances over 30 s (long_audio={params['long_audio']}): {count}.")
+        notes.append(f"Utterances over 30 s (long_audio={config.long_audio}): {count}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
     command = f"Command: `{command_line(config)}`"
-    parts = [f"`{result_line(params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
+    parts = [f"`{result_line(params, metrics, tags)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

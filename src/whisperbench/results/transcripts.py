@@ -13,7 +13,7 @@ TABLE = "transcripts.json"
 COUNTS = tuple(field.name for field in dataclasses.fields(ErrorCounts))
 NOT_STORED = frozenset({"repeat", "finished_seconds", "counts"})
 FIRST_COLUMNS = (
-    *("utt_id", "hypothesis", "reference", "errors", "words", "substitutions", "deletions", "insertions"),
+    *("utt_id", "hypothesis", "reference", "errors", "units", "substitutions", "deletions", "insertions"),
     *("character_errors", "characters", "speaker", "seconds", "latency_seconds"),
 )
 """MLflow's artifact view groups runs by the first column and compares the second; error counts come early."""
@@ -43,7 +43,7 @@ def read_table(text: str) -> StoredTranscripts | None:
             row = dict(zip(table["columns"], cells, strict=True))
             row.pop("errors")
             counts = {name: row.pop(name) for name in COUNTS}
-            rows.append({**row, "counts": None if counts["words"] is None else counts})
+            rows.append({**row, "counts": None if counts["units"] is None else counts})
         return read_json(_Rows, json.dumps({"rows": rows}).encode()).rows
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

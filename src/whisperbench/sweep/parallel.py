@@ -9,26 +9,33 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.engines.hardware import Hardware, split_cores, visible_device_env
+from whisperbench.engines.hardware import Hardware, split_cores
 from whisperbench.errors import ConfigError
 from whisperbench.processes.group import CommandResult, run_to_end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeviceSlot:
-    """A device that measures one configuration at a time; with `gpu_type` None it measures every configuration.
+    """A device that measures one configuration at a time; with `hardware` None it measures every configuration.
 
-    `environment` and `cores` (empty: all) apply to its processes, `neighbours` is the number of other slots on the
-    same host.  `run` runs a command on the device until it has ended.
+    Its processes use `hardware` and `cores` (empty: all); `neighbours` is the number of other slots on the same host.
+    `run` runs a command on the device until it has ended.
     """
 
     name: str = ""
-    gpu_type: str | None = None
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    hardware: Hardware | None = None
     cores: tuple[int, ...] = ()
     neighbours: int = 0
     run: Callable[..., CommandResult] = run_to_end
     is_available: Callable[[], bool] = lambda: True
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return self.hardware.environment if self.hardware else {}
+
+    def measures(self, config: BenchmarkConfig) -> bool:
+        """Whether the configuration may run here: GPUs measure only configurations for their type."""
+        return not (self.hardware and self.hardware.has_gpu) or config.gpu_type == self.hardware.gpu_name
 
     @property
     def warning(self) -> str:
@@ -41,7 +48,7 @@ class Stopped(BaseException):
 
 
 def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
-    """`count` slots (None: one per GPU), each with a GPU of these types, or with a part of the cores without a GPU.
+    """`count` slots (None: one per GPU) with equally many cores, each with a GPU of these types if the host has GPUs.
 
     Raises:
         ConfigError: the host has too few GPUs of these types.
@@ -52,13 +59,16 @@ def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) ->
     count = count or len(devices) or 1
     if hardware.has_gpu and count > len(devices):
         raise ConfigError(f"parallel_runs={count} is too large: {len(devices)} GPUs were found. Use parallel_runs=all.")
-    parts = split_cores(sorted(os.sched_getaffinity(0)), count)
-    if not devices:
-        return [DeviceSlot(f"cores {part[0]}-{part[-1]}", None, {}, part, count - 1) for part in parts]
-    return [
-        DeviceSlot(f"GPU {device.index}", device.name, visible_device_env(device), part, count - 1)
-        for device, part in zip(devices, parts, strict=False)
-    ]
+    cores = sorted(os.sched_getaffinity(0))
+    parts = split_cores(cores[: len(cores) // count * count] or cores, count)
+    slots = []
+    for i, part in enumerate(parts):
+        own = dataclasses.replace(
+            hardware, devices=tuple(devices[i : i + 1]), cpu_cores=min(len(part), hardware.cpu_cores)
+        )
+        name = f"GPU {own.devices[0].index}" if own.has_gpu else f"cores {part[0]}-{part[-1]}"
+        slots.append(DeviceSlot(name, own, part, count - 1))
+    return slots
 
 
 def run_in_parallel(
@@ -76,7 +86,7 @@ def run_in_parallel(
 
     def next_index(slot: DeviceSlot) -> int | None:
         with lock:
-            fitting = (i for i in waiting if slot.gpu_type in (None, configs[i].gpu_type))
+            fitting = (i for i in waiting if slot.measures(configs[i]))
             if (index := next(fitting, None)) is not None:
                 waiting.remove(index)
             return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import platform
@@ -11,8 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from whisperbench.engines.hardware import Device
 from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
+from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandResult, run_to_end
 from whisperbench.sweep.parallel import DeviceSlot
 
@@ -24,8 +27,7 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
         EngineError: the cluster does not answer, or the versions on a node differ from those on this host.
         ConfigError: the cluster has too few GPUs of these types, or a node cannot open the tracking store.
     """
-    gpus = [(node, gpu.name) for node in cluster_nodes(address) for gpu in node.hardware.devices]
-    gpus = [(node, name) for node, name in gpus if name in types]
+    gpus = [(node, gpu) for node in cluster_nodes(address) for gpu in node.hardware.devices if gpu.name in types]
     if len(gpus) < max(count or 1, 1):
         raise ConfigError(
             f"parallel_runs={count or 'all'} needs more GPUs: the cluster has {len(gpus)}. Use parallel_runs=all."
@@ -37,14 +39,15 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
             raise ConfigError(f"{node.host} cannot open {tracking_uri}, a file of this host. Use a tracking server.")
     on_host = Counter(node.host for node, _ in gpus)
 
-    def slot(node: Node, name: str) -> DeviceSlot:
+    def slot(node: Node, gpu: Device) -> DeviceSlot:
         def is_alive() -> bool:
             return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
 
         run = functools.partial(run_on_node, address, node)
-        return DeviceSlot(f"node {node.id[:6]}", name, {}, (), on_host[node.host] - 1, run, is_alive)
+        hardware = dataclasses.replace(node.hardware, devices=(gpu,))
+        return DeviceSlot(f"node {node.id[:6]}", hardware, (), on_host[node.host] - 1, run, is_alive)
 
-    return [slot(node, name) for node, name in gpus]
+    return [slot(node, gpu) for node, gpu in gpus]
 
 
 def run_on_node(
@@ -53,7 +56,7 @@ def run_on_node(
 ) -> CommandResult:  # fmt: skip
     """`run_to_end` as a Ray task with one GPU of a node; if the node is lost, the command has failed."""
     ray, begun = connect(address), time.perf_counter()
-    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_"))}
+    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_", SWEEP))}
     options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0, "scheduling_strategy": on_node(node.id)}
     task = ray.remote(**options)(run_command).remote(command, passed, str(Path.cwd()), time_limit_seconds)
     try:

@@ -9,20 +9,22 @@ from typing import Literal
 
 from whisperbench.compare.document import Cell, Linked, Table
 from whisperbench.compare.render import as_markdown
+from whisperbench.results.names import error_metric
 from whisperbench.text import clock
 
-State = Literal["waiting", "running", "done", "failed", "skipped"]
+State = Literal["waiting", "running", "done", "failed", "skipped", "refused"]
 
-HEADINGS = ("configuration", "repeat", "state", "WER", "reqs/sec", "elapsed", "ETA", "run")
-NUMERIC = ("repeat", "WER", "reqs/sec", "elapsed", "ETA")
-ENDED: tuple[State, ...] = ("done", "failed", "skipped")
+HEADINGS = ("configuration", "repeat", "state", "WER/CER", "reqs/sec", "elapsed", "ETA", "run")
+NUMERIC = ("repeat", "WER/CER", "reqs/sec", "elapsed", "ETA")
+ENDED: tuple[State, ...] = ("done", "failed", "skipped", "refused")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class PlannedRun:
     """One run of the sweep; `estimate_seconds` comes from similar earlier runs (None: unknown).
 
-    A skipped run was finished by an earlier sweep and has its metrics.  `log_line` is the last line of the log.
+    A skipped run was finished by an earlier sweep and has its metrics.  A refused one cannot be measured on this
+    hardware.  `log_line` is the last line of the log.
     """
 
     name: str
@@ -65,10 +67,11 @@ class Progress:
 
     @property
     def sentence(self) -> str:
-        """`3 done, 1 failed, 4 skipped (finished before), 0 to do`."""
-        done, failed, skipped = (self.count(state) for state in ENDED)
-        to_do = self.total - done - failed - skipped
-        return f"{done} done, {failed} failed, {skipped} skipped (finished before), {to_do} to do"
+        """`3 done, 1 failed, 4 skipped (finished before), 0 to do`, and the number of refused runs if there are any."""
+        done, failed, skipped, refused = (self.count(state) for state in ENDED)
+        to_do = self.total - self.count(*ENDED)
+        counts = f"{done} done, {failed} failed, {skipped} skipped (finished before)"
+        return f"{counts}, {f'{refused} refused, ' if refused else ''}{to_do} to do"
 
     def expected_seconds(self, run: PlannedRun) -> float | None:
         """Expected duration of a run; None without a comparable run.
@@ -122,7 +125,9 @@ class Progress:
             device = f" on {run.device}" if run.device and running else ""
             detail = run.failure.splitlines()[0] if run.failure else run.log_line if running else ""
             state = f"{run.state}{device}: {detail}" if detail else f"{run.state}{device}"
-            wer, rate = (f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in ("wer", "reqs_per_sec"))
+            wer, rate = (
+                f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in (error_metric(run.metrics), "reqs_per_sec")
+            )
             elapsed = "" if run.seconds is None else clock(run.seconds)
             rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, eta, (run.run_id or "")[:8]))
         return rows
@@ -139,5 +144,5 @@ class Progress:
 def plain(row: Sequence[str]) -> str:
     """One row as a line of text, for an output without a terminal."""
     name, repeat, state, wer, rate, elapsed, eta, run = row
-    figures = {"WER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
+    figures = {"WER/CER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
     return f"{name} #{repeat} {state}" + "".join(f" | {what} {text}" for what, text in figures.items() if text)

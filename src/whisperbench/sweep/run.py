@@ -6,13 +6,14 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from whisperbench.compare.document import Part
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.errors import ConfigError, SweepError
-from whisperbench.files import cache_directory
+from whisperbench.files import require_writable
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
@@ -54,11 +55,13 @@ def sweep(
     configs = () if options.searches else configurations_of(options, listener.info)
     plan: Plan = Search.of(options) if options.searches else ()
     client, slots = connect(), [DeviceSlot()]
-    hardware = all_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"), options.shared.ray_address)
+    hardware = all_hardware(options.shared.ray_address)
     if not isinstance(plan, Search):
         plan = schedule(configs, options.repeats, options.order, options.shared.seed)
         plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
-    identities = RunIdentities(hardware, vllm_version or engine_version(), cache_directory(), listener)
+    if slots[0].hardware:
+        hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
+    identities = RunIdentities(hardware, vllm_version or engine_version(), listener)
     digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
     finished = sweep_runs.finished_child_runs(client, experiment)
@@ -68,6 +71,13 @@ def sweep(
         return
     for closed in close_stale_runs(client):
         listener.info(f"closed run {closed}")
+
+    def check() -> None:
+        require_writable(Path(options.shared.results_dir), "results_dir")
+        identities.require_one([plan.config(plan.first)] if isinstance(plan, Search) else [t.config for t in plan])
+
+    if RUN_ID not in os.environ:
+        check()  # a sweep that cannot be measured leaves no run behind
     unfinished = None
     if RUN_ID not in os.environ and options.resume:
         unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
@@ -76,6 +86,7 @@ def sweep(
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
+        check()  # in the run of `mlflow run`, so that it records the error
         log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.info(run.where())
@@ -86,7 +97,6 @@ def sweep(
             study = study if options.resume else f"{study}-{run.run_id}"
             search_for_the_best(plan, study, earlier, parent, command, echo)
         else:
-            identities.require_one(task.config for task in plan)
             measure_all(plan, earlier, parent, command, slots, echo)
 
 
@@ -98,11 +108,11 @@ def assign(
     Raises:
         ConfigError: the requested GPUs were not found.
     """
-    address, wanted = options.shared.ray_address, options.shared.gpu_type
+    address = options.shared.ray_address
     if not address and options.parallel_runs == 1:
         return tasks, [DeviceSlot()]
-    select_gpus(hardware, wanted, None)  # refuses a gpu_type that matches no GPU
-    types = matching_gpu_types(hardware, wanted)
+    select_gpus(hardware, options.shared)  # refuses a gpu_type that matches no GPU
+    types = matching_gpu_types(hardware, options.shared)
     tasks = on_every_type(tasks, types)
     if address and options.parallel_runs != 1:
         slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)
@@ -117,9 +127,8 @@ def forecast(options: SweepConfig, plan: Plan, earlier: EarlierRuns) -> str:
     if isinstance(plan, Search):
         lines = [f"{name}: {options.text(name)}" for name in plan.space]
         first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
-        lines.append(
-            f"settings: at most {plan.max_settings}, the first {'was' if first.run_id else 'is not yet'} measured"
-        )
+        state = first.failure or f"{'was' if first.run_id else 'is not yet'} measured"
+        lines.append(f"settings: at most {plan.max_settings}; the first one: {state}")
         remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
     else:
         progress = Progress([earlier.plan(task) for task in plan])
@@ -140,7 +149,7 @@ def measure_all(
     """Measure the tasks that no earlier sweep has finished, one at a time per slot, and rank all tasks.
 
     Raises:
-        SweepError: a configuration failed.
+        SweepError: a configuration failed or was refused.
     """
     progress = parent.progress
     progress.runs, progress.slots = [earlier.plan(task) for task in tasks], len(slots)
@@ -154,7 +163,7 @@ def measure_all(
         for index in run_in_parallel([task.config for _, task in todo], slots, measure_one):
             todo[index][0].state, todo[index][0].failure = "failed", "the Ray node has left the cluster"
     parent.leaderboard(echo)
-    failed = [run for run in progress.runs if run.state == "failed"]
+    failed = [run for run in progress.runs if run.state in ("failed", "refused")]
     if failed:
         causes = "; ".join(f"{run.name}: {(run.failure or '').rstrip('.')}" for run in failed)
         raise SweepError(f"{progress.sentence}. {causes}")
@@ -187,7 +196,7 @@ def search_for_the_best(
             return None
         if run.state == "waiting":
             measure(task, run, parent, command, DeviceSlot(), threading.Event())
-        return None if run.state == "failed" else run.metrics
+        return run.metrics or None
 
     with parent.watched():
         best = search(wanted, evaluate, storage=parent.directory.parent / "search.db", name=study, recall=plan)

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from whisperbench.engines.start import hardware_of_the_engine
-from whisperbench.errors import SweepError, TrackingError
-from whisperbench.files import tail
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.start import all_hardware, hardware_of
+from whisperbench.errors import ConfigError, TrackingError
+from whisperbench.files import require_writable, tail
+from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
@@ -39,8 +42,7 @@ def measure(
     `stop` is set, the process is ended.
     """
     client, config = parent.client, task.config
-    name = run_name(config, hardware_of_the_engine(os.environ.get("CUDA_VISIBLE_DEVICES")), task.name)
-
+    name = run_name(config, hardware_on(slot, config), task.name)
     of_task = {"name": name, "config_digest": config.digest, "repeat": task.repeat}
     run.run_id = run_id = with_retries(parent.listener, open_child_run, client, parent.run_id, **of_task)
     try:
@@ -57,11 +59,20 @@ def measure(
             if slot.warning:
                 with_retries(parent.listener, add_warning, client, run_id, slot.warning)
     except BaseException:
+        run.state, run.failure = "failed", "its sweep was stopped"
         with contextlib.suppress(TrackingError):
             if get_run(client, run_id).info.status == "RUNNING":
-                close_run(client, run_id, "KILLED", "its sweep was stopped")
+                close_run(client, run_id, "KILLED", run.failure)
         raise
     parent.changed()
+
+
+def hardware_on(slot: DeviceSlot, config: BenchmarkConfig) -> Hardware:
+    """The devices of a run on this slot; all devices if too few were found, because its process reports that error."""
+    try:
+        return slot.hardware or hardware_of(config)
+    except ConfigError:
+        return all_hardware()
 
 
 def run_process(
@@ -69,10 +80,7 @@ def run_process(
 ) -> CommandResult:
     """Run the command for one configuration until all processes of its group have ended."""
     log = parent.directory / str(run.run_id) / "benchmark.log"
-    try:
-        log.parent.mkdir(parents=True)
-    except OSError as error:
-        raise SweepError(f"results_dir={task.config.results_dir} cannot be written: {error}.") from error
+    require_writable(log.parent, "results_dir")
 
     def tick(seconds: float) -> None:
         if stop.is_set():
@@ -82,7 +90,7 @@ def run_process(
         parent.show()
 
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
-    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id)}
+    own = {"MLFLOW_TRACKING_URI": str(parent.client.tracking_uri), RUN_ID: str(run.run_id), SWEEP: parent.run_id}
     return slot.run(
         [*command, *(f"--{name}={value}" for name, value in task.config.as_params().items())],
         env={**inherited, **slot.environment, **own},

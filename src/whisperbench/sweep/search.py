@@ -17,6 +17,7 @@ from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.compare import SORTINGS, Sorting
 from whisperbench.config.sweep import Range, SweepConfig
 from whisperbench.errors import ConfigError
+from whisperbench.results.names import error_metric
 from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:
@@ -153,14 +154,16 @@ def search(
         if metrics is None:
             study.tell(trial, state=failed)
             continue
-        needed = (wanted.sorting.metric, *(() if wanted.max_wer is None else ("wer",)))
+        error = error_metric(metrics)
+        objective = error if wanted.sorting.metric == "wer" else wanted.sorting.metric
+        needed = (objective, *(() if wanted.max_wer is None else (error,)))
         if missing := [metric for metric in needed if metric not in metrics]:
             study.tell(trial, state=failed)
             reason = REQUIREMENTS.get(missing[0], "see its log")
             raise ConfigError(f"A finished run has no {missing[0]}, which the search needs: {reason}.")
         if wanted.max_wer is not None:
-            trial.set_constraint("wer", metrics["wer"] - wanted.max_wer)
-        study.tell(trial, metrics[wanted.sorting.metric], state=complete)
+            trial.set_constraint("wer", metrics[error] - wanted.max_wer)
+        study.tell(trial, metrics[objective], state=complete)
     try:
         best = study.best_trial
     except ValueError:  # no complete trial satisfies the constraint

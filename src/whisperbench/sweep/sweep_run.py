@@ -14,7 +14,7 @@ from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links, run_path
-from whisperbench.results.names import BEST
+from whisperbench.results.names import BEST, error_metric
 from whisperbench.results.record import RunRecord
 from whisperbench.sweep.progress import ENDED, Progress
 from whisperbench.tracking import read
@@ -41,8 +41,7 @@ class ParentRun:
             yield
         finally:
             self.progress.ended = True
-            self.show()
-        self.log()
+            self.changed()
 
     def show(self) -> None:
         """Pass the progress to the listener."""
@@ -85,9 +84,9 @@ class ParentRun:
 
 
 def best_of(records: Sequence[RunRecord]) -> dict[str, float]:
-    """The lowest WER and the highest rates of these runs, as metrics of their sweep."""
-    found = {}
-    for name, best in (("wer", min), ("reqs_per_sec", max), ("rtfx", max)):
+    """The lowest error rate and the highest rates of these runs, as metrics of their sweep."""
+    found, error = {}, error_metric({name for each in records for name in each.metrics})
+    for name, best in ((error, min), ("reqs_per_sec", max), ("rtfx", max)):
         values = [value for each in records if (value := each.metric(name)) is not None]
         if values:
             found[f"{BEST}{name}"] = best(values)

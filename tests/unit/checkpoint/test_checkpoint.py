@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -191,10 +192,52 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     second = local("demo", tmp_path)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in Path(second.path).iterdir()} == written
-    assert (first.model_id, first.multilingual, first.mel_bins) == ("demo", False, 80)
+    assert (first.model_id, first.multilingual, first.mel_bins) == ("openai/whisper-tiny.en", False, 80)
     assert first.prompt_token_ids("en") == [50_257, 50_362]
     by_path = local(package.get_model_path(), tmp_path)
     assert (by_path.model_id, by_path.path) == (str(Path(package.get_model_path()).resolve()), first.path)
+
+
+@pytest.mark.parametrize(
+    "alter", [lambda path: path.write_bytes(b"x"), Path.unlink, lambda path: path.with_suffix(".x").touch()]
+)
+@pytest.mark.parametrize("name", ["config.json", "checksums.json"])
+def test_a_cached_directory_that_was_altered_is_built_again(
+    tmp_path: Path, name: str, alter: Callable[[Path], object]
+) -> None:
+    """Otherwise the run would record a model that it did not use."""
+    directory = Path(random_weights("tiny", tmp_path).path)
+    built = {path.name: path.read_bytes() for path in directory.iterdir()}
+    alter(directory / name)
+    assert Path(random_weights("tiny", tmp_path).path) == directory
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == built
+
+
+def test_a_source_that_changes_during_its_conversion_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cached directory is named by the digest of the earlier content."""
+    source = checkpoint_directory(tmp_path / "model")
+    (source / "model.bin").write_bytes(b"weights")
+
+    def convert(directory: Path, _target: Path) -> None:
+        (directory / "model.bin").write_bytes(b"others!")
+
+    monkeypatch.setattr("whisperbench.checkpoint.checkpoint.convert", convert)
+    with pytest.raises(ModelError, match=r"changed after they were checked.*model\.bin"):
+        local(source, tmp_path)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_checkpoint_that_changes_after_its_digest_is_named(tmp_path: Path, name: str) -> None:
+    """The revision would not be that of the model that was measured."""
+    checkpoint = local(checkpoint_directory(tmp_path / "model"), tmp_path)
+    (tmp_path / "model" / "README.md").write_text("is not read")
+    checkpoint.require_unchanged()
+    (tmp_path / "model" / name).touch()
+    with pytest.raises(ModelError, match=rf"1 files of the checkpoint changed .*/{name}"):
+        checkpoint.require_unchanged()
 
 
 def test_without_its_package_the_demo_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +271,23 @@ def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("in the way")
     with pytest.raises(ModelError, match="cannot be written"):
         random_weights("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("declared", "quantisation"),
+    [
+        ({}, None),
+        ({"quantization_config": None}, None),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}},
+         "compressed-tensors float-quantized"),
+        ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+    ],
+)  # fmt: skip
+def test_the_quantisation_of_the_weights_is_read(
+    declared: dict[str, object], quantisation: str | None, tmp_path: Path
+) -> None:
+    """It decides which engines can load the checkpoint."""
+    directory = checkpoint_directory(tmp_path / "model")
+    config = directory / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | declared))
+    assert local(directory, tmp_path).quantisation == quantisation

@@ -45,7 +45,7 @@ class TestEngines:
             run_of(LARGE, rate=80.0),
             run_of(FAST, rate=200.0),
             run_of(stock, rate=40.0),
-            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size_effective": "128"}),
+            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size": "128"}),
         )
         assert [[row[2], *row[4:]] for row in engine_comparison([board]).rows] == [
             ["vllm 0.32.0", "80.00", "100 %", "fp8 stride16", "200.00", "100 %"],
@@ -58,13 +58,12 @@ class TestEngines:
         other = BenchmarkConfig(model="large-v3", engine="transformers", batch_size=16)
         board = board_of(
             run_of(LARGE, rate=80.0),
-            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size_effective": "16"}),
+            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size": "16"}),
         )
         assert [list(row[3:6]) for row in engine_comparison([board]).rows] == [["–"] * 3] * 2
 
     def test_random_weights_are_compared_among_themselves(self) -> None:
         """They have no WER."""
-        tags = {"whisperbench.random_weights": "true"}
         dummy = [dataclasses.replace(LARGE, load_format="dummy", engine=engine) for engine in ("vllm", "vllm-stock")]
-        rows = engine_comparison([board_of(*(run_of(c, wer=None, rate=9.0, tags=tags) for c in dummy))]).rows
+        rows = engine_comparison([board_of(*(run_of(c, wer=None, rate=9.0) for c in dummy))]).rows
         assert [row[5] for row in rows] == ["100 %", "100 %"]

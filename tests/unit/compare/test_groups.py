@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.stores import run_of, without_tag
 from whisperbench.compare.groups import Grouping, differences
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.results.names import ACCURACY_KEY, SIGNATURE
+from whisperbench.results.names import ACCURACY_KEY, DISTURBED, SIGNATURE
 
 LARGE = BenchmarkConfig(model="large-v3")
 TURBO = BenchmarkConfig(model="large-v3-turbo")
@@ -46,7 +46,17 @@ class TestGrouping:
         """NaN and MLflow's infinity are not measurements."""
         broken = run_of(TURBO, wer=float("nan"), rate=1.8e308)
         grouping = Grouping.of([run_of(LARGE), broken], "wer")
-        assert grouping.left_out[0].reason == "neither wer nor reqs_per_sec was measured"
+        assert grouping.left_out[0].reason == "neither an error rate nor reqs_per_sec was measured"
+
+    def test_the_speed_of_a_disturbed_run_is_left_out(self) -> None:
+        """With the reason; its WER is ranked, and undisturbed repeats of it keep their rates."""
+        disturbed = run_of(LARGE, rate=5.0, tags={DISTURBED: "another benchmark ran on this host"})
+        grouping = Grouping.of([disturbed, run_of(LARGE, rate=40.0), run_of(TURBO)], "wer")
+        large = next(s for group in grouping.groups for s in group.systems if s.model == "large-v3")
+        assert sorted(map(len, large.by_run("reqs_per_sec"))) == [0, 1]
+        assert [len(each) for each in large.by_run("wer")] == [1, 1]
+        (left,) = grouping.left_out
+        assert (left.run, left.reason) == (disturbed, "only its speed is left out: another benchmark ran on this host")
 
     def test_the_main_group_has_most_reference_words(self) -> None:
         """Many runs over eight utterances do not replace a run over the whole test set."""

@@ -20,6 +20,9 @@ from whisperbench.errors import ConfigError
         ({"dtype": "bf16"}, "Did you mean bfloat16?"),
         ({"ray_address": "head"}, "expected none, or HOST:PORT"),
         ({"kv_cache_dtype": "fp8", "dtype": "float16"}, "kv_cache_dtype=fp8 needs dtype=bfloat16"),
+        ({"quantization": "fp8-encoder", "engine": "vllm-stock"}, "applies only to engine=vllm, because it replaces"),
+        ({"quantization": "fp8-encoder", "engine": "transformers"}, "applies only to engine=vllm or vllm-stock."),
+        ({"quantization": "fp8-encoder", "dtype": "float16"}, "quantization=fp8-encoder needs dtype=bfloat16"),
         ({"engine": "faster-whisper", "load_format": "dummy"}, "loads real weights only"),
         (
             {"engine": "transformers", "padding_stride": 16},

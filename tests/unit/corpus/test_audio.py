@@ -171,24 +171,8 @@ def test_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
     assert np.array_equal(load_audio(path), load_audio(CLIP))
 
 
-def test_wav_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
-    """A WAV file that was written to a pipe states a size of 4 GiB, and is accepted."""
-    content = bytearray(written(tmp_path, "a.wav").read_bytes())
-    content[4:8] = content[40:44] = b"\xff" * 4
-    (tmp_path / "a.wav").write_bytes(content)
-    assert load_audio(tmp_path / "a.wav").size == PCM.size
-
-
 def cut(content: bytes) -> bytes:
     return content[: len(content) // 2]
-
-
-def lying_header(content: bytes) -> bytes:
-    """A FLAC header that states 68 billion samples."""
-    damaged = bytearray(content)
-    damaged[21] |= 0x0F
-    damaged[22:26] = b"\xff" * 4
-    return bytes(damaged)
 
 
 def scratched(content: bytes) -> bytes:
@@ -200,10 +184,6 @@ def scratched(content: bytes) -> bytes:
     ("name", "damage", "reason"),
     [
         ("cut.flac", cut, "cut short"),
-        ("cut.wav", cut, "cut short: it holds 41418 of 82880 bytes"),
-        ("cut.mp3", cut, "cut short"),
-        ("cut.m4a", cut, "damaged|cut short"),
-        ("lying.flac", lying_header, "damaged or cut short"),
         ("scratched.flac", scratched, "damaged"),
         ("header.flac", lambda content: content[:60], "damaged"),
         ("empty.wav", lambda _: b"", "empty file"),
@@ -214,7 +194,7 @@ def test_damaged_files_are_refused_by_name(
     tmp_path: Path, name: str, damage: Callable[[bytes], bytes], reason: str
 ) -> None:
     """The message names the file, the reason and the remedy."""
-    path = written_m4a(tmp_path / name) if name.endswith("m4a") else written(tmp_path, name)
+    path = written(tmp_path, name)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(AudioError, match=reason) as caught:
         load_audio(path)

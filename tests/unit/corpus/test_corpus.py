@@ -114,6 +114,86 @@ def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
             load(folder, "test-other")
 
 
+def test_a_split_is_a_directory_of_the_corpus(tmp_path: Path) -> None:
+    """Its files alone are transcribed, under the ids that they have without the other directories."""
+    for part in ("train", "test"):
+        manifest(put(tmp_path / part, f"{part}.wav"), {"audio": f"{part}.wav", "text": "x"})
+    corpus = load(tmp_path, "test")
+    assert (corpus.name, corpus.split, ids(corpus)) == (tmp_path.name, "test", ["test"])
+    assert corpus.utterances == load(tmp_path / "test", "test").utterances
+    for whole in ("all", "test-clean"):
+        assert (load(tmp_path, whole).split, ids(load(tmp_path, whole))) == ("all", ["test/test", "train/train"])
+    for name in ("dev", "../corpus", "."):
+        with pytest.raises(CorpusError, match=r"is not a directory in .*, which has the directories test, train"):
+            load(tmp_path, name)
+    manifest(tmp_path, {"audio": "test/test.wav", "text": "x"})
+    with pytest.raises(CorpusError, match=r"but the transcript manifest\.jsonl lies outside of it"):
+        load(tmp_path, "test")
+
+
+def test_deep_directories_are_refused(tmp_path: Path) -> None:
+    """Reading 2,000 levels would exceed Python's recursion limit and the length of a path."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(2_000):
+        os.mkdir("d", dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+    try:
+        with pytest.raises(CorpusError, match="has more than 32 directories inside each other"):
+            load(tmp_path)
+    finally:
+        remove_deep(tmp_path / "d")
+
+
+def remove_deep(path: Path) -> None:
+    """Remove a chain of directories that are all named `d`; `shutil.rmtree` would recurse."""
+    while path.exists():
+        inner = path.with_name("inner")
+        if (path / "d").exists():
+            (path / "d").rename(inner)
+        path.rmdir()
+        if inner.exists():
+            inner.rename(path)
+
+
+def test_a_directory_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files would be missing without a message; the superuser may read all directories, hence the patch."""
+    (put(tmp_path, "a.wav") / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(CorpusError, match=r"closed cannot be read: Permission denied"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.ac3", "clip.avi", "a.RA"])
+def test_audio_in_another_format_is_refused(tmp_path: Path, name: str) -> None:
+    """Otherwise a part of the corpus would be ignored."""
+    (put(tmp_path, "b.wav") / name).write_bytes(b"x")
+    with pytest.raises(CorpusError, match=rf"{name} is in a format that is not supported\. Convert it"):
+        load(tmp_path)
+
+
+def test_ignored_files_are_a_warning(tmp_path: Path) -> None:
+    """They may be audio without an ending or transcripts in another form; a README is neither."""
+    put(tmp_path, "a.wav")
+    (tmp_path / "t.trans.txt").write_text("a ONE\n", "utf-8")
+    (tmp_path / "README.md").write_text("about", "utf-8")
+    assert load(tmp_path).warnings == ()
+    for name in ("b.pcm", "c.stm"):
+        (tmp_path / name).write_bytes(b"x")
+    (warning,) = load(tmp_path).warnings
+    assert warning.startswith("2 files are ignored")
+    assert warning.endswith("b.pcm.")
+
+
 def test_a_limit_above_the_corpus_is_refused_with_its_size(tmp_path: Path) -> None:
     """Fewer utterances than asked for would be another benchmark."""
     with pytest.raises(CorpusError, match=r"limit=3, but .* holds 2 utterances"):

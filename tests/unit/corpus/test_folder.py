@@ -85,7 +85,6 @@ def test_other_json_lines(tmp_path: Path, name: str, lines: list[dict[str, objec
     ("fields", "message"),
     [
         ({"offset": 1.5}, r"line 1 has offset=1\.5\. Only whole files are transcribed"),
-        ({"offset": 0, "duration": 2.5}, r"line 1 has duration=2\.5, which differs from the length of the audio file"),
         ({"duration": "long"}, "line 1: duration must be a number of seconds, not 'long'"),
     ],
 )
@@ -104,10 +103,38 @@ def test_a_transcript_that_is_not_read_is_refused(tmp_path: Path, name: str) -> 
         (tmp_path / other).write_text("about the corpus", "utf-8")
     assert ids(load(tmp_path)) == ["a", "x/b"]
     (tmp_path / name).write_text("a ONE", "utf-8")
-    with pytest.raises(CorpusError, match=rf"{name} looks like a transcript, but only metadata\.csv"):
+    with pytest.raises(CorpusError, match=rf"{name} looks like a transcript, but only names that end in metadata\.csv"):
         load(tmp_path)
     (tmp_path / "t.trans.txt").write_text("a ONE\nx/b TWO\n", "utf-8")
     assert ids(load(tmp_path)) == ["a", "x/b"]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "test_manifest.json", "Test-Manifest.JSONL", "test_metadata.csv"])
+def test_names_of_transcripts_may_have_a_prefix(tmp_path: Path, name: str) -> None:
+    """As NeMo's manifests have."""
+    content = "file_name,text\na.wav,x\n" if name.endswith("csv") else '{"audio_filepath": "a.wav", "text": "x"}\n'
+    (put(tmp_path, "a.wav") / name).write_text(content, "utf-8")
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "x")]
+
+
+def test_absolute_paths_inside_the_corpus_are_read(tmp_path: Path) -> None:
+    """Also by a link to the corpus; paths outside and the drives of Windows are refused."""
+    root = put(tmp_path / "corpus", "x/a.wav")
+    (tmp_path / "link").symlink_to(root)
+    for path in (root / "x" / "a.wav", tmp_path / "link" / "x" / "a.WAV", root / "y" / ".." / "x" / "a.wav"):
+        manifest(root, {"audio_filepath": str(path), "text": "x"})
+        assert ids(load(root)) == ids(load(tmp_path / "link")) == ["x/a"]
+    manifest(root, {"audio_filepath": "C:\\clips\\a.wav", "text": "x"})
+    with pytest.raises(CorpusError, match=r"line 1: the corpus has no audio file 'C:/clips/a\.wav'"):
+        load(root)
+
+
+def test_a_transcript_beyond_the_memory_is_refused(tmp_path: Path) -> None:
+    """A sparse file of 40 GB."""
+    with (put(tmp_path, "a.wav") / "manifest.jsonl").open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(CorpusError, match=r"manifest\.jsonl has more than the limit of 268,435,456 bytes"):
+        load(tmp_path)
 
 
 def test_what_pandas_writes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import soundfile
 
 from tests.support.corpora import load, manifest, parquet, put
 from whisperbench.corpus import inspection
-from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, Samples, load_audio
+from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, Samples
 from whisperbench.corpus.corpus import Corpus
-from whisperbench.corpus.inspection import inspect_corpus
-from whisperbench.errors import AudioError
+from whisperbench.corpus.inspection import inspect_corpus, require_unchanged
+from whisperbench.corpus.verification import verified_audio
+from whisperbench.errors import AudioError, CorpusError
 
 
 @pytest.fixture
@@ -82,11 +84,11 @@ def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "c" / "t.trans.txt").write_text("a HELLO\nb WORLD\n")
     decoded: list[str] = []
 
-    def loading(source: AudioSource) -> Samples:
+    def loading(source: AudioSource) -> tuple[Samples, bool]:
         decoded.append(source.name)
-        return load_audio(source)
+        return verified_audio(source)
 
-    monkeypatch.setattr(inspection, "load_audio", loading)
+    monkeypatch.setattr(inspection, "verified_audio", loading)
 
     def inspect() -> tuple[Corpus, list[str]]:
         decoded.clear()
@@ -104,9 +106,10 @@ def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     changed_text, looked_at = inspect()
     assert looked_at == ["a.wav", "b.wav"]
     assert changed_text.digest != first.digest
-    for kept in (tmp_path / "cache").rglob("*.json"):
-        kept.write_text('{"seconds": [1.0]')
-    assert inspect() == (changed_text, ["a.wav", "b.wav"])
+    for alter in (lambda text: text[:20], lambda text: text.replace(changed_text.digest, first.digest)):
+        for kept in (tmp_path / "cache").rglob("*.json"):
+            kept.write_text(alter(kept.read_text()))
+        assert inspect() == (changed_text, ["a.wav", "b.wav"])
 
 
 def test_a_file_that_breaks_is_found_although_it_was_good(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_what_comes_from_the_hub_is_decoded_once_too(tmp_path: Path, monkeypatch
     """The state of a row is that of its parquet files."""
     parquet(tmp_path / "hub", "test-clean")
     first = inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache")
-    monkeypatch.setattr(inspection, "load_audio", None)
+    monkeypatch.setattr(inspection, "verified_audio", None)
     assert inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache") == first
 
 
@@ -138,3 +141,61 @@ def test_inspection_names_the_first_bad_file_in_order(tmp_path: Path) -> None:
     for _ in range(5):
         with pytest.raises(AudioError, match=r"05\.wav"):
             inspect_corpus(load(tmp_path), workers=4)
+
+
+def replaced(path: Path) -> None:
+    """Other content of the same length and with the same time of modification, by another file."""
+    times = path.stat()
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes()[::-1])
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [replaced, Path.unlink, lambda path: path.write_bytes(b"x")])
+def test_a_file_that_changes_after_its_check_is_named(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """The digest would not be that of the transcribed audio."""
+    corpus = inspect_corpus(load(put(tmp_path, "a.wav", "b.wav")), 1)
+    require_unchanged(corpus.files)
+    change(tmp_path / "b.wav")
+    with pytest.raises(CorpusError, match=r"1 of 2 files with audio changed .*/b\.wav"):
+        require_unchanged(corpus.files)
+
+
+def test_a_file_that_changes_during_the_check_is_not_cached(tmp_path: Path) -> None:
+    """Neither the old nor the new content has the digest."""
+    corpus = load(put(tmp_path / "c", "a.wav", "b.wav"))
+
+    def change(done: int) -> None:
+        if done == 2:
+            replaced(tmp_path / "c" / "a.wav")
+
+    with pytest.raises(CorpusError, match=r"changed after they were checked.*a\.wav"):
+        inspect_corpus(corpus, 1, change, tmp_path / "cache")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_row_has_the_state_of_every_file_that_holds_it(tmp_path: Path) -> None:
+    """The parquet file and the copy that `datasets` reads."""
+    corpus = inspect_corpus(load(parquet(tmp_path / "hub", "test-clean")), 1)
+    assert {path.suffix for path in corpus.files} == {".parquet", ".arrow"}
+
+
+def test_silent_utterances_are_named(tmp_path: Path) -> None:
+    """With the cache, too."""
+    put(tmp_path / "c", "a.wav", "b.wav")
+    soundfile.write(tmp_path / "c" / "b.wav", np.zeros(9, np.int16), SAMPLE_RATE)
+    for _ in range(2):
+        assert inspect_corpus(load(tmp_path / "c"), 1, cache_dir=tmp_path / "cache").silent == ("b",)
+
+
+@pytest.mark.parametrize(("seconds", "message"), [(1.0, ""), (1.5, "duration=1.5"), (float("nan"), "duration=nan")])
+def test_a_duration_that_is_not_that_of_the_file_is_refused(tmp_path: Path, seconds: float, message: str) -> None:
+    """The whole file would be scored against the text of a part."""
+    soundfile.write(tmp_path / "a.wav", np.ones(SAMPLE_RATE, np.int16), SAMPLE_RATE)
+    manifest(tmp_path, {"audio": "a.wav", "text": "x", "duration": seconds})
+    if not message:
+        assert inspect_corpus(load(tmp_path), 1).utterances[0].seconds == 1.0
+        return
+    with pytest.raises(CorpusError, match=f"a lasts 1.00 s, but its entry has {message}"):
+        inspect_corpus(load(tmp_path), 1)

@@ -41,6 +41,41 @@ def test_parquet_of_another_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("datasets_cache")
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("id", [1, 2], "row 0: the column id holds 1, expected str"),
+        ("id", ["a", None], "row 1: the column id holds None, expected str"),
+        ("text", [1, 2], "row 0: the column text holds 1, expected str or null"),
+        ("text", [b"a", b"b"], "row 0: the column text holds b'a', expected str or null"),
+        ("text", [["a"], ["b"]], r"row 0: the column text holds \['a'\], expected str or null"),
+        ("speaker_id", [0.5, 1.0], r"row 0: the column speaker_id holds 0\.5, expected str or int or null"),
+        ("audio", [[0.1], [0.2]], r"row 0: the column audio holds list<item: double>, expected the bytes"),
+        ("audio", ["a.wav", "b.wav"], r"row 0: the column audio holds string, expected the bytes"),
+        ("audio", [{"array": [0.1], "sampling_rate": 16_000}] * 2, r"row 0: the column audio holds struct<array"),
+        ("audio", [{"bytes": b"x", "path": "x"}, None], "row 1: the column audio holds no bytes"),
+        (
+            "audio",
+            [{"bytes": b"x", "path": "x"}, {"bytes": None, "path": "x"}],
+            "row 1: the column audio holds no bytes",
+        ),
+        ("audio", [None, None], "row 0: the column audio holds null, expected the bytes"),
+    ],
+)
+def test_parquet_columns_of_other_types(tmp_path: Path, column: str, values: list[object], message: str) -> None:
+    """The message names the row and the column."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {"id": ["a", "b"], "text": ["X", None], "speaker_id": [1, 2], "audio": [{"bytes": b"x", "path": "x"}] * 2}
+    (tmp_path / "clean" / "test").mkdir(parents=True)
+    table = pyarrow.table({**columns, column: values})
+    pyarrow.parquet.write_table(table, tmp_path / "clean" / "test" / "0.parquet")
+    with pytest.raises(CorpusError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.usefixtures("datasets_cache")
 def test_parquet_that_is_not_parquet(tmp_path: Path) -> None:
     """A file that was cut short while it was copied."""
     (tmp_path / "clean" / "test").mkdir(parents=True)

@@ -1,13 +1,80 @@
-"""Detection of the GPUs that an engine will use, or of the CPU."""
+"""Detection of the devices that an engine will use, or of the CPU."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from whisperbench.engines.hardware import detect_hardware, free_cores
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines import hardware
+from whisperbench.engines.hardware import NOT_REPORTED, detect_hardware, free_cores, select_gpus, usable_cores
+from whisperbench.errors import ConfigError
+
+UUIDS = ("GPU-1f57f0aa", "GPU-1f57ffbb", "GPU-30000000", "GPU-40000000")
+
+
+class Nvml(SimpleNamespace):
+    """NVML of a host with GPUs 0 to 3, whose handles are their UUIDs; GPU 3 is in MIG mode and has two MIG devices.
+
+    NVML does not support the functions in `unsupported`.
+    """
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, unsupported: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.unsupported = unsupported
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("nvml") and name in object.__getattribute__(self, "unsupported"):
+            raise Nvml.NVMLError
+        return object.__getattribute__(self, name)
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return len(UUIDS)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        return UUIDS[index]
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:
+        if handle == UUIDS[1]:
+            raise self.NVMLError
+        return [int(handle == UUIDS[3])] * 2
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, _handle: str) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, _handle: str, index: int) -> str:
+        if index not in (0, 2):
+            raise self.NVMLError
+        return f"MIG-{index}abc"
+
+    def nvmlDeviceGetName(self, handle: str) -> str:
+        return "NVIDIA A100 MIG 1g.5gb" if handle.startswith("MIG-") else "NVIDIA A100"
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:
+        return handle
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:
+        if handle.startswith("MIG-"):
+            raise self.NVMLError
+        return 8, 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return SimpleNamespace(total=(5 if handle.startswith("MIG-") else 40) << 30)
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, _handle: str) -> int:
+        return 400_000
+
+    def nvmlSystemGetDriverVersion(self) -> str:
+        return "580.1"
 
 
 def test_an_empty_list_of_devices_is_the_cpu() -> None:
@@ -16,75 +83,111 @@ def test_an_empty_list_of_devices_is_the_cpu() -> None:
     assert found.gpu_count == 0
     assert found.gpu_name
     assert not found.has_gpu
-
-
-class Nvml(SimpleNamespace):
-    """NVML of a host with GPUs 0 to 3, whose handles are their indices; GPU 3 has less memory."""
-
-    class NVMLError(Exception):
-        pass
-
-    def nvmlInit(self) -> None: ...
-
-    def nvmlDeviceGetCount(self) -> int:
-        return 4
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
-        if index > 3:
-            raise self.NVMLError
-        return index
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> int:
-        if not uuid.startswith("GPU-"):
-            raise self.NVMLError
-        return int(uuid[-1])
-
-    def nvmlDeviceGetName(self, _handle: int) -> str:
-        return "NVIDIA A10"
-
-    def nvmlDeviceGetUUID(self, handle: int) -> bytes:
-        return f"GPU-{handle}".encode()
-
-    def nvmlDeviceGetIndex(self, handle: int) -> int:
-        return handle
-
-    def nvmlDeviceGetCudaComputeCapability(self, _handle: int) -> tuple[int, int]:
-        return 8, 6
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        return SimpleNamespace(total=(20 if handle == 3 else 24) << 30)
-
-    def nvmlSystemGetDriverVersion(self) -> str:
-        return "580.1"
+    assert found.environment["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.parametrize(
-    ("visible", "gpus", "indices"),
+    ("visible", "uuids"),
     [
-        (None, 1, [0]),
-        (None, 0, [0, 1, 2, 3]),
-        ("2,1", 1, [2]),
-        ("2, 1", 0, [2, 1]),
-        ("GPU-3", 1, [3]),
-        ("1,7,2", 0, [1]),
-        ("-1", 1, []),
+        (None, "GPU-1f57f0aa,GPU-1f57ffbb,GPU-30000000,MIG-0abc,MIG-2abc"),
+        ("2, 1", "GPU-30000000,GPU-1f57ffbb"),
+        ("GPU-1f57f0", "GPU-1f57f0aa"),
+        ("GPU-30000000,0", "GPU-30000000,GPU-1f57f0aa"),
+        ("MIG-2", "MIG-2abc"),
+        ("3", "MIG-0abc,MIG-2abc"),
+        ("GPU-4", "MIG-0abc,MIG-2abc"),
+        ("1,7,2", "GPU-1f57ffbb"),
+        ("1,GPU-9,2", "GPU-1f57ffbb"),
+        ("-1", ""),
+        ("²", ""),
     ],
 )
-def test_devices_are_the_visible_ones_in_order(
-    visible: str | None, gpus: int, indices: list[int], monkeypatch: pytest.MonkeyPatch
+def test_visible_devices_are_passed_on_by_uuid(
+    visible: str | None, uuids: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in CUDA, the variable has indices or UUIDs, and is read up to the first one that does not exist."""
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", Nvml())
-    found = detect_hardware(visible, gpus)
-    assert [device.index for device in found.devices] == indices
-    assert found.gpu_count == len(indices)
-    if indices:
-        assert (found.gpu_name, found.compute_capability, found.cuda_driver) == ("NVIDIA A10", (8, 6), "580.1")
-    assert found.memory_mib == (None if not indices else (20 if 3 in indices else 24) << 10)
+    """As in CUDA, the variable has indices or beginnings of UUIDs, and is read up to the first unknown one."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    found = detect_hardware(visible)
+    assert found.environment == {"CUDA_VISIBLE_DEVICES": uuids, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert detect_hardware(found.environment["CUDA_VISIBLE_DEVICES"]) == found
+
+
+@pytest.mark.parametrize(
+    ("visible", "message"),
+    [
+        ("GPU-1f57f", r"GPU-1f57f in CUDA_VISIBLE_DEVICES=GPU-1f57f is the beginning of GPU-1f57f0aa and GPU-1f57ffbb"),
+        ("0,0", r"CUDA_VISIBLE_DEVICES=0,0 names a GPU twice \(0\)"),
+        ("1,GPU-1f57ff", r"names a GPU twice \(GPU-1f57ff\)"),
+        ("MIG-0,3", r"names a GPU twice \(3\)"),
+    ],
+)
+def test_ambiguous_devices_are_refused(visible: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA would find fewer GPUs, or none."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    with pytest.raises(ConfigError, match=message):
+        detect_hardware(visible)
+
+
+def test_a_run_has_devices_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIG devices have their own name, UUID and memory, and no power limit; the compute capability is the GPU's."""
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    whole = select_gpus(detect_hardware(), BenchmarkConfig(gpus=2))
+    assert (whole.gpu_name, whole.memory_mib, whole.gpu_power_limit_watts) == ("NVIDIA A100", 40 << 10, "400")
+    mig = select_gpus(detect_hardware(), BenchmarkConfig(gpu_type="MIG", gpus=None))
+    assert mig.environment["CUDA_VISIBLE_DEVICES"] == "MIG-0abc,MIG-2abc"
+    assert (mig.gpu_name, mig.memory_mib) == ("NVIDIA A100 MIG 1g.5gb", 5 << 10)
+    assert (mig.compute_capability, mig.gpu_power_limit_watts) == ((8, 0), None)
+
+
+@pytest.mark.parametrize(
+    "unsupported",
+    ["MemoryInfo", "CudaComputeCapability", "Name", "UUID", "EnforcedPowerLimit", "MigMode", "DriverVersion"],
+)
+def test_what_nvml_does_not_report_is_absent(unsupported: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on hosts with unified memory; the GPU is used all the same."""
+    prefix = "nvmlSystemGet" if unsupported == "DriverVersion" else "nvmlDeviceGet"
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml((f"{prefix}{unsupported}",)))
+    found = detect_hardware("2")
+    fields = {
+        "MemoryInfo": found.memory_mib,
+        "CudaComputeCapability": found.compute_capability,
+        "Name": None if found.gpu_name == NOT_REPORTED else found.gpu_name,
+        "UUID": None if found.devices[0].uuid == "2" else found.devices[0].uuid,
+        "EnforcedPowerLimit": found.gpu_power_limit_watts,
+        "MigMode": None,
+        "DriverVersion": found.cuda_driver,
+    }
+    assert fields.pop(unsupported) is None
+    assert None not in [value for name, value in fields.items() if name != "MigMode"]
 
 
 def test_one_core_is_left_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of reader threads is at least 1 and at most 8."""
-    for cores, readers in ((1, 1), (2, 1), (4, 3), (64, 8)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _pid, n=cores: set(range(n)))
+    for cores, readers in ((0.5, 1), (1, 1), (2, 1), (4.5, 3), (64, 8)):
+        monkeypatch.setattr(hardware, "usable_cores", lambda n=cores: n)
         assert free_cores() == readers
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "cores"),
+    [
+        ("0::/", {}, 8),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "400000 100000"}, 4),
+        ("0::/a", {"a/cpu.max": "9900000 100000"}, 8),
+        ("1:cpu,cpuacct:/a\n0::/", {"cpu/a/cpu.cfs_quota_us": "200000", "cpu/a/cpu.cfs_period_us": "100000"}, 2),
+        ("1:cpu:/hidden", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+    ],
+)
+def test_cores_by_affinity_and_quota(
+    groups: str, files: dict[str, str], cores: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lowest limit counts, of cgroup v1 or v2 and of every ancestor."""
+    for name, text in files.items():
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_text(text)
+    (tmp_path / "own").write_text(groups)
+    monkeypatch.setattr(hardware, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "root")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+    assert usable_cores() == cores

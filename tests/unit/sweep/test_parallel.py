@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.support.fakes import NO_GPU
+from tests.support.fakes import NO_GPU, one_gpu
 from tests.support.options import sweep_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Device, Hardware
@@ -16,11 +16,13 @@ from whisperbench.errors import ConfigError, SweepError
 from whisperbench.sweep.grid import Task, on_every_type
 from whisperbench.sweep.parallel import DeviceSlot, Stopped, device_slots, run_in_parallel
 from whisperbench.sweep.progress import PlannedRun, Progress
+from whisperbench.sweep.runner import hardware_on
 
 H100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A10"
 MIXED = Hardware(
-    "CPU", tuple(Device(name, 1, (9, 0), index=i) for i, name in enumerate([H100, A10, H100, A10])), "580.1"
+    "CPU", tuple(Device(name, 1, (9, 0), i, f"GPU-{i}") for i, name in enumerate([H100, A10, H100, A10])), "580.1"
 )
+ON_H100, ON_A10 = one_gpu(H100), one_gpu(A10)
 
 
 def configs(count: int, **options: object) -> list[BenchmarkConfig]:
@@ -34,10 +36,10 @@ def test_one_slot_is_the_whole_host() -> None:
 
 
 def test_each_slot_has_one_gpu() -> None:
-    """Slots have GPUs of the requested types, with the index common to NVML and CUDA."""
+    """Slots have GPUs of the requested types, by UUID."""
     slots = device_slots(MIXED, 0, [H100, A10])
-    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "2", "3"]
-    assert [slot.gpu_type for slot in device_slots(MIXED, 0, [H100])] == [H100, H100]
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
+    assert [slot.hardware and slot.hardware.gpu_name for slot in device_slots(MIXED, 0, [H100])] == [H100, H100]
     assert all("3 other configuration(s)" in slot.warning for slot in slots)
     with pytest.raises(ConfigError, match=r"parallel_runs=5 is too large: 4 GPUs were found"):
         device_slots(MIXED, 5, [H100, A10])
@@ -47,7 +49,27 @@ def test_without_a_gpu_slots_share_the_cores() -> None:
     """Every core belongs to a slot, and every slot has a core."""
     slots = device_slots(NO_GPU, 2, [])
     assert set().union(*(slot.cores for slot in slots)) == os.sched_getaffinity(0)
-    assert all(slot.cores and not slot.environment for slot in slots)
+    assert all(slot.cores and slot.environment["CUDA_VISIBLE_DEVICES"] == "" for slot in slots)
+
+
+def test_the_name_of_a_run_has_the_devices_of_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a slot of its own, those that gpu_type selects; a run that finds none fails by itself, not the sweep."""
+    monkeypatch.setattr("whisperbench.engines.start.all_hardware", lambda _address: MIXED)
+    monkeypatch.setattr("whisperbench.sweep.runner.all_hardware", lambda: MIXED)
+    on_a10, missing = BenchmarkConfig(gpu_type="A10"), BenchmarkConfig(gpu_type="B200")
+    assert hardware_on(DeviceSlot(), on_a10).gpu_name == A10
+    assert hardware_on(DeviceSlot("a", ON_H100), on_a10) == ON_H100
+    assert hardware_on(DeviceSlot(), missing) == MIXED
+
+
+def test_slots_have_equally_many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs on different slots are repeats of each other only then; the quota of a cgroup is a further limit."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(7)))
+    hardware = dataclasses.replace(MIXED, cpu_cores=7.0)
+    assert [slot.cores for slot in device_slots(hardware, 3, [H100, A10])] == [(0, 1), (2, 3), (4, 5)]
+    for cores, expected in ((7.0, 2.0), (1.5, 1.5)):
+        slots = device_slots(dataclasses.replace(hardware, cpu_cores=cores), 3, [H100, A10])
+        assert {slot.hardware.cpu_cores for slot in slots if slot.hardware} == {expected}
 
 
 def test_every_configuration_on_every_type() -> None:
@@ -66,7 +88,7 @@ def test_every_configuration_on_every_type() -> None:
 def test_slots_work_in_parallel_each_on_its_type() -> None:
     """Every configuration is measured once, on a slot of its type, while the other slots measure too."""
     wanted = [*configs(4, gpu_type=H100), *configs(2, gpu_type=A10)]
-    slots = [DeviceSlot("a", H100), DeviceSlot("b", H100), DeviceSlot("c", A10)]
+    slots = [DeviceSlot("a", ON_H100), DeviceSlot("b", ON_H100), DeviceSlot("c", ON_A10)]
     together = threading.Barrier(3, timeout=10)
     done: list[tuple[int, str]] = []
 
@@ -104,7 +126,7 @@ def test_configurations_of_a_lost_slot_are_returned() -> None:
     """Only configurations of its GPU type remain; the other slots measure the rest."""
     wanted = [*configs(2, gpu_type=H100), *configs(2, gpu_type=A10)]
     measured: list[int] = []
-    slots = [DeviceSlot("a", H100, is_available=lambda: not measured), DeviceSlot("c", A10)]
+    slots = [DeviceSlot("a", ON_H100, is_available=lambda: not measured), DeviceSlot("c", ON_A10)]
     left = run_in_parallel(wanted, slots[:1], lambda index, *_: measured.append(index))
     assert (left, measured) == ([1, 2, 3], [0])
     assert run_in_parallel(wanted, slots, lambda index, *_: measured.append(index)) == [0, 1]

@@ -47,6 +47,11 @@ class TestProgress:
         assert [row[6] for row in progress.rows()] == ["1:40", "unknown"]
         assert progress.remaining_seconds is None
 
+    def test_the_cer_is_shown_without_a_wer(self) -> None:
+        """In languages whose unit is the character."""
+        run = PlannedRun("a", 1, 100.0, "done", 120.0, metrics={"cer": 9.5, "reqs_per_sec": 41.0})
+        assert [row[3] for row in Progress([run]).rows()] == ["9.50"]
+
     def test_markdown_has_a_row_per_run(self) -> None:
         """Figures have two decimals, and a pipe in a name is escaped."""
         progress = self.progress()

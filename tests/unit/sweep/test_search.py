@@ -28,6 +28,7 @@ class FakeEngine:
 
     broken: frozenset[str] = frozenset()
     without: str = ""
+    error: str = "wer"
     dies_at: int | None = None
     measured: list[Settings] = dataclasses.field(default_factory=list)
 
@@ -40,7 +41,7 @@ class FakeEngine:
         fp8 = settings.get("kv_cache_dtype") == "fp8"
         far = math.log2(int(settings["max_num_seqs"]) / 256)
         rate = 100 + 20 * fp8 - 10 * far**2 + int(settings.get("max_num_batched_tokens", "0")) / 2000
-        found = {"reqs_per_sec": rate, "wer": 2.6 if fp8 else 2.3}
+        found = {"reqs_per_sec": rate, self.error: 2.6 if fp8 else 2.3}
         return {name: value for name, value in found.items() if name != self.without}
 
 
@@ -64,12 +65,20 @@ class TestFinding:
         search(wanted(trials=1), engine, storage=tmp_path / "s.db", name="s")
         assert engine.measured == [{"kv_cache_dtype": "auto", "max_num_seqs": "128", "max_num_batched_tokens": "12000"}]
 
-    def test_a_bound_on_wer_is_kept(self, tmp_path: Path) -> None:
-        """fp8 is faster but exceeds max_wer, so the best setting without fp8 is returned."""
-        best = search(wanted(max_wer=2.5), FakeEngine(), storage=tmp_path / "s.db", name="s")
+    @pytest.mark.parametrize("error", ["wer", "cer"])
+    def test_a_bound_on_wer_is_kept(self, tmp_path: Path, error: str) -> None:
+        """fp8 is faster but exceeds max_wer, so the best setting without fp8 is returned; the CER replaces the WER."""
+        best = search(wanted(max_wer=2.5), FakeEngine(error=error), storage=tmp_path / "s.db", name="s")
         assert best is not None
         assert best[0]["kv_cache_dtype"] == "auto"
         assert best[0]["max_num_seqs"] in ("224", "256", "288")
+
+    def test_the_cer_is_the_objective_without_a_wer(self, tmp_path: Path) -> None:
+        """In languages whose unit is the character."""
+        options = {"objective": "wer", "max_num_seqs": "256,288", "max_num_batched_tokens": "12000"}
+        best = search(wanted(**options), FakeEngine(error="cer"), storage=tmp_path / "s.db", name="s")
+        assert best is not None
+        assert (best[0]["kv_cache_dtype"], best[1]) == ("auto", 2.3)
 
     def test_no_setting_within_the_bound_returns_none(self, tmp_path: Path) -> None:
         """The setting with the lowest WER is not returned instead."""

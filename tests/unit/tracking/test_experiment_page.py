@@ -71,7 +71,7 @@ class TestSavedView:
             assert name in getattr(run.data, kind), column
         assert list(COLUMNS) == state["selectedColumns"] == state["columnOrder"]
         names = [column.partition(".")[2].strip("`") for column in COLUMNS]
-        assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "engine", "padding_stride", "gpu_name"]
+        assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "padding_stride", "engine", "gpu_name"]
         order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
         found = client.search_runs([run.info.experiment_id], state["searchFilter"], order_by=[order])
         assert [each.data.metrics["wer"] for each in found] == [2.0, 3.0]
@@ -174,7 +174,7 @@ def test_a_failed_run_says_why_in_its_description(client: Any) -> None:
     )
     tracking_runs.close_run(client, run_id, "FAILED", "out of memory: lower max_num_seqs=128\n**now**")
     assert client.get_run(run_id).data.tags[NOTE_TAG] == (
-        "**FAILED**\n\n    out of memory: lower max_num_seqs=128\n    **now**\n\nThe command: `x`"
+        "**The run failed.**\n\n    out of memory: lower max_num_seqs=128\n    **now**\n\nThe command: `x`"
     )
 
 
@@ -186,6 +186,6 @@ def test_a_failure_is_told_once_and_can_be_read_whole(client: Any) -> None:
     for _ in range(2):
         tracking_runs.close_run(client, run_id, "FAILED", "The engine did not start: " + "no memory " * 20)
     lines = client.get_run(run_id).data.tags[NOTE_TAG].splitlines()
-    assert lines.count("**FAILED**") == 1
+    assert lines.count("**The run failed.**") == 1
     assert max(map(len, lines)) <= 104
     assert " ".join(line.strip() for line in lines).count("no memory") == 20

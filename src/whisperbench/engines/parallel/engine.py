@@ -57,7 +57,7 @@ def start_parallel(
         config = dataclasses.replace(settings.config, ray_address=None)
         one = dataclasses.replace(settings, config=config, engines=1, engines_per_gpu=1)
         starting = {
-            worker.start(start_engine, one, hardware, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
+            worker.start(start_engine, one, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
             for i, worker in enumerate(workers)
         }
         _wait_for_starts(ray, starting)

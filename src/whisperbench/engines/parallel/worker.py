@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, StartEngine, Transcription
-from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.parallel.ray_cluster import Placement, on_node
 from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
@@ -56,12 +56,21 @@ class EngineWorker:
         self._utterances: UtteranceQueue | None = None
         self._submitted = self._returned = 0
 
-    def start(self, start_engine: StartEngine, settings: EngineSettings, hardware: Hardware, log: Path) -> WorkerInfo:
+    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> WorkerInfo:
         """Start the engine, whose processes end when this one does.
 
         Raises:
-            EngineError: the engine does not start.
+            EngineError: the engine does not start, or Ray has chosen a GPU of another type.
         """
+        hardware = self._placement.hardware
+        if self._placement.gpu_share:  # Ray has set CUDA_VISIBLE_DEVICES to the GPU that it has chosen
+            found = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+            if found.gpu_name != hardware.gpu_name:
+                raise EngineError(
+                    f"Ray chose a {found.gpu_name} on {platform.node()} instead of a {hardware.gpu_name}. Give each "
+                    "Ray node GPUs of one type, by CUDA_VISIBLE_DEVICES at its `ray start`."
+                )
+            hardware = found
         for name, value in self._placement.environment.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
         if self._placement.cores:
@@ -71,7 +80,7 @@ class EngineWorker:
                     os.sched_setaffinity(int(thread.name), self._placement.cores)
         self._stack.enter_context(kill_children_on_exit())
         self.drive(start_engine(settings, hardware, log))
-        device = (os.environ.get("CUDA_VISIBLE_DEVICES") if hardware.has_gpu else None) or self._placement.name
+        device = hardware.devices[0].uuid if hardware.has_gpu else self._placement.name
         return WorkerInfo(platform.node(), device, frozenset({os.getpid(), *self.engine.pids()}), self.engine.info)
 
     def drive(self, engine: Engine) -> None:
@@ -165,7 +174,7 @@ class WorkerHandle:
                 "Other jobs probably use the cluster's GPUs. `ray status` lists the reserved resources."
             ) from error
 
-    def start(self, start_engine: StartEngine, settings: EngineSettings, hardware: Hardware, log: Path) -> Any:
+    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> Any:
         """Begin to start the engine, and return Ray's reference to the result.
 
         On another host the log is written to the temporary directory.
@@ -173,7 +182,7 @@ class WorkerHandle:
         here = self._placement.node in (None, self._ray.get_runtime_context().get_node_id())
         self._log = log.absolute() if here else Path(tempfile.gettempdir(), f"{log.parent.parent.name}-{log.name}")
         settings = dataclasses.replace(settings, reader_threads=self._placement.reader_threads)
-        return self._actor.start.remote(start_engine, settings, hardware, self._log)
+        return self._actor.start.remote(start_engine, settings, self._log)
 
     def finish_start(self, starting: Any) -> None:
         """Store the result of `start` in `info`.

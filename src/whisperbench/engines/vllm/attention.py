@@ -46,22 +46,22 @@ class EncoderAttention:
             return
         ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         self._ends = to_device_async([ends], like.device)
-        self._padded = None
+        self._padded: torch.Tensor | None = None
+        self._weights: torch.Tensor | None = None
         if log_weights is not None:
-            self._padded = like.new_zeros(like.shape[0], 3, heads, size + EXTRA_DIMENSIONS)
             leading = log_weights.to(like.dtype)
-            self._padded[:, 0, :, size:] = math.sqrt(size)
-            self._padded[:, 1, :, size] = leading[:, None]
-            self._padded[:, 1, :, size + 1] = (log_weights - leading.float()).to(like.dtype)[:, None]
+            self._weights = torch.stack([leading, (log_weights - leading.float()).to(like.dtype)], dim=1)[:, None]
 
     def __call__(self, qkv: torch.Tensor) -> torch.Tensor:
-        """Queries, keys and values of shape (positions, 3 * heads * size) to (positions, heads * size)."""
-        qkv = qkv.view(-1, 3, self._heads, self._size)
+        """Queries, keys and values of shape (positions, 3 * heads * size) to (positions, heads, size).
+
+        Their heads may already have EXTRA_DIMENSIONS more, which hold `extra_query` in queries and zeros elsewhere.
+        """
+        qkv = qkv.view(len(qkv), 3, self._heads, -1)
         if self._flash is None:
-            return self._window_by_window(qkv)
-        if self._padded is not None:
-            self._padded[..., : self._size] = qkv
-            qkv = self._padded
+            return self._window_by_window(qkv[..., : self._size])
+        if self._weights is not None:
+            qkv = self._weighted(qkv, self._weights)
         query, key, value = qkv.unbind(1)
         longest = max(self._lengths)
         mixed: torch.Tensor = self._flash(
@@ -74,7 +74,19 @@ class EncoderAttention:
             max_seqlen_k=longest,
             softmax_scale=self._size**-0.5,
         )
-        return mixed[..., : self._size].flatten(1)
+        return mixed[..., : self._size]
+
+    def _weighted(self, qkv: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values of shape (positions, 3, heads, size + EXTRA_DIMENSIONS)."""
+        if qkv.shape[-1] > self._size:
+            qkv[:, 1, :, self._size : self._size + 2] = weights
+            return qkv
+        if self._padded is None:
+            self._padded = qkv.new_zeros(*qkv.shape[:-1], self._size + EXTRA_DIMENSIONS)
+            self._padded[:, 0, :, self._size :] = extra_query(self._size)
+            self._padded[:, 1, :, self._size : self._size + 2] = weights
+        self._padded[..., : self._size] = qkv
+        return self._padded
 
     def _window_by_window(self, qkv: torch.Tensor) -> torch.Tensor:
         weights = (
@@ -87,7 +99,12 @@ class EncoderAttention:
             query, key, value = window.permute(1, 2, 0, 3).unsqueeze(1)
             mask = None if weight is None else weight.to(qkv.dtype).expand(1, 1, len(weight), -1)
             mixed.append(functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)[0].transpose(0, 1))
-        return torch.cat(mixed).flatten(1)
+        return torch.cat(mixed)
+
+
+def extra_query(size: int) -> float:
+    """The value of queries in the dimensions that hold weights in keys: the inverse of the attention's scale."""
+    return math.sqrt(size)
 
 
 @functools.cache

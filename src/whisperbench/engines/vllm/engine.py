@@ -1,11 +1,10 @@
-"""Start, watch and shut down vLLM's engine process; extension of its worker class."""
+"""Start, watch and shut down vLLM's engine process."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,29 +48,9 @@ ENVIRONMENT = {
     "VLLM_USE_DEEP_GEMM": "0",
 }
 """Environment variables for vLLM, if the user has not set them."""
+WORKER_EXTENSION = "whisperbench.engines.vllm.worker.WorkerExtension"
+"""A name, because only worker processes import its module."""
 MAX_CAPTURED_SEQUENCES = 512  # vLLM's limit for the batch size of a CUDA graph
-
-
-class WorkerExtension:
-    """Methods that vLLM adds to its worker class; the client calls them by `collective_rpc`."""
-
-    def use_one_thread(self) -> None:
-        """Stack feature tensors on one thread.
-
-        The engine's main thread copies a batch of 32 windows, 25 MB, while the GPU is idle.  With one OpenMP thread per
-        core, on cores that the reader threads use, each window took 2.1 ms (H200 host with 16 cores).
-        """
-        import torch
-
-        torch.set_num_threads(1)
-
-    def exit_on_sigterm(self) -> None:
-        """Exit at SIGTERM without Python's finalization.
-
-        In its finalization vLLM collects a heap of a million objects twice, which takes longer than the 5 s after which
-        its client kills the process.  The process has no data to save, and the driver frees the GPU's memory.
-        """
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
 class VllmEngine(Engine):
@@ -165,7 +144,7 @@ class VllmEngine(Engine):
                 quantization=self.settings.config.quantization,
                 seed=self.settings.config.seed,
                 limit_mm_per_prompt={"audio": 1},
-                worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__qualname__}",
+                worker_extension_cls=WORKER_EXTENSION,
                 trust_remote_code=False,
                 distributed_executor_backend=executor,
                 enable_flashinfer_autotune=False,

@@ -25,6 +25,7 @@ from vllm.model_executor.models.whisper import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import (
     cache_slots,
@@ -36,6 +37,7 @@ from whisperbench.engines.padding import (
 )
 from whisperbench.engines.vllm.attention import EncoderAttention, weight_sparse_keys
 from whisperbench.engines.vllm.features import FRAMES_BETWEEN, HOP, packed_log_mel, to_device_async
+from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8
 
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
@@ -74,9 +76,13 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         self.padding_stride: int = vllm_config.model_config.hf_overrides.padding_stride
+        self.in_fp8 = vllm_config.model_config.quantization == FP8_ENCODER
         if self.padding_stride > 1:
             for layer in self.model.decoder.layers:
                 weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
+            if self.in_fp8:
+                for layer in self.model.encoder.layers:
+                    layer.self_attn.qkv_proj.quant_method.lengthen_heads(layer.self_attn)
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         """The encoder's output for each window, of shape (slots in the KV cache, d_model).
@@ -91,7 +97,7 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
         else:
             frames = [window.shape[1] for window in windows]
             rows = torch.cat([functional.pad(window.T.to(self.dtype), (0, 0, 0, FRAMES_BETWEEN)) for window in windows])
-        return encode(encoder, rows, Layout.of(frames, self.padding_stride, rows.device))
+        return encode(encoder, rows, Layout.of(frames, self.padding_stride, rows.device), in_fp8=self.in_fp8)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,12 +165,13 @@ class Layout:
         )
 
 
-def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, ...]:
+def encode(encoder: Any, rows: torch.Tensor, layout: Layout, *, in_fp8: bool) -> tuple[torch.Tensor, ...]:
     """Whisper's encoder over packed windows.
 
     Args:
         encoder: vLLM's `WhisperEncoder`.
         rows: features of shape (rows, mel_bins), all windows concatenated as described by `layout`.
+        in_fp8: the linear layers of the encoder are those of `quantization=fp8-encoder`.
 
     Returns:
         For each window an array of shape (slots, d_model), with zeros in unused slots.
@@ -174,9 +181,11 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout) -> tuple[torch.Tens
     x = x[layout.convolved] + encoder.embed_positions.weight[layout.positions].to(x.dtype)
     attention = encoder.layers[0].self_attn
     attend = EncoderAttention(attention.num_heads, attention.head_dim, layout.lengths, layout.log_weights, x)
-    for layer in encoder.layers:
+    if in_fp8:
+        x = encode_in_fp8(encoder.layers, x, attend)
+    for layer in () if in_fp8 else encoder.layers:
         qkv, _ = layer.self_attn.qkv_proj(layer.self_attn_layer_norm(x))
-        x = x + layer.self_attn.out_proj(attend(qkv))[0]
+        x = x + layer.self_attn.out_proj(attend(qkv).flatten(1))[0]
         x = x + layer.mlp(layer.final_layer_norm(x))
         if x.dtype == torch.float16:  # as in vLLM; bfloat16 does not overflow
             x = cast_overflow_tensors(x)

@@ -1,35 +1,37 @@
-"""The corpus of a run: checked, and as the utterances that its engine is given."""
+"""What is checked before a run is created, and the utterances that the engine is given."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tests.support.audio import corpus_of
-from whisperbench.benchmark import checked_corpus, utterances_of
+from tests.support.fakes import NO_GPU
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.errors import CorpusError
+from whisperbench.preparation import checked_corpus, prepare
 from whisperbench.progress import Listener
 
 
-def test_lengths_and_digest_are_known(tmp_path: Path) -> None:
+def test_lengths_and_digest_are_known() -> None:
     """Of every utterance, in the order of their ids."""
-    corpus = checked_corpus(BenchmarkConfig(corpus="demo", limit=3), Listener(), tmp_path)
+    corpus = checked_corpus(BenchmarkConfig(corpus="demo", limit=3), Listener())
     assert [each.seconds for each in corpus.utterances] == [1.975, 2.735, 2.59]
     assert len(corpus.digest) == 32
 
 
 def test_random_weights_have_as_many_tokens_as_the_reference(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """In every copy; with real weights the model decides."""
-    config = BenchmarkConfig(corpus="demo", model="tiny.en", load_format="dummy", limit=1, corpus_copies=2)
-    corpus = checked_corpus(config, Listener(), tmp_path)
+    real = BenchmarkConfig(model="demo", corpus="demo", limit=1, results_dir=str(tmp_path))
+    config = dataclasses.replace(real, model="tiny.en", load_format="dummy", corpus_copies=2)
     count = checkpoint.count_tokens("EXPERIENCE PROVES THIS")
     assert count > 0
-    assert [each.forced_tokens for each in utterances_of(config, corpus, checkpoint)] == [count, count]
-    real = BenchmarkConfig(corpus="demo", limit=1)
-    assert [each.forced_tokens for each in utterances_of(real, corpus, checkpoint)] == [None]
+    for each, tokens in ((config, [count, count]), (real, [None])):
+        utterances = prepare(each, NO_GPU, Listener()).utterances
+        assert [utterance.forced_tokens for utterance in utterances] == tokens
 
 
 def test_a_corpus_of_long_audio_alone_cannot_be_dropped(tmp_path: Path) -> None:
@@ -38,4 +40,4 @@ def test_a_corpus_of_long_audio_alone_cannot_be_dropped(tmp_path: Path) -> None:
     corpus_of(tmp_path / "c", [31.0])
     config = BenchmarkConfig(corpus=str(tmp_path / "c"), long_audio="drop")
     with pytest.raises(CorpusError, match="long_audio=drop removes every utterance"):
-        checked_corpus(config, Listener(), tmp_path / "cache")
+        checked_corpus(config, Listener())

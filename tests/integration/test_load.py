@@ -1,0 +1,87 @@
+"""The load of the machine by real processes that are not descendants of this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from whisperbench.measure import load
+from whisperbench.measure.load import SWEEP, LoadMonitor, other_benchmark_runs
+
+SLEEP, COUNT = "import time; time.sleep(60)", "while True: pass"
+
+
+@contextmanager
+def stranger(code: str, *words: str, **variables: str) -> Iterator[None]:
+    """A process whose parent has ended, as a process of another terminal is no descendant."""
+    start = [sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"]
+    command = [*start, sys.executable, "-c", code, *words]
+    environment = {**os.environ, **variables}
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    process = psutil.Process(int(found.stdout))
+    try:
+        while process.cmdline()[1:2] != ["-c"]:  # it was forked a moment ago
+            time.sleep(0.01)
+        yield
+    finally:
+        process.kill()
+
+
+def busy(seconds: float) -> None:
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        pass
+
+
+def test_the_cpu_time_of_other_programs_is_separated() -> None:
+    """A region of a second with a loop in this process and one in another program."""
+    with LoadMonitor(lambda: {os.getpid()}) as monitor:
+        busy(1.1)
+    with stranger(COUNT), LoadMonitor(lambda: {os.getpid()}) as with_another:
+        time.sleep(1.1)
+    assert monitor.load is not None
+    assert with_another.load is not None
+    assert monitor.load.own > 0.2 > with_another.load.own
+    assert with_another.load.other > 0.2
+    assert 0 < with_another.load.own + with_another.load.other <= 1.1 * with_another.load.cores
+
+
+def test_a_child_is_no_other_program() -> None:
+    """An engine's process, whether `pids` names it or not."""
+    with subprocess.Popen([sys.executable, "-c", COUNT]) as child:
+        with LoadMonitor(set) as monitor:
+            time.sleep(1.2)
+        child.kill()
+    assert monitor.load is not None
+    assert monitor.load.own > 0.2
+
+
+def test_a_short_region_is_not_assessed() -> None:
+    """The kernel's ticks are too coarse for it."""
+    with LoadMonitor(set) as monitor:
+        pass
+    assert monitor.load is None
+
+
+@pytest.fixture
+def benchmarks_of_tests_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other benchmarks may run on the machine of the tests."""
+    is_benchmark = load.is_benchmark
+    monkeypatch.setattr(load, "is_benchmark", lambda words: "marked" in words and is_benchmark(words))
+
+
+@pytest.mark.usefixtures("benchmarks_of_tests_alone")
+@pytest.mark.parametrize(("sweep", "expected"), [(None, True), ("another", True), ("this", False)])
+def test_a_concurrent_benchmark_is_found(sweep: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the same sweep has started it on another GPU."""
+    monkeypatch.setenv(SWEEP, "this")
+    with stranger(SLEEP, "whisperbench", "benchmark", "marked", **({SWEEP: sweep} if sweep else {SWEEP: ""})):
+        assert other_benchmark_runs() is expected
+    assert not other_benchmark_runs()
