@@ -37,8 +37,8 @@ NAMES = {"demo": "tiny.en"}
 MARGIN = 0.2
 """Points of WER that count as the same."""
 PARAMS = (
-    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device_effective", "vllm_version",
-    "torch_version", "dtype_effective", "kv_cache_dtype", "max_num_seqs", "load_format",
+    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device", "engine_version",
+    "torch_version", "dtype", "kv_cache_dtype", "max_num_seqs", "load_format",
 )  # fmt: skip
 METRICS = (
     "reqs_per_sec", "client_cpu_seconds", "wer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions",
@@ -247,9 +247,10 @@ def notes(speed: dict[str, dict[int, Row]], accuracies: dict[str, dict[int, Row]
     return [
         "The number at a point is padding_stride; it joins the speed of one model to the WER of another, because",
         f"the weights of {' and '.join(speed)} were not available: their own WER is not known.",
-        f"Speed: {all_of(timed, 'gpu_name')}, vLLM {all_of(timed, 'vllm_version')}, lengths of LibriSpeech test-clean.",
+        f"Speed: {all_of(timed, 'gpu_name')}, vLLM {all_of(timed, 'engine_version')}, "
+        "lengths of LibriSpeech test-clean.",
         f"Engines per GPU, the fastest number by stride: {'; '.join(engines)}.",
-        f"WER: {all_of(read, 'gpu_name')}, vLLM {all_of(read, 'vllm_version')}, {all_of(read, 'dtype_effective')}, "
+        f"WER: {all_of(read, 'gpu_name')}, vLLM {all_of(read, 'engine_version')}, {all_of(read, 'dtype')}, "
         f"{all_of(read, 'utterances')} LibriSpeech utterances, {all_of(read, 'reference_words')} words.",
     ]
 

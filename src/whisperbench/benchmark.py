@@ -9,6 +9,7 @@ The complete result is on disk before it is sent to the server.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
+from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
@@ -39,7 +40,7 @@ from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import Client, connect, password_in
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.live import LiveMetrics
+from whisperbench.tracking.live import LiveProgress
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -71,10 +72,11 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     measured: list[Bundle] = []
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
-            tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
+            texts = {"environment.txt": describe_environment(hardware), CONFIG_FILE: json.dumps(config.as_params())}
+            tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
             prepared = prepared or prepare(config, hardware, listener)
-            live = LiveMetrics(client, tracked.run_id, hardware, listener)
+            live = LiveProgress(client, tracked.run_id, hardware, listener)
             model = prepared.checkpoint
             live.log_start(run_start(config, hardware, prepared.dataset, model.model_id, model.revision))
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
@@ -97,7 +99,7 @@ def measure_to_disk(
     origin: Origin,
     listener: Listener,
     start: StartEngine = start_engine,
-    live: LiveMetrics | None = None,
+    live: LiveProgress | None = None,
 ) -> Bundle:
     """Start the engine, run the timed passes and write the bundle; `live` logs the progress.
 

@@ -207,8 +207,8 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Measure one: whisperbench benchmark --model demo --corpus demo "
-            "(or mlflow run . -P model=demo -P corpus=demo)."
+            f"{without_password(client.tracking_uri)}; measure one with whisperbench benchmark --model demo "
+            "--corpus demo."
         )
     return found
 

@@ -80,7 +80,6 @@ def test_a_corpus_that_changes_during_the_measurement_ends_as_a_failed_run(
     monkeypatch.setattr(FakeEngine, "transcribe", replacing)
     arguments = ["--model", "demo", "--corpus", str(corpus), "--results_dir", str(tmp_path / "results")]
     result = CliRunner().invoke(fake_benchmark.main, arguments)
-    assert result.exit_code == 1
     assert re.search(r"1 of 1 files with audio changed after they were checked.*a\.flac", result.stderr, re.DOTALL)
     (run,) = client.search_runs(["0"])
     assert run.info.status == "FAILED"

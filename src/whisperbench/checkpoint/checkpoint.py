@@ -133,7 +133,7 @@ def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights:
     """
     cache_dir = cache_dir.resolve()
     if model == "demo":
-        return _local("demo", _demo_directory(), cache_dir, random_weights)
+        return _local(ALIASES["tiny.en"], _demo_directory(), cache_dir, random_weights)
     hub_id = ALIASES.get(model, model)
     if hub_id in PUBLISHED and random_weights:
         return _published_size(hub_id, cache_dir)

@@ -25,4 +25,4 @@ def main(config: BenchmarkConfig) -> None:
     from whisperbench.results.summary import result_line
 
     bundle = benchmark.run(config, TerminalListener())
-    click.echo(result_line(bundle.contents.params, bundle.contents.metrics))
+    click.echo(result_line(bundle.contents.params, bundle.contents.metrics, bundle.contents.tags))

@@ -160,8 +160,8 @@ _RESOLVED = (
     Column("model", "model", lambda row: row.system.model),
     Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
     Column("engine", "engine", lambda row: row.system.engine),
-    Column("dtype", "dtype", _param("dtype_effective"), None, "if an option differs"),
-    Column("batch_size", "batch", _param("batch_size_effective"), None, "if an option differs"),
+    Column("dtype", "dtype", _param("dtype"), None, "if an option differs"),
+    Column("batch_size", "batch", _param("batch_size"), None, "if an option differs"),
 )
 """Columns of options that show the resolved value instead of the requested one."""
 
@@ -203,7 +203,7 @@ COLUMNS = (
     Column("settings", "other settings", lambda row: row.system.other_settings, None, "if known"),
     *(column for name, column in FIGURES.items() if name not in FIRST),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", "if known"),
-    Column("n", "n", lambda row: len(row.system.runs), numeric=True),
+    Column("n", "n", lambda row: row.speed.runs if row.speed else len(row.system.runs), numeric=True),
     Column("when", "when", _when("%Y-%m-%d %H:%M"), _when("%Y-%m-%d")),
     Column("who", "who", lambda row: ", ".join(sorted({run.user for run in row.system.runs}))),
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),
@@ -211,7 +211,7 @@ COLUMNS = (
     *(Column(name, name, _of_verdict(field), shown="in files") for name, field in VERDICT_FIGURES.items()),
     Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
     Column("engines", "engines", lambda row: row.system.engines, shown="in files"),
-    Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
+    Column("torch_version", "torch", _param("torch_version"), shown="in files"),
     Column("cuda_driver", "driver", _param("cuda_driver"), shown="in files"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
 )  # fmt: skip

@@ -33,8 +33,12 @@ class Group:
     @property
     def by_wer(self) -> list[System]:
         """Systems with a WER, the most accurate first; equally accurate systems are ordered by throughput."""
-        scored = [(system.wer, system) for system in self.systems if system.wer is not None]
-        return [s for _, s in sorted(scored, key=lambda each: (each[0], -(each[1].median("reqs_per_sec") or 0)))]
+        scored = [
+            ((system.wer, -(system.median("reqs_per_sec") or 0.0), system.label, system.newest.run_id), system)
+            for system in self.systems
+            if system.wer is not None
+        ]
+        return [system for _, system in sorted(scored, key=lambda each: each[0])]
 
     def has(self, metric: str) -> bool:
         return any(system.median(metric) is not None for system in self.systems)

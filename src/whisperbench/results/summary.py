@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.option import labels
 from whisperbench.engines.hardware import NOT_REPORTED, Hardware
-from whisperbench.results.names import METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS, error_metric
+from whisperbench.results.keys import fields_of
+from whisperbench.results.names import METRICS, OPTIONS_TAG, PROGRESS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
@@ -16,16 +17,17 @@ from whisperbench.results.run_name import data_label, setting_name
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 """Options that are in every result line, unless the engine does not have them."""
 
-IN_PROGRESS = "The measurement is running. The metrics `system/progress_*` show its progress.\n\n"
+IN_PROGRESS = f"The measurement is running. The tag `{PROGRESS}` shows its progress.\n\n"
 """First paragraph of a run's description until the run is closed."""
 
 
-def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+def result_line(params: Mapping[str, str], metrics: Mapping[str, float], tags: Mapping[str, str]) -> str:
     """The last line on stdout: WER or CER, throughput, the options of ALWAYS_SHOWN, other options, and the GPU."""
     error = error_metric(metrics)
     errors = f"{error.upper()}: {metrics[error]:.2f}" if error in metrics else "WER: not measured"
-    named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params.get("engine", "vllm"))]
-    named += [label for name, label in labels(OPTIONS, params).items() if name not in ALWAYS_SHOWN]
+    named = [f"{name}: {params[name]}" for name in ALWAYS_SHOWN if OPTIONS[name].has(params["engine"])]
+    changed = fields_of(tags[OPTIONS_TAG])
+    named += [label for name, label in labels(OPTIONS, changed).items() if name not in ALWAYS_SHOWN]
     rate = f"{metrics['reqs_per_sec']:.2f} reqs/sec" if "reqs_per_sec" in metrics else "not measured"
     gpus = f"{params['gpu_count']} × " if int(params.get("gpu_count", 1)) > 1 else ""
     return f"{errors} | throughput: {rate} | {' | '.join(named)} | gpu: {gpus}{params.get('gpu_name', NOT_REPORTED)}"
@@ -33,9 +35,7 @@ def result_line(params: Mapping[str, str], metrics: Mapping[str, float]) -> str:
 
 def command_line(config: BenchmarkConfig) -> str:
     """The command with the model and all non-default options, like `mlflow run . -P model=large-v3 -P limit=8`."""
-    changed = {
-        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
-    }
+    changed = {"model": config.model} | config.changed()
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
@@ -68,14 +68,16 @@ def summary(
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if error_metric(metrics) not in metrics:
-        reason = "the references contain no words" if "insertions" in metrics else "the corpus has no transcripts"
-        notes.append(f"**No WER**: {'random weights' if tags.get(RANDOM_WEIGHTS) else reason}.")
+        reason = "the corpus has no transcripts. If it contains no speech, every transcribed word is invented"
+        if "insertions" in metrics:
+            reason = "the references contain no words"
+        notes.append(f"**No WER**: {'random weights' if config.random_weights else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
-    if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
+    if config.long_audio != "split" and metrics.get("utterances_over_30s"):
         count = f"{metrics['utterances_over_30s']:.0f}"
-        notes.append(f"Utterances over 30 s (long_audio={params['long_audio']}): {count}.")
+        notes.append(f"Utterances over 30 s (long_audio={config.long_audio}): {count}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
     command = f"Command: `{command_line(config)}`"
-    parts = [f"`{result_line(params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
+    parts = [f"`{result_line(params, metrics, tags)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
     return "\n\n".join(parts) + "\n"

@@ -192,7 +192,7 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     second = local("demo", tmp_path)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in Path(second.path).iterdir()} == written
-    assert (first.model_id, first.multilingual, first.mel_bins) == ("demo", False, 80)
+    assert (first.model_id, first.multilingual, first.mel_bins) == ("openai/whisper-tiny.en", False, 80)
     assert first.prompt_token_ids("en") == [50_257, 50_362]
     by_path = local(package.get_model_path(), tmp_path)
     assert (by_path.model_id, by_path.path) == (str(Path(package.get_model_path()).resolve()), first.path)

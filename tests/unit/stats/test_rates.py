@@ -78,7 +78,7 @@ def test_the_noise_of_a_table_is_pooled() -> None:
     assert wider is not None
     assert pooled.interval is not None
     assert wider.interval is not None
-    assert wider.interval.low < pooled.interval.low < -25 < pooled.interval.high < wider.interval.high < -20
+    assert wider.interval.low < pooled.interval.low < -25 < pooled.interval.high < wider.interval.high < -19
 
 
 def test_useless_limits_are_not_printed() -> None:

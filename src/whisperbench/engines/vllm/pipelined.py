@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
+from whisperbench.engines.pipeline import ENGINE_BATCHES, PipelineLimits, feed, limit_heap_growth
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.vllm.engine import VllmEngine, capture_sizes, sampling, window_output
 from whisperbench.engines.vllm.inputs import WindowRenderer
@@ -39,11 +40,14 @@ class VllmPipelined(VllmEngine):
     def llm_options(self) -> dict[str, Any]:
         from whisperbench.engines.vllm.model import Overrides
 
-        options: dict[str, Any] = {"hf_overrides": Overrides(self.settings.config.padding_stride)}
+        config = self.settings.config
+        options: dict[str, Any] = {"hf_overrides": Overrides(config.padding_stride, config.quantization == FP8_ENCODER)}
+        if ENGINE_BATCHES:
+            from whisperbench.engines.vllm.scheduler import BatchScheduler
+
+            options["scheduler_cls"] = BatchScheduler
         if not self.settings.enforce_eager:
-            options["compilation_config"] = {
-                "cudagraph_capture_sizes": capture_sizes(self.settings.config.max_num_seqs)
-            }
+            options["compilation_config"] = {"cudagraph_capture_sizes": capture_sizes(config.max_num_seqs)}
         return options
 
     def on_started(self) -> None:
