@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -153,7 +153,8 @@ def opened(source: AudioSource) -> Iterator[tuple[BinaryIO, str]]:
     where = str(source) if isinstance(source, Path) else source.name
     try:
         # Without a buffer, because libsndfile reads a file by its descriptor.
-        with open_regular(source).detach() if isinstance(source, Path) else source.open("rb") as file:
+        unbuffered = cast("BinaryIO", open_regular(source).detach()) if isinstance(source, Path) else None
+        with unbuffered or source.open("rb") as file:
             if not (size := file.seek(0, os.SEEK_END)):
                 raise AudioError(f"{where} is an empty file. {FETCH_AGAIN}")
             if size > MAX_BYTES:
