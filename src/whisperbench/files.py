@@ -11,8 +11,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from whisperbench.errors import ConfigError
 
@@ -32,7 +33,7 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("whisperbench")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading; other types are refused, because opening a FIFO would block.
 
     Raises:
