@@ -58,7 +58,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
         listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
-        origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
+        origin = Origin(tags=tracking.local_tags({}))
         with signals_raise():
             bundle = measure_to_disk(prepare(config, hardware, listener), origin, listener, start)
         listener.info(where(bundle))
@@ -76,9 +76,10 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
             prepared = prepared or prepare(config, hardware, listener)
-            live = LiveProgress(client, tracked.run_id, hardware, listener)
+            live = LiveProgress(client, tracked.run_id, hardware)
             model = prepared.checkpoint
-            live.log_start(run_start(config, hardware, prepared.dataset, model.model_id, model.revision))
+            known = run_start(config, hardware, prepared.dataset, model.model_id, model.revision)
+            tracking.log_start(client, tracked.run_id, known)
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
                 origin = tracking.origin_of(client, tracked.run_id)
@@ -109,7 +110,9 @@ def measure_to_disk(
     started_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
     config, hardware, settings = prepared.config, prepared.hardware, prepared.settings
     utterances = prepared.utterances
-    with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
+    with Journal(config, origin, describe_environment(hardware)) as journal, kill_children_on_exit():
+        if live:
+            live.claim(journal.id)
         listener.info(
             f"starting {config.engine} ({prepared.checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …"
         )

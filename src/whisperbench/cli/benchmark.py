@@ -11,8 +11,6 @@ to the tracking server.
 
 from __future__ import annotations
 
-import click
-
 from whisperbench.cli.options import command
 from whisperbench.config.benchmark import BenchmarkConfig
 
@@ -21,8 +19,8 @@ from whisperbench.config.benchmark import BenchmarkConfig
 def main(config: BenchmarkConfig) -> None:
     from whisperbench import benchmark
     from whisperbench.cli import transcripts  # noqa: F401 - registers functions of console.draw
-    from whisperbench.cli.console import TerminalListener
+    from whisperbench.cli.console import TerminalListener, echo
     from whisperbench.results.summary import result_line
 
     bundle = benchmark.run(config, TerminalListener())
-    click.echo(result_line(bundle.contents.params, bundle.contents.metrics, bundle.contents.tags))
+    echo(result_line(bundle.contents.params, bundle.contents.metrics, bundle.contents.tags))

@@ -41,7 +41,7 @@ class LiveTable:
         for place, (run, row) in enumerate(zip(progress.runs, progress.rows(), strict=True), 1):
             if self.states.get(place, "waiting") != run.state:
                 if run.state != "waiting":
-                    console.say(escape_control(f"[{place}/{progress.total}] {plain(row)}"))
+                    console.say(f"[{place}/{progress.total}] {plain(row)}")
                 self.states[place] = run.state
 
 

@@ -45,7 +45,7 @@ def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
     """Print each transcript of a small corpus without references."""
     for each in results if len(results) <= SHOWN_TRANSCRIPTS else ():
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
-        stderr.print(Text(each.hypothesis))
+        say(each.hypothesis)
 
 
 @draw.register
@@ -53,7 +53,7 @@ def draw_difference(found: Difference) -> None:
     """Print the utterances whose number of errors changed most, aligned with the reference."""
     for pair in found.utterances:
         change = added_errors(pair[0].utterance, pair[1].utterance)
-        say(f"\n{escape_control(pair[0].utterance.utt_id)}  {change:+d} errors")
+        say(f"\n{pair[0].utterance.utt_id}  {change:+d} errors")
         for run, each in zip((found.a, found.b), pair, strict=True):
-            say(f"  {escape_control(run.name)} {run.run_id[:8]}")
+            say(f"  {run.name} {run.run_id[:8]}")
             stderr.print(to_terminal(each.spans))

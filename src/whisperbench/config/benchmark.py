@@ -13,6 +13,7 @@ from whisperbench.config.option import (
     FRACTION,
     HOST_PORT,
     LANGUAGE,
+    PATH,
     SEED,
     TEXT,
     Option,
@@ -132,7 +133,7 @@ class BenchmarkConfig(Options):
         "HOST:PORT of a Ray cluster whose GPUs are used instead of this host's.", "Several GPUs",
         unset="none", identity=False, sweep="same", param="never")
 
-    results_dir: str = option("results", TEXT, "Directory for results, written before anything is logged.", "Output",
+    results_dir: str = option("results", PATH, "Directory for results, written before anything is logged.", "Output",
         identity=False, sweep="same", param="never")
     offline: bool = option(False, BOOLEAN,
         "Measure without a tracking server; log the result later with `whisperbench upload`.", "Output",

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from whisperbench.config.benchmark import OPTIONS
-from whisperbench.config.option import BOOLEAN, TEXT, Options, Rule, above, field_of, one_of, option
+from whisperbench.config.option import BOOLEAN, PATH, TEXT, Options, Rule, above, field_of, one_of, option
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
@@ -107,11 +107,6 @@ class CompareConfig(Options):
         return tuple(part.strip() for part in self.runs.split(",")) if self.runs else ()
 
     @property
-    def experiment_names(self) -> tuple[str, ...] | None:
-        """Names of the experiments, or None for every experiment."""
-        return tuple(n.strip() for n in self.experiments.split(",") if n.strip()) if self.experiments else None
-
-    @property
     def scope(self) -> str:
         """The experiments and filters in words."""
         where = f"experiment(s) {self.experiments}" if self.experiments else "every experiment"
@@ -124,7 +119,7 @@ class UploadConfig(Options):
     """Options of the upload of result directories."""
 
     # fmt: off
-    bundles: str = option("results", TEXT,
+    bundles: str = option("results", PATH,
         "A result directory, a directory that holds several, or a quoted pattern such as 'results/20261122*'.", "Runs")
     # fmt: on
 

@@ -12,10 +12,12 @@ from whisperbench.config.benchmark import BenchmarkConfig, unsupported
 from whisperbench.config.compare import SORTS
 from whisperbench.config.option import (
     BOOLEAN,
+    PATH,
     TEXT,
     Option,
     Options,
     above,
+    absolute,
     at_least,
     declared_in,
     one_of,
@@ -180,7 +182,7 @@ def read_axis(each: Option, text: str) -> Axis:
         ConfigError: the range is malformed.
     """
     if each.sweep == "same":
-        return (text,)
+        return (absolute(text) if each.rule is PATH and text else text,)
     if ".." in text and each.type in (int, float):
         return _range(each, text)
     return tuple(value.strip() for value in next(csv.reader([text], skipinitialspace=True), []))

@@ -13,6 +13,7 @@ from whisperbench.results.names import METRICS, OPTIONS_TAG, PROGRESS, SIGNATURE
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
+from whisperbench.text import code_span, markdown
 
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 """Options that are in every result line, unless the engine does not have them."""
@@ -42,9 +43,9 @@ def command_line(config: BenchmarkConfig) -> str:
 def announcement(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> str:
     """The description of a run in markdown during the measurement; closing a failed run removes IN_PROGRESS."""
     size = "" if dataset is None else f" ({dataset.rows:,} utterances)"
+    setting, data = markdown(setting_name(config)), markdown(data_label(config))
     return (
-        f"{IN_PROGRESS}{setting_name(config)} on {data_label(config)}{size}, {hardware.gpu_name}.\n\n"
-        f"Command: `{command_line(config)}`\n"
+        f"{IN_PROGRESS}{setting} on {data}{size}, {hardware.gpu_name}.\n\nCommand: {code_span(command_line(config))}\n"
     )
 
 
@@ -73,11 +74,12 @@ def summary(
             reason = "the references contain no words"
         notes.append(f"**No WER**: {'random weights' if config.random_weights else reason}.")
     if WARNINGS in tags:
-        notes.append(f"**Warning**: {tags[WARNINGS]}.")
+        notes.append(f"**Warning**: {markdown(tags[WARNINGS])}.")
     if config.long_audio != "split" and metrics.get("utterances_over_30s"):
         count = f"{metrics['utterances_over_30s']:.0f}"
         notes.append(f"Utterances over 30 s (long_audio={config.long_audio}): {count}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
-    command = f"Command: `{command_line(config)}`"
-    parts = [f"`{result_line(params, metrics, tags)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]
+    command = f"Command: {code_span(command_line(config))}"
+    signature = f"Signature: {code_span(tags[SIGNATURE])}"
+    parts = [code_span(result_line(params, metrics, tags)), *notes, table, command, signature]
     return "\n\n".join(parts) + "\n"
