@@ -15,14 +15,16 @@ import pytest
 from whisperbench.measure import load
 from whisperbench.measure.load import SWEEP, LoadMonitor, other_benchmark_runs
 
-SLEEP, COUNT = "import time; time.sleep(60)", "while True: pass"
+SLEEP = "import time; time.sleep(30)"
+COUNT = "import time; end = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
 
 
 @contextmanager
 def stranger(code: str, *words: str, **variables: str) -> Iterator[None]:
     """A process whose parent has ended, as a process of another terminal is no descendant."""
-    start = [sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen(sys.argv[1:]).pid)"]
-    command = [*start, sys.executable, "-c", code, *words]
+    # Without pipes (-3 is DEVNULL), which `run` would wait for.
+    start = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=-3, stderr=-3).pid)"
+    command = [sys.executable, "-c", start, sys.executable, "-c", code, *words]
     environment = {**os.environ, **variables}
     found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     process = psutil.Process(int(found.stdout))

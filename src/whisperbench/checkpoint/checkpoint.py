@@ -36,7 +36,7 @@ from whisperbench.checkpoint.tokenizer import (
     special_ids,
     write_tokenizer,
 )
-from whisperbench.errors import ConfigError, ModelError
+from whisperbench.errors import ChangedInputError, ConfigError, ModelError
 from whisperbench.files import FileState, build_directory_once, changed_files, file_state
 
 LAYOUT = "6"
@@ -91,7 +91,7 @@ class Checkpoint:
         """Require that the files are those of `revision`.
 
         Raises:
-            ModelError: files were changed or replaced; the message names some of them.
+            ChangedInputError: files were changed or replaced; the message names some of them.
         """
         _require_unchanged(self.files)
 
@@ -196,16 +196,8 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
     if with_weights:
         weight_files(directory)
     return Checkpoint(
-        model_id, str(directory), revision, architecture, tokens, quantisation=_quantisation(config), files=files
+        model_id, str(directory), revision, architecture, tokens, files=files, quantisation=_quantisation(config)
     )
-
-
-def _quantisation(config: Mapping[str, Any]) -> str | None:
-    declared = config.get("quantization_config") or config.get("compression_config")
-    if not isinstance(declared, dict):
-        return None
-    names = (declared.get("quant_method", "unknown method"), declared.get("format"))
-    return " ".join(str(name)[:40] for name in names if name)
 
 
 def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
@@ -214,10 +206,18 @@ def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
 
 def _require_unchanged(files: Mapping[Path, FileState]) -> None:
     if changed := changed_files(files):
-        raise ModelError(
+        raise ChangedInputError(
             f"{len(changed)} files of the checkpoint changed after they were checked, so that the model is not that of "
             f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
         )
+
+
+def _quantisation(config: Mapping[str, Any]) -> str | None:
+    declared = config.get("quantization_config") or config.get("compression_config")
+    if not isinstance(declared, dict):
+        return None
+    names = (declared.get("quant_method", "unknown method"), declared.get("format"))
+    return " ".join(str(name)[:40] for name in names if name)
 
 
 def _demo_directory() -> Path:

@@ -28,6 +28,9 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
     """The heading, the best choices in one sentence, the best setting of each model and GPU, and the footer."""
     rows = best_settings(board)
     sentence = choices(board, rows)
+    if (reference := board.verdicts.reference) and any(row.verdict for row in rows):
+        setting = f"{reference.label} on {short_gpu_names(row.system for row in board.rows)[reference.gpu]}"
+        footer = f"Accuracy is compared with {setting}, margin {board.verdicts.margin:g} points. {footer}"
     texts = [text for text in (sentence, f"999 more rows. {footer}") if text]
     lines = OTHER_LINES + sum(len(textwrap.wrap(text, WIDTH)) for text in texts)
     shown = rows[: MAX_LINES - lines]

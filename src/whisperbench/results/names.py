@@ -77,6 +77,8 @@ METRICS = (
     Metric("cer_ci_high", "%", in_summary=False),
     Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
     Metric("invented_characters_per_minute", "characters per audio minute", heading="invented characters/min"),
+    Metric("words_per_minute", "words per audio minute"),
+    Metric("characters_per_minute", "characters per audio minute"),
     Metric("substitutions", in_summary=False, digits=0),
     Metric("deletions", in_summary=False, digits=0),
     Metric("insertions", in_summary=False, digits=0),

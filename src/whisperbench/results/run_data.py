@@ -12,7 +12,8 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import WHOLE
 from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.measure.gpu import GpuReadings
-from whisperbench.measure.score import Score
+from whisperbench.measure.normalizer import normalizer_of
+from whisperbench.measure.score import Score, units_per_minute
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
 from whisperbench.results.run_info import Dataset, RunInfo
@@ -89,7 +90,7 @@ def run_data(
         "utterances": float(median.utterances),
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
-        **({} if score is None else accuracy_metrics(score)),
+        **(unscored_metrics(config, median) if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
         "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
@@ -195,6 +196,13 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
         f"reference_{unit}s": counts.units,
     }
     return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def unscored_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
+    """Transcribed words or characters per minute of a corpus without transcripts; none of random weights."""
+    normalizer = normalizer_of(config.language)
+    found = None if config.random_weights else units_per_minute(timed.results, normalizer)
+    return {} if found is None else {f"{normalizer.unit}s_per_minute": found}
 
 
 def speed_metrics(

@@ -68,7 +68,9 @@ def summary(
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if error_metric(metrics) not in metrics:
-        reason = "the references contain no words" if "insertions" in metrics else "the corpus has no transcripts"
+        reason = "the corpus has no transcripts. If it contains no speech, every transcribed word is invented"
+        if "insertions" in metrics:
+            reason = "the references contain no words"
         notes.append(f"**No WER**: {'random weights' if config.random_weights else reason}.")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tests.unit.results.test_run_data import contents_of_two, results
+from tests.unit.results.test_run_data import contents_of_two, results, timed
 from whisperbench.compare.columns import COLUMNS
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.score import score
 from whisperbench.results.names import METRICS
-from whisperbench.results.run_data import accuracy_metrics
+from whisperbench.results.run_data import accuracy_metrics, unscored_metrics
 
 
 def test_every_metric_of_a_run_is_named() -> None:
@@ -17,6 +18,8 @@ def test_every_metric_of_a_run_is_named() -> None:
     characters = score(results("") + results("他们"), "zh")
     found = contents_of_two(gpu_hourly_usd=3.6, padding_stride=16).metrics | accuracy_metrics(characters)
     found |= accuracy_metrics(score(results(""), "en"))
+    for language in ("en", "zh"):
+        found |= unscored_metrics(BenchmarkConfig(language=language), timed(4.0))
     assert set(names) == found.keys()
     assert len(set(names)) == len(names)
 
