@@ -47,7 +47,8 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
     """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
     gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
-    cost = "usd_per_audio_hour" if board.group.has("usd_per_audio_hour") else "energy_wh_per_audio_hour"
+    usd, energy = "usd_per_audio_hour", "energy_wh_per_audio_hour"
+    cost = usd if board.group.has(usd) and metric != energy else energy
     columns = {
         "model": BY_NAME["model"],
         "gpu": Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
@@ -57,7 +58,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
         "accuracy": Column("accuracy", "accuracy", lambda row: _short_verdict(board, row), shown="if known"),
         "reqs_per_sec": Column("reqs_per_sec", "reqs/s", _rate, numeric=True),
         "n": BY_NAME["n"],
-        cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if "usd" in cost else "Wh/hour", shown="if known"),
+        cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if cost == usd else "Wh/hour", shown="if known"),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
     }
     shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric != "wer"}

@@ -57,8 +57,8 @@ class CompareConfig(Options):
         "baseline, one to three repeats of the candidate.",
         "Runs", unset="none", common=True)
     sort: str = option("wer", one_of(*SORTS),
-        "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, else "
-        "by reqs_per_sec.", "Ranking", common=True)
+        "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
+        "else by reqs_per_sec.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
         "Published results to show; matching shows those of the measured GPUs or models.", "Ranking")
     prices: str | None = option(None, PRICES,
