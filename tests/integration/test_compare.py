@@ -193,6 +193,13 @@ class TestGate:
         log(client, run_of(day=2), spoken([1] * 400))
         assert compare(baseline="large-v3-auto-128", runs=",".join(slow)).exit_code == 1
 
+    def test_a_crash_is_never_status_1(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An unexpected error ends with 70, so that CI does not take it for a regression."""
+        log(client, run_of(), spoken([1] * 80))
+        monkeypatch.setattr("whisperbench.comparison.gate_case", lambda *_: 1 / 0)
+        result = compare(baseline="large-v3-auto-128")
+        assert (result.exit_code, "unexpected ZeroDivisionError" in result.stderr) == (70, True)
+
     def test_errors_are_never_status_1(self, client: Any) -> None:
         """Neither another GPU nor a filter that MLflow refuses is a regression."""
         baseline = log(client, run_of(), spoken([1] * 80))
