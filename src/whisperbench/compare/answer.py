@@ -71,7 +71,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
-    """The cheapest, the fastest and the most accurate choice with its figure, and what cannot be told from it."""
+    """The cheapest, the fastest and the most accurate choice with its figure, and the alternatives that are not shown to be worse."""
     gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
@@ -133,7 +133,7 @@ def _figure(system: System, metric: str) -> str:
 
 
 def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
-    """What the measurements cannot tell from the best one, at a level that holds for all pairs of rows."""
+    """The rows whose rate is not shown to differ from the best one, at a level that holds for all pairs."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
     rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
     alike = []
