@@ -71,7 +71,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
-    """The cheapest, the fastest and the most accurate choice with its figure, and the alternatives that are not shown to be worse."""
+    """The cheapest, the fastest and the most accurate choice with its figure, and what is not shown to be worse."""
     gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
