@@ -79,7 +79,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     paths = write_files(Path(options.results_dir), files)
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
-    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")
+    listener.info(f"Files in {options.results_dir}: {', '.join(path.name for path in paths)}\n{run.where()}")
     return 0
 
 

@@ -60,7 +60,7 @@ class TestLeaderboards:
         assert result.exit_code == 0, result.stderr
         assert {path.name for path in (directory / "results").iterdir()} == FILES
         assert result.stdout.strip() == (directory / "results" / "leaderboard.md").read_text().strip()
-        assert result.stdout.startswith(compare().stdout.partition("2 runs compared")[0])
+        assert result.stdout.startswith(compare().stdout.partition("Accuracy is compared")[0])
         assert not client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'"), "not among what is compared"
         own = client.get_experiment_by_name("whisperbench-compare").experiment_id
         found = client.search_runs([own], "tags.`whisperbench.kind` = 'compare'")
@@ -248,6 +248,13 @@ class TestGate:
         slow = [log(client, run_of(rate=rate, day=1), spoken([1] * 400))[:8] for rate in (10.0, 10.1)]
         log(client, run_of(day=2), spoken([1] * 400))
         assert compare(baseline="large-v3-auto-128", runs=",".join(slow)).exit_code == 1
+
+    def test_a_crash_is_never_status_1(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An unexpected error ends with 70, so that CI does not take it for a regression."""
+        log(client, run_of(), spoken([1] * 80))
+        monkeypatch.setattr("whisperbench.comparison.gate_case", lambda *_: 1 / 0)
+        result = compare(baseline="large-v3-auto-128")
+        assert (result.exit_code, "unexpected ZeroDivisionError" in result.stderr) == (70, True)
 
     def test_errors_are_never_status_1(self, client: Any) -> None:
         """Neither another GPU nor a filter that MLflow refuses is a regression."""

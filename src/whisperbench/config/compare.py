@@ -56,7 +56,9 @@ class CompareConfig(Options):
         "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. Beside "
         "baseline, one to three repeats of the candidate.",
         "Runs", unset="none", common=True)
-    sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
+    sort: str = option("wer", one_of(*SORTS),
+        "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
+        "else by reqs_per_sec.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
         "Published results to show; matching shows those of the measured GPUs or models.", "Ranking")
     prices: str | None = option(None, PRICES,
