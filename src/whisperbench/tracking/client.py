@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import re
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -140,12 +141,22 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
         # Database errors are recognised by the package of their class, because importing SQLAlchemy takes a second.
         if not isinstance(error, expected) and type(error).__module__.partition(".")[0] not in DATABASE_PACKAGES:
             raise
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        reason = _reason(error)
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
         raise TrackingError(
             f"The tracking server {address} failed to {action} ({redact(reason, os.environ)}). "
             "Check MLFLOW_TRACKING_URI and the server."
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's reason for a failed connection, or else the first line of the error."""
+    cause: BaseException | None = error
+    while cause is not None:  # the messages of requests and MLflow repeat all that they have tried
+        if isinstance(cause, ConnectionError | socket.gaierror | TimeoutError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).strip().partition("\n")[0][:300] or type(error).__name__
 
 
 @contextlib.contextmanager
