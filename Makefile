@@ -8,7 +8,6 @@ BIN    := $(VENV)/bin
 export PYTHONPATH := src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
-export MLFLOW_EXPERIMENT_NAME ?= whisperbench
 # Compile modules once, also where the environment forbids it: the tests start many processes.
 unexport PYTHONDONTWRITEBYTECODE
 

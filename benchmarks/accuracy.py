@@ -31,7 +31,7 @@ MARGINS = 0.2, 0.5
 """Margins in points; a cell of the table states the smallest one that decides."""
 SAME_IN_ALL_RUNS = (
     "gpu_name",
-    "vllm_version",
+    "engine_version",
     "torch_version",
     "dtype",
     "kv_cache_dtype",

@@ -32,7 +32,7 @@ from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of
 from whisperbench.errors import SweepError
-from whisperbench.results.names import CONFIG_DIGEST, PROGRESS
+from whisperbench.results.names import CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
@@ -40,9 +40,9 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
 FACTS = (
-    "gpu_name", "gpu_count", "cuda_driver", "vllm_version", "torch_version", "model", "engine",
-    "padding_stride", "engines_per_gpu", "mel_device_effective", "kv_cache_dtype", "kv_cache_dtype_effective",
-    "max_num_seqs", "max_num_batched_tokens_effective", "dtype_effective", "quantization",
+    "gpu_name", "gpu_count", "cuda_driver", "engine_version", "torch_version", "model", "engine",
+    "padding_stride", "engines_per_gpu", "mel_device", "kv_cache_dtype",
+    "max_num_seqs", "max_num_batched_tokens", "dtype", "quantization",
     "gpu_memory_utilization", "enforce_eager", "load_format", "reader_threads", "cuda_mps",
 )  # fmt: skip
 """Params of a run that describe the configuration and the hardware."""
@@ -96,7 +96,7 @@ def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
         **{name: median.params[name] for name in FACTS if name in median.params},
         "commit": median.tags.get(COMMIT),
         "repeats": [round(run.metrics["reqs_per_sec"], 2) for run in runs],
-        **{name: round(value, 3) for name, value in median.metrics.items() if not name.startswith(PROGRESS)},
+        **median.metrics,
     }
 
 

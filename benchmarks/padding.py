@@ -14,7 +14,6 @@ because the weights of the models that were timed were not available.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,9 +34,11 @@ SPEED = ("large-v3-turbo", "large-v3")
 ACCURACY = {"tiny.en": "#e08214", "base": "#2166ac"}
 """Models whose WER is drawn, one line each."""
 NAMES = {"demo": "tiny.en"}
+MARGIN = 0.2
+"""Points of WER that count as the same."""
 PARAMS = (
-    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device_effective", "vllm_version",
-    "torch_version", "dtype_effective", "kv_cache_dtype", "max_num_seqs", "load_format",
+    "gpu_name", "gpu_count", "engine", "padding_stride", "engines_per_gpu", "mel_device", "engine_version",
+    "torch_version", "dtype", "kv_cache_dtype", "max_num_seqs", "load_format",
 )  # fmt: skip
 METRICS = (
     "reqs_per_sec", "client_cpu_seconds", "wer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions",
@@ -104,9 +105,8 @@ def measured_rows(options: SweepConfig) -> list[Row]:
 
 
 def measured_row(run: FinishedRun, transcripts: StoredTranscripts | None, exact: StoredTranscripts | None) -> Row:
-    """`against_1`: WER minus the WER of stride 1 in points, its 95 % limits, p-value and number of equal texts."""
-    from whisperbench.compare.paired_tests import paired_test
-    from whisperbench.stats.paired import PairedTest
+    """`against_1`: WER minus the WER of stride 1 in points, its 95 % limits, outcome and number of equal texts."""
+    from whisperbench.compare.verdicts import wer_difference
 
     found: Row = {
         "model": NAMES.get(run.params["model"], Path(run.params["model"]).name),
@@ -114,12 +114,12 @@ def measured_row(run: FinishedRun, transcripts: StoredTranscripts | None, exact:
         "commit": run.tags.get(COMMIT),
         **{name: round(run.metrics[name], 3) for name in METRICS if name in run.metrics},
     }
-    test = paired_test(transcripts, exact, int(run.params["seed"])) if transcripts is not exact else None
-    if isinstance(test, PairedTest) and transcripts and exact:
+    test = wer_difference(exact, transcripts, MARGIN) if transcripts is not exact else "the same run"
+    if not isinstance(test, str) and transcripts and exact:
         texts = {utterance.utt_id: utterance.hypothesis for utterance in exact}
         equal = sum(texts[utterance.utt_id] == utterance.hypothesis for utterance in transcripts)
-        figures = {name: round(value, 3) for name, value in dataclasses.asdict(test).items()}
-        found["against_1"] = {**figures, "equal_texts": equal}
+        figures = {name: round(getattr(test, name), 3) for name in ("difference", "low", "high")}
+        found["against_1"] = {**figures, "outcome": test.outcome, "equal_texts": equal}
     return found
 
 
@@ -163,7 +163,7 @@ def table(rows: list[Row]) -> list[str]:
     """A markdown table with one line per stride."""
     speed, wer = {m: fastest(rows, m) for m in SPEED}, {m: scored(rows, m) for m in ACCURACY}
     strides = sorted({stride for found in (*speed.values(), *wer.values()) for stride in found})
-    heads = [f"{m}, reqs/sec (engines)" for m in SPEED] + [f"{m}, WER % (p)" for m in ACCURACY]
+    heads = [f"{m}, reqs/sec (engines)" for m in SPEED] + [f"{m}, WER % (difference)" for m in ACCURACY]
     lines = ["| `padding_stride` | " + " | ".join(heads) + " |", "|--:" * (1 + len(heads)) + "|"]
     for stride in strides:
         cells = [str(stride)]
@@ -173,7 +173,7 @@ def table(rows: list[Row]) -> list[str]:
         for found in wer.values():
             row = found.get(stride)
             test = row.get("against_1") if row else None
-            cells.append((f"{row['wer']:.2f}" if row else "") + (f" ({test['p_value']:.2f})" if test else ""))
+            cells.append((f"{row['wer']:.2f}" if row else "") + (f" ({test['difference']:+.2f})" if test else ""))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -247,9 +247,10 @@ def notes(speed: dict[str, dict[int, Row]], accuracies: dict[str, dict[int, Row]
     return [
         "The number at a point is padding_stride; it joins the speed of one model to the WER of another, because",
         f"the weights of {' and '.join(speed)} were not available: their own WER is not known.",
-        f"Speed: {all_of(timed, 'gpu_name')}, vLLM {all_of(timed, 'vllm_version')}, lengths of LibriSpeech test-clean.",
+        f"Speed: {all_of(timed, 'gpu_name')}, vLLM {all_of(timed, 'engine_version')}, "
+        "lengths of LibriSpeech test-clean.",
         f"Engines per GPU, the fastest number by stride: {'; '.join(engines)}.",
-        f"WER: {all_of(read, 'gpu_name')}, vLLM {all_of(read, 'vllm_version')}, {all_of(read, 'dtype_effective')}, "
+        f"WER: {all_of(read, 'gpu_name')}, vLLM {all_of(read, 'engine_version')}, {all_of(read, 'dtype')}, "
         f"{all_of(read, 'utterances')} LibriSpeech utterances, {all_of(read, 'reference_words')} words.",
     ]
 

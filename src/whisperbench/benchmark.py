@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import ENGINE_LOG, Journal, finish, interrupted_measurements
+from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish, interrupted_measurements
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
@@ -41,7 +42,7 @@ from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import Client, connect, password_in
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.live import LiveMetrics
+from whisperbench.tracking.live import LiveProgress
 from whisperbench.tracking.stale import close_stale_runs
 from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -73,10 +74,11 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
     measured: list[Bundle] = []
     try:
         with tracked_run(client, run_name(config, hardware)) as tracked:
-            tracking.log_environment(client, tracked.run_id, describe_environment(hardware))
+            texts = {"environment.txt": describe_environment(hardware), CONFIG_FILE: json.dumps(config.as_params())}
+            tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
             prepared = prepared or prepare(config, hardware, listener)
-            live = LiveMetrics(client, tracked.run_id, hardware, listener)
+            live = LiveProgress(client, tracked.run_id, hardware, listener)
             model = prepared.checkpoint
             live.log_start(run_start(config, hardware, prepared.dataset, model.model_id, model.revision))
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
@@ -99,7 +101,7 @@ def measure_to_disk(
     origin: Origin,
     listener: Listener,
     start: StartEngine = start_engine,
-    live: LiveMetrics | None = None,
+    live: LiveProgress | None = None,
 ) -> Bundle:
     """Start the engine, run the timed passes and write the bundle; `live` logs the progress.
 
@@ -136,6 +138,7 @@ def measure_to_disk(
                     stall_seconds=settings.stall_seconds,
                 )
             require_unchanged(prepared.corpus.files)
+            prepared.checkpoint.require_unchanged()
             info = RunInfo(
                 model_id=prepared.checkpoint.model_id,
                 model_revision=prepared.checkpoint.revision,
@@ -167,18 +170,17 @@ def progress_bars(
     """
     with contextlib.ExitStack() as shown:
         shown.enter_context(listener.waiting("warming up", lambda: ""))
-        count, done, show = itertools.count(1), 0, lambda _done: None
+        repeat, done = itertools.count(1), itertools.count(1)
+        show: Callable[[int], None]
 
         def started() -> None:
             nonlocal done, show
             shown.close()
-            what = f"transcribing, repeat {next(count)} of {repeats}" if repeats > 1 else "transcribing"
-            done, show = 0, shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
+            what = f"transcribing, repeat {next(repeat)} of {repeats}" if repeats > 1 else "transcribing"
+            done, show = itertools.count(1), shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
 
         def transcribed(_result: UtteranceResult) -> None:
-            nonlocal done
-            done += 1
-            show(done)
+            show(next(done))
 
         yield started, transcribed
 

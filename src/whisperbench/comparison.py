@@ -149,7 +149,7 @@ def rescore_all(
     client: Client, records: Sequence[RunRecord], listener: Listener
 ) -> tuple[list[RunRecord], Transcripts]:
     """Score the runs that have a WER and transcripts again; returns all runs, and the scored transcripts by run id."""
-    scored = [run for run in records if run.metric("wer") is not None]
+    scored = [run for run in records if run.wer is not None]
     transcripts = fetch(client, scored, listener)
     rescored = {}
     with listener.counting("scoring again", len(scored), "runs/sec") as done:
@@ -167,7 +167,7 @@ def worst_utterances(
     client: Client, run: RunRecord, listener: Listener
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
     """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
-    stored = fetch(client, (run,), listener)[run.run_id] if run.metric("wer") is not None else None
+    stored = fetch(client, (run,), listener)[run.run_id] if run.wer is not None else None
     if not stored:
         return (), {}
     worst, normalize = most_errors_first(stored), normalizer_of(run.params.get("language", "en"))
@@ -207,8 +207,8 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Measure one: whisperbench benchmark --model demo --corpus demo "
-            "(or mlflow run . -P model=demo -P corpus=demo)."
+            f"{without_password(client.tracking_uri)}; measure one with whisperbench benchmark --model demo "
+            "--corpus demo."
         )
     return found
 

@@ -189,7 +189,8 @@ def check_several_gpus(hardware: Hardware, cluster: str | None) -> Iterator[Chec
             yield _cores_per_gpu(f"this host: {gpus} GPUs", hardware)
         return
     nodes = cluster_nodes(cluster)
-    total, free = sum(len(node.hardware.devices) for node in nodes), free_gpus(cluster)
+    total = sum(node.hardware.gpu_count for node in nodes)
+    free = min(free_gpus(cluster), total)  # Ray may manage more GPUs than NVML finds
     text = f"{len(nodes)} node(s) at {cluster}, {free:g} of {total} GPU(s) free"
     remedy = "Runs wait until a GPU is free. `ray status` shows the usage."
     yield warning(text, remedy) if total and not free else ok(text)

@@ -48,6 +48,10 @@ class AudioError(WhisperbenchError):
     exit_status = 2
 
 
+class ChangedInputError(WhisperbenchError):
+    """Files of the corpus or of the checkpoint changed while a run used them."""
+
+
 class EngineError(WhisperbenchError):
     """The engine cannot start with these settings, or failed during the run; `log` is the file of its output."""
 

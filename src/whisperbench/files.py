@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FileState = tuple[int, int, int]
+CHECKSUMS = "checksums.json"  # in directories of `build_directory_once`
 FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
@@ -123,23 +126,43 @@ def sync(path: Path) -> None:
 
 
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
-    """Return `target`; if it is absent, `build` fills a temporary directory beside it, which is then renamed.
+    """Return `target`; if it is absent or was altered, `build` fills a temporary directory beside it, which is renamed.
 
     Raises:
-        OSError: the directory cannot be written.
+        OSError: the directory cannot be read or written.
     """
+    if target.is_dir() and not _is_as_built(target):
+        shutil.rmtree(target)
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f"{target.name}.", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
         ) as part:
             build(Path(part))
+            write_atomically(Path(part, CHECKSUMS), _checksums(Path(part)))
             try:
                 Path(part).rename(target)
             except OSError:
                 if not target.is_dir():  # otherwise another process has built it
                     raise
     return target
+
+
+def _is_as_built(directory: Path) -> bool:
+    """Whether a directory of `build_directory_once` holds the files that were built, with their content."""
+    try:
+        return bool(json.loads((directory / CHECKSUMS).read_text(encoding="utf-8")) == _checksums(directory))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _checksums(directory: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != CHECKSUMS:
+            with path.open("rb") as file:
+                found[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def tail(path: Path, size: int = 1 << 16) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from click.testing import CliRunner
 
+from tests.support import fake_benchmark
 from tests.support.commands import invoke
+from tests.support.fakes import FakeEngine
+from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines.base import Transcription
 from whisperbench.results.names import FAILURE
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -57,6 +63,28 @@ def test_a_mistake_leaves_no_run(case: str, client: Any, tmp_path: Path, monkeyp
     assert named in result.stderr.partition("error: ")[2]
     assert "Traceback" not in result.output
     assert client.search_runs(["0"]) == []
+
+
+def test_a_corpus_that_changes_during_the_measurement_ends_as_a_failed_run(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its digest is that of other audio, so no result is written."""
+    corpus = folder(tmp_path / "c", "HELLO")
+    other = folder(tmp_path / "other", "HELLO") / "a.flac"
+    transcribe = FakeEngine.transcribe
+
+    def replacing(self: FakeEngine, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        yield from transcribe(self, utterances)
+        (corpus / "a.flac").write_bytes(other.read_bytes())
+
+    monkeypatch.setattr(FakeEngine, "transcribe", replacing)
+    arguments = ["--model", "demo", "--corpus", str(corpus), "--results_dir", str(tmp_path / "results")]
+    result = CliRunner().invoke(fake_benchmark.main, arguments)
+    assert re.search(r"1 of 1 files with audio changed after they were checked.*a\.flac", result.stderr, re.DOTALL)
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "FAILED"
+    assert "wer" not in run.data.metrics
+    assert not list((tmp_path / "results").rglob("measurement.json"))
 
 
 def test_a_run_that_exists_records_the_mistake(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

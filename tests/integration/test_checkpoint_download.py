@@ -85,6 +85,17 @@ def test_a_hub_model_is_downloaded_and_known_by_its_commit(hub: FakeHub, tmp_pat
     assert offline == unreachable == found
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_download_that_was_altered_is_refused(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    """It is not the commit that the run would record."""
+    found, _ = resolve_with_hub(hub.endpoint, tmp_path, "team/whisper", "main")
+    file = Path(found[1]) / name  # type: ignore[index]
+    content = file.read_bytes()
+    file.write_bytes(content + b" " if name == "config.json" else content[:-1] + b"1")
+    message, _ = resolve_with_hub(NOWHERE, tmp_path, "team/whisper", "main", HF_HUB_OFFLINE="1")
+    assert f"{name} was altered after its download. Delete {file.resolve()}" in str(message)
+
+
 def test_what_the_hub_does_not_have_is_named(hub: FakeHub, tmp_path: Path) -> None:
     """A revision, a model, and weights as safetensors are told apart."""
     revision, _ = resolve_with_hub(hub.endpoint, tmp_path, "team/whisper", "v9")

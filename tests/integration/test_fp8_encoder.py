@@ -108,36 +108,31 @@ def test_kernels_on_a_gpu() -> None:
     check_kernels("cuda")
 
 
-def layers_of(count: int, width: int, device: str, *, lengthened: bool) -> tuple[list[Any], list[Any]]:
-    """Layers in float32 and, with the same weights, as `quantization=fp8-encoder` loads them."""
-    from whisperbench.engines.vllm.fp8_encoder import Fp8Linear
+def layers_of(count: int, width: int, device: str, *, weighted_keys: bool) -> tuple[list[Any], list[Any]]:
+    """Layers in float32, and layers of vLLM's form with the same weights, after vLLM's loading."""
+    from whisperbench.engines.vllm.fp8_encoder import quantise_when_loaded
 
-    def quantised(linear: nn.Linear, attention: Any = None) -> Any:
-        method = Fp8Linear.__new__(Fp8Linear)
-        if attention is not None and lengthened:
-            method.lengthen_heads(attention)
-        loaded = types.SimpleNamespace(
-            weight=nn.Parameter(linear.weight.bfloat16()), bias=nn.Parameter(linear.bias.bfloat16())
-        )
-        method.process_weights_after_loading(loaded)
-        return loaded
-
-    exact, in_fp8 = [], []
-    attention = types.SimpleNamespace(num_heads=width // 64, head_dim=64)
     shapes = {"qkv_proj": (1, 3), "out_proj": (1, 1), "fc1": (1, 4), "fc2": (4, 1)}
+    exact, layers = [], []
     for _ in range(count):
         linear = {name: nn.Linear(a * width, b * width, device=device) for name, (a, b) in shapes.items()}
         norms = {name: norm(width, device) for name in ("self_attn_layer_norm", "final_layer_norm")}
         exact.append(types.SimpleNamespace(**linear, **norms))
-        loaded = {name: quantised(each, attention if name == "qkv_proj" else None) for name, each in linear.items()}
-        in_fp8.append(
-            types.SimpleNamespace(
-                self_attn=types.SimpleNamespace(qkv_proj=loaded["qkv_proj"], out_proj=loaded["out_proj"]),
-                mlp=types.SimpleNamespace(fc1=loaded["fc1"], fc2=loaded["fc2"]),
-                **norms,
+        loaded = {
+            name: types.SimpleNamespace(
+                weight=nn.Parameter(each.weight.bfloat16()), bias=nn.Parameter(each.bias.bfloat16())
             )
+            for name, each in linear.items()
+        }
+        attention = types.SimpleNamespace(
+            num_heads=width // 64, head_dim=64, qkv_proj=loaded["qkv_proj"], out_proj=loaded["out_proj"]
         )
-    return exact, in_fp8
+        mlp = types.SimpleNamespace(fc1=loaded["fc1"], fc2=loaded["fc2"])
+        layers.append(types.SimpleNamespace(self_attn=attention, mlp=mlp, **norms))
+        quantise_when_loaded(layers[-1:], weighted_keys=weighted_keys)
+        for each in loaded.values():
+            each.quant_method.process_weights_after_loading(each)
+    return exact, layers
 
 
 @torch.inference_mode()
@@ -150,7 +145,7 @@ def test_layers_in_fp8_are_those_in_float32(device: str, weighted: bool) -> None
 
     torch.manual_seed(3)
     width, lengths = (1280, [301, 96]) if device == "cuda" else (384, [37, 12])
-    exact, in_fp8 = layers_of(3, width, device, lengthened=weighted)
+    exact, in_fp8 = layers_of(3, width, device, weighted_keys=weighted)
     x = torch.randn(sum(lengths), width, device=device).bfloat16()
     log_weights = torch.where(torch.arange(len(x), device=device) % 7 == 6, 2.77, 0.0) if weighted else None
     attend = EncoderAttention(width // 64, 64, lengths, log_weights, x)

@@ -100,7 +100,7 @@ def teammate(monkeypatch: pytest.MonkeyPatch, server: Server, name: str, passwor
 def logged_by(client: Any, folder: Path) -> str:
     run_id = tracking.open_run(client, experiment="whisperbench", run_id=None, name="demo", tags={})
     bundle = result_in(folder, contents_of(), tracking.origin_of(client, run_id))
-    tracking.log_environment(client, run_id, "python\n")
+    tracking.log_texts(client, run_id, {"environment.txt": "python\n"})
     tracking.log_bundle(client, run_id, bundle)
     tracking.close_run(client, run_id, "FINISHED")
     return run_id

@@ -57,7 +57,7 @@ def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: P
 def test_a_run_that_failed_for_its_server_is_completed(client: Any, tmp_path: Path) -> None:
     """It becomes FINISHED, and its failure tag is removed."""
     run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
-    bundle = result_in(tmp_path / "results", origin=Origin("whisperbench", run_id))
+    bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
     tracking.close_run(client, run_id, "FAILED", "the server went away")
     assert run_flow(bundle.directory).exit_code == 0
     found = client.get_run(run_id)
@@ -70,7 +70,7 @@ def test_a_deleted_run_stays_deleted(client: Any, tmp_path: Path) -> None:
     """The result goes to a new one."""
     run_id = client.create_run("0").info.run_id
     client.delete_run(run_id)
-    bundle = result_in(tmp_path / "results", origin=Origin("whisperbench", run_id))
+    bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
     assert run_flow(bundle.directory).exit_code == 0
     (run,) = runs_of(client, bundle.id)
     assert run.info.run_id != run_id

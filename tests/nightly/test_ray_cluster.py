@@ -71,7 +71,7 @@ def test_doctor_describes_the_cluster(cluster: Cluster) -> None:
     cluster.set_kind("first", H100)
     cluster.set_kind("second", "")
     first, *nodes = doctor(cluster)
-    assert (first.status, first.found) == ("ok", f"2 node(s) at {cluster.address}, 2 of 2 GPU(s) free")
+    assert (first.status, first.found) == ("ok", f"2 node(s) at {cluster.address}, 1 of 1 GPU(s) free")
     cores = len(os.sched_getaffinity(0))
     version = engine_version()
     found = sorted(node.found.partition(": ")[2] for node in nodes)
@@ -152,6 +152,6 @@ def test_a_node_that_is_killed_leaves_the_transcripts_without_a_rate(cluster: Cl
     assert contents.metrics["utterances"] == 160
     assert "wer" in contents.metrics
     assert "reqs_per_sec" not in contents.metrics
-    assert "lost" in contents.tags[WARNINGS]
+    assert "1 engine(s) failed" in contents.tags[WARNINGS]
     assert still_running(lost, 20) == []
     assert not called("EngineWorker", [p for node in cluster.nodes.values() for p in node.processes()])

@@ -13,8 +13,9 @@ from whisperbench.results.transcripts import COLUMNS
 from whisperbench.tracking.client import connect
 
 PARAMS = (
-    *("model", "kv_cache_dtype", "max_num_seqs", "gpu_name", "gpu_count", "corpus", "split", "dtype", "engine"),
-    *("model_id", "dtype_effective", "kv_cache_dtype_effective", "vllm_version", "torch_version", "normalizer"),
+    *("model", "kv_cache_dtype", "max_num_seqs", "gpu_name", "gpu_count", "cpu_cores", "corpus", "dtype", "engine"),
+    *("model_id", "model_revision_resolved", "load_format", "max_num_batched_tokens", "padding_stride", "mel_device"),
+    *("repeats", "engine_version", "torch_version", "normalizer"),
 )
 METRICS = (
     *("wer", "cer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions", "insertions", "reference_words"),
@@ -44,8 +45,9 @@ def test_a_run_of_the_real_engine_is_complete(tmp_path: Path) -> None:
     (held,) = all_runs(client)
     assert held.info.status == "FINISHED"
     assert "stride16" in held.info.run_name
-    assert set(PARAMS) <= held.data.params.keys()
+    assert set(PARAMS) == held.data.params.keys()
     assert (held.data.params["padding_stride"], held.data.params["gpu_count"]) == ("16", "0")
+    assert held.data.params["model_id"] == "openai/whisper-tiny.en"
     assert set(METRICS) <= held.data.metrics.keys()
     assert not set(GPU_METRICS) & held.data.metrics.keys(), "without a GPU its metrics are absent"
     assert set(TAGS) <= held.data.tags.keys()
@@ -54,7 +56,7 @@ def test_a_run_of_the_real_engine_is_complete(tmp_path: Path) -> None:
     assert f"WER: {held.data.metrics['wer']:.2f} | throughput: {held.data.metrics['reqs_per_sec']:.2f} reqs/sec" in line
     assert held.inputs.dataset_inputs[0].dataset.digest == held.data.tags["dataset.digest"]
     artifacts = Path(client.download_artifacts(held.info.run_id, "", str(tmp_path)))
-    expected = {"transcripts.json", "samples", "plots", "summary.md", "environment.txt"}
+    expected = {"transcripts.json", "samples", "plots", "summary.md", "environment.txt", "config.json"}
     assert expected <= {path.name for path in artifacts.iterdir()}
     table = json.loads((artifacts / "transcripts.json").read_text(encoding="utf-8"))
     assert table["columns"] == list(COLUMNS)

@@ -74,7 +74,7 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
     hardware, rate = detect_hardware(), 2.0 * config.max_num_seqs
     long = {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances}
     own = {DATASET_DIGEST: digest, SPEED_KEY: speed_key(config, digest, hardware)}
-    given = {"vllm_version": VLLM, "engine_version": VLLM}
+    given = {"engine_version": VLLM}
     made = run_of(config, gpu=hardware.gpu_name, dataset=digest, rate=rate, params=given, metrics=long, tags=own)
     params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
     client.log_batch(

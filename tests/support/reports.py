@@ -53,8 +53,8 @@ def hostile_run() -> RunRecord:
     params = {
         **run.params,
         "model": HOSTILE,
-        "dtype_effective": FORMULA,
-        "vllm_version": HOSTILE,
+        "dtype": FORMULA,
+        "torch_version": HOSTILE,
         "engine_version": HOSTILE,
         "quantization": HOSTILE,
     }

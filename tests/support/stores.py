@@ -18,8 +18,9 @@ from typing import Any
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.result import ErrorCounts, UtteranceResult
 from whisperbench.results.keys import key
-from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, SPEED_KEY
+from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, OPTIONS_TAG, SPEED_KEY
 from whisperbench.results.record import RunRecord
+from whisperbench.results.run_data import identifying, option_params
 from whisperbench.results.transcripts import transcript_table
 from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG
 
@@ -65,13 +66,11 @@ def run_of(
         user=user,
         start_time=MONDAY + datetime.timedelta(days=day),
         params={
-            **config.as_params(),
+            **option_params(config, {"dtype": "bfloat16", "split": config.split, "batch_size": "16"}),
             "model_id": f"openai/whisper-{config.model}",
             "model_revision_resolved": "4fdc",
             "gpu_name": gpu,
             "gpu_count": "1",
-            "dtype_effective": "bfloat16",
-            "vllm_version": "0.32.0",
             "engine_version": "0.32.0",
             **(params or {}),
         },
@@ -81,6 +80,7 @@ def run_of(
             ACCURACY_KEY: key(**data, normalizer=normalizer, language="en", long_audio=config.long_audio),
             SPEED_KEY: key(**data, long_audio=config.long_audio, weights=weights, gpu=gpu, gpu_count=1, schema="1"),
             CONFIG_DIGEST: config.digest,
+            OPTIONS_TAG: key(**identifying(config)),
             **(tags or {}),
         },
     )

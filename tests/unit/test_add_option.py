@@ -16,9 +16,10 @@ from whisperbench.cli.options import command
 from whisperbench.compare.columns import option_columns
 from whisperbench.compare.systems import other_settings
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.config.option import at_least, option
+from whisperbench.config.option import at_least, field_of, option
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ConfigError
+from whisperbench.results.run_data import option_params
 from whisperbench.results.run_name import run_name
 from whisperbench.sweep.grid import configurations_of, names_of
 
@@ -38,6 +39,13 @@ Extended: Any = dataclasses.make_dataclass(
 )
 
 
+def declared_as(param: Any) -> Any:
+    """The extended benchmark with another `param` of the new option."""
+    field = field_of(dataclasses.replace(NUM_BEAMS.metadata["option"], param=param))
+    fields: list[tuple[str, Any, Any]] = [("num_beams", int | None, field)]
+    return dataclasses.make_dataclass("Declared", fields, bases=(BenchmarkConfig,), frozen=True, kw_only=True)
+
+
 class ExtendedSweep(SweepConfig):
     """A sweep over the extended benchmark."""
 
@@ -54,16 +62,27 @@ def test_it_is_an_option_of_the_command() -> None:
     assert found[0].num_beams == 4
 
 
-def test_it_is_a_parameter_of_mlproject_and_a_row_of_the_page() -> None:
+@pytest.mark.parametrize("param", ["always", "resolved", "changed", "never"])
+def test_its_declaration_decides_whether_it_is_a_param(param: Any) -> None:
+    """Of the engines that have it; MLproject declares it if it is a param of every run, because MLflow logs it."""
+    declared: Any = declared_as(param)
+    logged = [option_params(declared(num_beams=n), {"num_beams": "1"}).get("num_beams") for n in (None, 4)]
+    assert logged == {
+        "always": ["greedy", "4"], "resolved": ["1", "1"], "changed": [None, "4"], "never": [None, None]
+    }[param]  # fmt: skip
+    assert "num_beams" not in option_params(declared(engine="transformers"), {"num_beams": "1"})
+    text = entry_point("main", "flows.benchmark", declared)
+    assert ('      num_beams: {type: string, default: "greedy"}' in text) is (param == "always")
+    assert ("      --num-beams {num_beams}" in text) is (param == "always")
+
+
+def test_it_is_a_row_of_the_page() -> None:
     """With its default."""
-    text = entry_point("main", "flows.benchmark", Extended)
-    assert '      num_beams: {type: string, default: "greedy"}' in text
-    assert "      --num-beams {num_beams}" in text
     row = "| `num_beams` | greedy | greedy, or a number of 1 or more | vllm | list | Beams of the decoder. |"
     assert row in options_page(Extended)
 
 
-def test_it_is_a_param_and_part_of_the_digest() -> None:
+def test_it_is_part_of_the_digest() -> None:
     """Of the engines that have it."""
     assert Extended(num_beams=4).as_params()["num_beams"] == "4"
     assert Extended(num_beams=4).digest != Extended().digest
@@ -74,8 +93,8 @@ def test_it_is_a_param_and_part_of_the_digest() -> None:
 
 def test_its_label_is_part_of_a_runs_name() -> None:
     """If it differs from the default."""
-    assert run_name(Extended(num_beams=4), NO_GPU) == "large-v3-turbo-beams4_test-clean_CPU"
-    assert run_name(Extended(), NO_GPU) == "large-v3-turbo_test-clean_CPU"
+    assert run_name(Extended(num_beams=4), NO_GPU) == "beams4_large-v3-turbo_CPU_test-clean"
+    assert run_name(Extended(), NO_GPU) == "large-v3-turbo_CPU_test-clean"
 
 
 def test_it_has_a_column_in_a_leaderboard_where_it_differs() -> None:
@@ -87,11 +106,11 @@ def test_it_has_a_column_in_a_leaderboard_where_it_differs() -> None:
     assert {column.text(row) for row in one.rows} == {"4", "greedy"}
     assert (column.is_shown(one.rows), column.is_shown(two.rows)) == (True, False)
     hidden = {"num_beams": dataclasses.replace(Extended.declared()["num_beams"], column=None)}
-    assert other_settings(hidden, Extended(num_beams=4).as_params()) == "num_beams=4"
+    assert other_settings(hidden, Extended(num_beams=4).changed()) == "num_beams=4"
 
 
 def test_a_sweep_takes_a_list_of_it() -> None:
     """Also from a grid file; the configurations have names of their own."""
     found = configurations_of(ExtendedSweep.from_params({"num_beams": "greedy,4"}))
     assert [config.num_beams for config in found] == [None, 4]
-    assert list(names_of(found).values()) == ["large-v3-turbo", "large-v3-turbo-beams4"]
+    assert list(names_of(found).values()) == ["large-v3-turbo", "beams4_large-v3-turbo"]

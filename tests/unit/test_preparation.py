@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.support.audio import corpus_of
+from tests.support.corpora import put
 from tests.support.fakes import NO_GPU
 from whisperbench.checkpoint.checkpoint import Checkpoint
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -32,6 +35,21 @@ def test_random_weights_have_as_many_tokens_as_the_reference(checkpoint: Checkpo
     for each, tokens in ((config, [count, count]), (real, [None])):
         utterances = prepare(each, NO_GPU, Listener()).utterances
         assert [utterance.forced_tokens for utterance in utterances] == tokens
+
+
+def test_silent_utterances_are_a_warning(tmp_path: Path) -> None:
+    """With their number and the first of them."""
+    warnings: list[str] = []
+
+    class Warned(Listener):
+        def warning(self, sentence: str) -> None:
+            warnings.append(sentence)
+
+    put(tmp_path / "c", "a.wav", "b.wav")
+    soundfile.write(tmp_path / "c" / "b.wav", np.zeros(9, np.int16), 16_000)
+    corpus = checked_corpus(BenchmarkConfig(corpus=str(tmp_path / "c")), Warned())
+    assert corpus.silent == ("b",)
+    assert "1 of 2 utterances are silent, the first is b:" in warnings[-1]
 
 
 def test_a_corpus_of_long_audio_alone_cannot_be_dropped(tmp_path: Path) -> None:

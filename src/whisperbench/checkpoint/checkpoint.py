@@ -22,8 +22,10 @@ from whisperbench.checkpoint.ctranslate2 import convert
 from whisperbench.checkpoint.files import (
     CONFIGURATION_FILES,
     TOKENIZER_FILES,
+    WEIGHT_PATTERNS,
     download_checkpoint,
     read_json,
+    require_published,
     weight_files,
 )
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
@@ -34,10 +36,10 @@ from whisperbench.checkpoint.tokenizer import (
     special_ids,
     write_tokenizer,
 )
-from whisperbench.errors import ConfigError, ModelError
-from whisperbench.files import build_directory_once
+from whisperbench.errors import ChangedInputError, ConfigError, ModelError
+from whisperbench.files import FileState, build_directory_once, changed_files, file_state
 
-LAYOUT = "5"
+LAYOUT = "6"
 """Part of the name of every cached directory; increase it when the files written there change."""
 
 REVISION_SCHEMA = "2"
@@ -57,6 +59,7 @@ class Checkpoint:
         tokens: token ids by the name of the special token.
         ctranslate2: directory in the CTranslate2 layout from which the checkpoint was converted, if any.
         quantisation: method and format of weights that are already quantised, from config.json; None if they are not.
+        files: the states of its files before `revision` was determined.
     """
 
     model_id: str
@@ -66,6 +69,7 @@ class Checkpoint:
     tokens: Mapping[str, int] = dataclasses.field(repr=False)
     ctranslate2: str | None = None
     quantisation: str | None = None
+    files: Mapping[Path, FileState] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def multilingual(self) -> bool:
@@ -82,6 +86,14 @@ class Checkpoint:
         """
         sentence = text.capitalize() if text.isupper() else text
         return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
+
+    def require_unchanged(self) -> None:
+        """Require that the files are those of `revision`.
+
+        Raises:
+            ChangedInputError: files were changed or replaced; the message names some of them.
+        """
+        _require_unchanged(self.files)
 
     def prompt_token_ids(self, language: str) -> list[int]:
         """The decoder prompt for transcription in a language, without timestamps.
@@ -121,7 +133,7 @@ def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights:
     """
     cache_dir = cache_dir.resolve()
     if model == "demo":
-        return _local("demo", _demo_directory(), cache_dir, random_weights)
+        return _local(ALIASES["tiny.en"], _demo_directory(), cache_dir, random_weights)
     hub_id = ALIASES.get(model, model)
     if hub_id in PUBLISHED and random_weights:
         return _published_size(hub_id, cache_dir)
@@ -135,7 +147,10 @@ def resolve_model(model: str, revision: str, *, cache_dir: Path, random_weights:
             f"{', '.join(sorted(ALIASES))}, an id of the Hugging Face hub (owner/name), or a local directory."
         )
     path = download_checkpoint(hub_id, revision, with_weights=not random_weights)
-    return _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
+    found = _hugging_face(hub_id, path, path.name, with_weights=not random_weights)
+    for file in found.files:
+        require_published(file)
+    return found
 
 
 def _directory(model: str) -> Path | None:
@@ -148,11 +163,16 @@ def _directory(model: str) -> Path | None:
 
 def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool) -> Checkpoint:
     if (directory / "model.bin").is_file():
+        source = _states(directory, CTRANSLATE2_FILES)
         digest = _digest(directory, CTRANSLATE2_FILES)
-        converted = cache_dir / "converted" / f"{digest}-{LAYOUT}"
-        target = _built_once(converted, lambda target: convert(directory, target))
+
+        def build(target: Path) -> None:
+            convert(directory, target)
+            _require_unchanged(source)
+
+        target = _built_once(cache_dir / "converted" / f"{digest}-{LAYOUT}", build)
         found = _hugging_face(model_id, target, digest, with_weights=True)
-        return dataclasses.replace(found, ctranslate2=str(directory))
+        return dataclasses.replace(found, ctranslate2=str(directory), files={**source, **found.files})
     checkpoint = _hugging_face(model_id, directory, None, with_weights=not random_weights)
     weights = () if random_weights else weight_files(directory)
     digest = _digest(directory, [*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights])
@@ -165,6 +185,8 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
         raise ModelError(
             f"{directory} lacks config.json, so it is not a checkpoint in the Hugging Face or CTranslate2 layout."
         )
+    weights = WEIGHT_PATTERNS if with_weights else ()
+    files = _states(directory, (*CONFIGURATION_FILES, *TOKENIZER_FILES, *weights))
     config = read_json(directory / "config.json")
     architecture = Architecture.from_config(config, directory / "config.json")
     if not any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
@@ -173,7 +195,21 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
     architecture.check_tokens(tokens, directory)
     if with_weights:
         weight_files(directory)
-    return Checkpoint(model_id, str(directory), revision, architecture, tokens, quantisation=_quantisation(config))
+    return Checkpoint(
+        model_id, str(directory), revision, architecture, tokens, files=files, quantisation=_quantisation(config)
+    )
+
+
+def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
+    return {path: file_state(path) for pattern in patterns for path in sorted(directory.glob(pattern))}
+
+
+def _require_unchanged(files: Mapping[Path, FileState]) -> None:
+    if changed := changed_files(files):
+        raise ChangedInputError(
+            f"{len(changed)} files of the checkpoint changed after they were checked, so that the model is not that of "
+            f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
+        )
 
 
 def _quantisation(config: Mapping[str, Any]) -> str | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from whisperbench.errors import ModelError
 
+SHA256, SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 MAX_JSON_BYTES = 64 * 2**20
 """Size limit of JSON files: fifteen times the largest published one."""
 
@@ -90,6 +93,28 @@ def _check_whole(path: Path) -> None:
             f"{path} cannot be read as safetensors: {error}. The file has {path.stat().st_size:,} bytes. If it is "
             "incomplete, download or copy it again."
         ) from error
+
+
+def require_published(path: Path) -> None:
+    """Require that a file in the cache of the hub has the content that the hub published.
+
+    The cache names it by the hub's digest, SHA-256 for large files and Git's SHA-1 for others; a copy of the cache
+    without links has no such names and is not checked.
+
+    Raises:
+        ModelError: the content is another one.
+    """
+    stored = path.resolve()
+    with stored.open("rb") as file:
+        if SHA256.fullmatch(stored.name):
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        elif SHA1.fullmatch(stored.name):
+            content = file.read()
+            found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        else:
+            return
+    if found != stored.name:
+        raise ModelError(f"{path} was altered after its download. Delete {stored}, so that it is downloaded again.")
 
 
 HUB_TIMEOUT_SECONDS = 8

@@ -68,8 +68,8 @@ def _layouts(table: Table) -> Iterator[tuple[list[int], list[int]]]:
     yield from ((every, every[start:]) for start in range(len(every) + 1))
     shown = [index for index in every if table.headings[index] != "run"]
     yield shown, []
-    for index in shown[:0:-1]:
-        if index not in table.required:
+    for index in reversed(shown):
+        if index not in table.required and len(shown) > 1:
             shown = [each for each in shown if each != index]
             yield shown, []
 

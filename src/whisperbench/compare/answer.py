@@ -17,7 +17,7 @@ MAX_LINES, WIDTH = 20, 80
 """The answer has at most so many lines on a terminal of this width."""
 OTHER_LINES = 4
 """Lines of the heading, of the table's two heading lines, and of the note on columns that do not fit."""
-ALWAYS = ("model", "gpu", "setting", "wer")
+ALWAYS = ("model", "gpu", "setting", "wer", "cer")
 """Columns that are shown at any width, beside the sort column."""
 CHOICES = {"cost": "cheapest", "reqs_per_sec": "fastest", "energy": "most economical"}
 
@@ -41,8 +41,8 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
 
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
-    """The rows with the columns that are known; GPU, model, setting, WER and the sort column are always shown."""
-    gpus = short_gpu_names(row.system for row in rows)
+    """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
+    gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
     cost = "usd_per_audio_hour" if board.group.has("usd_per_audio_hour") else "energy_wh_per_audio_hour"
     columns = {
@@ -50,13 +50,14 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
         "gpu": Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
         "setting": Column("setting", "setting", lambda row: row.system.description),
         "wer": BY_NAME["wer"],
+        "cer": BY_NAME["cer"],
         "accuracy": Column("accuracy", "accuracy", lambda row: _short_verdict(board, row), shown="if known"),
         "reqs_per_sec": Column("reqs_per_sec", "reqs/s", _rate, numeric=True),
         "n": BY_NAME["n"],
         cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if "usd" in cost else "Wh/hour", shown="if known"),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
     }
-    shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric}
+    shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric != "wer"}
     return Table(
         [column.heading for column in shown.values()],
         [[column.text(row) for column in shown.values()] for row in rows],
@@ -67,7 +68,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
     """The cheapest, the fastest and the most accurate choice with its figure, and what cannot be told from it."""
-    gpus = short_gpu_names(row.system for row in rows)
+    gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
         return f"{system.model} on {gpus[system.gpu]}"
@@ -130,9 +131,11 @@ def _figure(system: System, metric: str) -> str:
 def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
     """What the measurements cannot tell from the best one, at a level that holds for all pairs of rows."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
+    rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
     alike = []
     for other in others:
-        found = rate_difference(other.by_run(sorting.metric), best.by_run(sorting.metric), comparisons=pairs)
+        noise = [rates[system] for system in others if system is not other]
+        found = rate_difference(rates[other], rates[best], others=noise, comparisons=pairs)
         if found and found.interval and found.interval.low <= 0 <= found.interval.high:
             alike.append(name(other))
         elif found and found.interval is None and other is others[0]:

@@ -119,8 +119,22 @@ def _when(pattern: str) -> Callable[[Row], str]:
     return lambda row: row.system.newest.start_time.strftime(pattern)
 
 
-def _wer(row: Row) -> str:
-    return NOT_MEASURED if row.system.wer is None else f"{row.system.wer:.2f}{_limits(row.system.interval, 2)}"
+def _error_columns(rate: str) -> tuple[Column, ...]:
+    """The columns of the WER or of the CER, which are empty in the rows that are ranked by the other one."""
+    name = rate.lower()
+
+    def value(row: Row) -> float | None:
+        return row.system.wer if row.system.error_rate == rate else None
+
+    def interval(row: Row) -> Interval | None:
+        return row.system.interval if row.system.error_rate == rate else None
+
+    def show(row: Row) -> str:
+        found = value(row)
+        return NOT_MEASURED if found is None else f"{found:.2f}{_limits(interval(row), 2)}"
+
+    limits = (_limit(f"{name}_ci", side, interval) for side in ("low", "high"))
+    return Column(name, f"{rate} %", value, show, "if known", True), *limits
 
 
 def _speed_interval(row: Row) -> Interval | None:
@@ -146,8 +160,8 @@ _RESOLVED = (
     Column("model", "model", lambda row: row.system.model),
     Column("model_revision", "revision", lambda row: row.system.revision, _revision, "if rows look alike"),
     Column("engine", "engine", lambda row: row.system.engine),
-    Column("dtype", "dtype", _param("dtype_effective"), None, "if an option differs"),
-    Column("batch_size", "batch", _param("batch_size_effective"), None, "if an option differs"),
+    Column("dtype", "dtype", _param("dtype"), None, "if an option differs"),
+    Column("batch_size", "batch", _param("batch_size"), None, "if an option differs"),
 )
 """Columns of options that show the resolved value instead of the requested one."""
 
@@ -176,7 +190,8 @@ COLUMNS = (
     Column("gpu_power_limit_watts", "power limit W", _param("gpu_power_limit_watts"), None, "if rows look alike"),
     Column("cpu_cores", "cores", _param("cpu_cores"), None, "if rows look alike"),
     *(column for name, column in OF_OPTIONS.items() if name not in AHEAD),
-    Column("wer", "WER %", lambda row: row.system.wer, _wer, "if known", True),
+    *_error_columns("WER"),
+    *_error_columns("CER"),
     Column("wer_verdict", "accuracy", _outcome, verdict_of, "if known"),
     Column("repetition_loops", "loops", lambda row: row.system.typical.metric("repetition_loops"),
         lambda row: loops_of(row.system) or NOT_MEASURED, "if known", True),
@@ -192,12 +207,11 @@ COLUMNS = (
     Column("when", "when", _when("%Y-%m-%d %H:%M"), _when("%Y-%m-%d")),
     Column("who", "who", lambda row: ", ".join(sorted({run.user for run in row.system.runs}))),
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),
-    *(_limit("wer_ci", side, lambda row: row.system.interval) for side in ("low", "high")),
     *(_limit("reqs_per_sec", side, _speed_interval) for side in ("low", "high")),
     *(Column(name, name, _of_verdict(field), shown="in files") for name, field in VERDICT_FIGURES.items()),
     Column("weights", "weights", lambda row: ("real", "random")[row.system.newest.random_weights], shown="in files"),
     Column("engines", "engines", lambda row: row.system.engines, shown="in files"),
-    Column("vllm_version", "vLLM", _param("vllm_version"), shown="in files"),
+    Column("torch_version", "torch", _param("torch_version"), shown="in files"),
     Column("cuda_driver", "driver", _param("cuda_driver"), shown="in files"),
     Column("config_digest", "digest", lambda row: row.system.newest.config_digest, shown="in files"),
 )  # fmt: skip

@@ -41,8 +41,8 @@ def _settings(system: System) -> Hashable:
         for name, each in OPTIONS.items()
         if each.identity and name not in ("engine", "dtype", *CONCURRENCY)
     )
-    concurrency = system.param("max_num_seqs") if system.uses_vllm else system.param("batch_size_effective")
-    return system.revision, system.param("dtype_effective"), concurrency, *others
+    concurrency = system.param("max_num_seqs") if system.uses_vllm else system.param("batch_size")
+    return system.revision, system.param("dtype"), concurrency, *others
 
 
 def _comparison(

@@ -136,8 +136,10 @@ def judge(case: GateCase, wer: PairedDifference | str | None, margin: float, max
     candidate, baseline = case.candidate, case.baseline
     names = f"{candidate.label} ({candidate.newest.run_id[:8]})", f"the baseline {baseline.newest.name}"
     if isinstance(wer, str) or (candidate.wer is None) is not (baseline.wer is None):
-        reason = wer if isinstance(wer, str) else "only one of them has a WER"
-        raise ComparisonError(f"The WER of {names[0]} is not comparable with that of {names[1]}: {reason}.")
+        reason = wer if isinstance(wer, str) else "it was measured in only one of them"
+        raise ComparisonError(
+            f"The {candidate.error_rate} of {names[0]} is not comparable with that of {names[1]}: {reason}."
+        )
     speed = rate_difference(*_counted_rates(case))
     if speed is None:
         name = names[1] if candidate.median("reqs_per_sec") else names[0]

@@ -27,14 +27,18 @@ class Group:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Reference words and utterances."""
-        return self.newest.metric("reference_words") or 0.0, self.newest.metric("utterances") or 0.0
+        """Reference words (or characters) and utterances."""
+        return self.newest.metric(f"reference_{self.systems[0].unit}") or 0.0, self.newest.metric("utterances") or 0.0
 
     @property
     def by_wer(self) -> list[System]:
         """Systems with a WER, the most accurate first; equally accurate systems are ordered by throughput."""
-        scored = [(system.wer, system) for system in self.systems if system.wer is not None]
-        return [s for _, s in sorted(scored, key=lambda each: (each[0], -(each[1].median("reqs_per_sec") or 0)))]
+        scored = [
+            ((system.wer, -(system.median("reqs_per_sec") or 0.0), system.label, system.newest.run_id), system)
+            for system in self.systems
+            if system.wer is not None
+        ]
+        return [system for _, system in sorted(scored, key=lambda each: each[0])]
 
     def has(self, metric: str) -> bool:
         return any(system.median(metric) is not None for system in self.systems)
@@ -106,6 +110,6 @@ def _unranked(run: RunRecord) -> str | None:
     for tag, key in ((ACCURACY_KEY, run.accuracy_key), (SPEED_KEY, run.speed_key)):
         if key is None:
             return f"it has no tag {tag}, so it cannot be compared with other runs"
-    if run.metric("wer") is None and run.metric("reqs_per_sec") is None:
-        return run.disturbed or "neither wer nor reqs_per_sec was measured"
+    if run.wer is None and run.metric("reqs_per_sec") is None:
+        return run.disturbed or "neither an error rate nor reqs_per_sec was measured"
     return None

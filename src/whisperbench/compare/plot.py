@@ -1,4 +1,4 @@
-"""Plot of WER against throughput as SVG."""
+"""Plot of WER or CER against throughput as SVG."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str 
     rates = [rate for rate, _, _ in points] + [rate for rate, _ in others]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 5), layout="constrained")
-        axes = figure.add_subplot(xlabel="reqs/sec (right is faster)", ylabel="WER % (down is more accurate)")
+        axes = figure.add_subplot(
+            xlabel="reqs/sec (right is faster)", ylabel=f"{board.rows[0].system.error_rate} % (down is more accurate)"
+        )
         axes.set_title(_short(title), loc="left")
         labels = []
         for i, gpu in enumerate(sorted({row.system.gpu for _, _, row in points})):

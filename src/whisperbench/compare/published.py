@@ -60,7 +60,7 @@ class PublishedBenchmark:
 
     def has_data_of(self, system: System) -> bool:
         """MLPerf transcribes packed windows of 30 s, the other benchmarks transcribe single utterances."""
-        return (system.param("pack_seconds") == "30") is (self.benchmark == MLPERF)
+        return (system.requested(OPTIONS["pack_seconds"]) == "30") is (self.benchmark == MLPERF)
 
     def caveats_of(self, system: System) -> list[str]:
         """Reasons why a measured system is not directly comparable, beyond `caveats`."""
@@ -72,7 +72,7 @@ class PublishedBenchmark:
             OTHER_SETTINGS: not equal or bool(more) or system.engines > system.gpu_count,
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
-            f"other data: {split}": split != wanted,
+            f"other data: {split or system.newest.data}": split != wanted,
             f"{utterances:,.0f} utterances": split == wanted == "test-clean" and utterances != UTTERANCES,
         }
         return [reason for reason, applies in reasons.items() if applies]

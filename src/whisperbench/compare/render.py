@@ -19,6 +19,7 @@ from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.compare.report import Report, title
+from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
 from whisperbench.text import escape_control, markdown
@@ -37,6 +38,7 @@ def leaderboard_html(report: Report) -> str:
         boards=[_board_html(board, report) for board in report.boards],
         utterances=report.utterances,
         utterances_of=content.on_gpu(main.rows[0]),
+        unit=main.rows[0].system.unit,
         audio=report.audio,
         sections=report.sections,
     )
@@ -48,7 +50,8 @@ def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -
     `audio` holds data: URLs of WAV files by utterance id.
     """
     parts = found.parts(links)
-    return render("difference.html.jinja", found=found, parts=parts, audio=audio, added_errors=added_errors)
+    unit = System((found.a,)).unit
+    return render("difference.html.jinja", found=found, parts=parts, audio=audio, unit=unit, added_errors=added_errors)
 
 
 def leaderboard_csv(report: Report) -> str:

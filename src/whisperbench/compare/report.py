@@ -30,10 +30,10 @@ from whisperbench.config.compare import SORTINGS
 from whisperbench.results.links import Links
 
 VERDICTS = (
-    "Accuracy compares the WER of a row with that of {reference} on the same utterances: “same” if the whole interval "
-    "of the difference lies within ±{margin:g} points (option margin), “worse” or “better” if it excludes 0, “not "
-    "worse” if it excludes a loss of more than {margin:g} points, else “undecided”. The intervals hold for the whole "
-    "table."
+    "Accuracy compares the {rate} of a row with that of {reference} on the same utterances: “same” if the whole "
+    "interval of the difference lies within ±{margin:g} points (option margin), “worse” or “better” if it excludes 0, "
+    "“not worse” if it excludes a loss of more than {margin:g} points, else “undecided”. The intervals hold for the "
+    "whole table."
 )
 NO_VERDICTS = "There are no verdicts on accuracy, because fewer than two rows have transcripts of the same utterances."
 RATES = (
@@ -89,14 +89,19 @@ class Report:
     @property
     def sections(self) -> list[Part]:
         """The sections after the leaderboards; sections without content are omitted."""
+        boards = (*self.boards, *self.alone)
         unchanged = "" if self.rank_changes is None else "No changes of order."
         benchmarks = dict.fromkeys(f"{p.published.benchmark}: {p.published.caveats}" for p in self.published)
         return [
             *section("GPUs at equal settings, and each at its best", gpu_comparison(self.boards)),
             *section("Engines at equal settings, and each at its best", engine_comparison(self.boards)),
-            *section("One configuration on different data, WER %", _across_data((*self.boards, *self.alone))),
+            *section(f"One configuration on different data, {error_heading(boards)}", _across_data(boards)),
             *section("Configurations without a counterpart", _alone(self.alone, self.links)),
-            *section("Changes by rescoring", _rank_changes(self.rank_changes or ()), without_rows=unchanged),
+            *section(
+                "Changes by rescoring",
+                _rank_changes(self.rank_changes or (), error_heading(boards)),
+                without_rows=unchanged,
+            ),
             *section("Published benchmarks, not ranked", _published(self.published), note=" ".join(benchmarks)),
             *section("Left out", _left_out(self.left_out, self.links)),
         ]
@@ -104,9 +109,15 @@ class Report:
 
 def title(board: Leaderboard) -> str:
     """`Librispeech test-clean, 2,620 utterances, sorted by WER`."""
-    how = f"sorted by {SORTINGS[board.sort].heading}" if len(board.rows) > 1 else "one configuration"
+    by = board.rows[0].system.error_rate if board.sort == "wer" else SORTINGS[board.sort].heading
+    how = f"sorted by {by}" if len(board.rows) > 1 else "one configuration"
     found = f"{data(board.group)}, {how}"
     return found[:1].upper() + found[1:]
+
+
+def error_heading(boards: Iterable[Leaderboard]) -> str:
+    """`WER %`, or `WER or CER %` for a table of several leaderboards."""
+    return " or ".join(sorted({board.rows[0].system.error_rate for board in boards}, reverse=True)) + " %"
 
 
 def data(group: Group) -> str:
@@ -133,7 +144,11 @@ def explanation(board: Leaderboard) -> str:
     if len(board.rows) > 1 and board.group.has("wer"):
         reference = "the reference" if board.verdicts.named else "the most accurate row (reference)"
         found = any(row.verdict for row in board.rows)
-        sentences.append(VERDICTS.format(reference=reference, margin=board.verdicts.margin) if found else NO_VERDICTS)
+        sentences.append(
+            VERDICTS.format(rate=board.rows[0].system.error_rate, reference=reference, margin=board.verdicts.margin)
+            if found
+            else NO_VERDICTS
+        )
     if any(row.system.typical.metric("repetition_loops") is not None for row in board.rows):
         sentences.append(LOOPS)
     sentences.append(RATES)
@@ -188,27 +203,27 @@ def _across_data(boards: Iterable[Leaderboard]) -> Table:
     return Table(headings, rows, frozenset(range(2, len(headings))))
 
 
-def _alone(boards: Iterable[Leaderboard], links: Links) -> Table:
+def _alone(boards: Sequence[Leaderboard], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for board in boards:
         (system,) = board.group.systems
         name, rate = Linked(system.label, links.run(system.newest)), number(system.median("reqs_per_sec"))
         rows.append([name, data(board.group), system.gpu, number(system.wer), rate, "; ".join(board.differs)])
-    headings = ["configuration", "data", "gpu", "WER %", "reqs/sec", "differs from the first table"]
+    headings = ["configuration", "data", "gpu", error_heading(boards), "reqs/sec", "differs from the first table"]
     return Table(headings, rows, frozenset({3, 4}))
 
 
 def _left_out(runs: Iterable[LeftOut], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for each in runs:
-        wer, rate = (number(each.run.metric(name)) for name in ("wer", "reqs_per_sec"))
+        wer, rate = number(each.run.wer), number(each.run.metric("reqs_per_sec"))
         rows.append([linked(each.run, links), each.run.gpu, wer, rate, each.reason])
-    return Table(["run", "gpu", "WER %", "reqs/sec", "reason"], rows, frozenset({2, 3}))
+    return Table(["run", "gpu", "WER or CER %", "reqs/sec", "reason"], rows, frozenset({2, 3}))
 
 
-def _rank_changes(changes: Iterable[RankChange]) -> Table:
+def _rank_changes(changes: Iterable[RankChange], error_rate: str) -> Table:
     rows = [
         [c.label, c.gpu, " → ".join(number(wer) for wer in c.wer), " → ".join(number(rank, 0) for rank in c.rank)]
         for c in changes
     ]
-    return Table(["configuration", "gpu", "WER %", "place"], rows, frozenset({2, 3}))
+    return Table(["configuration", "gpu", error_rate, "place"], rows, frozenset({2, 3}))

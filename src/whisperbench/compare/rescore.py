@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from whisperbench.compare.rank import Leaderboard
@@ -32,10 +33,10 @@ def rescore(run: RunRecord, stored: StoredTranscripts | None) -> tuple[RunRecord
     Raises:
         CorpusError: a text cannot be normalised; the message names the utterance.
     """
-    if not stored or run.metric("wer") is None or any(utterance.reference is None for utterance in stored):
+    if not stored or run.wer is None or any(utterance.reference is None for utterance in stored):
         return None
     found = score(stored, run.params.get("language", "en"))
-    kept = {n: v for n, v in run.metrics.items() if n not in ("wer", "cer", "wer_ci_low", "wer_ci_high")}
+    kept = {n: v for n, v in run.metrics.items() if not re.fullmatch("[wc]er(_ci_low|_ci_high)?", n)}
     tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer.name)}
     return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), found.results
 

@@ -48,8 +48,8 @@ def unused_prices(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> l
 
 
 def named(family: str, gpu: str) -> bool:
-    """Whether the name of a GPU contains a family name as whole words."""
-    return re.search(rf"\b{re.escape(family)}\b", gpu) is not None
+    """Whether the name of a GPU contains a family name as whole words, ignoring case."""
+    return re.search(rf"\b{re.escape(family)}\b", gpu, re.IGNORECASE) is not None
 
 
 def _matches(text: str, pattern: str) -> bool:

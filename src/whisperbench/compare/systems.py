@@ -32,14 +32,14 @@ class System:
     @property
     def typical(self) -> RunRecord:
         """The run with the median WER (the lower of the middle two); the newest if no run has a WER."""
-        scored = [(run.metric(self.error_rate.lower()), run.run_id, run) for run in self.runs]
+        scored = [(run.wer, run.run_id, run) for run in self.runs]
         ordered = sorted((wer, run_id, run) for wer, run_id, run in scored if wer is not None)
         return ordered[(len(ordered) - 1) // 2][2] if ordered else self.newest
 
     @property
     def wer(self) -> float | None:
         """The WER in percent, or the CER if characters are counted."""
-        return self.typical.metric(self.error_rate.lower())
+        return self.typical.wer
 
     @property
     def unit(self) -> str:
@@ -52,7 +52,7 @@ class System:
 
     @property
     def interval(self) -> Interval | None:
-        low, high = self.typical.metric("wer_ci_low"), self.typical.metric("wer_ci_high")
+        low, high = (self.typical.metric(f"{self.error_rate.lower()}_ci_{side}") for side in ("low", "high"))
         return None if low is None or high is None else Interval(low, high)
 
     def by_run(self, metric: str) -> list[tuple[float, ...]]:
@@ -84,7 +84,7 @@ class System:
 
     @property
     def revision(self) -> str | None:
-        return self.param("model_revision_resolved") or self.param("model_revision")
+        return self.param("model_revision_resolved")
 
     @property
     def engine_name(self) -> str:
@@ -97,7 +97,7 @@ class System:
 
     def requested(self, option: Option) -> str | None:
         """An option as it was requested; None if the engine does not have it."""
-        return self.param(option.name) if option.has(self.engine_name) else None
+        return self.newest.options.get(option.name, option.default_text) if option.has(self.engine_name) else None
 
     @property
     def engine(self) -> str:
@@ -132,14 +132,14 @@ class System:
     @property
     def other_settings(self) -> str:
         """Options that differ from their defaults and have no column: `quantization=fp8, enforce_eager=true`."""
-        return other_settings(OPTIONS, self.newest.params)
+        return other_settings(OPTIONS, self.newest.options)
 
     def settings(self, *without: str) -> str:
         """`fp8 seqs256 stride16`: labels of the options, except those in `without` and those that all rows share."""
-        params = dict(self.newest.params)
-        if not self.uses_vllm:
-            params["batch_size"] = params.get("batch_size_effective", params["batch_size"])
-        found = labels(OPTIONS, params)
+        options = dict(self.newest.options)
+        if (batch_size := self.param("batch_size")) is not None:
+            options["batch_size"] = batch_size  # differs between engines with `auto`
+        found = labels(OPTIONS, options)
         parts = [label for name, label in found.items() if name not in without and not OPTIONS[name].in_keys]
         if self.engines > 1 and self.param("gpu_count") == "0":
             parts.append(f"{self.engines} engines")
@@ -163,13 +163,12 @@ class System:
         return (*sorted(recorded), *(("measured with uncommitted changes",) if dirty else ()))
 
 
-def other_settings(options: Mapping[str, Option], params: Mapping[str, str]) -> str:
-    """Options without a column that differ from their defaults, except those that all rows share."""
+def other_settings(options: Mapping[str, Option], changed: Mapping[str, str]) -> str:
+    """Options of `changed` without a column, except those that all rows share."""
     return ", ".join(
-        f"{name}={params[name]}"
+        f"{name}={changed[name]}"
         for name, each in options.items()
-        if each.identity and not each.in_keys and each.column is None
-        if params.get(name, each.default_text) != each.default_text
+        if name in changed and each.identity and not each.in_keys and each.column is None
     )
 
 

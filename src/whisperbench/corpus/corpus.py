@@ -116,8 +116,8 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
         if missing := [part for part in parts_of(split) if part not in splits]:
             raise CorpusError(f"split={missing[0]!r} is not in {folder}; it holds {', '.join(splits)}.")
     else:
-        name, (split, part) = folder.name, _split_of(folder, split)
-        parts = [part]
+        name, (split, directory) = folder.name, _split_of(folder, split)
+        parts = [directory]
     pairs, warnings = list[tuple[TranscriptEntry, AudioSource]](), list[str]()
     for part in parts:
         if isinstance(part, Path):
@@ -138,13 +138,13 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
 
 def _split_of(folder: Path, split: str) -> tuple[str, Path]:
     """The name and the directory of a split of a corpus that is not LibriSpeech."""
-    inside = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    inside = sorted(path.name for path in folder.glob("*") if path.is_dir())
     if split not in inside and split in (WHOLE, DEFAULT_SPLIT, folder.name):
         return WHOLE, folder
     if split not in inside:
         found = f"the directories {', '.join(inside[:10])}" if inside else "no directories"
         raise CorpusError(f"split={split!r} is not a directory in {folder}, which has {found}. Use split={WHOLE}.")
-    if above := [path.name for path in folder.iterdir() if path.name.lower().endswith(TRANSCRIPTS)]:
+    if above := [path.name for path in folder.glob("*") if path.name.lower().endswith(TRANSCRIPTS)]:
         raise CorpusError(
             f"split={split!r} selects a directory in {folder}, but the transcript {above[0]} lies outside of it. Move "
             f"the transcripts of the split into its directory, or use split={WHOLE}."

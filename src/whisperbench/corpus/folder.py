@@ -18,25 +18,23 @@ from pathlib import Path
 from whisperbench.errors import CorpusError
 from whisperbench.files import broken_link, open_regular
 
-SUFFIXES = (
-    *(
-        ".wav",
-        ".wave",
-        ".flac",
-        ".mp3",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".m4a",
-        ".mp4",
-        ".3gp",
-        ".mov",
-        ".aac",
-        ".amr",
-        ".wma",
-    ),
-    *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".webm", ".mka", ".mkv"),
+PCM_SUFFIXES = (".wav", ".wave", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".flac")
+LOSSY_SUFFIXES = (
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".m4a",
+    ".mp4",
+    ".3gp",
+    ".mov",
+    ".aac",
+    ".amr",
+    ".webm",
+    ".mka",
+    ".mkv",
 )
+SUFFIXES = PCM_SUFFIXES + LOSSY_SUFFIXES
 """Endings of audio files, in any case; the decoders read the content of a file, not its ending."""
 TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", "manifest.json", ".trans.txt")
 """Endings of the names of transcript files, in any case."""

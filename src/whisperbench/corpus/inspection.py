@@ -19,7 +19,7 @@ from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
 from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
-from whisperbench.errors import CorpusError
+from whisperbench.errors import ChangedInputError, CorpusError
 from whisperbench.files import FileState, changed_files, file_state, write_atomically
 from whisperbench.util import installed_version
 
@@ -50,7 +50,8 @@ def inspect_corpus(
 
     Raises:
         AudioError: a file cannot be decoded or is incomplete; the message names the first in the order of the corpus.
-        CorpusError: a manifest states another length, or a file changed meanwhile.
+        CorpusError: a manifest states another length.
+        ChangedInputError: a file changed meanwhile.
     """
     files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
     states = _states(itertools.chain(*files))
@@ -76,11 +77,11 @@ def require_unchanged(files: Mapping[Path, FileState]) -> None:
     """Require that the files of an inspected corpus are those that were inspected.
 
     Raises:
-        CorpusError: files were changed or replaced; the message names some of them.
+        ChangedInputError: files were changed or replaced; the message names some of them.
     """
     if changed := changed_files(files):
         names = ", ".join(map(str, changed[:5]))
-        raise CorpusError(
+        raise ChangedInputError(
             f"{len(changed)} of {len(files)} files with audio changed after they were checked, so that the digest is "
             f"not that of the transcribed audio: {names}. Run again while the corpus does not change."
         )

@@ -89,7 +89,7 @@ def _require_whole_chunks(file: BinaryIO, where: str) -> bool:
         return False
     position, layout, alignment = found
     header, seen = struct.calcsize(layout), set() if is_mp4 else {head[:4]}
-    size_in_ds64 = 0  # of the audio in RF64, where the chunk itself states 0xFFFFFFFF
+    size_in_ds64: int | None = None  # of the audio in RF64, where the chunk itself states 0xFFFFFFFF
     while position + header <= size:
         file.seek(position)
         fields, start = struct.unpack(layout, file.read(header)), position + header
@@ -104,7 +104,7 @@ def _require_whole_chunks(file: BinaryIO, where: str) -> bool:
         if is_mp4 and length == 1:
             length, start = int.from_bytes(file.read(8), "big"), start + 8
         if name in AUDIO_CHUNKS and any(length in sizes for sizes in PIPE_SIZES):
-            length = size_in_ds64 or size - start
+            length = size - start if size_in_ds64 is None else size_in_ds64
         elif is_mp4:
             length = max(0, length - (start - position)) if length else size - start
         elif layout == W64[1]:
@@ -130,7 +130,7 @@ def _require_whole(file: BinaryIO, where: str, decoded: Decoded) -> None:
     by_ffmpeg = decoded.format not in LIBSNDFILE_FORMATS
     second = decoded if by_ffmpeg else decode_with_ffmpeg(file, where)
     stated, is_ogg = second.stated_seconds, decoded.format.lower() == "ogg"
-    if stated is None and decoded.format in ("matroska,webm", "asf"):
+    if stated is None and decoded.format == "matroska,webm":
         raise AudioError(f"{where} does not state its length, so it may be cut short. {CONVERT}")
     stated = second.seconds if stated is None else stated
     tolerance = ROUNDING_SECONDS if by_ffmpeg or is_ogg else 0.5 / decoded.rate
@@ -166,8 +166,11 @@ def _require_whole_mp3(file: BinaryIO, where: str, decoded: Decoded) -> None:
     import miniaudio
 
     file.seek(0)
+    content = file.read()
+    if (tag := content.find(b"APETAGEX", len(content) // 2)) > 0:  # dr_mp3 would leave out the frame before it
+        content = content[:tag]
     try:
-        second = miniaudio.mp3_read_s16(file.read()).num_frames
+        second = miniaudio.mp3_read_s16(content).num_frames
     except miniaudio.DecodeError as error:
         raise AudioError(f"{where} is damaged: {error}. {FETCH_AGAIN}") from error
     file.seek(0)

@@ -50,9 +50,7 @@ class Score:
     @property
     def invented_per_minute(self) -> float | None:
         """Units in the transcripts of utterances with an empty reference, per minute of their audio."""
-        silent = [result for result in self.results if result.counts and not result.units]
-        minutes = sum(result.seconds for result in silent) / 60
-        return sum(result.errors or 0 for result in silent) / minutes if minutes else None
+        return units_per_minute([each for each in self.results if each.counts and not each.units], self.normalizer)
 
     @property
     def wer(self) -> float | None:
@@ -79,6 +77,17 @@ def score(results: Sequence[UtteranceResult], language: str) -> Score:
         [result.speaker for result in scored],
     )
     return Score(normalizer, scored, interval)
+
+
+def units_per_minute(results: Sequence[UtteranceResult], normalizer: Normalizer) -> float | None:
+    """Words or characters of the normalised transcripts per minute of audio; None without audio.
+
+    Raises:
+        CorpusError: a transcript cannot be normalised; the message names the utterance.
+    """
+    minutes = sum(result.seconds for result in results) / 60
+    units = sum(len(_normalized(result.hypothesis, normalizer, result.utt_id).split()) for result in results)
+    return units / minutes if minutes else None
 
 
 def check_references(utterances: Sequence[Utterance], language: str) -> None:

@@ -1,4 +1,4 @@
-"""Public names of tags, resolved params and metrics, and the units of the metrics.
+"""Public names of tags and metrics, and the units of the metrics.
 
 A new metric is declared here and computed in `results.run_data`; the summary and the leaderboard columns are derived
 from the declaration.
@@ -7,6 +7,7 @@ from the declaration.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Container
 
 SCHEMA = "1"
@@ -18,7 +19,8 @@ ACCURACY_KEY = "whisperbench.accuracy_key"
 SPEED_KEY = "whisperbench.speed_key"
 SIGNATURE = "whisperbench.signature"
 CONFIG_DIGEST = "whisperbench.config_digest"
-RANDOM_WEIGHTS = "whisperbench.random_weights"
+OPTIONS_TAG = "whisperbench.options"
+"""The options that differ from their defaults, as requested (`results.keys.key`)."""
 WARNINGS = "whisperbench.warnings"
 DISTURBED = "whisperbench.disturbed"
 """Other programs that used the machine in the timed region; the speed of such a run is not ranked."""
@@ -26,20 +28,18 @@ FAILURE = "whisperbench.failure"
 DATASET_DIGEST = "dataset.digest"
 GIT_DIRTY = "git.dirty"
 COMMIT = "mlflow.source.git.commit"
-MODEL, CORPUS, GPU = "model", "corpus", "gpu"
-"""Tags with short names (`results.run_name`) for filters in MLflow; the params hold the full names."""
+CORPUS = "corpus"
+"""The data in few words (`results.run_name.data_label`), for filters in MLflow."""
 
-PROGRESS, REPEATS, BEST = "system/progress_", "repeats/", "best/"
-"""Prefixes of further metrics: progress in the timed region, the values of each repeat, the best of a sweep."""
+REPEATS = "whisperbench.repeats"
+"""The rates of all repeats (`results.keys.key`).  As metrics, their plots would precede the results in MLflow."""
+PROGRESS = "progress"
+"""Finished utterances and their rate, only while a run is measured."""
+BEST = "best/"
+"""Prefix of the metrics of a sweep: the best values of its runs."""
 
-RESOLVED_PARAMS = (
-    "model_id", "model_revision_resolved", "gpu_name", "gpu_count", "gpu_power_limit_watts", "cpu_cores",
-    "dtype_effective", "kv_cache_dtype_effective",
-    "max_num_batched_tokens_effective", "mel_device_effective", "batch_size_effective", "engines", "hosts",
-    "vllm_version", "engine_version", "engine_deviations", "torch_version", "cuda_driver", "normalizer",
-    "cuda_mps",
-)  # fmt: skip
-"""Params that are resolved by the run and are not options; one without a value is absent from a run."""
+SIGNIFICANT_DIGITS = 3
+"""Minimum number of significant digits of a metric, so that a rate of 0.0412 utterances/s is not 0.04."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Metric:
     """Declaration of a metric; a metric that was not measured is absent from a run.
 
     Attributes:
-        digits: number of digits after the decimal point.
+        digits: number of digits after the decimal point, in a run and wherever the value is printed.
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
         rate: whether the column is always shown.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
@@ -61,6 +61,11 @@ class Metric:
     rate: bool = False
     timed: bool = False
 
+    def rounded(self, value: float) -> float:
+        """The value as it is logged: 2.31, 152.37, 0.0412."""
+        magnitude = math.floor(math.log10(abs(value))) if value else 0
+        return round(value, max(self.digits, SIGNIFICANT_DIGITS - 1 - magnitude))
+
 
 # In the order of the summary.
 METRICS = (
@@ -72,13 +77,14 @@ METRICS = (
     Metric("cer_ci_high", "%", in_summary=False),
     Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
     Metric("invented_characters_per_minute", "characters per audio minute", heading="invented characters/min"),
+    Metric("words_per_minute", "words per audio minute"),
+    Metric("characters_per_minute", "characters per audio minute"),
     Metric("substitutions", in_summary=False, digits=0),
     Metric("deletions", in_summary=False, digits=0),
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
     Metric("reference_characters", in_summary=False, digits=0),
     Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True),
-    Metric("reqs_per_sec_per_gpu", "utterances/s", heading="reqs/sec per GPU", timed=True),
     Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True),
     Metric("wall_seconds", "s", timed=True),
     Metric("client_cpu_seconds", "s", in_summary=False),
@@ -93,8 +99,6 @@ METRICS = (
     Metric("latency_p50_ms", "ms", digits=0, timed=True),
     Metric("latency_p95_ms", "ms", digits=0, timed=True),
     Metric("scaling_efficiency", "%", heading="scaling %", digits=1, timed=True),
-    Metric("slowest_engine_percent", "%"),
-    Metric("tail_seconds", "s", timed=True),
     Metric("gpu_util_mean", "%", timed=True),
     Metric("gpu_memory_peak_mib", "MiB", digits=0),
     Metric("gpu_power_mean_watts", "W", timed=True),

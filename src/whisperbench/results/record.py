@@ -16,7 +16,7 @@ from whisperbench.results.names import (
     CONFIG_DIGEST,
     DISTURBED,
     METRICS,
-    RANDOM_WEIGHTS,
+    OPTIONS_TAG,
     SIGNATURE,
     SPEED_KEY,
     error_metric,
@@ -51,7 +51,7 @@ class RunIdentity:
         """The identity of a run with these params and tags."""
         return cls(
             config_digest=tags.get(CONFIG_DIGEST),
-            model_revision=params.get("model_revision_resolved") or params.get("model_revision"),
+            model_revision=params.get("model_revision_resolved") or None,
             speed_key=tags.get(SPEED_KEY),
             engine_version=params.get("engine_version", "").partition("+")[0] or None,
             cuda_mps="cuda_mps" in params,
@@ -91,14 +91,9 @@ class RunRecord:
         return () if value is None else tuple(self.history.get(name, ())) or (value,)
 
     @property
-    def error_metric(self) -> str:
-        """`wer` or `cer`."""
-        return error_metric(self.metrics)
-
-    @property
-    def error_rate(self) -> float | None:
-        """The error rate in percent that runs are ranked by, `wer` or `cer`."""
-        return self.metric(self.error_metric)
+    def wer(self) -> float | None:
+        """The WER in percent, or the CER if characters are counted."""
+        return self.metric(error_metric(self.metrics))
 
     @property
     def accuracy_key(self) -> str | None:
@@ -113,20 +108,25 @@ class RunRecord:
         return self.tags.get(CONFIG_DIGEST)
 
     @property
+    def options(self) -> Mapping[str, str]:
+        """The options that differ from their defaults, as requested; `params` has them as resolved."""
+        return fields_of(self.tags.get(OPTIONS_TAG, ""))
+
+    @property
     def disturbed(self) -> str | None:
         """Other programs that used the machine in the timed region, if any."""
         return self.tags.get(DISTURBED)
 
     @property
     def random_weights(self) -> bool:
-        return self.tags.get(RANDOM_WEIGHTS) == "true"
+        return self.params.get("load_format") == "dummy"
 
     @property
     def data(self) -> str:
         """Corpus and split from the signature, like `librispeech test-clean`; only the corpus if it has no splits."""
         name, _, split = fields_of(self.tags.get(SIGNATURE, "")).get("data", "").partition("#")[0].rpartition("/")
         name = name or self.params.get("corpus", "unknown data").rstrip("/").rpartition("/")[2]
-        split = split or self.params.get("split", WHOLE)
+        split = split or self.params.get("split") or WHOLE
         return name if split == WHOLE else f"{name} {split}"
 
     @property

@@ -4,7 +4,7 @@
         journal.json        the process, its run and its options
         transcripts.jsonl   every result of every repeat, appended when it is finished
         measurement.json    everything else that a result needs, written at the end of the timed region
-        artifacts/          environment.txt, engine.log
+        artifacts/          config.json, environment.txt, engine.log
 
 `finish` turns a recording with a measurement.json into a bundle, after the measurement or during a later upload.
 """
@@ -55,6 +55,7 @@ from whisperbench.text import redact_file
 JOURNAL_FILE = "journal.json"
 TRANSCRIPTS = "transcripts.jsonl"
 MEASUREMENT_FILE = "measurement.json"
+CONFIG_FILE = "config.json"  # every option as requested
 ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # several engines write engine-1.log, engine-2.log, …
 
 
@@ -107,6 +108,7 @@ class Journal:
             self.directory.mkdir(mode=0o700)
             self.artifacts.mkdir()
             (self.artifacts / "environment.txt").write_text(environment, encoding="utf-8")
+            write_atomically(self.artifacts / CONFIG_FILE, config.as_params())
             write_atomically(self.directory / JOURNAL_FILE, dataclasses.asdict(header))
             self._file = os.open(self.transcripts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with contextlib.suppress(OSError):  # a network file system may have no locks

@@ -8,14 +8,16 @@ from typing import Annotated, Self
 
 from annotated_types import Ge, Lt
 
-from whisperbench.config.benchmark import VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.corpus.corpus import WHOLE
 from whisperbench.engines.hardware import NOT_REPORTED, Hardware
 from whisperbench.measure.gpu import GpuReadings
-from whisperbench.measure.score import Score
+from whisperbench.measure.normalizer import normalizer_of
+from whisperbench.measure.score import Score, units_per_minute
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
 from whisperbench.results.run_info import Dataset, RunInfo
-from whisperbench.results.run_name import data_label, gpu_label, model_label, run_name
+from whisperbench.results.run_name import data_label, run_name
 from whisperbench.results.summary import announcement, summary
 
 SLOW_ENGINE = 85.0
@@ -31,7 +33,7 @@ Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
 class RunData:
     """The content of one run, except its artifacts.
 
-    `metrics` has the values of the median repeat, and `history` maps a metric to its value in each valid repeat.
+    `metrics` has the rounded values of the median repeat, and `history` maps a rate to its value in each valid repeat.
     Before the measurement both are empty and the times are 0.  `dataset` is None until the corpus has been read.
     """
 
@@ -61,8 +63,8 @@ def run_start(
     """The data of a run before its measurement."""
     return RunData(
         name=run_name(config, hardware),
-        params=initial_params(config, model_id, model_revision, hardware),
-        tags=initial_tags(config, dataset, hardware),
+        params=initial_params(config, hardware, dataset, model_id, model_revision),
+        tags=initial_tags(config, dataset),
         description=announcement(config, dataset, hardware),
         dataset=dataset,
     )
@@ -84,19 +86,21 @@ def run_data(
     normalizer = score.normalizer.name if score else "none"
     gpus, median = info.hardware.gpu_count, measurement.median
     speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
-    metrics = {
+    exact = {
         "utterances": float(median.utterances),
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
-        **({} if score is None else accuracy_metrics(score)),
+        **(unscored_metrics(config, median) if score is None else accuracy_metrics(score)),
         "utterances_over_30s": float(info.utterances_over_30s),
         "silent_utterances": float(info.silent_utterances),
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
+    metrics = {metric.name: metric.rounded(exact[metric.name]) for metric in names.METRICS if metric.name in exact}
     params = run_params(config, info, normalizer, median.gpu)
     tags = run_tags(config, info, normalizer, measurement)
-    history = {name: [s[name] for s in speed] for name in (speed[0] if speed else ()) if all(name in s for s in speed)}
+    rates = [metric.name for metric in names.METRICS if metric.heading]
+    history = {name: [each[name] for each in speed] for name in rates if speed and all(name in each for each in speed)}
     return RunData(
         name=run_name(config, info.hardware),
         params=params,
@@ -110,11 +114,31 @@ def run_data(
     )
 
 
+def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -> dict[str, str]:
+    """The options that are params of a run, according to their declarations (`Option.param`).
+
+    Args:
+        resolved: values of options with `param="resolved"`; one that is absent or None is not a param.
+    """
+    changed, texts = config.changed(), config.as_params()
+    found = {
+        name: {"always": texts, "changed": changed, "resolved": resolved, "never": {}}[each.param].get(name)
+        for name, each in config.declared().items()
+        if each.has(config.engine)
+    }
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def initial_params(
-    config: BenchmarkConfig, model_id: str | None, model_revision: str | None, hardware: Hardware
+    config: BenchmarkConfig,
+    hardware: Hardware,
+    dataset: Dataset | None = None,
+    model_id: str | None = None,
+    model_revision: str | None = None,
+    **resolved: str | None,
 ) -> dict[str, str]:
-    """Params that are known before the engine starts: the options as set, and the resolved model and hardware."""
-    resolved = {
+    """Params that are known before the engine starts; `resolved` has the options that are resolved by then."""
+    facts = {
         "model_id": model_id,
         "model_revision_resolved": model_revision,
         "gpu_name": None if hardware.gpu_name == NOT_REPORTED else hardware.gpu_name,
@@ -123,31 +147,38 @@ def initial_params(
         "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
     }
-    return {**config.as_params(), **{name: value for name, value in resolved.items() if value is not None}}
+    split = None if dataset is None or dataset.split == WHOLE else dataset.split
+    options = option_params(config, {"split": split, **resolved})
+    return {**options, **{name: value for name, value in facts.items() if value is not None}}
 
 
 def run_params(
     config: BenchmarkConfig, info: RunInfo, normalizer: str, readings: GpuReadings | None = None
 ) -> dict[str, str]:
     """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
-    engine, on_vllm = info.engine, config.engine in VLLM_ENGINES
-    resolved = {
-        "dtype_effective": engine.dtype_effective,
-        "kv_cache_dtype_effective": engine.kv_cache_dtype_effective,
-        "max_num_batched_tokens_effective": str(info.settings.max_num_batched_tokens) if on_vllm else None,
-        "mel_device_effective": info.settings.mel_device if on_vllm else None,
-        "batch_size_effective": None if on_vllm else str(info.settings.batch_size),
-        "vllm_version": engine.engine_version if on_vllm else None,
+    engine, settings = info.engine, info.settings
+    facts = {
         "engine_version": engine.engine_version,
         "engine_deviations": engine.engine_deviations,
         "torch_version": engine.torch_version,
         "normalizer": normalizer,
         "engines": str(engine.engines) if engine.engines > 1 else None,
-        "hosts": str(engine.hosts) if engine.engines > 1 else None,
+        "hosts": str(engine.hosts) if engine.hosts > 1 else None,
         "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
-    known = initial_params(config, info.model_id, info.model_revision, info.hardware)
-    return known | {name: value for name, value in resolved.items() if value is not None}
+    known = initial_params(
+        config,
+        info.hardware,
+        info.dataset,
+        info.model_id,
+        info.model_revision,
+        dtype=engine.dtype_effective,
+        max_num_batched_tokens=str(settings.max_num_batched_tokens),
+        mel_device=settings.mel_device,
+        batch_size=str(settings.batch_size),
+        engines_per_gpu=str(settings.engines_per_gpu) if settings.engines_per_gpu > 1 else None,
+    )
+    return known | {name: value for name, value in facts.items() if value is not None}
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
@@ -167,6 +198,13 @@ def accuracy_metrics(score: Score) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
+def unscored_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
+    """Transcribed words or characters per minute of a corpus without transcripts; none of random weights."""
+    normalizer = normalizer_of(config.language)
+    found = None if config.random_weights else units_per_minute(timed.results, normalizer)
+    return {} if found is None else {f"{normalizer.unit}s_per_minute": found}
+
+
 def speed_metrics(
     config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
 ) -> dict[str, float]:
@@ -174,11 +212,10 @@ def speed_metrics(
 
     `single_gpu_rates`: utterances per second of each GPU measured alone, the reference of `scaling_efficiency`.
     """
-    gpu, usage, audio_hours = timed.gpu, timed.usage, timed.audio_seconds / 3600
+    gpu, audio_hours = timed.gpu, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
     found: dict[str, float | None] = {
         "reqs_per_sec": timed.reqs_per_sec,
-        "reqs_per_sec_per_gpu": timed.reqs_per_sec / gpus if gpus > 1 else None,
         "rtfx": timed.rtfx,
         "output_tokens_per_sec": timed.output_tokens_per_sec,
         "wall_seconds": timed.wall_seconds,
@@ -193,12 +230,8 @@ def speed_metrics(
     }
     if timed.load is not None:
         found["other_cpu_percent"] = timed.load.other_percent
-    if usage is not None:
-        found |= {
-            "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
-            "slowest_engine_percent": usage.slowest_engine_percent,
-            "tail_seconds": usage.tail_seconds,
-        }
+    if single_gpu_rates:
+        found["scaling_efficiency"] = 100 * timed.reqs_per_sec / sum(single_gpu_rates)
     if gpu is not None:
         found |= {
             "gpu_util_mean": gpu.util_mean,
@@ -210,10 +243,8 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """Warnings of a pass: the GPU monitor's, the reason why it is invalid or disturbed, and unequal load of engines."""
+    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
-    if timed.disturbance:
-        found.append(timed.disturbance)
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
@@ -229,25 +260,32 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
     return found
 
 
-def initial_tags(config: BenchmarkConfig, dataset: Dataset | None, hardware: Hardware) -> dict[str, str]:
+def initial_tags(config: BenchmarkConfig, dataset: Dataset | None) -> dict[str, str]:
     """Tags that are known before the engine starts."""
     return {
         names.KIND: "benchmark",
         names.SCHEMA_TAG: names.SCHEMA,
-        names.MODEL: model_label(config),
         names.CORPUS: data_label(config),
-        names.GPU: gpu_label(hardware),
         names.CONFIG_DIGEST: config.digest,
+        names.OPTIONS_TAG: keys.key(**identifying(config)),
         **({names.DATASET_DIGEST: dataset.digest} if dataset else {}),
-        **({names.RANDOM_WEIGHTS: "true"} if config.random_weights else {}),
     }
+
+
+def identifying(config: BenchmarkConfig) -> dict[str, str]:
+    """The model, and the options of the configuration that differ from their defaults."""
+    options = config.declared()
+    return {"model": config.model} | {n: text for n, text in config.changed().items() if options[n].identity}
 
 
 def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
+    disturbance = measurement.disturbance
+    if disturbance:
+        warnings.append(f"{disturbance}; the speed is not ranked" if measurement.is_disturbed else disturbance)
     tags = {
-        **initial_tags(config, info.dataset, info.hardware),
+        **initial_tags(config, info.dataset),
         names.ACCURACY_KEY: keys.accuracy_key(config, info.dataset.digest, normalizer),
         names.SPEED_KEY: keys.speed_key(config, info.dataset.digest, info.hardware),
         names.SIGNATURE: keys.signature(config, info, normalizer),
@@ -256,6 +294,6 @@ def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measuremen
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
         tags[names.WARNINGS] = "; ".join(warnings)
-    if measurement.disturbance:
-        tags[names.DISTURBED] = measurement.disturbance
+    if disturbance and measurement.is_disturbed:
+        tags[names.DISTURBED] = disturbance
     return tags

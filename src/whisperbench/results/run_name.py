@@ -1,4 +1,4 @@
-"""Names of runs, and the short names of model, data and GPU in tags; the params hold the full names."""
+"""Names of runs, and the short names of model, data and GPU that they consist of."""
 
 from __future__ import annotations
 
@@ -32,19 +32,22 @@ def gpu_label(hardware: Hardware) -> str:
 
 
 def setting_name(config: BenchmarkConfig) -> str:
-    """The model and the labels of non-default options, like `large-v3-fp8-seqs256-stride16`."""
-    return "-".join([model_label(config), *_labels(config, of_data=False)])
+    """The labels of non-default options and the model, like `fp8-seqs256-stride16_large-v3`.
+
+    What differs between the runs of a model comes first, because lists of runs cut the ends of names.
+    """
+    return "_".join(filter(None, ["-".join(_labels(config, of_data=False)), model_label(config)]))
 
 
 def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:
-    """Setting, data and GPU without special characters of a shell, like `large-v3-fp8-seqs256_test-clean_H100-80GB`.
+    """Setting, GPU and data without special characters of a shell, like `fp8-seqs256_large-v3_H100-80GB_test-clean`.
 
     `setting` replaces the derived name of the setting; a sweep passes the name of the configuration.
     """
     device = gpu_label(hardware)
     if (config.gpus or 1) > 1 and not hardware.has_gpu:
         device = f"{device} {config.gpus} engines"  # the label counts only GPUs
-    parts = [setting or setting_name(config), data_label(config), device]
+    parts = [setting or setting_name(config), device, data_label(config)]
     return "_".join(re.sub(r"[^\w.,=-]+", "-", part) for part in parts)
 
 

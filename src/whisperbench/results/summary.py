@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.engines.hardware import NOT_REPORTED, Hardware
-from whisperbench.results.names import DISTURBED, METRICS, RANDOM_WEIGHTS, SIGNATURE, WARNINGS, error_metric
+from whisperbench.results.names import METRICS, PROGRESS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
 from whisperbench.results.run_info import Dataset
 from whisperbench.results.run_name import data_label, setting_name
@@ -17,7 +17,7 @@ ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
 NAMED_WITHOUT_IDENTITY = ("repeats",)
 """Options that affect how a speed is read, although runs that differ in them are repeats."""
 
-IN_PROGRESS = "The measurement is running. The metrics `system/progress_*` show its progress.\n\n"
+IN_PROGRESS = f"The measurement is running. The tag `{PROGRESS}` shows its progress.\n\n"
 """First paragraph of a run's description until the run is closed."""
 
 
@@ -39,15 +39,15 @@ def result_block(
     speed = ["not measured"]
     if "reqs_per_sec" in metrics:
         speed = [f"{metrics['reqs_per_sec']:.2f} requests/s", f"RTFx {metrics['rtfx']:.1f}", noise]
-    settings = [f"{name}={text}" for name, text in _named(config).items() if OPTIONS[name].group != "Data"]
+    shown = (each for each in _named(config).items() if OPTIONS[each[0]].group != "Data" and each[0] != "dtype")
+    settings = [f"{name}={text}" for name, text in shown]
     rows = {
-        error.upper(): [_error_rate(metrics, error, tags), size],
+        error.upper(): [_error_rate(config, metrics, error), size],
         "throughput": speed,
-        "model": [", ".join([params["model_id"], params["dtype_effective"], *settings])],
+        "model": [", ".join([params["model_id"], params["dtype"], *settings])],
         "hardware": [f"{_hardware(params)}, {params['cpu_cores']} cores"],
         "warning": [tags[WARNINGS]] if WARNINGS in tags else [],
     }
-    rows["warning"] += ["The speed is not ranked."] if DISTURBED in tags else []
     return "\n".join(f"{name:<12} {'   '.join(cells)}" for name, cells in rows.items() if cells)
 
 
@@ -66,17 +66,16 @@ def _named(config: BenchmarkConfig) -> dict[str, str]:
     """The options except the model that differ from their defaults and affect the result or how it is read."""
     return {
         name: text
-        for name, text in config.as_params().items()
-        if name != "model" and text != OPTIONS[name].default_text
-        if OPTIONS[name].identity or name in NAMED_WITHOUT_IDENTITY
+        for name, text in config.changed().items()
+        if name != "model" and (OPTIONS[name].identity or name in NAMED_WITHOUT_IDENTITY)
     }
 
 
-def _error_rate(metrics: Mapping[str, float], error: str, tags: Mapping[str, str]) -> str:
+def _error_rate(config: BenchmarkConfig, metrics: Mapping[str, float], error: str) -> str:
     """The error rate with its interval, or the reason why it was not measured."""
     if error not in metrics:
         reason = "the references contain no words" if "insertions" in metrics else "the corpus has no transcripts"
-        return f"not measured ({'random weights' if tags.get(RANDOM_WEIGHTS) else reason})"
+        return f"not measured ({'random weights' if config.random_weights else reason})"
     interval = _interval(metrics, error)
     return f"{metrics[error]:.2f} %{f'   ({interval})' if interval else ''}"
 
@@ -95,9 +94,7 @@ def _hardware(params: Mapping[str, str]) -> str:
 
 def command_line(config: BenchmarkConfig) -> str:
     """The command with the model and all non-default options, like `mlflow run . -P model=large-v3 -P limit=8`."""
-    changed = {
-        name: text for name, text in config.as_params().items() if text != OPTIONS[name].default_text or name == "model"
-    }
+    changed = {"model": config.model} | config.changed()
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
@@ -128,12 +125,15 @@ def summary(
         each = ", ".join(f"{rate:.2f}" for rate in rates)
         notes.append(f"Median of {len(rates)} repeats: {each} reqs/sec (spread {spread_percent(rates):.1f} %).")
     if error_metric(metrics) not in metrics:
-        notes.append(f"**WER** {_error_rate(metrics, 'wer', tags)}.")
+        silent = (
+            " If it contains no speech, every transcribed word is invented." if "words_per_minute" in metrics else ""
+        )
+        notes.append(f"**WER** {_error_rate(config, metrics, 'wer')}.{silent}")
     if WARNINGS in tags:
         notes.append(f"**Warning**: {tags[WARNINGS]}.")
-    if params.get("long_audio") != "split" and metrics.get("utterances_over_30s"):
+    if config.long_audio != "split" and metrics.get("utterances_over_30s"):
         count = f"{metrics['utterances_over_30s']:.0f}"
-        notes.append(f"Utterances over 30 s (long_audio={params['long_audio']}): {count}.")
+        notes.append(f"Utterances over 30 s (long_audio={config.long_audio}): {count}.")
     table = "\n".join(["| metric | value |", "|---|---|", *rows])
     command = f"Command: `{command_line(config)}`"
     parts = [f"`{result_line(config, params, metrics)}`", *notes, table, command, f"Signature: `{tags[SIGNATURE]}`"]

@@ -51,7 +51,7 @@ class RateEstimate:
 class RateDifference:
     """Change of a rate from a baseline to a candidate, in percent of the baseline's rate.
 
-    `interval` and `spread`, the standard deviation of logarithms from run to run, are None if each side has one run.
+    `interval` and `spread`, the standard deviation of logarithms from run to run, are None if no run was repeated.
     `runs` are the numbers of runs of the baseline and the candidate.
     """
 
@@ -76,21 +76,27 @@ class RateDifference:
         return f"95 % interval {low:+.1f} to {high:+.1f} %"
 
 
-def rate_difference(baseline: Rates, candidate: Rates, *, comparisons: int = 1) -> RateDifference | None:
+def rate_difference(
+    baseline: Rates, candidate: Rates, *, others: Sequence[Rates] = (), comparisons: int = 1
+) -> RateDifference | None:
     """Compare the rates of two systems; None if one of them has no rate above 0.
 
-    The limits hold for all of `comparisons` together (Bonferroni).
+    Args:
+        others: further systems of one table, whose noise is pooled with that of the two.
+        comparisons: number of comparisons for which the limits hold together (Bonferroni).
     """
     a, b = log_medians(baseline), log_medians(candidate)
     n, k = len(a), len(b)
     if not n or not k:
         return None
     means = math.exp(a.mean()), math.exp(b.mean())
-    if n + k < 3:
+    groups = [group for group in (a, b, *map(log_medians, others)) if len(group)]
+    freedom = sum(len(group) - 1 for group in groups)
+    if not freedom:
         return RateDifference(*means, None, None, (n, k))
-    spread = pooled_spread(a, b)
+    spread = pooled_spread(*groups)
     middle = float(b.mean() - a.mean())
-    half = two_sided_t(n + k - 2, comparisons=comparisons) * spread * math.sqrt(1 / n + 1 / k)
+    half = two_sided_t(freedom, comparisons=comparisons) * spread * math.sqrt(1 / n + 1 / k)
     interval = Interval(_percent(middle - half), _percent(middle + half))
     return RateDifference(*means, interval, spread, (n, k))
 

@@ -52,7 +52,7 @@ class RunIdentities:
         version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
         params = {"model_revision_resolved": checkpoint.revision or "", "engine_version": version or ""}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
-        return RunIdentity.of({**config.as_params(), **params}, tags)
+        return RunIdentity.of(params, tags)
 
     def require_one(self, configs: Iterable[BenchmarkConfig]) -> None:
         """Check that at least one configuration can be measured.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from whisperbench.errors import TrackingError
 from whisperbench.results.links import VIEW, Links, run_path, runs_path
-from whisperbench.results.names import ACCURACY_KEY, CORPUS, GPU, KIND
+from whisperbench.results.names import ACCURACY_KEY, CORPUS, KIND
 from whisperbench.text import markdown
 from whisperbench.tracking.client import search_experiments, tracking_errors, ui_address
 from whisperbench.tracking.runs import NOTE_TAG
@@ -28,12 +28,13 @@ WRITTEN_TAG = "whisperbench.description"
 
 COLUMNS = {
     **{f"metrics.`{name}`": 80 for name in ("wer", "reqs_per_sec", "rtfx")},
-    **{"params.`engine`": 110, "params.`padding_stride`": 75, "params.`gpu_name`": 180},
+    **{"params.`padding_stride`": 75, "params.`engine`": 110, "params.`gpu_name`": 180},
     **{"params.`model`": 130, "params.`kv_cache_dtype`": 75, "params.`max_num_seqs`": 75},
 }
 """Columns of the view in order, with their widths in pixels."""
 BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
 FINISHED = f"{BENCHMARKS} and attributes.status = 'FINISHED'"
+REAL_WEIGHTS = f"{FINISHED} and params.load_format = 'auto'"
 BEST = {
     "most accurate": ["metrics.wer ASC", "metrics.reqs_per_sec DESC"],
     "fastest": ["metrics.reqs_per_sec DESC", "metrics.wer ASC"],
@@ -69,9 +70,11 @@ def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
 
 
 def saved_view(created_ms: int) -> str:
-    """The value of VIEW_TAG: finished benchmark runs in the order of their WER."""
+    """The value of VIEW_TAG: finished benchmark runs with real weights by WER, grouped by their data."""
+    by_data = [{"mode": "tag", "groupByData": CORPUS}]
     state = {
-        "searchFilter": FINISHED,
+        "searchFilter": REAL_WEIGHTS,
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": by_data},
         "orderByKey": "metrics.`wer`",
         "orderByAsc": True,
         "selectedColumns": list(COLUMNS),
@@ -86,7 +89,7 @@ def description(client: MlflowClient, experiment_id: str) -> str:
     lines = [
         f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**\n",
         "Filters for the field above the table, for example:\n",
-        f"- `tags.{GPU} = 'H100 80GB' and params.kv_cache_dtype = 'fp8'`",
+        "- `params.gpu_name LIKE '%H100%' and params.kv_cache_dtype = 'fp8'`",
         f"- `tags.{CORPUS} = 'test-clean' and metrics.wer < 3 and metrics.reqs_per_sec > 100`",
     ]
 
@@ -95,9 +98,9 @@ def description(client: MlflowClient, experiment_id: str) -> str:
 
     scored = f"{FINISHED} and metrics.reference_words > 0"
     if largest := first(scored, ["metrics.reference_words DESC"]):
-        params, tags = largest.data.params, largest.data.tags
+        tags = largest.data.tags
         words = f"{largest.data.metrics['reference_words']:,.0f} words"
-        lines.append(f"\nBest so far on {markdown(tags.get(CORPUS) or params.get('split', ''))} ({words}):\n")
+        lines.append(f"\nBest so far on {markdown(tags.get(CORPUS, ''))} ({words}):\n")
         lines += ["| | run | GPU | WER | reqs/sec |", "|---|---|---|--:|--:|"]
         same = f"{scored} and tags.`{ACCURACY_KEY}` = '{tags.get(ACCURACY_KEY, '')}'"
         lines += [_row(name, best) for name, order in BEST.items() if (best := first(same, order))]

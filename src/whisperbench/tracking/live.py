@@ -1,6 +1,6 @@
-"""Progress metrics of a run during the measurement.
+"""Progress of a run during the measurement.
 
-A thread logs them every few seconds.  Its errors do not affect the result, which is logged from the bundle.
+A thread logs it every few seconds.  Its errors do not affect the result, which is logged from the bundle.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ EXIT_SECONDS = 1.0
 """Timeout of the wait for an unfinished request at the end of the measurement."""
 
 
-class LiveMetrics:
-    """Logs the finished utterances of all repeats, their rate and the GPU readings as `system/progress_*`.
+class LiveProgress:
+    """Logs the finished utterances of all repeats, their rate and the GPU utilisation as the tag PROGRESS.
 
-    MLflow shows metrics with the prefix `system/` in its tab "System metrics".  The object is a context manager
-    around the measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
+    It is a tag because the result replaces it; metrics cannot be deleted.  The object is a context manager around the
+    measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
     """
 
     def __init__(self, client: MlflowClient, run_id: str, hardware: Hardware, listener: Listener) -> None:
         self._client, self._run_id, self._hardware, self._listener = client, run_id, hardware, listener
         self._finished, self._started = 0, 0.0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._log_until_stopped, name="live-metrics", daemon=True)
+        self._thread = threading.Thread(target=self._log_until_stopped, name="live-progress", daemon=True)
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +69,8 @@ class LiveMetrics:
         while not self._stop.wait(INTERVAL_SECONDS):
             with contextlib.suppress(WhisperbenchError):
                 finished, seconds = self._finished, time.perf_counter() - self._started
-                metrics = {"finished": float(finished), "reqs_per_sec": finished / seconds}
-                if gpu := reading_now(self._hardware):
-                    readings = (gpu.util_mean, gpu.memory_peak_mib, gpu.power_mean_watts)
-                    names = ("gpu_util", "gpu_memory_mib", "gpu_power_watts")
-                    metrics |= {name: value for name, value in zip(names, readings, strict=True) if value is not None}
-                named = {f"{PROGRESS}{name}": value for name, value in metrics.items()}
-                runs.log_now(self._client, self._run_id, metrics=named, step=finished)
+                text = f"{finished:,} utterances finished, {finished / seconds:.2f} utterances/s"
+                gpu = reading_now(self._hardware)
+                if gpu and gpu.util_mean is not None:
+                    text += f", GPU {gpu.util_mean:.0f} % busy"
+                runs.log_now(self._client, self._run_id, tags={PROGRESS: text})

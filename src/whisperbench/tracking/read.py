@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import difflib
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperbench.errors import ComparisonError, ConfigError
-from whisperbench.results.names import KIND, METRICS, REPEATS
+from whisperbench.results.keys import fields_of
+from whisperbench.results.names import KIND, REPEATS
 from whisperbench.results.record import RunRecord
 from whisperbench.results.samples import SAMPLES, file_suffix
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
@@ -42,8 +43,7 @@ def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_te
         _require_experiments(experiments, sorted(names.values()))
         names = {id_: name for id_, name in names.items() if name in experiments}
     condition = f"{FINISHED_BENCHMARKS} and {filter_text}" if filter_text else FINISHED_BENCHMARKS
-    records = [_record(run, names) for run in _search(client, list(names), condition, filter_text)]
-    return _with_history(client, records)
+    return [_record(run, names) for run in _search(client, list(names), condition, filter_text)]
 
 
 def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
@@ -70,7 +70,7 @@ def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
                 f"Run {run_id} is not a finished benchmark run. Its kind is {kind} and its status {status}."
             )
         records.append(_record(run, names))
-    return _with_history(client, records)
+    return records
 
 
 def read_transcripts(
@@ -190,25 +190,25 @@ def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
         params=data.params,
         metrics=data.metrics,
         tags=data.tags,
+        history=_repeats(data.tags.get(REPEATS)),
     )
 
 
-def _with_history(client: MlflowClient, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Add the rates of all repeats to the records of runs with several repeats."""
+def _repeats(tag: str | None) -> dict[str, tuple[float, ...]]:
+    """The rates of all repeats by metric, from the tag REPEATS.
 
-    def complete(record: RunRecord) -> RunRecord:
-        repeats = record.params.get("repeats", "1")
-        if not repeats.isdecimal() or int(repeats) < 2:
-            return record
-        history = {}
-        for name in (metric.name for metric in METRICS if metric.heading and metric.name in record.metrics):
-            # A file store returns a value twice if it was logged twice, with the same step.
-            steps = {m.step: m.value for m in client.get_metric_history(record.run_id, f"{REPEATS}{name}")}
-            history[name] = tuple(value for value in steps.values() if 0 < value < float("inf"))
-        return dataclasses.replace(record, history=history)
-
-    with tracking_errors(client, "return the history of the metrics"), ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(complete, records))
+    Raises:
+        ComparisonError: somebody has damaged the tag.
+    """
+    if tag is None:
+        return {}
+    try:
+        found = {name: tuple(map(float, values.split(","))) for name, values in fields_of(tag).items()}
+    except ValueError as error:
+        raise ComparisonError(f"A tag {REPEATS} is damaged: {error}. Delete the tag or its run.") from error
+    if not all(0 <= value < math.inf for values in found.values() for value in values):
+        raise ComparisonError(f"A tag {REPEATS} is damaged: {tag!r:.200} are not rates. Delete the tag or its run.")
+    return found
 
 
 def _download(client: MlflowClient, run_id: str, path: str, target: Path) -> None:

@@ -20,8 +20,8 @@ from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results.bundle import Bundle, Origin, locked
 from whisperbench.results.environment import git_commit
-from whisperbench.results.names import COMMIT, FAILURE, REPEATS
-from whisperbench.results.record import spread_percent
+from whisperbench.results.keys import key
+from whisperbench.results.names import COMMIT, FAILURE, PROGRESS, REPEATS
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
 from whisperbench.results.summary import IN_PROGRESS
@@ -45,8 +45,8 @@ PROCESS_TAG = "whisperbench.owner"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
-DEFAULT_EXPERIMENT = "whisperbench"
-METRICS_PER_BATCH = 1_000
+DEFAULT_EXPERIMENT = "Default"
+"""MLflow's default experiment, which `mlflow run` uses and no program can change after the start of a run."""
 MAX_TAG_LENGTH = 5_000
 NOTE_WIDTH = 100
 """Characters per line of the cause of a failure in the description, because MLflow does not wrap code blocks."""
@@ -57,7 +57,7 @@ CREATE_LOCK = threading.Lock()
 def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
     """The id of an experiment, which is created if it does not exist.
 
-    `name` = None selects the default: MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `whisperbench`.
+    `name` = None selects the one of `mlflow run`: MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`.
     """
     if name is None:
         if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -147,10 +147,11 @@ def origin_of(client: MlflowClient, run_id: str) -> Origin:
     return Origin(experiment.name, run_id, dict(run.data.tags))
 
 
-def log_environment(client: MlflowClient, run_id: str, text: str) -> None:
-    """Log environment.txt; as the first artifact it also checks before the measurement that artifacts can be stored."""
+def log_texts(client: MlflowClient, run_id: str, texts: Mapping[str, str]) -> None:
+    """Log texts by file name; before the measurement it also checks that artifacts can be stored."""
     with tracking_errors(client, "store artifacts"):
-        client.log_text(run_id, text, "environment.txt")
+        for name, text in texts.items():
+            client.log_text(run_id, text, name)
 
 
 def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
@@ -253,25 +254,15 @@ def missing_files(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
 
 
 def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    from mlflow.entities import Metric
-
     contents = bundle.contents
     tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
     tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
-    metrics = dict(contents.metrics)
-    if len(rates := contents.history.get("reqs_per_sec", ())) > 1:
-        metrics[f"{REPEATS}spread_percent"] = spread_percent(rates)
-    log_now(client, run_id, params=contents.params, tags=tags, metrics=metrics, at_ms=contents.ended_ms)
-    # MLflow draws a metric with one step as a bar, which is easier to compare than the line of several steps. The
-    # values of the repeats are therefore logged as separate metrics.
-    repeats = [
-        Metric(f"{REPEATS}{name}", value, contents.ended_ms + step, step)
-        for name, values in contents.history.items()
-        if len(values) > 1
-        for step, value in enumerate(values)
-    ]
-    for start in range(0, len(repeats), METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=repeats[start : start + METRICS_PER_BATCH])
+    repeated = {name: values for name, values in contents.history.items() if len(values) > 1}
+    if repeated:
+        tags[REPEATS] = key(**{name: ",".join(f"{value:.6g}" for value in values) for name, values in repeated.items()})
+    log_now(client, run_id, params=contents.params, tags=tags, metrics=contents.metrics, at_ms=contents.ended_ms)
+    if PROGRESS in client.get_run(run_id).data.tags:
+        client.delete_tag(run_id, PROGRESS)
     if contents.dataset:
         _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.checkpoints import TINY, checkpoint_directory, local, random_weights
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
-from whisperbench.errors import ConfigError, ModelError
+from whisperbench.errors import ChangedInputError, ConfigError, ModelError
 
 
 @pytest.mark.parametrize(
@@ -191,10 +192,52 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     second = local("demo", tmp_path)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in Path(second.path).iterdir()} == written
-    assert (first.model_id, first.multilingual, first.mel_bins) == ("demo", False, 80)
+    assert (first.model_id, first.multilingual, first.mel_bins) == ("openai/whisper-tiny.en", False, 80)
     assert first.prompt_token_ids("en") == [50_257, 50_362]
     by_path = local(package.get_model_path(), tmp_path)
     assert (by_path.model_id, by_path.path) == (str(Path(package.get_model_path()).resolve()), first.path)
+
+
+@pytest.mark.parametrize(
+    "alter", [lambda path: path.write_bytes(b"x"), Path.unlink, lambda path: path.with_suffix(".x").touch()]
+)
+@pytest.mark.parametrize("name", ["config.json", "checksums.json"])
+def test_a_cached_directory_that_was_altered_is_built_again(
+    tmp_path: Path, name: str, alter: Callable[[Path], object]
+) -> None:
+    """Otherwise the run would record a model that it did not use."""
+    directory = Path(random_weights("tiny", tmp_path).path)
+    built = {path.name: path.read_bytes() for path in directory.iterdir()}
+    alter(directory / name)
+    assert Path(random_weights("tiny", tmp_path).path) == directory
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == built
+
+
+def test_a_source_that_changes_during_its_conversion_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cached directory is named by the digest of the earlier content."""
+    source = checkpoint_directory(tmp_path / "model")
+    (source / "model.bin").write_bytes(b"weights")
+
+    def convert(directory: Path, _target: Path) -> None:
+        (directory / "model.bin").write_bytes(b"others!")
+
+    monkeypatch.setattr("whisperbench.checkpoint.checkpoint.convert", convert)
+    with pytest.raises(ChangedInputError, match=r"changed after they were checked.*model\.bin"):
+        local(source, tmp_path)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_checkpoint_that_changes_after_its_digest_is_named(tmp_path: Path, name: str) -> None:
+    """The revision would not be that of the model that was measured."""
+    checkpoint = local(checkpoint_directory(tmp_path / "model"), tmp_path)
+    (tmp_path / "model" / "README.md").write_text("is not read")
+    checkpoint.require_unchanged()
+    (tmp_path / "model" / name).touch()
+    with pytest.raises(ChangedInputError, match=rf"1 files of the checkpoint changed .*/{name}"):
+        checkpoint.require_unchanged()
 
 
 def test_without_its_package_the_demo_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

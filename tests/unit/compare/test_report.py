@@ -29,7 +29,6 @@ from whisperbench.compare.difference import AlignedUtterance, added_errors, audi
 from whisperbench.compare.render import csv_cell, difference_html, leaderboard_csv, leaderboard_html, leaderboard_json
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
-from whisperbench.stats.paired import PairedTest
 
 
 class Page(HTMLParser):
@@ -53,35 +52,36 @@ class Page(HTMLParser):
 
 class TestMarkdown:
     def test_the_short_answer_comes_first(self) -> None:
-        """A row per GPU and model and the most accurate one, before any ranking."""
+        """A sentence with the best choices and a row per GPU and model, before any leaderboard."""
         text = leaderboard_markdown(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)))
         answer, _, rest = text.partition("\n## ")
-        assert "| large-v3-turbo | H100 80GB | default settings | 3.00 (2.70–3.30) | 60.00 | 444 |" in answer
-        assert "**Most accurate:** large-v3" in answer
-        assert "ranked by WER" in rest
+        assert "| large-v3-turbo | H100 | default settings | 3.00 (2.70–3.30) |  | 60.00 | 1 | 444 |" in answer
+        assert "most accurate is large-v3 (2.00 % WER)" in answer
+        assert "sorted by WER" in rest
 
     def test_a_row_has_everything(self) -> None:
-        """Rank, settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
+        """Settings, figures with their intervals, n, when, who, and a link into the ML view of the run."""
         runs = [run_of(LARGE, wer=2.31, interval=(2.05, 2.6), rate=r, day=i) for i, r in enumerate((40.0, 42.0, 41.0))]
         text = leaderboard_markdown(report_of(*runs, run_of(TURBO, wer=9.0)))
         link = f"[{runs[2].run_id[:8]}](http://mlflow.example/#/experiments/1/runs/{runs[2].run_id}"
         assert (
-            f"| 1 | large-v3 | {H100} | 2.31 (2.05–2.60) | 41.00 (38.38–43.80) | 303.4 | vllm 0.32.0 | "
+            f"| large-v3 | {H100} | 2.31 (2.05–2.60) | reference | 40.99 (±2.4 %) | 303.3 | vllm 0.32.0 | "
             f"{link}?workflowType=machine_learning) | ★ | 3 | 2026-11-04 | ann |"
         ) in text
 
-    def test_ties_are_named(self) -> None:
-        """Systems that are not significantly worse than the best are named in the short answer and in their rows."""
-        best, tie, far = (
-            run_of(c, wer=w, interval=(w - 1, w + 1)) for c, w in ((LARGE, 2.0), (TURBO, 2.5), (BASE, 9.0))
-        )
-        tests: dict[str, PairedTest | str] = {tie.run_id: PairedTest(0.5, -0.1, 1.1, 0.2)}
-        report = report_of(best, tie, far, tests=tests)
-        text = leaderboard_markdown(report)
-        assert f"WER 2.00 %; not significantly worse: large-v3-turbo on {H100}." in text
-        against = [cells[9].strip() for line in text.splitlines() if len(cells := line.split("|")) > 12]
-        assert against[0] == "against the best"
-        assert against[2:] == ["best", "+0.50 (p = 0.200)", "intervals far apart"]
+    def test_verdicts_and_loops_have_columns(self) -> None:
+        """Each row against the most accurate one, and repetition loops with their limit."""
+        loops = {"repetition_loops": 0.0, "utterances": 1_313.0}
+        runs = [run_of(c, wer=w, metrics=loops) for c, w in ((LARGE, 5.0), (TURBO, 5.0), (BASE, 10.0))]
+        errors = zip(runs, ([1] * 400, [1] * 400, [2] * 400), strict=True)
+        transcripts = {run.run_id: spoken(each, per_speaker=20) for run, each in errors}
+        text = leaderboard_markdown(report_of(*runs, transcripts=transcripts))
+        _, _, board = text.partition("sorted by WER")
+        found = [[cell.strip() for cell in line.split("|")] for line in board.splitlines() if line.startswith("|")]
+        assert found[0][4:6] == ["accuracy", "loops"]
+        assert [row[4].split(" (")[0] for row in found[2:5]] == ["reference", "same", "worse"]
+        assert {row[5] for row in found[2:5]} == {"0 of 1,313 (at most 0.23 % of clips)"}
+        assert "within ±0.2 points (option margin)" in text
 
     def test_energy_and_cost_have_columns_where_they_are_known(self) -> None:
         """Columns without values are not shown."""
@@ -112,7 +112,7 @@ class TestMarkdown:
         text = leaderboard_markdown(report_of(run_of(LARGE, rate=70.6), published=True))
         ranking, _, published = text.partition("## Published")
         assert published.count("| vLLM script |") == 10  # 6 of the H100, and large-v3 elsewhere
-        assert f"| large-v3 on {H100} | 2.50 | 70.60 | 522.44 | 2.00 |" in published
+        assert f"| large-v3 on {H100} | 2.50 | 70.60 | 522.44 | 2.00 |  | 2.00 with default settings |" in published
         assert "(https://github.com/stackav-oss/ai-workloads/tree/main/whisper/offline) |" in published
         assert published.count("enforce\\_eager=True") + published.count("enforce_eager=True") == 1
         assert "35.30" not in ranking
@@ -162,12 +162,12 @@ class TestCsvAndJson:
         assert {run["run_id"] for run in board["rows"][0]["runs"]} == {run.run_id for run in runs}
 
     def test_a_lone_configuration_is_in_both(self) -> None:
-        """It is a separate leaderboard without a rank."""
+        """It is a separate leaderboard without a verdict."""
         report = report_of(run_of(LARGE), run_of(TURBO), run_of(BASE, dataset="e2" * 16, wer=4.4))
         *_, alone = json.loads(leaderboard_json(report))["boards"]
-        assert [(row["model"], row["wer"], row["rank"]) for row in alone["rows"]] == [("base", 4.4, None)]
+        assert [(row["model"], row["wer"], row["wer_verdict"]) for row in alone["rows"]] == [("base", 4.4, None)]
         *_, row = csv.DictReader(io.StringIO(leaderboard_csv(report)))
-        assert (row["model"], row["rank"]) == ("base", "")
+        assert (row["model"], row["wer_verdict"]) == ("base", "")
 
     def test_nan_does_not_reach_json(self) -> None:
         """A metric that is NaN was not measured."""
@@ -229,7 +229,7 @@ class TestHtml:
         of_b = read_table(
             table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
         )
-        text = difference_html(difference(a, b, of_a, of_b, 32, str), LINKS, {"u1": audio_address(b"RIFF")})
+        text = difference_html(difference(a, b, of_a, of_b, 0.2, str), LINKS, {"u1": audio_address(b"RIFF")})
         page = Page(text)
         assert len(page.all("article")) == 1
         assert "u1 +2 errors" in "".join(page.words)
@@ -261,45 +261,58 @@ class TestDifference:
             dataclasses.replace(run, metrics={**run.metrics, "system/progress_finished": 5.0, "substitutions": 7.0})
             for run in (run_of(LARGE), run_of(TURBO))
         )
-        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
+        text = difference_markdown(difference(a, b, None, None, 0.2, str), LINKS)
         assert "system/" not in text
         assert "| substitutions | 7 | 7 | +0.0 % |" in text
 
     def test_params_and_metrics_that_differ(self) -> None:
         """Only what differs of the params; every metric with its change in percent."""
         a, b = run_of(LARGE, rate=40.0), run_of(TURBO, rate=50.0)
-        text = difference_markdown(difference(a, b, None, None, 32, str), LINKS)
+        text = difference_markdown(difference(a, b, None, None, 0.2, str), LINKS)
         assert "| model | large-v3 | large-v3-turbo |" in text
         assert "| dtype |" not in text
         assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
-        assert "WER: no paired test, no transcripts." in text
-        assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %); no test, no run was repeated." in text
+        assert "WER: not compared, no transcripts." in text
+        assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %), of one run each, so its noise is unknown." in text
 
-    def test_speed_is_judged_by_the_noise_of_repeats(self) -> None:
-        """The sentence has the interval; runs on two GPUs are not tested."""
-        slow, fast = (
-            dataclasses.replace(run_of(c), history={"reqs_per_sec": tuple(rate + r for r in (-0.2, 0.0, 0.2))})
-            for c, rate in ((LARGE, 40.0), (TURBO, 60.0))
+    def test_the_verdict_on_the_wer(self) -> None:
+        """With its limits, its scope, and the loops of both runs."""
+        a, b = (
+            run_of(c, metrics={"repetition_loops": n, "utterances": 400.0}) for c, n in ((LARGE, 0.0), (TURBO, 1.0))
         )
-        sentence = difference(slow, fast, None, None, 32, str).speed
-        assert sentence.startswith(
-            "Speed: significantly faster, 60.00 instead of 40.00 reqs/sec (+50.0 %, 95 % interval"
+        tables = (read_table(spoken(errors, per_speaker=20)) for errors in ([1] * 400, [2] * 400))
+        found = difference(a, b, *tables, 0.2, str)
+        assert found.accuracy == (
+            "WER: worse by 4.96 to 5.04 points, difference +5.00, +4.96 to +5.04 points (95 %, over 20 speakers). "
+            "Repetition loops: 1 of 400 (at most 1.19 % of clips), before 0 of 400 (at most 0.75 % of clips)."
         )
-        assert "no significant change" in difference(slow, slow, None, None, 32, str).speed
-        elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 32, str).speed
-        assert elsewhere.endswith("no test, the runs are not comparable.")
+
+    def test_speed_of_repeats_and_of_other_gpus(self) -> None:
+        """A run counts with its median, and runs on two GPUs are not comparable."""
+        slow = dataclasses.replace(run_of(LARGE), history={"reqs_per_sec": (39.0, 40.0, 50.0)})
+        sentence = difference(slow, run_of(TURBO, rate=60.0), None, None, 0.2, str).speed
+        assert sentence.startswith("Speed: 60.00 instead of 40.00 reqs/sec (+50.0 %)")
+        elsewhere = difference(slow, run_of(TURBO, gpu="NVIDIA A10"), None, None, 0.2, str).speed
+        assert elsewhere.endswith("of runs that are not comparable.")
 
     def test_runs_that_may_not_be_compared(self) -> None:
         """The fields of the keys that differ come before anything else."""
         text = difference_markdown(
-            difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 32, str), LINKS
+            difference(run_of(LARGE), run_of(LARGE, gpu="NVIDIA A10"), None, None, 0.2, str), LINKS
         )
         assert f"| gpu | {H100} | NVIDIA A10 |" in text.partition("## Params")[0]
+
+    def test_a_data_set_has_a_name(self) -> None:
+        """Its digest alone means nothing to a reader."""
+        other = run_of(LARGE, dataset="e2" * 16)
+        text = difference_markdown(difference(run_of(LARGE), other, None, None, 0.2, str), LINKS)
+        assert "| dataset | librispeech test-clean (d1d1d1d1) | librispeech test-clean (e2e2e2e2) |" in text
+        assert "d1" * 16 not in text
 
     def test_the_utterances_that_changed_most_come_first(self) -> None:
         """In either direction, most errors first; equal ones are not shown."""
         of_a, of_b = (read_table(spoken(errors)) for errors in ([0, 5, 1, 2], [0, 1, 4, 3]))
-        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 32, str)
+        found = difference(run_of(LARGE), run_of(TURBO), of_a, of_b, 0.2, str)
         assert [(a.utterance.utt_id, added_errors(a.utterance, b.utterance)) for a, b in found.utterances] == [
             ("u0001", -4),
             ("u0002", 3),

@@ -50,11 +50,17 @@ class TestPriced:
     def test_each_repeat_has_its_cost(self) -> None:
         """The spread of the cost is therefore that of the rate."""
         run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
-        assert System((priced(run, {H100: 2.0}),)).values(COST) == (0.02, 0.01, 0.005)
+        assert System((priced(run, {H100: 2.0}),)).by_run(COST) == [(0.02, 0.01, 0.005)]
 
     @pytest.mark.parametrize(
         ("prices", "usd"),
-        [({"H100": 2.0}, 0.01), ({"H100": 2.0, H100: 4.0}, 0.02), ({"H10": 2.0}, None), ({A100: 2.0}, None)],
+        [
+            ({"H100": 2.0}, 0.01),
+            ({"h100": 2.0}, 0.01),
+            ({"H100": 2.0, H100: 4.0}, 0.02),
+            ({"H10": 2.0}, None),
+            ({A100: 2.0}, None),
+        ],
     )
     def test_whole_words_of_a_name_do(self, prices: dict[str, float], usd: float | None) -> None:
         """H100 matches this GPU, H10 does not; the full name has priority."""
@@ -72,8 +78,8 @@ class TestOption:
         assert config.price_of == {H100: 2.1, "A10": 0.6}
         assert CompareConfig().price_of == {}
 
-    @pytest.mark.parametrize("prices", ["2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
+    @pytest.mark.parametrize("prices", ["2.10", "H100:2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
     def test_what_is_no_price(self, prices: str) -> None:
-        """The message names the option."""
-        with pytest.raises(ConfigError, match="prices="):
+        """The message explains the format."""
+        with pytest.raises(ConfigError, match=r"prices=.* expected none, or GPU=USD per GPU hour.*H100=2.10,A10=0.60"):
             CompareConfig(prices=prices)

@@ -10,6 +10,7 @@ from tests.support.stores import run_of
 from whisperbench.compare.groups import Grouping
 from whisperbench.compare.rank import rank
 from whisperbench.compare.systems import systems
+from whisperbench.compare.verdicts import Verdicts
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import differing, fields_of
 from whisperbench.results.record import RunIdentity
@@ -20,18 +21,19 @@ LARGE = BenchmarkConfig(model="large-v3")
 
 class TestRepeats:
     def test_runs_of_one_configuration_are_one_row(self) -> None:
-        """The row has the values of all repeats and their median."""
+        """The row has the values of all repeats and the geometric mean of the runs."""
         runs = [run_of(LARGE, rate=rate, day=i) for i, rate in enumerate((40.0, 44.0, 41.0))]
-        (row,) = rank(Grouping.of(runs, "wer").groups[0], "wer", {}).rows
-        assert row.system.values("reqs_per_sec") == (41.0, 44.0, 40.0)
-        assert row.system.median("reqs_per_sec") == 41.0
+        (row,) = rank(Grouping.of(runs, "wer").groups[0], "wer", Verdicts()).rows
+        assert row.system.by_run("reqs_per_sec") == [(41.0,), (44.0,), (40.0,)]
+        assert row.system.median("reqs_per_sec") == pytest.approx((40 * 44 * 41) ** (1 / 3))
         assert row.system.newest.metric("reqs_per_sec") == 41.0
 
-    def test_repeats_inside_a_run_count_like_runs(self) -> None:
-        """A run with three repeats and a run with one are four measurements."""
-        inner = dataclasses.replace(run_of(LARGE, rate=41.0), history={"reqs_per_sec": (40.0, 41.0, 45.0)})
-        (found,) = systems([inner, run_of(LARGE, rate=39.0)])
-        assert sorted(found.values("reqs_per_sec")) == [39.0, 40.0, 41.0, 45.0]
+    @pytest.mark.parametrize("metric", ["reqs_per_sec", "rtfx", "energy_wh_per_audio_hour", "usd_per_audio_hour"])
+    def test_repeats_count_for_every_rate_and_cost(self, metric: str) -> None:
+        """A run with three repeats has one start: its median counts once, beside that of another run."""
+        inner = dataclasses.replace(run_of(LARGE, metrics={metric: 41.0}), history={metric: (40.0, 41.0, 45.0)})
+        (found,) = systems([inner, run_of(LARGE, metrics={metric: 39.0})])
+        assert found.median(metric) == pytest.approx((41 * 39) ** 0.5)
 
     @pytest.mark.parametrize("params", [{"model_revision_resolved": "beef"}, {"engine_version": "0.33.0"}])
     def test_another_revision_or_engine_is_another_configuration(self, params: dict[str, str]) -> None:

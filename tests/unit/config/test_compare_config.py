@@ -16,10 +16,12 @@ from whisperbench.errors import ConfigError
         ({"runs": "abcd"}, "expected two different run ids"),
         ({"runs": "abcd,abcd"}, "expected two different run ids"),
         ({"runs": "abcd,xyz"}, "4 to 32 hexadecimal digits"),
-        ({"runs": "abcd,ef01", "baseline": "last"}, "expected one run id beside baseline"),
-        ({"prices": "H100"}, "expected none, or 'GPU=USD per hour,…'"),
-        ({"prices": "H100=cheap"}, "expected none, or 'GPU=USD per hour,…'"),
-        ({"prices": "H100=-1"}, "expected none, or 'GPU=USD per hour,…'"),
+        ({"runs": "abcd,ef01,2345,6789", "baseline": "last"}, "expected one to three run ids"),
+        ({"max_slowdown": 100.0}, "a number from 0 to less than 100"),
+        ({"margin": 0.0}, "a number above 0"),
+        ({"prices": "H100"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
+        ({"prices": "H100=cheap"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
+        ({"prices": "H100=-1"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
     ],
 )
 def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None:

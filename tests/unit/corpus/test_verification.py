@@ -145,7 +145,7 @@ def test_joined_files_are_read_whole_or_refused(name: str) -> None:
 
 def with_size(content: bytes, name: bytes, layout: str, change: Callable[[int], int]) -> bytes:
     """The file with another size of a chunk."""
-    place = content.index(name) + 4
+    place = content.index(name) + len(name)
     (size,) = struct.unpack_from(layout, content, place)
     return content[:place] + struct.pack(layout, change(size)) + content[place + struct.calcsize(layout) :]
 
@@ -153,7 +153,10 @@ def with_size(content: bytes, name: bytes, layout: str, change: Callable[[int], 
 @pytest.mark.parametrize("change", [lambda size: size // 2, lambda _: 0], ids=["half", "nothing"])
 @pytest.mark.parametrize(
     ("name", "chunk", "layout"),
-    [("wav", b"data", "<I"), ("ulaw.wav", b"data", "<I"), ("aiff", b"SSND", ">I"), ("caf", b"data", ">q")],
+    [
+        *(("wav", b"data", "<I"), ("ulaw.wav", b"data", "<I"), ("aiff", b"SSND", ">I"), ("caf", b"data", ">q")),
+        ("rf64", b"ds64" + struct.pack("<IQ", 28, 82_976), "<Q"),
+    ],
 )
 def test_a_header_that_states_too_little_is_refused(
     name: str, chunk: bytes, layout: str, change: Callable[[int], int]
@@ -178,6 +181,18 @@ def test_a_flac_that_states_too_few_samples_is_refused() -> None:
 def test_a_file_that_was_written_to_a_pipe_is_read_whole(name: str, chunk: bytes, layout: str, size: int) -> None:
     """Its header states the largest size, because the length was not known."""
     assert seconds_of(with_size(WRITERS[name](FIRST), chunk, layout, lambda _: size)) == SECONDS
+
+
+@pytest.mark.parametrize("name", ["mp3", "unindexed.mp3"])
+def test_an_mp3_with_tags_is_read_whole(name: str) -> None:
+    """Players and taggers write them to both ends of a file."""
+    cover = b"ID3\x04\0\0" + bytes([0, 2, 0, 0]) + bytes(2 << 14)
+    item = struct.pack("<II", 20, 0) + b"Title\0" + b"x" * 20
+    gain = [
+        struct.pack("<8sIIIIQ", b"APETAGEX", 2_000, 32 + len(item), 1, flags, 0) for flags in (0xA000_0000, 0x8000_0000)
+    ]
+    content = WRITERS[name](FIRST)
+    assert seconds_of(cover + content + gain[0] + item + gain[1]) == seconds_of(content)
 
 
 def test_an_mp3_with_pauses_and_no_index_is_read_whole() -> None:

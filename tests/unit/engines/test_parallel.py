@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 import time
@@ -13,19 +14,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fakes import NO_GPU
+from tests.support.fakes import NO_GPU, one_gpu
 from tests.support.parallel import InProcessHandle, QuickEngine, ReadAheadEngine, clips, queue_of
+from whisperbench.checkpoint.architecture import Architecture
+from whisperbench.checkpoint.checkpoint import Checkpoint
+from whisperbench.checkpoint.tokenizer import special_ids
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.engines.base import PassUsage, Transcription
+from whisperbench.engines.hardware import Hardware
+from whisperbench.engines.parallel import worker as worker_module
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.engine import ParallelEngine
-from whisperbench.engines.parallel.ray_cluster import Placement
+from whisperbench.engines.parallel.ray_cluster import Placement, placements
 from whisperbench.engines.parallel.worker import GATHER_SECONDS, EngineWorker
+from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.watchdog import Heartbeat
 from whisperbench.errors import AudioError, EngineError
 from whisperbench.measure.timing import run_timed_passes
 
 ROUNDS, UTTERANCES = 40, 175
+TURBO = Checkpoint("a/turbo", "/x", None, Architecture(1280, 32, 4, 128, 51_866), special_ids(51_866))
+ENGINE_SETTINGS = engine_settings(BenchmarkConfig(), TURBO, NO_GPU)
 
 
 def engine_of(*engines: QuickEngine, max_in_flight: int = 16, hosts: str = "") -> ParallelEngine:
@@ -319,6 +329,37 @@ def test_closing_closes_every_engine() -> None:
     ParallelEngine(handles, 4, on_close=closed.set).close()
     assert engines[0].closed
     assert closed.is_set()
+
+
+def test_a_worker_uses_the_gpu_that_ray_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine gets that GPU, and one of another type is refused, because the run records one type."""
+    given = []
+
+    def start(_settings: object, hardware: Hardware, _log: Path) -> QuickEngine:
+        given.append(hardware)
+        return QuickEngine()
+
+    chosen = one_gpu("NVIDIA A10")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(worker_module, "detect_hardware", {"3": chosen}.__getitem__)
+    worker = EngineWorker(Placement("engine 0", one_gpu("NVIDIA A10", 1), gpu_share=1.0))
+    info = worker.start(start, ENGINE_SETTINGS, Path())
+    worker.close()
+    assert (given, info.device) == ([chosen], chosen.devices[0].uuid)
+    worker = EngineWorker(Placement("engine 0", one_gpu("NVIDIA H100"), gpu_share=1.0))
+    with pytest.raises(EngineError, match=r"Ray chose a NVIDIA A10 on .* instead of a NVIDIA H100"):
+        worker.start(start, ENGINE_SETTINGS, Path())
+
+
+def test_each_engine_has_one_device() -> None:
+    """Engines of one GPU have the same; without GPUs an engine may use none."""
+    device = one_gpu("NVIDIA A10").devices[0]
+    two = Hardware("CPU", (device, dataclasses.replace(device, uuid="GPU-2")))
+    shared = dataclasses.replace(ENGINE_SETTINGS, engines=4, engines_per_gpu=2)
+    found = [each.hardware.environment["CUDA_VISIBLE_DEVICES"] for each in placements(shared, two)]
+    assert found == [device.uuid, "GPU-2"] * 2
+    cpu = placements(dataclasses.replace(ENGINE_SETTINGS, engines=2), NO_GPU)
+    assert [each.hardware.environment["CUDA_VISIBLE_DEVICES"] for each in cpu] == ["", ""]
 
 
 def test_results_come_several_in_one_call() -> None:

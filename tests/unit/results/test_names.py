@@ -1,15 +1,15 @@
-"""Names: every metric and fact of a run is in the tables that the summary and the columns follow."""
+"""Names: every metric of a run is in the table that the summary and the columns follow."""
 
 from __future__ import annotations
 
 import re
 
-from tests.unit.results.test_run_data import contents_of_two, results
+from tests.unit.results.test_run_data import contents_of_two, results, timed
 from whisperbench.compare.columns import COLUMNS
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.score import score
-from whisperbench.results.names import METRICS, RESOLVED_PARAMS
-from whisperbench.results.run_data import accuracy_metrics
+from whisperbench.results.names import METRICS
+from whisperbench.results.run_data import accuracy_metrics, unscored_metrics
 
 
 def test_every_metric_of_a_run_is_named() -> None:
@@ -18,14 +18,10 @@ def test_every_metric_of_a_run_is_named() -> None:
     characters = score(results("") + results("他们"), "zh")
     found = contents_of_two(gpu_hourly_usd=3.6, padding_stride=16).metrics | accuracy_metrics(characters)
     found |= accuracy_metrics(score(results(""), "en"))
+    for language in ("en", "zh"):
+        found |= unscored_metrics(BenchmarkConfig(language=language), timed(4.0))
     assert set(names) == found.keys()
     assert len(set(names)) == len(names)
-
-
-def test_every_fact_of_a_run_is_named() -> None:
-    """Params that are no options; two are of peers alone, one of CUDA MPS, and tested there."""
-    elsewhere = {"batch_size_effective", "engine_deviations", "cuda_mps"}
-    assert set(RESOLVED_PARAMS) - elsewhere == contents_of_two().params.keys() - BenchmarkConfig().as_params().keys()
 
 
 def test_the_summary_has_the_metrics_in_their_order_with_their_units() -> None:

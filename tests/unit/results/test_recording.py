@@ -104,12 +104,12 @@ def test_an_upload_completes_it(partial: Path, tmp_path: Path) -> None:
     assert bundle == read_bundle(partial.with_name(partial.name.removesuffix(".partial")))
     assert bundle.origin == expected.origin
     contents = bundle.contents
-    assert contents.metrics["wall_seconds"] in [each["wall_seconds"] for each in kept["measurement"]["passes"]]
+    walls = [each["wall_seconds"] for each in kept["measurement"]["passes"]]
+    assert any(contents.metrics["wall_seconds"] == pytest.approx(wall, rel=0.01) for wall in walls)
     assert (contents.started_ms, contents.ended_ms) == (kept["started_ms"], kept["ended_ms"])
     for counted in ("wer", "cer", "wer_ci_low", "wer_ci_high", "reference_words", "utterances", "audio_seconds"):
         assert contents.metrics[counted] == expected.contents.metrics[counted], counted
-    differing = {name for name, value in contents.params.items() if expected.contents.params[name] != value}
-    assert differing == {"results_dir"}
+    assert contents.params == expected.contents.params
     assert set(contents.history) == set(expected.contents.history)
     assert hypotheses(bundle) == hypotheses(expected)
     written, whole = ({path.name for path in each.artifacts.iterdir()} for each in (bundle, expected))

@@ -64,7 +64,7 @@ class TestProduct:
     def test_engines_name_their_runs(self) -> None:
         """The default engine has no label."""
         found = configurations_of(sweep_of(model="tiny.en", engine="vllm,vllm-stock,transformers"))
-        assert list(names_of(found).values()) == ["tiny.en", "tiny.en-vllm-stock", "tiny.en-transformers"]
+        assert list(names_of(found).values()) == ["tiny.en", "vllm-stock_tiny.en", "transformers_tiny.en"]
 
     def test_an_option_is_reset_for_an_engine_that_does_not_have_it(self) -> None:
         """Configurations that become equal are measured once, and a sentence mentions them."""
@@ -169,7 +169,7 @@ class TestSchedule:
     def test_repeats_are_interleaved(self) -> None:
         """The order a b a b distributes drift over all configurations."""
         found = [(task.name, task.repeat) for task in schedule(self.GRID, 2, "given", 0)]
-        names = ["a-seqs4", "a-seqs8", "b-seqs4", "b-seqs8"]
+        names = ["seqs4_a", "seqs8_a", "seqs4_b", "seqs8_b"]
         assert found == [(name, 1) for name in names] + [(name, 2) for name in names]
 
     def test_random_order_is_seeded_and_stays_within_a_repeat(self) -> None:
@@ -179,9 +179,9 @@ class TestSchedule:
         assert all(sorted(names[0][i : i + 4]) == sorted(names[0][:4]) for i in (0, 4, 8))
 
     def test_a_name_has_what_differs_in_the_grid(self) -> None:
-        """Model and labels; the data only if it differs within the grid."""
+        """Labels and model; the data only if it differs within the grid."""
         found = names_of(configurations_of(sweep_of(model="tiny", dtype="bfloat16,float32", limit=5)))
-        assert list(found.values()) == ["tiny-bfloat16", "tiny-float32"]
+        assert list(found.values()) == ["bfloat16_tiny", "float32_tiny"]
         found = names_of(configurations_of(sweep_of(model="tiny", limit="5,all")))
         assert list(found.values()) == ["tiny-test-clean-first5", "tiny-test-clean"]
 

@@ -72,7 +72,7 @@ class TestSavedView:
             assert name in getattr(run.data, kind), column
         assert list(COLUMNS) == state["selectedColumns"] == state["columnOrder"]
         names = [column.partition(".")[2].strip("`") for column in COLUMNS]
-        assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "engine", "padding_stride", "gpu_name"]
+        assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "padding_stride", "engine", "gpu_name"]
         order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
         found = client.search_runs([run.info.experiment_id], state["searchFilter"], order_by=[order])
         assert [each.data.metrics["wer"] for each in found] == [2.0, 3.0]

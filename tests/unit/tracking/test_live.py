@@ -1,8 +1,9 @@
-"""Progress metrics: what a run shows while it is measured, and that the measurement does not depend on them."""
+"""Progress: what a run shows while it is measured, and that the measurement does not depend on it."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 import time
 from pathlib import Path
@@ -15,9 +16,10 @@ from tests.support.fakes import DELAY_VARIABLE, NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import TrackingError
 from whisperbench.progress import Listener
+from whisperbench.results.names import PROGRESS
 from whisperbench.results.run_data import run_start
 from whisperbench.tracking import live, runs
-from whisperbench.tracking.live import LiveMetrics
+from whisperbench.tracking.live import LiveProgress
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -34,9 +36,9 @@ class Recorder(Listener):
         self.warnings.append(sentence)
 
 
-def live_metrics(client: Any, listener: Listener | None = None) -> LiveMetrics:
+def live_metrics(client: Any, listener: Listener | None = None) -> LiveProgress:
     """Of a new run."""
-    return LiveMetrics(client, client.create_run("0").info.run_id, NO_GPU, listener or Listener())
+    return LiveProgress(client, client.create_run("0").info.run_id, NO_GPU, listener or Listener())
 
 
 def history(client: Any, run_id: str, name: str) -> list[float]:
@@ -44,7 +46,7 @@ def history(client: Any, run_id: str, name: str) -> list[float]:
 
 
 def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Params, data set and description come first, then series of progress metrics beside the final metrics."""
+    """Params, data set and description come first, then the progress, which the result replaces."""
     monkeypatch.setattr(live, "INTERVAL_SECONDS", 0.05)
     monkeypatch.setenv(DELAY_VARIABLE, "0.1")
     monkeypatch.chdir(tmp_path)
@@ -53,30 +55,30 @@ def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypat
 
     def look(*arguments: Any, **options: Any) -> None:
         log_now(*arguments, **options)
-        if "metrics" in options:
+        if PROGRESS in options.get("tags", {}):
             seen.append(client.get_run(arguments[1]))
 
     monkeypatch.setattr(runs, "log_now", look)
     bundle = benchmark.run(dataclasses.replace(CONFIG, repeats=3), Listener(), FakeEngine)
     (run,) = client.search_runs(["0"])
     early = seen[0]
-    assert (early.info.status, early.info.run_name) == ("RUNNING", "demo_demo_CPU")
+    assert (early.info.status, early.info.run_name) == ("RUNNING", "demo_CPU_demo")
     assert early.data.params["gpu_name"] == run.data.params["gpu_name"]
     assert early.inputs.dataset_inputs[0].dataset.digest == run.data.tags["dataset.digest"]
     assert "Command: `mlflow run . -P model=demo" in early.data.tags["mlflow.note.content"]
     assert "reqs_per_sec" not in early.data.metrics
-    finished = history(client, run.info.run_id, "system/progress_finished")
-    assert len(finished) > 2
+    texts = [each.data.tags[PROGRESS] for each in seen]
+    finished = [int(text.split()[0]) for text in texts]
     assert finished == sorted(finished)
     assert finished[-1] <= 24
-    assert run.data.metrics["system/progress_reqs_per_sec"] == pytest.approx(run.data.metrics["reqs_per_sec"], rel=0.3)
-    assert not {name for name in run.data.metrics if name.startswith("system/progress_gpu")}
+    assert re.fullmatch(r"\d+ utterances finished, [\d.]+ utterances/s", texts[-1])  # without a GPU
+    assert PROGRESS not in run.data.tags
     assert history(client, run.info.run_id, "reqs_per_sec") == [bundle.contents.metrics["reqs_per_sec"]]
-    assert not [name for name in bundle.contents.metrics if name.startswith("system/")]
+    assert run.data.metrics.keys() == bundle.contents.metrics.keys()
 
 
-def test_progress_metrics_are_tried_again_after_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that went away costs progress metrics only."""
+def test_progress_is_logged_again_after_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that went away costs the progress only."""
     tries = threading.Semaphore(0)
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -116,8 +118,8 @@ def test_the_series_is_one_over_all_repeats(client: Any, monkeypatch: pytest.Mon
     with live_metrics(client) as metrics:
         metrics.on_start()
         metrics.on_start()
-        assert [thread.name for thread in threading.enumerate()].count("live-metrics") == 1
-    assert "live-metrics" not in [thread.name for thread in threading.enumerate()]
+        assert [thread.name for thread in threading.enumerate()].count("live-progress") == 1
+    assert "live-progress" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_failure_to_log_the_params_early_is_a_warning(client: Any, tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ import pytest
 
 from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.stores import fresh_store
+from whisperbench.config.benchmark import MAX_REPEATS
 from whisperbench.errors import TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results import environment
 from whisperbench.results.environment import git_commit, git_is_dirty
-from whisperbench.results.names import FAILURE
+from whisperbench.results.names import FAILURE, PROGRESS, REPEATS
 from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
@@ -50,19 +51,17 @@ class TestLogging:
         assert bundle.contents.metrics.items() <= found["last metrics"].items()
         assert bundle.contents.tags.items() <= found["tags"].items()
         assert found["data sets"][0][:2] == ("demo", "d" * 32)
-        assert set(found["artifacts"]) == {"environment.txt", "transcripts.json", "samples/samples.html"}
+        assert set(found["artifacts"]) == {"config.json", "environment.txt", "transcripts.json", "samples/samples.html"}
 
-    def test_repeats_are_a_series_of_their_own(self, client: Any, tmp_path: Path) -> None:
-        """The metric itself has one step, which MLflow draws as a bar."""
+    def test_repeats_are_a_tag_and_not_metrics(self, client: Any, tmp_path: Path) -> None:
+        """MLflow's charts of further metrics would precede those of the results; the tag of the progress goes."""
         run_id = opened(client)
+        tracking.log_now(client, run_id, tags={PROGRESS: "7 utterances finished"})
         tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))
-
-        def history(name: str) -> list[tuple[int, float]]:
-            return [(m.step, m.value) for m in client.get_metric_history(run_id, name)]
-
-        assert history("reqs_per_sec") == [(0, 41.0)]
-        assert history("repeats/reqs_per_sec") == [(0, 40.0), (1, 41.0), (2, 42.0)]
-        assert history("repeats/spread_percent") == [(0, pytest.approx(100 * 2 / 41))]
+        held = client.get_run(run_id).data
+        assert held.metrics.keys() == {"wer", "reqs_per_sec"}
+        assert held.tags[REPEATS] == "reqs_per_sec=40,41,42"
+        assert PROGRESS not in held.tags
 
     def test_what_is_known_before_the_engine_starts(self, client: Any, tmp_path: Path) -> None:
         """Params, tags, the data set with its rows, and a description; the result then takes their place."""
@@ -108,7 +107,7 @@ class TestExperiment:
     @pytest.mark.parametrize(
         ("variables", "expected"),
         [
-            ({}, "whisperbench"),
+            ({}, "Default"),
             ({"MLFLOW_EXPERIMENT_NAME": "named"}, "named"),
             ({"MLFLOW_EXPERIMENT_NAME": "named", "MLFLOW_EXPERIMENT_ID": "{id}"}, "numbered"),
         ],
@@ -116,7 +115,7 @@ class TestExperiment:
     def test_the_default_experiment(
         self, variables: dict[str, str], expected: str, client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `whisperbench`; it is created once."""
+        """MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`, as `mlflow run`."""
         numbered = client.create_experiment("numbered")
         for name, value in variables.items():
             monkeypatch.setenv(name, value.format(id=numbered))
@@ -179,7 +178,7 @@ class TestPreflight:
         experiment = client.create_experiment("blocked", str(tmp_path / "file" / "artifacts"))
         run_id = client.create_run(experiment).info.run_id
         with pytest.raises(TrackingError, match="failed to store artifacts"):
-            tracking.log_environment(client, run_id, "python 3.11")
+            tracking.log_texts(client, run_id, {"environment.txt": "python 3.11"})
 
 
 class TestStatus:
@@ -236,11 +235,9 @@ class TestSecrets:
         assert client.get_run(opened(client)).data.tags["mlflow.user"] == "ann"
 
 
-def test_contents_are_logged_whatever_their_size(client: Any, tmp_path: Path) -> None:
-    """More metrics than one request takes: 500 repeats."""
-    contents = contents_of(
-        history={name: [float(i) for i in range(500)] for name in ("a", "b", "c")}, metrics={"a": 1.0}
-    )
+def test_the_rates_of_the_most_repeats_fit_in_a_tag(client: Any, tmp_path: Path) -> None:
+    """Of four rates with all their digits."""
+    contents = contents_of(history={name: [1000 / 7 + i for i in range(MAX_REPEATS)] for name in ("a", "b", "c", "d")})
     run_id = opened(client)
     tracking.log_bundle(client, run_id, result_in(tmp_path / "results", contents))
-    assert [len(client.get_metric_history(run_id, f"repeats/{name}")) for name in "abc"] == [500, 500, 500]
+    assert client.get_run(run_id).data.tags[REPEATS].count(",") == 4 * (MAX_REPEATS - 1)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.engines.base import Engine, EngineInfo
 from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.hardware import Hardware, physical_cores
@@ -126,6 +127,7 @@ class VllmEngine(Engine):
         if not hardware.has_gpu and THREADS_BY_VLLM not in os.environ:
             executor = UNIPROC_EXECUTOR
             os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+        quantization = self.settings.config.quantization
         # The start allocates a million long-lived objects; collecting them would take a fifth of its time.
         with gc_paused():
             from vllm import LLM
@@ -141,7 +143,7 @@ class VllmEngine(Engine):
                 kv_cache_memory_bytes=self.settings.kv_cache_memory_bytes,
                 enforce_eager=self.settings.enforce_eager,
                 load_format=self.settings.config.load_format,
-                quantization=self.settings.config.quantization,
+                quantization=None if quantization == FP8_ENCODER else quantization,  # this project's model quantises
                 seed=self.settings.config.seed,
                 limit_mm_per_prompt={"audio": 1},
                 worker_extension_cls=WORKER_EXTENSION,

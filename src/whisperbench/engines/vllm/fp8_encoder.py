@@ -3,9 +3,6 @@
 Weights are quantised when they are loaded, with one scale per output channel, and activations in the kernels between
 the products, with one scale per row (`engines.vllm.fp8_kernels`), so no calibration is needed.  Attention and the
 decoder compute in bfloat16.
-
-vLLM accepts quantisation methods of other packages, which are registered in each process; importing this module
-registers this one.
 """
 
 from __future__ import annotations
@@ -14,79 +11,59 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
-from vllm.model_executor.layers.quantization import register_quantization_config
-from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
+from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
-from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.engines.vllm.attention import EXTRA_DIMENSIONS, extra_query
 
-PREFIX = ".encoder.layers."  # part of vLLM's name of every linear layer that is quantised
 OUTPUTS_MULTIPLE = 16  # FP8 products take numbers of outputs in multiples of this
 
 
-@register_quantization_config(FP8_ENCODER)
-class Fp8EncoderConfig(QuantizationConfig):  # type: ignore[misc]  # vLLM has no types
-    """vLLM's description of the method: which layers it quantises, and on which hardware."""
+def quantise_when_loaded(layers: Iterable[Any], *, weighted_keys: bool) -> None:
+    """Make vLLM quantise the linear layers of `WhisperEncoderLayer`s after it has loaded their weights.
 
-    def get_name(self) -> str:
-        return FP8_ENCODER
-
-    def get_supported_act_dtypes(self) -> list[torch.dtype]:
-        return [torch.bfloat16]
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return 90
-
-    @staticmethod
-    def get_config_filenames() -> list[str]:
-        return []
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Fp8EncoderConfig:
-        raise ValueError(f"{FP8_ENCODER} quantises weights while loading, but the checkpoint is quantised: {config}")
-
-    def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> Any:
-        if not isinstance(layer, LinearBase):
-            return None
-        return Fp8Linear() if PREFIX in prefix else UnquantizedLinearMethod()
+    Args:
+        weighted_keys: keys have weights in additional dimensions, so the first product computes heads that have them,
+            which are otherwise copied to longer heads in each layer.
+    """
+    for layer in layers:
+        attention = layer.self_attn
+        longer = attention.head_dim + EXTRA_DIMENSIONS
+        can_lengthen = 3 * attention.num_heads * longer % OUTPUTS_MULTIPLE == 0
+        attention.qkv_proj.quant_method = Fp8Linear(attention.head_dim if weighted_keys and can_lengthen else None)
+        for linear in (attention.out_proj, layer.mlp.fc1, layer.mlp.fc2):
+            linear.quant_method = Fp8Linear()
 
 
 class Fp8Linear(UnquantizedLinearMethod):  # type: ignore[misc]  # vLLM has no types
-    """Loads a linear layer as if it were not quantised, then quantises its weight."""
+    """vLLM's method of a linear layer that is quantised after loading; `encode_in_fp8` computes its product.
 
-    heads = size = 0
+    Args:
+        head_size: outputs of each head, to which EXTRA_DIMENSIONS are appended; None appends nothing.
+    """
 
-    def lengthen_heads(self, attention: Any) -> None:
-        """Make the layer compute queries, keys and values with the extra dimensions in which keys have weights.
-
-        They would otherwise be copied to longer heads in each layer.
-        """
-        if 3 * attention.num_heads * (attention.head_dim + EXTRA_DIMENSIONS) % OUTPUTS_MULTIPLE == 0:
-            self.heads, self.size = attention.num_heads, attention.head_dim
+    def __init__(self, head_size: int | None = None) -> None:
+        super().__init__()
+        self._head_size = head_size
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Replace the weight by one in E4M3 of the same shape, and add its scales, of shape (outputs, 1)."""
         from whisperbench.engines.vllm.fp8_kernels import quantise
 
         weight, bias = layer.weight.data, layer.bias.data
-        if self.heads:
-            weight, bias = self._lengthened(weight), self._lengthened(bias)
-            bias.view(3, self.heads, -1)[0, :, self.size :] = extra_query(self.size)
+        if size := self._head_size:
+            weight, bias = (with_extra_dimensions(values, size) for values in (weight, bias))
+            bias[: len(bias) // 3].view(-1, size + EXTRA_DIMENSIONS)[:, size:] = extra_query(size)
         quantised, scales = quantise(weight)
         layer.weight = torch.nn.Parameter(quantised, requires_grad=False)
         layer.bias = torch.nn.Parameter(bias, requires_grad=False)
         layer.weight_scales = torch.nn.Parameter(scales, requires_grad=False)
 
-    def _lengthened(self, values: torch.Tensor) -> torch.Tensor:
-        """The rows of a weight or bias, and zeros for the extra dimensions of each head."""
-        heads = values.view(3 * self.heads, self.size, *values.shape[1:])
-        zeros = heads.new_zeros(len(heads), EXTRA_DIMENSIONS, *heads.shape[2:])
-        return torch.cat([heads, zeros], dim=1).flatten(0, 1)
 
-    def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        raise NotImplementedError("encode_in_fp8 computes the products of these layers")
+def with_extra_dimensions(values: torch.Tensor, size: int) -> torch.Tensor:
+    """The rows of a weight or bias, with EXTRA_DIMENSIONS rows of zeros after each head of `size` rows."""
+    heads = values.view(-1, size, *values.shape[1:])
+    zeros = heads.new_zeros(len(heads), EXTRA_DIMENSIONS, *heads.shape[2:])
+    return torch.cat([heads, zeros], dim=1).flatten(0, 1)
 
 
 def encode_in_fp8(

@@ -25,7 +25,6 @@ from vllm.model_executor.models.whisper import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.constants import WINDOW_POSITIONS
 from whisperbench.engines.padding import (
     cache_slots,
@@ -37,29 +36,30 @@ from whisperbench.engines.padding import (
 )
 from whisperbench.engines.vllm.attention import EncoderAttention, weight_sparse_keys
 from whisperbench.engines.vllm.features import FRAMES_BETWEEN, HOP, packed_log_mel, to_device_async
-from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8
+from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8, quantise_when_loaded
 
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
 
 @dataclasses.dataclass(frozen=True)
 class Overrides:
-    """vLLM's `hf_overrides`, which select this model and hold its stride.
+    """vLLM's `hf_overrides`, which select this model and hold its options.
 
     vLLM finds models of other packages through installed plugins, or in the process that registered them.  Unpickling
-    this object registers the model, so it is registered in each process that receives the configuration.  The stride
-    is not stored in the checkpoint's configuration, because that is part of the key of vLLM's cache of compiled graphs,
-    which contain no attention and are equal for every stride.
+    this object registers the model, so it is registered in each process that receives the configuration.  The options
+    are not stored in the checkpoint's configuration, which is part of the key of vLLM's cache of compiled graphs: these
+    contain only the decoder without its attention, and are equal for all options.
     """
 
     padding_stride: int
+    fp8_encoder: bool
 
     def __post_init__(self) -> None:
         if ARCHITECTURE not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(ARCHITECTURE, PackedWhisper)
 
-    def __reduce__(self) -> tuple[type[Overrides], tuple[int]]:
-        return Overrides, (self.padding_stride,)
+    def __reduce__(self) -> tuple[type[Overrides], tuple[int, bool]]:
+        return Overrides, (self.padding_stride, self.fp8_encoder)
 
     def __call__(self, config: Any) -> Any:
         """The checkpoint's configuration with this model's architecture."""
@@ -76,13 +76,12 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         self.padding_stride: int = vllm_config.model_config.hf_overrides.padding_stride
-        self.in_fp8 = vllm_config.model_config.quantization == FP8_ENCODER
+        self.in_fp8: bool = vllm_config.model_config.hf_overrides.fp8_encoder
+        if self.in_fp8:
+            quantise_when_loaded(self.model.encoder.layers, weighted_keys=self.padding_stride > 1)
         if self.padding_stride > 1:
             for layer in self.model.decoder.layers:
                 weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
-            if self.in_fp8:
-                for layer in self.model.encoder.layers:
-                    layer.self_attn.qkv_proj.quant_method.lengthen_heads(layer.self_attn)
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         """The encoder's output for each window, of shape (slots in the KV cache, d_model).

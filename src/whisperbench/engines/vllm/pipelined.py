@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
@@ -39,11 +40,10 @@ class VllmPipelined(VllmEngine):
     def llm_options(self) -> dict[str, Any]:
         from whisperbench.engines.vllm.model import Overrides
 
-        options: dict[str, Any] = {"hf_overrides": Overrides(self.settings.config.padding_stride)}
+        config = self.settings.config
+        options: dict[str, Any] = {"hf_overrides": Overrides(config.padding_stride, config.quantization == FP8_ENCODER)}
         if not self.settings.enforce_eager:
-            options["compilation_config"] = {
-                "cudagraph_capture_sizes": capture_sizes(self.settings.config.max_num_seqs)
-            }
+            options["compilation_config"] = {"cudagraph_capture_sizes": capture_sizes(config.max_num_seqs)}
         return options
 
     def on_started(self) -> None:
