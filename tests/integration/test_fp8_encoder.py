@@ -73,8 +73,8 @@ def check_kernels(device: str) -> None:
     from whisperbench.engines.vllm import fp8_kernels as kernels
 
     torch.manual_seed(5)
-    launches = [kernels.Launch(1, 1), kernels.Launch(1, 4), kernels.Launch(4, 2)]
-    for width in WIDTHS:
+    launches = [kernels.Launch(1, 1), kernels.Launch(4, 2)]
+    for width in WIDTHS if device == "cpu" else WIDTHS[::2]:  # a GPU compiles each case
         (x, update), layer = rows_of(width, device), norm(width, device)
         added = x + update
         for each, stream in ((None, x), (update, added)):

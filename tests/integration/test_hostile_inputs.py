@@ -141,7 +141,7 @@ def test_artifacts_stay_in_their_directory(
     assert result.exit_code == 0, result.stderr
     (bundle,) = (tmp_path / "results").iterdir()
     assert {path.name for path in read_bundle(bundle).artifacts.iterdir()} == {
-        "transcripts.json", "summary.md", "environment.txt", "engine.log", "samples", "plots",
+        "transcripts.json", "summary.md", "config.json", "environment.txt", "engine.log", "samples",
     }  # fmt: skip
     assert all(re.fullmatch(r"[\w.-]+", path.name) for path in bundle.rglob("*"))
 

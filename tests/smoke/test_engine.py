@@ -56,7 +56,7 @@ def test_a_run_of_the_real_engine_is_complete(tmp_path: Path) -> None:
     assert f"WER: {held.data.metrics['wer']:.2f} | throughput: {held.data.metrics['reqs_per_sec']:.2f} reqs/sec" in line
     assert held.inputs.dataset_inputs[0].dataset.digest == held.data.tags["dataset.digest"]
     artifacts = Path(client.download_artifacts(held.info.run_id, "", str(tmp_path)))
-    expected = {"transcripts.json", "samples", "plots", "summary.md", "environment.txt", "config.json"}
+    expected = {"transcripts.json", "samples", "summary.md", "environment.txt", "config.json", "engine.log"}
     assert expected <= {path.name for path in artifacts.iterdir()}
     table = json.loads((artifacts / "transcripts.json").read_text(encoding="utf-8"))
     assert table["columns"] == list(COLUMNS)

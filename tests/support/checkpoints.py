@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +38,34 @@ def checkpoint_directory(directory: Path, weights: bytes | None = None) -> Path:
     content = save({"model.decoder.layer_norm.bias": np.zeros(8, np.float16)}) if weights is None else weights
     (directory / "model.safetensors").write_bytes(content)
     return directory
+
+
+def quantised_to_int8(source: Path, target: Path) -> Path:
+    """A copy of a checkpoint with the layers' weights in int8, in the layout of compressed-tensors (W8A8)."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors"))
+    tensors = load_file(source / "model.safetensors")
+    for name, weight in list(tensors.items()):
+        if ".layers." in name and name.endswith(".weight") and weight.dim() == 2:
+            scale = weight.float().abs().amax(1, keepdim=True) / 127
+            tensors[name] = (weight.float() / scale).round().to(torch.int8)
+            tensors[f"{name}_scale"] = scale.to(weight.dtype)
+    save_file(tensors, target / "model.safetensors")
+    int8 = {"num_bits": 8, "type": "int", "symmetric": True}
+    group = {
+        "targets": ["Linear"],
+        "weights": {**int8, "strategy": "channel", "dynamic": False},
+        "input_activations": {**int8, "strategy": "token", "dynamic": True},
+    }
+    config = json.loads((target / "config.json").read_text())
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
+        "ignore": ["proj_out"],
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    return target

@@ -1,11 +1,13 @@
 """Show the runs in the browser: start the MLflow UI and print the address of each experiment.
 
 The port is MLFLOW_PORT, or 5000. If MLFLOW_TRACKING_URI is the address of a server, only the addresses are printed.
+The addresses are printed when the pages answer; a port in use ends the command with status 3.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from whisperbench.cli.options import Command
+from whisperbench.errors import TrackingError
 
 if TYPE_CHECKING:
     from whisperbench.tracking.client import Client
@@ -32,6 +35,7 @@ def main() -> None:
     if serves_ui(client):
         print_links(client)
         return
+    require_free_port(ui_port())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", str(client.tracking_uri)]
     with signals_raise():
         # Without the processes of MLflow's job execution, which whisperbench does not use and which outlive a SIGTERM.
@@ -40,12 +44,29 @@ def main() -> None:
         server = subprocess.Popen(command, env=environment, stdout=STDERR)  # noqa: S603 - stdout holds only the links
         try:
             deadline = time.monotonic() + START_SECONDS
-            while server.poll() is None and time.monotonic() < deadline and not answers(ui_address(client)):
+            while not answers(ui_address(client)):
+                if server.poll() is not None:
+                    raise TrackingError("MLflow's pages ended before they answered. The cause is above.")
+                if time.monotonic() > deadline:
+                    raise TrackingError(f"MLflow's pages did not answer within {START_SECONDS:.0f} s. Try again.")
                 time.sleep(0.5)
             print_links(client)
             sys.exit(server.wait())
         finally:
             server.terminate()
+
+
+def require_free_port(port: str) -> None:
+    """Raise a TrackingError if a port of this host is in use, because another server would answer there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of connections that ended is free
+        try:
+            probe.bind(("127.0.0.1", int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            raise TrackingError(
+                f"MLflow's pages cannot use port {port}: {error}. Choose another one: MLFLOW_PORT=5001 whisperbench ui "
+                "(or make ui MLFLOW_PORT=5001)."
+            ) from error
 
 
 def print_links(client: Client) -> None:

@@ -203,7 +203,7 @@ COLUMNS = (
     Column("settings", "other settings", lambda row: row.system.other_settings, None, "if known"),
     *(column for name, column in FIGURES.items() if name not in FIRST),
     Column("pareto", "Pareto", lambda row: row.pareto, lambda row: "★" if row.pareto else "", "if known"),
-    Column("n", "n", lambda row: len(row.system.runs), numeric=True),
+    Column("n", "n", lambda row: row.speed.runs if row.speed else len(row.system.runs), numeric=True),
     Column("when", "when", _when("%Y-%m-%d %H:%M"), _when("%Y-%m-%d")),
     Column("who", "who", lambda row: ", ".join(sorted({run.user for run in row.system.runs}))),
     Column("notes", "notes", lambda row: "; ".join(row.system.warnings), None, "if known"),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from whisperbench.compare.groups import key_fields, shown_field
 from whisperbench.compare.systems import System
 from whisperbench.compare.verdicts import loops_of
+from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import ComparisonError
 from whisperbench.results.keys import differing
 from whisperbench.results.names import COMMIT, GIT_DIRTY
@@ -92,7 +93,7 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
         )
     equal = [run for run in comparable if run.config_digest == newest.config_digest]
     if not equal and not candidate_ids:
-        changed = differing(comparable[0].params, newest.params)
+        changed = differing(_settings(comparable[0]), _settings(newest))
         settings = "; ".join(f"{name}: {new} instead of {old}" for name, (old, new) in changed.items())
         raise ComparisonError(
             f"The newest run {newest.name} ({newest.run_id}) has other settings than the baseline "
@@ -223,6 +224,11 @@ def _is_id_of(text: str, run: RunRecord) -> bool:
 
 def _identity(run: RunRecord) -> RunIdentity:
     return RunIdentity.of(run.params, run.tags)
+
+
+def _settings(run: RunRecord) -> dict[str, str]:
+    """The options of the config digest as requested."""
+    return {name: run.options.get(name, each.default_text) for name, each in OPTIONS.items() if each.identity}
 
 
 def _is_repeat(run: RunRecord, newest: RunRecord) -> bool:

@@ -2,7 +2,7 @@
 
     results/20261122T101500-1a2b3c4d5e6f7081-9f3a61c2/
         bundle.json         schema, id, origin, and one `RunData`: params, metrics, history, tags, dataset, times
-        artifacts/          transcripts.json, samples/, plots/, summary.md, environment.txt, engine.log
+        artifacts/          transcripts.json, samples/, plots/, summary.md, config.json, environment.txt, engine.log
         transcripts.jsonl   every result of every repeat, in the order in which they finished
         logged.json         the server and the run that it was logged to; absent before
 

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PLOTS = "plots"
-MAX_BINS, MIN_PER_BIN, MAX_SPEAKERS = 40, 5, 60
-BLUE, ORANGE = "#2b6cb0", "#c05621"
+MIN_UTTERANCES = 20
+"""Utterances of a pass below which there are no figures; the 95th percentile of fewer latencies is the maximum."""
+MAX_BINS, MIN_PER_BIN, MAX_SPEAKERS = 40, 5, 40
+BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#5b626b"
 
 
 def import_matplotlib() -> None:
@@ -27,7 +29,12 @@ def import_matplotlib() -> None:
 
 
 def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
-    """Write one PNG per figure into a new directory; figures whose data was not measured are omitted."""
+    """Write one PNG per figure into a new directory, unless the pass is too short to show something.
+
+    Figures whose data was not measured are omitted.
+    """
+    if len(timed.results) < MIN_UTTERANCES:
+        return
     from matplotlib.figure import Figure
 
     directory.mkdir()
@@ -35,7 +42,7 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
     speakers, metric = (errors_by_speaker(score), score.metric) if score else ({}, "wer")
     figures: dict[str, tuple[object, Callable[[Axes], None]]] = {
         "throughput": (timed.results, lambda axes: draw_throughput(axes, timed)),
-        "latency": (latencies, lambda axes: draw_latency(axes, latencies)),
+        "latency": (latencies, lambda axes: draw_latency(axes, timed, latencies)),
         f"{metric}_by_speaker": (len(speakers) > 1, lambda axes: draw_speakers(axes, speakers, metric.upper())),
     }
     for name, (data, draw) in figures.items():
@@ -69,22 +76,30 @@ def draw_throughput(axes: Axes, timed: Pass) -> None:
     axes.legend()
 
 
-def draw_latency(axes: Axes, latencies: list[float]) -> None:
-    """Cumulative distribution of sorted latencies in seconds."""
+def draw_latency(axes: Axes, timed: Pass, latencies: list[float]) -> None:
+    """Cumulative distribution of sorted latencies in seconds, with the median and the 95th percentile."""
     axes.plot(latencies, [100 * (rank + 1) / len(latencies) for rank in range(len(latencies))], color=BLUE)
+    for percent, colour in ((50, GREY), (95, ORANGE)):
+        seconds = (timed.latency_ms(percent) or 0.0) / 1000
+        axes.plot(
+            [seconds, seconds, 0], [0, percent, percent], "--", color=colour, label=f"p{percent}: {seconds:.2f} s"
+        )
     axes.set(title="Latency from the submission of an utterance to its transcript", xlim=(0, None), ylim=(0, 100))
     axes.set(xlabel="seconds", ylabel="share of utterances (%)")
+    axes.legend(loc="lower right")
 
 
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts], rate: str) -> None:
-    """WER or CER of the MAX_SPEAKERS speakers with the highest rates, and over all speakers."""
+    """WER or CER of the MAX_SPEAKERS speakers with the highest rates, beside their numbers of units, and over all."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
-    overall = sum(speakers.values(), NO_ERRORS).percent or 0.0
+    total = sum(speakers.values(), NO_ERRORS)
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=BLUE)
-    labels = [escape_control(name[:12]) for name in shown]
+    labels = [f"{escape_control(name[:12])} ({counts.units:,})" for name, counts in shown.items()]
     axes.set_xticks(range(len(shown)), labels, parse_math=False)  # a speaker id may contain "$"
-    axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} %")
+    overall = total.percent or 0.0
+    units = "words" if rate == "WER" else "characters"
+    axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} % of {total.units:,} {units}")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
     left_out = f", highest {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
-    axes.set(title=f"{rate} by speaker{left_out}", ylabel=f"{rate} (%)")
+    axes.set(title=f"{rate} by speaker{left_out}", ylabel=f"{rate} (%)", xlabel=f"speaker ({units})")
     axes.legend()

@@ -27,9 +27,9 @@ WRITTEN_TAG = "whisperbench.description"
 """Digest of the last description that was written; if the description has another digest, a user has edited it."""
 
 COLUMNS = {
-    **{f"metrics.`{name}`": 80 for name in ("wer", "reqs_per_sec", "rtfx")},
-    **{"params.`padding_stride`": 75, "params.`engine`": 110, "params.`gpu_name`": 180},
-    **{"params.`model`": 130, "params.`kv_cache_dtype`": 75, "params.`max_num_seqs`": 75},
+    **{"metrics.`wer`": 70, "metrics.`reqs_per_sec`": 110, "metrics.`rtfx`": 80},
+    **{"params.`padding_stride`": 115, "params.`engine`": 90, "params.`gpu_name`": 190},
+    **{"params.`model`": 130, "params.`kv_cache_dtype`": 115, "params.`max_num_seqs`": 115},
 }
 """Columns of the view in order, with their widths in pixels."""
 BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"

@@ -53,8 +53,8 @@ class TestGrouping:
         disturbed = run_of(LARGE, rate=5.0, tags={DISTURBED: "another benchmark ran on this host"})
         grouping = Grouping.of([disturbed, run_of(LARGE, rate=40.0), run_of(TURBO)], "wer")
         large = next(s for group in grouping.groups for s in group.systems if s.model == "large-v3")
-        assert [rate for rates in large.by_run("reqs_per_sec") for rate in rates] == [40.0]
-        assert len(large.by_run("wer")) == 2
+        assert sorted(map(len, large.by_run("reqs_per_sec"))) == [0, 1]
+        assert [len(each) for each in large.by_run("wer")] == [1, 1]
         (left,) = grouping.left_out
         assert (left.run, left.reason) == (disturbed, "only its speed is left out: another benchmark ran on this host")
 

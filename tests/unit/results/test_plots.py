@@ -8,9 +8,11 @@ from pathlib import Path
 from tests.unit.results.test_run_data import results, timed
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
-from whisperbench.results.plots import draw_speakers, draw_throughput, errors_by_speaker, write_plots
+from whisperbench.results.plots import draw_latency, draw_speakers, draw_throughput, errors_by_speaker, write_plots
 
-TIMED = timed(4.0)
+FEW = timed(4.0)
+MANY = tuple(dataclasses.replace(each, utt_id=f"{each.utt_id}-{copy}") for copy in range(5) for each in results())
+TIMED = dataclasses.replace(FEW, results=MANY)
 
 
 def written(directory: Path) -> set[str]:
@@ -29,9 +31,27 @@ def test_what_was_measured_is_drawn(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
     """No references and no latencies."""
-    silent = tuple(dataclasses.replace(each, latency_seconds=None) for each in results(None))
+    silent = tuple(dataclasses.replace(each, latency_seconds=None, reference=None) for each in MANY)
     write_plots(tmp_path / "plots", dataclasses.replace(TIMED, results=silent), None)
     assert written(tmp_path / "plots") == {"throughput"}
+
+
+def test_a_run_that_is_too_short_has_no_figures(tmp_path: Path) -> None:
+    """Four utterances show neither a distribution nor a course."""
+    write_plots(tmp_path / "plots", FEW, score(results(), "en"))
+    assert not (tmp_path / "plots").exists()
+
+
+def test_figures_have_percentiles_and_numbers_of_words() -> None:
+    """The latencies are 0.5 to 3.5 s; each speaker has said 4 words."""
+    from matplotlib.figure import Figure
+
+    latency, by_speaker = Figure().add_subplot(), Figure().add_subplot()
+    draw_latency(latency, TIMED, sorted(each.latency_seconds or 0.0 for each in MANY))
+    assert [text.get_text() for text in latency.get_legend().get_texts()] == ["p50: 1.50 s", "p95: 3.50 s"]
+    draw_speakers(by_speaker, errors_by_speaker(score(results(), "en")), "WER")
+    assert [label.get_text() for label in by_speaker.get_xticklabels()] == [f"{i} (4)" for i in range(4)]
+    assert by_speaker.get_legend().get_texts()[0].get_text() == "all speakers: 25.00 % of 16 words"
 
 
 def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
@@ -42,7 +62,7 @@ def test_the_throughput_over_time_adds_up_to_the_whole() -> None:
     draw_throughput(axes, TIMED)
     (stairs,) = axes.patches
     values, edges, _ = stairs.get_data()  # type: ignore[attr-defined]
-    assert round(sum(values) * (edges[1] - edges[0]), 6) == 4
+    assert round(sum(values) * (edges[1] - edges[0]), 6) == len(MANY)
     assert edges[-1] == TIMED.wall_seconds
 
 

@@ -65,6 +65,7 @@ class TestSavedView:
         best = log(client, run_of(wer=2.0))
         log(client, run_of(wer=3.0))
         log(client, run_of(wer=1.0), status="FAILED")
+        log(client, run_of(BenchmarkConfig(model="large-v3", load_format="dummy"), wer=0.5))
         client.create_run(client.get_run(best).info.experiment_id)
         run, state = client.get_run(best), json.loads(json.loads(saved_view(0))["state"])
         for column in COLUMNS:
@@ -73,6 +74,7 @@ class TestSavedView:
         assert list(COLUMNS) == state["selectedColumns"] == state["columnOrder"]
         names = [column.partition(".")[2].strip("`") for column in COLUMNS]
         assert names[:6] == ["wer", "reqs_per_sec", "rtfx", "padding_stride", "engine", "gpu_name"]
+        assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "corpus"}]
         order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
         found = client.search_runs([run.info.experiment_id], state["searchFilter"], order_by=[order])
         assert [each.data.metrics["wer"] for each in found] == [2.0, 3.0]
