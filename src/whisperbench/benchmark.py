@@ -14,7 +14,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
@@ -34,7 +33,7 @@ from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish, interrupted_measurements
+from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
@@ -57,8 +56,6 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
     hardware = hardware_of(config)
-    for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
-        listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
         origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
         with signals_raise():

@@ -18,7 +18,7 @@ FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
 STATE_WIDTH = 16
 """Characters of the state that are always shown; its detail is cut or wrapped."""
-OMITTED_FIRST = ("run", "ETA", "elapsed", "repeat")
+OMITTED_FIRST = ("run", "elapsed", "repeat")
 
 
 class LiveTable:
@@ -82,8 +82,7 @@ def shown_columns(rows: Sequence[Sequence[str]], width: int) -> list[int]:
 def table(progress: Progress) -> rich.table.Table:
     """A table with a row for each run that fits on the terminal."""
     remaining = progress.remaining_seconds
-    late = next((late for run in progress.runs if (late := progress.overdue(run))), "")
-    left = late if late and not remaining else f"{'unknown time' if remaining is None else clock(remaining)} left"
+    left = f"{'unknown time' if remaining is None else clock(remaining)} left"
     found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
     rows = progress.rows()
     shown = shown_columns(rows, console.stderr.width) if rows else range(len(HEADINGS))

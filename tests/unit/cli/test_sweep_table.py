@@ -40,12 +40,12 @@ def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[
         ]
 
 
-def test_an_overdue_run_is_shown_as_late() -> None:
-    """The title has the delay instead of a remaining time of zero."""
+def test_the_title_has_the_remaining_time() -> None:
+    """From the estimate of the run, which may also be too low."""
     progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
     assert str(table(progress).title).endswith("; 1:00 left")
     progress.runs[0].seconds = 130.0
-    assert str(table(progress).title).endswith("; 0:30 late")
+    assert str(table(progress).title).endswith("; 0:00 left")
 
 
 def test_the_log_line_takes_one_row() -> None:
