@@ -262,6 +262,8 @@ class TestGate:
         log(client, run_of(gpu="NVIDIA A10", day=1), spoken([1] * 80))
         assert compare(baseline=baseline).exit_code == 2
         assert compare(baseline=baseline, filter="nonsense").exit_code == 2
+        refused = compare(filter="attributes.colour = 'red'")
+        assert "Valid keys are artifact_uri, created, end_time, run_id, " in refused.stderr
 
 
 def test_a_reference_is_named_before_looking(client: Any) -> None:

@@ -105,7 +105,7 @@ class Journal:
         self.config, self.origin, self.finished = config, origin, 0
         self.id = f"{stamp}-{config.digest}-{secrets.token_hex(4)}"
         self.directory = results_dir / f"{self.id}{PARTIAL}"
-        self.artifacts = self.directory / ARTIFACTS
+        self.artifacts, self.transcripts = self.directory / ARTIFACTS, self.directory / TRANSCRIPTS
         header = _JournalHeader(SCHEMA, self.id, str(ProcessId.this() or ""), origin.run_id, config.as_params())
         try:
             results_dir.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ class Journal:
             (self.artifacts / "environment.txt").write_text(environment, encoding="utf-8")
             write_atomically(self.artifacts / CONFIG_FILE, config.as_params())
             write_atomically(self.directory / JOURNAL_FILE, dataclasses.asdict(header))
-            self._file = os.open(self.directory / TRANSCRIPTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self.transcripts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with contextlib.suppress(OSError):  # a network file system may have no locks
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # excludes an upload during the measurement
         except OSError as error:
@@ -165,7 +165,7 @@ class Journal:
 
     def _require_directory(self) -> None:
         """Raise if the file was removed, because a write to it would succeed."""
-        if not os.fstat(self._file).st_nlink and not (self.directory / TRANSCRIPTS).exists():
+        if not os.fstat(self._file).st_nlink and not self.transcripts.exists():
             raise BundleError(
                 f"{self.directory} was removed during the measurement, so its transcripts are lost. Measure again with "
                 "a results_dir that is not cleared."
@@ -198,7 +198,8 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
         bundle = write_bundle(recording.directory, recording.id, contents, measured.origin)
     except OSError as error:
         raise _write_error(recording.directory, error) from error
-    listener.show(scored or results)
+    if config.print_transcripts or config.corpus == "demo":
+        listener.show(scored or results)
     bundle = _with_extra(bundle, PLOTS, lambda directory: write_plots(directory, median, scored), listener)
     if audio_of is None:
         return bundle

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,7 +173,7 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
         kind = type(error)
         if kind.__module__ == "builtins" and kind is not Exception and not isinstance(error, (OSError, ImportError)):
             raise
-        reason = " ".join(re.split(r"\[SQL: |\(Background on this error", str(error))[0].split()) or kind.__name__
+        reason = _reason(error)
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
         raise TrackingError(
             f"The tracking server {address} failed to {action} ({redact(shortened(reason), os.environ)}). "
@@ -190,6 +191,16 @@ def _remedy(error: Exception) -> str:
         return "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, and the permissions of this user."
     package = type(error).__module__.partition(".")[0]
     return SETTINGS.get(package, "Check MLFLOW_TRACKING_URI and the server.")
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's reason for a failed connection, or else the error without SQL statements."""
+    cause: BaseException | None = error
+    while cause is not None:  # the messages of requests and MLflow repeat all that they have tried
+        if isinstance(cause, ConnectionError | socket.gaierror | TimeoutError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(re.split(r"\[SQL: |\(Background on this error", str(error))[0].split()) or type(error).__name__
 
 
 @contextlib.contextmanager

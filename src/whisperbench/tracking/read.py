@@ -6,6 +6,7 @@ import datetime
 import difflib
 import hashlib
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -187,7 +188,13 @@ def _search(client: MlflowClient, experiment_ids: list[str], condition: str, fil
             if filter_text is None or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
+            # MLflow prints a Python set with several spellings of each key.
+            reason = re.sub(r"'\{(.*)\}'", lambda keys: ", ".join(_keys(keys[1])), reason)
             raise ConfigError(f"filter={filter_text!r} is not allowed: {reason}") from error
+
+
+def _keys(text: str) -> list[str]:
+    return sorted({key.lower().replace(" ", "_") for key in re.findall("'([^']+)'", text)})
 
 
 def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:

@@ -137,14 +137,12 @@ def test_waiting_is_shown_while_stderr_is_redirected(
 
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    """Transcripts of a small corpus are printed, aligned if they were scored; those of a large corpus are not."""
+    """They are aligned with the references if they were scored."""
     one = result(0, "a thick fox", reference="a quick fox")
     TerminalListener().show(score([one], "en"))
     assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
     TerminalListener().show((one,))
     assert "no reference\na thick fox\n" in capsys.readouterr().err
-    TerminalListener().show((one,) * 13)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_a_record_without_a_drawing_function() -> None:

@@ -156,11 +156,10 @@ def test_parallel_runs_need_independent_configurations(options: dict[str, object
         sweep_of(parallel_runs=2, **options)
 
 
-def test_etas_of_parallel_runs() -> None:
+def test_the_remaining_time_of_parallel_runs() -> None:
     """Four runs of 100 s on two slots take 200 s; the state names the slot."""
     runs = [PlannedRun(f"c{i}", 1, 100.0, "running" if i < 2 else "waiting") for i in range(4)]
     runs[0].device = "GPU 3"
     progress = Progress(runs, slots=2)
     assert progress.remaining_seconds == 200
-    assert [row[6] for row in progress.rows()] == ["1:40", "1:40", "2:30", "3:20"]
     assert progress.rows()[0][2] == "running on GPU 3"
