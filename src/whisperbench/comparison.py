@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whisperbench.compare import render
 from whisperbench.compare.difference import AlignedUtterance, audio_address, difference, most_errors_first
-from whisperbench.compare.document import Part
+from whisperbench.compare.document import Origin, Part
 from whisperbench.compare.gate import Verdict, gate_case, judge, matching_runs
 from whisperbench.compare.groups import Grouping, differences
 from whisperbench.compare.plot import pareto_svg
@@ -20,6 +22,7 @@ from whisperbench.compare.rescore import rank_changes, rescore
 from whisperbench.compare.select import priced, selects, unused_prices
 from whisperbench.compare.verdicts import Verdicts, wer_difference
 from whisperbench.config.compare import CompareConfig
+from whisperbench.config.option import Options
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory, write_text
 from whisperbench.measure.normalizer import normalizer_of
@@ -60,7 +63,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         verdict = gate(client, options, options.baseline, listener)
         echo(verdict.sentence)
         return verdict.status
-    links = Links(ui_address(client))
+    links, origin = Links(ui_address(client)), origin_of(client, "compare", options)
     if options.run_ids:
         a, b = read.get_runs(client, options.run_ids)
         transcripts = fetch(client, (a, b), listener)
@@ -68,12 +71,13 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.margin, normalize)
         audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
         parts = found.parts(links)
-        page = render.difference_html(found, links, audio)
+        page = render.difference_html(found, links, audio, origin)
+        parts += found.rest
         files = {"difference.md": render.as_markdown(parts), "difference.html": page}
         echo(parts)
         listener.show(found)
     else:
-        report = leaderboard(client, find(client, options), options, links, options.scope, listener)
+        report = leaderboard(client, find(client, options), options, links, options.scope, origin, listener)
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
     paths = write_files(Path(options.results_dir), files)
@@ -89,6 +93,7 @@ def leaderboard(
     options: CompareConfig,
     links: Links,
     searched: str,
+    origin: Origin,
     listener: Listener,
 ) -> Report:
     """The leaderboards of `records`; `searched` describes where the runs were found.
@@ -112,7 +117,14 @@ def leaderboard(
     published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
     utterances, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
     alone = tuple(rank(g, options.sort, Verdicts(), differs=differences(grouping.groups[0], g)) for g in grouping.alone)
-    return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched)
+    return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched, origin)
+
+
+def origin_of(client: Client, name: str, options: Options) -> Origin:
+    """The command `whisperbench name` with the options that differ from their defaults, the store, and the time."""
+    given = [f"--{option.replace('_', '-')} {shlex.quote(text)}" for option, text in options.changed().items()]
+    command = " ".join(["whisperbench", name, *given])
+    return Origin(command, without_password(str(client.tracking_uri)), datetime.datetime.now(datetime.UTC))
 
 
 def files_of(report: Report) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Mapping
 
 from tests.support.stores import run_of
 from whisperbench.compare.difference import Difference
+from whisperbench.compare.document import Origin
 from whisperbench.compare.groups import Grouping, differences
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.rank import rank
@@ -19,6 +21,8 @@ from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import read_table
 
 LINKS = Links("http://mlflow.example")
+NOON = datetime.datetime(2026, 11, 3, 12, 5, tzinfo=datetime.UTC)
+ORIGIN = Origin("whisperbench compare", "sqlite:///mlflow.db", NOON)
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
 SCRIPT, FORMULA, ESCAPE = "<script>alert(1)</script>", "=cmd|' /C calc'!A0", "\x1b[31mred\x1b]0;title\x07"
 HOSTILE = f"{SCRIPT}{ESCAPE}|`*[x](javascript:alert(1))\n# heading \u202e"
@@ -36,7 +40,7 @@ def report_of(
     boards = tuple(rank(group, sort, Verdicts.of(group, stored, margin)) for group in grouping.groups)
     found = counterparts([c for group in grouping.groups for c in group.systems]) if published else ()
     alone = tuple(rank(g, sort, Verdicts(), differs=differences(grouping.groups[0], g)) for g in grouping.alone)
-    return Report(boards, alone, grouping.left_out, found, None, (), {}, LINKS, "every experiment")
+    return Report(boards, alone, grouping.left_out, found, None, (), {}, LINKS, "every experiment", ORIGIN)
 
 
 def leaderboard_markdown(report: Report) -> str:
@@ -44,7 +48,7 @@ def leaderboard_markdown(report: Report) -> str:
 
 
 def difference_markdown(found: Difference, links: Links) -> str:
-    return as_markdown(found.parts(links))
+    return as_markdown([*found.parts(links), *found.rest])
 
 
 def hostile_run() -> RunRecord:

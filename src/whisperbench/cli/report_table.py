@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from whisperbench.cli.console import echo
-from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table
+from whisperbench.compare.document import Cell, Change, Heading, Linked, Paragraph, Part, Table
 from whisperbench.compare.render import as_markdown
 from whisperbench.text import escape_control
 
@@ -93,4 +93,6 @@ def _columns(table: Table, shown: Iterable[int], intervals: Iterable[int]) -> ri
 def _text(cell: Cell) -> Text:
     if isinstance(cell, Linked):
         return Text(escape_control(cell.text), style=Style(link=cell.address))
+    if isinstance(cell, Change):
+        return Text(cell.text, style={"better": "green", "worse": "red", "": ""}[cell.verdict])
     return Text(escape_control(cell))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from whisperbench.compare.document import (
     NOT_MEASURED,
+    Cell,
+    Change,
     Heading,
     Paragraph,
     Part,
@@ -24,7 +26,7 @@ from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing
 from whisperbench.results.links import Links
-from whisperbench.results.names import METRICS
+from whisperbench.results.names import METRICS, Metric
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.stats.paired import PairedDifference
@@ -32,7 +34,12 @@ from whisperbench.stats.rates import RateDifference, rate_difference
 
 MAX_CHANGED = 20
 MAX_CHARACTERS = 4_000  # longer transcripts are cut before the alignment; 30 s of fast speech have 600
-COUNTS = {metric.name for metric in METRICS if metric.digits == 0}
+BY_NAME = {metric.name: metric for metric in METRICS}
+FIRST_READ = (
+    *("wer", "cer", "repetition_loops", "reqs_per_sec", "rtfx", "latency_p50_ms", "latency_p95_ms"),
+    *("gpu_memory_peak_mib", "energy_wh_per_audio_hour", "usd_per_audio_hour"),
+)
+"""The ten metrics that people read first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,17 +78,35 @@ class Difference:
             }
             parts += [warning, _table("field", shown)]
         params = differing(*(dict(sorted(run.params.items())) for run in runs))
-        names = dict.fromkeys((*(metric.name for metric in METRICS), *sorted({*self.a.metrics, *self.b.metrics})))
-        pairs = {
-            n: (self.a.metric(n), self.b.metric(n)) for n in names if "/" not in n
-        }  # names with "/" are time series
-        metrics = [_metric_row(name, *pair) for name, pair in pairs.items() if pair != (None, None)]
         return [
             *parts,
+            *section("Metrics", self._metrics(FIRST_READ)),
             *section("Params that differ", _table("param", params), without_rows="None."),
-            *section("Metrics", Table(["metric", "from", "to", "change"], metrics, frozenset({1, 2, 3}))),
             Paragraph(side_by_side(runs, links)),
         ]
+
+    @property
+    def rest(self) -> list[Part]:
+        """The metrics that are not in FIRST_READ."""
+        return section("Other metrics", self._metrics([m.name for m in METRICS if m.name not in FIRST_READ]))
+
+    def _metrics(self, names: Iterable[str]) -> Table:
+        pairs = {name: (self.a.metric(name), self.b.metric(name)) for name in names}
+        rows = [self._metric_row(BY_NAME[name], *pair) for name, pair in pairs.items() if pair != (None, None)]
+        return Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
+
+    def _metric_row(self, metric: Metric, *values: float | None) -> list[Cell]:
+        """The name, both values and the change.
+
+        A change of the WER or the CER is better or worse only if that is the verdict.
+        """
+        percent = percent_change(*values)
+        digits = [0 if value is None else metric.decimals(value) for value in values]
+        change: Cell = NOT_MEASURED
+        if percent is not None:
+            decided = metric.name not in ("wer", "cer") or getattr(self.wer, "outcome", "") in ("better", "worse")
+            change = Change(percent, metric.better if decided else None)
+        return [metric.name, *map(number, values, digits), change]
 
     @property
     def accuracy(self) -> str:
@@ -150,13 +175,6 @@ def audio_address(wav: bytes) -> str:
 def percent_change(a: float | None, b: float | None) -> float | None:
     """The change from `a` to `b` in percent of `a`; None if a value is missing or `a` is 0."""
     return 100 * (b / a - 1) if a and b is not None else None
-
-
-def _metric_row(name: str, *values: float | None) -> list[str]:
-    """The name, both values and the change; counts have no decimals, values below 1 have four decimals."""
-    change = percent_change(*values)
-    digits = [0 if name in COUNTS else 4 if value is not None and 0 < abs(value) < 1 else 2 for value in values]
-    return [name, *map(number, values, digits), NOT_MEASURED if change is None else f"{change:+.1f} %"]
 
 
 def _table(name: str, changes: Mapping[str, tuple[str, ...]]) -> Table:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
+from whisperbench import __version__
 from whisperbench.results.links import Links
 from whisperbench.results.record import RunRecord
 
@@ -19,7 +22,28 @@ class Linked:
     address: str
 
 
-Cell = str | Linked
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a metric in percent, and the better direction if there is one."""
+
+    percent: float
+    better_if: Literal["higher", "lower"] | None
+
+    @property
+    def verdict(self) -> Literal["better", "worse", ""]:
+        if self.better_if is None or not round(self.percent, 1):
+            return ""
+        return "better" if (self.percent > 0) is (self.better_if == "higher") else "worse"
+
+    @property
+    def text(self) -> str:
+        """`↑ +25.0 % better`, `↓ -3.2 %`, `+0.0 %`."""
+        percent = round(self.percent, 1)
+        arrow = "↑ " if percent > 0 else "↓ " if percent else ""
+        return f"{arrow}{percent + 0:+.1f} % {self.verdict}".rstrip()
+
+
+Cell = str | Linked | Change
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +72,37 @@ class Paragraph:
 
 
 Part = Heading | Paragraph | Table
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """What a page was made from: the command, the tracking store without a password, and the time in UTC."""
+
+    command: str
+    store: str
+    created: datetime.datetime
+
+    def facts(self, runs: Iterable[RunRecord]) -> dict[str, str]:
+        """Command, time, store, and versions of the software that measured `runs`."""
+        return {
+            "Command": self.command,
+            "Created": f"{self.created:%d %B %Y, %H:%M} UTC".lstrip("0"),
+            "Store": self.store,
+            "Versions": versions_of(runs),
+        }
+
+
+def versions_of(runs: Iterable[RunRecord]) -> str:
+    """`whisperbench 0.1.0; vllm 0.32.0; torch 2.13.0; driver 580.1; normaliser whisper-english/0.1.15`."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        named = {run.params.get("engine", "engine"): "engine_version", "torch": "torch_version"}
+        named |= {"driver": "cuda_driver", "normaliser": "normalizer"}
+        for name, param in named.items():
+            if param in run.params:
+                found.setdefault(name, set()).add(run.params[param].partition("+")[0])
+    versions = (f"{name} {' and '.join(sorted(values))}" for name, values in found.items())
+    return "; ".join([f"whisperbench {__version__}", *versions])
 
 
 def section(heading: str, table: Table, *, without_rows: str = "", note: str = "") -> list[Part]:

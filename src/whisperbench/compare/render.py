@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterable, Mapping
 
 from whisperbench.compare import report as content
+from whisperbench.compare.answer import choices, table
 from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
 from whisperbench.compare.difference import Difference, added_errors
-from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side
+from whisperbench.compare.document import Cell, Heading, Linked, Origin, Paragraph, Part, Table, side_by_side
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
-from whisperbench.compare.rank import Leaderboard, Row
+from whisperbench.compare.rank import Leaderboard, Row, best_settings
 from whisperbench.compare.report import Report, title
 from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
@@ -32,9 +33,16 @@ def as_markdown(parts: Iterable[Part]) -> str:
 def leaderboard_html(report: Report) -> str:
     """The content of leaderboard.html, which is self-contained and readable without JavaScript."""
     main = report.boards[0]
+    best = best_settings(main)
     return render(
         "leaderboard.html.jinja",
-        answer=report.answer,
+        heading=content.data(main.group),
+        sentence=choices(main, best),
+        best=table(main, best),
+        plot=pareto_svg(main, report.published) if len(main.rows) > 1 else None,
+        counts=f"{report.counts}. Searched: {report.searched}.",
+        facts=report.origin.facts(run for board in report.boards for row in board.rows for run in row.system.runs),
+        reading=_reading(report),
         boards=[_board_html(board, report) for board in report.boards],
         utterances=report.utterances,
         utterances_of=content.on_gpu(main.rows[0]),
@@ -44,14 +52,21 @@ def leaderboard_html(report: Report) -> str:
     )
 
 
-def difference_html(found: Difference, links: Links, audio: Mapping[str, str]) -> str:
+def difference_html(found: Difference, links: Links, audio: Mapping[str, str], origin: Origin) -> str:
     """The content of difference.html: the differences and the utterances that changed most, with alignments.
 
     `audio` holds data: URLs of WAV files by utterance id.
     """
-    parts = found.parts(links)
-    unit = System((found.a,)).unit
-    return render("difference.html.jinja", found=found, parts=parts, audio=audio, unit=unit, added_errors=added_errors)
+    return render(
+        "difference.html.jinja",
+        found=found,
+        parts=found.parts(links),
+        rest=found.rest,
+        audio=audio,
+        unit=System((found.a,)).unit,
+        added_errors=added_errors,
+        facts=origin.facts((found.a, found.b)),
+    )
 
 
 def leaderboard_csv(report: Report) -> str:
@@ -99,7 +114,9 @@ def _markdown(part: Part) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f"[{markdown(cell.text)}]({cell.address})" if isinstance(cell, Linked) else markdown(cell)
+    if isinstance(cell, Linked):
+        return f"[{markdown(cell.text)}]({cell.address})"
+    return markdown(cell if isinstance(cell, str) else cell.text)
 
 
 def _board_html(board: Leaderboard, report: Report) -> dict[str, object]:
@@ -110,12 +127,28 @@ def _board_html(board: Leaderboard, report: Report) -> dict[str, object]:
 
     return {
         "title": title(board),
-        "explanation": content.explanation(board),
-        "plot": pareto_svg(board, report.published) if len(board.rows) > 1 else None,
+        "differs": board.differs,
         "gpus": sorted({row.system.gpu for row in board.rows}),
         "columns": columns,
         "rows": [(row, cells(row)) for row in board.rows],
         "side_by_side": side_by_side([row.system.typical for row in board.rows], report.links),
+    }
+
+
+def _reading(report: Report) -> dict[str, object]:
+    """What the explanations at the end of the page refer to, from all leaderboards."""
+    verdicts = report.boards[0].verdicts
+    rows = [row for board in report.boards for row in board.rows]
+    return {
+        "rates": sorted({row.system.error_rate for row in rows if row.system.wer is not None}, reverse=True),
+        "reference": content.on_gpu(next((row for row in rows if row.is_reference), rows[0])),
+        "named": verdicts.named,
+        "margin": f"{verdicts.margin:g}",
+        "verdicts": any(row.verdict for row in rows),
+        "noise": any(row.speed and row.speed.noise_percent is not None for row in rows),
+        "cost": any(row.system.median("usd_per_audio_hour") for row in rows),
+        "loops": any(row.system.typical.metric("repetition_loops") is not None for row in rows),
+        "pareto": any(row.pareto for row in rows),
     }
 
 

@@ -13,6 +13,7 @@ from whisperbench.compare.document import (
     Cell,
     Heading,
     Linked,
+    Origin,
     Paragraph,
     Part,
     Table,
@@ -62,6 +63,7 @@ class Report:
     audio: Mapping[str, str]
     links: Links
     searched: str
+    origin: Origin
 
     @property
     def counts(self) -> str:

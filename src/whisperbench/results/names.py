@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Container
+from typing import Literal
 
 MAX_FINITE = 1e300
 """Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
@@ -54,6 +55,7 @@ class Metric:
         rate: whether the column is always shown.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
         above_0: whether 0 is impossible; every metric is finite and at least 0.
+        better: the better direction, if the metric has one.
     """
 
     name: str
@@ -64,19 +66,25 @@ class Metric:
     rate: bool = False
     timed: bool = False
     above_0: bool = False
+    better: Literal["higher", "lower"] | None = None
 
     def rounded(self, value: float) -> float:
         """The value as it is logged: 2.31, 152.37, 0.0412."""
-        magnitude = math.floor(math.log10(abs(value))) if value else 0
-        return round(value, max(self.digits, SIGNIFICANT_DIGITS - 1 - magnitude))
+        return round(value, self.decimals(value))
+
+    def decimals(self, value: float) -> int:
+        """Digits after the decimal point of a value, at least `digits` if it has so many."""
+        if value == round(value, self.digits):
+            return self.digits
+        return max(self.digits, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))))
 
 
 # In the order of the summary.
 METRICS = (
-    Metric("wer", "%"),
+    Metric("wer", "%", better="lower"),
     Metric("wer_ci_low", "%", in_summary=False),
     Metric("wer_ci_high", "%", in_summary=False),
-    Metric("cer", "%"),
+    Metric("cer", "%", better="lower"),
     Metric("cer_ci_low", "%", in_summary=False),
     Metric("cer_ci_high", "%", in_summary=False),
     Metric("invented_words_per_minute", "words per audio minute", heading="invented words/min"),
@@ -88,28 +96,32 @@ METRICS = (
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
     Metric("reference_characters", in_summary=False, digits=0),
-    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True, above_0=True),
-    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True, above_0=True),
-    Metric("wall_seconds", "s", timed=True, above_0=True),
+    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True, above_0=True, better="higher"),
+    Metric(
+        "rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True, above_0=True, better="higher"
+    ),
+    Metric("wall_seconds", "s", timed=True, above_0=True, better="lower"),
     Metric("client_cpu_seconds", "s", in_summary=False),
     Metric("other_cpu_percent", "%", in_summary=False, digits=0),
     Metric("audio_seconds", "s", above_0=True),
     Metric("utterances", digits=0, above_0=True),
     Metric("utterances_over_30s", digits=0),
     Metric("silent_utterances", digits=0),
-    Metric("repetition_loops", digits=0),
-    Metric("retried_windows", digits=0),
-    Metric("output_tokens_per_sec", "tokens/s", timed=True),
-    Metric("latency_p50_ms", "ms", digits=0, timed=True),
-    Metric("latency_p95_ms", "ms", digits=0, timed=True),
-    Metric("scaling_efficiency", "%", heading="scaling %", digits=1, timed=True),
+    Metric("repetition_loops", digits=0, better="lower"),
+    Metric("retried_windows", digits=0, better="lower"),
+    Metric("output_tokens_per_sec", "tokens/s", timed=True, better="higher"),
+    Metric("latency_p50_ms", "ms", digits=0, timed=True, better="lower"),
+    Metric("latency_p95_ms", "ms", digits=0, timed=True, better="lower"),
+    Metric("scaling_efficiency", "%", heading="scaling %", digits=1, timed=True, better="higher"),
     Metric("gpu_util_mean", "%", timed=True),
-    Metric("gpu_memory_peak_mib", "MiB", digits=0),
+    Metric("gpu_memory_peak_mib", "MiB", digits=0, better="lower"),
     Metric("gpu_power_mean_watts", "W", timed=True),
-    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour", timed=True),
-    Metric("usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5, timed=True),
-    Metric("engine_load_seconds", "s"),
-    Metric("warmup_seconds", "s"),
+    Metric("energy_wh_per_audio_hour", "Wh per audio hour", heading="Wh per audio hour", timed=True, better="lower"),
+    Metric(
+        "usd_per_audio_hour", "USD per audio hour", heading="¢ per audio hour", digits=5, timed=True, better="lower"
+    ),
+    Metric("engine_load_seconds", "s", better="lower"),
+    Metric("warmup_seconds", "s", better="lower"),
 )
 _ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
 

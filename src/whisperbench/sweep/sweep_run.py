@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from whisperbench.compare.document import Part
-from whisperbench.comparison import files_of, leaderboard, write_files
+from whisperbench.comparison import files_of, leaderboard, origin_of, write_files
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ComparisonError, TrackingError
@@ -73,7 +73,8 @@ class ParentRun:
         )
         try:
             links = Links(ui_address(self.client))
-            report = leaderboard(self.client, records, options, links, "this sweep", self.listener)
+            origin = origin_of(self.client, "sweep", self.options)
+            report = leaderboard(self.client, records, options, links, "this sweep", origin, self.listener)
             echo(report.answer)
             log_now(self.client, self.run_id, metrics=best_of(records))
             log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))

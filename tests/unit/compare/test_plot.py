@@ -22,12 +22,31 @@ def texts(svg: str | None) -> list[str]:
 
 class TestPlot:
     def test_optimal_systems_and_gpus_are_named(self) -> None:
-        """Labels are searchable text; only Pareto-optimal systems have one."""
+        """Labels with GPU and setting are searchable text; only Pareto-optimal systems have one."""
         beaten = run_of(BenchmarkConfig(model="base"), wer=4.0, rate=30.0)
         report = report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0), beaten)
         found = texts(pareto_svg(report.boards[0], (), "Test-clean by WER"))
-        assert {"large-v3", "large-v3-turbo", H100, "Test-clean by WER"} <= set(found)
-        assert "base" not in found
+        assert {"H100 large-v3", "H100 large-v3-turbo", "H100", "Test-clean by WER"} <= set(found)
+        assert "H100 base" not in found
+        assert {"large-v3", "large-v3-turbo", "base", "requests/s (right is faster)"} <= set(
+            found
+        )  # shapes, and the axis
+
+    def test_every_point_has_a_tooltip(self) -> None:
+        """Setting, GPU and figures."""
+        svg = pareto_svg(report_of(run_of(LARGE, wer=2.0), run_of(TURBO, wer=3.0, rate=60.0)).boards[0], ())
+        root = ET.fromstring(str(svg))  # noqa: S314 - our own file
+        assert [title.text for title in root.iter(f"{SVG}title")] == [
+            f"large-v3 on {H100}: WER 2.00 %, 40.00 requests/s",
+            f"large-v3-turbo on {H100}: WER 3.00 %, 60.00 requests/s",
+        ]
+
+    def test_the_axis_is_the_cost_if_every_price_is_known(self) -> None:
+        """A single unknown price leaves the throughput as the only common axis."""
+        priced = [run_of(c, metrics={"usd_per_audio_hour": 0.002}) for c in (LARGE, TURBO)]
+        assert "¢ per audio hour (left is cheaper)" in texts(pareto_svg(report_of(*priced).boards[0], ()))
+        board = report_of(*priced, run_of(BenchmarkConfig(model="base"))).boards[0]
+        assert "requests/s (right is faster)" in texts(pareto_svg(board, ()))
 
     def test_one_dashed_front_per_gpu_in_steps(self) -> None:
         """Only horizontal and vertical lines, and a colour for each GPU."""

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.reports import (
     BASE,
     LARGE,
     LINKS,
+    ORIGIN,
     SCRIPT,
     TURBO,
     difference_markdown,
@@ -24,9 +26,25 @@ from tests.support.reports import (
     report_of,
 )
 from tests.support.stores import H100, run_of, spoken, table_of, without_tag
+from whisperbench import __version__
 from whisperbench.compare.columns import COLUMNS
-from whisperbench.compare.difference import AlignedUtterance, added_errors, audio_address, difference, percent_change
-from whisperbench.compare.render import csv_cell, difference_html, leaderboard_csv, leaderboard_html, leaderboard_json
+from whisperbench.compare.difference import (
+    FIRST_READ,
+    AlignedUtterance,
+    added_errors,
+    audio_address,
+    difference,
+    percent_change,
+)
+from whisperbench.compare.document import Change
+from whisperbench.compare.render import (
+    as_markdown,
+    csv_cell,
+    difference_html,
+    leaderboard_csv,
+    leaderboard_html,
+    leaderboard_json,
+)
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.transcripts import read_table
 
@@ -242,6 +260,26 @@ class TestHtml:
         assert (len(page.all("article")), len(page.all("mark")), len(page.all("script"))) == (1, 1, 1)
         assert "u1 1 of 2 words" in "".join(page.words)
 
+    def test_the_answer_precedes_one_plot_and_the_explanations_are_last(self) -> None:
+        """Without a nested scroll box; on a phone a cell has its heading beside it."""
+        report = report_of(run_of(LARGE), run_of(TURBO, rate=60.0, metrics={"usd_per_audio_hour": 0.002}))
+        text = leaderboard_html(report)
+        page, words = Page(text), "".join(Page(text).words)
+        places = [words.index(part) for part in ("fastest is", "All settings", "How to read the figures", "Command:")]
+        assert places == sorted(places)
+        assert len(page.all("figure")) == words.count("hours of audio transcribed per hour") == 1
+        assert "overflow-y" not in text
+        headings = {str(cell.get("data-heading")) for cell in page.all("td")}
+        assert {"GPU", "model", "WER %", "reqs/s", "¢/hour"} <= headings
+
+    def test_a_page_states_its_origin(self) -> None:
+        """Command, time, store, and the versions that were measured."""
+        words = " ".join("".join(Page(leaderboard_html(report_of(run_of()))).words).split())
+        assert "Command: whisperbench compare" in words
+        assert "Created: 3 November 2026, 12:05 UTC" in words
+        assert "Store: sqlite:///mlflow.db" in words
+        assert f"Versions: whisperbench {__version__}; vllm 0.32.0" in words
+
     def test_a_difference_shows_both_hypotheses(self) -> None:
         """Aligned with the reference, escaped, and with the change of errors."""
         a, b = run_of(LARGE, wer=10.0), run_of(TURBO, wer=20.0)
@@ -251,10 +289,12 @@ class TestHtml:
         of_b = read_table(
             table_of([("u1", "s1", "one two three", f"one {SCRIPT}", 2, 3), ("u2", "s2", "four", "four", 0, 1)])
         )
-        text = difference_html(difference(a, b, of_a, of_b, 0.2, str), LINKS, {"u1": audio_address(b"RIFF")})
+        found = difference(a, b, of_a, of_b, 0.2, str)
+        text = difference_html(found, LINKS, {"u1": audio_address(b"RIFF")}, ORIGIN)
         page = Page(text)
         assert len(page.all("article")) == 1
-        assert "u1 +2 errors" in "".join(page.words)
+        assert "u1 ↑ +2 errors" in "".join(page.words)
+        assert [span["class"] for span in page.all("span") if span.get("class") in ("better", "worse")] == ["worse"]
         assert len(page.all("mark")) == 1
         assert len(page.all("script")) == 1
 
@@ -293,9 +333,31 @@ class TestDifference:
         text = difference_markdown(difference(a, b, None, None, 0.2, str), LINKS)
         assert "| model | large-v3 | large-v3-turbo |" in text
         assert "| dtype |" not in text
-        assert "| reqs_per_sec | 40.00 | 50.00 | +25.0 % |" in text
+        assert "| reqs_per_sec | 40.00 | 50.00 | ↑ +25.0 % better |" in text
         assert "WER: not compared, no transcripts." in text
         assert "Speed: 50.00 instead of 40.00 reqs/sec (+25.0 %), of one run each, so its noise is unknown." in text
+
+    @pytest.mark.parametrize(
+        ("percent", "better_if", "text"),
+        [
+            (25.0, "higher", "↑ +25.0 % better"),
+            (25.0, "lower", "↑ +25.0 % worse"),
+            (-3.2, "lower", "↓ -3.2 % better"),
+            (-3.2, None, "↓ -3.2 %"),
+            (-0.01, "lower", "+0.0 %"),
+        ],
+    )
+    def test_a_change_has_a_direction_and_a_verdict(self, percent: float, better_if: Any, text: str) -> None:
+        """The verdict depends on the metric."""
+        assert Change(percent, better_if).text == text
+
+    def test_the_metrics_that_people_read_come_first(self) -> None:
+        """At most ten; a change of the WER is better or worse only if that is the verdict."""
+        runs = [run_of(c, wer=w, metrics={"wall_seconds": 9.0}) for c, w in ((LARGE, 2.0), (TURBO, 3.0))]
+        found = difference(*runs, None, None, 0.2, str)
+        first, rest = (as_markdown(parts) for parts in (found.parts(LINKS), found.rest))
+        assert "| wer | 2.00 | 3.00 | ↑ +50.0 % |" in first
+        assert ("wall_seconds" in first, "wall_seconds" in rest, len(FIRST_READ)) == (False, True, 10)
 
     def test_the_verdict_on_the_wer(self) -> None:
         """With its limits, its scope, and the loops of both runs."""
