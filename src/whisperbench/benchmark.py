@@ -9,11 +9,11 @@ The complete result is on disk before it is sent to the server.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import load_audio
@@ -22,6 +22,7 @@ from whisperbench.engines.base import StartEngine
 from whisperbench.engines.engine_log import last_line
 from whisperbench.engines.start import hardware_of, start_engine
 from whisperbench.errors import EngineError, TrackingError
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.timing import run_timed_passes
 from whisperbench.preparation import Prepared, prepare
 from whisperbench.processes.guardian import kill_children_on_exit
@@ -32,7 +33,7 @@ from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.plots import import_matplotlib
-from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish, interrupted_measurements
+from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
@@ -55,10 +56,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
     hardware = hardware_of(config)
-    for directory, transcripts in interrupted_measurements(Path(config.results_dir)).items():
-        listener.info(f"An earlier measurement was interrupted; its {transcripts} transcripts are in {directory}")
     if config.offline:
-        origin = Origin(run_id=os.environ.get(RUN_ID), tags=tracking.local_tags({}))
+        origin = Origin(tags=tracking.local_tags({}))
         with signals_raise():
             bundle = measure_to_disk(prepare(config, hardware, listener), origin, listener, start)
         listener.info(where(bundle))
@@ -76,9 +75,10 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
             prepared = prepared or prepare(config, hardware, listener)
-            live = LiveProgress(client, tracked.run_id, hardware, listener)
+            live = LiveProgress(client, tracked.run_id, hardware)
             model = prepared.checkpoint
-            live.log_start(run_start(config, hardware, prepared.dataset, model.model_id, model.revision))
+            known = run_start(config, hardware, prepared.dataset, model.model_id, model.revision)
+            tracking.log_start(client, tracked.run_id, known)
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
                 origin = tracking.origin_of(client, tracked.run_id)
@@ -109,18 +109,24 @@ def measure_to_disk(
     started_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
     config, hardware, settings = prepared.config, prepared.hardware, prepared.settings
     utterances = prepared.utterances
-    with kill_children_on_exit(), Journal(config, origin, describe_environment(hardware)) as journal:
-        listener.info(
-            f"starting {config.engine} ({prepared.checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …"
-        )
+    with (
+        Journal(config, origin, describe_environment(hardware)) as journal,
+        kill_children_on_exit(),
+        report_saved(journal, listener, len(utterances) * config.repeats),
+    ):
+        if live:
+            live.claim(journal.id)
+        engines = config.engine if settings.engines == 1 else f"{settings.engines} {config.engine} engines"
+        details = f"{prepared.checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}"
+        listener.info(f"starting {engines} ({details}) …")
         log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
         import_matplotlib()
-        with listener.waiting(f"starting {config.engine}", lambda: last_line(log)):
+        with listener.waiting(f"starting {engines}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
-            listener.info(f"engine ready in {engine.info.load_seconds:.0f} s")
-            total = len(utterances) * config.repeats
-            with live or contextlib.nullcontext(), progress_bar(listener, total) as (started, transcribed):
+            listener.info(f"{engines} ready in {engine.info.load_seconds:.0f} s")
+            progress = progress_bars(listener, len(utterances), config.repeats)
+            with live or contextlib.nullcontext(), progress as (started, transcribed):
                 measurement = run_timed_passes(
                     engine,
                     utterances,
@@ -128,11 +134,7 @@ def measure_to_disk(
                     warmup=settings.warm_up_windows(hardware),
                     hardware=hardware,
                     on_start=[started, *([live.on_start] if live else [])],
-                    on_result=[
-                        journal.append,
-                        *([live.on_result] if live else []),
-                        lambda _result: transcribed(journal.finished),
-                    ],
+                    on_result=[journal.append, *([live.on_result] if live else []), transcribed],
                     stall_seconds=settings.stall_seconds,
                 )
             require_unchanged(prepared.corpus.files)
@@ -158,25 +160,40 @@ def measure_to_disk(
 
 
 @contextlib.contextmanager
-def progress_bar(listener: Listener, utterances: int) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-    """Progress of the warm-up and of all timed passes; `utterances` is the total over the repeats.
+def progress_bars(
+    listener: Listener, utterances: int, repeats: int
+) -> Iterator[tuple[Callable[[], None], Callable[[UtteranceResult], None]]]:
+    """Progress of the warm-up, and of each timed pass with its rate.
 
     Yields:
-        A callback for the start of a pass and one for the number of finished utterances.
+        A callback for the start of a pass and one for a finished utterance.
     """
-    counts: list[Callable[[int], None]] = []
     with contextlib.ExitStack() as shown:
         shown.enter_context(listener.waiting("warming up", lambda: ""))
+        repeat, done = itertools.count(1), itertools.count(1)
+        show: Callable[[int], None]
 
         def started() -> None:
-            if not counts:  # the first pass
-                shown.close()
-                counts.append(shown.enter_context(listener.counting("transcribing", utterances, "reqs/sec")))
+            nonlocal done, show
+            shown.close()
+            what = f"transcribing, repeat {next(repeat)} of {repeats}" if repeats > 1 else "transcribing"
+            done, show = itertools.count(1), shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
 
-        def transcribed(done: int) -> None:
-            counts[0](done)
+        def transcribed(_result: UtteranceResult) -> None:
+            show(next(done))
 
         yield started, transcribed
+
+
+@contextlib.contextmanager
+def report_saved(journal: Journal, listener: Listener, total: int) -> Iterator[None]:
+    """Report the finished transcripts and their file if a signal or an error ends the block."""
+    try:
+        yield
+    except BaseException:
+        if journal.finished:
+            listener.info(f"{journal.finished} of {total} transcripts are saved in {journal.transcripts}")
+        raise
 
 
 def preflight(listener: Listener) -> Client:
@@ -193,8 +210,8 @@ def preflight(listener: Listener) -> Client:
             listener.info(f"closed run {stale}")
     except TrackingError as error:
         raise TrackingError(
-            f"{error} Or measure without the server (`whisperbench benchmark … --offline`; `mlflow run` always needs "
-            "it) and log the result later."
+            f"{error} To measure without it, use `whisperbench benchmark … --offline true`, and log the result later "
+            "with `whisperbench upload`."
         ) from error
     return client
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,17 +24,18 @@ from whisperbench.compare.verdicts import Verdicts, wer_difference
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.option import Options
 from whisperbench.errors import ComparisonError, WhisperbenchError
-from whisperbench.files import cache_directory
+from whisperbench.files import cache_directory, write_text
 from whisperbench.measure.normalizer import normalizer_of
+from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.links import Links
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
-from whisperbench.text import escape_control, without_password
+from whisperbench.text import without_password
 from whisperbench.tracking import read
 from whisperbench.tracking.client import Client, connect, ui_address
-from whisperbench.tracking.runs import log_files
+from whisperbench.tracking.runs import log_files, unused_run
 from whisperbench.tracking.tracked_run import tracked_run
 
 EXPERIMENT = "whisperbench-compare"
@@ -50,13 +52,16 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     files and logged as a compare run.
 
     Raises:
+        ConfigError: MLFLOW_RUN_ID names a run that holds a result.
         ComparisonError: no runs were found, they are not comparable, or results_dir cannot be written.
         TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
+    if RUN_ID in os.environ and options.baseline is None:
+        unused_run(client, os.environ[RUN_ID])  # before the work, not after it
     if options.baseline is not None:
         verdict = gate(client, options, options.baseline, listener)
-        echo(escape_control(verdict.sentence))
+        echo(verdict.sentence)
         return verdict.status
     links, origin = Links(ui_address(client)), origin_of(client, "compare", options)
     if options.run_ids:
@@ -78,7 +83,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     paths = write_files(Path(options.results_dir), files)
     with tracked_run(client, "compare", {KIND: "compare", SCHEMA_TAG: SCHEMA}, experiment=EXPERIMENT) as run:
         log_files(client, run.run_id, paths)
-    listener.info(f"Files: {', '.join(map(str, paths))}\n{run.where()}")
+    listener.info(f"Files in {options.results_dir}: {', '.join(path.name for path in paths)}\n{run.where()}")
     return 0
 
 
@@ -215,7 +220,7 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     Raises:
         ComparisonError: no run was found.
     """
-    found = [r for r in read.find_runs(client, options.experiment_names, options.filter) if selects(options, r)]
+    found = [r for r in read.find_runs(client, options.experiments, options.filter) if selects(options, r)]
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
@@ -250,7 +255,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (directory / name).write_text(content, encoding="utf-8")
+            write_text(directory / name, content)
     except OSError as error:
         raise ComparisonError(f"results_dir={directory} cannot be written: {error}.") from error
     return [directory / name for name in files]

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whisperbench.text import escape_control
-
 
 class WhisperbenchError(Exception):
     """An error that the user of the command can understand and correct."""
@@ -65,15 +63,9 @@ class BundleError(WhisperbenchError):
 
 
 class ComparisonError(WhisperbenchError):
-    """Runs cannot be found or are not comparable.
-
-    Control characters in the message are escaped, because it may contain names of other users' runs.
-    """
+    """Runs cannot be found or are not comparable."""
 
     exit_status = 2
-
-    def __init__(self, message: str) -> None:
-        super().__init__(escape_control(message))
 
 
 class TrackingError(WhisperbenchError):

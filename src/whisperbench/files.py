@@ -11,8 +11,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from whisperbench.errors import ConfigError
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FileState = tuple[int, int, int]
 CHECKSUMS = "checksums.json"  # in directories of `build_directory_once`
-FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
+MAX_FILE_BYTES = 1 << 30
+"""Limit for the files of a measurement; those of 100,000 utterances have 50 MB."""
 
 
 def cache_directory() -> Path:
@@ -32,21 +35,56 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("whisperbench")
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; other types are refused, because opening a FIFO would block.
+def open_regular(path: Path, *, own: bool = False) -> BufferedReader:
+    """Open a regular file for reading; other types are refused, and opening a FIFO does not block.
+
+    Args:
+        own: refuse links and files of other users, in a directory that other users can write to.
 
     Raises:
-        OSError: it is not a regular file or cannot be opened; `strerror` names its type or the target of a broken link.
+        OSError: the file is refused or cannot be opened; `strerror` is the reason.
     """
     try:
-        mode = path.stat().st_mode
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if own else 0))
     except OSError as error:
-        if link := broken_link(path):
+        if link := "a link" if own and path.is_symlink() else broken_link(path):
             raise OSError(error.errno, f"it is {link}", str(path)) from error
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "it is a socket, not a file", str(path)) from error
         raise
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {FILE_TYPES.get(stat.S_IFMT(mode), 'a device')}, not a file", str(path))
-    return path.open("rb")
+    status, reason = os.fstat(descriptor), ""
+    if not stat.S_ISREG(status.st_mode):
+        reason = f"it is {FILE_TYPES.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file"
+    elif own and status.st_uid != os.geteuid():
+        reason = f"it belongs to another user (uid {status.st_uid})"
+    if reason:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, reason, str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_own(path: Path) -> bytes:
+    """The content of a regular file of this user, of at most MAX_FILE_BYTES.
+
+    Raises:
+        OSError: the file is refused or cannot be read.
+    """
+    with open_regular(path, own=True) as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_FILE_BYTES >> 20} MiB", str(path))
+    return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in a directory that other users can write to; a link is not followed.
+
+    Raises:
+        OSError: the file cannot be written, or is a link or a FIFO.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def file_state(path: Path) -> FileState:

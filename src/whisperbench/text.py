@@ -43,6 +43,23 @@ def escape_control(text: str) -> str:
     return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable(text: str) -> str:
+    """`text` for a terminal: like `escape_control`, but lines stay lines.  Everything that is printed passes it."""
+    return "\n".join(map(escape_control, text.split("\n")))
+
+
+def shortened(text: object, length: int = 600) -> str:
+    """`text` without the middle of a long one, because the cause of an error is often at its end."""
+    whole = str(text)
+    return whole if len(whole) <= length else f"{whole[: length // 3]} … {whole[3 - length * 2 // 3 :]}"
+
+
+def code_span(text: str) -> str:
+    """Escape text as a code span of markdown, in more backticks than it contains in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{escape_control(text)}{fence}" if len(fence) == 1 else f"{fence} {escape_control(text)} {fence}"
+
+
 def markdown(text: str) -> str:
     """Escape text for one line of markdown or a table cell, without markup, HTML and control characters."""
     return re.sub(r"([\\`*\[\]|~])", r"\\\1", escape_control(text).replace("&", "&amp;").replace("<", "&lt;"))

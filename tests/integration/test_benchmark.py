@@ -98,3 +98,15 @@ def test_a_run_that_exists_records_the_mistake(client: Any, tmp_path: Path, monk
     assert "large-v33" in run.data.tags[FAILURE]
     assert run.data.tags["mlflow.note.content"].startswith("**The run failed.**\n\n    model='large-v33'")
     assert "is running" not in run.data.tags["mlflow.note.content"]
+
+
+def test_a_server_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is short, has the system's reason, and names the way to measure without a server."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    result = invoke("benchmark", model="demo", corpus="demo", results_dir=tmp_path)
+    assert result.exit_code == 3
+    assert result.stderr == (
+        "error: The tracking server http://127.0.0.1:9 failed to answer (Connection refused). "
+        "Check MLFLOW_TRACKING_URI and the server. To measure without it, use `whisperbench benchmark … --offline "
+        "true`, and log the result later with `whisperbench upload`.\n"
+    )

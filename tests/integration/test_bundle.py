@@ -84,7 +84,7 @@ class TestFuzz:
 
     @settings(max_examples=FUZZED, deadline=None)
     @given(
-        facts=st.just({"schema": "1", "process": "", "run_id": None, "params": {}}) | JSON,
+        facts=st.just({"schema": "1", "id": "x", "process": "", "run_id": None, "params": {}}) | JSON,
         lines=st.lists(st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | st.just(GOOD_LINE)),
     )
     def test_any_journal(self, tmp_path_factory: pytest.TempPathFactory, facts: Any, lines: list[bytes]) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from tests.support.bundles import held_by
 from tests.support.commands import invoke
 from tests.support.servers import Server
 from tests.support.stores import H100, log, run_of, spoken, table_of
@@ -21,6 +24,7 @@ from whisperbench.results.names import COMMIT, REPEATS
 from whisperbench.tracking import read as runs
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.read import read_samples
+from whisperbench.tracking.runs import BUNDLE_TAG
 
 LARGE, TURBO, BASE = (BenchmarkConfig(model=model) for model in ("large-v3", "large-v3-turbo", "base"))
 FILES = {"leaderboard.md", "leaderboard.csv", "leaderboard.json", "leaderboard.html", "pareto.svg"}
@@ -39,7 +43,7 @@ def compare(**options: str) -> Result:
 
 
 def fetched(directory: Path) -> set[str]:
-    return {path.stem for path in (directory / "whisperbench" / "transcripts").glob("*.json")}
+    return {path.stem for path in (directory / "whisperbench" / "transcripts").glob("*/*.json")}
 
 
 def hold_clip(client: Any, run_id: str, directory: Path, name: str, size: int = 4) -> None:
@@ -56,7 +60,7 @@ class TestLeaderboards:
         assert result.exit_code == 0, result.stderr
         assert {path.name for path in (directory / "results").iterdir()} == FILES
         assert result.stdout.strip() == (directory / "results" / "leaderboard.md").read_text().strip()
-        assert result.stdout.startswith(compare().stdout.partition("2 runs compared")[0])
+        assert result.stdout.startswith(compare().stdout.partition("Accuracy is compared")[0])
         assert not client.search_runs(["0"], "tags.`whisperbench.kind` = 'compare'"), "not among what is compared"
         own = client.get_experiment_by_name("whisperbench-compare").experiment_id
         found = client.search_runs([own], "tags.`whisperbench.kind` = 'compare'")
@@ -116,6 +120,58 @@ class TestLeaderboards:
         for path in (directory / "artifacts").rglob("transcripts.json"):
             path.unlink()
         assert compare().stdout == first.stdout
+
+    def test_the_cache_of_another_server(self, client: Any, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two servers may have runs with the same id, for example after a database was copied."""
+        for config in (LARGE, TURBO):
+            log(client, run_of(config, wer=5.0, interval=(1, 9)), spoken([1] * 40))
+        ours = compare(rescore="true", full="true").stdout
+        shutil.copytree(directory / "artifacts", directory / "other")
+        with contextlib.closing(sqlite3.connect(directory / "mlflow.db")) as database:
+            database.execute("VACUUM INTO 'other.db'")
+        with contextlib.closing(sqlite3.connect(directory / "other.db")) as database, database:
+            database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, '/artifacts', '/other')")
+        for path in (directory / "other").rglob("transcripts.json"):
+            path.write_text(spoken([2] * 40, said="other words"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/other.db")
+        theirs = compare(rescore="true", full="true").stdout
+        assert theirs != ours
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", str(client.tracking_uri))
+        assert compare(rescore="true", full="true").stdout == ours
+
+    def test_a_bundle_that_was_logged_twice_counts_once(self, client: Any) -> None:
+        """Two uploads of copies at the same time may create two runs; the older one is kept."""
+        tags = {BUNDLE_TAG: "b1"}
+        kept = log(client, run_of(LARGE, tags=tags))
+        log(client, run_of(LARGE, day=1, tags=tags))
+        log(client, run_of(LARGE, day=2, tags={BUNDLE_TAG: "b2"}))
+        assert [run.run_id for run in runs.find_runs(client, None, None)].count(kept) == 1
+        assert len(runs.find_runs(client, None, None)) == 2
+
+    def test_an_impossible_metric_is_not_shown(self, client: Any) -> None:
+        """A client of another program may have logged it."""
+        log(client, run_of(LARGE, wer=-5.0, interval=(-6.0, -4.0)))
+        log(client, run_of(TURBO))
+        assert "-5" not in compare(published="none").stdout
+
+    @pytest.mark.parametrize("names", ["team, asr", "team, asr,other", "other ,team, asr"])
+    def test_names_of_experiments_may_contain_commas(self, names: str, client: Any) -> None:
+        """The longest existing name is meant."""
+        log(client, dataclasses.replace(run_of(LARGE), experiment="team, asr"))
+        log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
+        assert len(runs.find_runs(client, names, None)) == (2 if "other" in names else 1)
+
+    def test_a_result_in_mlflow_run_id_is_not_changed(
+        self, client: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A job scheduler sets the variable for all commands; the message names it before anything is compared."""
+        run_id = log(client, run_of(LARGE))
+        before = held_by(client, run_id, directory / "before")
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        refused = compare()
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "Unset MLFLOW_RUN_ID" in refused.stderr
+        assert held_by(client, run_id, directory / "after") == before
 
     def test_a_table_with_costs(self, client: Any) -> None:
         """By the prices given, with a warning about a price of a GPU that no run used."""
@@ -193,12 +249,21 @@ class TestGate:
         log(client, run_of(day=2), spoken([1] * 400))
         assert compare(baseline="large-v3-auto-128", runs=",".join(slow)).exit_code == 1
 
+    def test_a_crash_is_never_status_1(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An unexpected error ends with 70, so that CI does not take it for a regression."""
+        log(client, run_of(), spoken([1] * 80))
+        monkeypatch.setattr("whisperbench.comparison.gate_case", lambda *_: 1 / 0)
+        result = compare(baseline="large-v3-auto-128")
+        assert (result.exit_code, "unexpected ZeroDivisionError" in result.stderr) == (70, True)
+
     def test_errors_are_never_status_1(self, client: Any) -> None:
         """Neither another GPU nor a filter that MLflow refuses is a regression."""
         baseline = log(client, run_of(), spoken([1] * 80))
         log(client, run_of(gpu="NVIDIA A10", day=1), spoken([1] * 80))
         assert compare(baseline=baseline).exit_code == 2
         assert compare(baseline=baseline, filter="nonsense").exit_code == 2
+        refused = compare(filter="attributes.colour = 'red'")
+        assert "Valid keys are artifact_uri, created, end_time, run_id, " in refused.stderr
 
 
 def test_a_reference_is_named_before_looking(client: Any) -> None:

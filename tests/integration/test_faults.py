@@ -157,6 +157,7 @@ class Cuts:
         assert [run.info.run_id for run in runs] == [run_id], f"request {request}"
         found = held_by(self.client, run_id, self.folder / f"found-{request}")
         found["tags"][BUNDLE_TAG] = self.expected["tags"][BUNDLE_TAG]
+        found["artifacts"]["config.json"] = self.expected["artifacts"]["config.json"]  # has the results_dir
         assert found == self.expected, f"request {request}"
         return True
 

@@ -123,6 +123,33 @@ def test_hostile_text_stays_text(client: Any, corpus: Path, tmp_path: Path, monk
     assert not Path("/tmp/owned").exists()  # noqa: S108 - what the text would have made
 
 
+def test_two_benchmarks_of_one_job(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AzureML sets MLFLOW_RUN_ID for a job: the second benchmark is refused before its engine starts."""
+    run_id = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    assert run_benchmark(tmp_path, monkeypatch, corpus="demo").exit_code == 0
+    before = held_by(client, run_id, tmp_path / "before")
+    refused = run_benchmark(tmp_path, monkeypatch, corpus="demo", limit="2")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "Unset MLFLOW_RUN_ID" in refused.stderr
+    assert "starting" not in refused.stderr
+    assert held_by(client, run_id, tmp_path / "after") == before
+
+
+def test_a_backtick_in_a_path_stays_in_its_code_span(
+    client: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The description of a run is markdown."""
+    odd = corpus.rename(tmp_path / "`**x**` [a](b)")
+    assert run_benchmark(tmp_path, monkeypatch, corpus=str(odd), split="all").exit_code == 0
+    (run,) = client.search_runs(["0"])
+    note = run.data.tags["mlflow.note.content"]
+    command = re.search("Command: (`+) (.*) (`+)", note)
+    assert command is not None
+    assert (command[1], command[3]) == ("``", "``")
+    assert "corpus=" in command[2]
+
+
 def test_doubts_about_the_corpus_are_printed_before_the_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,46 @@ def test_a_wrong_password(team_server: Server, name: str, password: str, monkeyp
     with pytest.raises(TrackingError) as caught, teammate(monkeypatch, team_server, name, password):
         pytest.fail("it must not connect")
     assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "login", "status", "message"),
+    [
+        ("ann", ("admin", ADMIN_PASSWORD), 1, "The user ann already exists. Choose another name."),
+        ("carl", ("admin", "wrong-password"), 3, "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"),
+        ("carl", ("ann", ANN_PASSWORD), 3, "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"),
+        ("carl", None, 3, "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD"),
+    ],
+    ids=["existing user", "wrong password", "not admin", "no login"],
+)
+def test_a_user_that_cannot_be_added(
+    name: str, login: tuple[str, str] | None, status: int, message: str, team_server: Server, tmp_path: Path
+) -> None:
+    """One line, without a traceback, SQL or a hash."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    kept = {key: value for key, value in os.environ.items() if key not in names}
+    done = subprocess.run(
+        [sys.executable, script("adduser"), name],
+        env={
+            **kept,
+            **dict(zip(names, login or (), strict=False)),
+            "MLFLOW_TRACKING_URI": team_server.address,
+            "HOME": str(tmp_path),
+        },
+        input="a-long-password\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (status, 1, "")
+    assert message in done.stderr
+    assert not re.search("INSERT|scrypt|password_hash", done.stderr)
+
+
+def test_a_wrong_password_of_the_database(postgres: str) -> None:
+    """The reason of PostgreSQL, at once."""
+    with pytest.raises(TrackingError, match="password authentication failed"):
+        connect(postgres.replace(DATABASE_PASSWORD, "wrong-secret"))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -58,6 +59,7 @@ def test_a_run_that_failed_for_its_server_is_completed(client: Any, tmp_path: Pa
     """It becomes FINISHED, and its failure tag is removed."""
     run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
     bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
+    client.set_tag(run_id, BUNDLE_TAG, bundle.id)
     tracking.close_run(client, run_id, "FAILED", "the server went away")
     assert run_flow(bundle.directory).exit_code == 0
     found = client.get_run(run_id)
@@ -69,8 +71,9 @@ def test_a_run_that_failed_for_its_server_is_completed(client: Any, tmp_path: Pa
 def test_a_deleted_run_stays_deleted(client: Any, tmp_path: Path) -> None:
     """The result goes to a new one."""
     run_id = client.create_run("0").info.run_id
-    client.delete_run(run_id)
     bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
+    client.set_tag(run_id, BUNDLE_TAG, bundle.id)
+    client.delete_run(run_id)
     assert run_flow(bundle.directory).exit_code == 0
     (run,) = runs_of(client, bundle.id)
     assert run.info.run_id != run_id
@@ -129,6 +132,53 @@ def test_two_uploads_at_once(tracking_server: Server, tmp_path: Path) -> None:
     assert len(runs_of(clients[0], bundle.id)) == 1
 
 
+def test_a_run_of_another_user_is_not_changed(client: Any, tmp_path: Path) -> None:
+    """A bundle may name any run as its origin, but an upload changes only the run with the bundle's tag."""
+    theirs = client.create_run("0", run_name="theirs", tags={"mlflow.note.content": "mine"}).info.run_id
+    before = held_by(client, theirs, tmp_path / "before")
+    bundle = result_in(tmp_path / "results", origin=Origin("whisperbench", theirs))
+    assert run_flow(bundle.directory).exit_code == 0
+    assert held_by(client, theirs, tmp_path / "after") == before
+    assert runs_of(client, bundle.id)[0].info.run_id != theirs
+
+
+def test_a_changed_copy_does_not_change_the_run(client: Any, tmp_path: Path) -> None:
+    """It has the id of the logged bundle, and other values."""
+    bundle = result_in(tmp_path / "results")
+    assert run_flow(bundle.directory).exit_code == 0
+    (run,) = runs_of(client, bundle.id)
+    before = held_by(client, run.info.run_id, tmp_path / "before")
+    (bundle.directory / BUNDLE_FILE).write_text(
+        (bundle.directory / BUNDLE_FILE).read_text().replace('"wer": 2.5', '"wer": 1.0')
+    )
+    refused = run_flow(bundle.directory)
+    assert refused.exit_code == 3
+    assert "holds other values" in refused.stderr
+    assert held_by(client, run.info.run_id, tmp_path / "after") == before
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"])
+def test_an_offline_result_goes_to_the_default_experiment(
+    variable: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables select it as they do for a run that is logged at once."""
+    experiment = client.create_experiment("chosen")
+    monkeypatch.setenv(variable, experiment if variable.endswith("ID") else "chosen")
+    bundle = result_in(tmp_path / "results")
+    assert run_flow(bundle.directory).exit_code == 0
+    assert runs_of(client, bundle.id)[0].info.experiment_id == experiment
+
+
+def test_mlflow_run_id_is_not_filled(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each bundle has a run of its own."""
+    run_id = client.create_run("0").info.run_id
+    before = held_by(client, run_id, tmp_path / "before")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    bundle = result_in(tmp_path / "results")
+    assert run_flow(bundle.directory).exit_code == 0
+    assert held_by(client, run_id, tmp_path / "after") == before
+
+
 class TestErrors:
     def test_no_bundle(self, tmp_path: Path) -> None:
         """The error names what was searched."""
@@ -136,14 +186,28 @@ class TestErrors:
         assert result.exit_code == 1
         assert "does not match a result bundle" in result.stderr
 
-    def test_a_damaged_bundle_is_found_before_anything_is_sent(self, client: Any, tmp_path: Path) -> None:
-        """Even when it is the last of several."""
+    def test_a_damaged_bundle_does_not_affect_others(self, client: Any, tmp_path: Path) -> None:
+        """All others are logged; the status is 1, and the message names each damaged one."""
         results = tmp_path / "results"
-        good, bad = (result_in(results) for _ in range(2))
-        bad.directory.rename(results / "zzz")
-        (results / "zzz" / BUNDLE_FILE).write_text("{")
-        assert run_flow(results).exit_code == 1
-        assert runs_of(client, good.id) == []
+        bad, good, refused = (result_in(results) for _ in range(3))
+        (bad.directory / BUNDLE_FILE).write_text("{")
+        body = json.loads((refused.directory / BUNDLE_FILE).read_text())
+        body["contents"]["metrics"]["wer"] = -5
+        (refused.directory / BUNDLE_FILE).write_text(json.dumps(body))
+        done = run_flow(results)
+        assert done.exit_code == 1
+        assert len(runs_of(client, good.id)) == 1
+        assert runs_of(client, refused.id) == []
+        assert str(bad.directory) in done.stderr
+        assert "wer=-5, which is impossible" in done.stderr
+        assert "1 of 3 results are logged" in done.stderr
+
+    def test_a_bundle_that_the_server_refuses_does_not_affect_others(self, client: Any, tmp_path: Path) -> None:
+        """The status is 3, and the rest is logged."""
+        results = tmp_path / "results"
+        bundles = [result_in(results, contents_of(params={"x" * size: "y"})) for size in (300, 3)]
+        assert run_flow(results).exit_code == 3
+        assert runs_of(client, bundles[1].id)[0].info.status == "FINISHED"
 
     def test_no_server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Status 3; the bundle stays as it is."""

@@ -70,7 +70,7 @@ def result_in(
         (journal.artifacts / "transcripts.json").write_text(json.dumps(table), encoding="utf-8")
         (journal.artifacts / "samples").mkdir()
         (journal.artifacts / "samples" / "samples.html").write_text("<p>", encoding="utf-8")
-        return write_bundle(journal.directory, contents or contents_of(), origin or Origin())
+        return write_bundle(journal.directory, journal.id, contents or contents_of(), origin or Origin())
 
 
 def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:

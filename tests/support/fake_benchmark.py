@@ -32,7 +32,7 @@ def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
 @command(BenchmarkConfig, None)
 def main(config: BenchmarkConfig) -> None:
     bundle = benchmark.run(config, TerminalListener(), start)
-    click.echo(result_line(bundle.contents.params, bundle.contents.metrics, bundle.contents.tags))
+    click.echo(result_line(config, bundle.contents.params, bundle.contents.metrics))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Redaction: no secret reaches a log, a message or a file, and ordinary text stays as it is."""
+"""Redaction and escaping: no secret or control sequence gets out, and ordinary text stays as it is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whisperbench.text import redact, redact_file, without_password
+from whisperbench.text import code_span, printable, redact, redact_file, shortened, without_password
 
 
 @pytest.mark.parametrize(
@@ -109,3 +109,27 @@ def test_a_process_that_still_writes_to_a_file(tmp_path: Path) -> None:
         log.write("password=geheimnis\n")
     assert path.read_text() == "password=***\n"
     assert [each.name for each in tmp_path.iterdir()] == ["engine.log"]
+
+
+def test_control_characters_for_a_terminal() -> None:
+    """They are escaped; lines stay lines."""
+    assert printable("a\x1b[2J\rb\n\u202ec\x9b") == "a\\x1b[2J\\rb\n\\u202ec\\x9b"
+
+
+@pytest.mark.parametrize("text", ["a `b` c", "``", "`x", "plain"])
+def test_a_code_span_contains_its_text(text: str) -> None:
+    """CommonMark: a span ends at the first run of as many backticks as it began with."""
+    span = code_span(text)
+    fence = span[: len(span) - len(span.lstrip("`"))] if not text.startswith("`") else span.partition(" ")[0]
+    assert span.endswith(fence)
+    assert fence not in text
+    assert text in span
+
+
+def test_the_end_of_a_long_message_is_kept() -> None:
+    """It holds the cause."""
+    text = "Max retries exceeded " + "x" * 10_000 + " Connection refused"
+    assert len(shortened(text)) <= 600
+    assert shortened(text).startswith("Max retries")
+    assert shortened(text).endswith("Connection refused")
+    assert shortened("short") == "short"

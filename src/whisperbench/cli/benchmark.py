@@ -5,13 +5,11 @@
   whisperbench benchmark --model demo --corpus demo         runs on any machine
   mlflow run . -P model=large-v3                            creates the environment first
 
-The last line on stdout is the result; progress goes to stderr. The result is written to results_dir before it is sent
-to the tracking server.
+The result goes to stdout, as a block and as one line for pasting; progress goes to stderr. The result is written to
+results_dir before it is sent to the tracking server.
 """
 
 from __future__ import annotations
-
-import click
 
 from whisperbench.cli.options import command
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -21,8 +19,9 @@ from whisperbench.config.benchmark import BenchmarkConfig
 def main(config: BenchmarkConfig) -> None:
     from whisperbench import benchmark
     from whisperbench.cli import transcripts  # noqa: F401 - registers functions of console.draw
-    from whisperbench.cli.console import TerminalListener
-    from whisperbench.results.summary import result_line
+    from whisperbench.cli.console import TerminalListener, echo
+    from whisperbench.results.summary import result_block, result_line
 
-    bundle = benchmark.run(config, TerminalListener())
-    click.echo(result_line(bundle.contents.params, bundle.contents.metrics, bundle.contents.tags))
+    found = benchmark.run(config, TerminalListener()).contents
+    echo(f"\n{result_block(config, found.params, found.metrics, found.tags, found.history)}\n")
+    echo(result_line(config, found.params, found.metrics))

@@ -8,9 +8,9 @@
   whisperbench compare --baseline large-v3-fp8-seqs256      in CI: is the newest run worse?
   whisperbench compare --rescore                            scores again with the installed normaliser
 
-The short answer (at most 20 lines, everything with --full) goes to stdout, by default as markdown if stdout is not a terminal; messages
-go to stderr. Files are written to results_dir and logged as artifacts of a compare run. In CI, use this command and not
-`mlflow run`, which ends with status 1 after every failure.
+The short answer (at most 20 lines; everything with --full) goes to stdout, by default as markdown if stdout is not a
+terminal; messages go to stderr. Files are written to results_dir and logged as artifacts of a compare run. In CI, use
+this command and not `mlflow run`, which ends with status 1 after every failure.
 """
 
 from __future__ import annotations

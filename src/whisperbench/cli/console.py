@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import click
 import rich.console
 import rich.progress
 import rich.text
 
 from whisperbench.progress import Listener
-from whisperbench.text import clock
+from whisperbench.text import clock, printable
 
 LINE_SECONDS, PHASE_SECONDS = 10.0, 0.5
 """Intervals between lines without a terminal, and between updates of a spinner."""
@@ -23,7 +24,13 @@ stderr = rich.console.Console(stderr=True, highlight=False)
 
 
 def say(text: str, style: str = "") -> None:
-    stderr.print(rich.text.Text(text, style=style), soft_wrap=True)
+    """Print a message on stderr; control characters of foreign text are escaped."""
+    stderr.print(rich.text.Text(printable(text), style=style), soft_wrap=True)
+
+
+def echo(text: str) -> None:
+    """Print a result on stdout; control characters of foreign text are escaped."""
+    click.echo(printable(text))
 
 
 @functools.singledispatch
@@ -67,7 +74,7 @@ class TerminalListener(Listener):
         """Show a spinner with the phase and the elapsed time; without a terminal, print a line every 10 s."""
 
         def described() -> str:
-            return f"{what}: {now}" if (now := phase()) else what
+            return printable(f"{what}: {now}" if (now := phase()) else what)
 
         with duplicated_stderr() as console:
             if not console.is_terminal:

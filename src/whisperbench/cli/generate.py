@@ -8,7 +8,7 @@ from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import CompareConfig, DoctorConfig, UploadConfig
-from whisperbench.config.option import BOOLEAN, TEXT, Group, Option, Options, declared_in
+from whisperbench.config.option import BOOLEAN, PATH, TEXT, Group, Option, Options, declared_in
 from whisperbench.config.sweep import SweepConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -104,7 +104,7 @@ def _table(options: Iterable[Option]) -> str:
 
 def _row(each: Option, *more: str) -> str:
     allowed = "true/false" if each.rule is BOOLEAN else each.allowed
-    if each.rule is TEXT:
+    if each.rule in (TEXT, PATH):
         allowed = f"{each.unset}, or any text" if each.unset else ""
     cells = (f"`{each.name}`", each.default_text, allowed, *more, each.help)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -13,7 +13,7 @@ import click
 
 from whisperbench.config.option import Group, Option, Options
 from whisperbench.errors import WhisperbenchError
-from whisperbench.text import escape_control, redact
+from whisperbench.text import printable, redact
 
 R = TypeVar("R", bound=Options)
 
@@ -49,7 +49,7 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            click.echo(redact(traceback.format_exc(), os.environ), err=True)
+            click.echo(printable(redact(traceback.format_exc(), os.environ)), err=True)
             _print_error(
                 f"unexpected {type(error).__name__}: {error}. Please report this defect with the output above."
             )
@@ -108,5 +108,4 @@ def _click_option(each: Option, *, takes_list: bool) -> click.Option:
 
 def _print_error(message: str) -> None:
     """Print a message in red, with secrets hidden and control characters escaped."""
-    lines = map(escape_control, redact(message, os.environ).splitlines())
-    click.secho("error: " + "\n".join(lines), fg="red", err=True)
+    click.secho(f"error: {printable(redact(message, os.environ))}", fg="red", err=True)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
-import click
 import rich.box
 import rich.console
 import rich.table
 from rich.style import Style
 from rich.text import Text
 
+from whisperbench.cli.console import echo
 from whisperbench.compare.document import Cell, Change, Heading, Linked, Paragraph, Part, Table
 from whisperbench.compare.render import as_markdown
 from whisperbench.text import escape_control
@@ -33,7 +33,7 @@ def printer(wanted: str, console: rich.console.Console | None = None) -> Callabl
 
 def _print(result: str | Sequence[Part], console: rich.console.Console | None) -> None:
     if isinstance(result, str) or console is None:
-        click.echo(result if isinstance(result, str) else as_markdown(result))
+        echo(result if isinstance(result, str) else as_markdown(result))
         return
     for part in result:
         match part:

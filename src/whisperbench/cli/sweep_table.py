@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import rich.live
 import rich.table
 import rich.text
@@ -10,9 +13,12 @@ from whisperbench.cli import console
 from whisperbench.sweep.progress import HEADINGS, NUMERIC, Progress, State, plain
 from whisperbench.text import clock, escape_control
 
-STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim"}
+STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "refused": "red"}
 FRAME_LINES = 6  # title, headings and borders
 STATE = HEADINGS.index("state")
+STATE_WIDTH = 16
+"""Characters of the state that are always shown; its detail is cut or wrapped."""
+OMITTED_FIRST = ("run", "elapsed", "repeat")
 
 
 class LiveTable:
@@ -41,7 +47,7 @@ class LiveTable:
         for place, (run, row) in enumerate(zip(progress.runs, progress.rows(), strict=True), 1):
             if self.states.get(place, "waiting") != run.state:
                 if run.state != "waiting":
-                    console.say(escape_control(f"[{place}/{progress.total}] {plain(row)}"))
+                    console.say(f"[{place}/{progress.total}] {plain(row)}")
                 self.states[place] = run.state
 
 
@@ -57,19 +63,37 @@ def window(progress: Progress, height: int) -> slice:
     return slice(start, start + height)
 
 
+def shown_columns(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Indices of HEADINGS without columns that are empty or, for the repeat, equal in all rows.
+
+    On a narrow terminal the columns of OMITTED_FIRST are left out until the others fit, so that the names of the
+    configurations are complete.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, (heading, *cells))) + 3 for heading, cells in zip(HEADINGS, columns, strict=True)]
+    widths[STATE] = min(widths[STATE], STATE_WIDTH + 3)
+    shown = [i for i, cells in enumerate(columns) if any(cells) and (HEADINGS[i] != "repeat" or len(set(cells)) > 1)]
+    for heading in OMITTED_FIRST:
+        if sum(widths[i] for i in shown) + 1 > width:
+            shown = [i for i in shown if HEADINGS[i] != heading]
+    return shown
+
+
 def table(progress: Progress) -> rich.table.Table:
     """A table with a row for each run that fits on the terminal."""
     remaining = progress.remaining_seconds
-    late = next((late for run in progress.runs if (late := progress.overdue(run))), "")
-    left = late if late and not remaining else f"{'unknown time' if remaining is None else clock(remaining)} left"
+    left = f"{'unknown time' if remaining is None else clock(remaining)} left"
     found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
-    for heading in HEADINGS:
-        found.add_column(heading, justify="right" if heading in NUMERIC else "left")
-    rows = list(zip(progress.runs, progress.rows(), strict=True))
-    for run, row in rows[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
+    rows = progress.rows()
+    shown = shown_columns(rows, console.stderr.width) if rows else range(len(HEADINGS))
+    for index in shown:
+        justify: Literal["left", "right"] = "right" if HEADINGS[index] in NUMERIC else "left"
+        found.add_column(HEADINGS[index], justify=justify, no_wrap=index != STATE, overflow="fold")
+    pairs = list(zip(progress.runs, rows, strict=True))
+    for run, row in pairs[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
         cells = [rich.text.Text(escape_control(cell)) for cell in row]
         if run.state == "running":  # its log line is cut to one line, so that the height of the row is constant
             two_lines = map(escape_control, row[STATE].split(": ", 1))
             cells[STATE] = rich.text.Text("\n".join(two_lines), no_wrap=True, overflow="ellipsis")
-        found.add_row(*cells, style=STYLES.get(run.state, ""))
+        found.add_row(*(cells[index] for index in shown), style=STYLES.get(run.state, ""))
     return found

@@ -13,9 +13,6 @@ from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import Score
 from whisperbench.text import escape_control
 
-SHOWN_TRANSCRIPTS = 12
-"""Transcripts are printed for corpora of at most this many utterances."""
-
 
 def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
     """`the (quick→thick) fox (jumped→) (→over)`, with the reference in red and the hypothesis in green."""
@@ -32,9 +29,9 @@ def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
 
 @draw.register
 def draw_score(score: Score) -> None:
-    """Print each transcript of a small corpus, aligned with its reference."""
+    """Print each transcript, aligned with its reference."""
     unit = score.normalizer.unit
-    for each in score.results if len(score.results) <= SHOWN_TRANSCRIPTS else ():
+    for each in score.results:
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.units} {unit}s wrong", "bold")
         texts = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
         stderr.print(to_terminal(align(*texts)))
@@ -42,10 +39,10 @@ def draw_score(score: Score) -> None:
 
 @draw.register(tuple)
 def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
-    """Print each transcript of a small corpus without references."""
-    for each in results if len(results) <= SHOWN_TRANSCRIPTS else ():
+    """Print each transcript of a corpus without references."""
+    for each in results:
         say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
-        stderr.print(Text(each.hypothesis))
+        say(each.hypothesis)
 
 
 @draw.register
@@ -53,7 +50,7 @@ def draw_difference(found: Difference) -> None:
     """Print the utterances whose number of errors changed most, aligned with the reference."""
     for pair in found.utterances:
         change = added_errors(pair[0].utterance, pair[1].utterance)
-        say(f"\n{escape_control(pair[0].utterance.utt_id)}  {change:+d} errors")
+        say(f"\n{pair[0].utterance.utt_id}  {change:+d} errors")
         for run, each in zip((found.a, found.b), pair, strict=True):
-            say(f"  {escape_control(run.name)} {run.run_id[:8]}")
+            say(f"  {run.name} {run.run_id[:8]}")
             stderr.print(to_terminal(each.spans))

@@ -71,10 +71,11 @@ def require_free_port(port: str) -> None:
 
 def print_links(client: Client) -> None:
     """Print the name and the address of each experiment with benchmark runs."""
+    from whisperbench.cli.console import echo
     from whisperbench.tracking.experiment_page import experiment_links
 
     for name, link in experiment_links(client):
-        click.echo(f"{name}: {link}")
+        echo(f"{name}: {link}")
 
 
 def answers(address: str) -> bool:

@@ -11,8 +11,6 @@ logged again. Prints one line per result. After exit status 3 (no server), repea
 
 from __future__ import annotations
 
-import click
-
 from whisperbench.cli.options import command
 from whisperbench.config.compare import UploadConfig
 
@@ -20,7 +18,7 @@ from whisperbench.config.compare import UploadConfig
 @command(UploadConfig, __doc__)
 def main(config: UploadConfig) -> None:
     from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
-    from whisperbench.cli.console import TerminalListener
+    from whisperbench.cli.console import TerminalListener, echo
     from whisperbench.tracking.upload import upload_bundles
 
-    upload_bundles(config, TerminalListener(), click.echo)
+    upload_bundles(config, TerminalListener(), echo)

@@ -28,6 +28,9 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
     """The heading, the best choices in one sentence, the best setting of each model and GPU, and the footer."""
     rows = best_settings(board)
     sentence = choices(board, rows)
+    if (reference := board.verdicts.reference) and any(row.verdict for row in rows):
+        setting = f"{reference.label} on {short_gpu_names(row.system for row in board.rows)[reference.gpu]}"
+        footer = f"Accuracy is compared with {setting}, margin {board.verdicts.margin:g} points. {footer}"
     texts = [text for text in (sentence, f"999 more rows. {footer}") if text]
     lines = OTHER_LINES + sum(len(textwrap.wrap(text, WIDTH)) for text in texts)
     shown = rows[: MAX_LINES - lines]
@@ -44,7 +47,8 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
     """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
     gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
-    cost = "usd_per_audio_hour" if board.group.has("usd_per_audio_hour") else "energy_wh_per_audio_hour"
+    usd, energy = "usd_per_audio_hour", "energy_wh_per_audio_hour"
+    cost = usd if board.group.has(usd) and metric != energy else energy
     columns = {
         "model": BY_NAME["model"],
         "gpu": Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
@@ -54,7 +58,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
         "accuracy": Column("accuracy", "accuracy", lambda row: _short_verdict(board, row), shown="if known"),
         "reqs_per_sec": Column("reqs_per_sec", "reqs/s", _rate, numeric=True),
         "n": BY_NAME["n"],
-        cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if "usd" in cost else "Wh/hour", shown="if known"),
+        cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if cost == usd else "Wh/hour", shown="if known"),
         "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
     }
     shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric != "wer"}
@@ -67,7 +71,7 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
-    """The cheapest, the fastest and the most accurate choice with its figure, and what cannot be told from it."""
+    """The cheapest, the fastest and the most accurate choice with its figure, and what is not shown to be worse."""
     gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
@@ -129,7 +133,7 @@ def _figure(system: System, metric: str) -> str:
 
 
 def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
-    """What the measurements cannot tell from the best one, at a level that holds for all pairs of rows."""
+    """The rows whose rate is not shown to differ from the best one, at a level that holds for all pairs."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
     rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
     alike = []

@@ -61,12 +61,9 @@ def _param(name: str) -> Callable[[Row], Value]:
     return lambda row: row.system.param(name)
 
 
-def _limits(interval: Interval | None, digits: int | None = None) -> str:
+def _limits(interval: Interval | None) -> str:
     """` (2.05–2.60)`, or an empty string without an interval."""
-    if interval is None:
-        return ""
-    low, high = (f"{v:,.{(2 if v < 100 else 1) if digits is None else digits}f}" for v in (interval.low, interval.high))
-    return f" ({low}–{high})"
+    return f" ({interval.low:.2f}–{interval.high:.2f})" if interval else ""
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
@@ -131,7 +128,7 @@ def _error_columns(rate: str) -> tuple[Column, ...]:
 
     def show(row: Row) -> str:
         found = value(row)
-        return NOT_MEASURED if found is None else f"{found:.2f}{_limits(interval(row), 2)}"
+        return NOT_MEASURED if found is None else f"{found:.2f}{_limits(interval(row))}"
 
     limits = (_limit(f"{name}_ci", side, interval) for side in ("low", "high"))
     return Column(name, f"{rate} %", value, show, "if known", True), *limits

@@ -58,7 +58,8 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
     must have the settings of the baseline; named runs may have others.
 
     Args:
-        baseline: a run id or its first digits, a run name, or a config digest (at least 8 digits).
+        baseline: a run id or its first digits, which names the run and its repeats from the same commit; a run name,
+            or a config digest (at least 8 digits).
 
     Raises:
         ComparisonError: the baseline or the candidate was not found, or they are not comparable.
@@ -68,6 +69,10 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
     by_id = [run for run in matching if _is_id_of(baseline, run)]
     if candidate_ids:
         candidates = [run for run in newest_first if run.run_id in candidate_ids]
+        if missing := set(candidate_ids) - {run.run_id for run in candidates}:
+            raise ComparisonError(
+                f"runs: {', '.join(sorted(missing))} is not among the finished runs that were selected."
+            )
     else:
         newest = next((run for run in newest_first if run not in by_id), None)
         candidates = [run for run in newest_first if newest and run not in by_id and _is_repeat(run, newest)]
@@ -79,7 +84,8 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
             f"The candidate runs {newest.run_id} and {other.run_id} are not repeats of one configuration. "
             "Name runs with equal settings, hardware and versions."
         )
-    earlier = [run for run in matching if run not in candidates]
+    baselines = [run for run in newest_first if _is_repeat(run, by_id[0])] if by_id else matching
+    earlier = [run for run in baselines if run not in candidates]
     if not earlier:
         raise ComparisonError(
             f"Every run of the baseline {baseline!r} belongs to the candidate {newest.name} ({newest.run_id}). "

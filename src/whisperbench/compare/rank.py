@@ -111,9 +111,10 @@ def sort_key(system: System, sorting: Sorting) -> float:
 
 def _is_as_accurate(system: System, board: Leaderboard) -> bool:
     """Whether a setting is not less accurate than the most accurate setting of its model, as far as is known."""
-    best = next((each for each in board.group.by_wer if each.model_id == system.model_id), None)
-    if best is None or system.wer is None or best.wer is None or system is best:
+    wers = {each: each.wer for each in board.group.systems if each.model_id == system.model_id and each.wer is not None}
+    if system not in wers:
         return True
+    best = min(wers, key=lambda each: wers[each])
     found = board.verdicts.against(system, best)
     worse = found is not None and found.outcome == "worse"
-    return not worse and system.wer - best.wer <= board.verdicts.margin
+    return not worse and wers[system] - wers[best] <= board.verdicts.margin

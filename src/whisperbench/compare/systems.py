@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
 from whisperbench.config.option import Option, labels
-from whisperbench.results.keys import fields_of
-from whisperbench.results.names import GIT_DIRTY, WARNINGS
+from whisperbench.results.names import GIT_DIRTY, WARNINGS, error_metric
 from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.results.run_name import OMITTED_FROM_LABEL
 from whisperbench.stats.clusters import Interval
@@ -42,13 +41,14 @@ class System:
         return self.typical.wer
 
     @property
-    def unit(self) -> str:
-        """What the errors are counted in: words, or characters in languages without blanks."""
-        return f"{fields_of(self.newest.accuracy_key or '').get('unit', 'word')}s"
+    def error_rate(self) -> str:
+        """`WER`, or `CER` if characters are counted."""
+        return error_metric(self.typical.metrics).upper()
 
     @property
-    def error_rate(self) -> str:
-        return "CER" if self.unit == "characters" else "WER"
+    def unit(self) -> str:
+        """What the errors are counted in: words, or characters in languages without blanks."""
+        return "characters" if self.error_rate == "CER" else "words"
 
     @property
     def interval(self) -> Interval | None:

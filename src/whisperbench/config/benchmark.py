@@ -13,6 +13,7 @@ from whisperbench.config.option import (
     FRACTION,
     HOST_PORT,
     LANGUAGE,
+    PATH,
     SEED,
     TEXT,
     Option,
@@ -132,17 +133,20 @@ class BenchmarkConfig(Options):
         "HOST:PORT of a Ray cluster whose GPUs are used instead of this host's.", "Several GPUs",
         unset="none", identity=False, sweep="same", param="never")
 
-    results_dir: str = option("results", TEXT, "Directory for results, written before anything is logged.", "Output",
+    results_dir: str = option("results", PATH, "Directory for results, written before anything is logged.", "Output",
         identity=False, sweep="same", param="never")
     offline: bool = option(False, BOOLEAN,
         "Measure without a tracking server; log the result later with `whisperbench upload`.", "Output",
+        identity=False, sweep="no", param="never")
+    print_transcripts: bool = option(False, BOOLEAN,
+        "Print each transcript beside its reference, as is always done for the corpus 'demo'.", "Output",
         identity=False, sweep="no", param="never")
     # fmt: on
 
     def check_together(self) -> None:
         for each in self.declared().values():
             if not each.has(self.engine) and getattr(self, each.name) != each.default:
-                raise ConfigError(unsupported(each, each.text(getattr(self, each.name))))
+                raise ConfigError(unsupported(each, each.text(getattr(self, each.name)), self.engine))
         if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
             raise ConfigError(
                 f"kv_cache_dtype=fp8 needs dtype=bfloat16 or auto, not dtype={self.dtype}, because FlashAttention 3 "
@@ -188,7 +192,10 @@ class BenchmarkConfig(Options):
 OPTIONS = BenchmarkConfig.declared()
 
 
-def unsupported(each: Option, text: str) -> str:
-    """The message that refuses an option because the engine does not support it."""
-    engines = " or ".join(each.engines)
-    return f"{each.name}={text} applies only to engine={engines}. Remove it, or use engine={each.engines[0]}."
+def unsupported(each: Option, text: str, engine: str) -> str:
+    """The message that refuses an option because `engine` does not support it."""
+    engines, first = " or ".join(each.engines), each.engines[0]
+    return (
+        f"{each.name}={text} applies only to engine={engines}. "
+        f"Omit {each.name} with engine={engine}, or use engine={first}."
+    )

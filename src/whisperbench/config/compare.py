@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 from whisperbench.config.benchmark import OPTIONS
-from whisperbench.config.option import BOOLEAN, TEXT, Options, Rule, above, field_of, one_of, option
+from whisperbench.config.option import BOOLEAN, PATH, TEXT, Options, Rule, above, field_of, one_of, option
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
@@ -56,7 +56,9 @@ class CompareConfig(Options):
         "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. Beside "
         "baseline, one to three repeats of the candidate.",
         "Runs", unset="none", common=True)
-    sort: str = option("wer", one_of(*SORTS), "Metric that leaderboards are ranked by.", "Ranking", common=True)
+    sort: str = option("wer", one_of(*SORTS),
+        "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
+        "else by reqs_per_sec.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
         "Published results to show; matching shows those of the measured GPUs or models.", "Ranking")
     prices: str | None = option(None, PRICES,
@@ -107,11 +109,6 @@ class CompareConfig(Options):
         return tuple(part.strip() for part in self.runs.split(",")) if self.runs else ()
 
     @property
-    def experiment_names(self) -> tuple[str, ...] | None:
-        """Names of the experiments, or None for every experiment."""
-        return tuple(n.strip() for n in self.experiments.split(",") if n.strip()) if self.experiments else None
-
-    @property
     def scope(self) -> str:
         """The experiments and filters in words."""
         where = f"experiment(s) {self.experiments}" if self.experiments else "every experiment"
@@ -124,7 +121,7 @@ class UploadConfig(Options):
     """Options of the upload of result directories."""
 
     # fmt: off
-    bundles: str = option("results", TEXT,
+    bundles: str = option("results", PATH,
         "A result directory, a directory that holds several, or a quoted pattern such as 'results/20261122*'.", "Runs")
     # fmt: on
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from whisperbench.errors import ConfigError
@@ -53,6 +55,15 @@ def between(low: int, high: int) -> Rule:
 
 
 TEXT = Rule("a non-empty text without control characters", lambda value: bool(value) and value.isprintable())
+PATH = Rule("a path without control characters", TEXT.test)
+"""A path as text; a record expands `~` and makes it absolute, so that every stored or printed path is absolute."""
+
+
+def absolute(path: str) -> str:
+    """An absolute path, with `~` expanded; links and `..` stay, because together they may mean another directory."""
+    return str(Path(os.path.expanduser(path)).absolute())  # noqa: PTH111 - Path.expanduser raises for unknown users
+
+
 BOOLEAN = Rule("true or false", lambda value: isinstance(value, bool))
 FRACTION = Rule("a number above 0 and at most 1", lambda value: 0 < value <= 1)
 SEED = between(0, (1 << 32) - 1)  # the range that numpy accepts
@@ -157,7 +168,10 @@ class Options:
 
     def __post_init__(self) -> None:
         for each in declared_in(type(self)).values():
-            each.check(getattr(self, each.name))
+            value = getattr(self, each.name)
+            each.check(value)
+            if each.rule is PATH:
+                object.__setattr__(self, each.name, absolute(value))
         self.check_together()
 
     def check_together(self) -> None:
@@ -190,8 +204,8 @@ class Options:
 
     def changed(self) -> dict[str, str]:
         """The options that differ from their defaults, as written on the command line."""
-        options = self.declared()
-        return {name: text for name, text in self.as_params().items() if text != options[name].default_text}
+        defaults = type(self)().as_params()  # with absolute paths
+        return {name: text for name, text in self.as_params().items() if text != defaults[name]}
 
 
 def declared_in(record: type[Options]) -> Mapping[str, Option]:

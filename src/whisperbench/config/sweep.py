@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, Self
 
 from whisperbench.config.benchmark import BenchmarkConfig, unsupported
 from whisperbench.config.compare import SORTS
 from whisperbench.config.option import (
     BOOLEAN,
+    PATH,
     TEXT,
     Option,
     Options,
     above,
+    absolute,
     at_least,
     declared_in,
     one_of,
@@ -180,13 +182,13 @@ def read_axis(each: Option, text: str) -> Axis:
         ConfigError: the range is malformed.
     """
     if each.sweep == "same":
-        return (text,)
+        return (absolute(text) if each.rule is PATH and text else text,)
     if ".." in text and each.type in (int, float):
         return _range(each, text)
     return tuple(value.strip() for value in next(csv.reader([text], skipinitialspace=True), []))
 
 
-def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Iterable[str]) -> None:
+def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Collection[str]) -> None:
     """Check that at least one of the engines supports each option of `given`, which maps names to values.
 
     Raises:
@@ -194,7 +196,7 @@ def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str],
     """
     for name, text in given.items():
         if not any(options[name].has(engine) for engine in engines):
-            raise ConfigError(unsupported(options[name], text))
+            raise ConfigError(unsupported(options[name], text, ",".join(engines)))
 
 
 def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:

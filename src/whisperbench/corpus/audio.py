@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -152,7 +152,9 @@ def opened(source: AudioSource) -> Iterator[tuple[BinaryIO, str]]:
     """
     where = str(source) if isinstance(source, Path) else source.name
     try:
-        with open_regular(source) if isinstance(source, Path) else source.open("rb") as file:
+        # Without a buffer, because libsndfile reads a file by its descriptor.
+        unbuffered = cast("BinaryIO", open_regular(source).detach()) if isinstance(source, Path) else None
+        with unbuffered or source.open("rb") as file:
             if not (size := file.seek(0, os.SEEK_END)):
                 raise AudioError(f"{where} is an empty file. {FETCH_AGAIN}")
             if size > MAX_BYTES:
@@ -214,7 +216,7 @@ def decode(file: BinaryIO, where: str, *, in_16_bits: bool = False) -> Decoded:
         return decode_with_ffmpeg(file, where)
     file.seek(0)
     try:
-        reader = soundfile.SoundFile(file)
+        reader = soundfile.SoundFile(file.fileno() if isinstance(file, io.FileIO) else file, closefd=False)
     except soundfile.LibsndfileError as error:
         return decode_with_ffmpeg(file, where, f"libsndfile: {error.error_string}; ")
     with reader:
@@ -254,7 +256,8 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
             if not tracks or name not in FFMPEG_FORMATS:
                 lacks = f"has the format {name}, which is not supported" if tracks else "has no audio track"
                 raise AudioError(f"{where} {lacks}. {CONVERT}")
-            planes, blocks, samples, first = av.AudioResampler(format="fltp"), [], 0, None
+            # Only to interleaved float32; PyAV crashes if a frame has 8 planes.
+            interleaved, blocks, samples, first = av.AudioResampler(format="flt"), [], 0, None
             for frame in container.decode(tracks[0]):
                 setting = f"{frame.sample_rate} Hz with {frame.layout.nb_channels} channels"
                 if (first := first or setting) != setting:
@@ -262,7 +265,8 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
                 samples += frame.samples * frame.layout.nb_channels
                 rate = frame.sample_rate
                 _require_limit(samples, rate * frame.layout.nb_channels, where)
-                blocks += [part.to_ndarray() for part in planes.resample(frame)]  # only to the sample type float32
+                blocks += [part.to_ndarray()[0] for part in interleaved.resample(frame)]
+                channels = frame.layout.nb_channels
             if len(container.streams.audio) > 1:  # a joined Ogg file adds a track when its second part is read
                 raise AudioError(f"{where} has {len(container.streams.audio)} audio tracks, expected one. {CONVERT}")
             stated = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
@@ -273,7 +277,7 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
         raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {CONVERT} {FETCH_AGAIN}") from error
     if not blocks:
         raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
-    frames = np.concatenate(blocks, axis=1).T.astype(np.float32, copy=False)
+    frames = np.concatenate(blocks).reshape(-1, channels)
     return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated)
 
 

@@ -200,8 +200,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         named = [name for name in columns if name]
         if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
             raise CorpusError(
-                f"{path} line 1 must name its columns, found {header!r:.200}. Expected unique names, file_name among "
-                "them, separated by a comma, semicolon or tab."
+                f"{path} has no header: line 1 is {header!r:.200}. Add a first line with different names of the "
+                "columns, separated by a comma, semicolon or tab as the other lines, for example file_name,text."
             )
         content = io.StringIO(text, newline="")
         rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -20,7 +20,7 @@ from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
 from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
 from whisperbench.errors import ChangedInputError, CorpusError
-from whisperbench.files import FileState, changed_files, file_state, write_atomically
+from whisperbench.files import FileState, changed_files, file_state, read_own, write_atomically
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "miniaudio", "soxr", "numpy")
@@ -151,7 +151,7 @@ def _checksum(key: str, found: _Found) -> str:
 def _read_cache(path: Path, key: str) -> _Found | None:
     """The cached result; None if there is none, or if it was altered."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_own(path))
         checksum = fields.pop("checksum")
         found = _Found(tuple(fields["seconds"]), tuple(fields["silent"]), fields["digest"])
         return found if checksum == _checksum(key, found) else None

@@ -179,8 +179,8 @@ def _require_whole_mp3(file: BinaryIO, where: str, decoded: Decoded) -> None:
     file.seek(max(0, positions[0] - MAX_MP3_FRAME))
     head = file.read(min(positions[0], MAX_MP3_FRAME))
     index = max(head.rfind(b"Xing"), head.rfind(b"Info"))
-    has_count = index >= 0 and head[index + 7] & 1
-    stated = int.from_bytes(head[index + 8 : index + 12], "big") if has_count else 0
+    flags, count = (int.from_bytes(head[index + start : index + start + 4], "big") for start in (4, 8))
+    stated = count if index >= 0 and flags & 1 else 0
     if len(positions) < stated:
         raise AudioError(f"{where} is cut short: it holds {len(positions)} of {stated} frames. {FETCH_AGAIN}")
     if second < len(decoded.frames):

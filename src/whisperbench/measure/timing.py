@@ -100,8 +100,18 @@ class Measurement:
 
     @property
     def disturbance(self) -> str | None:
-        """The reasons why the speed may be too low in every valid pass, or None."""
-        return "; ".join(sorted({each.disturbance for each in self.valid if each.disturbance})) or None
+        """The reason of the most disturbed pass, and the number of disturbed passes if there are several; or None."""
+        disturbed = [each for each in self.passes if each.disturbance]
+        if not disturbed:
+            return None
+        worst = max(disturbed, key=lambda each: each.load.other_percent if each.load else 0.0)
+        count = f" in {len(disturbed)} of {len(self.passes)} passes" if len(self.passes) > 1 else ""
+        return f"{worst.disturbance}{count}"
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the times are those of disturbed passes, because every valid pass was disturbed."""
+        return any(each.disturbance for each in self.valid)
 
     @property
     def median(self) -> Pass:

@@ -16,8 +16,10 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import os
 import re
 import shlex
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
@@ -25,15 +27,18 @@ from typing import Annotated
 from annotated_types import Predicate
 
 from whisperbench.errors import BundleError
-from whisperbench.files import read_json, write_atomically
-from whisperbench.results.names import SCHEMA
+from whisperbench.files import open_regular, read_json, read_own, write_atomically
+from whisperbench.results.names import SCHEMA, is_possible
 from whisperbench.results.run_data import RunData
+from whisperbench.text import shortened
 from whisperbench.util import installed_version
 
 BUNDLE_FILE = "bundle.json"
 LOGGED = "logged.json"
 ARTIFACTS = "artifacts"
 PARTIAL = ".partial"
+MAX_DEPTH = 3
+"""Levels of directories below `artifacts`; a result has one."""
 
 
 def of_32_hexadecimal_digits(text: str) -> bool:
@@ -44,6 +49,9 @@ def of_32_hexadecimal_digits(text: str) -> bool:
 def of_letters_digits_dots_and_dashes(text: str) -> bool:
     """Whether `text` is the id of a bundle: no character is special in a shell, a file system or an MLflow filter."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text) is not None
+
+
+BundleId = Annotated[str, Predicate(of_letters_digits_dots_and_dashes)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +79,10 @@ class Bundle:
     def artifacts(self) -> Path:
         return self.directory / ARTIFACTS
 
+    def files(self) -> dict[str, int]:
+        """The sizes in bytes of all artifacts by their paths below `artifacts`; see `artifact_sizes`."""
+        return artifact_sizes(self.artifacts)
+
     @property
     def logged(self) -> bool:
         """Whether logged.json records a run; the server may have deleted that run since."""
@@ -87,7 +99,7 @@ class _Body:
     """The content of bundle.json."""
 
     schema: str
-    id: Annotated[str, Predicate(of_letters_digits_dots_and_dashes)]
+    id: BundleId
     origin: Origin
     contents: RunData
 
@@ -112,7 +124,7 @@ def read_bundle(directory: Path) -> Bundle:
             f"{directory} is an unfinished measurement. The finished transcripts are in its transcripts.jsonl."
         )
     try:
-        content = (directory / BUNDLE_FILE).read_bytes()
+        content = read_own(directory / BUNDLE_FILE)
         schema = dict(json.loads(content)).get("schema")
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BundleError(
@@ -123,9 +135,16 @@ def read_bundle(directory: Path) -> Bundle:
     try:
         body = read_json(_Body, content)
     except ValueError as error:
-        raise BundleError(f"{directory}: {BUNDLE_FILE} is damaged ({error!s:.200}).") from error
-    bundle = Bundle(directory, body.id, body.contents, body.origin)
-    refuse_links(bundle.artifacts)
+        raise BundleError(f"{directory}: {BUNDLE_FILE} is damaged ({shortened(error)}).") from error
+    contents = body.contents
+    repeats = ((name, value) for name, values in contents.history.items() for value in values)
+    for name, value in (*contents.metrics.items(), *repeats):
+        if not is_possible(name, value):
+            raise BundleError(f"{directory}: {BUNDLE_FILE} holds {name}={value:g}, which is impossible.")
+    if contents.ended_ms < contents.started_ms:
+        raise BundleError(f"{directory}: {BUNDLE_FILE} holds an end before the start of the run.")
+    bundle = Bundle(directory, body.id, contents, body.origin)
+    bundle.files()
     return bundle
 
 
@@ -135,17 +154,31 @@ def unlogged_bundles(results_dir: Path) -> list[Path]:
     return [path for path in candidates if not path.name.endswith(PARTIAL) and not (path / LOGGED).exists()]
 
 
-def refuse_links(artifacts: Path) -> None:
-    """Require regular files and directories, because the upload of a link could disclose any file of this machine.
+def artifact_sizes(artifacts: Path) -> dict[str, int]:
+    """The sizes in bytes of the files in a directory of artifacts, by their paths below it.
+
+    Only regular files of this user are accepted, because the upload of a link could disclose any file of this machine.
 
     Raises:
-        BundleError: the directory is absent, or an entry is a link or another special file.
+        BundleError: the directory is absent or too deep, or an entry is refused.
     """
     if not artifacts.is_dir() or artifacts.is_symlink():
         raise BundleError(f"{artifacts} is not a directory, so the bundle has no artifacts.")
-    for path in artifacts.rglob("*"):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise BundleError(f"{path} is not a regular file. A result bundle must not contain links or devices.")
+    found, folders = {}, [artifacts]
+    while folders:
+        folder = folders.pop()
+        for path in sorted(folder.iterdir()):
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode) and len(folder.relative_to(artifacts).parts) < MAX_DEPTH:
+                folders.append(path)
+            elif stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                found[path.relative_to(artifacts).as_posix()] = status.st_size
+            else:
+                raise BundleError(
+                    f"{path} is not a regular file of this user. A result bundle must not contain links, devices, "
+                    f"files of other users, or more than {MAX_DEPTH} levels of directories."
+                )
+    return found
 
 
 def upload_command(bundles: Path) -> str:
@@ -168,7 +201,8 @@ def locked(directory: Path, name: str = BUNDLE_FILE) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stack.enter_context((directory / name).open("rb")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = stack.enter_context(open_regular(directory / name, own=True))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BundleError(f"{directory} is being measured or logged by another process.") from error
         except OSError as error:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Container
 from typing import Literal
 
+MAX_FINITE = 1e300
+"""Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
 SCHEMA = "1"
 """Version of the bundle format and of the extent of the timed region; part of the speed key."""
 
@@ -52,6 +54,7 @@ class Metric:
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
         rate: whether the column is always shown.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
+        above_0: whether 0 is impossible; every metric is finite and at least 0.
         better: the better direction, if the metric has one.
     """
 
@@ -62,6 +65,7 @@ class Metric:
     digits: int = 2
     rate: bool = False
     timed: bool = False
+    above_0: bool = False
     better: Literal["higher", "lower"] | None = None
 
     def rounded(self, value: float) -> float:
@@ -92,13 +96,15 @@ METRICS = (
     Metric("insertions", in_summary=False, digits=0),
     Metric("reference_words", in_summary=False, digits=0),
     Metric("reference_characters", in_summary=False, digits=0),
-    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True, better="higher"),
-    Metric("rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True, better="higher"),
-    Metric("wall_seconds", "s", timed=True, better="lower"),
+    Metric("reqs_per_sec", "utterances/s", heading="reqs/sec", rate=True, timed=True, above_0=True, better="higher"),
+    Metric(
+        "rtfx", "audio s per wall s", heading="RTFx", digits=1, rate=True, timed=True, above_0=True, better="higher"
+    ),
+    Metric("wall_seconds", "s", timed=True, above_0=True, better="lower"),
     Metric("client_cpu_seconds", "s", in_summary=False),
     Metric("other_cpu_percent", "%", in_summary=False, digits=0),
-    Metric("audio_seconds", "s"),
-    Metric("utterances", digits=0),
+    Metric("audio_seconds", "s", above_0=True),
+    Metric("utterances", digits=0, above_0=True),
     Metric("utterances_over_30s", digits=0),
     Metric("silent_utterances", digits=0),
     Metric("repetition_loops", digits=0, better="lower"),
@@ -117,6 +123,12 @@ METRICS = (
     Metric("engine_load_seconds", "s", better="lower"),
     Metric("warmup_seconds", "s", better="lower"),
 )
+_ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
+
+
+def is_possible(name: str, value: float) -> bool:
+    """Whether a value is in the range of a metric, for values that others have written."""
+    return value < MAX_FINITE and (value > 0 if name in _ABOVE_0 else value >= 0)
 
 
 def error_metric(metrics: Container[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -20,10 +19,8 @@ from whisperbench.results.names import (
     SIGNATURE,
     SPEED_KEY,
     error_metric,
+    is_possible,
 )
-
-MAX_FINITE = 1e300
-"""Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
 
 TIMED = frozenset(metric.name for metric in METRICS if metric.timed)
 
@@ -79,11 +76,11 @@ class RunRecord:
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
-        """A metric's value; None if it was not measured, is not finite, or depends on the speed of a disturbed run."""
+        """A metric's value; None if it was not measured, is impossible, or depends on the speed of a disturbed run."""
         if self.disturbed and name in TIMED:
             return None
         value = self.metrics.get(name)
-        return value if value is not None and math.isfinite(value) and abs(value) < MAX_FINITE else None
+        return value if value is not None and is_possible(name, value) else None
 
     def values(self, name: str) -> tuple[float, ...]:
         """A metric's values in all repeats, its single value, or nothing if `metric` is None."""

@@ -28,7 +28,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import Samples
 from whisperbench.corpus.corpus import is_copy
 from whisperbench.errors import BundleError, ConfigError, EngineError
-from whisperbench.files import read_json, sync, write_atomically
+from whisperbench.files import read_json, read_own, sync, write_atomically
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import Score, score
 from whisperbench.measure.timing import Measurement
@@ -38,9 +38,10 @@ from whisperbench.results.bundle import (
     ARTIFACTS,
     PARTIAL,
     Bundle,
+    BundleId,
     Origin,
+    artifact_sizes,
     locked,
-    refuse_links,
     upload_command,
     write_run_data,
 )
@@ -50,7 +51,7 @@ from whisperbench.results.run_data import Milliseconds, RunData, run_data
 from whisperbench.results.run_info import RunInfo
 from whisperbench.results.samples import SAMPLES, write_samples
 from whisperbench.results.transcripts import TABLE, transcript_table
-from whisperbench.text import redact_file
+from whisperbench.text import redact_file, shortened
 
 JOURNAL_FILE = "journal.json"
 TRANSCRIPTS = "transcripts.jsonl"
@@ -61,9 +62,10 @@ ENGINE_LOG, ENGINE_LOGS = "engine.log", "engine*.log"  # several engines write e
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _JournalHeader:
-    """The content of journal.json."""
+    """The content of journal.json; a renamed or copied directory keeps the `id` of its bundle."""
 
     schema: str
+    id: BundleId
     process: str
     run_id: str | None
     params: Mapping[str, str]
@@ -86,6 +88,7 @@ class Recording:
     """A complete measurement in its partial directory; the passes of `measured` have their results here."""
 
     directory: Path
+    id: str
     config: BenchmarkConfig
     measured: _Measured
 
@@ -100,9 +103,10 @@ class Journal:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         results_dir = Path(config.results_dir)
         self.config, self.origin, self.finished = config, origin, 0
-        self.directory = results_dir / f"{stamp}-{config.digest}-{secrets.token_hex(4)}{PARTIAL}"
-        self.artifacts = self.directory / ARTIFACTS
-        header = _JournalHeader(SCHEMA, str(ProcessId.this() or ""), origin.run_id, config.as_params())
+        self.id = f"{stamp}-{config.digest}-{secrets.token_hex(4)}"
+        self.directory = results_dir / f"{self.id}{PARTIAL}"
+        self.artifacts, self.transcripts = self.directory / ARTIFACTS, self.directory / TRANSCRIPTS
+        header = _JournalHeader(SCHEMA, self.id, str(ProcessId.this() or ""), origin.run_id, config.as_params())
         try:
             results_dir.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(mode=0o700)
@@ -110,7 +114,7 @@ class Journal:
             (self.artifacts / "environment.txt").write_text(environment, encoding="utf-8")
             write_atomically(self.artifacts / CONFIG_FILE, config.as_params())
             write_atomically(self.directory / JOURNAL_FILE, dataclasses.asdict(header))
-            self._file = os.open(self.directory / TRANSCRIPTS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self.transcripts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with contextlib.suppress(OSError):  # a network file system may have no locks
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # excludes an upload during the measurement
         except OSError as error:
@@ -157,11 +161,11 @@ class Journal:
             write_atomically(self.directory / MEASUREMENT_FILE, dataclasses.asdict(stored))
         except OSError as error:
             raise _write_error(self.directory, error) from error
-        return Recording(self.directory, self.config, measured)
+        return Recording(self.directory, self.id, self.config, measured)
 
     def _require_directory(self) -> None:
         """Raise if the file was removed, because a write to it would succeed."""
-        if not os.fstat(self._file).st_nlink and not (self.directory / TRANSCRIPTS).exists():
+        if not os.fstat(self._file).st_nlink and not self.transcripts.exists():
             raise BundleError(
                 f"{self.directory} was removed during the measurement, so its transcripts are lost. Measure again with "
                 "a results_dir that is not cleared."
@@ -186,15 +190,16 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
     contents = run_data(config, measured.info, measured.measurement, scored, **times)
     try:
         artifacts.mkdir(exist_ok=True)
-        refuse_links(artifacts)
+        artifact_sizes(artifacts)  # refuses links
         for log in artifacts.glob(ENGINE_LOGS):
             redact_file(log, os.environ)
         (artifacts / TABLE).write_text(json.dumps(transcript_table(results), ensure_ascii=False), encoding="utf-8")
         (artifacts / "summary.md").write_text(contents.description, encoding="utf-8")
-        bundle = write_bundle(recording.directory, contents, measured.origin)
+        bundle = write_bundle(recording.directory, recording.id, contents, measured.origin)
     except OSError as error:
         raise _write_error(recording.directory, error) from error
-    listener.show(scored or results)
+    if config.print_transcripts or config.corpus == "demo":
+        listener.show(scored or results)
     bundle = _with_extra(bundle, PLOTS, lambda directory: write_plots(directory, median, scored), listener)
     if audio_of is None:
         return bundle
@@ -207,20 +212,21 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
     )
 
 
-def write_bundle(directory: Path, contents: RunData, origin: Origin) -> Bundle:
+def write_bundle(directory: Path, bundle_id: str, contents: RunData, origin: Origin) -> Bundle:
     """Write bundle.json into a partial directory, sync every file, and rename the directory to its final name.
 
     Raises:
         OSError: the disk is full; the directory keeps its name.
+        BundleError: a file is a link or another special file.
     """
     final = directory.with_name(directory.name.removesuffix(PARTIAL))
-    write_run_data(directory, final.name, contents, origin)
-    for path in sorted(directory.rglob("*")):
+    write_run_data(directory, bundle_id, contents, origin)
+    files = [directory / name for name in artifact_sizes(directory)]
+    for path in sorted({directory, *files, *(file.parent for file in files)}):
         sync(path)
-    sync(directory)
     directory.rename(final)
     sync(final.parent)
-    return Bundle(final, final.name, contents, origin)
+    return Bundle(final, bundle_id, contents, origin)
 
 
 def _with_extra(bundle: Bundle, name: str, write: Callable[[Path], None], listener: Listener) -> Bundle:
@@ -230,7 +236,7 @@ def _with_extra(bundle: Bundle, name: str, write: Callable[[Path], None], listen
         write(directory)
     except Exception as error:  # the result is complete without it
         shutil.rmtree(directory, ignore_errors=True)
-        warning = f"{name}/ could not be written ({type(error).__name__}: {error!s:.200})"
+        warning = f"{name}/ could not be written ({type(error).__name__}: {shortened(error)})"
         listener.warning(warning)
         bundle = dataclasses.replace(bundle, contents=bundle.contents.with_warning(warning))
         with contextlib.suppress(OSError):  # the returned bundle has the warning, which is logged to the run
@@ -256,7 +262,7 @@ def read_journal(directory: Path) -> tuple[UtteranceResult, ...]:
         BundleError: the file is absent or damaged.
     """
     with _reading(directory, TRANSCRIPTS, "is not the journal of a measurement"):
-        lines = (directory / TRANSCRIPTS).read_bytes().split(b"\n")[:-1]
+        lines = read_own(directory / TRANSCRIPTS).split(b"\n")[:-1]
         return tuple(read_json(UtteranceResult, line) for line in lines)
 
 
@@ -268,7 +274,7 @@ def read_recording(directory: Path) -> Recording:
     """
     header, results = _read_header(directory), read_journal(directory)
     with _reading(directory, MEASUREMENT_FILE, "was not measured to its end"):
-        measured = read_json(_Measured, (directory / MEASUREMENT_FILE).read_bytes())
+        measured = read_json(_Measured, read_own(directory / MEASUREMENT_FILE))
     try:
         config = BenchmarkConfig.from_params(header.params)
     except ConfigError as error:
@@ -282,7 +288,7 @@ def read_recording(directory: Path) -> Recording:
         for repeat, timed in enumerate(measured.measurement.passes)
     )
     measurement = dataclasses.replace(measured.measurement, passes=passes)
-    return Recording(directory, config, dataclasses.replace(measured, measurement=measurement))
+    return Recording(directory, header.id, config, dataclasses.replace(measured, measurement=measurement))
 
 
 def complete(directory: Path, listener: Listener) -> Bundle:
@@ -310,7 +316,7 @@ def interrupted_measurements(results_dir: Path) -> dict[Path, int]:
 
 def _read_header(directory: Path) -> _JournalHeader:
     with _reading(directory, JOURNAL_FILE, "is not the journal of a measurement"):
-        return read_json(_JournalHeader, (directory / JOURNAL_FILE).read_bytes())
+        return read_json(_JournalHeader, read_own(directory / JOURNAL_FILE))
 
 
 @contextlib.contextmanager
@@ -319,7 +325,7 @@ def _reading(directory: Path, name: str, fault: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise BundleError(f"{directory} {fault} ({name}: {error!s:.200}).") from error
+        raise BundleError(f"{directory} {fault} ({name}: {shortened(error)}).") from error
 
 
 def _write_error(directory: Path, error: OSError) -> BundleError:

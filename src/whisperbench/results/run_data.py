@@ -243,10 +243,8 @@ def speed_metrics(
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
-    """Warnings of a pass: the GPU monitor's, the reason why it is invalid or disturbed, and unequal load of engines."""
+    """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
     found = list(timed.gpu.warnings) if timed.gpu else []
-    if timed.disturbance:
-        found.append(timed.disturbance)
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
     elif timed.usage:
@@ -283,6 +281,9 @@ def identifying(config: BenchmarkConfig) -> dict[str, str]:
 def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
+    disturbance = measurement.disturbance
+    if disturbance:
+        warnings.append(f"{disturbance}; the speed is not ranked" if measurement.is_disturbed else disturbance)
     tags = {
         **initial_tags(config, info.dataset),
         names.ACCURACY_KEY: keys.accuracy_key(config, info.dataset.digest, normalizer),
@@ -293,6 +294,6 @@ def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measuremen
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if warnings:
         tags[names.WARNINGS] = "; ".join(warnings)
-    if measurement.disturbance:
-        tags[names.DISTURBED] = measurement.disturbance
+    if disturbance and measurement.is_disturbed:
+        tags[names.DISTURBED] = disturbance
     return tags

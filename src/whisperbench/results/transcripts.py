@@ -35,7 +35,7 @@ def transcript_table(results: Sequence[UtteranceResult]) -> dict[str, object]:
 
 
 def read_table(text: str) -> StoredTranscripts | None:
-    """The results in a transcripts.json, in order; None if the text is not such a table."""
+    """The results in a transcripts.json, in order; None if the text is not such a table or a count is negative."""
     try:
         table = json.loads(text)
         rows = []
@@ -43,6 +43,8 @@ def read_table(text: str) -> StoredTranscripts | None:
             row = dict(zip(table["columns"], cells, strict=True))
             row.pop("errors")
             counts = {name: row.pop(name) for name in COUNTS}
+            if min(count or 0 for count in (*counts.values(), row["character_errors"], row["characters"])) < 0:
+                return None
             rows.append({**row, "counts": None if counts["units"] is None else counts})
         return read_json(_Rows, json.dumps({"rows": rows}).encode()).rows
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

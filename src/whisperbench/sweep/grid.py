@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,7 +80,7 @@ def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
     import yaml
 
     packaged = {path.stem: path for path in GRIDS.glob("*.yaml")}
-    path = packaged.get(grid) or Path(grid)
+    path = packaged.get(grid) or Path(os.path.expanduser(grid))  # noqa: PTH111 - unlike Path.expanduser it cannot raise
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -84,8 +84,9 @@ def run_command(
     """
     os.chdir(directory)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OMP_"))}
-    env = {**own, **variables, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "benchmark.log")
-        ended = run_to_end(command, env=env, log=log, time_limit_seconds=time_limit_seconds, tick=lambda _: None)
+        ended = run_to_end(
+            command, env={**own, **variables}, log=log, time_limit_seconds=time_limit_seconds, tick=lambda _: None
+        )
         return ended.exit_status, ended.seconds, ended.timed_out, log.read_bytes()

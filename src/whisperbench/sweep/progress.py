@@ -14,8 +14,8 @@ from whisperbench.text import clock
 
 State = Literal["waiting", "running", "done", "failed", "skipped", "refused"]
 
-HEADINGS = ("configuration", "repeat", "state", "WER/CER", "reqs/sec", "elapsed", "ETA", "run")
-NUMERIC = ("repeat", "WER/CER", "reqs/sec", "elapsed", "ETA")
+HEADINGS = ("configuration", "repeat", "state", "WER/CER", "reqs/sec", "elapsed", "run")
+NUMERIC = ("repeat", "WER/CER", "reqs/sec", "elapsed")
 ENDED: tuple[State, ...] = ("done", "failed", "skipped", "refused")
 
 
@@ -101,26 +101,10 @@ class Progress:
             return None
         return max([(sum(known) + to_add * typical) / self.slots, *known])
 
-    def overdue(self, run: PlannedRun) -> str:
-        """`0:30 late` for a run that takes longer than expected, else an empty string."""
-        expected = self.expected_seconds(run)
-        late = 0.0 if expected is None or run.state != "running" else (run.seconds or 0.0) - expected
-        return f"{clock(late)} late" if late >= 1 else ""
-
     def rows(self) -> list[tuple[str, ...]]:
-        """Cells under HEADINGS; the ETA of a waiting run includes the runs before it."""
+        """Cells under HEADINGS."""
         rows: list[tuple[str, ...]] = []
-        ahead: float | None = 0.0
         for run in self.runs:
-            eta = ""
-            if run.state not in ENDED:
-                remaining = self.remaining_of(run)
-                if ahead is None or remaining is None:
-                    ahead, eta = None, "unknown"
-                else:  # in parallel, a run starts when the slots have finished their share of the runs before it
-                    ahead += remaining
-                    eta = clock(max(ahead / self.slots, remaining))
-                eta = self.overdue(run) or eta
             running = run.state == "running"
             device = f" on {run.device}" if run.device and running else ""
             detail = run.failure.splitlines()[0] if run.failure else run.log_line if running else ""
@@ -129,7 +113,7 @@ class Progress:
                 f"{run.metrics[n]:.2f}" if n in run.metrics else "" for n in (error_metric(run.metrics), "reqs_per_sec")
             )
             elapsed = "" if run.seconds is None else clock(run.seconds)
-            rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, eta, (run.run_id or "")[:8]))
+            rows.append((run.name, str(run.repeat), state, wer, rate, elapsed, (run.run_id or "")[:8]))
         return rows
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
@@ -143,6 +127,6 @@ class Progress:
 
 def plain(row: Sequence[str]) -> str:
     """One row as a line of text, for an output without a terminal."""
-    name, repeat, state, wer, rate, elapsed, eta, run = row
-    figures = {"WER/CER": wer, "reqs/sec": rate, "elapsed": elapsed, "ETA": eta, "run": run}
+    name, repeat, state, wer, rate, elapsed, run = row
+    figures = {"WER/CER": wer, "reqs/sec": rate, "elapsed": elapsed, "run": run}
     return f"{name} #{repeat} {state}" + "".join(f" | {what} {text}" for what, text in figures.items() if text)

@@ -111,7 +111,7 @@ def assign(
     address = options.shared.ray_address
     if not address and options.parallel_runs == 1:
         return tasks, [DeviceSlot()]
-    select_gpus(hardware, options.shared)  # refuses a gpu_type that matches no GPU
+    select_gpus(hardware, options.shared)  # refuses a type that matches no GPU
     types = matching_gpu_types(hardware, options.shared)
     tasks = on_every_type(tasks, types)
     if address and options.parallel_runs != 1:

@@ -81,7 +81,7 @@ class ParentRun:
         except ComparisonError as error:
             self.listener.info(f"The leaderboard is incomplete. {error}")
             return
-        self.listener.info(f"report: {self.directory / 'leaderboard.html'}")
+        self.listener.info(f"Leaderboard: {self.directory / 'leaderboard.html'}")
 
 
 def best_of(records: Sequence[RunRecord]) -> dict[str, float]:

@@ -7,16 +7,17 @@ import fcntl
 import logging
 import os
 import re
-import sqlite3
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
-from whisperbench.errors import TrackingError
-from whisperbench.text import redact, without_password
+from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.text import redact, shortened, without_password
 from whisperbench.util import gc_paused
 
 if TYPE_CHECKING:
@@ -30,40 +31,79 @@ Client: TypeAlias = "MlflowClient"
 CREATE_SECONDS = 60
 """Timeout for opening a SQLite store, in which a process may wait for another one that creates the tables."""
 CONNECT_SECONDS = 9
-FILL_SECONDS = 600
-CLOSE_SECONDS = 60
-LOCK_SECONDS = 20
-"""Timeout for a SQLite database that another process has locked; the same value as in MLflow."""
+CALL_SECONDS, TRANSFER_SECONDS = 60, 600
+"""Timeouts of one call of a server, and of one that sends files."""
+SEARCH_SECONDS, MAX_PAGES = 300, 200
+"""Limits of a search, because a server could send pages without end."""
 REQUEST_SECONDS = 20
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PAGE = 1_000
-DATABASE_PACKAGES = ("sqlalchemy", "alembic", "sqlite3")
+PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "botocore": "boto3",
+    "google": "google-cloud-storage",
+    "azure": "azure-storage-blob",
+}
+"""Packages whose names differ from those of their modules."""
+SETTINGS = {
+    "botocore": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and outside AWS also MLFLOW_S3_ENDPOINT_URL.",
+    "google": "Set GOOGLE_APPLICATION_CREDENTIALS.",
+    "azure": "Set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCESS_KEY.",
+}
+"""Settings of the libraries of artifact stores, by the package of their errors."""
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking server, after one successful request.
+    """A client of the tracking server, after one successful request.  Each of its calls of a server has a timeout.
 
     Raises:
-        TrackingError: the server refused the request or did not answer within CONNECT_SECONDS.
+        TrackingError: the address is malformed, or the server refused the request or did not answer within
+            CONNECT_SECONDS.
     """
     # With MLflow's own settings a dead server blocks for 245 s.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
     os.environ.setdefault(RETRIES, "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout carries the result
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # errors of a thread in the background would be lost
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs errors that it also raises
     import mlflow
 
     address = tracking_uri or str(mlflow.get_tracking_uri())
-    file = file_of(address)
+    try:
+        file = file_of(address)
+    except ValueError as error:
+        raise TrackingError(f"MLFLOW_TRACKING_URI={without_password(address)} is not an address: {error}.") from error
+    if file:
+        address = address.replace(urlsplit(address).path, f"/{file}", 1)  # absolute, because it is printed and stored
 
     def open_client() -> MlflowClient:
         with tracking_errors(address, "answer"), created_by_one(file) if file else contextlib.nullcontext():
+            if not address.startswith("http"):
+                from mlflow.store.db import utils
+
+                utils.MAX_RETRY_COUNT = 1  # MLflow repeats ten times in 100 s what failed at once, such as a login
             client = mlflow.MlflowClient(tracking_uri=address)  # opens or creates the database of a SQLite store
             client.search_experiments(max_results=1)
             return client
 
-    return call_with_timeout(CREATE_SECONDS if file else CONNECT_SECONDS, open_client, address)
+    client = call_with_timeout(CREATE_SECONDS if file else CONNECT_SECONDS, open_client, address)
+    return client if file else cast("MlflowClient", _LimitedClient(client))
+
+
+class _LimitedClient:
+    """An `MlflowClient` whose calls raise a TrackingError after a timeout, even if the server keeps sending."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+        seconds = TRANSFER_SECONDS if name.startswith("log_artifact") else CALL_SECONDS
+        address = str(self._client.tracking_uri)
+        return lambda *args, **options: call_with_timeout(seconds, lambda: found(*args, **options), address)
 
 
 def file_of(address: str) -> Path | None:
@@ -77,19 +117,14 @@ def file_of(address: str) -> Path | None:
 def created_by_one(file: Path) -> Iterator[None]:
     """Lock the directory of a SQLite store while MLflow opens it, so that only one process creates the tables.
 
-    The file is opened with sqlite3 before, because MLflow retries for 100 s if it is locked or not a database.
-
     Raises:
         OSError: the directory cannot be created or read.
-        sqlite3.Error: the file is locked or is not a database.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     directory = os.open(file.parent, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems do not support locks on directories
             fcntl.flock(directory, fcntl.LOCK_EX)
-        with contextlib.closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as database:
-            database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         yield
     finally:
         os.close(directory)
@@ -129,23 +164,43 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
     Raises:
         TrackingError: "The tracking server {address} failed to {action} ({reason})."
     """
-    import requests
-    import urllib3
-    from mlflow.exceptions import MlflowException
-
-    expected = (MlflowException, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
     try:
         yield
+    except WhisperbenchError:
+        raise
     except Exception as error:
-        # Database errors are recognised by the package of their class, because importing SQLAlchemy takes a second.
-        if not isinstance(error, expected) and type(error).__module__.partition(".")[0] not in DATABASE_PACKAGES:
+        # MLflow passes on the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
+        kind = type(error)
+        if kind.__module__ == "builtins" and kind is not Exception and not isinstance(error, (OSError, ImportError)):
             raise
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        reason = _reason(error)
         address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
         raise TrackingError(
-            f"The tracking server {address} failed to {action} ({redact(reason, os.environ)}). "
-            "Check MLFLOW_TRACKING_URI and the server."
+            f"The tracking server {address} failed to {action} ({redact(shortened(reason), os.environ)}). "
+            f"{_remedy(error)}"
         ) from error
+
+
+def _remedy(error: Exception) -> str:
+    """What to do after an error of a library; the name of a missing package or of a setting."""
+    if isinstance(error, ImportError):
+        module = (error.name or "").partition(".")[0]
+        name = f" {PACKAGES.get(module, module)}" if module else ""
+        return f"Install the Python package{name} in this environment."
+    if getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, and the permissions of this user."
+    package = type(error).__module__.partition(".")[0]
+    return SETTINGS.get(package, "Check MLFLOW_TRACKING_URI and the server.")
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's reason for a failed connection, or else the error without SQL statements."""
+    cause: BaseException | None = error
+    while cause is not None:  # the messages of requests and MLflow repeat all that they have tried
+        if isinstance(cause, ConnectionError | socket.gaierror | TimeoutError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(re.split(r"\[SQL: |\(Background on this error", str(error))[0].split()) or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -193,25 +248,32 @@ def get_run(client: MlflowClient, run_id: str) -> Run:
 
 def search_runs(client: MlflowClient, experiment_ids: list[str], condition: str) -> list[Any]:
     """All runs of the experiments that meet an MLflow filter, the newest first."""
-    return _all_pages(client.search_runs, experiment_ids, condition)
+    return _all_pages(client, "search_runs", experiment_ids, condition)
 
 
 def search_experiments(client: MlflowClient) -> list[Any]:
     """All experiments that are not deleted."""
-    return _all_pages(client.search_experiments)
+    return _all_pages(client, "search_experiments")
 
 
-def _all_pages(search: Callable[..., Any], *arguments: Any) -> list[Any]:
+def _all_pages(client: MlflowClient, search: str, *arguments: Any) -> list[Any]:
     found: list[Any] = []
-    token = None
-    while True:
+    token, deadline = None, time.monotonic() + SEARCH_SECONDS
+    for _ in range(MAX_PAGES):
         # SQLAlchemy creates 95 objects per run. A search for 1,000 runs in SQLite takes 2.3 s of CPU time without
         # the garbage collector and 5.3 s with it.
         with gc_paused():
-            page = search(*arguments, max_results=PAGE, page_token=token)
+            page = getattr(client, search)(*arguments, max_results=PAGE, page_token=token)
         found += page
         if not (token := page.token):
             return found
+        if time.monotonic() > deadline:
+            break
+    raise TrackingError(
+        f"The tracking server {without_password(str(client.tracking_uri))} did not finish its list of "
+        f"{search.removeprefix('search_')} within {MAX_PAGES} pages and {SEARCH_SECONDS} s. Check the server, or name "
+        "the experiments to search."
+    )
 
 
 def serves_ui(client: MlflowClient) -> bool:

@@ -11,12 +11,10 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from whisperbench.engines.hardware import Hardware
-from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.errors import WhisperbenchError
 from whisperbench.measure.gpu import reading_now
 from whisperbench.measure.result import UtteranceResult
-from whisperbench.progress import Listener
 from whisperbench.results.names import PROGRESS
-from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs
 
 if TYPE_CHECKING:
@@ -34,8 +32,8 @@ class LiveProgress:
     measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, hardware: Hardware, listener: Listener) -> None:
-        self._client, self._run_id, self._hardware, self._listener = client, run_id, hardware, listener
+    def __init__(self, client: MlflowClient, run_id: str, hardware: Hardware) -> None:
+        self._client, self._run_id, self._hardware = client, run_id, hardware
         self._finished, self._started = 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._log_until_stopped, name="live-progress", daemon=True)
@@ -48,12 +46,13 @@ class LiveProgress:
         if self._thread.ident:
             self._thread.join(EXIT_SECONDS)
 
-    def log_start(self, start: RunData) -> None:
-        """Log params, tags, data set and description before the measurement; an error is only a warning."""
-        try:
-            runs.log_start(self._client, self._run_id, start)
-        except TrackingError as error:
-            self._listener.warning(f"{error} The measurement continues, and its result will include the params.")
+    def claim(self, bundle_id: str) -> None:
+        """Tag the run with the bundle that it is measured for; an upload changes only a run with its bundle's tag.
+
+        Raises:
+            TrackingError: the server cannot be reached or refuses.
+        """
+        runs.log_now(self._client, self._run_id, tags={runs.BUNDLE_TAG: bundle_id})
 
     def on_start(self) -> None:
         """Start the thread at the first timed pass."""

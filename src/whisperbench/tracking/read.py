@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import hashlib
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from whisperbench.errors import ComparisonError, ConfigError
+from whisperbench.files import read_own
 from whisperbench.results.keys import fields_of
 from whisperbench.results.names import KIND, REPEATS
 from whisperbench.results.record import RunRecord
 from whisperbench.results.samples import SAMPLES, file_suffix
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors
+from whisperbench.tracking.runs import BUNDLE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,8 +33,10 @@ ID_DIGITS = 32
 FINISHED_BENCHMARKS = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
 
 
-def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_text: str | None) -> list[RunRecord]:
-    """Finished benchmark runs of the named experiments (None = all) with the rates of their repeats.
+def find_runs(client: MlflowClient, experiments: str | None, filter_text: str | None) -> list[RunRecord]:
+    """Finished benchmark runs of experiments (names with commas between them, None = all) with the rates of repeats.
+
+    A bundle that was uploaded twice counts once.
 
     Raises:
         ComparisonError: an experiment does not exist.
@@ -39,10 +45,12 @@ def find_runs(client: MlflowClient, experiments: Sequence[str] | None, filter_te
     """
     names = _experiments(client)
     if experiments is not None:
-        _require_experiments(experiments, sorted(names.values()))
-        names = {id_: name for id_, name in names.items() if name in experiments}
+        wanted = names_in(experiments, sorted(names.values()))
+        names = {id_: name for id_, name in names.items() if name in wanted}
     condition = f"{FINISHED_BENCHMARKS} and {filter_text}" if filter_text else FINISHED_BENCHMARKS
-    return [_record(run, names) for run in _search(client, list(names), condition, filter_text)]
+    found = _search(client, list(names), condition, filter_text)  # the newest first, so that the oldest copy is kept
+    runs = {run.data.tags.get(BUNDLE_TAG, run.info.run_id): run for run in found}
+    return [_record(run, names) for run in runs.values()]
 
 
 def get_runs(client: MlflowClient, run_ids: Iterable[str]) -> list[RunRecord]:
@@ -78,18 +86,19 @@ def read_transcripts(
     """The transcripts of each run, or None if they are absent or damaged; `advance` is called after each run.
 
     They are downloaded in parallel and stored in `cache`, because the transcripts of a finished run do not change.
+    Servers may have runs with the same id, so each has a directory of its own.
 
     Raises:
         TrackingError: the server cannot be reached or refuses a request.
     """
-    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache = _cache_of(client, cache)
     wanted = list(dict.fromkeys(run_ids))
 
     def read(run_id: str) -> StoredTranscripts | None:
         kept = cache / f"{quote(run_id, safe='')}.json"
         if not kept.exists() and any(artifact.path == TABLE for artifact in client.list_artifacts(run_id)):
             _download(client, run_id, TABLE, kept)
-        found = read_table(kept.read_text(encoding="utf-8", errors="replace")) if kept.exists() else None
+        found = read_table(read_own(kept).decode("utf-8", errors="replace")) if kept.exists() else None
         advance()
         return found
 
@@ -105,7 +114,7 @@ def read_samples(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable
     Raises:
         TrackingError: the server cannot be reached or refuses a request.
     """
-    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    cache = _cache_of(client, cache)
     found: dict[str, bytes] = {}
     with tracking_errors(client, "return the samples"):
         samples = {
@@ -121,7 +130,7 @@ def read_samples(client: MlflowClient, run_ids: Iterable[str], utt_ids: Iterable
             kept = cache / f"{quote(run_id, safe='')}-{artifact.path.rpartition('/')[2]}"
             if not kept.exists():
                 _download(client, run_id, artifact.path, kept)
-            found[utt_id] = kept.read_bytes()
+            found[utt_id] = read_own(kept)
             remaining -= len(found[utt_id])
     return found
 
@@ -150,12 +159,23 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
         return {e.experiment_id: e.name for e in search_experiments(client)}
 
 
-def _require_experiments(wanted: Iterable[str], existing: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in existing:
+def names_in(text: str, existing: Sequence[str]) -> list[str]:
+    """The names of experiments in a list like `team, asr`, of which each may contain commas.
+
+    Raises:
+        ComparisonError: an experiment does not exist.
+    """
+    parts, found = text.split(","), []
+    while parts:
+        joined = {count: ",".join(parts[:count]).strip() for count in range(len(parts), 0, -1)}
+        count = next((count for count, name in joined.items() if name in existing), 1)
+        if (name := joined[count]) and name not in existing:
             near = difflib.get_close_matches(name, existing, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Choose from: {', '.join(existing[:10])}."
             raise ComparisonError(f"Experiment {name!r} does not exist on this tracking server. {hint}")
+        found.append(name)
+        del parts[:count]
+    return found
 
 
 def _search(client: MlflowClient, experiment_ids: list[str], condition: str, filter_text: str | None) -> list[Any]:
@@ -168,7 +188,13 @@ def _search(client: MlflowClient, experiment_ids: list[str], condition: str, fil
             if filter_text is None or error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
             reason = str(error).splitlines()[0].removeprefix("INVALID_PARAMETER_VALUE: ")
+            # MLflow prints a Python set with several spellings of each key.
+            reason = re.sub(r"'\{(.*)\}'", lambda keys: ", ".join(_keys(keys[1])), reason)
             raise ConfigError(f"filter={filter_text!r} is not allowed: {reason}") from error
+
+
+def _keys(text: str) -> list[str]:
+    return sorted({key.lower().replace(" ", "_") for key in re.findall("'([^']+)'", text)})
 
 
 def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
@@ -202,6 +228,13 @@ def _repeats(tag: str | None) -> dict[str, tuple[float, ...]]:
     if not all(0 <= value < math.inf for values in found.values() for value in values):
         raise ComparisonError(f"A tag {REPEATS} is damaged: {tag!r:.200} are not rates. Delete the tag or its run.")
     return found
+
+
+def _cache_of(client: MlflowClient, cache: Path) -> Path:
+    """The directory of a server in `cache`, which is created."""
+    directory = cache / hashlib.sha256(str(client.tracking_uri).encode()).hexdigest()[:16]
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
 
 
 def _download(client: MlflowClient, run_id: str, path: str, target: Path) -> None:

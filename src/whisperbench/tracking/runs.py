@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
+import shlex
 import textwrap
 import threading
 import time
@@ -16,29 +18,24 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperbench.errors import TrackingError
+from whisperbench.config.benchmark import OPTIONS
+from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.processes.owner import ProcessId
+from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.bundle import Bundle, Origin, locked
 from whisperbench.results.environment import git_commit
 from whisperbench.results.keys import key
-from whisperbench.results.names import COMMIT, FAILURE, PROGRESS, REPEATS
+from whisperbench.results.names import COMMIT, FAILURE, PROGRESS, REPEATS, SIGNATURE
 from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
 from whisperbench.results.summary import IN_PROGRESS
 from whisperbench.results.transcripts import TABLE
-from whisperbench.text import escape_control, redact, without_password
-from whisperbench.tracking.client import (
-    CLOSE_SECONDS,
-    FILL_SECONDS,
-    RETRIES,
-    call_with_timeout,
-    ignore_error,
-    serves_ui,
-    tracking_errors,
-)
+from whisperbench.text import escape_control, redact, shortened, without_password
+from whisperbench.tracking.client import RETRIES, get_run, ignore_error, tracking_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 BUNDLE_TAG = "whisperbench.bundle"
 PROCESS_TAG = "whisperbench.owner"
@@ -47,7 +44,8 @@ NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 DEFAULT_EXPERIMENT = "Default"
 """MLflow's default experiment, which `mlflow run` uses and no program can change after the start of a run."""
-MAX_TAG_LENGTH = 5_000
+MAX_TAG_LENGTH, MAX_PARAM_LENGTH = 5_000, 6_000
+"""Limits of MLflow 3; a longer param is cut."""
 NOTE_WIDTH = 100
 """Characters per line of the cause of a failure in the description, because MLflow does not wrap code blocks."""
 MAX_DATASET_ATTEMPTS = 5
@@ -58,15 +56,22 @@ def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
     """The id of an experiment, which is created if it does not exist.
 
     `name` = None selects the one of `mlflow run`: MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`.
+
+    Raises:
+        TrackingError: the experiment is deleted.
     """
-    if name is None:
-        if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return experiment_id
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    if (found := client.get_experiment_by_name(name)) is None:
+    named = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    if name is None and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        found = client.get_experiment(experiment_id)
+    elif (found := client.get_experiment_by_name(named)) is None:
         with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
-            client.create_experiment(name)
-        found = client.get_experiment_by_name(name)
+            client.create_experiment(named)
+        found = client.get_experiment_by_name(named)
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"The experiment {found.name!r} is deleted. Restore it with `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one."
+        )
     return str(found.experiment_id)
 
 
@@ -95,16 +100,33 @@ def open_run(
     A run that is taken over keeps its experiment, and its name unless MLflow has generated it.
 
     Raises:
+        ConfigError: the run already holds a result.
         TrackingError: the server cannot be reached or refuses.
     """
     with tracking_errors(client, "open a run"):
         if run_id is None:
             return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
-        run = client.get_run(run_id)
+        run = unused_run(client, run_id)
         log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
         if _is_generated(run.info.run_name or ""):
             client.update_run(run_id, name=name)
         return run_id
+
+
+def unused_run(client: MlflowClient, run_id: str) -> Run:
+    """The run `run_id`, which a command may fill; a job scheduler may name the same run to several commands.
+
+    Raises:
+        ConfigError: the run already holds a result.
+        TrackingError: the server cannot be reached or refuses.
+    """
+    run = get_run(client, run_id)
+    if run.info.status == "FINISHED" or SIGNATURE in run.data.tags:
+        raise ConfigError(
+            f"{RUN_ID}={run_id} names a run that already holds a result, which must not change. Unset {RUN_ID}, so "
+            "that this command creates a run of its own."
+        )
+    return run
 
 
 def _is_generated(name: str) -> bool:
@@ -190,7 +212,18 @@ def log_now(
 
 
 def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
-    """Log the data that is known before the measurement; logging the bundle completes it."""
+    """Log the data that is known before the measurement; logging the bundle completes it.
+
+    Raises:
+        ConfigError: the run holds params of another measurement.
+        TrackingError: the server cannot be reached or refuses.
+    """
+    stored = get_run(client, run_id).data.params
+    if other := other_params(stored, start.params):
+        raise ConfigError(
+            f"{RUN_ID}={run_id} names a run of another measurement, with {other[0]}={stored[other[0]]} instead of "
+            f"{start.params[other[0]]}. Unset {RUN_ID}, so that this command creates a run of its own."
+        )
     log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
     if start.dataset:
         with tracking_errors(client, "log the data set"):
@@ -221,51 +254,85 @@ def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
 
 
 def fill_run(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log the content of a bundle and check that its files are stored.
+    """Log the content of a bundle, and check that the server returns it.
 
     Raises:
-        TrackingError: files are missing afterwards, or the calls took longer than FILL_SECONDS.
+        TrackingError: the run lacks a part of the bundle afterwards, or holds another value.
     """
-
-    def fill() -> list[str]:
-        _fill(client, run_id, bundle)
-        return missing_files(client, run_id, bundle)
-
-    if missing := call_with_timeout(FILL_SECONDS, fill, str(client.tracking_uri)):
-        raise TrackingError(
-            f"The tracking server {without_password(str(client.tracking_uri))} lacks {len(missing)} file(s) of "
-            f"{bundle.directory} after they were sent, for example {missing[0]}. A proxy may have answered instead of "
-            "the server. Check the connection."
-        )
-
-
-def missing_files(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
-    """Names of the bundle's files that the run does not have, or has with another size."""
-    stored: dict[str, int | None] = {}
-    folders = [""]
-    while folders:
-        for each in client.list_artifacts(run_id, folders.pop() or None):
-            if each.is_dir:
-                folders.append(each.path)
-            else:
-                stored[each.path] = each.file_size  # None where the artifact store does not report sizes
-    files = {str(path.relative_to(bundle.artifacts)): path for path in bundle.artifacts.rglob("*") if path.is_file()}
-    return sorted(name for name, path in files.items() if stored.get(name, -1) not in (None, path.stat().st_size))
-
-
-def _fill(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     contents = bundle.contents
-    tags = {**contents.tags, BUNDLE_TAG: bundle.id, NOTE_TAG: contents.description}
-    tags[TABLE_TAG] = json.dumps([{"path": TABLE, "type": "table"}])
-    repeated = {name: values for name, values in contents.history.items() if len(values) > 1}
-    if repeated:
-        tags[REPEATS] = key(**{name: ",".join(f"{value:.6g}" for value in values) for name, values in repeated.items()})
+    tags = {**_tags_of(bundle), NOTE_TAG: contents.description}
     log_now(client, run_id, params=contents.params, tags=tags, metrics=contents.metrics, at_ms=contents.ended_ms)
     if PROGRESS in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, PROGRESS)
     if contents.dataset:
         _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
+    if missing := missing_parts(client, run_id, bundle):
+        raise TrackingError(
+            f"The tracking server {without_password(str(client.tracking_uri))} lacks {len(missing)} part(s) of "
+            f"{bundle.directory} after they were sent, for example {missing[0]}. A proxy may have answered instead of "
+            "the server. Check the connection."
+        )
+
+
+def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
+    """The params, metrics, tags, files and the data set of a bundle that its run does not have.
+
+    A file of another size is missing.  Values of tags are not compared, because users edit them.
+
+    Raises:
+        TrackingError: the run holds another param or metric.
+    """
+    contents, run = bundle.contents, client.get_run(run_id)
+    params, metrics = run.data.params, run.data.metrics
+    other = [f"{name}={params[name]}" for name in other_params(params, contents.params)]
+    for name, value in contents.metrics.items():
+        if not math.isclose(metrics.get(name, value), value):
+            other.append(f"{name}={metrics[name]}")
+    if other:
+        raise TrackingError(
+            f"Run {run_id} holds other values than {bundle.directory}, for example {other[0]}. One of them was changed "
+            "after the measurement, so the run is not changed."
+        )
+    files = bundle.files()
+    folders = {name.rpartition("/")[0] for name in files}
+    stored = {each.path: each.file_size for folder in folders for each in client.list_artifacts(run_id, folder or None)}
+    data_sets = [each.dataset.digest for each in run.inputs.dataset_inputs]
+    return [
+        *(f"the param {name}" for name in contents.params.keys() - params.keys()),
+        *(f"the metric {name}" for name in contents.metrics.keys() - metrics.keys()),
+        *(f"the tag {name}" for name in _tags_of(bundle).keys() - run.data.tags.keys()),
+        *(["the data set"] if contents.dataset and contents.dataset.digest not in data_sets else []),
+        # The size is None if the artifact store does not report it.
+        *(f"the file {name}" for name, size in files.items() if stored.get(name, -1) not in (None, size)),
+    ]
+
+
+def other_params(stored: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
+    """Names of the params with another stored value.
+
+    `mlflow run` logs options before: quoted for a shell, as the user has spelled them, and `auto` unresolved.
+    """
+
+    def agree(name: str) -> bool:
+        if stored[name] == params[name][:MAX_PARAM_LENGTH]:
+            return True
+        try:
+            each = OPTIONS[name]
+            found = each.parse("".join(shlex.split(stored[name])))
+            return bool(found == each.parse(params[name]) or (each.param == "resolved" and found == each.default))
+        except (KeyError, ValueError, ConfigError):
+            return False
+
+    return [name for name in params if name in stored and not agree(name)]
+
+
+def _tags_of(bundle: Bundle) -> dict[str, str]:
+    tags = {**bundle.contents.tags, BUNDLE_TAG: bundle.id, TABLE_TAG: json.dumps([{"path": TABLE, "type": "table"}])}
+    repeated = {name: values for name, values in bundle.contents.history.items() if len(values) > 1}
+    if repeated:
+        tags[REPEATS] = key(**{name: ",".join(f"{value:.6g}" for value in values) for name, values in repeated.items()})
+    return tags
 
 
 def _log_dataset(client: MlflowClient, run_id: str, data: Data) -> None:
@@ -301,24 +368,18 @@ def close_run(
     The cause `failure` is stored in the tag FAILURE and at the top of the run's description.
 
     Raises:
-        TrackingError: the server cannot be reached, refuses, or did not answer within CLOSE_SECONDS.
+        TrackingError: the server cannot be reached or refuses.
     """
-
-    def close() -> None:
+    with tracking_errors(client, "close the run"):
         client.set_terminated(run_id, status, ended_ms)
         if failure is not None:
             text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres rejects NUL
-            client.set_tag(run_id, FAILURE, text[:MAX_TAG_LENGTH] or "unknown")
-            note, before = _failure_note(status, text), client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+            client.set_tag(run_id, FAILURE, shortened(text, MAX_TAG_LENGTH) or "unknown")
+            note = _failure_note(status, shortened(text, MAX_TAG_LENGTH // 2))
+            before = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
             if not before.startswith(note):  # a sweep may close a run that its process has closed before
                 text = f"{note}\n\n{before.removeprefix(IN_PROGRESS)}"
                 client.set_tag(run_id, NOTE_TAG, text[:MAX_TAG_LENGTH])
-
-    with tracking_errors(client, "close the run"):
-        if serves_ui(client):
-            call_with_timeout(CLOSE_SECONDS, close, str(client.tracking_uri))
-        else:  # in this thread, in which a signal interrupts the call
-            close()
 
 
 def _failure_note(status: str, failure: str) -> str:

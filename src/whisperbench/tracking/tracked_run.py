@@ -17,6 +17,7 @@ from whisperbench.text import without_password
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
 from whisperbench.tracking.runs import close_run, open_run
+from whisperbench.util import installed_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,16 +35,17 @@ class TrackedRun:
         return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def where(self) -> str:
-        """Links to the run and to all runs; for a database also the command that starts the UI."""
+        """Links to the run and to all runs; for a database also the command that starts the UI in this environment."""
         links = Links(ui_address(self.client))
         experiment = self.client.get_experiment(self.experiment_id)
         # An experiment with comparisons only has no saved view.
         runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
-        found = f"run: {links.run(self)}\nruns: {runs}"
+        found = f"This run: {links.run(self)}\nAll runs: {runs}"
         if serves_ui(self.client):
             return found
         store = without_password(self.client.tracking_uri)
-        return f"View the results: mlflow ui --backend-store-uri {store} --port {ui_port()}\n{found}"
+        started_by = f"mlflow ui --backend-store-uri {store} --port {ui_port()}"
+        return f"View the results: {'whisperbench ui' if installed_version('whisperbench') else started_by}\n{found}"
 
 
 @contextlib.contextmanager

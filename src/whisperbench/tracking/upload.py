@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.config.compare import UploadConfig
-from whisperbench.errors import BundleError, TrackingError
+from whisperbench.errors import BundleError, TrackingError, WhisperbenchError
 from whisperbench.processes.signals import signals_raise
-from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, Bundle, locked, read_bundle
-from whisperbench.results.names import FAILURE, KIND
+from whisperbench.results.names import FAILURE
 from whisperbench.results.recording import complete
 from whisperbench.text import without_password
-from whisperbench.tracking.client import connect, ignore_error, search_experiments, tracking_errors
+from whisperbench.tracking.client import connect, get_run, search_experiments, tracking_errors
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, fill_run, missing_files
-from whisperbench.tracking.tracked_run import tracked_run
+from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, fill_run, missing_parts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,30 +26,45 @@ if TYPE_CHECKING:
 def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callable[[str], None]) -> None:
     """Log the bundles at a path or pattern; `on_uploaded` is called with a sentence after each.
 
-    All bundles are read before the first one is logged.
+    An error of one bundle does not affect the others, unless the server does not answer any more.
 
     Raises:
-        BundleError: no bundle was found, or one is damaged.
+        BundleError: no bundle was found, or some are damaged.
         TrackingError: the server cannot be reached or refuses; the same command logs the remaining bundles.
     """
-    bundles = read_bundles(config.bundles, listener)
-    client = connect()
-    experiments = set()
-    # `mlflow run` has started a run for the upload itself.
-    with tracked_run(client, "upload", {KIND: "upload"}) if RUN_ID in os.environ else signals_raise():
-        for done, bundle in enumerate(bundles):
+    paths = find_bundles(config.bundles)
+    client, experiments, errors, done = connect(), set(), list[WhisperbenchError](), 0
+    with signals_raise():
+        for path in paths:
             try:
+                if (bundle := bundle_at(path, listener)) is None:
+                    continue
                 run_id, was_missing = upload_bundle(client, bundle)
-            except TrackingError as error:
-                raise TrackingError(
-                    f"{error} {done} of {len(bundles)} bundles are logged, and {bundle.directory} is complete on disk. "
-                    "When the server answers, run the same command again."
-                ) from error
-            bundle.mark_logged(without_password(client.tracking_uri), run_id)
-            experiments.add(str(client.get_run(run_id).info.experiment_id))
-            on_uploaded(f"{bundle.directory}: {'logged to' if was_missing else 'is already in'} run {run_id}")
+                bundle.mark_logged(without_password(client.tracking_uri), run_id)
+                experiments.add(str(get_run(client, run_id).info.experiment_id))
+                done += 1
+                on_uploaded(f"{bundle.directory}: {'logged to' if was_missing else 'is already in'} run {run_id}")
+            except WhisperbenchError as error:
+                errors.append(error)
+                if isinstance(error, TrackingError) and not answers(client):
+                    break
         for experiment in experiments:
             update_experiment_page(client, experiment)
+    if errors:
+        kind = TrackingError if any(isinstance(error, TrackingError) for error in errors) else BundleError
+        reasons = "\n".join(map(str, errors))
+        raise kind(f"{reasons}\n{done} of {len(paths)} results are logged. Run the same command again for the others.")
+    if not done:
+        raise BundleError(f"{config.bundles} holds only {len(paths)} unfinished measurement(s), which were skipped.")
+
+
+def answers(client: MlflowClient) -> bool:
+    """Whether the server answers a request."""
+    try:
+        search_experiments(client)
+    except Exception:
+        return False
+    return True
 
 
 def find_bundles(named: str) -> list[Path]:
@@ -61,8 +73,8 @@ def find_bundles(named: str) -> list[Path]:
     Raises:
         BundleError: no result directory was found.
     """
-    path = Path(named).expanduser()
-    paths = [path] if path.exists() else [Path(name) for name in glob.glob(str(path))]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    path = Path(named)
+    paths = [path] if path.exists() else [Path(name) for name in glob.glob(named)]  # noqa: PTH207 - Path.glob takes no absolute pattern
     candidates = {inside for each in paths for inside in (each, *each.glob("*"))}
     found = [each for each in candidates if (each / BUNDLE_FILE).is_file() or (is_partial(each) and each.is_dir())]
     if not found:
@@ -77,25 +89,23 @@ def is_partial(directory: Path) -> bool:
     return directory.name.endswith(PARTIAL)
 
 
-def read_bundles(named: str, listener: Listener) -> list[Bundle]:
-    """Read the bundles at a path or pattern, and complete measurements that were interrupted after the timed region.
+def bundle_at(path: Path, listener: Listener) -> Bundle | None:
+    """The bundle in a directory; a measurement that was interrupted after the timed region is completed.
+
+    None if it was interrupted before.
 
     Raises:
-        BundleError: no bundle was found, or one is damaged.
+        BundleError: the bundle is damaged.
     """
-    bundles = []
-    for path in (paths := find_bundles(named)):
-        if not is_partial(path):
-            bundles.append(read_bundle(path))
-            continue
-        try:
-            bundles.append(complete(path, listener))
-            listener.info(f"Completed the bundle of {path.name}; it has no audio samples.")
-        except BundleError as error:
-            listener.info(f"Skipped {path}, which cannot be completed: {error}")
-    if not bundles:
-        raise BundleError(f"bundles={named!r} matches only {len(paths)} unfinished measurement(s), which were skipped.")
-    return bundles
+    if not is_partial(path):
+        return read_bundle(path)
+    try:
+        bundle = complete(path, listener)
+    except BundleError as error:
+        listener.info(f"Skipped {path}, which cannot be completed: {error}")
+        return None
+    listener.info(f"Completed the bundle of {path.name}; it has no audio samples.")
+    return bundle
 
 
 def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
@@ -110,11 +120,10 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
     """
     with locked(bundle.directory), tracking_errors(client, "log the result"):
         run = _run_of(client, bundle)
-        logged = run is not None and run.info.status == "FINISHED" and run.data.tags.get(BUNDLE_TAG) == bundle.id
-        if logged and not missing_files(client, run.info.run_id, bundle):
-            return str(run.info.run_id), False
         if run is not None:
             run_id, tags = str(run.info.run_id), run.data.tags
+            if run.info.status == "FINISHED" and not missing_parts(client, run_id, bundle):
+                return run_id, False
         else:
             experiment, tags = experiment_id_of(client, bundle.origin.experiment), bundle.origin.tags
             name, started = bundle.contents.name, bundle.contents.started_ms
@@ -127,12 +136,7 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
 
 
 def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
-    """The run that a bundle was measured for or uploaded to; None if it is not on this server."""
-    if bundle.origin.run_id is not None:
-        with ignore_error("RESOURCE_DOES_NOT_EXIST"):
-            run = client.get_run(bundle.origin.run_id)
-            if run.info.lifecycle_stage == "active" and run.data.tags.get(BUNDLE_TAG, bundle.id) == bundle.id:
-                return run
+    """The run that a bundle was measured for or uploaded to, which has its tag; None if it is not on this server."""
     experiments = [each.experiment_id for each in search_experiments(client)]
     found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
     return found[0] if found else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 from whisperbench import benchmark
 from whisperbench.cli import console, transcripts  # noqa: F401 - registers what it draws
 from whisperbench.cli.console import Rate, TerminalListener
+from whisperbench.cli.options import Command
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.engine_log import output_to
+from whisperbench.errors import CorpusError
 from whisperbench.measure.score import score
 
 
@@ -25,6 +29,34 @@ def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     TerminalListener().info("engine [ready]")
     TerminalListener().warning("a [bold] warning")
     assert capsys.readouterr() == ("", "engine [ready]\na [bold] warning\n")
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda: TerminalListener().info(f"corpus {ESCAPES} is empty"),
+        lambda: TerminalListener().warning(ESCAPES),
+        lambda: TerminalListener().show((result(0, ESCAPES, utt_id=ESCAPES),)),
+        lambda: TerminalListener().show(score([result(0, ESCAPES, utt_id=ESCAPES, reference=f"a {ESCAPES}")], "de")),
+        lambda: console.echo(f"results/{ESCAPES}: logged to run 1"),
+        lambda: Command("x", callback=lambda: refuse(ESCAPES)).main([], standalone_mode=False),
+    ],
+    ids=["message", "warning", "transcripts", "score", "result", "error"],
+)
+def test_foreign_text_is_escaped(show: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
+    """File names, transcripts and answers of a server cannot control the terminal."""
+    with contextlib.suppress(SystemExit):
+        show()
+    shown = capsys.readouterr()
+    assert not set(ESCAPES[:1] + "\x07\u202e") & set(re.sub(r"\x1b\[\d*m", "", shown.out + shown.err))
+    assert "x1b" in shown.out + shown.err
+
+
+def refuse(text: str) -> None:
+    raise CorpusError(text)
 
 
 def test_counting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,14 +137,12 @@ def test_waiting_is_shown_while_stderr_is_redirected(
 
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    """Transcripts of a small corpus are printed, aligned if they were scored; those of a large corpus are not."""
+    """They are aligned with the references if they were scored."""
     one = result(0, "a thick fox", reference="a quick fox")
     TerminalListener().show(score([one], "en"))
     assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
     TerminalListener().show((one,))
     assert "no reference\na thick fox\n" in capsys.readouterr().err
-    TerminalListener().show((one,) * 13)
-    assert capsys.readouterr() == ("", "")
 
 
 def test_a_record_without_a_drawing_function() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
+from whisperbench.cli import console
 from whisperbench.cli.console import TerminalListener
 from whisperbench.cli.sweep_table import table, window
 from whisperbench.sweep.progress import PlannedRun, Progress
@@ -39,12 +40,12 @@ def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[
         ]
 
 
-def test_an_overdue_run_is_shown_as_late() -> None:
-    """The title has the delay instead of a remaining time of zero."""
+def test_the_title_has_the_remaining_time() -> None:
+    """From the estimate of the run, which may also be too low."""
     progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
     assert str(table(progress).title).endswith("; 1:00 left")
     progress.runs[0].seconds = 130.0
-    assert str(table(progress).title).endswith("; 0:30 late")
+    assert str(table(progress).title).endswith("; 0:00 left")
 
 
 def test_the_log_line_takes_one_row() -> None:
@@ -55,3 +56,20 @@ def test_the_log_line_takes_one_row() -> None:
     told = ["".join(segment.text for segment in line) for line in lines]
     assert [line.count("transcribing") > 0 for line in told].count(True) == 1
     assert any("running on cores 0-1" in line for line in told)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_names_are_complete_on_every_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns without information are left out, and on a narrow terminal those that differ least."""
+    monkeypatch.setattr(console, "stderr", Console(width=width, height=30))
+    names = [f"large-v3-turbo-fp8-seqs{seqs}-stride16" for seqs in (128, 256, 512)]
+    runs = [PlannedRun(name, 1, 600.0, run_id="a1" * 16, log_line="transcribing " * 20) for name in names]
+    runs[0].state, runs[0].seconds, runs[0].metrics = "done", 610.0, {"wer": 2.31, "reqs_per_sec": 41.33}
+    runs[1].state, runs[1].seconds = "running", 20.0
+    lines = console.stderr.render_lines(table(Progress(runs)), console.stderr.options)
+    drawn = ["".join(segment.text for segment in line).rstrip() for line in lines]
+    assert all(any(name in line for line in drawn) for name in names)
+    assert max(map(len, drawn)) <= width
+    assert "repeat" not in drawn[2]
+    assert all(heading in drawn[2] for heading in ("configuration", "state", "WER", "reqs/sec"))
+    assert ("run" in drawn[2].split()) is (width == 120)

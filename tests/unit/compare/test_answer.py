@@ -146,12 +146,18 @@ class TestRows:
         assert last.cell == "2 runs compared, 0 left out. All settings: --full, leaderboard.html."
 
     def test_it_follows_sort(self) -> None:
-        """By energy the most economical comes first."""
-        runs = [run_of(c, metrics={"energy_wh_per_audio_hour": wh}) for c, wh in ((LARGE, 2.0), (TURBO, 1.0))]
+        """By energy the most economical comes first, and its column is shown although costs are known."""
+        costs = ((LARGE, 2.0, 0.01), (TURBO, 1.0, 0.02))
+        runs = [run_of(c, metrics={"energy_wh_per_audio_hour": wh, "usd_per_audio_hour": usd}) for c, wh, usd in costs]
         report = report_of(*runs, sort="energy")
         assert [row[0] for row in table_of_answer(report).rows] == ["large-v3-turbo", "large-v3"]
-        both = "Fastest and most economical is large-v3-turbo on H100 (40.00 requests/s, 1.00 Wh per audio hour)"
-        assert sentence_of(report).startswith(both)
+        assert "Wh/hour" in table_of_answer(report).headings
+        sentence = sentence_of(report)
+        assert sentence.startswith("Cheapest is large-v3 on H100 (1.000 ¢ per audio hour)")
+        assert (
+            "fastest and most economical is large-v3-turbo on H100 (40.00 requests/s, 1.00 Wh per audio hour)"
+            in sentence
+        )
 
     def test_less_accurate_settings_are_left_out(self) -> None:
         """A faster setting that is shown to be worse, or whose WER is more than the margin higher."""
@@ -164,6 +170,14 @@ class TestRows:
         elsewhere = run_of(fast, wer=10.0, rate=9.0, gpu=A10)
         rows = table_of_answer(report_of(*runs, elsewhere)).rows
         assert [tuple(row[1:3]) for row in rows] == [("H100", "default settings"), ("A10", "stride64")]
+
+    def test_characters_have_a_cer(self) -> None:
+        """In languages without blanks the CER stands in the place of the WER."""
+        runs = [run_of(c, wer=None, metrics={"cer": cer}) for c, cer in ((LARGE, 5.0), (TURBO, 6.0))]
+        report = report_of(*runs)
+        assert "most accurate is large-v3 (5.00 % CER)" in sentence_of(report)
+        assert "CER %" in table_of_answer(report).headings
+        assert "WER %" not in table_of_answer(report).headings
 
     def test_names_of_gpus_are_short_and_different(self) -> None:
         """Up to the first word with a digit; two GPUs that would look alike keep more of their names."""

@@ -54,6 +54,8 @@ class TestCase:
         assert (found.candidate.runs, found.baseline.runs) == ((faster, fast), (old,))
         with pytest.raises(ComparisonError, match="not repeats of one configuration"):
             gate_case(runs, old.run_id, [fast.run_id, other.run_id])
+        with pytest.raises(ComparisonError, match="is not among the finished runs"):
+            gate_case(runs, old.run_id, [fast.run_id, "0" * 32])
 
     def test_the_newest_run_has_the_settings_of_the_baseline(self) -> None:
         """Otherwise a setting would be judged as a regression of the code; the message names it."""
@@ -66,6 +68,12 @@ class TestCase:
         """From four digits on."""
         old, new = run_of(day=0), run_of(day=1)
         assert gate_case([old, new], old.run_id[:digits]).baseline.newest is old
+
+    def test_a_run_id_names_its_repeats_too(self) -> None:
+        """Those of the same commit, because the gate decides nothing on one run of the baseline."""
+        old = [run_of(day=day, tags={COMMIT: "a"}) for day in (0, 1)]
+        new = run_of(day=2, tags={COMMIT: "b"})
+        assert gate_case([*old, new], old[0].run_id).baseline.runs == tuple(old[::-1])
 
     def test_a_digest_names_a_configuration_too(self) -> None:
         """The first 8 digits of a config digest are sufficient."""

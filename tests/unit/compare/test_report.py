@@ -112,6 +112,28 @@ class TestMarkdown:
         assert "WER %" not in leaderboard_markdown(report_of(*silent))
         assert "| WER % |" in leaderboard_markdown(report_of(run_of(LARGE, wer=0.0), run_of(TURBO, wer=0.0)))
 
+    def test_the_cer_replaces_the_wer_where_characters_are_counted(self) -> None:
+        """The tables name it, it is ranked with its interval, and the page counts characters."""
+        metrics = {"cer_ci_low": 30.0, "cer_ci_high": 40.0, "reference_characters": 6_644.0}
+        runs = [
+            run_of(config, wer=None, metrics={**metrics, "cer": cer}, tags={ACCURACY_KEY: "dataset=ab|unit=character"})
+            for config, cer in ((LARGE, 35.5), (TURBO, 33.5))
+        ]
+        report = report_of(*runs)
+        assert [row.system.wer for row in report.boards[0].rows] == [33.5, 35.5]
+        assert report.boards[0].group.size[0] == 6_644
+        text = leaderboard_markdown(report)
+        assert "| CER % |" in text
+        assert "33.50 (30.00–40.00)" in text
+        assert "sorted by CER" in text
+        assert "WER" not in text
+        row = next(csv.DictReader(io.StringIO(leaderboard_csv(report))))
+        assert (row["cer"], row["cer_ci_low"], row["wer"], row["wer_ci_low"]) == ("33.5", "30.0", "", "")
+        utterance = read_table(table_of([("u1", None, "天 气", "天 汽", 1, 2)]))
+        assert utterance is not None
+        found = dataclasses.replace(report, utterances=(AlignedUtterance.of(utterance[0], str),), audio={"u1": ""})
+        assert "1 of 2 characters" in leaderboard_html(found)
+
     def test_rows_that_look_alike_are_distinguished(self) -> None:
         """Two revisions of one model add a column; a leaderboard without such rows has no such column."""
         runs = [run_of(LARGE, params={"model_revision_resolved": r * 12}) for r in ("a", "b")]

@@ -26,7 +26,7 @@ from whisperbench.errors import ConfigError
         ({"engine": "faster-whisper", "load_format": "dummy"}, "loads real weights only"),
         (
             {"engine": "transformers", "padding_stride": 16},
-            "padding_stride=16 applies only to engine=vllm. Remove it, or use engine=vllm.",
+            "engine=vllm. Omit padding_stride with engine=transformers, or use engine=vllm.",
         ),
         ({"engine": "vllm-stock", "mel_device": "gpu"}, "mel_device=gpu applies only to engine=vllm."),
         ({"engine": "openai-whisper", "kv_cache_dtype": "fp8"}, "applies only to engine=vllm or vllm-stock."),

@@ -32,11 +32,9 @@ def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None
 
 
 def test_texts_become_lists() -> None:
-    """Ids, experiments and prices; unset words are None."""
-    config = CompareConfig.from_params({"runs": "abcd, ef01", "experiments": "a,b", "prices": "H100 80GB=2.10,A10=0.6"})
+    """Ids and prices; unset words are None."""
+    config = CompareConfig.from_params({"runs": "abcd, ef01", "prices": "H100 80GB=2.10,A10=0.6"})
     assert config.run_ids == ("abcd", "ef01")
-    assert config.experiment_names == ("a", "b")
     assert config.price_of == {"H100 80GB": 2.1, "A10": 0.6}
-    assert CompareConfig().experiment_names is None
     assert CompareConfig().price_of == {}
     assert CompareConfig(gpu="H100").scope == "every experiment with gpu=H100"

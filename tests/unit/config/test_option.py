@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.compare import CompareConfig, UploadConfig
 from whisperbench.config.option import (
     BOOLEAN,
     FRACTION,
@@ -23,6 +26,7 @@ from whisperbench.config.option import (
     one_of,
     option,
 )
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ConfigError
 
 
@@ -107,6 +111,17 @@ def test_params_are_the_inverse_of_parsing() -> None:
     assert example.as_params() == {"count": "5", "share": "0.5", "flag": "true", "kind": "fp8", "name": "a"}
     assert Example.from_params({**example.as_params(), "gpu_name": "ignored"}) == example
     assert Example().as_params()["count"] == "all"
+
+
+@pytest.mark.parametrize(("given", "stored"), [("~/wb", "/home/ann/wb"), ("wb/x", "{here}/wb/x"), ("/a/b", "/a/b")])
+def test_paths_become_absolute(given: str, stored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is stored, printed and passed to other processes as the directory that is used."""
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.chdir(tmp_path)
+    for record, name in ((BenchmarkConfig, "results_dir"), (CompareConfig, "results_dir"), (UploadConfig, "bundles")):
+        config = record.from_params({name: given})
+        assert config.as_params()[name] == getattr(config, name) == stored.format(here=tmp_path)
+    assert SweepConfig.from_params({"results_dir": given}).shared.results_dir == stored.format(here=tmp_path)
 
 
 def test_labels_are_of_options_away_from_their_defaults() -> None:

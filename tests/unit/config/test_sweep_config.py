@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from whisperbench.config.benchmark import OPTIONS
@@ -25,10 +27,10 @@ def test_lists_are_read_as_csv() -> None:
     sweep = SweepConfig.from_params({"model": '"/data/a,b", tiny.en', "max_num_seqs": "64,128", "results_dir": "a,b"})
     assert sweep.axis("model") == ("/data/a,b", "tiny.en")
     assert sweep.axis("max_num_seqs") == ("64", "128")
-    assert sweep.axis("results_dir") == ("a,b",)
+    assert sweep.axis("results_dir") == (str(Path("a,b").absolute()),)
     assert sweep.axis("dtype") == ("auto",)
     assert SweepConfig.from_params(sweep.as_params()) == sweep
-    assert sweep.shared.results_dir == "a,b"
+    assert sweep.shared.results_dir == str(Path("a,b").absolute())
 
 
 def test_a_range_belongs_to_a_search() -> None:

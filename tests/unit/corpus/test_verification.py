@@ -210,6 +210,13 @@ def test_a_change_of_the_sample_rate_is_refused() -> None:
         verified_audio(Bytes(WRITERS["mp3"](FIRST) + fast))
 
 
+def test_eight_channels_are_averaged() -> None:
+    """As microphone arrays and films have; PyAV crashes if it gets them as 8 planes."""
+    content = by_libsndfile("FLAC")(np.stack([FIRST] * 8, axis=1))
+    assert seconds_of(content) == SECONDS
+    assert np.allclose(load_audio(Bytes(content)), FIRST / 32_768, atol=1e-6)
+
+
 def test_several_tracks_are_refused() -> None:
     """A file with two languages, one of which would be transcribed."""
     with pytest.raises(AudioError, match="has 2 audio tracks, expected one"):

@@ -17,6 +17,7 @@ from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import watchdog
 from whisperbench.engines.base import PassUsage, Transcription
 from whisperbench.errors import EngineError
+from whisperbench.measure.load import MachineLoad
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.timing import Measurement, Pass, run_timed_passes
 
@@ -116,6 +117,18 @@ def test_an_invalid_pass_is_not_the_median() -> None:
     passes = (timed(3.0), timed(1.0, invalid="a pause"), timed(2.0))
     assert Measurement(0.1, passes).median.wall_seconds == 3.0
     assert Measurement(0.1, passes[1:2]).median is passes[1]
+
+
+def test_undisturbed_passes_are_preferred() -> None:
+    """Where every pass was disturbed, the times of all of them are used, and the worst reason is given."""
+    low, high = MachineLoad(2, 1.6, 0.3), MachineLoad(2, 1.0, 1.0)
+    disturbed = [dataclasses.replace(timed(wall), load=load) for wall, load in ((4.0, low), (6.0, high))]
+    mixed = Measurement(0.1, (disturbed[0], timed(2.0), disturbed[1]))
+    assert (mixed.median.wall_seconds, mixed.is_disturbed) == (2.0, False)
+    assert mixed.disturbance == "other programs used 50 % of the 2 cores in 2 of 3 passes"
+    loaded = Measurement(0.1, tuple(disturbed))
+    assert (loaded.median.wall_seconds, loaded.is_disturbed) == (6.0, True)
+    assert Measurement(0.1, (timed(2.0),)).disturbance is None
 
 
 def test_a_pause_makes_a_pass_invalid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,17 @@ from tests.support.bundles import contents_of, journal_in, result, result_in
 from tests.unit.results.test_run_data import FACTS, timed
 from whisperbench.errors import BundleError, EngineError
 from whisperbench.measure.timing import Measurement
+from whisperbench.progress import Listener
 from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles
-from whisperbench.results.recording import TRANSCRIPTS, interrupted_measurements, read_journal, write_bundle
+from whisperbench.results.recording import (
+    JOURNAL_FILE,
+    MEASUREMENT_FILE,
+    TRANSCRIPTS,
+    complete,
+    interrupted_measurements,
+    read_journal,
+    write_bundle,
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -129,7 +139,7 @@ class TestFullDisk:
         with journal_in(tmp_path) as journal:
             journal.append(result(0))
             with files_of_at_most(500), pytest.raises(OSError, match="File too large"):
-                write_bundle(journal.directory, contents_of(), Origin())
+                write_bundle(journal.directory, journal.id, contents_of(), Origin())
         assert unlogged_bundles(tmp_path) == []
         assert not (journal.directory / BUNDLE_FILE).exists()
         assert len(read_journal(journal.directory)) == 1
@@ -168,6 +178,44 @@ class TestHostileBundles:
         with pytest.raises(BundleError, match="not a directory"):
             read_bundle(bundle.directory)
 
+    @pytest.mark.parametrize("name", [BUNDLE_FILE, "artifacts/x", "artifacts/samples/x"])
+    def test_a_fifo_does_not_block(self, name: str, tmp_path: Path) -> None:
+        """In a directory that other users can write to, they could otherwise stop an upload."""
+        directory = result_in(tmp_path).directory
+        (directory / name).unlink(missing_ok=True)
+        os.mkfifo(directory / name)
+        with pytest.raises(BundleError, match=r"FIFO|not a regular file"):
+            read_bundle(directory)
+
+    @pytest.mark.parametrize("name", [JOURNAL_FILE, TRANSCRIPTS, MEASUREMENT_FILE])
+    def test_a_fifo_in_an_unfinished_measurement(self, name: str, tmp_path: Path) -> None:
+        """Neither the start of a benchmark nor an upload waits for it."""
+        partial = tmp_path / "x.partial"
+        partial.mkdir()
+        header = {"schema": "1", "id": "x", "process": "", "run_id": None, "params": {}}
+        (partial / JOURNAL_FILE).write_text(json.dumps(header))
+        (partial / TRANSCRIPTS).touch()
+        (partial / name).unlink(missing_ok=True)
+        os.mkfifo(partial / name)
+        assert interrupted_measurements(tmp_path) == {}
+        with pytest.raises(BundleError, match="FIFO"):
+            complete(partial, Listener())
+
+    def test_deep_directories(self, tmp_path: Path) -> None:
+        """2,000 levels exceed Python's recursion limit."""
+        bundle, here = result_in(tmp_path), os.open(".", os.O_RDONLY)
+        try:
+            os.chdir(bundle.artifacts)
+            for _ in range(2000):
+                os.mkdir("a")  # noqa: PTH102 - the whole path is too long
+                os.chdir("a")
+        finally:
+            os.fchdir(here)
+            os.close(here)
+        with pytest.raises(BundleError, match="more than 3 levels"):
+            read_bundle(bundle.directory)
+        subprocess.run(["rm", "-r", bundle.artifacts], check=True)
+
     @pytest.mark.parametrize(
         ("path", "value"),
         [
@@ -179,6 +227,10 @@ class TestHostileBundles:
             (("contents", "metrics"), {"wer": 10**400}),
             (("contents", "params"), {"model": "\ud800"}),
             (("contents", "history"), {"wer": "123"}),
+            (("contents", "metrics"), {"wer": -5.0}),
+            (("contents", "metrics"), {"reqs_per_sec": 0.0}),
+            (("contents", "history"), {"rtfx": [1.0, -1.0]}),
+            (("contents", "ended_ms"), 1),
             (("contents", "started_ms"), -1),
             (("contents", "dataset"), []),
         ],

