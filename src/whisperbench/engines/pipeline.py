@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import ctypes
 import dataclasses
-import os
 import queue
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +18,6 @@ from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 
 M_MMAP_THRESHOLD = -3  # malloc.h
-ENGINE_BATCHES = os.environ.get("WHISPERBENCH_ENGINE_BATCHES") == "1"
-"""Whether the engine itself forms encoder batches of windows that wait in it."""
 
 Prepared = tuple[UtteranceInProgress, list[Any]]
 """An utterance, and the model's input for each of its windows."""
@@ -75,12 +72,11 @@ class PipelineLimits:
         faster than many small ones.  On an H200, large-v3 with 256 sequences reached 117 utterances/s with bursts, and
         106 with a queue that was always full; the throughput of turbo did not change.
         """
-        sequences, batch = settings.config.max_num_seqs, settings.windows_per_step
         return cls(
             settings.config.long_audio,
             settings.reader_threads,
-            in_flight=sequences + 3 * batch // 2 if ENGINE_BATCHES else sequences,
-            burst=1 if ENGINE_BATCHES else max(1, min(2 * batch, sequences // 2)),
+            in_flight=settings.config.max_num_seqs,
+            burst=max(1, min(2 * settings.windows_per_step, settings.config.max_num_seqs // 2)),
             in_16_bits=settings.mel_device == "gpu",
         )
 

@@ -21,7 +21,6 @@ from whisperbench.engines.engine_log import cause_in, why_it_did_not_start
 from whisperbench.engines.hardware import Hardware, missing_compiler
 from whisperbench.engines.parallel.engine import max_in_flight
 from whisperbench.engines.settings import EngineSettings, engine_settings
-from whisperbench.engines.vllm.engine import capture_sizes
 from whisperbench.errors import ConfigError, EngineError
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
@@ -92,13 +91,6 @@ def test_engines_that_share_a_gpu_share_its_memory() -> None:
     assert 0.5 < 3 * cache / (81_559 * 2**20) < three.gpu_memory_utilization * 3 - 0.15
     with pytest.raises(ConfigError, match=r"engines_per_gpu=9 does not fit on this GPU: .* 3\.9 GiB too small"):
         settings(T4, engines_per_gpu=9)
-
-
-def test_captured_batches_end_with_the_largest() -> None:
-    """A step of max_num_seqs sequences replays a graph of that size; vLLM captures no more than 512."""
-    assert capture_sizes(100) == [1, 2, 4, 8, 16, 24, 32, 64, 96, 100]
-    assert capture_sizes(1) == [1]
-    assert capture_sizes(1024)[-2:] == [480, 512]
 
 
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

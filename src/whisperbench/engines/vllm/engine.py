@@ -51,7 +51,6 @@ ENVIRONMENT = {
 """Environment variables for vLLM, if the user has not set them."""
 WORKER_EXTENSION = "whisperbench.engines.vllm.worker.WorkerExtension"
 """A name, because only worker processes import its module."""
-MAX_CAPTURED_SEQUENCES = 512  # vLLM's limit for the batch size of a CUDA graph
 
 
 class VllmEngine(Engine):
@@ -216,15 +215,6 @@ def window_output(window: Window, result: Any) -> WindowOutput:
     """Convert vLLM's result of one request."""
     completion = result.outputs[0]
     return WindowOutput(window, completion.text.strip(), len(completion.token_ids))
-
-
-def capture_sizes(max_num_seqs: int) -> list[int]:
-    """Batch sizes of decode steps that are captured as CUDA graphs: 1, 2, 4, 8, 16, 24, then multiples of 32.
-
-    Other batches are padded to the next size, which adds little to the time of a decode step.
-    """
-    largest = min(max_num_seqs, MAX_CAPTURED_SEQUENCES)
-    return sorted({size for size in (1, 2, 4, 8, 16, 24, *range(32, largest, 32)) if size < largest} | {largest})
 
 
 def _ticking(method: Callable[..., T], heartbeat: Heartbeat) -> Callable[..., T]:

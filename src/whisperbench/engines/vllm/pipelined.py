@@ -17,9 +17,9 @@ from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Transcription
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pipeline import ENGINE_BATCHES, PipelineLimits, feed, limit_heap_growth
+from whisperbench.engines.pipeline import PipelineLimits, feed, limit_heap_growth
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.vllm.engine import VllmEngine, capture_sizes, sampling, window_output
+from whisperbench.engines.vllm.engine import VllmEngine, sampling, window_output
 from whisperbench.engines.vllm.inputs import WindowRenderer
 from whisperbench.engines.windows import Window, WindowOutput
 
@@ -41,14 +41,7 @@ class VllmPipelined(VllmEngine):
         from whisperbench.engines.vllm.model import Overrides
 
         config = self.settings.config
-        options: dict[str, Any] = {"hf_overrides": Overrides(config.padding_stride, config.quantization == FP8_ENCODER)}
-        if ENGINE_BATCHES:
-            from whisperbench.engines.vllm.scheduler import BatchScheduler
-
-            options["scheduler_cls"] = BatchScheduler
-        if not self.settings.enforce_eager:
-            options["compilation_config"] = {"cudagraph_capture_sizes": capture_sizes(config.max_num_seqs)}
-        return options
+        return {"hf_overrides": Overrides(config.padding_stride, config.quantization == FP8_ENCODER)}
 
     def on_started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
