@@ -209,7 +209,7 @@ APE_HEADER, APE_FOOTER = (
 def test_an_mp3_with_tags_is_read_whole(name: str, before: bytes, after: bytes) -> None:
     """Players, taggers and recorders write tags and zeros to both ends of a file."""
     content = WRITERS[name](FIRST)
-    assert seconds_of(before + content + after) == pytest.approx(seconds_of(content), abs=0.1)
+    assert seconds_of(before + content + after) == pytest.approx(seconds_of(content), abs=0.15)
     assert (seconds_of(content + after + content) or 2 * SECONDS) >= 2 * SECONDS
 
 
