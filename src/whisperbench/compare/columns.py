@@ -67,7 +67,7 @@ def _limits(interval: Interval | None) -> str:
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
-    """Formats a rate or cost (USD in cents); reqs/sec with its noise from run to run if it is known."""
+    """A function that formats a rate or a cost (USD in cents), and reqs/sec with its noise from run to run if known."""
     shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:

@@ -111,7 +111,7 @@ class TestSpeed:
             ([100, 101, 99], [100, 100.5], 0, ""),
             ([100, 101, 99], [100], 0, ""),
             ([100, 101, 99], [90, 90.5], 1, ""),
-            ([100, 101, 99], [90], 2, "Measure 1 more run of the candidate: one run is no proof of a regression."),
+            ([100, 101, 99], [90], 2, "Measure 1 more run of the candidate, because one run is no proof"),
             ([100, 102, 98], [95, 97], 2, "Runs scatter by 1.8 %. Measure 1 more run of the baseline and 2 more runs"),
             ([100, 101], [100], 2, "Measure 1 more run of the candidate."),
             ([100], [100, 99, 101], 2, "Measure 1 more run of the baseline."),
