@@ -50,7 +50,7 @@ class Metric:
     """Declaration of a metric; a metric that was not measured is absent from a run.
 
     Attributes:
-        digits: number of digits after the decimal point, in a run and wherever the value is printed.
+        digits: minimum number of digits after the decimal point; small values have more (`decimals`).
         heading: heading of its leaderboard column; None = no column is derived from the declaration.
         rate: whether the column is always shown.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
@@ -73,7 +73,7 @@ class Metric:
         return round(value, self.decimals(value))
 
     def decimals(self, value: float) -> int:
-        """Digits after the decimal point of a value, at least `digits` if it has so many."""
+        """Digits after the decimal point of a value: `digits`, or more if SIGNIFICANT_DIGITS need them."""
         if value == round(value, self.digits):
             return self.digits
         return max(self.digits, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))))
@@ -127,7 +127,7 @@ _ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
 
 
 def is_possible(name: str, value: float) -> bool:
-    """Whether a value is in the range of a metric, for values that others have written."""
+    """Whether a value is in the range of a metric, for values that other programs may have written."""
     return value < MAX_FINITE and (value > 0 if name in _ABOVE_0 else value >= 0)
 
 
