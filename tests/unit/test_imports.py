@@ -63,7 +63,9 @@ HEAVY = {
 }
 """Libraries that no module imports before a function needs them: they take seconds, or touch a GPU."""
 
-INSIDE_VLLM = {f"src/whisperbench/engines/vllm/{name}.py" for name in ("model", "attention", "fp8_encoder", "fp8_kernels")}
+INSIDE_VLLM = {
+    f"src/whisperbench/engines/vllm/{name}.py" for name in ("model", "attention", "fp8_encoder", "fp8_kernels")
+}
 """Modules with classes of vLLM and torch, which are imported only where vLLM already runs."""
 
 
