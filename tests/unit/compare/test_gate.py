@@ -133,7 +133,7 @@ class TestSpeed:
     @pytest.mark.parametrize("runs", [2, 3, 5])
     @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
     def test_a_candidate_at_the_limit(self, noise: float, runs: int) -> None:
-        """Exactly 5 % slower: passed and failed in at most 4 % each, 2.5 % are promised."""
+        """Exactly 5 % slower: it passes and fails in at most 4 % of cases each; the level is 2.5 %."""
         generator, statuses = np.random.default_rng(31), []
         for _ in range(1_500):
             a, b = np.exp(noise * generator.standard_normal((2, runs)))
