@@ -60,7 +60,8 @@ class System:
         return [run.values(metric) for run in self.runs]
 
     def median(self, metric: str) -> float | None:
-        """A rate or cost: the median of a run's repeats, of several runs the geometric mean of their medians.
+        """A rate or cost: the median of a run's repeats, of several runs the geometric mean of their medians;
+        values of 0 are left out, and without another value it is None.
 
         Of the WER, that of the typical run.
         """
