@@ -78,24 +78,30 @@ def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
         return f"{system.model} on {gpus[system.gpu]}"
 
     parts: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
+    accurate = rows[scored[0][1]].system if scored else None
+    as_accurate = [row for row in rows if accurate and _is_as_accurate(board, row.system, accurate)]
+    equally_accurate = ""
     for sort in dict.fromkeys(("cost", "reqs_per_sec", answer_sort(board))):
         metric = SORTINGS[sort].metric
         measured = [row for row in rows if row.system.median(metric) is not None]
         if sort not in CHOICES or not measured:
             continue
-        best, *others = (row.system for row in sorted(measured, key=lambda row: sort_key(row.system, SORTINGS[sort])))
+        ordered = sorted(measured, key=lambda row: sort_key(row.system, SORTINGS[sort]))
+        best, *others = (row.system for row in ordered)
         doubt = _doubt(best, others, SORTINGS[sort], name)
         parts.setdefault((name(best), doubt), []).append((CHOICES[sort], _figure(best, metric)))
-    scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
-    if scored:
-        best = rows[scored[0][1]].system
-        found = ("most accurate", f"{best.wer:.2f} % {best.error_rate}")
-        parts.setdefault((best.model, _accuracy_doubt(board, best, rows)), []).append(found)
+        if sort == answer_sort(board) and as_accurate and ordered[0] not in as_accurate:
+            best = next((row.system for row in ordered if row in as_accurate), best)
+            equally_accurate = f"{CHOICES[sort]} with that accuracy is {name(best)} ({_figure(best, metric)})"
+    if accurate:
+        found = ("most accurate", f"{accurate.wer:.2f} % {accurate.error_rate}")
+        parts.setdefault((accurate.model, _accuracy_doubt(board, accurate, rows)), []).append(found)
     clauses = [
         f"{_joined(kind for kind, _ in found)} is {who} ({', '.join(figure for _, figure in found)}){doubt}"
         for (who, doubt), found in parts.items()
     ]
-    sentence = "; ".join(clauses)
+    sentence = "; ".join([*clauses, equally_accurate] if equally_accurate else clauses)
     return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
@@ -148,6 +154,14 @@ def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Calla
         return ""
     more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
     return f", which the noise does not separate from {alike[0]}{more}"
+
+
+def _is_as_accurate(board: Leaderboard, system: System, best: System) -> bool:
+    """Whether a system is the most accurate one, or is shown not to be worse than it by more than the margin."""
+    if system is best:
+        return True
+    found = board.verdicts.against(system, best)
+    return found is not None and found.outcome in ("same", "better", "not worse")
 
 
 def _accuracy_doubt(board: Leaderboard, best: System, rows: Sequence[Row]) -> str:

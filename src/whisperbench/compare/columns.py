@@ -160,7 +160,7 @@ _RESOLVED = (
     Column("dtype", "dtype", _param("dtype"), None, "if an option differs"),
     Column("batch_size", "batch", _param("batch_size"), None, "if an option differs"),
 )
-"""Columns of options that show the resolved value instead of the requested one."""
+"""Columns of options that show the resolved value.  The others show the requested one, also with `param="resolved"`."""
 
 
 def _requested(option: Option) -> Callable[[Row], Value]:

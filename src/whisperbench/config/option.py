@@ -1,7 +1,7 @@
 """Declarations of options, which are dataclass fields with an `Option` in their metadata.
 
 The command line, MLproject, docs/options.md, params, config digests, run names, leaderboard columns and sweeps are
-derived from the declarations.
+derived from the declarations.  Only the values of `param="resolved"` come from `results.run_data.run_params`.
 """
 
 from __future__ import annotations

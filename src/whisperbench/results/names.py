@@ -51,8 +51,9 @@ class Metric:
 
     Attributes:
         digits: minimum number of digits after the decimal point; small values have more (`decimals`).
-        heading: heading of its leaderboard column; None = no column is derived from the declaration.
-        rate: whether the column is always shown.
+        heading: heading of its leaderboard column; None = no column is derived from the declaration.  A metric of
+            `speed_metrics` with a heading is also recorded for each repeat.
+        rate: whether the column is always shown, and not only where a run has a value.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
         above_0: whether 0 is impossible; every metric is finite and at least 0.
         better: the better direction, if the metric has one.
