@@ -232,7 +232,7 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
     if not transcripts:
         pairs += [(TranscriptEntry(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
         return
-    named = set[str]()
+    named = dict[str, str]()
     for relative, transcript in transcripts.items():
         entries, keys = read_transcript(transcript)
         if entries and keys.isdisjoint(TEXT_KEYS):
@@ -240,7 +240,12 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
             warnings.append(f"{transcript} has no transcripts: expected {expected} among its fields {sorted(keys)}.")
         for entry in entries:
             name = _audio_of(entry, posixpath.dirname(relative), audio, root)
-            named.add(name)
+            if name in named:
+                raise CorpusError(
+                    f"{entry.where}: the audio file {name!r} is already used by {named[name]}. Only whole files are "
+                    "transcribed. Write each part to a separate file, or remove one of the entries."
+                )
+            named[name] = entry.where
             pairs.append((replace(entry, id=entry.id or posixpath.splitext(name)[0]), audio[name]))
     if unnamed := [name for name in audio if name not in named]:
         raise CorpusError(
