@@ -108,8 +108,16 @@ class TestLeaderboards:
         assert found.history["reqs_per_sec"] == (40.0, 45.0, 41.0)
         for damaged in ("reqs_per_sec=40,nan", "reqs_per_sec=40,x"):
             client.set_tag(run_id, REPEATS, damaged)
-            with pytest.raises(ComparisonError, match=r"whisperbench\.repeats is damaged"):
+            with pytest.raises(ComparisonError, match=rf"whisperbench\.repeats of run {run_id} is damaged"):
                 runs.find_runs(client, None, None)
+
+    @pytest.mark.parametrize("start", [-(10**14), 9007199254740991])
+    def test_a_time_that_is_not_a_date(self, start: int, client: Any) -> None:
+        """Another client has set it; it must not prevent the comparison of the other runs."""
+        run_id = log(client, run_of(LARGE))
+        with contextlib.closing(sqlite3.connect(str(client.tracking_uri).removeprefix("sqlite:///"))) as store, store:
+            store.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (start, run_id))
+        assert [record.run_id for record in runs.find_runs(client, None, None)] == [run_id]
 
     def test_transcripts_are_fetched_once(self, client: Any, directory: Path) -> None:
         """The transcripts of the typical run of each configuration are kept for the next comparison."""

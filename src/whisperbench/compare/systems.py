@@ -111,12 +111,12 @@ class System:
     @property
     def engines(self) -> int:
         """Number of engines that worked together."""
-        return int(self.param("engines") or 1)
+        return self.newest.count("engines")
 
     @property
     def gpu_count(self) -> int:
         """At least 1; a CPU counts as one device."""
-        return max(1, int(self.param("gpu_count") or 1))
+        return self.newest.count("gpu_count")
 
     @property
     def gpu(self) -> str:

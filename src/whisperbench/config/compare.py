@@ -10,11 +10,16 @@ from whisperbench.config.option import BOOLEAN, PATH, TEXT, Options, Rule, above
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
-PRICE = re.compile(r".*\S.*=\s*(\d+\.?\d*|\.\d+)\s*")
-PRICES = Rule(
-    "GPU=USD per GPU hour, separated by commas, such as H100=2.10,A10=0.60",
-    lambda text: all(map(PRICE.fullmatch, text.split(","))),
-)
+PRICE = re.compile(r"\s*([^\s=][^=]*?)\s*=\s*([0-9]{1,9}(\.[0-9]*)?|\.[0-9]+)\s*")
+
+
+def _are_prices(text: str) -> bool:
+    found = [PRICE.fullmatch(part) for part in text.split(",")]
+    names = {match[1].lower() for match in found if match}
+    return len(names) == len(found)
+
+
+PRICES = Rule("GPU=USD per GPU hour, each GPU once, separated by commas, such as H100=2.10,A10=0.60", _are_prices)
 PERCENT = Rule("a number from 0 to less than 100", lambda value: 0 <= value < 100)
 
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Container
 from typing import Literal
 
-MAX_FINITE = 1e300
-"""Limit above which a metric counts as infinite, because MLflow stores infinity as 1.8e308."""
+MIN_VALUE, MAX_VALUE = 1e-9, 1e15
+"""Limits of a metric that is not 0; beyond them are damaged values, and infinity, which MLflow stores as 1.8e308."""
 SCHEMA = "1"
 """Version of the bundle format and of the extent of the timed region; part of the speed key."""
 
@@ -124,12 +124,13 @@ METRICS = (
     Metric("engine_load_seconds", "s", better="lower"),
     Metric("warmup_seconds", "s", better="lower"),
 )
+METRIC_NAMES = frozenset(metric.name for metric in METRICS)
 _ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
 
 
 def is_possible(name: str, value: float) -> bool:
     """Whether a value is in the range of a metric, for values that other programs may have written."""
-    return value < MAX_FINITE and (value > 0 if name in _ABOVE_0 else value >= 0)
+    return MIN_VALUE <= value < MAX_VALUE or (value == 0 and name not in _ABOVE_0)
 
 
 def error_metric(metrics: Container[str]) -> str:

@@ -25,7 +25,9 @@ SLOW_ENGINE = 85.0
 LONG_TAIL = 0.05
 """Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
-Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
+END_OF_TIME = 253_402_300_800_000
+"""The year 10000 in milliseconds since 1970, which Python's dates do not reach."""
+Milliseconds = Annotated[int, Ge(0), Lt(END_OF_TIME)]
 """A timestamp in milliseconds since 1970, as in MLflow."""
 
 

@@ -47,10 +47,12 @@ PACKAGES = {
 """Packages whose names differ from those of their modules."""
 SETTINGS = {
     "botocore": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and outside AWS also MLFLOW_S3_ENDPOINT_URL.",
-    "google": "Set GOOGLE_APPLICATION_CREDENTIALS.",
+    "google.auth": "Set GOOGLE_APPLICATION_CREDENTIALS.",
     "azure": "Set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCESS_KEY.",
 }
 """Settings of the libraries of artifact stores, by the package of their errors."""
+TARGET = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+"""Variables that name the run or the experiment of a command."""
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
@@ -189,8 +191,12 @@ def _remedy(error: Exception) -> str:
         return f"Install the Python package{name} in this environment."
     if getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, and the permissions of this user."
-    package = type(error).__module__.partition(".")[0]
-    return SETTINGS.get(package, "Check MLFLOW_TRACKING_URI and the server.")
+    refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+    if refused and (given := [name for name in TARGET if name in os.environ]):
+        return f"Check or unset {' and '.join(given)}."
+    module = f"{type(error).__module__}."
+    found = (setting for package, setting in SETTINGS.items() if module.startswith(f"{package}."))
+    return next(found, "Check MLFLOW_TRACKING_URI and the server.")
 
 
 def _reason(error: BaseException) -> str:

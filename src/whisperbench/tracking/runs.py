@@ -61,16 +61,19 @@ def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
         TrackingError: the experiment is deleted.
     """
     named = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    if name is None and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") if name is None else None
+    if experiment_id:
         found = client.get_experiment(experiment_id)
     elif (found := client.get_experiment_by_name(named)) is None:
         with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
             client.create_experiment(named)
         found = client.get_experiment_by_name(named)
     if found.lifecycle_stage == "deleted":
+        variable = "MLFLOW_EXPERIMENT_ID" if experiment_id else "MLFLOW_EXPERIMENT_NAME"
+        other = "" if name else f", or set {variable} to another one"
         raise TrackingError(
             f"The experiment {found.name!r} is deleted. Restore it with `mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one."
+            f"{found.experiment_id}`{other}."
         )
     return str(found.experiment_id)
 
