@@ -108,11 +108,19 @@ class TestLeaderboards:
         assert found.history["reqs_per_sec"] == (40.0, 45.0, 41.0)
         for damaged in ("reqs_per_sec=40,nan", "reqs_per_sec=40,x"):
             client.set_tag(run_id, REPEATS, damaged)
-            with pytest.raises(ComparisonError, match=r"whisperbench\.repeats is damaged"):
+            with pytest.raises(ComparisonError, match=rf"whisperbench\.repeats of run {run_id} is damaged"):
                 runs.find_runs(client, None, None)
 
+    @pytest.mark.parametrize("start", [-(10**14), 9007199254740991])
+    def test_a_time_that_is_not_a_date(self, start: int, client: Any) -> None:
+        """Another client has set it; it must not prevent the comparison of the other runs."""
+        run_id = log(client, run_of(LARGE))
+        with contextlib.closing(sqlite3.connect(str(client.tracking_uri).removeprefix("sqlite:///"))) as store, store:
+            store.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (start, run_id))
+        assert [record.run_id for record in runs.find_runs(client, None, None)] == [run_id]
+
     def test_transcripts_are_fetched_once(self, client: Any, directory: Path) -> None:
-        """Those of the typical run of each configuration; they are kept for the next comparison."""
+        """The transcripts of the typical run of each configuration are kept for the next comparison."""
         near = [log(client, run_of(c, wer=w), spoken([1] * 40)) for c, w in ((LARGE, 2.0), (TURBO, 2.1))]
         log(client, run_of(LARGE, wer=2.2, day=1), spoken([1] * 40))
         first = compare()
@@ -156,7 +164,7 @@ class TestLeaderboards:
 
     @pytest.mark.parametrize("names", ["team, asr", "team, asr,other", "other ,team, asr"])
     def test_names_of_experiments_may_contain_commas(self, names: str, client: Any) -> None:
-        """The longest existing name is meant."""
+        """The longest existing name is selected."""
         log(client, dataclasses.replace(run_of(LARGE), experiment="team, asr"))
         log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
         assert len(runs.find_runs(client, names, None)) == (2 if "other" in names else 1)

@@ -79,6 +79,13 @@ def test_a_deleted_run_stays_deleted(client: Any, tmp_path: Path) -> None:
     assert run.info.run_id != run_id
 
 
+def test_a_run_with_a_name_of_its_own(client: Any, tmp_path: Path) -> None:
+    """The name that a user or a scheduler gave to the measured run is that of its copy on another server."""
+    bundle = result_in(tmp_path / "results", origin=Origin(tags={"mlflow.runName": "my run"}))
+    assert run_flow(bundle.directory).exit_code == 0
+    assert [run.info.run_name for run in runs_of(client, bundle.id)] == ["my run"]
+
+
 def test_a_whole_directory(client: Any, tmp_path: Path) -> None:
     """Every bundle in it once; an incomplete measurement is named."""
     results = tmp_path / "results"

@@ -34,7 +34,7 @@ def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
     rtfx = run.metric("rtfx")
     if price is None or not rtfx:
         return run
-    hourly = price * int(run.params.get("gpu_count", "1"))
+    hourly = price * run.count("gpu_count")
     return dataclasses.replace(
         run,
         metrics={**run.metrics, COST: hourly / rtfx},

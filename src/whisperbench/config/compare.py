@@ -10,11 +10,16 @@ from whisperbench.config.option import BOOLEAN, PATH, TEXT, Options, Rule, above
 from whisperbench.errors import ConfigError
 
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
-PRICE = re.compile(r".*\S.*=\s*(\d+\.?\d*|\.\d+)\s*")
-PRICES = Rule(
-    "GPU=USD per GPU hour, separated by commas, such as H100=2.10,A10=0.60",
-    lambda text: all(map(PRICE.fullmatch, text.split(","))),
-)
+PRICE = re.compile(r"\s*([^\s=][^=]*?)\s*=\s*([0-9]{1,9}(\.[0-9]*)?|\.[0-9]+)\s*")
+
+
+def _are_prices(text: str) -> bool:
+    found = [PRICE.fullmatch(part) for part in text.split(",")]
+    names = {match[1].lower() for match in found if match}
+    return len(names) == len(found)
+
+
+PRICES = Rule("GPU=USD per GPU hour, each GPU once, separated by commas, such as H100=2.10,A10=0.60", _are_prices)
 PERCENT = Rule("a number from 0 to less than 100", lambda value: 0 <= value < 100)
 
 
@@ -53,8 +58,8 @@ class CompareConfig(Options):
     model: str | None = option(None, TEXT,
         "Model as it was requested, or its Hugging Face id; * and ? match any text.", "Runs", unset="any", common=True)
     runs: str | None = option(None, TEXT,
-        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. Beside "
-        "baseline, one to three repeats of the candidate.",
+        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. With "
+        "baseline, one to three run ids of the candidate.",
         "Runs", unset="none", common=True)
     sort: str = option("wer", one_of(*SORTS),
         "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
@@ -74,8 +79,8 @@ class CompareConfig(Options):
         "Ranking")
     baseline: str | None = option(None, TEXT,
         "Regression gate: run id, run name or config digest with which the newest run and its repeats of the same "
-        "commit, or those in runs, are compared. Exit status 0 if no regression is shown, 1 if one is shown, 2 if that "
-        "is undecided or the runs cannot be compared.", "Gate",
+        "commit, or those in runs, are compared. Exit status 0 if a regression is excluded, 1 if one is shown, 2 if "
+        "neither is shown or the runs cannot be compared.", "Gate",
         unset="none", common=True)
     max_slowdown: float = option(5.0, PERCENT, "Loss of throughput in percent that the gate accepts.", "Gate")
     format: str = option("auto", one_of("auto", "table", "markdown"),

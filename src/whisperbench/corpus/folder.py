@@ -93,7 +93,7 @@ def audio_key(path: str) -> str:
 def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Path]]:
     """Audio files (by `audio_key`) and transcript files under `root`, by relative path in composed form, sorted.
 
-    The third item are other files, without hidden ones (`._x.wav`) and notes like README.  Links inside `root` are
+    The third item has the other files, without hidden ones (`._x.wav`) and notes like README.  Links inside `root` are
     followed.
 
     Raises:
@@ -202,8 +202,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         named = [name for name in columns if name]
         if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
             raise CorpusError(
-                f"{path} has no header: line 1 is {header!r:.200}. Add a first line with different names of the "
-                "columns, separated by a comma, semicolon or tab as the other lines, for example file_name,text."
+                f"{path} has no header: line 1 is {header!r:.200}. Add a first line with one name per "
+                "column, separated like the other lines by a comma, semicolon or tab, for example file_name,text."
             )
         content = io.StringIO(text, newline="")
         rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)

@@ -31,7 +31,7 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What decoding finds, as it is cached: one length per utterance, the ids of silent ones, and the digest."""
+    """The cached result of decoding: one length per utterance, the ids of silent ones, and the digest."""
 
     seconds: tuple[float, ...]
     silent: tuple[str, ...]
@@ -98,8 +98,8 @@ def _require_states(files: Mapping[Path, FileState], changed: Sequence[Path]) ->
     if changed:
         names = ", ".join(map(str, changed[:5]))
         raise ChangedInputError(
-            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so that the digest is "
-            f"not that of the transcribed audio: {names}. Run again while the corpus does not change."
+            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so the digest may not "
+            f"be that of the transcribed audio: {names}. Run again while the corpus does not change."
         )
 
 

@@ -39,7 +39,7 @@ MP4_CHUNKS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 AUDIO_CHUNKS = (b"data", b"SSND", b"mdat")
 UNIQUE_CHUNKS = (*LAYOUTS, b"ftyp", b"moov", b"data", b"SSND")
 PIPE_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(-1, 0))
-"""Sizes that programs write into the header of a file whose length they do not know yet."""
+"""Sizes that programs write into the header of a file before its length is known."""
 MAX_PADDING, MAX_TAGS = 4096, 1 << 24  # bytes at the end of a file, of zeros only and with tags
 MAX_OGG_PAGE, END_OF_STREAM = 65_307, 4  # size of a page and flag of the last one (RFC 3533, 6)
 MAX_MP3_FRAME = 2881  # bytes of the largest frame, 320 kbit/s at 16 kHz
@@ -51,9 +51,9 @@ CANCELLED = 0.01  # the mean of channels in opposite phase is at least 40 dB bel
 
 
 def verified_audio(source: AudioSource) -> tuple[Samples, bool]:
-    """The result of `load_audio`, and whether the model hears silence, for a file that is complete.
+    """The result of `load_audio` for a file that is complete, and whether it is silent.
 
-    Silence is a mean of the channels that is zero, or nearly zero because channels in opposite phase cancel out.
+    It is silent if the mean of the channels is zero, or nearly zero because channels in opposite phase cancel out.
 
     Raises:
         AudioError: as in `load_audio`; or the file holds more or less than is decoded, or float samples beyond ±1.
@@ -97,7 +97,7 @@ def _require_whole_chunks(file: BinaryIO, where: str) -> bool:
         fields, start = struct.unpack(layout, file.read(header)), position + header
         name, length = (fields[1], fields[0]) if is_mp4 else (fields[0][:4], fields[1])
         if not all(0x20 <= byte < 0x7F for byte in name):
-            break  # this is no chunk
+            break  # not a chunk
         if name in UNIQUE_CHUNKS and name in seen:
             raise AudioError(f"{where} consists of several joined files, of which only the first is read. {CONVERT}")
         seen.add(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -86,6 +87,11 @@ class RunRecord:
         """A metric's values in all repeats, its single value, or nothing if `metric` is None."""
         value = self.metric(name)
         return () if value is None else tuple(self.history.get(name, ())) or (value,)
+
+    def count(self, name: str) -> int:
+        """A param that is a number of GPUs or engines; 1 for a CPU, without the param, or if it is damaged."""
+        text = self.params.get(name, "")
+        return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
 
     @property
     def wer(self) -> float | None:

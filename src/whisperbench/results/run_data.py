@@ -25,7 +25,9 @@ SLOW_ENGINE = 85.0
 LONG_TAIL = 0.05
 """Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
-Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
+END_OF_TIME = 253_402_300_800_000
+"""The year 10000 in milliseconds since 1970, which Python's dates do not reach."""
+Milliseconds = Annotated[int, Ge(0), Lt(END_OF_TIME)]
 """A timestamp in milliseconds since 1970, as in MLflow."""
 
 
@@ -33,8 +35,9 @@ Milliseconds = Annotated[int, Ge(0), Lt(1 << 53)]
 class RunData:
     """The content of one run, except its artifacts.
 
-    `metrics` has the rounded values of the median repeat, and `history` maps a rate to its value in each valid repeat.
-    Before the measurement both are empty and the times are 0.  `dataset` is None until the corpus has been read.
+    `metrics` has the rounded values of the median repeat, and `history` maps each speed metric with a heading
+    to its value in each valid repeat.  Before the measurement both are empty and the times are 0.  `dataset` is None
+    until the corpus has been read.
     """
 
     name: str
@@ -118,7 +121,8 @@ def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -
     """The options that are params of a run, according to their declarations (`Option.param`).
 
     Args:
-        resolved: values of options with `param="resolved"`; one that is absent or None is not a param.
+        resolved: values of options with `param="resolved"`, listed in `run_params`; one that is absent or None is not a
+            param.
     """
     changed, texts = config.changed(), config.as_params()
     found = {

@@ -47,14 +47,16 @@ PACKAGES = {
 """Packages whose names differ from those of their modules."""
 SETTINGS = {
     "botocore": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and outside AWS also MLFLOW_S3_ENDPOINT_URL.",
-    "google": "Set GOOGLE_APPLICATION_CREDENTIALS.",
+    "google.auth": "Set GOOGLE_APPLICATION_CREDENTIALS.",
     "azure": "Set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCESS_KEY.",
 }
 """Settings of the libraries of artifact stores, by the package of their errors."""
+TARGET = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+"""Variables that name the run or the experiment of a command."""
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking server, after one successful request.  Each of its calls of a server has a timeout.
+    """A client of the tracking server, after one successful request.  Each call of a server has a timeout.
 
     Raises:
         TrackingError: the address is malformed, or the server refused the request or did not answer within
@@ -82,7 +84,7 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
             if not address.startswith("http"):
                 from mlflow.store.db import utils
 
-                utils.MAX_RETRY_COUNT = 1  # MLflow repeats ten times in 100 s what failed at once, such as a login
+                utils.MAX_RETRY_COUNT = 1  # MLflow would repeat a failed login ten times in 100 s
             client = mlflow.MlflowClient(tracking_uri=address)  # opens or creates the database of a SQLite store
             client.search_experiments(max_results=1)
             return client
@@ -169,7 +171,7 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
     except WhisperbenchError:
         raise
     except Exception as error:
-        # MLflow passes on the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
+        # MLflow raises the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
         kind = type(error)
         if kind.__module__ == "builtins" and kind is not Exception and not isinstance(error, (OSError, ImportError)):
             raise
@@ -189,14 +191,18 @@ def _remedy(error: Exception) -> str:
         return f"Install the Python package{name} in this environment."
     if getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, and the permissions of this user."
-    package = type(error).__module__.partition(".")[0]
-    return SETTINGS.get(package, "Check MLFLOW_TRACKING_URI and the server.")
+    refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+    if refused and (given := [name for name in TARGET if name in os.environ]):
+        return f"Check or unset {' and '.join(given)}."
+    module = f"{type(error).__module__}."
+    found = (setting for package, setting in SETTINGS.items() if module.startswith(f"{package}."))
+    return next(found, "Check MLFLOW_TRACKING_URI and the server.")
 
 
 def _reason(error: BaseException) -> str:
     """The operating system's reason for a failed connection, or else the error without SQL statements."""
     cause: BaseException | None = error
-    while cause is not None:  # the messages of requests and MLflow repeat all that they have tried
+    while cause is not None:  # the messages of requests and MLflow are nested
         if isinstance(cause, ConnectionError | socket.gaierror | TimeoutError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import difflib
 import hashlib
-import math
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +16,9 @@ from urllib.parse import quote
 from whisperbench.errors import ComparisonError, ConfigError
 from whisperbench.files import read_own
 from whisperbench.results.keys import fields_of
-from whisperbench.results.names import KIND, REPEATS
+from whisperbench.results.names import KIND, REPEATS, is_possible
 from whisperbench.results.record import RunRecord
+from whisperbench.results.run_data import END_OF_TIME
 from whisperbench.results.samples import SAMPLES, file_suffix
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors
@@ -160,7 +160,7 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
 
 
 def names_in(text: str, existing: Sequence[str]) -> list[str]:
-    """The names of experiments in a list like `team, asr`, of which each may contain commas.
+    """The names of experiments in a list like `team, asr`; a name may contain commas.
 
     Raises:
         ComparisonError: an experiment does not exist.
@@ -205,28 +205,34 @@ def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
         experiment=experiments.get(info.experiment_id, info.experiment_id),
         name=info.run_name or info.run_id,
         user=data.tags.get("mlflow.user") or info.user_id or "unknown",
-        start_time=datetime.datetime.fromtimestamp((info.start_time or 0) / 1000, datetime.UTC),
+        start_time=_date(info.start_time or 0),
         params=data.params,
         metrics=data.metrics,
         tags=data.tags,
-        history=_repeats(data.tags.get(REPEATS)),
+        history=_repeats(info.run_id, data.tags.get(REPEATS)),
     )
 
 
-def _repeats(tag: str | None) -> dict[str, tuple[float, ...]]:
+def _date(milliseconds: int) -> datetime.datetime:
+    """A time of MLflow; the nearest date if another client has set one before 1970 or after the year 9999."""
+    return datetime.datetime.fromtimestamp(min(max(milliseconds, 0), END_OF_TIME - 1) / 1000, datetime.UTC)
+
+
+def _repeats(run_id: str, tag: str | None) -> dict[str, tuple[float, ...]]:
     """The rates of all repeats by metric, from the tag REPEATS.
 
     Raises:
-        ComparisonError: somebody has damaged the tag.
+        ComparisonError: the tag is damaged.
     """
     if tag is None:
         return {}
     try:
         found = {name: tuple(map(float, values.split(","))) for name, values in fields_of(tag).items()}
-    except ValueError as error:
-        raise ComparisonError(f"A tag {REPEATS} is damaged: {error}. Delete the tag or its run.") from error
-    if not all(0 <= value < math.inf for values in found.values() for value in values):
-        raise ComparisonError(f"A tag {REPEATS} is damaged: {tag!r:.200} are not rates. Delete the tag or its run.")
+        damaged = not all(is_possible(name, value) for name, values in found.items() for value in values)
+    except ValueError:
+        damaged = True
+    if damaged:
+        raise ComparisonError(f"The tag {REPEATS} of run {run_id} is damaged: {tag!r:.200}. Delete the tag.")
     return found
 
 

@@ -43,7 +43,7 @@ TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 DEFAULT_EXPERIMENT = "Default"
-"""MLflow's default experiment, which `mlflow run` uses and no program can change after the start of a run."""
+"""MLflow's default experiment, which `mlflow run` uses; a run cannot be moved to another one after its start."""
 MAX_TAG_LENGTH, MAX_PARAM_LENGTH = 5_000, 6_000
 """Limits of MLflow 3; a longer param is cut."""
 NOTE_WIDTH = 100
@@ -61,16 +61,19 @@ def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
         TrackingError: the experiment is deleted.
     """
     named = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    if name is None and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") if name is None else None
+    if experiment_id:
         found = client.get_experiment(experiment_id)
     elif (found := client.get_experiment_by_name(named)) is None:
         with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
             client.create_experiment(named)
         found = client.get_experiment_by_name(named)
     if found.lifecycle_stage == "deleted":
+        variable = "MLFLOW_EXPERIMENT_ID" if experiment_id else "MLFLOW_EXPERIMENT_NAME"
+        other = "" if name else f", or set {variable} to another one"
         raise TrackingError(
             f"The experiment {found.name!r} is deleted. Restore it with `mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one."
+            f"{found.experiment_id}`{other}."
         )
     return str(found.experiment_id)
 
@@ -311,7 +314,7 @@ def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
 def other_params(stored: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
     """Names of the params with another stored value.
 
-    `mlflow run` logs options before: quoted for a shell, as the user has spelled them, and `auto` unresolved.
+    A value that `mlflow run` has logged before may be quoted for a shell, spelled in another way, or be `auto`.
     """
 
     def agree(name: str) -> bool:

@@ -126,7 +126,8 @@ def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
                 return run_id, False
         else:
             experiment, tags = experiment_id_of(client, bundle.origin.experiment), bundle.origin.tags
-            name, started = bundle.contents.name, bundle.contents.started_ms
+            # The run that it was measured for may have had a name of its own, which MLflow requires here too.
+            name, started = tags.get("mlflow.runName", bundle.contents.name), bundle.contents.started_ms
             run_id = create_run(client, experiment, name, {**tags, BUNDLE_TAG: bundle.id}, started)
         fill_run(client, run_id, bundle)
         if FAILURE in tags:

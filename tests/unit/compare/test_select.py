@@ -47,6 +47,13 @@ class TestPriced:
         run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": "4"})
         assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.04)
 
+    @pytest.mark.parametrize("count", ["0", "many", "", "9" * 5000, "-4"])
+    def test_a_cpu_or_a_damaged_number_counts_as_one(self, count: str) -> None:
+        """A CPU has no GPUs; other clients can write any param."""
+        run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": count, "engines": count})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
+        assert System((run,)).gpu_count == System((run,)).engines == 1
+
     def test_each_repeat_has_its_cost(self) -> None:
         """The spread of the cost is therefore that of the rate."""
         run = dataclasses.replace(run_of(metrics={"rtfx": 200.0}), history={"rtfx": (100.0, 200.0, 400.0)})
@@ -80,6 +87,6 @@ class TestOption:
 
     @pytest.mark.parametrize("prices", ["2.10", "H100:2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
     def test_what_is_no_price(self, prices: str) -> None:
-        """The message explains the format."""
+        """The message for a wrong price explains the format."""
         with pytest.raises(ConfigError, match=r"prices=.* expected none, or GPU=USD per GPU hour.*H100=2.10,A10=0.60"):
             CompareConfig(prices=prices)

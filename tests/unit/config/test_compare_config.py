@@ -19,9 +19,10 @@ from whisperbench.errors import ConfigError
         ({"runs": "abcd,ef01,2345,6789", "baseline": "last"}, "expected one to three run ids"),
         ({"max_slowdown": 100.0}, "a number from 0 to less than 100"),
         ({"margin": 0.0}, "a number above 0"),
-        ({"prices": "H100"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
-        ({"prices": "H100=cheap"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
-        ({"prices": "H100=-1"}, "expected none, or GPU=USD per GPU hour, separated by commas, such as H100=2.10"),
+        *(
+            ({"prices": text}, "expected none, or GPU=USD per GPU hour, each GPU once, separated by commas, such as")
+            for text in ("H100", "H100=cheap", "H100=-1", "=2", "H100=1,h100=2", "H100=" + "9" * 400, "H100=٣", "A=2=3")
+        ),
     ],
 )
 def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None:
@@ -32,7 +33,7 @@ def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None
 
 
 def test_texts_become_lists() -> None:
-    """Ids and prices; unset words are None."""
+    """Ids and prices are split; words for an unset option are None."""
     config = CompareConfig.from_params({"runs": "abcd, ef01", "prices": "H100 80GB=2.10,A10=0.6"})
     assert config.run_ids == ("abcd", "ef01")
     assert config.price_of == {"H100 80GB": 2.1, "A10": 0.6}

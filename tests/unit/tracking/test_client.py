@@ -47,7 +47,7 @@ def endless() -> Iterator[str]:
 
 
 def test_pages_without_end(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list ends with an error at its limit."""
+    """A list that has no end is an error at its limit."""
     monkeypatch.setattr(tracking_client, "MAX_PAGES", 5)
     with pytest.raises(TrackingError, match="did not finish its list of experiments within 5 pages"):
         search_experiments(connect(endless))
@@ -102,10 +102,14 @@ def test_an_artifact_store_without_its_library(location: str, reason: str) -> No
 
 @pytest.mark.parametrize(
     ("module", "setting"),
-    [("botocore.exceptions", "AWS_ACCESS_KEY_ID"), ("google.auth.exceptions", "GOOGLE_APPLICATION")],
+    [
+        ("botocore.exceptions", "AWS_ACCESS_KEY_ID"),
+        ("google.auth.exceptions", "GOOGLE_APPLICATION"),
+        ("google.protobuf.json_format", "Check MLFLOW_TRACKING_URI and the server"),
+    ],
 )
 def test_missing_credentials(module: str, setting: str) -> None:
-    """The message names the variables that the library reads."""
+    """The message names the variables that the library reads; MLflow parses the answers of servers with protobuf."""
     error = type("NoCredentialsError", (Exception,), {"__module__": module})
     message = f"Unable to locate credentials.*{setting}"
     with pytest.raises(TrackingError, match=message), tracking_errors("http://host", "store artifacts"):

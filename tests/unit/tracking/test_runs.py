@@ -40,8 +40,8 @@ def client(tmp_path: Path, empty_store: Path) -> Any:
     return connect(fresh_store(tmp_path, empty_store))
 
 
-def opened(client: Any, **tags: str) -> str:
-    return tracking.open_run(client, experiment=None, run_id=None, name="demo-auto-128", tags=tags)
+def opened(client: Any, *, run_id: str | None = None, **tags: str) -> str:
+    return tracking.open_run(client, experiment=None, run_id=run_id, name="demo-auto-128", tags=tags)
 
 
 class TestLogging:
@@ -57,7 +57,7 @@ class TestLogging:
         assert set(found["artifacts"]) == {"config.json", "environment.txt", "transcripts.json", "samples/samples.html"}
 
     def test_repeats_are_a_tag_and_not_metrics(self, client: Any, tmp_path: Path) -> None:
-        """MLflow's charts of further metrics would precede those of the results; the tag of the progress goes."""
+        """MLflow's charts of further metrics would precede those of the results; the tag of the progress is deleted."""
         run_id = opened(client)
         tracking.log_now(client, run_id, tags={PROGRESS: "7 utterances finished"})
         tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))
@@ -199,8 +199,24 @@ class TestExperiment:
         deleted = client.create_experiment("old")
         client.delete_experiment(deleted)
         monkeypatch.setenv(variable, deleted if variable.endswith("ID") else "old")
-        with pytest.raises(TrackingError, match=f"'old' is deleted. .*restore --experiment-id {deleted}"):
+        message = f"'old' is deleted. .*restore --experiment-id {deleted}`, or set {variable}"
+        with pytest.raises(TrackingError, match=message):
             opened(client)
+
+    @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"])
+    def test_a_variable_that_names_nothing(self, variable: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The message names the variable, because the server is not at fault."""
+        value = "999" if variable.endswith("T_ID") else "x" * 600
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(TrackingError, match=f"Check or unset {variable}"):
+            opened(client, run_id=value if variable == "MLFLOW_RUN_ID" else None)
+
+    def test_a_deleted_run(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        run_id = opened(client)
+        client.delete_run(run_id)
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        with pytest.raises(TrackingError, match="Check or unset MLFLOW_RUN_ID"):
+            opened(client, run_id=run_id)
 
     def test_a_named_experiment_takes_precedence(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The variables are for runs without one."""
