@@ -278,10 +278,7 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
                     blocks += [part.to_ndarray()[0] for part in interleaved.resample(frame)]
             if len(container.streams.audio) > 1:  # a joined Ogg file adds a track when its second part is read
                 raise AudioError(f"{where} has {len(container.streams.audio)} audio tracks, expected one. {CONVERT}")
-            end = tracks[0].duration or 0
-            if name == "ogg":  # otherwise a damaged first page would only shift the start
-                end += max(0, tracks[0].start_time or 0)
-            stated = float(end * tracks[0].time_base) if end else None
+            stated = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
             if stated is None and container.duration:
                 stated = container.duration / av.time_base
     except (av.FFmpegError, ValueError) as error:

@@ -25,7 +25,7 @@ from whisperbench.files import FileState, changed_files, file_state, read_own, w
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "miniaudio", "soxr", "numpy")
-SCHEMA = 3  # of the cached files
+SCHEMA = 4  # of the cached files; increased when `verification` changes
 READ_BYTES = 1 << 20
 
 

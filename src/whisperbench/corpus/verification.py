@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from typing import BinaryIO
 
 from whisperbench.corpus.audio import (
@@ -41,7 +42,8 @@ UNIQUE_CHUNKS = (*LAYOUTS, b"ftyp", b"moov", b"data", b"SSND")
 PIPE_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(-1, 0))
 """Sizes that programs write into the header of a file before its length is known."""
 MAX_PADDING, MAX_TAGS = 4096, 1 << 24  # bytes at the end of a file, of zeros only and with tags
-MAX_OGG_PAGE, END_OF_STREAM = 65_307, 4  # size of a page and flag of the last one (RFC 3533, 6)
+OGG_HEADER, END_OF_STREAM = 27, 4  # bytes before the sizes of a page's segments, and the flag of the last page
+REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 MAX_MP3_FRAME = 2881  # bytes of the largest frame, 320 kbit/s at 16 kHz
 
 ROUNDING_SECONDS = 0.1  # compressed formats round their length to frames of the codec
@@ -142,20 +144,30 @@ def _require_whole(file: BinaryIO, where: str, decoded: Decoded) -> None:
         lengths += "" if by_ffmpeg else f", and a second decoder reads {second.seconds:.4g} s"
         raise AudioError(f"{where} is cut short, consists of joined files, or has a wrong header: {lengths}. {CONVERT}")
     if is_ogg:
-        _require_last_page(file, where)
+        _require_pages(file, where)
 
 
-def _require_last_page(file: BinaryIO, where: str) -> None:
-    """Require that an Ogg file ends with a complete page that is marked as the last one."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - MAX_OGG_PAGE - MAX_PADDING))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    segments = page[26] if len(page) > 26 else 0
-    end = 27 + segments + sum(page[27 : 27 + segments])
-    if not segments or len(page) < end or not page[5] & END_OF_STREAM:
-        raise AudioError(f"{where} is cut short: its last page is missing or incomplete. {FETCH_AGAIN}")
-    if not is_padding(page[end:]):
+def _require_pages(file: BinaryIO, where: str) -> None:
+    """Require that an Ogg file has all its pages with correct checksums (RFC 3533, 6), up to one marked as the last.
+
+    Decoders leave out damaged pages, and the length in the header does not show it for the first and the last page.
+    """
+    file.seek(0)
+    next_number, is_last = dict[bytes, int](), 0
+    while len(header := file.read(OGG_HEADER)) == OGG_HEADER and header.startswith(b"OggS"):
+        sizes = file.read(header[26])
+        page = header[:22] + bytes(4) + header[26:] + sizes + file.read(sum(sizes))
+        stream, number = header[14:18], int.from_bytes(header[18:22], "little")
+        # zlib's CRC has the same polynomial, but the order of its bits is reversed.
+        reversed_crc = zlib.crc32(page.translate(REVERSED_BITS), 0xFFFF_FFFF) ^ 0xFFFF_FFFF
+        if int(f"{reversed_crc:032b}"[::-1], 2) != int.from_bytes(header[22:26], "little"):
+            raise AudioError(f"{where} is damaged or cut short: page {number} has a wrong checksum. {FETCH_AGAIN}")
+        if number != next_number.get(stream, 0):
+            raise AudioError(f"{where} is damaged: page {number - 1} is missing. {FETCH_AGAIN}")
+        next_number[stream], is_last = number + 1, header[5] & END_OF_STREAM
+    if not is_last:
+        raise AudioError(f"{where} is cut short: its last page is missing. {FETCH_AGAIN}")
+    if not is_padding(header + file.read(MAX_TAGS)):
         raise AudioError(f"{where} has other content after its last page, which is not read. {CONVERT}")
 
 

@@ -223,6 +223,7 @@ def test_a_damaged_page_of_an_ogg_file_is_noticed(name: str) -> None:
         damaged = bytearray(content)
         damaged[page + 200] ^= 1
         assert seconds_of(bytes(damaged)) is None
+    assert seconds_of(content[: pages[2]] + content[pages[3] :]) is None
 
 
 @pytest.mark.parametrize("name", ["wav", "aiff", "m4a", "ogg", "opus", "flac.ogg"])
