@@ -119,6 +119,13 @@ class TestLeaderboards:
             store.execute("UPDATE runs SET start_time = ? WHERE run_uuid = ?", (start, run_id))
         assert [record.run_id for record in runs.find_runs(client, None, None)] == [run_id]
 
+    def test_a_cache_that_cannot_be_created(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For example because the home directory is read-only; the message names the setting."""
+        monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+        log(client, run_of(LARGE), spoken([1] * 4))
+        result = compare()
+        assert (result.exit_code, "Set XDG_CACHE_HOME" in result.stderr) == (2, True)
+
     def test_transcripts_are_fetched_once(self, client: Any, directory: Path) -> None:
         """The transcripts of the typical run of each configuration are kept for the next comparison."""
         near = [log(client, run_of(c, wer=w), spoken([1] * 40)) for c, w in ((LARGE, 2.0), (TURBO, 2.1))]

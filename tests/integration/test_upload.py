@@ -187,9 +187,10 @@ def test_mlflow_run_id_is_not_filled(client: Any, tmp_path: Path, monkeypatch: p
 
 
 class TestErrors:
-    def test_no_bundle(self, tmp_path: Path) -> None:
-        """The error names what was searched."""
-        result = run_flow(tmp_path)
+    @pytest.mark.parametrize("name", [".", "absent", "a" * 5_000])
+    def test_no_bundle(self, name: str, tmp_path: Path) -> None:
+        """The error names what was searched, also a path that no file can have."""
+        result = run_flow(tmp_path / name)
         assert result.exit_code == 1
         assert "does not match a result bundle" in result.stderr
 

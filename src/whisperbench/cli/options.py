@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,13 +13,19 @@ from typing import Any, TypeVar
 import click
 
 from whisperbench.config.option import Group, Option, Options
-from whisperbench.errors import WhisperbenchError
+from whisperbench.errors import ConfigError, WhisperbenchError
 from whisperbench.text import printable, redact
 
 R = TypeVar("R", bound=Options)
 
 UNEXPECTED = 70
 """Exit status of a defect (EX_SOFTWARE of sysexits.h); status 1 is reserved for failures and regressions."""
+REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+}
+"""Errors of a file that are no defects: permissions, space, and paths that no file can have."""
 STATUSES = (
     "Exit status: 0 success; 1 the run failed, or the gate found a regression; 2 wrong usage, not comparable, or the "
     "gate is undecided; 3 no tracking server; 70 unexpected error; 128+n signal n."
@@ -49,6 +56,9 @@ class Command(click.Command):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.filename and error.errno in REFUSALS:
+                _print_error(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}). Choose another path.")
+                sys.exit(ConfigError.exit_status)
             click.echo(printable(redact(traceback.format_exc(), os.environ)), err=True)
             _print_error(
                 f"unexpected {type(error).__name__}: {error}. Please report this defect with the output above."

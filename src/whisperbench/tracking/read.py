@@ -237,9 +237,18 @@ def _repeats(run_id: str, tag: str | None) -> dict[str, tuple[float, ...]]:
 
 
 def _cache_of(client: MlflowClient, cache: Path) -> Path:
-    """The directory of a server in `cache`, which is created."""
+    """The directory of a server in `cache`, which is created.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
     directory = cache / hashlib.sha256(str(client.tracking_uri).encode()).hexdigest()[:16]
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"The cache {directory} cannot be created ({error.strerror}). Set XDG_CACHE_HOME to another directory."
+        ) from error
     return directory
 
 

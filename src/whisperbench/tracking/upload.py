@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,10 +74,14 @@ def find_bundles(named: str) -> list[Path]:
     Raises:
         BundleError: no result directory was found.
     """
-    path = Path(named)
-    paths = [path] if path.exists() else [Path(name) for name in glob.glob(named)]  # noqa: PTH207 - Path.glob takes no absolute pattern
+    # Unlike those of Path, these functions do not raise an error for directories of other users and overlong paths.
+    paths = [Path(named)] if os.path.exists(named) else [Path(name) for name in glob.glob(named)]  # noqa: PTH110, PTH207
     candidates = {inside for each in paths for inside in (each, *each.glob("*"))}
-    found = [each for each in candidates if (each / BUNDLE_FILE).is_file() or (is_partial(each) and each.is_dir())]
+    found = [
+        each
+        for each in candidates
+        if os.path.isfile(each / BUNDLE_FILE) or (is_partial(each) and os.path.isdir(each))  # noqa: PTH112, PTH113
+    ]
     if not found:
         raise BundleError(
             f"bundles={named!r} does not match a result bundle, which is a directory with a {BUNDLE_FILE}."
