@@ -4,6 +4,7 @@
   python -m benchmarks.accuracy combine TARGET CORPUS…      make one corpus of several
   whisperbench sweep --model demo,./base --corpus TARGET --padding-stride 1,4,8,16,32,64
   python -m benchmarks.accuracy verdicts --setting padding_stride --reference 1
+  python -m benchmarks.accuracy picture results/NVIDIA-H200-accuracy-padding_stride.json
 
 An engine start takes longer than the transcription of a small corpus, so `combine` copies several corpora into one
 directory and puts the name of each before its utterance ids.  `verdicts` reads the runs of the tracking server and
@@ -39,6 +40,10 @@ SAME_IN_ALL_RUNS = (
     "quantization",
 )
 """Params that are equal in all runs of one comparison, except for the setting that is compared."""
+
+PICTURE = "dev-clean", "telephone"
+"""Corpora that the picture shows."""
+COLOURS = {"base": "#2166ac", "tiny.en": "#e08214"}
 
 Row = dict[str, Any]
 
@@ -81,12 +86,22 @@ def verdicts(setting: str, reference: str, where: str | None, output: Path) -> N
     transcripts = read_transcripts(client, [run.run_id for run in newest.values()], cache_directory() / "transcripts")
     rows = []
     for runs in _comparable(newest.values(), setting).values():
-        exact = next((run for run in runs if run.params[setting] == reference), None)
-        for run in runs if exact else ():
+        exact = next((run for run in runs if value_of(run, setting) == reference), None)
+        for run in runs if exact and len(runs) > 1 else ():
             rows += compared(run, setting, transcripts[run.run_id] or (), transcripts[exact.run_id] or ())
     path = output / f"{slug(rows[0]['gpu_name'])}-accuracy-{setting}.json"
     path.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
-    click.echo("\n".join(table(rows, setting)))
+    click.echo("\n".join(table(rows, setting, reference)))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def picture(file: Path) -> None:
+    """Draw the differences of a file of `verdicts` beside it, without quantised models."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    setting = file.stem.rpartition("-")[2]
+    kept = [row for row in rows if setting == "quantization" or row["quantization"] == "none"]
+    draw(file.with_suffix(".svg"), sorted(kept, key=lambda row: row[setting].zfill(8)), setting)
 
 
 def compared(
@@ -101,15 +116,19 @@ def compared(
         pairs = [(texts[u.utt_id], u) for u in utterances if u.units is not None]
         row: Row = {
             "model": Path(run.params["model"]).name,
-            **{name: run.params[name] for name in (*SAME_IN_ALL_RUNS, setting) if name in run.params},
+            **{name: run.params[name] for name in SAME_IN_ALL_RUNS if name in run.params},
+            "quantization": value_of(run, "quantization"),
+            setting: value_of(run, setting),
             "commit": run.tags.get(COMMIT),
             "corpus": corpus,
             "utterances": len(utterances),
             "units": sum(u.units or 0 for _, u in pairs),
             "errors": sum(u.errors or 0 for _, u in pairs),
             "equal_texts": sum(before.hypothesis == after.hypothesis for before, after in pairs),
-            "repetition_loops": sum(u.repetition_loop for u in utterances),
+            "repetition_loops": sum(u.repetition_loops for u in utterances),
         }
+        if not row["units"] and row["errors"]:
+            row["invented_per_minute"] = round(60 * row["errors"] / sum(u.seconds for u in utterances), 3)
         if row["units"]:
             errors = [[pair[side].errors or 0 for pair in pairs] for side in (0, 1)]
             paired = PairedErrors.of(errors, [u.units or 0 for _, u in pairs], [u.speaker for _, u in pairs])
@@ -123,32 +142,88 @@ def compared(
     return rows
 
 
-def table(rows: Sequence[Row], setting: str) -> list[str]:
-    """A markdown table with one line per model, corpus and value of the setting."""
-    lines = [f"| model | corpus, units | `{setting}` | WER % | difference in points, 95 % | verdict | loops |"]
-    lines.append("|---|---|--:|--:|---|---|--:|")
+def value_of(run: RunRecord, setting: str) -> str:
+    """The value of an option in a run; options that keep their default are not logged."""
+    from whisperbench.config.benchmark import OPTIONS
+
+    return run.params.get(setting, OPTIONS[setting].default_text)
+
+
+def table(rows: Sequence[Row], setting: str, reference: str) -> list[str]:
+    """A markdown table with one line per model and corpus, and one column per value of the setting.
+
+    A cell holds the difference from the reference in points, its 95 % limits and the verdict; for a corpus without
+    words it holds the invented words per minute of audio.
+    """
+    values = list(dict.fromkeys(row[setting] for row in rows))
+    values.sort(key=lambda value: (value != reference, not value.isdecimal(), value.zfill(8)))
+    others = [name for name in SAME_IN_ALL_RUNS if name != setting and len({row.get(name) for row in rows}) > 1]
+    lines: dict[tuple[Any, ...], dict[str, Row]] = collections.defaultdict(dict)
     for row in rows:
-        if "wer" not in row:
-            continue
-        difference, low, high = row["difference"]
-        limits = f"{difference:+.2f} ({low:+.2f} to {high:+.2f})" if difference or low != high else ""
-        cells = (
-            row["model"], f"{row['corpus']}, {row['units']:,}", row[setting], f"{row['wer']:.2f}", limits,
-            verdict(row), row["repetition_loops"],
-        )  # fmt: skip
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    return lines
+        if "wer" in row or "invented_per_minute" in row:
+            lines[row["model"], row["corpus"], row["units"], *(row.get(name) for name in others)][row[setting]] = row
+    heads = ["model", *others, "corpus", "words", f"{setting}={reference}", *values[1:]]
+    text = [f"| {' | '.join(heads)} |", f"|{'---|' * (2 + len(others))}--:|--:|{'---|' * len(values[1:])}"]
+    for (model, corpus, units, *same), found in sorted(lines.items(), key=lambda line: (line[0][0], -line[0][2])):
+        cells = [
+            model,
+            *map(str, same),
+            corpus,
+            f"{units:,}",
+            *(cell(found.get(value), reference, setting) for value in values),
+        ]
+        text.append(f"| {' | '.join(cells)} |")
+    return text
+
+
+def cell(row: Row | None, reference: str, setting: str) -> str:
+    """What the table shows of a row."""
+    if row is None:
+        return ""
+    if "wer" not in row:
+        return f"{row['invented_per_minute']:.1f} invented/min"
+    if row[setting] == reference:
+        return f"{row['wer']:.2f} %"
+    difference, low, high = row["difference"]
+    return f"{difference:+.2f} ({low:+.2f} to {high:+.2f}) **{verdict(row)}**"
 
 
 def verdict(row: Row) -> str:
-    """The outcome at the smallest margin that decides."""
+    """The verdict at the smallest margin that decides; a difference can be real and still lie within a wider margin."""
     for margin in MARGINS:
-        outcome = row[f"within_{margin:g}"]
-        if outcome in ("same", "not worse"):
-            return f"{outcome} within {margin:g}"
-        if outcome in ("better", "worse"):
-            return str(outcome)
-    return "undecided"
+        if (outcome := row[f"within_{margin:g}"]) in ("same", "not worse"):
+            low, high = row["difference"][1:]
+            real = "worse, but" if low > 0 else "better, but" if high < 0 else outcome
+            return f"{real} within {margin:g}"
+    return str(row[f"within_{MARGINS[-1]:g}"])
+
+
+def draw(target: Path, rows: Sequence[Row], setting: str) -> None:
+    """One panel per corpus of PICTURE with the differences and their 95 % limits; equal rows give equal bytes."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "whisperbench", "font.size": 9})
+    figure = Figure(figsize=(9.6, 3.6), facecolor="white")
+    panels = figure.subplots(1, len(PICTURE), squeeze=False)[0]
+    values = list(dict.fromkeys(row[setting] for row in rows))
+    for panel, corpus in zip(panels, PICTURE, strict=True):
+        panel.axhspan(-MARGINS[0], MARGINS[0], color="#eeeeee")
+        panel.axhline(0, color="#888888", linewidth=0.8)
+        for shift, (model, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
+            found = [row for row in rows if (row["model"], row["corpus"]) == (model, corpus) and "wer" in row]
+            places = [values.index(row[setting]) + shift for row in found]
+            middle = [row["difference"][0] for row in found]
+            limits = [[abs(row["difference"][side] - row["difference"][0]) for row in found] for side in (1, 2)]
+            panel.errorbar(places, middle, limits, fmt="o", color=colour, label=model, capsize=3, linewidth=1)
+        panel.set_title(f"{corpus}, {found[0]['units']:,} words", fontsize=10)
+        panel.set_xticks(range(len(values)), values)
+        panel.set_xlabel(setting)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("WER minus the WER of the reference, points")
+    panels[0].legend(frameon=False, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
 
 
 def _by_corpus(utterances: Iterable[UtteranceResult]) -> Mapping[str, list[UtteranceResult]]:
@@ -162,9 +237,8 @@ def _comparable(runs: Iterable[RunRecord], setting: str) -> Mapping[Any, list[Ru
     """Groups of runs of one model and data set that differ in the setting alone."""
     groups: dict[Any, list[RunRecord]] = collections.defaultdict(list)
     for run in runs:
-        if setting in run.params:
-            same = [run.params.get(name) for name in SAME_IN_ALL_RUNS if name != setting]
-            groups[run.params["model"], run.accuracy_key, *same].append(run)
+        same = [run.params.get(name) for name in SAME_IN_ALL_RUNS if name != setting]
+        groups[run.params["model"], run.accuracy_key, *same].append(run)
     return groups
 
 

@@ -40,10 +40,9 @@ from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, fi
 RESULTS = Path(__file__).parent / "results"
 COMMIT = "mlflow.source.git.commit"
 FACTS = (
-    "gpu_name", "gpu_count", "cuda_driver", "engine_version", "torch_version", "model", "engine",
-    "padding_stride", "engines_per_gpu", "mel_device", "kv_cache_dtype",
-    "max_num_seqs", "max_num_batched_tokens", "dtype", "quantization",
-    "gpu_memory_utilization", "enforce_eager", "load_format", "reader_threads", "cuda_mps",
+    "gpu_name", "gpu_count", "gpu_power_limit_watts", "cpu_cores", "cuda_driver", "engine_version", "torch_version",
+    "model", "engine", "padding_stride", "engines_per_gpu", "mel_device", "kv_cache_dtype", "max_num_seqs",
+    "max_num_batched_tokens", "dtype", "quantization", "enforce_eager", "load_format", "cuda_mps",
 )  # fmt: skip
 """Params of a run that describe the configuration and the hardware."""
 

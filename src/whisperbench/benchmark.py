@@ -137,7 +137,7 @@ def measure_to_disk(
                     on_result=[journal.append, *([live.on_result] if live else []), transcribed],
                     stall_seconds=settings.stall_seconds,
                 )
-            require_unchanged(prepared.corpus.files)
+            require_unchanged(prepared.corpus)
             prepared.checkpoint.require_unchanged()
             info = RunInfo(
                 model_id=prepared.checkpoint.model_id,

@@ -58,7 +58,7 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     """
     client = connect()
     if RUN_ID in os.environ and options.baseline is None:
-        unused_run(client, os.environ[RUN_ID])  # before the work, not after it
+        unused_run(client, os.environ[RUN_ID])  # refused before the work
     if options.baseline is not None:
         verdict = gate(client, options, options.baseline, listener)
         echo(verdict.sentence)

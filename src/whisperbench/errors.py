@@ -5,8 +5,8 @@ and what to do.
 
     0      success
     1      failure, or the gate found a regression
-    2      wrong usage (an option, a model, a corpus), runs that are not comparable, or an undecided gate
-    3      the tracking server cannot be reached or refuses
+    2      wrong usage (an option, a model, a corpus, a directory), runs that are not comparable, or an undecided gate
+    3      the tracking server cannot be reached or refuses a request
     70     unexpected error, which is not a WhisperbenchError
     128+n  ended by signal n
 """
@@ -41,7 +41,7 @@ class CorpusError(WhisperbenchError):
 
 
 class AudioError(WhisperbenchError):
-    """An audio file cannot be decoded; the message names the file."""
+    """An audio file cannot be decoded or is incomplete; the message names the file."""
 
     exit_status = 2
 

@@ -88,7 +88,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def file_state(path: Path) -> FileState:
-    """Size, time of modification and time of the last change of attributes, at least one of which changes with content.
+    """Size and times of the last change of content and of attributes, at least one of which changes with the content.
 
     Raises:
         OSError: the file does not exist.

@@ -44,12 +44,12 @@ def escape_control(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` for a terminal: like `escape_control`, but lines stay lines.  Everything that is printed passes it."""
+    """`escape_control` for each line of a text.  Everything that is printed on a terminal passes through it."""
     return "\n".join(map(escape_control, text.split("\n")))
 
 
 def shortened(text: object, length: int = 600) -> str:
-    """`text` without the middle of a long one, because the cause of an error is often at its end."""
+    """The text, or its start and end in `length` characters, because the cause of an error is often at its end."""
     whole = str(text)
     return whole if len(whole) <= length else f"{whole[: length // 3]} … {whole[3 - length * 2 // 3 :]}"
 

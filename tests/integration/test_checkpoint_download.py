@@ -87,7 +87,7 @@ def test_a_hub_model_is_downloaded_and_known_by_its_commit(hub: FakeHub, tmp_pat
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_download_that_was_altered_is_refused(hub: FakeHub, tmp_path: Path, name: str) -> None:
-    """It is not the commit that the run would record."""
+    """Its content is not that of the commit that the run would record."""
     found, _ = resolve_with_hub(hub.endpoint, tmp_path, "team/whisper", "main")
     file = Path(found[1]) / name  # type: ignore[index]
     content = file.read_bytes()

@@ -127,7 +127,7 @@ class TestLeaderboards:
         assert (result.exit_code, "Set XDG_CACHE_HOME" in result.stderr) == (2, True)
 
     def test_transcripts_are_fetched_once(self, client: Any, directory: Path) -> None:
-        """Those of the typical run of each configuration; they are kept for the next comparison."""
+        """The transcripts of the typical run of each configuration are kept for the next comparison."""
         near = [log(client, run_of(c, wer=w), spoken([1] * 40)) for c, w in ((LARGE, 2.0), (TURBO, 2.1))]
         log(client, run_of(LARGE, wer=2.2, day=1), spoken([1] * 40))
         first = compare()
@@ -171,7 +171,7 @@ class TestLeaderboards:
 
     @pytest.mark.parametrize("names", ["team, asr", "team, asr,other", "other ,team, asr"])
     def test_names_of_experiments_may_contain_commas(self, names: str, client: Any) -> None:
-        """The longest existing name is meant."""
+        """The longest existing name is selected."""
         log(client, dataclasses.replace(run_of(LARGE), experiment="team, asr"))
         log(client, dataclasses.replace(run_of(TURBO), experiment="other"))
         assert len(runs.find_runs(client, names, None)) == (2 if "other" in names else 1)

@@ -21,7 +21,7 @@ COUNT = "import time; end = time.monotonic() + 10\nwhile time.monotonic() < end:
 
 @contextmanager
 def stranger(code: str, *words: str, **variables: str) -> Iterator[None]:
-    """A process whose parent has ended, as a process of another terminal is no descendant."""
+    """A process whose parent has ended, so that it is no descendant, like a process of another terminal."""
     # Without pipes (-3 is DEVNULL), which `run` would wait for.
     start = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=-3, stderr=-3).pid)"
     command = [sys.executable, "-c", start, sys.executable, "-c", code, *words]

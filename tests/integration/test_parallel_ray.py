@@ -154,7 +154,7 @@ def test_an_engine_that_does_not_start(settings: EngineSettings, tmp_path: Path)
 
 
 def test_no_semaphore_is_left(settings: EngineSettings, tmp_path: Path) -> None:
-    """Python's resource tracker removes those of an engine process that was ended."""
+    """Python's resource tracker removes the semaphores of an engine process that was ended."""
     with two_engines(settings, tmp_path, EngineWithASemaphore):
         left = [SHARED_MEMORY / f"sem.{log.read_text()[1:]}" for log in tmp_path.glob("*.log")]
         assert all(path.exists() for path in left)

@@ -160,7 +160,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("mistake", [{"corpus": "no_such_folder"}, {"results_dir": "/proc/results"}])
     def test_a_sweep_that_cannot_be_measured_leaves_no_run(self, bench: Bench, mistake: dict[str, str]) -> None:
-        """Neither of the sweep nor of a configuration."""
+        """It creates a run neither for itself nor for a configuration."""
         status, _, err = bench.run(**{"model": "tiny.en", **mistake})
         assert status == 2
         assert next(iter(mistake.values())) in err

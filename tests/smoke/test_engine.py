@@ -18,7 +18,7 @@ PARAMS = (
     *("repeats", "engine_version", "torch_version", "normalizer"),
 )
 METRICS = (
-    *("wer", "cer", "wer_ci_low", "wer_ci_high", "substitutions", "deletions", "insertions", "reference_words"),
+    *("wer", "cer", "substitutions", "deletions", "insertions", "reference_words"),
     *("reqs_per_sec", "rtfx", "output_tokens_per_sec", "wall_seconds", "audio_seconds", "utterances"),
     *("utterances_over_30s", "silent_utterances", "engine_load_seconds", "warmup_seconds"),
     *("latency_p50_ms", "latency_p95_ms"),

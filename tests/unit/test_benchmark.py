@@ -66,7 +66,7 @@ def test_each_repeat_has_its_bar_and_rate(tmp_path: Path) -> None:
 def test_transcripts_are_printed_for_the_demo_or_on_request(
     corpus: str, requested: bool, printed: int, tmp_path: Path
 ) -> None:
-    """Also those of a small corpus are printed on request only."""
+    """The transcripts of another corpus are printed on request only, even if it is small."""
     from tests.support.audio import corpus_of
 
     (tmp_path / "copy").mkdir()

@@ -42,7 +42,7 @@ def test_only_regular_files_are_read_and_written(kind: str, tmp_path: Path, monk
 
 
 def test_a_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is refused by its owner."""
+    """The error names the owner."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(OSError, match="belongs to another user"):

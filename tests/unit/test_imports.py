@@ -63,8 +63,10 @@ HEAVY = {
 }
 """Libraries that no module imports before a function needs them: they take seconds, or touch a GPU."""
 
-INSIDE_VLLM = {f"src/whisperbench/engines/vllm/{name}.py" for name in ("model", "attention")}
-"""A model is a class of vLLM's and torch's: the modules of one are imported where vLLM is at work already."""
+INSIDE_VLLM = {
+    f"src/whisperbench/engines/vllm/{name}.py" for name in ("model", "attention", "fp8_encoder", "fp8_kernels")
+}
+"""Modules with classes of vLLM and torch, which are imported only where vLLM already runs."""
 
 
 class Import(NamedTuple):

@@ -27,7 +27,7 @@ def test_lengths_and_digest_are_known() -> None:
 
 
 def test_random_weights_have_as_many_tokens_as_the_reference(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """In every copy; with real weights the model decides."""
+    """Every copy has this number; with real weights the model ends the transcript."""
     real = BenchmarkConfig(model="demo", corpus="demo", limit=1, results_dir=str(tmp_path))
     config = dataclasses.replace(real, model="tiny.en", load_format="dummy", corpus_copies=2)
     count = checkpoint.count_tokens("EXPERIENCE PROVES THIS")

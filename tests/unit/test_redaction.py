@@ -1,4 +1,4 @@
-"""Redaction and escaping: no secret or control sequence gets out, and ordinary text stays as it is."""
+"""Redaction and escaping: no secret or control sequence is printed, and ordinary text stays as it is."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Checkpoint:
         return len(_tokenizer(self.path).encode(f" {sentence}", add_special_tokens=False)) + 1
 
     def require_unchanged(self) -> None:
-        """Require that the files are those of `revision`.
+        """Require that the files have not changed since `revision` was determined.
 
         Raises:
             ChangedInputError: files were changed or replaced; the message names some of them.
@@ -207,7 +207,7 @@ def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
 def _require_unchanged(files: Mapping[Path, FileState]) -> None:
     if changed := changed_files(files):
         raise ChangedInputError(
-            f"{len(changed)} files of the checkpoint changed after they were checked, so that the model is not that of "
+            f"{len(changed)} files of the checkpoint changed after they were checked, so the model may not be that of "
             f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
         )
 

@@ -68,7 +68,7 @@ def entry_point(name: str, module: str, record: type[Options]) -> str:
 
 
 def is_declared(record: type[Options], each: Option) -> bool:
-    """Whether MLproject declares an option; of the benchmark's options only those that are params of every run."""
+    """Whether MLproject declares an option, which of the benchmark's options are only the params of every run."""
     of_benchmark = issubclass(record, BenchmarkConfig) or (
         issubclass(record, SweepConfig) and each.name in record.of_benchmark()
     )

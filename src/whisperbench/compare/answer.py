@@ -14,7 +14,7 @@ from whisperbench.config.compare import SORTINGS, Sorting
 from whisperbench.stats.rates import rate_difference
 
 MAX_LINES, WIDTH = 20, 80
-"""The answer has at most so many lines on a terminal of this width."""
+"""Maximum number of lines of the answer, on a terminal of so many columns."""
 OTHER_LINES = 4
 """Lines of the heading, of the table's two heading lines, and of the note on columns that do not fit."""
 ALWAYS = ("model", "gpu", "setting", "wer", "cer")
@@ -44,7 +44,7 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
 
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
-    """The rows with the columns that are known; those of ALWAYS and the sort column are shown at any width."""
+    """The rows with the columns that have values; those of ALWAYS and the sort column are shown at any width."""
     gpus = short_gpu_names(row.system for row in board.rows)
     metric = SORTINGS[answer_sort(board)].metric
     usd, energy = "usd_per_audio_hour", "energy_wh_per_audio_hour"
@@ -71,36 +71,42 @@ def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
 
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
-    """The cheapest, the fastest and the most accurate choice with its figure, and what is not shown to be worse."""
+    """A sentence with the cheapest, fastest and most accurate choice, and the ones not shown to differ from it."""
     gpus = short_gpu_names(row.system for row in board.rows)
 
     def name(system: System) -> str:
         return f"{system.model} on {gpus[system.gpu]}"
 
     parts: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
+    accurate = rows[scored[0][1]].system if scored else None
+    as_accurate = [row for row in rows if accurate and _is_as_accurate(board, row.system, accurate)]
+    equally_accurate = ""
     for sort in dict.fromkeys(("cost", "reqs_per_sec", answer_sort(board))):
         metric = SORTINGS[sort].metric
         measured = [row for row in rows if row.system.median(metric) is not None]
         if sort not in CHOICES or not measured:
             continue
-        best, *others = (row.system for row in sorted(measured, key=lambda row: sort_key(row.system, SORTINGS[sort])))
+        ordered = sorted(measured, key=lambda row: sort_key(row.system, SORTINGS[sort]))
+        best, *others = (row.system for row in ordered)
         doubt = _doubt(best, others, SORTINGS[sort], name)
         parts.setdefault((name(best), doubt), []).append((CHOICES[sort], _figure(best, metric)))
-    scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
-    if scored:
-        best = rows[scored[0][1]].system
-        found = ("most accurate", f"{best.wer:.2f} % {best.error_rate}")
-        parts.setdefault((best.model, _accuracy_doubt(board, best, rows)), []).append(found)
+        if sort == answer_sort(board) and as_accurate and ordered[0] not in as_accurate:
+            best = next((row.system for row in ordered if row in as_accurate), best)
+            equally_accurate = f"{CHOICES[sort]} with that accuracy is {name(best)} ({_figure(best, metric)})"
+    if accurate:
+        found = ("most accurate", f"{accurate.wer:.2f} % {accurate.error_rate}")
+        parts.setdefault((accurate.model, _accuracy_doubt(board, accurate, rows)), []).append(found)
     clauses = [
         f"{_joined(kind for kind, _ in found)} is {who} ({', '.join(figure for _, figure in found)}){doubt}"
         for (who, doubt), found in parts.items()
     ]
-    sentence = "; ".join(clauses)
+    sentence = "; ".join([*clauses, equally_accurate] if equally_accurate else clauses)
     return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
 def short_gpu_names(systems: Iterable[System]) -> dict[str, str]:
-    """`H100` for `NVIDIA H100 80GB HBM3`: up to the first word with a digit, unless two GPUs would look alike."""
+    """`H100` for `NVIDIA H100 80GB HBM3`: up to the first word with a digit, if the names of all GPUs then differ."""
     found = {}
     for system in systems:
         count, _, gpu = system.short_gpu.rpartition(" × ")
@@ -133,7 +139,7 @@ def _figure(system: System, metric: str) -> str:
 
 
 def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
-    """The rows whose rate is not shown to differ from the best one, at a level that holds for all pairs."""
+    """A clause with the rows whose rate is not shown to differ from the best, at a level that holds for all pairs."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
     rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
     alike = []
@@ -150,8 +156,16 @@ def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Calla
     return f", which the noise does not separate from {alike[0]}{more}"
 
 
+def _is_as_accurate(board: Leaderboard, system: System, best: System) -> bool:
+    """Whether a system is the most accurate one, or is shown not to be worse than it by more than the margin."""
+    if system is best:
+        return True
+    found = board.verdicts.against(system, best)
+    return found is not None and found.outcome in ("same", "better", "not worse")
+
+
 def _accuracy_doubt(board: Leaderboard, best: System, rows: Sequence[Row]) -> str:
-    """The other models that are not shown to be less accurate."""
+    """A clause with the other models that are not shown to be less accurate."""
     others = [row.system for row in rows if row.system.model_id != best.model_id and row.system.wer is not None]
     found = {other: board.verdicts.against(other, best) for other in others}
     alike = [other.model for other, verdict in found.items() if verdict is None or verdict.outcome != "worse"]

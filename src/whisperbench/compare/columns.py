@@ -67,7 +67,7 @@ def _limits(interval: Interval | None) -> str:
 
 
 def _rate(metric: Metric) -> Callable[[Row], str]:
-    """Formats a rate or cost (USD in cents); reqs/sec with its noise from run to run if it is known."""
+    """A function that formats a rate or a cost (USD in cents), and reqs/sec with its noise from run to run if known."""
     shift = 2 if metric.unit.startswith("USD") else 0
 
     def show(row: Row) -> str:
@@ -160,7 +160,7 @@ _RESOLVED = (
     Column("dtype", "dtype", _param("dtype"), None, "if an option differs"),
     Column("batch_size", "batch", _param("batch_size"), None, "if an option differs"),
 )
-"""Columns of options that show the resolved value instead of the requested one."""
+"""Columns of options that show the resolved value.  The others show the requested one, also with `param="resolved"`."""
 
 
 def _requested(option: Option) -> Callable[[Row], Value]:

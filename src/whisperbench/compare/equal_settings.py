@@ -1,4 +1,4 @@
-"""GPUs and engines compared at equal settings, and beside that each at its best setting."""
+"""GPUs and engines compared at equal settings, and each of them at its best setting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _configuration(system: System) -> Hashable:
 def _settings(system: System) -> Hashable:
     """Settings that engines share: precision, concurrency, and the other options, at their defaults if it lacks them.
 
-    Thinned padding, a quantised KV cache or quantised weights of one engine are not equal to an engine without them.
+    An engine with thinned padding, a quantised KV cache or quantised weights does not equal an engine without them.
     """
     others = (
         each.text(each.default) if (value := system.requested(each)) is None else value
@@ -51,9 +51,9 @@ def _comparison(
     within: Callable[[System], Hashable],
     equal: Callable[[System], Hashable],
 ) -> Table:
-    """A row for each value of `compared` that occurs with others in a group `within`.
+    """A row for each value of `compared`, in each group of equal `within` that has several values.
 
-    Of the settings that are `equal`, those that most values have are shown, the fastest of these.
+    Settings with the same key `equal` are equal.  The one that most values have is shown, of several the fastest.
     """
     rows: list[list[Cell]] = []
     for board in boards:

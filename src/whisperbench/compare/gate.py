@@ -1,8 +1,8 @@
-"""Regression gate: is a candidate worse than its baseline by more than is allowed, or is that undecided?
+"""Regression gate: a verdict on whether a candidate is worse than its baseline by more than is allowed.
 
-Each of accuracy and throughput has three outcomes: its whole interval is within what is allowed (status 0), its whole
-interval is beyond it (1), or neither (2), and then the sentence states what to run.  At a level of 95 % up to three
-candidate runs may be added one by one until the gate decides: wrong passes then add up to 5 %.
+Accuracy and throughput have three outcomes each.  The whole interval is within what is allowed (status 0), the whole
+interval is beyond it (1), or neither is true (2), and the sentence then states what to run.  Up to three candidate runs
+may be added one by one until the gate decides; a candidate at the limit then passes in at most 6 % of simulated cases.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from whisperbench.stats.paired import PairedDifference
 from whisperbench.stats.rates import RateDifference, rate_difference, runs_needed
 
 MIN_ID_DIGITS = 4
-"""Digits of a run id that name a run."""
+"""Minimum number of digits of a run id that select a run."""
 MIN_DIGEST_DIGITS = 8
-"""Digits of a config digest that identify a configuration."""
+"""Minimum number of digits of a config digest that select a configuration."""
 MIN_BASELINE_RUNS, MIN_RUNS = 2, 4
-"""Runs of the baseline, and of both sides together, without which the gate decides nothing about the throughput."""
+"""Minimum numbers of runs of the baseline, and of both sides together, for an outcome of the throughput."""
 MIN_FAILING_RUNS = 2
-"""One candidate run is no proof of a regression: in 4 % of equal pairs it is an outlier."""
+"""Minimum number of candidate runs for a regression, because one run is an outlier in 4 % of equal pairs."""
 MAX_RUNS_ADVISED = 20
 MAX_LISTED = 8
 
@@ -54,8 +54,8 @@ class GateCase:
 def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequence[str] = ()) -> GateCase:
     """The runs of the candidate and of the baseline.
 
-    The candidate is the runs `candidate_ids`, or the newest run and its repeats from the same commit.  The newest run
-    must have the settings of the baseline; named runs may have others.
+    The candidate consists of the runs `candidate_ids`, or of the newest run and its repeats from the same commit.  The
+    newest run must have the settings of the baseline; named runs may have others.
 
     Args:
         baseline: a run id or its first digits, which names the run and its repeats from the same commit; a run name,
@@ -194,7 +194,7 @@ def judge_speed(speed: RateDifference, max_slowdown: float) -> Verdict:
         if k >= MIN_FAILING_RUNS:
             return Verdict(REGRESSION, figures)
         return Verdict(
-            UNDECIDED, f"{figures} Measure 1 more run of the candidate: one run is no proof of a regression."
+            UNDECIDED, f"{figures} Measure 1 more run of the candidate, because one run is no proof of a regression."
         )
     needed = runs_needed(speed.spread, max_slowdown)
     if needed > MAX_RUNS_ADVISED:
@@ -210,8 +210,8 @@ def judge_speed(speed: RateDifference, max_slowdown: float) -> Verdict:
 def _counted_rates(case: GateCase) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
     """The rates of the baseline and of the candidate by run.
 
-    Of the baseline the newest runs count, twice as many as the candidate has, or three: beside many of them, one slow
-    run of the candidate would not change the pooled noise.
+    Only the newest runs of the baseline are used, at most twice as many as the candidate has, or three if that is more.
+    With many runs of the baseline, one slow run of the candidate would hardly change the pooled noise.
     """
     candidate = [rates for rates in case.candidate.by_run("reqs_per_sec") if rates]
     baseline = [rates for rates in case.baseline.by_run("reqs_per_sec") if rates]
@@ -238,7 +238,7 @@ def _settings(run: RunRecord) -> dict[str, str]:
 
 
 def _is_repeat(run: RunRecord, newest: RunRecord) -> bool:
-    """Whether a run repeats the newest one with the same code; without a recorded commit only the run itself does."""
+    """Whether a run repeats the newest one with the same code; without a recorded commit only the run itself counts."""
     same_code = COMMIT in newest.tags and all(run.tags.get(tag) == newest.tags.get(tag) for tag in (COMMIT, GIT_DIRTY))
     return run is newest or (same_code and _identity(run) == _identity(newest))
 

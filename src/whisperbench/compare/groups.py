@@ -46,8 +46,11 @@ class Group:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class LeftOut:
+    """A run that is not ranked, or only by its WER (`speed_only`)."""
+
     run: RunRecord
     reason: str
+    speed_only: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Grouping:
                 left_out.append(LeftOut(run, reason))
             else:
                 if run.disturbed:
-                    left_out.append(LeftOut(run, f"only its speed is left out: {run.disturbed}"))
+                    left_out.append(LeftOut(run, f"only its speed is left out: {run.disturbed}", speed_only=True))
                 # The accuracy key does not include the weights, but random weights are ranked separately.
                 found[run.accuracy_key, fields_of(run.speed_key or "").get("weights", "real")].append(run)
         metric = SORTINGS[sort].metric

@@ -28,7 +28,7 @@ STYLE: Any = {
 }  # fmt: skip
 LABEL: Any = {"xytext": (6, 5), "textcoords": "offset points", "va": "bottom", "size": 8}
 SHAPES = "osD^vP*X"
-"""Markers of the models, in the order of their names; further models begin again."""
+"""Markers of the models, in the order of their names; further models begin with the first one again."""
 MAX_CHARACTERS = 60
 LOGARITHMIC = 10
 """The axis is logarithmic if the values differ by more than this factor."""
@@ -78,7 +78,7 @@ def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str 
 
 
 def _draw(axes: Axes, points: Sequence[Point], *, by_cost: bool) -> tuple[list[Annotation], Mapping[str, str]]:
-    """Draw the points of each GPU and the legend; returns the labels, and the tooltips by the id of their group."""
+    """Draw the points of each GPU and the legend; return the labels, and the tooltips by the id of their SVG group."""
     gpus = short_gpu_names(row.system for _, _, row in points)
     models = sorted({row.system.model for _, _, row in points})
     shapes = {model: SHAPES[place % len(SHAPES)] for place, model in enumerate(models)}

@@ -93,12 +93,12 @@ def best_settings(board: Leaderboard) -> list[Row]:
 
 
 def best_of(board: Leaderboard, systems: Sequence[System], sorting: Sorting) -> System:
-    """The best of some systems; one that is less accurate than the best of its model only if all of them are."""
+    """The best of some systems; a system that is less accurate than its model's best is returned only if all are."""
     return min(systems, key=lambda system: (not _is_as_accurate(system, board), sort_key(system, sorting)))
 
 
 def answer_sort(board: Leaderboard) -> str:
-    """The sort order of the short answer: cost or, without prices, speed, unless the board has another rate's order."""
+    """The sort order of the short answer: that of the board, but for WER the cost or, without prices, the speed."""
     known = [name for name in ("cost", "reqs_per_sec") if board.group.has(SORTINGS[name].metric)]
     return board.sort if board.sort != "wer" or not known else known[0]
 

@@ -67,10 +67,12 @@ class Report:
 
     @property
     def counts(self) -> str:
-        """`64 runs compared, 2 left out`."""
+        """`64 runs compared, 3 without their speed, 2 left out`."""
         runs, alone = (sum(len(r.system.runs) for b in boards for r in b.rows) for boards in (self.boards, self.alone))
         without = f", {alone} without a counterpart" if alone else ""
-        return f"{counted(runs, 'run')} compared{without}, {len(self.left_out)} left out"
+        disturbed = sum(each.speed_only for each in self.left_out)
+        slow = f", {disturbed} without their speed" if disturbed else ""
+        return f"{counted(runs, 'run')} compared{without}{slow}, {len(self.left_out) - disturbed} left out"
 
     @property
     def answer(self) -> list[Part]:

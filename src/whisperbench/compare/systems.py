@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
 from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS, error_metric
-from whisperbench.results.record import RunIdentity, RunRecord
+from whisperbench.results.record import TIMED, RunIdentity, RunRecord
 from whisperbench.results.run_name import OMITTED_FROM_LABEL
 from whisperbench.stats.clusters import Interval
 from whisperbench.stats.rates import RateEstimate
@@ -60,12 +60,15 @@ class System:
         return [run.values(metric) for run in self.runs]
 
     def median(self, metric: str) -> float | None:
-        """A rate or cost: the median of a run's repeats, of several runs the geometric mean of their medians.
+        """The typical value of a metric, which is None if it was not measured.
 
-        Of the WER, that of the typical run.
+        Of a rate or cost it is the median of a run's repeats, and of several runs the geometric mean of their medians.
+        Of other metrics, such as the WER, it is the value of the typical run.
         """
         if metric == "wer":
             return self.wer
+        if metric not in TIMED:
+            return self.typical.metric(metric)
         estimate = RateEstimate.of(self.by_run(metric))
         return estimate.figure if estimate else None
 

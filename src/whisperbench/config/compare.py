@@ -58,8 +58,8 @@ class CompareConfig(Options):
     model: str | None = option(None, TEXT,
         "Model as it was requested, or its Hugging Face id; * and ? match any text.", "Runs", unset="any", common=True)
     runs: str | None = option(None, TEXT,
-        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. Beside "
-        "baseline, one to three repeats of the candidate.",
+        "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. With "
+        "baseline, one to three run ids of the candidate.",
         "Runs", unset="none", common=True)
     sort: str = option("wer", one_of(*SORTS),
         "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
@@ -79,8 +79,8 @@ class CompareConfig(Options):
         "Ranking")
     baseline: str | None = option(None, TEXT,
         "Regression gate: run id, run name or config digest with which the newest run and its repeats of the same "
-        "commit, or those in runs, are compared. Exit status 0 if no regression is shown, 1 if one is shown, 2 if that "
-        "is undecided or the runs cannot be compared.", "Gate",
+        "commit, or those in runs, are compared. Exit status 0 if a regression is excluded, 1 if one is shown, 2 if "
+        "neither is shown or the runs cannot be compared.", "Gate",
         unset="none", common=True)
     max_slowdown: float = option(5.0, PERCENT, "Loss of throughput in percent that the gate accepts.", "Gate")
     format: str = option("auto", one_of("auto", "table", "markdown"),

@@ -1,7 +1,7 @@
 """Declarations of options, which are dataclass fields with an `Option` in their metadata.
 
 The command line, MLproject, docs/options.md, params, config digests, run names, leaderboard columns and sweeps are
-derived from the declarations.
+derived from the declarations.  Only the values of `param="resolved"` come from `results.run_data.run_params`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Group = Literal[
 """Heading of an option in --help and in docs/options.md, in this order."""
 
 Logged = Literal["always", "resolved", "changed", "never"]
-"""When an option is a param of a run: always as requested; always as resolved by the run; only if it differs from its
-default; or never, because it does not belong to the configuration.  config.json has all options as requested."""
+"""When an option is a param of a run: always, as requested; always, as resolved by the run; only if it differs from its
+default; or never.  config.json has all options as requested."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class SweepConfig(Options):
     # fmt: off
     grid: str | None = option(None, TEXT,
         "Grid that is not a full product: a YAML file, 'published' (six settings per GPU), 'bench' (vllm and "
-        "vllm-stock) or 'padding' (full and thinned padding).", "Sweep", unset="none", common=True)
+        "vllm-stock), 'padding' (full and thinned padding) or 'quantization' (FP8 beside bfloat16).", "Sweep",
+        unset="none", common=True)
     repeats: int = option(1, at_least(1),
         "Measure each configuration N times, in interleaved runs (a b a b); in a search, within one run.",
         "Sweep", common=True)

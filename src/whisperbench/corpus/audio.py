@@ -11,9 +11,10 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,10 @@ import numpy.typing as npt
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.container import InputContainer
 
 SAMPLE_RATE = 16_000
 WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
@@ -49,6 +54,8 @@ CONTAINERS = (
 )
 FFMPEG_FORMATS = (*CONTAINERS, *ESTIMATED_LENGTHS)
 """Formats whose completeness `verification` can check."""
+END_TAGS = re.compile(rb"TAG.{125}|3DI.{7}|LYRICSBEGIN.*?LYRICS(?:200|END)|.*?APETAGEX.{24}", re.DOTALL)
+"""ID3v1, the end of ID3v2, Lyrics3, and APEv2, whose items are between two lines with its name or before one."""
 
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
 CONVERT = "Convert it to FLAC."
@@ -256,17 +263,19 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
             if not tracks or name not in FFMPEG_FORMATS:
                 lacks = f"has the format {name}, which is not supported" if tracks else "has no audio track"
                 raise AudioError(f"{where} {lacks}. {CONVERT}")
-            # Only to interleaved float32; PyAV crashes if a frame has 8 planes.
-            interleaved, blocks, samples, first = av.AudioResampler(format="flt"), [], 0, None
-            for frame in container.decode(tracks[0]):
-                setting = f"{frame.sample_rate} Hz with {frame.layout.nb_channels} channels"
+            interleaved = av.AudioResampler(format="flt")  # to float32; PyAV crashes if a frame has 8 planes
+            blocks, samples, first = [], 0, None
+            for frame in _ffmpeg_frames(container, where):
+                setting = rate, channels = frame.sample_rate, frame.layout.nb_channels
                 if (first := first or setting) != setting:
-                    raise AudioError(f"{where} changes from {first} to {setting}. {CONVERT}")
-                samples += frame.samples * frame.layout.nb_channels
-                rate = frame.sample_rate
-                _require_limit(samples, rate * frame.layout.nb_channels, where)
-                blocks += [part.to_ndarray()[0] for part in interleaved.resample(frame)]
-                channels = frame.layout.nb_channels
+                    changes = "from {} Hz with {} channels to {} Hz with {} channels".format(*first, *setting)
+                    raise AudioError(f"{where} changes {changes}. {CONVERT}")
+                samples += frame.samples * channels
+                _require_limit(samples, rate * channels, where)
+                if channels == 1 and frame.format.name in ("flt", "fltp"):  # saves half of the time
+                    blocks.append(np.frombuffer(frame.planes[0], np.float32, frame.samples))
+                else:
+                    blocks += [part.to_ndarray()[0] for part in interleaved.resample(frame)]
             if len(container.streams.audio) > 1:  # a joined Ogg file adds a track when its second part is read
                 raise AudioError(f"{where} has {len(container.streams.audio)} audio tracks, expected one. {CONVERT}")
             stated = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
@@ -279,6 +288,36 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
         raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
     frames = np.concatenate(blocks).reshape(-1, channels)
     return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated)
+
+
+def _ffmpeg_frames(container: InputContainer, where: str) -> Iterator[AudioFrame]:
+    """The decoded frames of the first audio track, without tags at the end of an MP3 file."""
+    is_mp3, has_ended = container.format.name == "mp3", False
+    for packet in container.demux(container.streams.audio[0]):
+        if is_mp3 and is_no_mp3_frame(content := bytes(packet)) and is_padding(content):
+            has_ended = True
+            continue
+        if has_ended and packet.size:
+            raise AudioError(f"{where} is damaged, or consists of several joined files. {CONVERT}")
+        yield from cast("list[AudioFrame]", packet.decode())
+
+
+def is_no_mp3_frame(packet: bytes) -> bool:
+    """Whether FFmpeg has returned something else than a frame of an MP3 file, such as a tag."""
+    return bool(packet) and packet[0] != 0xFF
+
+
+def is_padding(rest: bytes) -> bool:
+    """Whether bytes after the audio are zeros and tags."""
+    while rest := rest.lstrip(b"\0"):
+        if rest.startswith(b"ID3"):  # its size has 7 bits in each byte
+            size = 10 + sum(byte << shift for byte, shift in zip(rest[6:10], (21, 14, 7, 0), strict=False))
+        elif tag := END_TAGS.match(rest):
+            size = tag.end()
+        else:
+            return False
+        rest = rest[size:]
+    return True
 
 
 def _require_limit(samples: int, samples_per_second: int, where: str) -> None:

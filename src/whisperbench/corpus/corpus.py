@@ -38,8 +38,8 @@ class Utterance:
     """One recording and its reference transcript, the input of an engine.
 
     `reference` is None without a transcript, and empty if no word is spoken.  `seconds` is the length that a manifest
-    states, until `inspect_corpus` has compared it with the audio and set it.  `forced_tokens` is the exact number of
-    tokens to generate; random weights need it, because they do not end a transcript.
+    states; `inspect_corpus` compares it with the audio and replaces it by the length of the audio.  `forced_tokens` is
+    the exact number of tokens to generate; random weights need it, because they do not end a transcript.
     """
 
     utt_id: str
@@ -55,7 +55,7 @@ class Corpus:
     """Utterances sorted by id; `source` is a path, or a hub id and its commit.
 
     `warnings` are reasons why the WER is missing or may be wrong.  `inspect_corpus` sets the other fields: `digest`
-    covers ids, references and samples, `silent` holds the ids of utterances in which the model hears nothing, and
+    covers ids, references and samples, `silent` holds the ids of silent utterances (`verification.verified_audio`), and
     `files` the states of the audio files at that time.
     """
 
@@ -225,14 +225,14 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
     audio, transcripts, others = corpus_files(root)
     if others:
         warnings.append(
-            f"{len(others)} files are ignored, which are neither audio nor transcripts, such as {others[0]}."
+            f"{len(others)} files are ignored, because they are neither audio nor transcripts, such as {others[0]}."
         )
     if not audio:
         raise CorpusError(f"{root} holds no audio: expected files that end in {', '.join(SUFFIXES)}.")
     if not transcripts:
         pairs += [(TranscriptEntry(str(path), posixpath.splitext(name)[0], None), path) for name, path in audio.items()]
         return
-    named = set[str]()
+    named = dict[str, str]()
     for relative, transcript in transcripts.items():
         entries, keys = read_transcript(transcript)
         if entries and keys.isdisjoint(TEXT_KEYS):
@@ -240,7 +240,12 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
             warnings.append(f"{transcript} has no transcripts: expected {expected} among its fields {sorted(keys)}.")
         for entry in entries:
             name = _audio_of(entry, posixpath.dirname(relative), audio, root)
-            named.add(name)
+            if name in named:
+                raise CorpusError(
+                    f"{entry.where}: the audio file {name!r} is already used by {named[name]}. Only whole files are "
+                    "transcribed. Write each part to a separate file, or remove one of the entries."
+                )
+            named[name] = entry.where
             pairs.append((replace(entry, id=entry.id or posixpath.splitext(name)[0]), audio[name]))
     if unnamed := [name for name in audio if name not in named]:
         raise CorpusError(

@@ -60,6 +60,8 @@ MAX_TRANSCRIPT_BYTES = 256 << 20  # a million utterances of 250 bytes
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name")
 """Names of the field with the audio file: this project's, NeMo's, and that of `datasets`' audiofolder."""
 TEXT_KEYS = ("text", "transcription")
+SEGMENT_KEYS = (("start", "end"), ("start_time", "end_time"))
+"""Names of the fields with the limits of a segment in seconds, which must be as long as the audio file."""
 DELIMITERS = ",;\t"
 MAX_CSV_FIELD_LENGTH = 1 << 30  # Python's own limit of 128 KiB refuses a long transcript
 SURROGATE = re.compile("[\\ud800-\\udfff]")  # JSON can escape half of a surrogate pair, which UTF-8 cannot encode
@@ -91,7 +93,7 @@ def audio_key(path: str) -> str:
 def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Path]]:
     """Audio files (by `audio_key`) and transcript files under `root`, by relative path in composed form, sorted.
 
-    The third item are other files, without hidden ones (`._x.wav`) and notes like README.  Links inside `root` are
+    The third item has the other files, without hidden ones (`._x.wav`) and notes like README.  Links inside `root` are
     followed.
 
     Raises:
@@ -200,8 +202,8 @@ def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obje
         named = [name for name in columns if name]
         if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
             raise CorpusError(
-                f"{path} has no header: line 1 is {header!r:.200}. Add a first line with different names of the "
-                "columns, separated by a comma, semicolon or tab as the other lines, for example file_name,text."
+                f"{path} has no header: line 1 is {header!r:.200}. Add a first line with one name per "
+                "column, separated like the other lines by a comma, semicolon or tab, for example file_name,text."
             )
         content = io.StringIO(text, newline="")
         rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
@@ -234,7 +236,10 @@ def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obj
 def _entry(where: str, record: Mapping[str, object]) -> TranscriptEntry:
     fields: dict[str, str | None] = {}
     for field, keys in (("audio", AUDIO_KEYS), ("text", TEXT_KEYS), ("id", ("id",)), ("speaker", ("speaker",))):
-        value = next((record[key] for key in keys if key in record), None)
+        found = [key for key in keys if record.get(key) is not None]
+        value = record[found[0]] if found else None
+        if any(record[key] != value for key in found):
+            raise CorpusError(f"{where} has different values in its fields {' and '.join(found)}. Keep one of them.")
         value = str(value) if field == "speaker" and type(value) is int else value
         if not (value is None or (isinstance(value, str) and not SURROGATE.search(value))):
             raise CorpusError(f"{where}: {field} must be a string or null, not {value!a:.200}.")
@@ -246,6 +251,9 @@ def _entry(where: str, record: Mapping[str, object]) -> TranscriptEntry:
             f"{where} has offset={offset:g}. Only whole files are transcribed. Write each part to a separate file."
         )
     seconds = _seconds(where, record, "duration")
+    for first, last in SEGMENT_KEYS:
+        if seconds is None and (end := _seconds(where, record, last)):
+            seconds = end - (_seconds(where, record, first) or 0.0)
     return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"], seconds)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, replace
@@ -19,7 +20,7 @@ from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
 from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
-from whisperbench.errors import ChangedInputError, CorpusError
+from whisperbench.errors import ChangedInputError, CorpusError, WhisperbenchError
 from whisperbench.files import FileState, changed_files, file_state, read_own, write_atomically
 from whisperbench.util import installed_version
 
@@ -30,7 +31,7 @@ READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What decoding finds, as it is cached: one length per utterance, the ids of silent ones, and the digest."""
+    """The cached result of decoding: one length per utterance, the ids of silent ones, and the digest."""
 
     seconds: tuple[float, ...]
     silent: tuple[str, ...]
@@ -63,7 +64,7 @@ def inspect_corpus(
             for done, _ in enumerate(pool.map(_read_file, corpus.utterances), 1):
                 progress(done)
         found = known or _decode_all(corpus.utterances, pool, progress)
-    require_unchanged(states)
+    _require_states(states, changed_files(states))
     if cached and not known:
         with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
             cached.parent.mkdir(parents=True, exist_ok=True)
@@ -73,17 +74,32 @@ def inspect_corpus(
     return replace(corpus, utterances=utterances, digest=found.digest, silent=found.silent, files=states)
 
 
-def require_unchanged(files: Mapping[Path, FileState]) -> None:
-    """Require that the files of an inspected corpus are those that were inspected.
+def require_unchanged(corpus: Corpus) -> None:
+    """Require that the files of an inspected corpus have the content that was inspected.
+
+    Files are decoded again if only their attributes changed, for example by `chmod` or by a hard link of a backup.
 
     Raises:
         ChangedInputError: files were changed or replaced; the message names some of them.
     """
-    if changed := changed_files(files):
+    if (changed := changed_files(corpus.files)) and not _has_same_content(corpus, changed):
+        _require_states(corpus.files, changed)
+
+
+def _has_same_content(corpus: Corpus, changed: Iterable[Path]) -> bool:
+    try:
+        same_size_and_time = all(file_state(path)[:2] == corpus.files[path][:2] for path in changed)
+        return same_size_and_time and inspect_corpus(corpus, os.cpu_count() or 1).digest == corpus.digest
+    except (OSError, WhisperbenchError):
+        return False
+
+
+def _require_states(files: Mapping[Path, FileState], changed: Sequence[Path]) -> None:
+    if changed:
         names = ", ".join(map(str, changed[:5]))
         raise ChangedInputError(
-            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so that the digest is "
-            f"not that of the transcribed audio: {names}. Run again while the corpus does not change."
+            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so the digest may not "
+            f"be that of the transcribed audio: {names}. Run again while the corpus does not change."
         )
 
 
@@ -93,8 +109,8 @@ def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progr
         stated = utterance.seconds
         if stated is not None and not abs(stated - length) <= ROUNDING_SECONDS:
             raise CorpusError(
-                f"{utterance.utt_id} lasts {length:.2f} s, but its entry has duration={stated:g}. Only whole files are "
-                "transcribed. Write each part to a separate file, or remove the duration."
+                f"{utterance.utt_id} lasts {length:.2f} s, but its entry states {stated:g} s (duration, or end minus "
+                "start). Only whole files are transcribed. Write each part to a separate file, or remove the field."
             )
         digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
         silent += [utterance.utt_id] if is_silent else []

@@ -7,6 +7,7 @@ compared with the sizes in their headers, and any other file is decoded a second
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from typing import BinaryIO
@@ -21,6 +22,8 @@ from whisperbench.corpus.audio import (
     Samples,
     decode,
     decode_with_ffmpeg,
+    is_no_mp3_frame,
+    is_padding,
     load_audio,
     opened,
     to_mono,
@@ -36,9 +39,8 @@ MP4_CHUNKS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 AUDIO_CHUNKS = (b"data", b"SSND", b"mdat")
 UNIQUE_CHUNKS = (*LAYOUTS, b"ftyp", b"moov", b"data", b"SSND")
 PIPE_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(-1, 0))
-"""Sizes that programs write into the header of a file whose length they do not know yet."""
-TAGS = (b"TAG", b"ID3", b"APETAGEX")
-MAX_PADDING = 4096  # zeros at the end of a file
+"""Sizes that programs write into the header of a file before its length is known."""
+MAX_PADDING, MAX_TAGS = 4096, 1 << 24  # bytes at the end of a file, of zeros only and with tags
 MAX_OGG_PAGE, END_OF_STREAM = 65_307, 4  # size of a page and flag of the last one (RFC 3533, 6)
 MAX_MP3_FRAME = 2881  # bytes of the largest frame, 320 kbit/s at 16 kHz
 
@@ -49,9 +51,9 @@ CANCELLED = 0.01  # the mean of channels in opposite phase is at least 40 dB bel
 
 
 def verified_audio(source: AudioSource) -> tuple[Samples, bool]:
-    """The result of `load_audio`, and whether the model hears silence, for a file that is complete.
+    """The result of `load_audio` for a file that is complete, and whether it is silent.
 
-    Silence is a mean of the channels that is zero, or nearly zero because channels in opposite phase cancel out.
+    It is silent if the mean of the channels is zero, or nearly zero because channels in opposite phase cancel out.
 
     Raises:
         AudioError: as in `load_audio`; or the file holds more or less than is decoded, or float samples beyond ±1.
@@ -95,7 +97,7 @@ def _require_whole_chunks(file: BinaryIO, where: str) -> bool:
         fields, start = struct.unpack(layout, file.read(header)), position + header
         name, length = (fields[1], fields[0]) if is_mp4 else (fields[0][:4], fields[1])
         if not all(0x20 <= byte < 0x7F for byte in name):
-            break  # this is no chunk
+            break  # not a chunk
         if name in UNIQUE_CHUNKS and name in seen:
             raise AudioError(f"{where} consists of several joined files, of which only the first is read. {CONVERT}")
         seen.add(name)
@@ -116,8 +118,8 @@ def _require_whole_chunks(file: BinaryIO, where: str) -> bool:
             raise AudioError(f"{where} is cut short: it holds {found_bytes}. {FETCH_AGAIN}")
         position = -(-(start + length) // alignment) * alignment
     file.seek(min(position, size))
-    rest = file.read(MAX_PADDING + 1)
-    if not rest.startswith(TAGS) and (len(rest) > MAX_PADDING or rest.strip(b"\0")):
+    rest = file.read(MAX_TAGS)
+    if not is_padding(rest) or (len(rest) > MAX_PADDING and not rest.strip(b"\0")):
         raise AudioError(
             f"{where} has {size:,} bytes, but according to its header its content ends after {position:,} bytes. The "
             "file was cut, a recorder was interrupted, or the header is wrong. Correct it, or leave the file out."
@@ -132,16 +134,13 @@ def _require_whole(file: BinaryIO, where: str, decoded: Decoded) -> None:
     stated, is_ogg = second.stated_seconds, decoded.format.lower() == "ogg"
     if stated is None and decoded.format == "matroska,webm":
         raise AudioError(f"{where} does not state its length, so it may be cut short. {CONVERT}")
-    stated = second.seconds if stated is None else stated
     tolerance = ROUNDING_SECONDS if by_ffmpeg or is_ogg else 0.5 / decoded.rate
-    if stated > second.seconds + tolerance:
-        found = f"{second.seconds:.4g} of {stated:.4g} s"
-        raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
-    if not by_ffmpeg and max(abs(second.seconds - decoded.seconds), abs(second.seconds - stated)) > tolerance:
-        raise AudioError(
-            f"{where} holds {second.seconds:.4g} s, but its header states {stated:.4g} s, and libsndfile reads "
-            f"{decoded.seconds:.4g} s. Files were joined, or the header is wrong. {CONVERT}"
-        )
+    others = (second.seconds, second.seconds if stated is None else stated)
+    longest, shortest = decoded.seconds + tolerance, 0.0 if by_ffmpeg else decoded.seconds - tolerance
+    if not shortest <= min(others) <= max(others) <= longest:
+        lengths = f"{decoded.seconds:.4g} s are read, its header states {others[1]:.4g} s"
+        lengths += "" if by_ffmpeg else f", and a second decoder reads {second.seconds:.4g} s"
+        raise AudioError(f"{where} is cut short, consists of joined files, or has a wrong header: {lengths}. {CONVERT}")
     if is_ogg:
         _require_last_page(file, where)
 
@@ -153,8 +152,11 @@ def _require_last_page(file: BinaryIO, where: str) -> None:
     tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
     segments = page[26] if len(page) > 26 else 0
-    if not segments or len(page) < 27 + segments + sum(page[27 : 27 + segments]) or not page[5] & END_OF_STREAM:
+    end = 27 + segments + sum(page[27 : 27 + segments])
+    if not segments or len(page) < end or not page[5] & END_OF_STREAM:
         raise AudioError(f"{where} is cut short: its last page is missing or incomplete. {FETCH_AGAIN}")
+    if not is_padding(page[end:]):
+        raise AudioError(f"{where} has other content after its last page, which is not read. {CONVERT}")
 
 
 def _require_whole_mp3(file: BinaryIO, where: str, decoded: Decoded) -> None:
@@ -166,23 +168,24 @@ def _require_whole_mp3(file: BinaryIO, where: str, decoded: Decoded) -> None:
     import miniaudio
 
     file.seek(0)
-    content = file.read()
-    if (tag := content.find(b"APETAGEX", len(content) // 2)) > 0:  # dr_mp3 would leave out the frame before it
-        content = content[:tag]
+    with av.open(file, metadata_errors="replace") as container:
+        packets = container.demux(audio=0)
+        frames = [(each.pos or 0, each.size) for each in packets if each.size and not is_no_mp3_frame(bytes(each))]
+    file.seek(0)
+    content = file.read(sum(frames[-1]))
+    if len(content) < file.seek(0, os.SEEK_END):  # with tags at the end, FFmpeg keeps the encoder's padding
+        decoded = decode_with_ffmpeg(io.BytesIO(content), where)
     try:
         second = miniaudio.mp3_read_s16(content).num_frames
     except miniaudio.DecodeError as error:
         raise AudioError(f"{where} is damaged: {error}. {FETCH_AGAIN}") from error
-    file.seek(0)
-    with av.open(file, metadata_errors="replace") as container:
-        positions = [packet.pos or 0 for packet in container.demux(audio=0) if packet.size]
-    file.seek(max(0, positions[0] - MAX_MP3_FRAME))
-    head = file.read(min(positions[0], MAX_MP3_FRAME))
+    file.seek(max(0, frames[0][0] - MAX_MP3_FRAME))
+    head = file.read(min(frames[0][0], MAX_MP3_FRAME))
     index = max(head.rfind(b"Xing"), head.rfind(b"Info"))
     flags, count = (int.from_bytes(head[index + start : index + start + 4], "big") for start in (4, 8))
     stated = count if index >= 0 and flags & 1 else 0
-    if len(positions) < stated:
-        raise AudioError(f"{where} is cut short: it holds {len(positions)} of {stated} frames. {FETCH_AGAIN}")
+    if len(frames) < stated:
+        raise AudioError(f"{where} is cut short: it holds {len(frames)} of {stated} frames. {FETCH_AGAIN}")
     if second < len(decoded.frames):
         lengths = f"FFmpeg reads {decoded.seconds:.4g} s and dr_mp3 {second / decoded.rate:.4g} s"
         raise AudioError(f"{where} is cut short, or consists of several joined files: {lengths}. {CONVERT}")

@@ -20,7 +20,7 @@ from whisperbench.util import installed_version
 
 MIB = 1 << 20
 NOT_REPORTED = "not reported"
-"""Name of a GPU whose name NVML does not report."""
+"""Text for a value that NVML does not report, such as the name of a GPU."""
 OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 MAX_READERS = 8
 """Maximum number of reader threads; more would only compete with the engine's client for the interpreter lock."""

@@ -38,7 +38,7 @@ to reach it."""
 class GpuReadings:
     """Means, peaks and energy over one timed region; None if NVML has no reading.
 
-    With several GPUs, utilisation is their mean, memory that of the fullest, power and energy their sum.
+    With several GPUs, utilisation is their mean, memory is that of the fullest, and power and energy are their sums.
     `other_processes` is the number of processes of other programs on the GPUs.  `cuda_mps` is True if CUDA MPS served a
     GPU.
     """

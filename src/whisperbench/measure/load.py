@@ -1,6 +1,6 @@
 """Load of this machine by other programs during a timed region.
 
-CPU times and processes are read before and after the region, so that it contains no work of the monitor.
+CPU times and processes are read before and after the region, so that the monitor does not work in it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MIN_SECONDS = 1.0
 MAX_OTHER_PERCENT = 5.0
 """Use of the cores by other programs, in percent, up to which a speed is ranked if the cores are busy.
 
-It is the default of compare's `max_slowdown`.  On 16 cores of an Intel Xeon (one H200's host) that were all busy, other
-programs with 11 % of the CPU time cost 8 %, and with 50 % they cost 40 %.
+It equals the default of compare's `max_slowdown`.  On 16 cores of an Intel Xeon (one H200's host) that were all busy,
+other programs with 11 % of the CPU time cost 8 %, and with 50 % they cost 40 %.
 """
 BUSY_PERCENT = 85.0
 """Use of the cores by all programs, in percent, above which other programs slow the benchmark down.
 
-On the same host, a program on 8 cores kept its rate (96 to 113 %) with other programs on 1 to 6 further cores, at which
-88 % of the cores were busy, and lost 10 % as soon as all were.
+On the same host a program on 8 cores kept its rate (96 to 113 %) beside programs on up to 6 other cores, with 88 % of
+the cores busy.  It lost 10 % when all cores were busy.
 """
 
 

@@ -22,7 +22,7 @@ Korean, not consistently.  Source: Radford et al. 2022 (arXiv 2212.04356), appen
 evaluation of large-v3."""
 
 MAX_REMEMBERED = 1 << 14
-"""Number of normalised transcripts kept in memory: references and hypotheses of 8,000 utterances."""
+"""Number of normalised transcripts that are kept in memory, for references and hypotheses of 8,000 utterances."""
 
 
 Unit = Literal["word", "character"]
@@ -36,7 +36,7 @@ def unit_of(language: str) -> Unit:
 class Normalizer:
     """Whisper's normaliser of a language: the English one for `en`, the basic one for other languages.
 
-    The basic one keeps the marks of letters, because vowel signs of Indic and other scripts are marks; Whisper's own
+    The basic one keeps the marks of letters, because the vowels of Indic and other scripts are marks; Whisper's own
     replaces them with spaces, which splits words.
 
     Attributes:
@@ -79,7 +79,7 @@ def normalizer_of(language: str) -> Normalizer:
 
 
 def _rules() -> Path:
-    """Transformers' copy of OpenAI's normalisers, a file that is read alone: importing the package takes a second."""
+    """Transformers' copy of OpenAI's normalisers; it is read without its package, whose import takes a second."""
     package: Any = importlib.util.find_spec("transformers")
     return Path(package.origin).parent / "models" / "whisper" / "english_normalizer.py"
 

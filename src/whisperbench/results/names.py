@@ -50,9 +50,10 @@ class Metric:
     """Declaration of a metric; a metric that was not measured is absent from a run.
 
     Attributes:
-        digits: number of digits after the decimal point, in a run and wherever the value is printed.
-        heading: heading of its leaderboard column; None = no column is derived from the declaration.
-        rate: whether the column is always shown.
+        digits: minimum number of digits after the decimal point; small values have more (`decimals`).
+        heading: heading of its leaderboard column; None = no column is derived from the declaration.  A metric of
+            `speed_metrics` with a heading is also recorded for each repeat.
+        rate: whether the column is always shown, and not only where a run has a value.
         timed: whether it depends on the speed, so that it is not read from a disturbed run.
         above_0: whether 0 is impossible; every metric is finite and at least 0.
         better: the better direction, if the metric has one.
@@ -73,7 +74,7 @@ class Metric:
         return round(value, self.decimals(value))
 
     def decimals(self, value: float) -> int:
-        """Digits after the decimal point of a value, at least `digits` if it has so many."""
+        """Digits after the decimal point of a value: `digits`, or more if SIGNIFICANT_DIGITS need them."""
         if value == round(value, self.digits):
             return self.digits
         return max(self.digits, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))))
@@ -128,7 +129,7 @@ _ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
 
 
 def is_possible(name: str, value: float) -> bool:
-    """Whether a value is in the range of a metric, for values that others have written."""
+    """Whether a value is in the range of a metric, for values that other programs may have written."""
     return MIN_VALUE <= value < MAX_VALUE or (value == 0 and name not in _ABOVE_0)
 
 

@@ -35,8 +35,9 @@ Milliseconds = Annotated[int, Ge(0), Lt(END_OF_TIME)]
 class RunData:
     """The content of one run, except its artifacts.
 
-    `metrics` has the rounded values of the median repeat, and `history` maps a rate to its value in each valid repeat.
-    Before the measurement both are empty and the times are 0.  `dataset` is None until the corpus has been read.
+    `metrics` has the rounded values of the median repeat, and `history` maps each speed metric with a heading
+    to its value in each valid repeat.  Before the measurement both are empty and the times are 0.  `dataset` is None
+    until the corpus has been read.
     """
 
     name: str
@@ -120,7 +121,8 @@ def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -
     """The options that are params of a run, according to their declarations (`Option.param`).
 
     Args:
-        resolved: values of options with `param="resolved"`; one that is absent or None is not a param.
+        resolved: values of options with `param="resolved"`, listed in `run_params`; one that is absent or None is not a
+            param.
     """
     changed, texts = config.changed(), config.as_params()
     found = {

@@ -5,8 +5,8 @@ r_g = E_g − R W_g (Cochran, "Sampling Techniques", 1977, chapter 6).  Its vari
 Σ r_g² / (1 − p_g) / (Σ W_g)² with p_g = W_g / Σ W_g, and Student's t has Satterthwaite's degrees of freedom (Bell and
 McCaffrey, "Bias reduction in standard errors for linear regression with multi-stage samples", Survey Methodology 28,
 2002).  One error is added to the sum of squares for each system (Bonett and Price, "Adjusted Wald confidence interval
-for a difference of binomial proportions based on paired data", JEBS 37, 2012), because a set with hardly any errors
-does not prove certainty.
+for a difference of binomial proportions based on paired data", JEBS 37, 2012); without it, a set with hardly any errors
+would have an interval of nearly zero width.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from whisperbench.stats.clusters import (
 )
 
 MAX_FACTOR = 10
-"""An interval that reaches farther than this factor from its rate has no value for a reader."""
+"""An interval that reaches farther than this factor from its rate is not reported."""
 
 
 def rate_interval(errors: Counts, words: Counts, speakers: Sequence[str | None]) -> Interval | None:

@@ -3,8 +3,8 @@
 The difficulty of an utterance, which all systems share, cancels out in the difference of the errors per cluster.  Two
 systems are the same within a margin if the whole interval of their difference lies within ±margin, which is equivalent
 to two one-sided tests (Schuirmann, "A comparison of the two one-sided tests procedure and the power approach", Journal
-of Pharmacokinetics and Biopharmaceutics 15, 1987).  A verdict is wrong only if its interval misses the truth, so one
-level bounds all of them.
+of Pharmacokinetics and Biopharmaceutics 15, 1987).  A verdict is wrong only if its interval misses the true
+difference, so one level bounds the errors of all verdicts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from whisperbench.stats.clusters import (
 Outcome = Literal["same", "worse", "better", "not worse", "undecided"]
 
 MIN_SPEAKERS = 10
-"""From this number on, speakers are the clusters.  With fewer the statement is about these speakers, by utterances."""
+"""From this number on, speakers are the clusters.  With fewer, utterances are, and the verdict is on these speakers."""
 MIN_ERRORS = 10
 """A margin of fewer errors in the whole set cannot be shown to be kept, because one repetition loop would exceed it."""
 POWER_QUANTILE = 1.2816
@@ -38,7 +38,7 @@ class PairedDifference:
     """Error rate of a system minus that of a reference, with 95 % limits, in percentage points.
 
     `scope` describes the clusters: `20 speakers`, `367 utterances of these 3 speakers alone`.  `words_needed` is the
-    number of reference words with which two equal systems are probably called the same; None if it is unknown.
+    number of reference words with which two equal systems are called the same in 80 % of cases; None if unknown.
     """
 
     difference: float

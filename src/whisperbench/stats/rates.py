@@ -19,7 +19,7 @@ Rates = Sequence[Sequence[float]]
 """The repeats of each run; values that are not above 0 are not measurements."""
 
 MIN_SPREAD = 0.002
-"""The smallest standard deviation of logarithms that is assumed: two runs that happen to agree are not certain."""
+"""The smallest standard deviation of logarithms that is assumed, because two runs may agree by chance."""
 POWER = 0.8
 MAX_RUNS = 99
 

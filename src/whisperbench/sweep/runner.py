@@ -68,7 +68,7 @@ def measure(
 
 
 def hardware_on(slot: DeviceSlot, config: BenchmarkConfig) -> Hardware:
-    """The devices of a run on this slot; all devices if too few were found, because its process reports that error."""
+    """The devices of a run on this slot; all devices if too few were found, because the started process reports it."""
     try:
         return slot.hardware or hardware_of(config)
     except ConfigError:

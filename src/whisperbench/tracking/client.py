@@ -56,7 +56,7 @@ TARGET = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 
 def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking server, after one successful request.  Each of its calls of a server has a timeout.
+    """A client of the tracking server, after one successful request.  Each call of a server has a timeout.
 
     Raises:
         TrackingError: the address is malformed, or the server refused the request or did not answer within
@@ -84,7 +84,7 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
             if not address.startswith("http"):
                 from mlflow.store.db import utils
 
-                utils.MAX_RETRY_COUNT = 1  # MLflow repeats ten times in 100 s what failed at once, such as a login
+                utils.MAX_RETRY_COUNT = 1  # MLflow would repeat a failed login ten times in 100 s
             client = mlflow.MlflowClient(tracking_uri=address)  # opens or creates the database of a SQLite store
             client.search_experiments(max_results=1)
             return client
@@ -171,7 +171,7 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
     except WhisperbenchError:
         raise
     except Exception as error:
-        # MLflow passes on the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
+        # MLflow raises the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
         kind = type(error)
         if kind.__module__ == "builtins" and kind is not Exception and not isinstance(error, (OSError, ImportError)):
             raise
@@ -202,7 +202,7 @@ def _remedy(error: Exception) -> str:
 def _reason(error: BaseException) -> str:
     """The operating system's reason for a failed connection, or else the error without SQL statements."""
     cause: BaseException | None = error
-    while cause is not None:  # the messages of requests and MLflow repeat all that they have tried
+    while cause is not None:  # the messages of requests and MLflow are nested
         if isinstance(cause, ConnectionError | socket.gaierror | TimeoutError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

@@ -160,7 +160,7 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
 
 
 def names_in(text: str, existing: Sequence[str]) -> list[str]:
-    """The names of experiments in a list like `team, asr`, of which each may contain commas.
+    """The names of experiments in a list like `team, asr`; a name may contain commas.
 
     Raises:
         ComparisonError: an experiment does not exist.
@@ -222,7 +222,7 @@ def _repeats(run_id: str, tag: str | None) -> dict[str, tuple[float, ...]]:
     """The rates of all repeats by metric, from the tag REPEATS.
 
     Raises:
-        ComparisonError: somebody has damaged the tag.
+        ComparisonError: the tag is damaged.
     """
     if tag is None:
         return {}

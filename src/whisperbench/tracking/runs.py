@@ -43,7 +43,7 @@ TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
 DEFAULT_EXPERIMENT = "Default"
-"""MLflow's default experiment, which `mlflow run` uses and no program can change after the start of a run."""
+"""MLflow's default experiment, which `mlflow run` uses; a run cannot be moved to another one after its start."""
 MAX_TAG_LENGTH, MAX_PARAM_LENGTH = 5_000, 6_000
 """Limits of MLflow 3; a longer param is cut."""
 NOTE_WIDTH = 100
@@ -314,7 +314,7 @@ def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
 def other_params(stored: Mapping[str, str], params: Mapping[str, str]) -> list[str]:
     """Names of the params with another stored value.
 
-    `mlflow run` logs options before: quoted for a shell, as the user has spelled them, and `auto` unresolved.
+    A value that `mlflow run` has logged before may be quoted for a shell, spelled in another way, or be `auto`.
     """
 
     def agree(name: str) -> bool:

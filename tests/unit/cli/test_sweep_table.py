@@ -41,7 +41,7 @@ def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[
 
 
 def test_the_title_has_the_remaining_time() -> None:
-    """From the estimate of the run, which may also be too low."""
+    """It comes from the estimate of the run, which may be too low."""
     progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
     assert str(table(progress).title).endswith("; 1:00 left")
     progress.runs[0].seconds = 130.0

@@ -93,6 +93,7 @@ class TestScreen:
         assert sentence.startswith("Cheapest is large-v3-turbo on L40S (0.0")
         assert "fastest is large-v3-turbo on H200 (317.4 requests/s); " in sentence
         assert "most accurate is large-v3 (2.2" in sentence
+        assert "; cheapest with that accuracy is large-v3 on L40S (0." in sentence
         assert "no difference" not in sentence
 
     def test_verdicts_stand_beside_the_wer(self, sixty_four: dict[str, Report]) -> None:

@@ -111,7 +111,7 @@ class TestSpeed:
             ([100, 101, 99], [100, 100.5], 0, ""),
             ([100, 101, 99], [100], 0, ""),
             ([100, 101, 99], [90, 90.5], 1, ""),
-            ([100, 101, 99], [90], 2, "Measure 1 more run of the candidate: one run is no proof of a regression."),
+            ([100, 101, 99], [90], 2, "Measure 1 more run of the candidate, because one run is no proof"),
             ([100, 102, 98], [95, 97], 2, "Runs scatter by 1.8 %. Measure 1 more run of the baseline and 2 more runs"),
             ([100, 101], [100], 2, "Measure 1 more run of the candidate."),
             ([100], [100, 99, 101], 2, "Measure 1 more run of the baseline."),
@@ -133,7 +133,7 @@ class TestSpeed:
     @pytest.mark.parametrize("runs", [2, 3, 5])
     @pytest.mark.parametrize("noise", [0.01, 0.03, 0.1])
     def test_a_candidate_at_the_limit(self, noise: float, runs: int) -> None:
-        """Exactly 5 % slower: passed and failed in at most 4 % each, 2.5 % are promised."""
+        """Exactly 5 % slower: it passes and fails in at most 4 % of cases each; the level is 2.5 %."""
         generator, statuses = np.random.default_rng(31), []
         for _ in range(1_500):
             a, b = np.exp(noise * generator.standard_normal((2, runs)))

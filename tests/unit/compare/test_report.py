@@ -387,7 +387,7 @@ class TestDifference:
         assert f"| gpu | {H100} | NVIDIA A10 |" in text.partition("## Params")[0]
 
     def test_a_data_set_has_a_name(self) -> None:
-        """Its digest alone means nothing to a reader."""
+        """A reader cannot interpret its digest."""
         other = run_of(LARGE, dataset="e2" * 16)
         text = difference_markdown(difference(run_of(LARGE), other, None, None, 0.2, str), LINKS)
         assert "| dataset | librispeech test-clean (d1d1d1d1) | librispeech test-clean (e2e2e2e2) |" in text

@@ -87,6 +87,6 @@ class TestOption:
 
     @pytest.mark.parametrize("prices", ["2.10", "H100:2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
     def test_what_is_no_price(self, prices: str) -> None:
-        """The message explains the format."""
+        """The message for a wrong price explains the format."""
         with pytest.raises(ConfigError, match=r"prices=.* expected none, or GPU=USD per GPU hour.*H100=2.10,A10=0.60"):
             CompareConfig(prices=prices)

@@ -95,3 +95,9 @@ class TestLabels:
 def test_differing_fields_of_keys() -> None:
     """Fields are compared one by one, also if a key lacks one."""
     assert differing(fields_of("a=1|b=x=y"), fields_of("a=2|b=x=y|c=3")) == {"a": ("1", "2"), "c": ("not set", "3")}
+
+
+def test_zero_is_a_value() -> None:
+    """Of a metric that is no rate, zero is shown, because it is the best value."""
+    (system,) = systems([run_of(LARGE, metrics={"invented_words_per_minute": 0.0})])
+    assert system.median("invented_words_per_minute") == 0.0

@@ -33,7 +33,7 @@ def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None
 
 
 def test_texts_become_lists() -> None:
-    """Ids and prices; unset words are None."""
+    """Ids and prices are split; words for an unset option are None."""
     config = CompareConfig.from_params({"runs": "abcd, ef01", "prices": "H100 80GB=2.10,A10=0.6"})
     assert config.run_ids == ("abcd", "ef01")
     assert config.price_of == {"H100 80GB": 2.1, "A10": 0.6}

@@ -85,12 +85,45 @@ def test_other_json_lines(tmp_path: Path, name: str, lines: list[dict[str, objec
     ("fields", "message"),
     [
         ({"offset": 1.5}, r"line 1 has offset=1\.5\. Only whole files are transcribed"),
+        ({"end": 3, "start": "x"}, "line 1: start must be a number of seconds, not 'x'"),
         ({"duration": "long"}, "line 1: duration must be a number of seconds, not 'long'"),
     ],
 )
 def test_parts_of_files_are_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
     """The whole file would be scored against the text of a part."""
     manifest(put(tmp_path, "a.wav"), {"audio": "a.wav", "text": "x", **fields})
+    with pytest.raises(CorpusError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            {"audio": "a.wav", "id": "1"},
+            {"audio": "a.wav", "id": "2"},
+            "line 2: the audio file 'a.wav' is already used",
+        ),
+        ({"audio": "a.wav", "file_name": "b.wav"}, {"audio": "b.wav"}, "line 1 has .* audio and file_name. Keep one"),
+        (
+            {"audio": "a.wav", "transcription": "y"},
+            {"audio": "b.wav"},
+            "line 1 has .* text and transcription. Keep one",
+        ),
+    ],
+)
+def test_entries_that_contradict_each_other_are_refused(
+    tmp_path: Path, first: dict[str, object], second: dict[str, object], message: str
+) -> None:
+    """Two texts for one file, or two files for one text; a second field that is null or equal is ignored."""
+    put(tmp_path, "a.wav", "b.wav")
+    lines = [
+        {"audio": "a.wav", "text": "x", "transcription": None, "file_name": "a.wav"},
+        {"audio": "b.wav", "text": ""},
+    ]
+    manifest(tmp_path, *lines)
+    assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "x"), ("b", "")]
+    manifest(tmp_path, {"text": "x", **first}, {"text": "x", **second})
     with pytest.raises(CorpusError, match=message):
         load(tmp_path)
 
@@ -184,7 +217,7 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
         ("t.trans.txt", b"a X\nb Y\nc Z\n", r"t\.trans\.txt line 3: the corpus has no audio file 'c'"),
         ("metadata.csv", b"file_name,text\na.wav,x\nc.wav,y\n", r"line 3: the corpus has no audio file 'c\.wav'"),
         ("t.trans.txt", b"a X\nb \xff\n", r"not UTF-8: byte 6 is 0xff.*iconv"),
-        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the id 'a' is already used by .* line 1"),
+        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the audio file 'a.wav' is already used by .* line 1"),
         ("manifest.jsonl", b'{"audio": "a.wav"}\n\n{"audio": \n', "line 3 is not JSON"),
         ("manifest.jsonl", b"[" * 200_000, "line 1 is not JSON"),
         (

@@ -17,6 +17,7 @@ from whisperbench.corpus.corpus import Corpus
 from whisperbench.corpus.inspection import inspect_corpus, require_unchanged
 from whisperbench.corpus.verification import verified_audio
 from whisperbench.errors import AudioError, ChangedInputError, CorpusError
+from whisperbench.files import changed_files
 
 
 @pytest.fixture
@@ -152,14 +153,32 @@ def replaced(path: Path) -> None:
     other.replace(path)
 
 
-@pytest.mark.parametrize("change", [replaced, Path.unlink, lambda path: path.write_bytes(b"x")])
+def overwritten(path: Path) -> None:
+    """Other samples of the same length in the same file, with the same time of modification."""
+    times, content = path.stat(), path.read_bytes()
+    path.write_bytes(content[:-2] + b"\x01\x02")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [replaced, overwritten, Path.unlink, lambda path: path.write_bytes(b"x")])
 def test_a_file_that_changes_after_its_check_is_named(tmp_path: Path, change: Callable[[Path], object]) -> None:
     """The digest would not be that of the transcribed audio."""
     corpus = inspect_corpus(load(put(tmp_path, "a.wav", "b.wav")), 1)
-    require_unchanged(corpus.files)
+    require_unchanged(corpus)
     change(tmp_path / "b.wav")
     with pytest.raises(ChangedInputError, match=r"1 of 2 files with audio changed .*/b\.wav"):
-        require_unchanged(corpus.files)
+        require_unchanged(corpus)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda path: path.chmod(0o600), lambda path: path.with_suffix(".bak").hardlink_to(path)]
+)
+def test_a_change_of_attributes_is_no_change_of_content(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """A backup by hard links during a long run does not make its result invalid."""
+    corpus = inspect_corpus(load(put(tmp_path, "a.wav", "b.wav")), 1)
+    change(tmp_path / "b.wav")
+    assert changed_files(corpus.files) == [tmp_path / "b.wav"]
+    require_unchanged(corpus)
 
 
 def test_a_file_that_changes_during_the_check_is_not_cached(tmp_path: Path) -> None:
@@ -189,13 +208,25 @@ def test_silent_utterances_are_named(tmp_path: Path) -> None:
         assert inspect_corpus(load(tmp_path / "c"), 1, cache_dir=tmp_path / "cache").silent == ("b",)
 
 
-@pytest.mark.parametrize(("seconds", "message"), [(1.0, ""), (1.5, "duration=1.5"), (float("nan"), "duration=nan")])
-def test_a_duration_that_is_not_that_of_the_file_is_refused(tmp_path: Path, seconds: float, message: str) -> None:
-    """The whole file would be scored against the text of a part."""
-    soundfile.write(tmp_path / "a.wav", np.ones(SAMPLE_RATE, np.int16), SAMPLE_RATE)
-    manifest(tmp_path, {"audio": "a.wav", "text": "x", "duration": seconds})
-    if not message:
-        assert inspect_corpus(load(tmp_path), 1).utterances[0].seconds == 1.0
+@pytest.mark.parametrize(
+    ("fields", "stated"),
+    [
+        ({"duration": 1.0}, ""),
+        ({"duration": 1.5}, "1.5"),
+        ({"duration": float("nan")}, "nan"),
+        ({"start": 7.5, "end": 8.5}, ""),
+        ({"start": 0.25, "end": 0.75}, "0.5"),
+        ({"start_time": 0, "end_time": 0.5}, "0.5"),
+        ({"start": "2026-01-01"}, ""),
+    ],
+)
+def test_an_entry_that_states_another_length_is_refused(tmp_path: Path, fields: dict[str, object], stated: str) -> None:
+    """Otherwise a part would be scored as the whole; a file may be one that was cut out of a longer recording."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(SAMPLE_RATE, np.int16), SAMPLE_RATE)
+    manifest(tmp_path, {"audio": "a.wav", "text": "x", **fields})
+    corpus = load(tmp_path)
+    if not stated:
+        assert inspect_corpus(corpus, 1).utterances[0].seconds == 1.0
         return
-    with pytest.raises(CorpusError, match=f"a lasts 1.00 s, but its entry has {message}"):
-        inspect_corpus(load(tmp_path), 1)
+    with pytest.raises(CorpusError, match=rf"a lasts 1\.00 s, but its entry states {stated} s"):
+        inspect_corpus(corpus, 1)

@@ -67,7 +67,7 @@ def test_references_are_speech() -> None:
     ],
 )
 def test_a_phrase_without_end_is_a_loop(text: str) -> None:
-    """A phrase is repeated four times at the end, or often anywhere; the last one may be incomplete."""
+    """A phrase is repeated four times at the end, or often anywhere; the last repetition may be incomplete."""
     assert is_repetition_loop(text, tokens=20, seconds=20.0)
 
 

@@ -80,7 +80,7 @@ def test_units_of_other_languages(language: str, text: str, units: str) -> None:
 @pytest.mark.parametrize("language", ["en", "de", "zh"])
 @pytest.mark.parametrize("text", ["", "  ", "\0", "<b>", "$ 1 %", " Mr. X ", "½", "①", "\ud800", "a\u00a0b\n", "oh"])
 def test_units_stand_between_single_spaces(language: str, text: str) -> None:
-    """Whatever comes in, splitting at spaces gives the units."""
+    """For any text, splitting at spaces gives the units."""
     normalized = normalizer_of(language)(text)
     assert normalized == " ".join(normalized.split())
 

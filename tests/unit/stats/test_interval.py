@@ -15,7 +15,7 @@ def names(count: int) -> list[str | None]:
 
 @pytest.mark.parametrize(("speakers", "sigma", "least"), [(6, 0.4, 0.92), (20, 0.4, 0.93), (40, 0.5, 0.93)])
 def test_intervals_over_speakers_cover(speakers: int, sigma: float, least: float) -> None:
-    """Speakers have unequal error rates and unequal numbers of words; 95 % is promised."""
+    """Speakers have unequal error rates and unequal numbers of words; the level is 95 %."""
     generator, covered, boards = np.random.default_rng(11), 0, 2_000
     for _ in range(boards):
         words = 20 * generator.integers(20, 80, size=speakers)

@@ -54,7 +54,7 @@ def test_a_board_of_equal_systems_is_level(systems: int, boards: int, own: float
 
 @pytest.mark.parametrize("margin", [0.2, 0.5])
 def test_a_system_at_the_margin_is_not_called_the_same(margin: float) -> None:
-    """It is worse by exactly the margin: “same” or “not worse” in at most 3.5 %, 2.5 % is promised."""
+    """It is worse by exactly the margin: “same” or “not worse” in at most 3.5 % of cases; the level is 2.5 %."""
     generator, kept, boards = np.random.default_rng(13), 0, 2_000
     for _ in range(boards):
         expected, words = corpus(generator)
@@ -126,7 +126,7 @@ def test_a_margin_of_less_than_ten_errors_is_not_proved() -> None:
     ],
 )
 def test_clusters_are_speakers_from_ten_on(speakers: list[str | None], scope: str) -> None:
-    """With fewer or unknown speakers, utterances are the clusters, and the scope of the statement says so."""
+    """With fewer or unknown speakers, utterances are the clusters, and the scope states it."""
     assert PairedErrors.of([[1] * 20, [0] * 20], [50] * 20, speakers).scope == scope
 
 

@@ -24,7 +24,7 @@ def test_a_run_counts_once() -> None:
 
 
 def test_the_noise_is_that_of_runs() -> None:
-    """After one run it is unknown, also with repeats; two runs that agree are not certain."""
+    """After one run it is unknown, also with repeats; two runs that agree have the smallest noise that is assumed."""
     assert (estimate([[40.0, 41.0]]).noise_percent, estimate([[40.0, 41.0]]).interval) == (None, None)
     assert estimate([[40.0], [40.0]]).noise_percent == pytest.approx(0.2)
     assert estimate([[100.0], [102.0], [104.0]]).noise_percent == pytest.approx(1.96, abs=0.01)

@@ -70,7 +70,7 @@ def test_without_a_gpu_slots_share_the_cores() -> None:
 
 
 def test_the_name_of_a_run_has_the_devices_of_its_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a slot of its own, those that gpu_type selects; a run that finds none fails by itself, not the sweep."""
+    """Without a slot it has the devices that gpu_type selects; a run without a matching device also has a name."""
     monkeypatch.setattr("whisperbench.engines.start.all_hardware", lambda _address: MIXED)
     monkeypatch.setattr("whisperbench.sweep.runner.all_hardware", lambda: MIXED)
     on_a10, missing = BenchmarkConfig(gpu_type="A10"), BenchmarkConfig(gpu_type="B200")

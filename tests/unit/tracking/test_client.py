@@ -47,7 +47,7 @@ def endless() -> Iterator[str]:
 
 
 def test_pages_without_end(endless: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list ends with an error at its limit."""
+    """A list that has no end is an error at its limit."""
     monkeypatch.setattr(tracking_client, "MAX_PAGES", 5)
     with pytest.raises(TrackingError, match="did not finish its list of experiments within 5 pages"):
         search_experiments(connect(endless))

@@ -67,7 +67,7 @@ def test_a_run_fills_while_it_is_measured(client: Any, tmp_path: Path, monkeypat
 
 
 def test_progress_is_logged_again_after_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that went away costs the progress only."""
+    """A server that does not answer interrupts only the progress."""
     tries = threading.Semaphore(0)
 
     def refuse(*_: Any, **__: Any) -> None:

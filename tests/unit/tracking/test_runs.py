@@ -57,7 +57,7 @@ class TestLogging:
         assert set(found["artifacts"]) == {"config.json", "environment.txt", "transcripts.json", "samples/samples.html"}
 
     def test_repeats_are_a_tag_and_not_metrics(self, client: Any, tmp_path: Path) -> None:
-        """MLflow's charts of further metrics would precede those of the results; the tag of the progress goes."""
+        """MLflow's charts of further metrics would precede those of the results; the tag of the progress is deleted."""
         run_id = opened(client)
         tracking.log_now(client, run_id, tags={PROGRESS: "7 utterances finished"})
         tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))

@@ -42,7 +42,7 @@ def test_a_file_that_is_no_database(spoil: Callable[[Path], None], tmp_path: Pat
 
 
 def test_a_lock(tmp_path: Path, empty_store: Path) -> None:
-    """A database that another process writes to is waited for."""
+    """Opening a database waits while another process writes to it."""
     address = fresh_store(tmp_path, empty_store)
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -67,8 +67,8 @@ class EngineWorker:
             found = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
             if found.gpu_name != hardware.gpu_name:
                 raise EngineError(
-                    f"Ray chose a {found.gpu_name} on {platform.node()} instead of a {hardware.gpu_name}. Give each "
-                    "Ray node GPUs of one type, by CUDA_VISIBLE_DEVICES at its `ray start`."
+                    f"Ray chose a {found.gpu_name} on {platform.node()} instead of a {hardware.gpu_name}. Set "
+                    "CUDA_VISIBLE_DEVICES at `ray start`, so that each Ray node has GPUs of one type."
                 )
             hardware = found
         for name, value in self._placement.environment.items():

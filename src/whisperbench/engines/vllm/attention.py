@@ -55,7 +55,7 @@ class EncoderAttention:
     def __call__(self, qkv: torch.Tensor) -> torch.Tensor:
         """Queries, keys and values of shape (positions, 3 * heads * size) to (positions, heads, size).
 
-        Their heads may already have EXTRA_DIMENSIONS more, which hold `extra_query` in queries and zeros elsewhere.
+        Heads may already have EXTRA_DIMENSIONS further dimensions, with `extra_query` in queries and zeros elsewhere.
         """
         qkv = qkv.view(len(qkv), 3, self._heads, -1)
         if self._flash is None:
@@ -103,7 +103,7 @@ class EncoderAttention:
 
 
 def extra_query(size: int) -> float:
-    """The value of queries in the dimensions that hold weights in keys: the inverse of the attention's scale."""
+    """The value of queries in the dimensions in which keys have weights: the inverse of the attention's scale."""
     return math.sqrt(size)
 
 

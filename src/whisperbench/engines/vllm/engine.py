@@ -50,7 +50,7 @@ ENVIRONMENT = {
 }
 """Environment variables for vLLM, if the user has not set them."""
 WORKER_EXTENSION = "whisperbench.engines.vllm.worker.WorkerExtension"
-"""A name, because only worker processes import its module."""
+"""The name of the class, because only worker processes import its module."""
 
 
 class VllmEngine(Engine):
@@ -142,7 +142,7 @@ class VllmEngine(Engine):
                 kv_cache_memory_bytes=self.settings.kv_cache_memory_bytes,
                 enforce_eager=self.settings.enforce_eager,
                 load_format=self.settings.config.load_format,
-                quantization=None if quantization == FP8_ENCODER else quantization,  # this project's model quantises
+                quantization=None if quantization == FP8_ENCODER else quantization,  # PackedWhisper quantises
                 seed=self.settings.config.seed,
                 limit_mm_per_prompt={"audio": 1},
                 worker_extension_cls=WORKER_EXTENSION,

@@ -15,15 +15,15 @@ from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
 from whisperbench.engines.vllm.attention import EXTRA_DIMENSIONS, extra_query
 
-OUTPUTS_MULTIPLE = 16  # FP8 products take numbers of outputs in multiples of this
+OUTPUTS_MULTIPLE = 16  # the number of outputs of an FP8 product must be a multiple
 
 
 def quantise_when_loaded(layers: Iterable[Any], *, weighted_keys: bool) -> None:
     """Make vLLM quantise the linear layers of `WhisperEncoderLayer`s after it has loaded their weights.
 
     Args:
-        weighted_keys: keys have weights in additional dimensions, so the first product computes heads that have them,
-            which are otherwise copied to longer heads in each layer.
+        weighted_keys: keys have weights in EXTRA_DIMENSIONS.  The first product then computes heads with these
+            dimensions, where possible; without them every layer would copy its heads to longer ones.
     """
     for layer in layers:
         attention = layer.self_attn

@@ -30,7 +30,7 @@ Quantised = tuple[torch.Tensor, torch.Tensor]
 
 
 class Launch(NamedTuple):
-    """Numbers of rows and of warps of one program."""
+    """Numbers of rows and of warps of one program of a Triton kernel."""
 
     rows: int
     warps: int
