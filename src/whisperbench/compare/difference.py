@@ -126,7 +126,8 @@ class Difference:
     def speed(self) -> str:
         """The change of the throughput in one sentence; one run of each side cannot show its noise."""
         if (rate := self.rate) is None:
-            return "Speed: not measured in both runs."
+            causes = {run.disturbed for run in (self.a, self.b) if run.disturbed}
+            return f"Speed: not compared, because {' and '.join(sorted(causes)) or 'it was not measured in both runs'}."
         reason = "of one run each, so its noise is unknown"
         if self.a.speed_key != self.b.speed_key:
             reason = "of runs that are not comparable"

@@ -149,7 +149,9 @@ def judge(case: GateCase, wer: PairedDifference | str | None, margin: float, max
         )
     speed = rate_difference(*_counted_rates(case))
     if speed is None:
-        name = names[1] if candidate.median("reqs_per_sec") else names[0]
+        name, system = (names[1], baseline) if candidate.median("reqs_per_sec") else (names[0], candidate)
+        if disturbed := system.newest.disturbed:
+            raise ComparisonError(f"The speed of {name} is not ranked, because {disturbed}. Measure it again.")
         raise ComparisonError(f"reqs_per_sec was not measured in {name}.")
     outcomes = {"throughput": judge_speed(speed, max_slowdown)}
     if wer is not None:
