@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.bench import COMMIT, RESULTS, slug
+from benchmarks.bench import RESULTS, slug
+from whisperbench.results.names import COMMIT
 
 if TYPE_CHECKING:
     from whisperbench.measure.result import UtteranceResult
@@ -108,7 +109,8 @@ def compared(
     run: RunRecord, setting: str, found: Sequence[UtteranceResult], exact: Sequence[UtteranceResult]
 ) -> list[Row]:
     """One row per corpus: the WER of a run and its difference from the reference run with a verdict per margin."""
-    from whisperbench.stats.paired import PairedErrors
+    from whisperbench.compare.verdicts import wer_difference
+    from whisperbench.stats.paired import PairedDifference
 
     texts = {utterance.utt_id: utterance for utterance in exact}
     rows = []
@@ -130,11 +132,12 @@ def compared(
         if not row["units"] and row["errors"]:
             row["invented_per_minute"] = round(60 * row["errors"] / sum(u.seconds for u in utterances), 3)
         if row["units"]:
-            errors = [[pair[side].errors or 0 for pair in pairs] for side in (0, 1)]
-            paired = PairedErrors.of(errors, [u.units or 0 for _, u in pairs], [u.speaker for _, u in pairs])
             row["wer"] = round(100 * row["errors"] / row["units"], 3)
+            before, after = zip(*pairs, strict=True)
             for margin in MARGINS:
-                difference = paired.difference(1, 0, margin=margin)
+                difference = wer_difference(before, after, margin)
+                if not isinstance(difference, PairedDifference):
+                    raise click.ClickException(f"Run {run.run_id} cannot be compared in {corpus}: {difference}.")
                 row["difference"] = [round(v, 3) for v in (difference.difference, difference.low, difference.high)]
                 row["scope"] = difference.scope
                 row[f"within_{margin:g}"] = difference.outcome

@@ -32,13 +32,12 @@ from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of
 from whisperbench.errors import SweepError
-from whisperbench.results.names import CONFIG_DIGEST
+from whisperbench.results.names import COMMIT, CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
 
 RESULTS = Path(__file__).parent / "results"
-COMMIT = "mlflow.source.git.commit"
 FACTS = (
     "gpu_name", "gpu_count", "gpu_power_limit_watts", "cpu_cores", "cuda_driver", "engine_version", "torch_version",
     "model", "engine", "padding_stride", "engines_per_gpu", "mel_device", "kv_cache_dtype", "max_num_seqs",

@@ -80,7 +80,7 @@ def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
     parts: dict[tuple[str, str], list[tuple[str, str]]] = {}
     scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
     accurate = rows[scored[0][1]].system if scored else None
-    as_accurate = [row for row in rows if accurate and _is_as_accurate(board, row.system, accurate)]
+    as_accurate = [row for row in rows if accurate and _keeps_margin(board, row.system, accurate)]
     equally_accurate = ""
     for sort in dict.fromkeys(("cost", "reqs_per_sec", answer_sort(board))):
         metric = SORTINGS[sort].metric
@@ -156,12 +156,10 @@ def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Calla
     return f", which the noise does not separate from {alike[0]}{more}"
 
 
-def _is_as_accurate(board: Leaderboard, system: System, best: System) -> bool:
+def _keeps_margin(board: Leaderboard, system: System, best: System) -> bool:
     """Whether a system is the most accurate one, or is shown not to be worse than it by more than the margin."""
-    if system is best:
-        return True
     found = board.verdicts.against(system, best)
-    return found is not None and found.outcome in ("same", "better", "not worse")
+    return system is best or (found is not None and found.keeps_margin)
 
 
 def _accuracy_doubt(board: Leaderboard, best: System, rows: Sequence[Row]) -> str:

@@ -173,7 +173,7 @@ def judge_wer(wer: PairedDifference, candidate: System, margin: float) -> Verdic
     figures = (
         f"{candidate.error_rate}: {wer.statement(candidate.unit)}, {wer.figures}{f', loops: {loops}' if loops else ''}."
     )
-    if wer.outcome in ("same", "not worse", "better"):
+    if wer.keeps_margin:
         return Verdict(PASSED, figures)
     if wer.low > margin:
         return Verdict(REGRESSION, figures)

@@ -68,6 +68,11 @@ class PairedDifference:
         return f"undecided within {self.margin:g} points{needed}"
 
     @property
+    def keeps_margin(self) -> bool:
+        """Whether the system is shown not to be worse than the reference by more than the margin."""
+        return self.outcome in ("same", "better", "not worse")
+
+    @property
     def limits(self) -> str:
         """`-0.10 to +0.16`; an empty string without limits."""
         return f"{self.low:+.2f} to {self.high:+.2f}" if math.isfinite(self.low) else ""
