@@ -10,20 +10,21 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from whisperbench.cli.options import Command
-from whisperbench.errors import TrackingError
+from whisperbench.errors import ConfigError, TrackingError
 
 if TYPE_CHECKING:
     from whisperbench.tracking.client import Client
 
 START_SECONDS = 120.0
-STDERR = 2  # its file descriptor
 
 
 @click.command(cls=Command, help=__doc__)
@@ -37,19 +38,14 @@ def main() -> None:
         return
     require_free_port(ui_port())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", str(client.tracking_uri)]
-    with signals_raise():
-        # Without the processes of MLflow's job execution, which whisperbench does not use and which outlive a SIGTERM.
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        command += ["--port", ui_port()]
-        server = subprocess.Popen(command, env=environment, stdout=STDERR)  # noqa: S603 - stdout holds only the links
+    command += ["--port", ui_port()]
+    # Without the processes of MLflow's job execution, which whisperbench does not use and which outlive a SIGTERM.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    click.echo("starting MLflow's pages", err=True)
+    with signals_raise(), tempfile.NamedTemporaryFile(prefix="mlflow-ui-") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)  # noqa: S603 - MLflow's own command
         try:
-            deadline = time.monotonic() + START_SECONDS
-            while not answers(ui_address(client)):
-                if server.poll() is not None:
-                    raise TrackingError("MLflow's pages ended before they answered. The cause is above.")
-                if time.monotonic() > deadline:
-                    raise TrackingError(f"MLflow's pages did not answer within {START_SECONDS:.0f} s. Try again.")
-                time.sleep(0.5)
+            wait_for(server, ui_address(client), Path(log.name))
             print_links(client)
             sys.exit(server.wait())
         finally:
@@ -57,25 +53,28 @@ def main() -> None:
 
 
 def require_free_port(port: str) -> None:
-    """Raise a TrackingError if a port of this host is in use, because another server would answer there."""
+    """Refuse a port that is not a number, or that another server uses, which would answer there."""
+    if not (port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ConfigError(f"MLFLOW_PORT={port} is not a port. Use a number from 1 to 65535.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of connections that ended is free
         try:
             probe.bind(("127.0.0.1", int(port)))
-        except (OSError, OverflowError, ValueError) as error:
+        except OSError as error:
             raise TrackingError(
-                f"MLflow's pages cannot use port {port}: {error}. Choose another one: MLFLOW_PORT=5001 whisperbench ui "
-                "(or make ui MLFLOW_PORT=5001)."
+                f"MLflow's pages cannot use port {port}: {error}. Set MLFLOW_PORT to another one, for example 5001."
             ) from error
 
 
-def print_links(client: Client) -> None:
-    """Print the name and the address of each experiment with benchmark runs."""
-    from whisperbench.cli.console import echo
-    from whisperbench.tracking.experiment_page import experiment_links
+def wait_for(server: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Wait until a server answers; raise a TrackingError with the end of its output if it does not."""
+    from whisperbench.files import tail
 
-    for name, link in experiment_links(client):
-        echo(f"{name}: {link}")
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(address):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise TrackingError(f"MLflow's pages did not start at {address}. Their output:\n{tail(log).strip()}")
+        time.sleep(0.5)
 
 
 def answers(address: str) -> bool:
@@ -85,3 +84,13 @@ def answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def print_links(client: Client) -> None:
+    """Print the name and the address of each experiment with benchmark runs; without one, the address of the UI."""
+    from whisperbench.cli.console import echo
+    from whisperbench.tracking.client import ui_address
+    from whisperbench.tracking.experiment_page import experiment_links
+
+    for name, link in list(experiment_links(client)) or [("no benchmark runs yet", ui_address(client))]:
+        echo(f"{name}: {link}")
