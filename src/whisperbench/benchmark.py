@@ -209,10 +209,7 @@ def preflight(listener: Listener) -> Client:
         for stale in close_stale_runs(client):
             listener.info(f"closed run {stale}")
     except TrackingError as error:
-        raise TrackingError(
-            f"{error} To measure without it, use `whisperbench benchmark … --offline true`, and log the result later "
-            "with `whisperbench upload`."
-        ) from error
+        raise TrackingError(f"{error} To measure without it, use offline=true, and log the result later.") from error
     return client
 
 

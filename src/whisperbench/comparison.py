@@ -224,8 +224,7 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
     if not found:
         raise ComparisonError(
             f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}; measure one with whisperbench benchmark --model demo "
-            "--corpus demo."
+            f"{without_password(client.tracking_uri)}. Measure one first."
         )
     return found
 

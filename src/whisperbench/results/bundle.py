@@ -31,7 +31,7 @@ from whisperbench.files import open_regular, read_json, read_own, write_atomical
 from whisperbench.results.names import METRIC_NAMES, SCHEMA, is_possible
 from whisperbench.results.run_data import RunData
 from whisperbench.text import shortened
-from whisperbench.util import installed_version
+from whisperbench.util import typed_command
 
 BUNDLE_FILE = "bundle.json"
 LOGGED = "logged.json"
@@ -184,14 +184,9 @@ def artifact_sizes(artifacts: Path) -> dict[str, int]:
 
 
 def upload_command(bundles: Path) -> str:
-    """The command that logs the bundle in a directory, or all bundles one level below it.
-
-    An environment with only the pins of conda.yaml has no `whisperbench` command, but `mlflow run`.
-    """
-    path = shlex.quote(str(bundles))
-    if installed_version("whisperbench"):
-        return f"whisperbench upload --bundles {path}"
-    return f"mlflow run . -e upload -P bundles={path}"
+    """The command that logs the bundle in a directory, or all bundles one level below it."""
+    path, command = shlex.quote(str(bundles)), typed_command()
+    return f"{command} upload --bundles {path}" if command else f"mlflow run . -e upload -P bundles={path}"
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from whisperbench.text import without_password
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
 from whisperbench.tracking.runs import close_run, open_run
-from whisperbench.util import installed_version
+from whisperbench.util import typed_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,9 +43,10 @@ class TrackedRun:
         found = f"This run: {links.run(self)}\nAll runs: {runs}"
         if serves_ui(self.client):
             return found
-        store = without_password(self.client.tracking_uri)
-        started_by = f"mlflow ui --backend-store-uri {store} --port {ui_port()}"
-        return f"View the results: {'whisperbench ui' if installed_version('whisperbench') else started_by}\n{found}"
+        command = f"mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)} --port {ui_port()}"
+        if program := typed_command():
+            command = f"{program} ui"
+        return f"View the results: {command}\n{found}"
 
 
 @contextlib.contextmanager

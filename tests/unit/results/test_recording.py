@@ -80,7 +80,7 @@ def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..
         results = tmp_path_factory.mktemp("measured") / "full"
         with pytest.MonkeyPatch.context() as patched:
             disk_full_at(write, patched)
-            with pytest.raises(BundleError, match=r"then complete the result: whisperbench upload --bundles "):
+            with pytest.raises(BundleError, match=r"then complete the result: .*whisperbench upload --bundles "):
                 measured(results, repeats, rounds)
         (found,) = results.iterdir()
         return found

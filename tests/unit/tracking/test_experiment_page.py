@@ -148,10 +148,10 @@ class TestPrintedLinks:
             f"All runs: http://127.0.0.1:5077/{runs_path('0', view=False)}"
         )  # it has no view yet
         update_experiment_page(client, "0")
-        monkeypatch.setattr(tracked_run, "installed_version", lambda _name: "0.1.0")
+        monkeypatch.setattr(tracked_run, "typed_command", lambda: "whisperbench")
         look, one, every = run.where().splitlines()
         assert look == "View the results: whisperbench ui"
-        monkeypatch.setattr(tracked_run, "installed_version", lambda _name: None)
+        monkeypatch.setattr(tracked_run, "typed_command", lambda: None)
         look = run.where().splitlines()[0]
         assert look == f"View the results: mlflow ui --backend-store-uri {client.tracking_uri} --port 5077"
         assert one == f"This run: http://127.0.0.1:5077/#/experiments/0/runs/{run.run_id}?workflowType=machine_learning"
