@@ -1,14 +1,6 @@
-"""The error family of whisperbench and the exit statuses of its commands.
+"""Errors that a user can correct, with the exit statuses of a command (docs/reliability.md).
 
-A command prints the message of a `WhisperbenchError` and exits with its status.  A message states what is wrong, why,
-and what to do.
-
-    0      success
-    1      failure, or the gate found a regression
-    2      wrong usage (an option, a model, a corpus, a directory), runs that are not comparable, or an undecided gate
-    3      the tracking server cannot be reached or refuses a request
-    70     unexpected error, which is not a WhisperbenchError
-    128+n  ended by signal n
+A message states what is wrong, why, and what to do.
 """
 
 from __future__ import annotations
@@ -17,7 +9,7 @@ from pathlib import Path
 
 
 class WhisperbenchError(Exception):
-    """An error that the user of the command can understand and correct."""
+    """Failure that the message explains; a command prints it and exits with `exit_status`."""
 
     exit_status = 1
 
@@ -44,10 +36,6 @@ class AudioError(WhisperbenchError):
     """An audio file cannot be decoded or is incomplete; the message names the file."""
 
     exit_status = 2
-
-
-class ChangedInputError(WhisperbenchError):
-    """Files of the corpus or of the checkpoint changed while a run used them."""
 
 
 class EngineError(WhisperbenchError):

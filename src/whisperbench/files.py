@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FileState = tuple[int, int, int]
 CHECKSUMS = "checksums.json"  # in directories of `build_directory_once`
-FILE_TYPES = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO"}
 MAX_FILE_BYTES = 1 << 30
 """Limit for the files of a measurement; those of 100,000 utterances have 50 MB."""
 
@@ -44,17 +44,12 @@ def open_regular(path: Path, *, own: bool = False) -> BufferedReader:
     Raises:
         OSError: the file is refused or cannot be opened; `strerror` is the reason.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if own else 0))
-    except OSError as error:
-        if link := "a link" if own and path.is_symlink() else broken_link(path):
-            raise OSError(error.errno, f"it is {link}", str(path)) from error
-        if error.errno == errno.ENXIO:
-            raise OSError(error.errno, "it is a socket, not a file", str(path)) from error
-        raise
+    if own and path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_NOFOLLOW if own else 0))
     status, reason = os.fstat(descriptor), ""
     if not stat.S_ISREG(status.st_mode):
-        reason = f"it is {FILE_TYPES.get(stat.S_IFMT(status.st_mode), 'a device')}, not a file"
+        reason = "it is not a regular file"
     elif own and status.st_uid != os.geteuid():
         reason = f"it belongs to another user (uid {status.st_uid})"
     if reason:
@@ -101,24 +96,11 @@ def changed_files(states: Mapping[Path, FileState]) -> list[Path]:
     """The files that are no longer in the states that `file_state` returned, or are missing."""
     changed = []
     for path, state in states.items():
-        try:
-            same = file_state(path) == state
-        except OSError:
-            same = False
-        if not same:
-            changed.append(path)
+        with contextlib.suppress(OSError):
+            if file_state(path) == state:
+                continue
+        changed.append(path)
     return changed
-
-
-def broken_link(path: Path) -> str:
-    """A description of a symbolic link that cannot be followed; an empty string for every other path."""
-    try:
-        os.path.realpath(path, strict=True)
-    except OSError as error:
-        if path.is_symlink():
-            why = "the links form a loop" if error.errno == errno.ELOOP else error.strerror
-            return f"a link to {path.readlink()} that cannot be followed ({why})"
-    return ""
 
 
 def write_atomically(path: Path, body: object) -> None:

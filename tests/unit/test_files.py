@@ -1,42 +1,48 @@
-"""Files in directories that other users can write to: only regular files of this user are opened, without waiting."""
+"""Files that other users can write or replace: only regular files of this user are opened, and records are checked."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from whisperbench import files
-from whisperbench.files import open_regular, read_own, write_text
+from whisperbench.files import open_regular, read_json, read_own, write_text
 
 
-def make(kind: str, path: Path) -> None:
-    """A special file at `path`, or a link to a regular one."""
-    if kind == "a FIFO":
-        os.mkfifo(path)
-    elif kind == "a socket":
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-    elif kind == "a directory":
-        path.mkdir()
-    else:
-        (path.parent / "target").write_text("secret")
-        path.symlink_to(path.parent / "target")
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
 
 
-@pytest.mark.parametrize("kind", ["a FIFO", "a socket", "a directory", "a link"])
-def test_only_regular_files_are_read_and_written(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the type; a FIFO does not block, and the target of a link does not change."""
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is not a regular file"),
+        (Path.mkdir, "it is not a regular file"),
+        (bound_socket, "No such device"),
+        (lambda path: path.symlink_to("target"), "it is a link"),
+    ],
+)
+def test_only_regular_files_are_read_and_written(
+    make: Callable[[Path], None], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FIFO does not block, and the target of a link does not change."""
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
-    make(kind, Path("file"))
-    with pytest.raises(OSError, match=kind):
+    Path("target").write_text("secret")
+    make(Path("file"))
+    with pytest.raises(OSError, match=reason):
         read_own(Path("file"))
     with pytest.raises(OSError, match=r".+"):
         write_text(Path("file"), "mine")
-    if kind == "a link":
-        assert Path("target").read_text() == "secret"
+    assert Path("target").read_text() == "secret"
+    if reason == "it is a link":
         with open_regular(Path("file")) as file:  # a corpus may consist of links
             assert file.read() == b"secret"
 
@@ -57,3 +63,41 @@ def test_a_file_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         read_own(tmp_path / "file")
     write_text(tmp_path / "file", "ü")
     assert read_own(tmp_path / "file").decode() == "ü"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inner:
+    """A record inside another."""
+
+    numbers: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outer:
+    """The content of a file."""
+
+    name: str
+    inner: Inner
+
+
+def written(name: Any = "a", number: Any = 1.5) -> bytes:
+    return json.dumps({"name": name, "inner": {"numbers": {"wer": number}}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (written(name=1), r"^name: Input should be a valid string$"),
+        (written(number="1.5"), r"^inner\.numbers\.wer: Input should be a valid number$"),
+        (written(number=True), r"^inner\.numbers\.wer: Input should be a valid number$"),
+        (written(number=float("inf")), r"^inner\.numbers\.wer: Input should be a finite number$"),
+        (b'{"name": "a"}', r"^inner: Field required$"),
+        (b"\xff", r"^Invalid JSON: "),
+        (b"[" * 100_000, r"^Invalid JSON: recursion limit"),
+    ],
+)
+def test_a_record_with_a_wrong_value(content: bytes, message: str) -> None:
+    """The error names the field and what it should be; nothing is converted but a whole number."""
+    with pytest.raises(ValueError, match=message):
+        read_json(Outer, content)
+    assert read_json(Outer, written(number=2)) == Outer("a", Inner({"wer": 2.0}))

@@ -36,7 +36,7 @@ from whisperbench.checkpoint.tokenizer import (
     special_ids,
     write_tokenizer,
 )
-from whisperbench.errors import ChangedInputError, ConfigError, ModelError
+from whisperbench.errors import ConfigError, ModelError, WhisperbenchError
 from whisperbench.files import FileState, build_directory_once, changed_files, file_state
 
 LAYOUT = "6"
@@ -91,7 +91,7 @@ class Checkpoint:
         """Require that the files have not changed since `revision` was determined.
 
         Raises:
-            ChangedInputError: files were changed or replaced; the message names some of them.
+            WhisperbenchError: files were changed or replaced; the message names some of them.
         """
         _require_unchanged(self.files)
 
@@ -206,7 +206,7 @@ def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
 
 def _require_unchanged(files: Mapping[Path, FileState]) -> None:
     if changed := changed_files(files):
-        raise ChangedInputError(
+        raise WhisperbenchError(
             f"{len(changed)} files of the checkpoint changed after they were checked, so the model may not be that of "
             f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
         )

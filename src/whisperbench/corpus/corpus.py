@@ -24,7 +24,7 @@ from whisperbench.corpus.folder import (
 )
 from whisperbench.corpus.librispeech import FOLDERS, download, parquet_splits, parts_of, read_parquet
 from whisperbench.errors import CorpusError
-from whisperbench.files import FileState, broken_link
+from whisperbench.files import FileState
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 LIBRISPEECH_ID = re.compile(r"(\d+)-\d+-\d{4}")  # speaker, chapter, utterance
@@ -204,8 +204,7 @@ def _existing(corpus: str) -> Path:
         return folder.resolve()
     near = difflib.get_close_matches(corpus.lower(), ("librispeech", "demo"), n=1)
     hint = f"Did you mean {near[0]}?" if near else "Use librispeech, demo, or a directory."
-    link = broken_link(folder)
-    found = f"is {link}" if link else "is a file, not a directory" if folder.exists() else "does not exist"
+    found = "is a file, not a directory" if folder.exists() else "does not exist"
     raise CorpusError(f"corpus={corpus!r} {found}. {hint}")
 
 

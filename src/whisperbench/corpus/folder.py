@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whisperbench.errors import CorpusError
-from whisperbench.files import broken_link, open_regular
+from whisperbench.files import open_regular
 
 PCM_SUFFIXES = (".wav", ".wave", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".flac")
 LOSSY_SUFFIXES = (
@@ -146,8 +146,8 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Pat
 def _check_link(path: Path, root: Path) -> None:
     if not path.is_symlink():
         return
-    if link := broken_link(path):
-        raise CorpusError(f"{path} is {link}. Repair the link, or remove it.")
+    if not path.exists():
+        raise CorpusError(f"{path} is a link to {path.readlink()}, which cannot be followed. Repair or remove it.")
     if not path.resolve().is_relative_to(root):
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 

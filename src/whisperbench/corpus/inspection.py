@@ -20,7 +20,7 @@ from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
 from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
-from whisperbench.errors import ChangedInputError, CorpusError, WhisperbenchError
+from whisperbench.errors import CorpusError, WhisperbenchError
 from whisperbench.files import FileState, changed_files, file_state, read_own, write_atomically
 from whisperbench.util import installed_version
 
@@ -52,7 +52,7 @@ def inspect_corpus(
     Raises:
         AudioError: a file cannot be decoded or is incomplete; the message names the first in the order of the corpus.
         CorpusError: a manifest states another length.
-        ChangedInputError: a file changed meanwhile.
+        WhisperbenchError: a file changed meanwhile.
     """
     files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
     states = _states(itertools.chain(*files))
@@ -80,7 +80,7 @@ def require_unchanged(corpus: Corpus) -> None:
     Files are decoded again if only their attributes changed, for example by `chmod` or by a hard link of a backup.
 
     Raises:
-        ChangedInputError: files were changed or replaced; the message names some of them.
+        WhisperbenchError: files were changed or replaced; the message names some of them.
     """
     if (changed := changed_files(corpus.files)) and not _has_same_content(corpus, changed):
         _require_states(corpus.files, changed)
@@ -97,7 +97,7 @@ def _has_same_content(corpus: Corpus, changed: Iterable[Path]) -> bool:
 def _require_states(files: Mapping[Path, FileState], changed: Sequence[Path]) -> None:
     if changed:
         names = ", ".join(map(str, changed[:5]))
-        raise ChangedInputError(
+        raise WhisperbenchError(
             f"{len(changed)} of {len(files)} files with audio changed after they were checked, so the digest may not "
             f"be that of the transcribed audio: {names}. Run again while the corpus does not change."
         )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.checkpoints import TINY, checkpoint_directory, local, random_weights
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
-from whisperbench.errors import ChangedInputError, ConfigError, ModelError
+from whisperbench.errors import ConfigError, ModelError, WhisperbenchError
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_source_that_changes_during_its_conversion_is_refused(
         (directory / "model.bin").write_bytes(b"others!")
 
     monkeypatch.setattr("whisperbench.checkpoint.checkpoint.convert", convert)
-    with pytest.raises(ChangedInputError, match=r"changed after they were checked.*model\.bin"):
+    with pytest.raises(WhisperbenchError, match=r"changed after they were checked.*model\.bin"):
         local(source, tmp_path)
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
@@ -236,7 +236,7 @@ def test_a_checkpoint_that_changes_after_its_digest_is_named(tmp_path: Path, nam
     (tmp_path / "model" / "README.md").write_text("is not read")
     checkpoint.require_unchanged()
     (tmp_path / "model" / name).touch()
-    with pytest.raises(ChangedInputError, match=rf"1 files of the checkpoint changed .*/{name}"):
+    with pytest.raises(WhisperbenchError, match=rf"1 files of the checkpoint changed .*/{name}"):
         checkpoint.require_unchanged()
 
 

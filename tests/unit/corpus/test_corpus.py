@@ -220,26 +220,14 @@ def test_links_out_of_the_corpus_are_refused(tmp_path: Path, inside: str) -> Non
         load(corpus)
 
 
-@pytest.mark.parametrize(
-    ("target", "why"),
-    [("b.wav", "the links form a loop"), ("gone.wav", "No such file"), ("/no/such/file.wav", "No such file")],
-)
-@pytest.mark.parametrize("name", ["b.wav", "metadata.csv", "the corpus"])
-def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str, why: str) -> None:
-    """The message has the target of a link to audio, to a transcript, or to the corpus itself."""
+@pytest.mark.parametrize("target", ["b.wav", "gone.wav", "/no/such/file.wav"])
+@pytest.mark.parametrize("name", ["b.wav", "metadata.csv"])
+def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str) -> None:
+    """The message has the target of a link to audio or to a transcript."""
     target = name if target == "b.wav" else target
-    put(tmp_path / "other", "a.wav")
-    link = tmp_path / name if name == "the corpus" else put(tmp_path / "corpus", "a.wav") / name
-    link.symlink_to(target)
-    with pytest.raises(CorpusError, match=rf"a link to {target} that cannot be followed \({why}"):
-        load(link if name == "the corpus" else tmp_path / "corpus")
-
-
-def test_a_link_that_breaks_later(tmp_path: Path) -> None:
-    """`load_audio` reports the link, too."""
-    (tmp_path / "a.wav").symlink_to("gone.wav")
-    with pytest.raises(AudioError, match=r"it is a link to gone\.wav that cannot be followed"):
-        load_audio(tmp_path / "a.wav")
+    (put(tmp_path / "corpus", "a.wav") / name).symlink_to(target)
+    with pytest.raises(CorpusError, match=rf"a link to {target}, which cannot be followed"):
+        load(tmp_path / "corpus")
 
 
 def bound_socket(path: Path) -> None:
@@ -248,25 +236,21 @@ def bound_socket(path: Path) -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize(
-    ("make", "kind"),
-    [(os.mkfifo, "a FIFO"), (bound_socket, "a socket"), (Path.mkdir, "a directory")],
-    ids=["fifo", "socket", "directory"],
-)
+@pytest.mark.parametrize("make", [os.mkfifo, bound_socket, Path.mkdir], ids=["fifo", "socket", "directory"])
 @pytest.mark.parametrize("name", ["b.wav", "metadata.csv"])
 def test_only_regular_files_are_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None], kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None]
 ) -> None:
     """Reading a FIFO would block."""
     monkeypatch.chdir(tmp_path)
     put(tmp_path, "a.wav")
     make(tmp_path / name)
-    if kind == "a directory":
+    if make is Path.mkdir:
         assert ids(load(tmp_path)) == ["a"]  # one more folder
-        with pytest.raises(AudioError, match="it is a directory"):
+        with pytest.raises(AudioError, match="it is not a regular file"):
             load_audio(tmp_path / name)
     else:
-        with pytest.raises(AudioError if name == "b.wav" else CorpusError, match=f"cannot be read: it is {kind}"):
+        with pytest.raises(AudioError if name == "b.wav" else CorpusError, match="cannot be read: "):
             inspect_corpus(load(tmp_path), workers=2)
 
 

@@ -16,7 +16,7 @@ from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, Samples
 from whisperbench.corpus.corpus import Corpus
 from whisperbench.corpus.inspection import inspect_corpus, require_unchanged
 from whisperbench.corpus.verification import verified_audio
-from whisperbench.errors import AudioError, ChangedInputError, CorpusError
+from whisperbench.errors import AudioError, CorpusError, WhisperbenchError
 from whisperbench.files import changed_files
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_changes_after_its_check_is_named(tmp_path: Path, change: Ca
     corpus = inspect_corpus(load(put(tmp_path, "a.wav", "b.wav")), 1)
     require_unchanged(corpus)
     change(tmp_path / "b.wav")
-    with pytest.raises(ChangedInputError, match=r"1 of 2 files with audio changed .*/b\.wav"):
+    with pytest.raises(WhisperbenchError, match=r"1 of 2 files with audio changed .*/b\.wav"):
         require_unchanged(corpus)
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_changes_during_the_check_is_not_cached(tmp_path: Path) -> N
         if done == 2:
             replaced(tmp_path / "c" / "a.wav")
 
-    with pytest.raises(ChangedInputError, match=r"changed after they were checked.*a\.wav"):
+    with pytest.raises(WhisperbenchError, match=r"changed after they were checked.*a\.wav"):
         inspect_corpus(corpus, 1, change, tmp_path / "cache")
     assert not list(tmp_path.rglob("*.json"))
 
