@@ -18,12 +18,13 @@ PROGRAMS = {
     "help": f"sys.argv[1:] = {[*WORDS, '--help']}; runpy.run_module({MODULE!r}, run_name='__main__')",
     "reading FLAC": f"from whisperbench.corpus import audio; audio.load_audio(Path({str(CLIP)!r}))",
     "the journal": "import whisperbench.results.recording",
+    "the normaliser": "from whisperbench.measure.normalizer import normalizer_of; normalizer_of('en')('colour')",
 }
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_nothing_heavy_is_imported(program: str) -> None:
-    """For a command's help text, for the usual audio format, and for the records on disk."""
+    """For a command's help text, the usual audio format, the records on disk, and Whisper's normalisers."""
     code = (
         "import atexit, runpy, sys; from pathlib import Path\n"
         f"atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules]))\n{PROGRAMS[program]}"

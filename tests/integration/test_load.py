@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from whisperbench.measure import load
-from whisperbench.measure.load import SWEEP, LoadMonitor, other_benchmark_runs
+from whisperbench.measure.load import SWEEP, other_benchmark_runs, start_measuring
 
 SLEEP = "import time; time.sleep(30)"
 COUNT = "import time; end = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
@@ -44,32 +44,30 @@ def busy(seconds: float) -> None:
 
 def test_the_cpu_time_of_other_programs_is_separated() -> None:
     """A region of a second with a loop in this process and one in another program."""
-    with LoadMonitor(lambda: {os.getpid()}) as monitor:
-        busy(1.1)
-    with stranger(COUNT), LoadMonitor(lambda: {os.getpid()}) as with_another:
+    since_start = start_measuring(lambda: {os.getpid()})
+    busy(1.1)
+    alone = since_start()
+    with stranger(COUNT):
+        since_start = start_measuring(lambda: {os.getpid()})
         time.sleep(1.1)
-    assert monitor.load is not None
-    assert with_another.load is not None
-    assert monitor.load.own > 0.2 > with_another.load.own
-    assert with_another.load.other > 0.2
-    assert 0 < with_another.load.own + with_another.load.other <= 1.1 * with_another.load.cores
+        with_another = since_start()
+    assert alone is not None
+    assert with_another is not None
+    assert alone.own > 0.2 > with_another.own
+    assert with_another.other > 0.2
+    assert 0 < with_another.own + with_another.other <= 1.1 * with_another.cores
 
 
 def test_a_child_is_no_other_program() -> None:
-    """An engine's process, whether `pids` names it or not."""
+    """An engine's process, whether `pids` names it or not; a short region is not assessed."""
     with subprocess.Popen([sys.executable, "-c", COUNT]) as child:
-        with LoadMonitor(set) as monitor:
-            time.sleep(1.2)
+        since_start = start_measuring(set)
+        assert since_start() is None
+        time.sleep(1.2)
+        load = since_start()
         child.kill()
-    assert monitor.load is not None
-    assert monitor.load.own > 0.2
-
-
-def test_a_short_region_is_not_assessed() -> None:
-    """The kernel's ticks are too coarse for it."""
-    with LoadMonitor(set) as monitor:
-        pass
-    assert monitor.load is None
+    assert load is not None
+    assert load.own > 0.2
 
 
 @pytest.fixture

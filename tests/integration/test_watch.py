@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from whisperbench.processes.watch import POLL_SECONDS, ProcessWatch
+from whisperbench.processes.watch import POLL_SECONDS, watch_processes
 
 
 @pytest.fixture
@@ -24,16 +24,23 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_one_of_several_is_killed(processes: list[subprocess.Popen[bytes]]) -> None:
     """The callback is called then and not before, although the parent has not waited for the process yet."""
     called = threading.Event()
-    watch = ProcessWatch([process.pid for process in processes], called.set)
+    stop = watch_processes([process.pid for process in processes], called.set)
     assert not called.wait(2 * POLL_SECONDS)
     processes[1].kill()
     assert called.wait(60)
-    watch.stop()
+    stop()
 
 
 def test_a_watch_that_was_stopped(processes: list[subprocess.Popen[bytes]]) -> None:
     """Nothing is called when the processes end later."""
     called = threading.Event()
-    ProcessWatch([process.pid for process in processes], called.set).stop()
+    watch_processes([process.pid for process in processes], called.set)()
     processes[0].kill()
     assert not called.wait(2 * POLL_SECONDS)
+
+
+def test_a_process_that_never_was() -> None:
+    """It counts as ended, because it may have ended before the watch began."""
+    called = threading.Event()
+    watch_processes([4194399], called.set)
+    assert called.wait(60)

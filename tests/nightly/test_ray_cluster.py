@@ -58,8 +58,9 @@ def doctor(cluster: Cluster) -> list[Check]:
     """What doctor finds, in a process of its own, because a process connects to Ray once."""
     program = (
         "import dataclasses, json, sys; from whisperbench.doctor import check_several_gpus as found; "
-        "from whisperbench.engines.hardware import Hardware; "
-        "print(json.dumps([dataclasses.asdict(check) for check in found(Hardware(''), sys.argv[1])]))"
+        "from whisperbench.config.compare import DoctorConfig; from whisperbench.engines.hardware import Hardware; "
+        "found = found(DoctorConfig(ray_address=sys.argv[1]), Hardware('')); "
+        "print(json.dumps([dataclasses.asdict(check) for check in found]))"
     )
     command = [sys.executable, "-c", program, cluster.address]
     done = subprocess.run(command, env=cluster.env, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True)

@@ -26,20 +26,18 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 @command(DoctorConfig, __doc__)
 def main(config: DoctorConfig) -> None:
-    from whisperbench.doctor import Setup, examine
+    from whisperbench.doctor import examine
     from whisperbench.engines.hardware import detect_hardware
-    from whisperbench.files import cache_directory
-    from whisperbench.processes.watch import RUN_ID
     from whisperbench.text import escape_control, redact
 
-    hardware, checks = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES")), []
-    for check in examine(Setup(config, hardware, cache_directory(), os.environ.get(RUN_ID))):
-        checks.append(check)
+    found = []
+    for name, check in examine(config, detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))):
+        found.append({"name": name, **dataclasses.asdict(check)})
         if not config.json:
             text = f"{check.found} -> {check.remedy}" if check.remedy else check.found
             status = click.style(f"{check.status:<8}", fg=COLOURS[check.status])
-            click.echo(f"{status} {check.name}: {escape_control(redact(text, os.environ))}")
+            click.echo(f"{status} {name}: {escape_control(redact(text, os.environ))}")
     if config.json:
-        click.echo(redact(json.dumps([dataclasses.asdict(check) for check in checks], indent=1), os.environ))
-    if any(check.status == "problem" for check in checks):
+        click.echo(redact(json.dumps(found, indent=1), os.environ))
+    if any(check["status"] == "problem" for check in found):
         sys.exit(1)

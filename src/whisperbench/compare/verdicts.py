@@ -9,7 +9,7 @@ from typing import Self
 from whisperbench.compare.groups import Group
 from whisperbench.compare.systems import System
 from whisperbench.results.transcripts import StoredTranscripts
-from whisperbench.stats.interval import share_at_most
+from whisperbench.stats.clusters import share_at_most
 from whisperbench.stats.paired import PairedDifference, PairedErrors
 
 NO_TRANSCRIPTS = "no transcripts"

@@ -6,7 +6,6 @@ import dataclasses
 import statistics
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from whisperbench.engines.hardware import MIB, Device, Hardware, nvml, open_device
@@ -75,24 +74,19 @@ class GpuMonitor:
 
     def __enter__(self) -> Self:
         if self._gpus:
-            self._energy_start = self._energy_wh()
+            self._energy_start = self._energy_mj()
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._gpus:
-            energy = self._energy_wh()
+            energy, start = self._energy_mj(), self._energy_start
             self._stop.set()
             self._thread.join()
-            start = self._energy_start
-            self.readings = _readings(self._gpus, None if energy is None or start is None else energy - start)
+            self.readings = _readings(self._gpus, None if energy is None or start is None else (energy - start) / 3.6e6)
 
-    def _energy_wh(self) -> float | None:
-        """Sum of the GPUs' energy counters, which are in millijoules."""
-        total = _sum(gpu.read("nvmlDeviceGetTotalEnergyConsumption") for gpu in self._gpus)
-        return None if total is None else total / 3.6e6
+    def _energy_mj(self) -> float | None:
+        return _known(sum, (gpu.read("nvmlDeviceGetTotalEnergyConsumption") for gpu in self._gpus))
 
     def _sample_until_stopped(self) -> None:
         while True:
@@ -117,7 +111,7 @@ class _GpuSamples:
         self._clocks: list[float] = []
         self._events = 0
         self.other_pids: set[int] = set()
-        self._mps_pids: set[int] = set()
+        self.mps_pids: set[int] = set()
 
     def sample(self, own_pids: set[int]) -> None:
         for values, read, name, *arguments in (
@@ -133,16 +127,12 @@ class _GpuSamples:
         processes = self.read("nvmlDeviceGetComputeRunningProcesses") or []
         pids = {process.pid for process in processes}
         if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
-            for pid in pids - own_pids - self.other_pids - self._mps_pids:
-                (self._mps_pids if _is_mps(pid) else self.other_pids).add(pid)
+            for pid in pids - own_pids - self.other_pids - self.mps_pids:
+                (self.mps_pids if _is_mps(pid) else self.other_pids).add(pid)
 
     def read(self, function: str, *arguments: Any) -> Any:
         """The result of an NVML function; None if it is not supported."""
         return nvml(function, self._handle, *arguments) if not self._is_mig or function in OF_MIG_DEVICES else None
-
-    @property
-    def cuda_mps(self) -> bool:
-        return bool(self._mps_pids)
 
     def warnings(self) -> list[str]:
         found = [text for bit, text in SLOWDOWNS.items() if self._events & bit]
@@ -162,13 +152,13 @@ def reading_now(hardware: Hardware) -> GpuReadings | None:
 
 def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadings:
     return GpuReadings(
-        util_mean=_mean(value for gpu in gpus for value in gpu.util),
-        memory_peak_mib=max((value for gpu in gpus for value in gpu.memory), default=None),
-        power_mean_watts=_sum(_mean(gpu.power) for gpu in gpus),
+        util_mean=_known(statistics.fmean, (value for gpu in gpus for value in gpu.util)),
+        memory_peak_mib=_known(max, (value for gpu in gpus for value in gpu.memory)),
+        power_mean_watts=_known(sum, (_known(statistics.fmean, gpu.power) for gpu in gpus)),
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
         other_processes=len({pid for gpu in gpus for pid in gpu.other_pids}),
-        cuda_mps=any(gpu.cuda_mps for gpu in gpus),
+        cuda_mps=any(gpu.mps_pids for gpu in gpus),
     )
 
 
@@ -181,16 +171,7 @@ def _is_mps(pid: int) -> bool:
         return False
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return statistics.fmean(known) if known else None
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum; None if a value is None."""
-    total = 0.0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
+def _known(function: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
+    """A function of the values that are not None; None without any."""
+    known = [value for value in values if value is not None]
+    return function(known) if known else None

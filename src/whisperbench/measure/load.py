@@ -5,14 +5,13 @@ CPU times and processes are read before and after the region, so that the monito
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from types import TracebackType
-from typing import Self
 
 import psutil
 
@@ -62,59 +61,45 @@ class MachineLoad:
         return None
 
 
-class LoadMonitor:
-    """Context manager around a timed region; at its end `load` is set, unless the region is shorter than MIN_SECONDS.
+def start_measuring(own_pids: Callable[[], set[int]]) -> Callable[[], MachineLoad | None]:
+    """Read CPU times and processes; the returned function reads them again and returns the load since the first time.
 
-    Several engines on other hosts are not covered.
+    Its result is None after less than MIN_SECONDS.  Several engines on other hosts are not covered.
     """
+    benchmark = other_benchmark_runs()
+    own_before, all_before, started = _own_seconds(own_pids()), busy_seconds(), time.perf_counter()
 
-    def __init__(self, own_pids: Callable[[], set[int]]) -> None:
-        self.load: MachineLoad | None = None
-        self._own_pids = own_pids
+    def load() -> MachineLoad | None:
+        seconds = time.perf_counter() - started
+        if seconds < MIN_SECONDS:
+            return None
+        busy = busy_seconds() - all_before
+        own = sum(value - own_before.get(pid, 0.0) for pid, value in _own_seconds(own_pids()).items())
+        cores, other = len(os.sched_getaffinity(0)), max(0.0, busy - own)
+        return MachineLoad(cores, own / seconds, other / seconds, benchmark or other_benchmark_runs())
 
-    def __enter__(self) -> Self:
-        self._benchmark = other_benchmark_runs()
-        self._own, self._all, self._started = self._own_seconds(), busy_seconds(), time.perf_counter()
-        return self
+    return load
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        seconds = time.perf_counter() - self._started
-        if error is not None or seconds < MIN_SECONDS:
-            return
-        busy, after = busy_seconds() - self._all, self._own_seconds()
-        own = sum(value - self._own.get(pid, 0.0) for pid, value in after.items())
-        self.load = MachineLoad(
-            cores=len(os.sched_getaffinity(0)),
-            own=own / seconds,
-            other=max(0.0, busy - own) / seconds,
-            benchmark=self._benchmark or other_benchmark_runs(),
-        )
 
-    def _own_seconds(self) -> dict[int, float]:
-        """CPU time of each process of this program and its engine, including its children that have ended."""
-        children = psutil.Process().children(recursive=True)
-        found: dict[int, float] = {}
-        for pid in self._own_pids().union(child.pid for child in children):
-            try:
-                times = psutil.Process(pid).cpu_times()
-            except psutil.Error:  # it has ended
-                continue
+def _own_seconds(pids: set[int]) -> dict[int, float]:
+    """CPU time of these processes and of the descendants of this one, including children that have ended."""
+    found: dict[int, float] = {}
+    for pid in pids.union(child.pid for child in psutil.Process().children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            times = psutil.Process(pid).cpu_times()
             found[pid] = times.user + times.system + times.children_user + times.children_system
-        return found
+    return found
 
 
 def busy_seconds() -> float:
     """CPU time that all programs, the kernel and the hypervisor have used on the cores of this process."""
     cores = os.sched_getaffinity(0)
-    times = psutil.cpu_times(percpu=True)
     idle = ("idle", "iowait", "guest", "guest_nice")  # `user` and `nice` include guests
-    return sum(
-        sum(value for name, value in times[core]._asdict().items() if name not in idle)
-        for core in cores
-        if core < len(times)
-    )
+    found = 0.0
+    for core, times in enumerate(psutil.cpu_times(percpu=True)):
+        if core in cores:
+            found += sum(seconds for kind, seconds in times._asdict().items() if kind not in idle)
+    return found
 
 
 def other_benchmark_runs() -> bool:

@@ -18,8 +18,7 @@ from whisperbench.errors import CorpusError
 from whisperbench.measure.alignment import align_words
 from whisperbench.measure.normalizer import Normalizer, normalizer_of
 from whisperbench.measure.result import NO_ERRORS, ErrorCounts, UtteranceResult
-from whisperbench.stats.clusters import Interval
-from whisperbench.stats.interval import rate_interval
+from whisperbench.stats.clusters import Interval, rate_interval
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.watchdog import Heartbeat, StallWatchdog
 from whisperbench.errors import EngineError
 from whisperbench.measure.gpu import GpuMonitor, GpuReadings
-from whisperbench.measure.load import LoadMonitor, MachineLoad
+from whisperbench.measure.load import MachineLoad, start_measuring
 from whisperbench.measure.result import UtteranceResult
 
 TRANSCRIPTION_FIELDS = tuple(field.name for field in dataclasses.fields(Transcription))
@@ -135,12 +135,11 @@ def run_timed_passes(
     on_result: Sequence[Callable[[UtteranceResult], None]] = (),
     stall_seconds: float = 0.0,
 ) -> Measurement:
-    """Warm up with the `warmup` longest utterances, then time `repeats` passes over all utterances.
+    """Warm up with the `warmup` longest utterances, then time `repeats` passes over all utterances, longest first.
 
-    Utterances are submitted longest first: a pass ends with short ones, so that engines finish at about the same time,
-    batches hold utterances of similar length, and the warm-up reaches the peak of memory usage.
-    Each callable of `on_start` is called before each pass, each of `on_result` after each utterance.  An engine that
-    makes no progress for `stall_seconds` (0: no limit) is killed.
+    So a pass ends with short ones, which engines finish at about the same time, batches hold utterances of similar
+    length, and the warm-up reaches the peak of memory usage.  `on_start` is called before each pass, `on_result` after
+    each utterance.  An engine that makes no progress for `stall_seconds` (0: no limit) is killed.
 
     Raises:
         AudioError: a file cannot be decoded.
@@ -179,7 +178,8 @@ def _run_pass(
     """One pass, with results in the order of completion."""
     missing = {utterance.utt_id: utterance for utterance in utterances}
     results: list[UtteranceResult] = []
-    with LoadMonitor(engine.pids) as load_monitor, GpuMonitor(hardware, engine.pids) as monitor:
+    load_since_start = start_measuring(engine.pids)
+    with GpuMonitor(hardware, engine.pids) as monitor:
         cpu_started, started = time.process_time(), time.perf_counter()
         for transcription in engine.transcribe(heartbeat.of(utterances)):
             heartbeat.tick()
@@ -191,6 +191,7 @@ def _run_pass(
                 for callback in on_result:
                     callback(result)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    load = load_since_start()
     if missing:
         raise EngineError(f"The engine returned no transcript of {len(missing):,} of {len(utterances):,} utterances.")
     usage = engine.last_pass
@@ -199,7 +200,7 @@ def _run_pass(
         wall_seconds=wall_seconds,
         cpu_seconds=cpu_seconds + (usage.cpu_seconds if usage else 0.0),
         gpu=monitor.readings,
-        load=load_monitor.load,
+        load=load,
         usage=usage,
         invalid=f"{len(failed)} engine(s) failed: {', '.join(failed)}" if failed else None,
         results=tuple(results),

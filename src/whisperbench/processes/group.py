@@ -55,15 +55,9 @@ def run_to_end(
 ) -> CommandResult:
     """Run a command with its output in `log`; afterwards no process of its group is running.
 
-    The command stops when this process ends, because its environment variable LAUNCHER holds this process id.
-
-    Args:
-        command: program and arguments.
-        env: environment of the command.
-        log: file that receives stdout and stderr.
-        time_limit_seconds: the command is ended after this time (0: no limit).
-        tick: called every TICK_SECONDS with the seconds since the start.  If it raises an exception, or a signal
-            handler raises one in this thread, the group is ended.
+    The command stops when this process ends, because its environment variable LAUNCHER holds this process id.  It is
+    ended after `time_limit_seconds` (0: no limit), and if `tick`, which is called every TICK_SECONDS with the seconds
+    since the start, or a signal handler raises an exception in this thread.
     """
     begun, timed_out = time.perf_counter(), False
     with log.open("wb") as output:

@@ -30,15 +30,12 @@ class ProcessId:
     @classmethod
     def this(cls) -> Self | None:
         """This process; None if the system does not provide the information, so other processes leave its runs open."""
-        boot, machine = _read("/proc/sys/kernel/random/boot_id"), _read("/etc/machine-id")
-        started = _started(os.getpid())
-        if boot is None or started is None:
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+        boot, machine = _read("/proc/sys/kernel/random/boot_id"), _read("/etc/machine-id") or "none"
+        started, namespace = _started(os.getpid()), Path("/proc/self/ns/pid")
+        if not boot or started is None or not namespace.is_symlink():
             return None
-        with contextlib.suppress(OSError):
-            namespace = str(Path("/proc/self/ns/pid").readlink())
-            host = re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
-            return cls(host, machine or "none", boot, namespace, os.getpid(), started)
-        return None
+        return cls(host, machine, boot, str(namespace.readlink()), os.getpid(), started)
 
     def __str__(self) -> str:
         return "|".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
@@ -65,15 +62,13 @@ class ProcessId:
 
 def _started(pid: int) -> int | None:
     """Start time of a process in clock ticks; None if it has ended or is a zombie."""
-    text = _read(f"/proc/{pid}/stat")
-    if text is None:
-        return None
-    state, *fields = text.rpartition(")")[2].split()  # the process name before it may contain spaces and brackets
+    # The name of the process, which may contain spaces and brackets, comes before the last bracket.
+    state, *fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split() or ["X"]
     return None if state in ("Z", "X") else int(fields[18])
 
 
-def _read(path: str) -> str | None:
-    try:
+def _read(path: str) -> str:
+    """The text of a file; empty if it cannot be read."""
+    with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return None
+    return ""

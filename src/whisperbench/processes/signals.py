@@ -17,7 +17,7 @@ from typing import NoReturn
 import psutil
 
 from whisperbench.processes.guardian import descendants, kill
-from whisperbench.processes.watch import ProcessWatch, launcher
+from whisperbench.processes.watch import launcher, watch_processes
 
 ENGINE_SECONDS = 2.0  # after a signal, until the engine's processes are killed
 EXIT_SECONDS = 30.0  # after a signal, until this process exits even if its run is still open
@@ -43,7 +43,7 @@ def signals_raise() -> Iterator[list[Interrupted]]:
     raised: list[Interrupted] = []
     started_before = descendants()
     done = threading.Event()
-    watch = None
+    stop_watch = None
 
     def handler(number: int, _frame: FrameType | None) -> NoReturn:
         raised.append(Interrupted(number))
@@ -59,12 +59,12 @@ def signals_raise() -> Iterator[list[Interrupted]]:
         for number in handlers:
             signal.signal(number, handler)
         if (parent := launcher()) is not None:
-            watch = ProcessWatch([parent], _stop)
+            stop_watch = watch_processes([parent], _stop)
         yield raised
     finally:
         done.set()
-        if watch:
-            watch.stop()
+        if stop_watch:
+            stop_watch()
         for number, before in handlers.items():
             signal.signal(number, before)
     if raised:  # suppressed in the block, for example by a decoder that calls back into Python

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import PurePath
 
 import psutil
@@ -48,26 +48,27 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class ProcessWatch:
-    """Call `when_gone` once, in a thread, as soon as a process of `pids` has ended or does not exist."""
+def watch_processes(pids: Collection[int], when_gone: Callable[[], None]) -> Callable[[], None]:
+    """Call `when_gone` once, in a thread, as soon as a process of `pids` has ended or does not exist.
 
-    def __init__(self, pids: Iterable[int], when_gone: Callable[[], None]) -> None:
-        self._pids, self._when_gone = set(pids), when_gone
-        self._processes = []
-        for pid in self._pids:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self._processes.append(psutil.Process(pid))  # compares the start time, because ids are reused
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="process-watch", daemon=True)
-        self._thread.start()
+    Returns a function that ends the watch; it must be called before the processes end as intended.
+    """
+    stopped, processes = threading.Event(), []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.append(psutil.Process(pid))  # compares the start time, because ids are reused
 
-    def stop(self) -> None:
-        """End the watch; must be called before the processes end as intended."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while len(self._processes) == len(self._pids) and not any(map(is_gone, self._processes)):
-            if self._stopped.wait(POLL_SECONDS):
+    def watch() -> None:
+        while len(processes) == len(pids) and not any(map(is_gone, processes)):
+            if stopped.wait(POLL_SECONDS):
                 return
-        self._when_gone()
+        when_gone()
+
+    thread = threading.Thread(target=watch, name="process-watch", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        stopped.set()
+        thread.join()
+
+    return stop

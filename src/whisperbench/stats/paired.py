@@ -14,14 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from whisperbench.stats.clusters import (
-    Counts,
-    Floats,
-    cluster_totals,
-    degrees_of_freedom,
-    standard_error,
-    two_sided_t,
-)
+from whisperbench.stats.clusters import Counts, Floats, cluster_totals, degrees_of_freedom, standard_error, two_sided_t
 
 Outcome = Literal["same", "worse", "better", "not worse", "undecided"]
 
@@ -130,10 +123,8 @@ class PairedErrors:
         """Compare a system with a reference; the limits hold for all of `comparisons` together (Bonferroni)."""
         total = float(self.words.sum())
         d = self.errors[system] - self.errors[reference]
-        t, error = (
-            two_sided_t(degrees_of_freedom(self.words), comparisons=comparisons),
-            standard_error(d, self.words, 2),
-        )
+        t = two_sided_t(degrees_of_freedom(self.words), comparisons=comparisons)
+        error = standard_error(d, self.words, systems=2)
         rate, half = 100 * float(d.sum()) / total, 100 * t * error
         needed = None
         if math.isfinite(half):

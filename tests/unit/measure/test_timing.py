@@ -12,7 +12,6 @@ import pytest
 from tests.support.audio import corpus_of
 from tests.support.bundles import result
 from tests.support.fakes import NO_GPU, FakeEngine
-from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines import watchdog
 from whisperbench.engines.base import PassUsage, Transcription
@@ -22,41 +21,34 @@ from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.timing import Measurement, Pass, run_timed_passes
 
 
-class UnorderedEngine(FakeEngine):
-    """Hands out the last first."""
+class ReversingEngine(FakeEngine):
+    """Records what it receives, and returns the last transcript first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[str] = []
 
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
+        utterances = list(utterances)
+        self.received += [each.utt_id for each in utterances]
         return reversed(list(super().transcribe(utterances)))
 
 
 def test_every_utterance_once_in_the_corpus_order(tmp_path: Path) -> None:
-    """Whatever order the engine finishes in, a pass has each utterance once, in order, with its own text."""
-    utterances = corpus_of(tmp_path, [0.5 + i % 7 for i in range(20)])
-    seen: list[str] = []
-    found = run_timed_passes(
-        UnorderedEngine(), utterances, repeats=1, warmup=2, hardware=NO_GPU,
-        on_result=[lambda result: seen.append(result.utt_id)],
-    ).median  # fmt: skip
-    assert [t.utt_id for t in found.results] == [u.utt_id for u in utterances]
-    assert seen == [u.utt_id for u in reversed(utterances)]
-    texts = [t.hypothesis for t in FakeEngine().transcribe(utterances)]
-    assert [t.hypothesis for t in found.results] == texts
-
-
-def test_the_longest_are_handed_out_first(tmp_path: Path) -> None:
-    """Also in the warm-up; the results are in the corpus's order again."""
-    handed = list[str]()
-
-    class Noting(FakeEngine):
-        def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
-            utterances = list(utterances)
-            handed.extend(each.utt_id for each in utterances)
-            return super().transcribe(utterances)
-
+    """The longest are submitted first, also in the warm-up; each repeat has every utterance with its own text, in order
+    of the corpus, and reports it under its number."""
     utterances = corpus_of(tmp_path, [0.2, 0.5, 0.3], inspected=True)
-    found = run_timed_passes(Noting(), utterances, repeats=1, warmup=2, hardware=NO_GPU).median
-    assert handed == ["001", "002", *("001", "002", "000")]
-    assert [t.utt_id for t in found.results] == [u.utt_id for u in utterances]
+    engine, seen = ReversingEngine(), list[tuple[int, str]]()
+    found = run_timed_passes(
+        engine, utterances, repeats=2, warmup=2, hardware=NO_GPU,
+        on_result=[lambda result: seen.append((result.repeat, result.utt_id))],
+    )  # fmt: skip
+    texts = [each.hypothesis for each in FakeEngine().transcribe(utterances)]
+    for timed in found.passes:
+        assert [each.utt_id for each in timed.results] == ["000", "001", "002"]
+        assert [each.hypothesis for each in timed.results] == texts
+    assert engine.received == ["001", "002", *(["001", "002", "000"] * 2)]
+    assert seen == [(repeat, utt_id) for repeat in (0, 1) for utt_id in ("000", "002", "001")]
 
 
 @pytest.mark.parametrize(
@@ -105,18 +97,12 @@ def test_latency_percentiles_are_nearest_rank_and_absent_when_not_told() -> None
     assert timed(1.0, result(0, latency_seconds=None)).latency_ms(50) is None
 
 
-def test_the_median_repeat_is_a_repeat_that_was_measured() -> None:
-    """With two repeats the slower one; with three the middle one."""
-    passes = tuple(map(timed, (3.0, 1.0, 2.0)))
+def test_the_median_repeat_is_a_valid_repeat_that_was_measured() -> None:
+    """Of two the slower one, of three the middle one; an invalid one counts only if none is valid."""
+    passes = (*map(timed, (3.0, 1.0, 2.0)), timed(0.5, invalid="a pause"))
     assert Measurement(0.1, passes).median.wall_seconds == 2.0
     assert Measurement(0.1, passes[:2]).median.wall_seconds == 3.0
-
-
-def test_an_invalid_pass_is_not_the_median() -> None:
-    """Unless none is valid: then its transcripts count."""
-    passes = (timed(3.0), timed(1.0, invalid="a pause"), timed(2.0))
-    assert Measurement(0.1, passes).median.wall_seconds == 3.0
-    assert Measurement(0.1, passes[1:2]).median is passes[1]
+    assert Measurement(0.1, passes[3:]).median is passes[3]
 
 
 def test_undisturbed_passes_are_preferred() -> None:
@@ -158,15 +144,3 @@ def test_an_engine_that_failed_makes_a_pass_invalid(tmp_path: Path) -> None:
 
     (timed,) = run_timed_passes(Losing(), corpus_of(tmp_path, [0.2]), repeats=1, warmup=0, hardware=NO_GPU).passes
     assert timed.invalid == "1 engine(s) failed: engine 1 on here failed (killed)"
-
-
-def test_repeats_are_counted_and_warm_up_is_not(tmp_path: Path) -> None:
-    """Each repeat reports under its number; the warm-up reports nothing."""
-    seen: list[int] = []
-    found = run_timed_passes(
-        FakeEngine(), corpus_of(tmp_path, [0.2] * 5), repeats=3, warmup=2, hardware=NO_GPU,
-        on_result=[lambda result: seen.append(result.repeat)],
-    )  # fmt: skip
-    assert sorted(seen) == [0] * 5 + [1] * 5 + [2] * 5
-    assert len(found.passes) == 3
-    assert BenchmarkConfig().repeats == 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from whisperbench.stats.clusters import Interval, degrees_of_freedom, two_sided_t
-from whisperbench.stats.interval import rate_interval, share_at_most
+from whisperbench.stats.clusters import Interval, degrees_of_freedom, rate_interval, share_at_most, two_sided_t
 
 
 def names(count: int) -> list[str | None]:

@@ -21,7 +21,7 @@ from whisperbench.engines.watchdog import Heartbeat, start_limit
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants, is_tracker, kill
-from whisperbench.processes.watch import ProcessWatch
+from whisperbench.processes.watch import watch_processes
 from whisperbench.util import gc_paused
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class VllmEngine(Engine):
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         self.settings, self._log = settings, log
         self._pids: set[int] = set()
-        self._watch: ProcessWatch | None = None
+        self._stop_watch: Callable[[], None] | None = None
         self._before = descendants()
         started = time.perf_counter()
         with start_limit(self._before, START_SECONDS if settings.stall_seconds else 0), output_to(log):
@@ -99,8 +99,8 @@ class VllmEngine(Engine):
 
     def close(self) -> None:
         """Shut the engine down within SHUTDOWN_SECONDS, wait 3 s for its processes, and kill those that remain."""
-        if self._watch:
-            self._watch.stop()
+        if self._stop_watch:
+            self._stop_watch()
         processes = self._processes()
         if llm := getattr(self, "llm", None):
             with output_to(self._log), contextlib.suppress(Exception):  # the engine process may have died
@@ -169,7 +169,7 @@ class VllmEngine(Engine):
 
             outputs.put_nowait(EngineDeadError())
 
-        self._watch = ProcessWatch(self._pids, report_death)
+        self._stop_watch = watch_processes(self._pids, report_death)
 
     def _processes(self) -> list[psutil.Process]:
         """Processes of the engine: new descendants titled VLLM::…, or all new ones if none has a title yet."""
