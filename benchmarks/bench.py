@@ -35,7 +35,7 @@ from whisperbench.errors import SweepError
 from whisperbench.results.names import COMMIT, CONFIG_DIGEST
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
-from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_child_runs
+from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_runs
 
 RESULTS = Path(__file__).parent / "results"
 FACTS = (
@@ -79,7 +79,7 @@ def rows(options: SweepConfig, hardware: Hardware) -> list[dict[str, Any]]:
     """One row per configuration of the grid, of its newest runs on this GPU; there may be none of one that fails."""
     client = connect()
     runs = defaultdict(list)
-    for run in finished_child_runs(client, current_experiment(client) or "0"):
+    for run in finished_runs(client, current_experiment(client) or "0"):
         if run.params.get("gpu_name") == hardware.gpu_name:
             runs[run.tags.get(CONFIG_DIGEST)].append(run)
     digests = [config.digest for config in configurations_of(options)]

@@ -134,7 +134,7 @@ def test_subpackages_of_engines_are_imported_by_start_alone() -> None:
 STARTS = {
     "src/whisperbench/doctor.py",
     "src/whisperbench/engines/start.py",
-    "src/whisperbench/sweep/parallel_cluster.py",
+    "src/whisperbench/sweep/parallel.py",
 }
 """Which modules import the subpackages of engines: `start`, and what is to go through it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -80,34 +80,35 @@ def options_page(record: type[BenchmarkConfig] = BenchmarkConfig) -> str:
     parts = [PAGE_HEADER, "## whisperbench benchmark"]
     for group in typing.get_args(Group):
         if rows := [each for each in record.declared().values() if each.group == group]:
-            parts += [f"### {group}", _benchmark_table(rows)]
-    others = {"sweep": declared_in(SweepConfig), "compare": CompareConfig.declared()}
-    others |= {"upload": UploadConfig.declared(), "doctor": DoctorConfig.declared()}
-    for name, options in others.items():
-        more = "\nA sweep has these options, and those of the benchmark according to column “sweep”.\n"
-        more = more if name == "sweep" else ""
-        parts += [f"## whisperbench {name}{more}", _table(options.values())]
+            parts += [f"### {group}", _table(rows, COLUMNS)]
+    for name, (_, other) in ENTRY_POINTS.items():
+        if name != "main":
+            parts.append(f"## whisperbench {name}")
+            if other is SweepConfig:
+                parts.append("A sweep has these options, and those of the benchmark according to column “sweep”.")
+            parts.append(_table(declared_in(other).values(), ("option", "default", "allowed", "meaning")))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _benchmark_table(options: Iterable[Option]) -> str:
-    lines = ["| option | default | allowed | engines | sweep | meaning |", "|---|---|---|---|---|---|"]
-    for each in options:
-        engines = ", ".join(each.engines).replace("vllm, vllm-stock", "vllm*") or "all"
-        lines.append(_row(each, engines, each.sweep.replace("no", "–")))
-    return "\n".join(lines)
-
-
-def _table(options: Iterable[Option]) -> str:
-    return "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *map(_row, options)])
-
-
-def _row(each: Option, *more: str) -> str:
-    allowed = "true/false" if each.rule is BOOLEAN else each.allowed
+def _allowed(each: Option) -> str:
     if each.rule in (TEXT, PATH):
-        allowed = f"{each.unset}, or any text" if each.unset else ""
-    cells = (f"`{each.name}`", each.default_text, allowed, *more, each.help)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return f"{each.unset}, or any text" if each.unset else ""
+    return "true/false" if each.rule is BOOLEAN else each.allowed
+
+
+COLUMNS: dict[str, Callable[[Option], str]] = {
+    "option": lambda each: f"`{each.name}`",
+    "default": lambda each: each.default_text,
+    "allowed": _allowed,
+    "engines": lambda each: ", ".join(each.engines).replace("vllm, vllm-stock", "vllm*") or "all",
+    "sweep": lambda each: each.sweep.replace("no", "–"),
+    "meaning": lambda each: each.help,
+}
+
+
+def _table(options: Iterable[Option], columns: Iterable[str]) -> str:
+    rows = [[COLUMNS[column](each).replace("|", "\\|") for column in columns] for each in options]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [list(columns), ["---"] * len(list(columns)), *rows])
 
 
 def main() -> None:

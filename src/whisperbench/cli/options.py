@@ -8,6 +8,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -20,11 +21,9 @@ R = TypeVar("R", bound=Options)
 
 UNEXPECTED = 70
 """Exit status of a defect (EX_SOFTWARE of sysexits.h); status 1 is reserved for failures and regressions."""
-REFUSALS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
-}
+REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ELOOP
+)  # fmt: skip
 """Errors of a file that are no defects: permissions, space, and paths that no file can have."""
 STATUSES = (
     "Exit status: 0 success; 1 the run failed, or the gate found a regression; 2 wrong usage, not comparable, or the "
@@ -33,11 +32,9 @@ STATUSES = (
 
 
 class Command(click.Command):
-    """Prints an error as one sentence on stderr and exits with its status."""
+    """Prints an error as one sentence on stderr and exits with its status; `groups` maps options to headings."""
 
-    def __init__(self, *args: Any, groups: Mapping[str, str] | None = None, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.groups = groups or {}  # heading of each option in --help
+    groups: Mapping[str, str] = MappingProxyType({})
 
     def invoke(self, ctx: click.Context) -> Any:
         from whisperbench.processes.signals import Interrupted
@@ -87,15 +84,16 @@ def command(record: type[R], text: str | None) -> Callable[[Callable[[R], None]]
             function(record.from_params(texts))
 
         options = record.declared().values()
-        return Command(
+        main = Command(
             "main",
             callback=call,
             params=[_click_option(each, takes_list=record.takes_list(each.name)) for each in options],
             help=text,
             epilog=STATUSES,
             context_settings={"token_normalize_func": lambda name: name.replace("_", "-"), "max_content_width": 100},
-            groups={each.name: "Most used" if each.common else each.group for each in options},
         )
+        main.groups = {each.name: "Most used" if each.common else each.group for each in options}
+        return main
 
     return decorate
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import rich.live
 import rich.table
 import rich.text
 
 from whisperbench.cli import console
-from whisperbench.sweep.progress import HEADINGS, NUMERIC, Progress, State, plain
+from whisperbench.sweep.progress import HEADINGS, NUMERIC, STATE, Progress, State
 from whisperbench.text import clock, escape_control
 
 STYLES = {"done": "green", "failed": "red", "running": "bold", "skipped": "dim", "refused": "red"}
 FRAME_LINES = 6  # title, headings and borders
-STATE = HEADINGS.index("state")
-STATE_WIDTH = 16
-"""Characters of the state that are always shown; its detail is cut or wrapped."""
-OMITTED_FIRST = ("run", "elapsed", "repeat")
+WIDE = 110
+"""Columns of a terminal that shows all HEADINGS; on others the names of the configurations need the room."""
 
 
 class LiveTable:
@@ -44,11 +39,12 @@ class LiveTable:
 
     def print_changes(self, progress: Progress) -> None:
         """Print a line for each run whose state has changed."""
-        for place, (run, row) in enumerate(zip(progress.runs, progress.rows(), strict=True), 1):
-            if self.states.get(place, "waiting") != run.state:
-                if run.state != "waiting":
-                    console.say(f"[{place}/{progress.total}] {plain(row)}")
-                self.states[place] = run.state
+        for place, run in enumerate(progress.runs, 1):
+            if run.state != self.states.get(place, "waiting"):
+                name, repeat, state, *figures = run.row
+                named = (f" | {what} {text}" for what, text in zip(HEADINGS[3:], figures, strict=True) if text)
+                console.say(f"[{place}/{progress.total}] {name} #{repeat} {state}{''.join(named)}")
+            self.states[place] = run.state
 
 
 live_table = LiveTable()
@@ -63,37 +59,20 @@ def window(progress: Progress, height: int) -> slice:
     return slice(start, start + height)
 
 
-def shown_columns(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Indices of HEADINGS without columns that are empty or, for the repeat, equal in all rows.
-
-    On a narrow terminal the columns of OMITTED_FIRST are left out until the others fit, so that the names of the
-    configurations are complete.
-    """
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, (heading, *cells))) + 3 for heading, cells in zip(HEADINGS, columns, strict=True)]
-    widths[STATE] = min(widths[STATE], STATE_WIDTH + 3)
-    shown = [i for i, cells in enumerate(columns) if any(cells) and (HEADINGS[i] != "repeat" or len(set(cells)) > 1)]
-    for heading in OMITTED_FIRST:
-        if sum(widths[i] for i in shown) + 1 > width:
-            shown = [i for i in shown if HEADINGS[i] != heading]
-    return shown
-
-
 def table(progress: Progress) -> rich.table.Table:
     """A table with a row for each run that fits on the terminal."""
     remaining = progress.remaining_seconds
     left = f"{'unknown time' if remaining is None else clock(remaining)} left"
     found = rich.table.Table(title=f"{progress.sentence}; {left}", title_style="bold")
-    rows = progress.rows()
-    shown = shown_columns(rows, console.stderr.width) if rows else range(len(HEADINGS))
-    for index in shown:
-        justify: Literal["left", "right"] = "right" if HEADINGS[index] in NUMERIC else "left"
-        found.add_column(HEADINGS[index], justify=justify, no_wrap=index != STATE, overflow="fold")
-    pairs = list(zip(progress.runs, rows, strict=True))
-    for run, row in pairs[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
-        cells = [rich.text.Text(escape_control(cell)) for cell in row]
+    hidden = () if console.stderr.width >= WIDE else ("repeat", "elapsed", "run")
+    shown = [index for index, heading in enumerate(HEADINGS) if heading not in hidden]
+    for heading in (HEADINGS[index] for index in shown):
+        numeric = heading in NUMERIC
+        found.add_column(heading, justify="right" if numeric else "left", no_wrap=heading != "state", overflow="fold")
+    for run in progress.runs[window(progress, console.stderr.height - FRAME_LINES - progress.count("running"))]:
+        cells = [rich.text.Text(escape_control(cell)) for cell in run.row]
         if run.state == "running":  # its log line is cut to one line, so that the height of the row is constant
-            two_lines = map(escape_control, row[STATE].split(": ", 1))
+            two_lines = map(escape_control, run.row[STATE].split(": ", 1))
             cells[STATE] = rich.text.Text("\n".join(two_lines), no_wrap=True, overflow="ellipsis")
         found.add_row(*(cells[index] for index in shown), style=STYLES.get(run.state, ""))
     return found

@@ -41,8 +41,6 @@ SORTINGS = {
 }
 """Sort orders of a leaderboard, and objectives of a search."""
 
-SORTS = tuple(SORTINGS)
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CompareConfig(Options):
@@ -61,7 +59,7 @@ class CompareConfig(Options):
         "Two run ids, '<id>,<id>' (the first 4 digits or more): show what changed from the first to the second. With "
         "baseline, one to three run ids of the candidate.",
         "Runs", unset="none", common=True)
-    sort: str = option("wer", one_of(*SORTS),
+    sort: str = option("wer", one_of(*SORTINGS),
         "Metric that leaderboards are sorted by; with wer, the short answer is sorted by cost if prices are known, "
         "else by reqs_per_sec.", "Ranking", common=True)
     published: str = option("matching", one_of("matching", "none", "all"),
@@ -91,17 +89,14 @@ class CompareConfig(Options):
     # fmt: on
 
     def check_together(self) -> None:
-        counts = (1, 2, 3) if self.gates else (2,)
-        different = len(set(self.run_ids)) == len(self.run_ids) in counts
-        if self.runs is not None and not (different and all(map(RUN_ID.fullmatch, self.run_ids))):
-            expected = "one to three run ids beside baseline" if self.gates else "two different run ids, '<id>,<id>'"
+        ids, counts, expected = self.run_ids, [2], "two different run ids, '<id>,<id>'"
+        if self.baseline is not None:
+            counts, expected = [1, 2, 3], "one to three run ids beside baseline"
+        different = len(set(ids)) == len(ids) in counts
+        if self.runs is not None and not (different and all(map(RUN_ID.fullmatch, ids))):
             raise ConfigError(
                 f"runs={self.runs!r} is not allowed: expected {expected}, each of 4 to 32 hexadecimal digits."
             )
-
-    @property
-    def gates(self) -> bool:
-        return self.baseline is not None
 
     @property
     def price_of(self) -> dict[str, float]:

@@ -11,7 +11,6 @@ import difflib
 import math
 import os
 import re
-import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -214,8 +213,7 @@ def declared_in(record: type[Options]) -> Mapping[str, Option]:
         hints, found = typing.get_type_hints(record), {}
         for field in dataclasses.fields(record):
             if "option" in field.metadata:
-                kinds = typing.get_args(hints[field.name]) or (hints[field.name],)
-                kind = next(each for each in kinds if each is not types.NoneType)  # int of `int | None`
+                kind = (*typing.get_args(hints[field.name]), hints[field.name])[0]  # int of `int | None`
                 found[field.name] = dataclasses.replace(field.metadata["option"], name=field.name, type=kind)
         _DECLARED[record] = found
     return _DECLARED[record]

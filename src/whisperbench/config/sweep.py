@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Self
 
 from whisperbench.config.benchmark import BenchmarkConfig, unsupported
-from whisperbench.config.compare import SORTS
+from whisperbench.config.compare import SORTINGS
 from whisperbench.config.option import (
     BOOLEAN,
     PATH,
@@ -30,7 +29,7 @@ from whisperbench.errors import ConfigError
 class Range:
     """Numbers that a search chooses from, `low..high` or `low..high:step` with both ends included.
 
-    Whole numbers without a step are searched on a logarithmic scale.
+    Whole numbers without a step are searched on a logarithmic scale.  The step of fractions is 0.01 by default.
     """
 
     low: float
@@ -46,11 +45,12 @@ class Range:
 
 
 Axis = tuple[str, ...] | Range
+FRACTION_STEP = 0.01
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig(Options):
-    """Options of a sweep; `axes` holds the benchmark's options that differ from their defaults."""
+    """Options of a sweep; `given` holds the texts of the benchmark's options that differ from their defaults."""
 
     benchmark: ClassVar[type[BenchmarkConfig]] = BenchmarkConfig
 
@@ -72,45 +72,47 @@ class SweepConfig(Options):
         "Sweep", unset="none")
     parallel_runs: int | None = option(1, at_least(1),
         "Configurations measured concurrently, each on a separate GPU.", "Sweep", unset="all")
-    objective: str | None = option(None, one_of(*SORTS),
+    objective: str | None = option(None, one_of(*SORTINGS),
         "Search for the best setting by this metric instead of measuring a grid. Lists are choices, and numbers may "
         "be a range: max_num_seqs=64..512 or max_num_batched_tokens=12000..96000:1500.", "Search", unset="none")
     max_wer: float | None = option(None, at_least(0), "Reject settings with a higher WER, in percent.", "Search",
         unset="none")
     trials: int = option(20, at_least(1), "Number of settings that a search measures.", "Search")
     # fmt: on
-    axes: Mapping[str, Axis] = dataclasses.field(default_factory=dict)
+    given: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, axis in self.axes.items():
-            _check_axis(self.of_benchmark()[name], axis, searches=self.searches)
+        for name in self.given:
+            self.axis(name)  # refuses values that are not allowed
         super(SweepConfig, self).__post_init__()
 
     def check_together(self) -> None:
         if self.grid is None:  # the entries of a grid may set other engines
-            given = {name: self.text(name) for name in self.axes}
-            require_engine_with(self.of_benchmark(), given, self.texts("engine"))
-        if self.searches:
-            if self.grid is not None:
-                raise ConfigError(
-                    f"objective={self.objective} searches for settings, but grid={self.grid} lists them. Use one."
-                )
-            for name, each in self.of_benchmark().items():
-                if each.in_keys and len(self.texts(name)) != 1:
-                    raise ConfigError(f"{name}={self.text(name)} is not allowed: a search needs one set of data.")
-            if self.shared.random_weights and (self.max_wer is not None or self.objective == "wer"):
-                raise ConfigError(
-                    "load_format=dummy loads random weights, which have no WER. Omit max_wer and objective=wer."
-                )
-            if self.objective == "cost" and self.shared.gpu_hourly_usd is None:
-                raise ConfigError("objective=cost needs a price. Set gpu_hourly_usd.")
-        elif self.max_wer is not None:
+            require_engine_with(self.of_benchmark(), self.given, self.texts("engine"))
+        if self.objective is None and self.max_wer is not None:
             raise ConfigError(f"max_wer={self.max_wer} applies only to a search. Set objective=reqs_per_sec too.")
-        if self.parallel_runs != 1 and (self.searches or self.texts("gpus") != ("1",)):
+        if self.objective is not None:
+            self._check_search()
+        if self.parallel_runs != 1 and (self.objective is not None or self.texts("gpus") != ("1",)):
             raise ConfigError(
-                f"parallel_runs={self.text('parallel_runs')} measures configurations on one GPU each. Use it without "
+                f"parallel_runs={self.parallel_runs or 'all'} measures configurations on one GPU each. Use it without "
                 "objective and with gpus=1."
             )
+
+    def _check_search(self) -> None:
+        if self.grid is not None:
+            raise ConfigError(
+                f"objective={self.objective} searches for settings, but grid={self.grid} lists them. Use one."
+            )
+        for name, each in self.of_benchmark().items():
+            if each.in_keys and len(self.texts(name)) != 1:
+                raise ConfigError(f"{name}={self.given[name]} is not allowed: a search needs one set of data.")
+        if self.shared.random_weights and (self.max_wer is not None or self.objective == "wer"):
+            raise ConfigError(
+                "load_format=dummy loads random weights, which have no WER. Omit max_wer and objective=wer."
+            )
+        if self.objective == "cost" and self.shared.gpu_hourly_usd is None:
+            raise ConfigError("objective=cost needs a price. Set gpu_hourly_usd.")
 
     @classmethod
     def of_benchmark(cls) -> Mapping[str, Option]:
@@ -129,19 +131,15 @@ class SweepConfig(Options):
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:
         own = {each.name: each.parse(params[each.name]) for each in declared_in(cls).values() if each.name in params}
-        given = {
-            name: read_axis(each, params[name])
-            for name, each in cls.of_benchmark().items()
-            if name in params and params[name] != each.default_text
-        }
-        return cls(**own, axes=given)
+        given = {}
+        for name, each in cls.of_benchmark().items():
+            if (text := params.get(name, each.default_text)) != each.default_text:
+                given[name] = absolute(text) if each.rule is PATH and text else text
+        return cls(**own, given=given)
 
     def as_params(self) -> dict[str, str]:
-        return {name: self.text(name) for name in self.declared()}
-
-    @property
-    def searches(self) -> bool:
-        return self.objective is not None
+        own = super(SweepConfig, self).as_params()
+        return {**own, **{name: self.given.get(name, each.default_text) for name, each in self.of_benchmark().items()}}
 
     @property
     def shared(self) -> BenchmarkConfig:
@@ -151,42 +149,46 @@ class SweepConfig(Options):
 
     @property
     def repeats_in_a_run(self) -> int:
-        return self.repeats if self.searches else 1
+        return 1 if self.objective is None else self.repeats
 
     def axis(self, name: str) -> Axis:
-        """The values of a benchmark option as written on the command line, or its search range."""
-        return self.axes.get(name, (self.of_benchmark()[name].default_text,))
+        """The values of a benchmark option as written on the command line, or its search range.
+
+        Lists are CSV (`"a,b"` is one value).
+
+        Raises:
+            ConfigError: a value is not allowed, or a range is malformed or not part of a search.
+        """
+        each = self.of_benchmark()[name]
+        text = self.given.get(name, each.default_text)
+        if each.type in (int, float) and ".." in text and each.sweep == "list":
+            if self.objective is None:
+                raise ConfigError(f"{name}={text} is a range, which needs a search. Set objective.")
+            return _range(each, text)
+        values = next(csv.reader([text], skipinitialspace=True), []) if each.sweep == "list" else [text]
+        axis = tuple(value.strip() for value in values)
+        if not axis or not all(axis) or len(set(axis)) < len(axis):
+            raise ConfigError(f"{name}={text!r} is not allowed: expected different values, separated by commas.")
+        for value in axis:
+            each.parse(value)
+        return axis
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The values of a benchmark option as written on the command line; empty for a search range."""
         axis = self.axis(name)
         return () if isinstance(axis, Range) else axis
 
-    def text(self, name: str) -> str:
-        """An option as written on the command line."""
-        if name in declared_in(type(self)):
-            return declared_in(type(self))[name].text(getattr(self, name))
-        axis, found = self.axis(name), io.StringIO()
-        if isinstance(axis, Range):
-            ends = f"{axis.low}..{axis.high}"
-            return ends if axis.step is None else f"{ends}:{axis.step}"
-        if self.of_benchmark()[name].sweep == "same":
-            return axis[0]
-        csv.writer(found, lineterminator="").writerow(axis)
-        return found.getvalue()
 
-
-def read_axis(each: Option, text: str) -> Axis:
-    """Parse a list in CSV (`"a,b"` is one value), or a range `low..high:step`.
-
-    Raises:
-        ConfigError: the range is malformed.
-    """
-    if each.sweep == "same":
-        return (absolute(text) if each.rule is PATH and text else text,)
-    if ".." in text and each.type in (int, float):
-        return _range(each, text)
-    return tuple(value.strip() for value in next(csv.reader([text], skipinitialspace=True), []))
+def _range(each: Option, text: str) -> Range:
+    """Parse `low..high` or `low..high:step`."""
+    limits, _, step_text = text.partition(":")
+    low, high = (each.parse(part.strip()) for part in limits.split("..", 1))
+    step = dataclasses.replace(each, rule=above(0), unset=None).parse(step_text.strip()) if step_text else None
+    if low is None or high is None or low >= high:
+        raise ConfigError(
+            f"{each.name}={text!r} is not allowed: expected low..high or low..high:step with low below high."
+        )
+    return Range(low, high, step or (FRACTION_STEP if each.type is float else None))
 
 
 def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Collection[str]) -> None:
@@ -198,27 +200,3 @@ def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str],
     for name, text in given.items():
         if not any(options[name].has(engine) for engine in engines):
             raise ConfigError(unsupported(options[name], text, ",".join(engines)))
-
-
-def _check_axis(each: Option, axis: Axis, *, searches: bool) -> None:
-    if isinstance(axis, Range):
-        if not searches:
-            raise ConfigError(f"{each.name}={axis.low}..{axis.high} is a range, which needs a search. Set objective.")
-        return
-    if not axis or not all(axis) or len(set(axis)) < len(axis):
-        raise ConfigError(
-            f"{each.name}={','.join(axis)!r} is not allowed: expected different values, separated by commas."
-        )
-    for text in axis:
-        each.parse(text)
-
-
-def _range(each: Option, text: str) -> Range:
-    limits, _, step_text = text.partition(":")
-    low, high = (each.parse(part.strip()) for part in limits.split("..", 1))
-    step = dataclasses.replace(each, rule=above(0), unset=None).parse(step_text.strip()) if step_text else None
-    if low is None or high is None or low >= high:
-        raise ConfigError(
-            f"{each.name}={text!r} is not allowed: expected low..high or low..high:step with low below high."
-        )
-    return Range(low, high, step)

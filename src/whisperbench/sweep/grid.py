@@ -9,31 +9,22 @@ values, and describes their full product; options that it does not name come fro
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.option import absolute
 from whisperbench.config.sweep import SweepConfig, require_engine_with
 from whisperbench.errors import ConfigError
 from whisperbench.results.run_name import data_label, setting_name
+from whisperbench.sweep.progress import PlannedRun
 
 GRIDS = Path(__file__).parents[1] / "data" / "grids"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
-    """One run of a sweep: a configuration and the number of its repeat, counted from 1."""
-
-    config: BenchmarkConfig
-    repeat: int
-    name: str
 
 
 def configurations_of(
@@ -47,31 +38,28 @@ def configurations_of(
     Raises:
         ConfigError: a combination is not allowed or is listed twice, or the grid file is not valid.
     """
-    entries = [{}] if options.grid is None else read_grid(options.grid, options)
-    known = options.benchmark.declared()
-    engines = {engine for entry in entries for engine in entry.get("engine", options.texts("engine"))}
-    require_engine_with(known, {name: options.text(name) for name in options.axes}, engines)
+    known = options.of_benchmark()
     found: dict[str, BenchmarkConfig] = {}
-    listed: Counter[str] = Counter()
+    listed: set[str] = set()  # digests of the combinations in which no option was reset
     merged = 0
+    entries: list[dict[str, list[str]]] = [{}] if options.grid is None else read_grid(options.grid, options)
     for entry in entries:
-        axes = {name: entry.get(name, options.texts(name)) for name in options.of_benchmark()}
+        axes = {name: entry.get(name, options.texts(name)) for name in known}
         for values in itertools.product(*axes.values()):
-            texts = dict(zip(axes, values, strict=True)) | {"repeats": str(options.repeats_in_a_run)}
+            texts = dict(zip(axes, values, strict=True))
             config = options.benchmark.for_engine(texts)
             reset = any(not known[n].has(config.engine) and t != known[n].default_text for n, t in texts.items())
-            merged += reset and config.digest in found
-            listed[config.digest] += not reset
+            if not reset and config.digest in listed:
+                raise ConfigError(f"The grid lists {setting_name(config)} more than once. List it once.")
+            listed.update([] if reset else [config.digest])
+            merged += config.digest in found
             found.setdefault(config.digest, config)
-    for digest, config in found.items():
-        if listed[digest] > 1:
-            raise ConfigError(f"The grid lists {setting_name(config)} {listed[digest]} times. List it once.")
     if merged:
         say(f"Left out {merged} configuration(s) that differ only in options that their engine does not have.")
     return tuple(found.values())
 
 
-def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
+def read_grid(grid: str, options: SweepConfig) -> list[dict[str, list[str]]]:
     """The entries of a grid file, or of a grid of the package by its name.
 
     Raises:
@@ -80,7 +68,7 @@ def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
     import yaml
 
     packaged = {path.stem: path for path in GRIDS.glob("*.yaml")}
-    path = packaged.get(grid) or Path(os.path.expanduser(grid))  # noqa: PTH111 - unlike Path.expanduser it cannot raise
+    path = packaged.get(grid) or Path(absolute(grid))
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -91,51 +79,41 @@ def read_grid(grid: str, options: SweepConfig) -> list[Mapping[str, list[str]]]:
         raise ConfigError(
             f"grid={grid}: expected a list of entries such as '- {{model: large-v3, max_num_seqs: [128, 256]}}'."
         )
-    known = options.benchmark.declared()
+    known, entries = options.of_benchmark(), []
     for number, entry in enumerate(found, 1):
         where = f"grid={grid}, entry {number}"
         for name, value in entry.items():
-            if name not in known:
-                raise ConfigError(f"{where}: {name!r} is not an option of the benchmark.")
-            if known[name].sweep != "list":
-                raise ConfigError(f"{where}: {name} cannot vary. Remove it, or give it as an option of the sweep.")
+            if name not in known or known[name].sweep != "list":
+                raise ConfigError(f"{where}: {name} is not an option that a grid can vary. Remove it.")
             if value == []:
                 raise ConfigError(f"{where}: {name} has no value.")
-            if name in options.axes:
+            if name in options.given:
                 raise ConfigError(
-                    f"{where}: {name} is also an option of the sweep, {name}={options.text(name)}. Remove one."
+                    f"{where}: {name} is also an option of the sweep, {name}={options.given[name]}. Remove one."
                 )
-    entries: list[Mapping[str, list[str]]] = [{name: _texts(v) for name, v in entry.items()} for entry in found]
-    for texts in entries:
+        texts = {name: _texts(value) for name, value in entry.items()}
         joined = {name: ",".join(values) for name, values in texts.items()}
         require_engine_with(known, joined, texts.get("engine", options.texts("engine")))
+        entries.append(texts)
+    engines = {engine for entry in entries for engine in entry.get("engine", options.texts("engine"))}
+    require_engine_with(known, options.given, engines)
     return entries
 
 
-def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str, seed: int) -> tuple[Task, ...]:
-    """The tasks with their repeats interleaved (a b a b), so that drift affects all configurations alike.
+def schedule(configurations: Sequence[BenchmarkConfig], repeats: int, order: str, seed: int) -> list[PlannedRun]:
+    """The runs with their repeats interleaved (a b a b), so that drift affects all configurations alike.
 
     With the order `random`, each repeat has another order.
     """
     names = names_of(configurations)
     generator = random.Random(seed)  # noqa: S311 - not for cryptography
-    tasks: list[Task] = []
+    runs: list[PlannedRun] = []
     for repeat in range(1, repeats + 1):
-        found = [Task(config, repeat, names[config.digest]) for config in configurations]
+        found = [PlannedRun(config, names[config.digest], repeat) for config in configurations]
         if order == "random":
             generator.shuffle(found)
-        tasks += found
-    return tuple(tasks)
-
-
-def on_every_type(tasks: Sequence[Task], types: Sequence[str]) -> tuple[Task, ...]:
-    """Each task once per GPU type.  If several types exist, the name of a task ends with its type."""
-
-    def on(task: Task, gpu_type: str) -> Task:
-        name = task.name if len(types) == 1 else f"{task.name}-{gpu_type.replace(' ', '-')}"
-        return dataclasses.replace(task, config=dataclasses.replace(task.config, gpu_type=gpu_type), name=name)
-
-    return tuple(on(task, gpu_type) for task in tasks for gpu_type in types) if types else tuple(tasks)
+        runs += found
+    return runs
 
 
 def names_of(configurations: Iterable[BenchmarkConfig]) -> dict[str, str]:

@@ -1,17 +1,26 @@
-"""Configurations measured in parallel on this host, each on one GPU or on a part of the cores."""
+"""Runs measured in parallel: on GPUs or parts of the cores of this host, or on the GPUs of a Ray cluster."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import platform
+import tempfile
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.engines.hardware import Hardware, split_cores
+from whisperbench.engines.hardware import Device, Hardware, split_cores
+from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
-from whisperbench.processes.group import CommandResult, run_to_end
+from whisperbench.measure.load import SWEEP
+from whisperbench.processes.group import GRACE_SECONDS, TICK_SECONDS, CommandResult, run_to_end
+from whisperbench.sweep.progress import PlannedRun
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,22 +38,19 @@ class DeviceSlot:
     run: Callable[..., CommandResult] = run_to_end
     is_available: Callable[[], bool] = lambda: True
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        return self.hardware.environment if self.hardware else {}
-
     def measures(self, config: BenchmarkConfig) -> bool:
         """Whether the configuration may run here: GPUs measure only configurations for their type."""
         return not (self.hardware and self.hardware.has_gpu) or config.gpu_type == self.hardware.gpu_name
 
-    @property
-    def warning(self) -> str:
-        """A warning for the runs of this slot; empty without neighbours."""
-        return f"{self.neighbours} other configuration(s) were measured on this host" if self.neighbours else ""
 
+def on_every_type(runs: Sequence[PlannedRun], types: Sequence[str]) -> list[PlannedRun]:
+    """Each run once per GPU type.  If several types exist, the name of a run ends with its type."""
 
-class Stopped(BaseException):
-    """The measurement on another slot has failed, or the sweep was interrupted."""
+    def on(run: PlannedRun, name: str) -> PlannedRun:
+        label = run.name if len(types) == 1 else f"{run.name}-{name.replace(' ', '-')}"
+        return dataclasses.replace(run, config=dataclasses.replace(run.config, gpu_type=name), name=label)
+
+    return [on(run, name) for run in runs for name in types] if types else list(runs)
 
 
 def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:
@@ -58,11 +64,10 @@ def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) ->
     devices = [device for device in hardware.devices if device.name in types]
     count = count or len(devices) or 1
     if hardware.has_gpu and count > len(devices):
-        raise ConfigError(f"parallel_runs={count} is too large: {len(devices)} GPUs were found. Use parallel_runs=all.")
+        raise _too_few_gpus(count, len(devices))
     cores = sorted(os.sched_getaffinity(0))
-    parts = split_cores(cores[: len(cores) // count * count] or cores, count)
     slots = []
-    for i, part in enumerate(parts):
+    for i, part in enumerate(split_cores(cores[: len(cores) // count * count] or cores, count)):
         own = dataclasses.replace(
             hardware, devices=tuple(devices[i : i + 1]), cpu_cores=min(len(part), hardware.cpu_cores)
         )
@@ -71,32 +76,67 @@ def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) ->
     return slots
 
 
-def run_in_parallel(
-    configs: Sequence[BenchmarkConfig],
-    slots: Sequence[DeviceSlot],
-    measure: Callable[[int, DeviceSlot, threading.Event], None],
-) -> list[int]:
-    """Call `measure` with the index of each configuration, on the first free slot of its GPU type.
+def cluster_slots(address: str, count: int | None, types: Sequence[str], tracking_uri: str) -> list[DeviceSlot]:
+    """`count` slots (None: all), one per GPU of these types in the cluster.
 
-    Returns the indices of the configurations that were not measured because all slots of their type became
-    unavailable.  `measure` must raise `Stopped` when the event is set.  An error of one slot, or a signal that raises
-    in this thread, stops the other slots before it is raised.
+    Raises:
+        EngineError: the cluster does not answer, or the versions on a node differ from those on this host.
+        ConfigError: the cluster has too few GPUs of these types, or a node cannot open the tracking store.
     """
-    waiting, lock, stop = list(range(len(configs))), threading.Lock(), threading.Event()
+    gpus = [(node, gpu) for node in cluster_nodes(address) for gpu in node.hardware.devices if gpu.name in types]
+    if len(gpus) < (count or 1):
+        raise _too_few_gpus(count, len(gpus))
+    gpus = gpus[:count]
+    for node in {node.id: node for node, _ in gpus}.values():
+        require_alike(node)
+        if tracking_uri.startswith("sqlite:") and node.host != platform.node():
+            raise ConfigError(f"{node.host} cannot open {tracking_uri}, a file of this host. Use a tracking server.")
+    on_host = Counter(node.host for node, _ in gpus)
 
-    def next_index(slot: DeviceSlot) -> int | None:
+    def slot(node: Node, gpu: Device) -> DeviceSlot:
+        def is_alive() -> bool:
+            return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
+
+        run = functools.partial(run_on_node, address, node)
+        hardware = dataclasses.replace(node.hardware, devices=(gpu,))
+        return DeviceSlot(f"node {node.id[:6]}", hardware, (), on_host[node.host] - 1, run, is_alive)
+
+    return [slot(node, gpu) for node, gpu in gpus]
+
+
+def _too_few_gpus(count: int | None, found: int) -> ConfigError:
+    wanted = count or 1
+    return ConfigError(
+        f"parallel_runs={count or 'all'} needs {wanted} GPU(s), and {found} were found. Use parallel_runs={found or 1}."
+    )
+
+
+def run_in_parallel(
+    runs: Sequence[PlannedRun],
+    slots: Sequence[DeviceSlot],
+    measure: Callable[[PlannedRun, DeviceSlot, threading.Event], None],
+) -> list[PlannedRun]:
+    """Call `measure` for each run, on the first free slot of its GPU type.
+
+    Returns the runs that were not measured because all slots of their type became unavailable.  `measure` must raise
+    `CancelledError` when the event is set.  An error of one slot, or a signal that raises in this thread, stops the
+    other slots before it is raised.
+    """
+    waiting, lock, stop = list(runs), threading.Lock(), threading.Event()
+
+    def next_run(slot: DeviceSlot) -> PlannedRun | None:
         with lock:
-            fitting = (i for i in waiting if slot.measures(configs[i]))
-            if (index := next(fitting, None)) is not None:
-                waiting.remove(index)
-            return index
+            run = next((run for run in waiting if slot.measures(run.config)), None)
+            if run:
+                waiting.remove(run)
+            return run
 
     def work(slot: DeviceSlot) -> None:
         if slot.cores:
             os.sched_setaffinity(0, slot.cores)  # the processes that this thread starts inherit it
         try:
-            while not stop.is_set() and slot.is_available() and (index := next_index(slot)) is not None:
-                measure(index, slot, stop)
+            while not stop.is_set() and slot.is_available() and (run := next_run(slot)):
+                measure(run, slot, stop)
         except BaseException:
             stop.set()
             raise
@@ -111,6 +151,46 @@ def run_in_parallel(
         finally:
             stop.set()
     errors = [error for future in futures if (error := future.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, Stopped)):
+    for error in sorted(errors, key=lambda error: isinstance(error, CancelledError)):
         raise error
     return waiting
+
+
+def run_on_node(
+    address: str, node: Node, command: Sequence[str], *, env: Mapping[str, str], log: Path,
+    time_limit_seconds: float, tick: Callable[[float], None],
+) -> CommandResult:  # fmt: skip
+    """`run_to_end` as a Ray task with one GPU of a node; if the node is lost, the command has failed."""
+    ray, begun = connect(address), time.perf_counter()
+    passed = {name: value for name, value in env.items() if name.startswith(("MLFLOW_", "OMP_", SWEEP))}
+    options = {"num_cpus": 1, "num_gpus": 1, "max_retries": 0, "scheduling_strategy": on_node(node.id)}
+    task = ray.remote(**options)(run_command).remote(command, passed, str(Path.cwd()), time_limit_seconds)
+    ended: CommandResult
+    try:
+        while not ray.wait([task], timeout=TICK_SECONDS)[0]:
+            tick(time.perf_counter() - begun)
+    except BaseException:
+        ray.cancel(task)
+        ray.wait([task], timeout=2 * GRACE_SECONDS + TICK_SECONDS)
+        raise
+    try:
+        ended, output = ray.get(task)
+    except ray.exceptions.RayError as error:
+        ended = CommandResult(1, time.perf_counter() - begun, timed_out=False, log=log)
+        output = f"error: The task on node {node.id[:6]} ({node.host}) failed: {str(error).splitlines()[0]}\n".encode()
+    log.write_bytes(output)
+    return dataclasses.replace(ended, log=log)
+
+
+def run_command(
+    command: Sequence[str], variables: Mapping[str, str], directory: str, time_limit_seconds: float
+) -> tuple[CommandResult, bytes]:
+    """Run a command on this node in `directory`; returns its result and its output."""
+    os.chdir(directory)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "OMP_"))}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "benchmark.log")
+        ended = run_to_end(
+            command, env={**own, **variables}, log=log, time_limit_seconds=time_limit_seconds, tick=lambda _: None
+        )
+        return ended, log.read_bytes()

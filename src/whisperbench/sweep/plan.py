@@ -1,41 +1,84 @@
-"""Identities of the runs of a sweep, and the runs that earlier sweeps have finished."""
+"""Plan of a sweep: which of its runs can be measured here, and which were finished before."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import require_engine_for
-from whisperbench.errors import WhisperbenchError
+from whisperbench.errors import ConfigError, WhisperbenchError
 from whisperbench.preparation import checked_corpus, checkpoint_of
 from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import CONFIG_DIGEST, DISTURBED, SPEED_KEY
 from whisperbench.results.record import RunIdentity
-from whisperbench.sweep.grid import Task
 from whisperbench.sweep.progress import PlannedRun
-from whisperbench.tracking.sweep_runs import FinishedRun
-
-T = TypeVar("T")
+from whisperbench.tracking.sweep_runs import PARENT, FinishedRun
 
 
-class RunIdentities:
-    """Computes the identities that runs would have on `hardware`.
+class Planner:
+    """Sets the state and the estimated duration of runs.
 
-    Each model and each set of data is resolved once, even if several configurations share it.  Resolving also fills
-    the cache (downloads, converted checkpoints, decoded durations), so that the benchmark processes find it there.
+    Each finished run of an earlier sweep replaces at most one run, which must have the same number of repeats.  Runs
+    that were disturbed replace none, and with `resume` false no run does.
     """
 
-    def __init__(self, hardware: Hardware, vllm_version: str | None, listener: Listener) -> None:
+    def __init__(
+        self,
+        options: SweepConfig,
+        hardware: Hardware,
+        vllm_version: str | None,
+        finished: Sequence[FinishedRun],
+        listener: Listener,
+    ) -> None:
         self._hardware, self._vllm_version, self._listener = hardware, vllm_version, listener
-        self._known: dict[tuple[object, ...], Any] = {}
+        self._resolved: dict[tuple[object, ...], Any] = {}
+        repeats = str(options.repeats_in_a_run)
+        self._finished = [
+            (RunIdentity.of(each.params, each.tags).asked_for, each)
+            for each in finished
+            if each.params.get("repeats") == repeats
+        ]
+        self._unused = [
+            pair
+            for pair in self._finished
+            if options.resume and PARENT in pair[1].tags and DISTURBED not in pair[1].tags
+        ]
 
-    def of(self, config: BenchmarkConfig) -> RunIdentity:
-        """The identity of a run with these options.
+    def plan_all(self, runs: Sequence[PlannedRun]) -> None:
+        """Plan runs, of which at least one must be possible.
+
+        Raises:
+            ConfigError: no run can be measured on this hardware; the message has each cause once.
+        """
+        for run in runs:
+            self.plan(run)
+        if all(run.state == "refused" for run in runs):
+            raise ConfigError(" ".join(dict.fromkeys(str(run.failure) for run in runs)))
+
+    def plan(self, run: PlannedRun) -> None:
+        """Estimate the duration of a run, and skip it if it was finished before, or refuse it if it is impossible."""
+        try:
+            identity = self.identity(run.config)
+        except WhisperbenchError as error:
+            run.state, run.failure = "refused", str(error)
+            return
+        run.estimate_seconds = self._estimate_seconds(run.config, identity)
+        found = next((pair for pair in self._unused if pair[0] == identity), None)
+        if found is not None:
+            self._unused.remove(found)
+            run.state, run.run_id = "skipped", found[1].run_id
+            run.seconds, run.metrics = found[1].seconds, found[1].metrics
+
+    def identity(self, config: BenchmarkConfig) -> RunIdentity:
+        """The identity that a run with these options would have.
+
+        Resolving it fills the cache (downloads, converted checkpoints, decoded durations) for the benchmark processes.
 
         Raises:
             WhisperbenchError: the configuration cannot be measured on this hardware.
@@ -54,77 +97,23 @@ class RunIdentities:
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
         return RunIdentity.of(params, tags)
 
-    def require_one(self, configs: Iterable[BenchmarkConfig]) -> None:
-        """Check that at least one configuration can be measured.
-
-        Raises:
-            WhisperbenchError: none can be measured; it is the error of the first one.
-        """
-        first: WhisperbenchError | None = None
-        for config in configs:
-            try:
-                self.of(config)
-            except WhisperbenchError as error:
-                first = first or error
-            else:
-                return
-        if first:
-            raise first
-
-    def _once(self, key: tuple[object, ...], find: Callable[[], T]) -> T:
-        """Call `find` once per key; later calls return its result, or raise its error, again."""
-        if key not in self._known:
-            try:
-                self._known[key] = find()
-            except WhisperbenchError as error:
-                self._known[key] = error
-        if isinstance(self._known[key], WhisperbenchError):
-            raise self._known[key]
-        found: T = self._known[key]
-        return found
-
-
-class EarlierRuns:
-    """Finished runs of earlier sweeps, each of which replaces at most one run of this sweep.
-
-    With `resume` false they only serve for estimates.  A run can be replaced only by a run with the same number of
-    `repeats` that was not disturbed.
-    """
-
-    def __init__(
-        self, identities: RunIdentities, finished: Sequence[FinishedRun], *, resume: bool, repeats: int
-    ) -> None:
-        self._identities = identities
-        self._finished = [(RunIdentity.of(each.params, each.tags).asked_for, each) for each in finished]
-        self._unused = [
-            pair
-            for pair in self._finished
-            if resume and pair[1].params.get("repeats") == str(repeats) and DISTURBED not in pair[1].tags
-        ]
-
-    def plan(self, task: Task) -> PlannedRun:
-        """The run of a task with an estimate of its duration.
-
-        It is skipped if an earlier sweep has finished it, and refused if it cannot be measured on this hardware.
-        """
-        try:
-            identity = self._identities.of(task.config)
-        except WhisperbenchError as error:
-            return PlannedRun(task.name, task.repeat, state="refused", failure=str(error))
-        run = PlannedRun(task.name, task.repeat, self._estimate_seconds(task, identity))
-        found = next((pair for pair in self._unused if pair[0] == identity), None)
-        if found is not None:
-            self._unused.remove(found)
-            run.state, run.run_id = "skipped", found[1].run_id
-            run.seconds, run.metrics = found[1].seconds, found[1].metrics
-        return run
-
-    def _estimate_seconds(self, task: Task, identity: RunIdentity) -> float | None:
+    def _estimate_seconds(self, config: BenchmarkConfig, identity: RunIdentity) -> float | None:
         """The median duration of earlier runs on this GPU and data, of this configuration or else of this model.
 
         None if neither was measured, because the durations of other models differ too much.
         """
         known = [(other, each) for other, each in self._finished if other.speed_key == identity.speed_key]
         own = [each.seconds for other, each in known if other.config_digest == identity.config_digest]
-        of_model = [each.seconds for _, each in known if each.params.get("model") == task.config.model]
+        of_model = [each.seconds for _, each in known if each.params.get("model") == config.model]
         return statistics.median(own or of_model) if own or of_model else None
+
+    def _once(self, key: tuple[object, ...], find: Callable[[], Any]) -> Any:
+        """Call `find` once per key; later calls return its result, or raise its error, again."""
+        if key not in self._resolved:
+            try:
+                self._resolved[key] = find()
+            except WhisperbenchError as error:
+                self._resolved[key] = error
+        if isinstance(self._resolved[key], WhisperbenchError):
+            raise self._resolved[key]
+        return self._resolved[key]

@@ -18,13 +18,11 @@ from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.summary import command_line
-from whisperbench.sweep.grid import Task, configurations_of, on_every_type, schedule, sweep_digest
-from whisperbench.sweep.parallel import DeviceSlot, device_slots, run_in_parallel
-from whisperbench.sweep.parallel_cluster import cluster_slots
-from whisperbench.sweep.plan import EarlierRuns, RunIdentities
+from whisperbench.sweep.grid import configurations_of, schedule, sweep_digest
+from whisperbench.sweep.parallel import DeviceSlot, cluster_slots, device_slots, on_every_type, run_in_parallel
+from whisperbench.sweep.plan import Planner
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.runner import measure
-from whisperbench.sweep.search import Search, search
+from whisperbench.sweep.search import Search, search, settings_of
 from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
 from whisperbench.tracking import sweep_runs
@@ -36,7 +34,6 @@ from whisperbench.tracking.tracked_run import tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
 """Prints a result: a string, or the parts of a leaderboard."""
-Plan = tuple[Task, ...] | Search
 
 
 def sweep(
@@ -50,156 +47,126 @@ def sweep(
         vllm_version: version of vLLM that `command` uses (None: the installed version).
 
     Raises:
+        ConfigError: no configuration can be measured on this hardware.
         SweepError: a configuration of a grid failed, or a search found no setting.
     """
-    configs = () if options.searches else configurations_of(options, listener.info)
-    plan: Plan = Search.of(options) if options.searches else ()
-    client, slots = connect(), [DeviceSlot()]
-    hardware = all_hardware(options.shared.ray_address)
-    if not isinstance(plan, Search):
-        plan = schedule(configs, options.repeats, options.order, options.shared.seed)
-        plan, slots = assign(plan, options, hardware, str(client.tracking_uri))
+    wanted = Search(options) if options.objective else None
+    configs = () if wanted else configurations_of(options, listener.info)
+    client, hardware = connect(), all_hardware(options.shared.ray_address)
+    if wanted:
+        digest, first = wanted.digest, settings_of(wanted.first)
+        runs, slots = [PlannedRun(wanted.config(first), described(first))], [DeviceSlot()]
+    else:
+        runs = schedule(configs, options.repeats, options.order, options.shared.seed)
+        runs, slots = assign(runs, options, hardware, str(client.tracking_uri))
+        digest = sweep_digest(run.config for run in runs)
+    progress = Progress(runs, wanted.max_settings if wanted else 0, len(slots))
     if slots[0].hardware:
         hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
-    identities = RunIdentities(hardware, vllm_version or engine_version(), listener)
-    digest = plan.digest if isinstance(plan, Search) else sweep_digest(task.config for task in plan)
     experiment = sweep_runs.current_experiment(client)
-    finished = sweep_runs.finished_child_runs(client, experiment)
-    earlier = EarlierRuns(identities, finished, resume=options.resume, repeats=options.repeats_in_a_run)
+    finished = sweep_runs.finished_runs(client, experiment)
+    planner = Planner(options, hardware, vllm_version or engine_version(), finished, listener)
     if options.dry_run:
-        echo(forecast(options, plan, earlier))
+        planner.plan_all(runs)
+        time = progress.remaining_seconds
+        left = "unknown, because no comparable run exists" if time is None else clock(time)
+        space = [f"searched: {', '.join(f'{name}={options.given[name]}' for name in wanted.space)}"] if wanted else []
+        echo("\n".join([progress.markdown(), *progress.causes, *space, f"time: {left}"]))
         return
-    for closed in close_stale_runs(client):
-        listener.info(f"closed run {closed}")
 
     def check() -> None:
         require_writable(Path(options.shared.results_dir), "results_dir")
-        identities.require_one([plan.config(plan.first)] if isinstance(plan, Search) else [t.config for t in plan])
+        planner.plan_all(runs)
 
+    for closed in close_stale_runs(client):
+        listener.info(f"closed run {closed}")
+    unfinished = None
     if RUN_ID not in os.environ:
         check()  # a sweep that cannot be measured leaves no run behind
-    unfinished = None
-    if RUN_ID not in os.environ and options.resume:
-        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest)
+        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest) if options.resume else None
     if unfinished:
         listener.info(f"continuing sweep {unfinished}")
         sweep_runs.reopen(client, unfinished)
     tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
-        check()  # in the run of `mlflow run`, so that it records the error
+        if RUN_ID in os.environ:
+            check()  # in the run of `mlflow run`, so that it records the error
         log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.info(run.where())
-        parent = ParentRun(run, options, listener)
-        if isinstance(plan, Search):
-            identity = identities.of(plan.config(plan.first))
-            study = f"{options.objective}-{sweep_digest([], sweep=digest, identity=identity)}"
-            study = study if options.resume else f"{study}-{run.run_id}"
-            search_for_the_best(plan, study, earlier, parent, command, echo)
+        parent = ParentRun(run, options, progress, command, listener)
+        if wanted:
+            search_for_the_best(wanted, planner, parent, echo)
         else:
-            measure_all(plan, earlier, parent, command, slots, echo)
+            measure_all(parent, slots, echo)
 
 
 def assign(
-    tasks: tuple[Task, ...], options: SweepConfig, hardware: Hardware, tracking_uri: str
-) -> tuple[tuple[Task, ...], list[DeviceSlot]]:
-    """The tasks and the slots that measure them.  On a cluster or several GPUs, each task is repeated per GPU type.
+    runs: list[PlannedRun], options: SweepConfig, hardware: Hardware, tracking_uri: str
+) -> tuple[list[PlannedRun], list[DeviceSlot]]:
+    """The runs and the slots that measure them.  On a cluster or several GPUs, each run is repeated per GPU type.
 
     Raises:
         ConfigError: the requested GPUs were not found.
     """
     address = options.shared.ray_address
     if not address and options.parallel_runs == 1:
-        return tasks, [DeviceSlot()]
+        return runs, [DeviceSlot()]
     select_gpus(hardware, options.shared)  # refuses a type that matches no GPU
     types = matching_gpu_types(hardware, options.shared)
-    tasks = on_every_type(tasks, types)
-    if address and options.parallel_runs != 1:
-        slots = cluster_slots(address, options.parallel_runs, types, tracking_uri)
-        # Each benchmark process runs on one node and must not connect to the cluster.
-        local = (dataclasses.replace(each.config, ray_address=None) for each in tasks)
-        return tuple(dataclasses.replace(t, config=config) for t, config in zip(tasks, local, strict=True)), slots
-    return tasks, device_slots(hardware, options.parallel_runs, types)
+    runs = on_every_type(runs, types)
+    if not address or options.parallel_runs == 1:
+        return runs, device_slots(hardware, options.parallel_runs, types)
+    for run in runs:  # each benchmark process runs on one node and must not connect to the cluster
+        run.config = dataclasses.replace(run.config, ray_address=None)
+    return runs, cluster_slots(address, options.parallel_runs, types, tracking_uri)
 
 
-def forecast(options: SweepConfig, plan: Plan, earlier: EarlierRuns) -> str:
-    """The runs of a sweep with their states, and the duration of the remaining runs, estimated from earlier runs."""
-    if isinstance(plan, Search):
-        lines = [f"{name}: {options.text(name)}" for name in plan.space]
-        first = earlier.plan(Task(plan.config(plan.first), 1, "first"))
-        state = first.failure or f"{'was' if first.run_id else 'is not yet'} measured"
-        lines.append(f"settings: at most {plan.max_settings}; the first one: {state}")
-        remaining = None if first.estimate_seconds is None else first.estimate_seconds * plan.max_settings
-    else:
-        progress = Progress([earlier.plan(task) for task in plan])
-        lines = [progress.markdown()]
-        remaining = progress.remaining_seconds
-    time = "unknown, because no comparable run exists" if remaining is None else clock(remaining)
-    return "\n".join([*lines, f"time: {time}"])
-
-
-def measure_all(
-    tasks: Sequence[Task],
-    earlier: EarlierRuns,
-    parent: ParentRun,
-    command: Sequence[str],
-    slots: Sequence[DeviceSlot],
-    echo: Echo,
-) -> None:
-    """Measure the tasks that no earlier sweep has finished, one at a time per slot, and rank all tasks.
+def measure_all(parent: ParentRun, slots: Sequence[DeviceSlot], echo: Echo) -> None:
+    """Measure the runs that no earlier sweep has finished, one at a time per slot, and rank all runs.
 
     Raises:
         SweepError: a configuration failed or was refused.
     """
     progress = parent.progress
-    progress.runs, progress.slots = [earlier.plan(task) for task in tasks], len(slots)
-    todo = [pair for pair in zip(progress.runs, tasks, strict=True) if pair[0].state == "waiting"]
-
-    def measure_one(index: int, slot: DeviceSlot, stop: threading.Event) -> None:
-        run, task = todo[index]
-        measure(task, run, parent, command, slot, stop)
-
     with parent.watched():
-        for index in run_in_parallel([task.config for _, task in todo], slots, measure_one):
-            todo[index][0].state, todo[index][0].failure = "failed", "the Ray node has left the cluster"
+        for run in run_in_parallel([run for run in progress.runs if run.state == "waiting"], slots, parent.measure):
+            run.state, run.failure = "failed", "the Ray node has left the cluster"
     parent.leaderboard(echo)
-    failed = [run for run in progress.runs if run.state in ("failed", "refused")]
-    if failed:
-        causes = "; ".join(f"{run.name}: {(run.failure or '').rstrip('.')}" for run in failed)
+    if progress.count("failed", "refused"):
+        causes = "; ".join(cause.rstrip(".") for cause in progress.causes)
         raise SweepError(f"{progress.sentence}. {causes}")
     parent.listener.info(progress.sentence)
 
 
-def search_for_the_best(
-    wanted: Search, study: str, earlier: EarlierRuns, parent: ParentRun, command: Sequence[str], echo: Echo
-) -> None:
+def search_for_the_best(wanted: Search, planner: Planner, parent: ParentRun, echo: Echo) -> None:
     """Measure the settings that the search proposes; print the leaderboard and the command line of the best setting.
+
+    The first setting is planned before.
 
     Raises:
         SweepError: no setting was measured, or none has a WER within the limit.
     """
     progress = parent.progress
-    progress.planned = wanted.max_settings
-
-    def plan(settings: Mapping[str, str]) -> tuple[Task, PlannedRun]:
-        task = Task(wanted.config(settings), 1, described(settings))
-        run = earlier.plan(task)
-        progress.runs.append(run)
-        parent.show()
-        return task, run
+    (first,) = progress.runs
 
     def evaluate(settings: Mapping[str, str]) -> Mapping[str, float] | None:
         try:
-            task, run = plan(settings)
+            run = PlannedRun(wanted.config(settings), described(settings))
         except ConfigError as error:
             parent.listener.info(f"{described(settings)} is not allowed: {error}")
             return None
+        if run.name == first.name:
+            run = first
+        else:
+            planner.plan(run)
+            progress.runs.append(run)
         if run.state == "waiting":
-            measure(task, run, parent, command, DeviceSlot(), threading.Event())
+            parent.measure(run, DeviceSlot(), threading.Event())
         return run.metrics or None
 
     with parent.watched():
-        best = search(wanted, evaluate, storage=parent.directory.parent / "search.db", name=study, recall=plan)
+        best = search(wanted, evaluate)
         progress.planned = len(progress.runs)  # the space may have fewer allowed settings
     parent.leaderboard(echo)
     parent.listener.info(progress.sentence)

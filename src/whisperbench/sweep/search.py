@@ -1,27 +1,26 @@
-"""Search for the best setting with Optuna's TPE sampler; a stored study continues after an interruption.
+"""Search for the best setting with Optuna's TPE sampler.
 
-The first setting that is measured is `Search.first`, so the best one is at least as good as `Search.first`.
+The sampler is seeded, so the same command proposes the same settings again as long as they have the same results.  The
+caller takes results from earlier sweeps, so an interrupted search continues.  The first setting is `Search.first`, so
+the best one is at least as good.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
-from whisperbench.config.compare import SORTINGS, Sorting
-from whisperbench.config.sweep import Range, SweepConfig
+from whisperbench.config.compare import SORTINGS
+from whisperbench.config.sweep import Axis, Range, SweepConfig
 from whisperbench.errors import ConfigError
 from whisperbench.results.names import error_metric
 from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:
-    from optuna.study import Study
     from optuna.trial import Trial
 
 Settings = dict[str, str]
@@ -30,66 +29,44 @@ Evaluate = Callable[[Settings], Mapping[str, float] | None]
 
 MAX_REPEATED_PROPOSALS = 100
 """Consecutive proposals of known settings after which the search ends."""
-FLOAT_STEP = 0.01
-"""Step of a range of fractions (gpu_memory_utilization) that has no step."""
-REQUIREMENTS = {
-    "wer": "the corpus needs transcripts",
-    "energy_wh_per_audio_hour": "it is measured on a GPU",
-    "usd_per_audio_hour": "runs without gpu_hourly_usd have none; measure them again with resume=false",
-}
-"""Condition for a metric, for the error message about a run without it."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
 class Search:
     """Definition of a search: values or ranges by option, options that all settings share, and the objective.
 
     Settings with a WER above `max_wer` percent are rejected (None: no limit).
+
+    Raises:
+        ConfigError: every option has one value.
     """
 
-    space: Mapping[str, tuple[str, ...] | Range]
-    fixed: Mapping[str, str]
-    sorting: Sorting
-    max_wer: float | None
-    trials: int
-    seed: int
-
-    @classmethod
-    def of(cls, options: SweepConfig) -> Search:
-        """The search of the options of a sweep.
-
-        Raises:
-            ConfigError: every option has one value.
-        """
-        if options.objective is None:
-            raise TypeError("a grid is not a search")
-        found = {name: options.axis(name) for name in options.of_benchmark()}
-        space = {name: axis for name, axis in found.items() if isinstance(axis, Range) or len(axis) > 1}
-        if not space:
+    def __init__(self, options: SweepConfig) -> None:
+        axes = {name: options.axis(name) for name in options.of_benchmark()}
+        self.space: dict[str, Axis] = {n: axis for n, axis in axes.items() if isinstance(axis, Range) or len(axis) > 1}
+        if not self.space:
             raise ConfigError(
                 "Nothing can be searched, because every option has one value. Give lists or ranges, for example "
                 "max_num_seqs=64..512 and kv_cache_dtype=auto,fp8."
             )
-        fixed = {name: options.texts(name)[0] for name in found if name not in space}
-        fixed["repeats"] = str(options.repeats_in_a_run)
-        sorting = SORTINGS[options.objective]
-        return cls(space, fixed, sorting, options.max_wer, options.trials, options.shared.seed)
+        self._fixed = {name: options.texts(name)[0] for name in axes if name not in self.space}
+        self._fixed["repeats"] = str(options.repeats_in_a_run)
+        self.sorting = SORTINGS[options.objective or "wer"]
+        self.max_wer, self.trials, self.seed = options.max_wer, options.trials, options.shared.seed
 
     def config(self, settings: Mapping[str, str]) -> BenchmarkConfig:
         """The benchmark's options for one setting."""
-        return BenchmarkConfig.for_engine({**self.fixed, **settings})
+        return BenchmarkConfig.for_engine({**self._fixed, **settings})
 
     @property
     def digest(self) -> str:
         """Identifies the search when it is started again; the number of trials is not part of it."""
-        fixed = self.config(self.first)
-        return sweep_digest([fixed], space=dict(self.space), metric=self.sorting.metric, max_wer=self.max_wer)
+        fixed = self.config(settings_of(self.first))
+        return sweep_digest([fixed], space=self.space, metric=self.sorting.metric, max_wer=self.max_wer)
 
     @property
     def max_settings(self) -> int:
         """Maximum number of settings to measure, which is below `trials` if the lists have fewer combinations."""
-        sizes = [len(values) for values in self.space.values() if isinstance(values, tuple)]
-        return min(self.trials, math.prod(sizes)) if len(sizes) == len(self.space) else self.trials
+        return min(self.trials, math.prod(self.trials if isinstance(v, Range) else len(v) for v in self.space.values()))
 
     @property
     def first(self) -> dict[str, Any]:
@@ -101,8 +78,10 @@ class Search:
         axes: list[tuple[Any, ...]] = []
         for name, values in self.space.items():
             kind, default = OPTIONS[name].type, OPTIONS[name].default
-            near = default if default is not None else getattr(values, "low", None)
-            axes.append(values if isinstance(values, tuple) else (kind(values.nearest(kind(near))),))
+            if isinstance(values, Range):
+                axes.append((kind(values.nearest(values.low if default is None else default)),))
+            else:
+                axes.append(values)
         refused: list[ConfigError] = []
         for combination in itertools.product(*axes):
             params = dict(zip(self.space, combination, strict=True))
@@ -115,18 +94,8 @@ class Search:
         raise refused[0]
 
 
-def search(
-    wanted: Search,
-    evaluate: Evaluate,
-    *,
-    storage: Path,
-    name: str,
-    recall: Callable[[Settings], object] = lambda _settings: None,
-) -> tuple[Settings, float] | None:
-    """Measure up to `trials` different settings; returns the best one within `max_wer` and its objective, or None.
-
-    The study `name` in the SQLite file `storage` is continued.  Settings that were interrupted or failed are measured
-    first.  Settings that are already measured are passed to `recall` instead.
+def search(wanted: Search, evaluate: Evaluate) -> tuple[Settings, float] | None:
+    """Evaluate up to `trials` different settings; returns the best one within `max_wer` and its objective, or None.
 
     Raises:
         ConfigError: a finished run lacks the metric to search by.
@@ -135,11 +104,13 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
-    study = _open(optuna, wanted, storage, name)
-    known = [settings_of(trial.params) for trial in study.get_trials(states=[complete])]
-    for settings in known:
-        recall(settings)
+    failed = optuna.trial.TrialState.FAIL
+    study = optuna.create_study(
+        sampler=optuna.samplers.TPESampler(seed=wanted.seed),
+        direction="maximize" if wanted.sorting.higher_is_better else "minimize",
+    )
+    study.enqueue_trial(wanted.first)
+    known: list[Settings] = []
     repeated = 0
     while len(known) < wanted.trials and repeated < MAX_REPEATED_PROPOSALS:
         trial = study.ask()
@@ -156,14 +127,15 @@ def search(
             continue
         error = error_metric(metrics)
         objective = error if wanted.sorting.metric == "wer" else wanted.sorting.metric
-        needed = (objective, *(() if wanted.max_wer is None else (error,)))
-        if missing := [metric for metric in needed if metric not in metrics]:
-            study.tell(trial, state=failed)
-            reason = REQUIREMENTS.get(missing[0], "see its log")
-            raise ConfigError(f"A finished run has no {missing[0]}, which the search needs: {reason}.")
+        for needed in (objective, *(() if wanted.max_wer is None else (error,))):
+            if needed not in metrics:
+                raise ConfigError(
+                    f"A finished run has no {needed}, which the search needs. A WER needs a corpus with transcripts, "
+                    "energy a GPU, and costs gpu_hourly_usd (with resume=false, if the run was measured without it)."
+                )
         if wanted.max_wer is not None:
             trial.set_constraint("wer", metrics[error] - wanted.max_wer)
-        study.tell(trial, metrics[objective], state=complete)
+        study.tell(trial, metrics[objective])
     try:
         best = study.best_trial
     except ValueError:  # no complete trial satisfies the constraint
@@ -176,29 +148,6 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
     return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
 
 
-def _open(optuna: Any, wanted: Search, storage: Path, name: str) -> Study:
-    """The stored study; settings that were interrupted or failed are queued."""
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    study: Study = optuna.create_study(
-        storage=optuna.storages.RDBStorage(f"sqlite:///{storage}"),
-        study_name=name,
-        load_if_exists=True,
-        direction="maximize" if wanted.sorting.higher_is_better else "minimize",
-    )
-    # With the same seed, a sampler would repeat the proposals of an earlier start.
-    study.sampler = optuna.samplers.TPESampler(seed=wanted.seed + len(study.trials))
-    if not study.trials:
-        study.enqueue_trial(wanted.first)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-    complete = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])]
-    failed = [trial.params for trial in study.get_trials(states=[optuna.trial.TrialState.FAIL]) if trial.params]
-    for index, params in enumerate(failed):
-        if params not in complete and params not in failed[:index]:
-            study.enqueue_trial(params)
-    return study
-
-
 def _propose(trial: Trial, wanted: Search) -> Settings:
     params: dict[str, Any] = {}
     for name, values in wanted.space.items():
@@ -208,5 +157,5 @@ def _propose(trial: Trial, wanted: Search) -> Settings:
             low, high, step = int(values.low), int(values.high), int(values.step or 1)
             params[name] = trial.suggest_int(name, low, high, step=step, log=values.step is None)
         else:
-            params[name] = trial.suggest_float(name, values.low, values.high, step=values.step or FLOAT_STEP)
+            params[name] = trial.suggest_float(name, values.low, values.high, step=values.step)
     return settings_of(params)

@@ -36,7 +36,7 @@ REPEAT = "whisperbench.repeat"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A finished child run of a sweep; `seconds` is its duration, which includes engine start and logging."""
+    """A finished benchmark run; `seconds` is its duration, which includes engine start and logging."""
 
     run_id: str
     seconds: float
@@ -108,8 +108,8 @@ def add_warning(client: MlflowClient, run_id: str, warning: str) -> None:
     log_now(client, run_id, tags={WARNINGS: f"{before}; {warning}" if before else warning})
 
 
-def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
-    """The finished child runs of all sweeps of an experiment, the oldest first."""
+def finished_runs(client: MlflowClient, experiment: str) -> list[FinishedRun]:
+    """The finished benchmark runs of an experiment, the oldest first; those of a sweep have the tag PARENT."""
     condition = f"attributes.status = 'FINISHED' and tags.`{KIND}` = 'benchmark'"
     return [
         FinishedRun(
@@ -120,7 +120,6 @@ def finished_child_runs(client: MlflowClient, experiment: str) -> list[FinishedR
             tags=run.data.tags,
         )
         for run in reversed(_search(client, experiment, condition))
-        if PARENT in run.data.tags
     ]
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from rich.console import Console
 
 from whisperbench.cli import console
 from whisperbench.cli.console import TerminalListener
 from whisperbench.cli.sweep_table import table, window
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.sweep.progress import PlannedRun, Progress
+
+
+def run(name: str, state: Any = "waiting", **more: Any) -> PlannedRun:
+    return PlannedRun(BenchmarkConfig(), name, state=state, **more)
+
+
+def drawn(progress: Progress, width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(console, "stderr", Console(width=width, height=30))
+    lines = console.stderr.render_lines(table(progress), console.stderr.options)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -17,59 +30,43 @@ from whisperbench.sweep.progress import PlannedRun, Progress
 )
 def test_the_running_configuration_is_visible(running: int | None, height: int, shown: range) -> None:
     """The window contains the running run if the sweep has more runs than the terminal has lines."""
-    lines = [PlannedRun(str(i), 1, state="running" if i == running else "waiting") for i in range(20)]
-    assert list(range(20))[window(Progress(lines), height)] == list(shown)
+    runs = [run(str(i), "running" if i == running else "waiting") for i in range(20)]
+    assert list(range(20))[window(Progress(runs), height)] == list(shown)
 
 
 def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Unchanged states print nothing; the next sweep starts with empty states."""
     listener = TerminalListener()
     for _ in range(2):
-        progress = Progress([PlannedRun("a", 1, state="skipped"), PlannedRun("b", 1)])
+        progress = Progress([run("a", "skipped", seconds=61), run("b")])
         listener.show(progress)
         progress.runs[1].state = "running"
         listener.show(progress)
         listener.show(progress)
         progress.runs[1].state, progress.ended = "done", True
         listener.show(progress)
-        lines = capsys.readouterr().err.splitlines()
-        assert [line.partition(" |")[0] for line in lines] == [
-            "[1/2] a #1 skipped",
+        assert capsys.readouterr().err.splitlines() == [
+            "[1/2] a #1 skipped | elapsed 1:01",
             "[2/2] b #1 running",
             "[2/2] b #1 done",
         ]
 
 
-def test_the_title_has_the_remaining_time() -> None:
-    """It comes from the estimate of the run, which may be too low."""
-    progress = Progress([PlannedRun("a", 1, 100.0, "running", 40.0)])
-    assert str(table(progress).title).endswith("; 1:00 left")
-    progress.runs[0].seconds = 130.0
-    assert str(table(progress).title).endswith("; 0:00 left")
-
-
-def test_the_log_line_takes_one_row() -> None:
-    """A long log line is cut, so that the height of the row is constant."""
-    run = PlannedRun("a", 1, state="running", log_line="transcribing " * 20, device="cores 0-1")
-    console = Console(width=120, height=30)
-    lines = console.render_lines(table(Progress([run])), console.options)
-    told = ["".join(segment.text for segment in line) for line in lines]
-    assert [line.count("transcribing") > 0 for line in told].count(True) == 1
-    assert any("running on cores 0-1" in line for line in told)
-
-
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_names_are_complete_on_every_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Columns without information are left out, and on a narrow terminal those that differ least."""
-    monkeypatch.setattr(console, "stderr", Console(width=width, height=30))
+def test_the_table_fits_every_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are complete, a log line takes one row, and columns are left out on a narrow terminal."""
     names = [f"large-v3-turbo-fp8-seqs{seqs}-stride16" for seqs in (128, 256, 512)]
-    runs = [PlannedRun(name, 1, 600.0, run_id="a1" * 16, log_line="transcribing " * 20) for name in names]
-    runs[0].state, runs[0].seconds, runs[0].metrics = "done", 610.0, {"wer": 2.31, "reqs_per_sec": 41.33}
-    runs[1].state, runs[1].seconds = "running", 20.0
-    lines = console.stderr.render_lines(table(Progress(runs)), console.stderr.options)
-    drawn = ["".join(segment.text for segment in line).rstrip() for line in lines]
-    assert all(any(name in line for line in drawn) for name in names)
-    assert max(map(len, drawn)) <= width
-    assert "repeat" not in drawn[2]
-    assert all(heading in drawn[2] for heading in ("configuration", "state", "WER", "reqs/sec"))
-    assert ("run" in drawn[2].split()) is (width == 120)
+    more: dict[str, Any] = {"run_id": "a1" * 16, "estimate_seconds": 600}
+    runs = [
+        run(names[0], "done", seconds=610, metrics={"wer": 2.31, "reqs_per_sec": 41.33}, **more),
+        run(names[1], "running", seconds=20, log_line="transcribing " * 20, device="cores 0-1", **more),
+        run(names[2], **more),
+    ]
+    lines = drawn(Progress(runs), width, monkeypatch)
+    assert all(any(name in line for line in lines) for name in names)
+    assert max(map(len, lines)) <= width
+    assert sum("transcribing" in line for line in lines) == 1
+    assert "19:40 left" in " ".join(lines)
+    heading = next(line for line in lines if "configuration" in line)
+    assert all(each in heading for each in ("configuration", "state", "WER", "reqs/sec"))
+    assert ("elapsed" in heading) is (width == 120)

@@ -1,54 +1,69 @@
-"""Progress of a sweep: estimates and the table of the parent run."""
+"""Progress of a sweep: estimates, causes and the table of the parent run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
+import pytest
+
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.sweep.progress import PlannedRun, Progress
 
 
-class TestProgress:
-    METRICS: Mapping[str, float] = {"wer": 2.314, "reqs_per_sec": 41.337}
+def run(name: str, state: Any = "waiting", **more: Any) -> PlannedRun:
+    return PlannedRun(BenchmarkConfig(), name, state=state, **more)
 
-    def progress(self) -> Progress:
-        return Progress(
+
+@pytest.mark.parametrize(
+    ("runs", "planned", "slots", "seconds"),
+    [
+        # a took 120 s instead of the estimated 100 s; b has 200 s left, then a and b follow
+        (
             [
-                PlannedRun("a", 1, 100.0, "done", 120.0, "a1" * 16, metrics=self.METRICS),
-                PlannedRun("b", 1, 300.0, "running", 100.0, "b1" * 16),
-                PlannedRun("a", 2, 100.0),
-                PlannedRun("b", 2, 300.0),
-            ]
-        )
+                run("a", "done", seconds=120),
+                run("b", "running", seconds=100, estimate_seconds=300),
+                run("a", estimate_seconds=100),
+                run("b", estimate_seconds=300),
+            ],
+            0, 1, 200 + 120 + 300,
+        ),
+        ([run("a", "running", seconds=130, estimate_seconds=100)], 0, 1, 0),
+        ([run(name, estimate_seconds=100) for name in "abcd"], 0, 2, 200),
+        ([run(name, estimate_seconds=seconds) for name, seconds in (("a", 300), ("b", 100))], 0, 2, 300),
+        ([run("a", estimate_seconds=100), run("b")], 0, 1, None),
+        ([run("a", "done", seconds=100), run("b", "done", seconds=140)], 4, 1, 2 * 120),
+        ([run("a", estimate_seconds=100)], 4, 1, 400),
+        ([run("a", "refused"), run("b", "failed")], 0, 1, 0),
+    ],
+)  # fmt: skip
+def test_the_remaining_time(runs: list[PlannedRun], planned: int, slots: int, seconds: float | None) -> None:
+    """It prefers what this sweep has measured; one unknown run makes it unknown, and a search has runs to add."""
+    assert Progress(runs, planned, slots).remaining_seconds == seconds
 
-    def test_the_remaining_time_prefers_what_this_sweep_has_measured(self) -> None:
-        """a took 120 s instead of the estimated 100 s; b has 200 s left, then a and b follow."""
-        progress = self.progress()
-        assert progress.remaining_seconds == 200 + 120 + 300
 
-    def test_the_log_line_follows_the_state(self) -> None:
-        """The log line is shown only while the run is running."""
-        run = self.progress().runs[1]
-        run.log_line = "transcribing 5/8"
-        assert [row[2] for row in Progress([run]).rows()] == ["running: transcribing 5/8"]
-        run.state = "done"
-        assert [row[2] for row in Progress([run]).rows()] == ["done"]
+def test_a_row_has_the_device_and_the_log_line_of_a_running_run() -> None:
+    """A failed one has the first line of its cause instead."""
+    one = run("a", "running", log_line="transcribing 5/8", device="GPU 3")
+    assert one.row[2] == "running on GPU 3: transcribing 5/8"
+    one.state, one.failure = "failed", "out of memory\nTraceback"
+    assert one.row[2] == "failed: out of memory"
+    assert run("a", "done", metrics={"cer": 9.5}).row[3] == "9.50"
 
-    def test_one_unknown_time_makes_the_sum_unknown(self) -> None:
-        """The sum would otherwise be too small."""
-        progress = Progress([PlannedRun("a", 1, 100.0), PlannedRun("b", 1)])
-        assert progress.remaining_seconds is None
 
-    def test_the_cer_is_shown_without_a_wer(self) -> None:
-        """In languages whose unit is the character."""
-        run = PlannedRun("a", 1, 100.0, "done", 120.0, metrics={"cer": 9.5, "reqs_per_sec": 41.0})
-        assert [row[3] for row in Progress([run]).rows()] == ["9.50"]
+def test_a_cause_is_named_once() -> None:
+    """With the runs that it concerns; the table has only their states."""
+    runs = [run("a", "refused", failure="[no GPU]"), run("b", "refused", failure="[no GPU]")]
+    progress = Progress([*runs, run("a", "failed", failure="[no GPU]", repeat=2), run("c", "failed", failure="killed")])
+    assert progress.causes == ["a, b: [no GPU]", "c: killed"]
+    assert "no GPU" not in progress.markdown()
 
-    def test_markdown_has_a_row_per_run(self) -> None:
-        """Figures have two decimals, and a pipe in a name is escaped."""
-        progress = self.progress()
-        progress.runs[1].name = "x|y"
-        text = progress.markdown()
-        assert "1 done, 0 failed, 0 skipped (finished before), 3 to do" in text
-        assert "| a | 1 | done | 2.31 | 41.34 | 2:00 | a1a1a1a1 |" in text
-        assert "x\\|y" in text
-        assert f"[a1a1a1a1](#/runs/{'a1' * 16}) |" in progress.markdown(lambda run_id: f"#/runs/{run_id}")
+
+def test_markdown_has_a_row_per_run() -> None:
+    """Figures have two decimals, and a pipe in a name is escaped."""
+    metrics = {"wer": 2.314, "reqs_per_sec": 41.337}
+    progress = Progress([run("a", "done", seconds=120, run_id="a1" * 16, metrics=metrics), run("x|y")])
+    text = progress.markdown()
+    assert "1 done, 0 failed, 0 skipped (finished before), 1 to do" in text
+    assert "| a | 1 | done | 2.31 | 41.34 | 2:00 | a1a1a1a1 |" in text
+    assert "x\\|y" in text
+    assert f"[a1a1a1a1](#/runs/{'a1' * 16}) |" in progress.markdown(lambda run_id: f"#/runs/{run_id}")
