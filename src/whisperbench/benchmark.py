@@ -32,7 +32,6 @@ from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin, upload_command
 from whisperbench.results.environment import describe_environment, git_is_dirty
 from whisperbench.results.names import WARNINGS
-from whisperbench.results.plots import import_matplotlib
 from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish
 from whisperbench.results.run_data import run_start
 from whisperbench.results.run_info import RunInfo
@@ -56,25 +55,23 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
         WhisperbenchError: the configuration cannot be measured, the server does not answer, or no pass is valid.
     """
     hardware = hardware_of(config)
-    if config.offline:
-        origin = Origin(tags=tracking.local_tags({}))
-        with signals_raise():
-            bundle = measure_to_disk(prepare(config, hardware, listener), origin, listener, start)
-        listener.info(where(bundle))
-        require_speed(bundle)
-        return bundle
-    client = preflight(listener)
-    prepared = None
-    if RUN_ID not in os.environ:
-        with signals_raise():
-            prepared = prepare(config, hardware, listener)
-    measured: list[Bundle] = []
-    try:
+    with contextlib.ExitStack() as at_end:
+        if config.offline:
+            with signals_raise():
+                prepared = prepare(config, hardware, listener)
+                bundle = measure_to_disk(prepared, Origin(tags=tracking.local_tags({})), listener, start)
+            at_end.callback(lambda: listener.info(where(bundle)))
+            require_speed(bundle)
+            return bundle
+        client, ready = preflight(listener), None
+        if RUN_ID not in os.environ:
+            with signals_raise():
+                ready = prepare(config, hardware, listener)
         with tracked_run(client, run_name(config, hardware)) as tracked:
             texts = {"environment.txt": describe_environment(hardware), CONFIG_FILE: json.dumps(config.as_params())}
             tracking.log_texts(client, tracked.run_id, texts)
             update_experiment_page(client, tracked.experiment_id)
-            prepared = prepared or prepare(config, hardware, listener)
+            prepared = ready or prepare(config, hardware, listener)
             live = LiveProgress(client, tracked.run_id, hardware)
             model = prepared.checkpoint
             known = run_start(config, hardware, prepared.dataset, model.model_id, model.revision)
@@ -82,16 +79,14 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
                 origin = tracking.origin_of(client, tracked.run_id)
-                measured.append(measure_to_disk(prepared, origin, listener, start, live))
-            tracking.log_bundle(client, tracked.run_id, measured[0])
-            require_speed(measured[0])
+                bundle = measure_to_disk(prepared, origin, listener, start, live)
+            at_end.callback(lambda: listener.info(where(bundle)))
+            tracking.log_bundle(client, tracked.run_id, bundle)
+            require_speed(bundle)
         update_experiment_page(client, tracked.experiment_id)
-        measured[0].mark_logged(without_password(client.tracking_uri), tracked.run_id)
+        bundle.mark_logged(without_password(client.tracking_uri), tracked.run_id)
         listener.info(f"\n{tracked.where()}")
-    finally:
-        for bundle in measured:
-            listener.info(where(bundle))
-    return measured[0]
+        return bundle
 
 
 def measure_to_disk(
@@ -108,19 +103,16 @@ def measure_to_disk(
     """
     started_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
     config, hardware, settings = prepared.config, prepared.hardware, prepared.settings
-    utterances = prepared.utterances
+    corpus, checkpoint, utterances = prepared.corpus, prepared.checkpoint, prepared.utterances
     with (
-        Journal(config, origin, describe_environment(hardware)) as journal,
+        Journal(config, origin, describe_environment(hardware), listener) as journal,
         kill_children_on_exit(),
-        report_saved(journal, listener, len(utterances) * config.repeats),
     ):
         if live:
             live.claim(journal.id)
         engines = config.engine if settings.engines == 1 else f"{settings.engines} {config.engine} engines"
-        details = f"{prepared.checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}"
-        listener.info(f"starting {engines} ({details}) …")
+        listener.info(f"starting {engines} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
         log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
-        import_matplotlib()
         with listener.waiting(f"starting {engines}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
@@ -137,14 +129,14 @@ def measure_to_disk(
                     on_result=[journal.append, *([live.on_result] if live else []), transcribed],
                     stall_seconds=settings.stall_seconds,
                 )
-            require_unchanged(prepared.corpus)
-            prepared.checkpoint.require_unchanged()
+            require_unchanged(corpus)
+            checkpoint.require_unchanged()
             info = RunInfo(
-                model_id=prepared.checkpoint.model_id,
-                model_revision=prepared.checkpoint.revision,
+                model_id=checkpoint.model_id,
+                model_revision=checkpoint.revision,
                 dataset=prepared.dataset,
-                utterances_over_30s=prepared.corpus.utterances_over_30s,
-                silent_utterances=len(prepared.corpus.silent),
+                utterances_over_30s=corpus.utterances_over_30s,
+                silent_utterances=len(corpus.silent),
                 hardware=hardware,
                 settings=settings,
                 engine=engine.info,
@@ -155,7 +147,7 @@ def measure_to_disk(
             recording = journal.measured(measurement, info, started_ms, ended_ms)
         finally:
             engine.close()
-        audio = {utterance.utt_id: utterance.audio for utterance in prepared.corpus.utterances}
+        audio = {utterance.utt_id: utterance.audio for utterance in corpus.utterances}
         return finish(recording, listener, lambda utt_id: load_audio(audio[utt_id]))
 
 
@@ -170,30 +162,16 @@ def progress_bars(
     """
     with contextlib.ExitStack() as shown:
         shown.enter_context(listener.waiting("warming up", lambda: ""))
-        repeat, done = itertools.count(1), itertools.count(1)
+        passes, done = itertools.count(1), itertools.count(1)
         show: Callable[[int], None]
 
         def started() -> None:
             nonlocal done, show
             shown.close()
-            what = f"transcribing, repeat {next(repeat)} of {repeats}" if repeats > 1 else "transcribing"
+            what = f"transcribing, repeat {next(passes)} of {repeats}" if repeats > 1 else "transcribing"
             done, show = itertools.count(1), shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
 
-        def transcribed(_result: UtteranceResult) -> None:
-            show(next(done))
-
-        yield started, transcribed
-
-
-@contextlib.contextmanager
-def report_saved(journal: Journal, listener: Listener, total: int) -> Iterator[None]:
-    """Report the finished transcripts and their file if a signal or an error ends the block."""
-    try:
-        yield
-    except BaseException:
-        if journal.finished:
-            listener.info(f"{journal.finished} of {total} transcripts are saved in {journal.transcripts}")
-        raise
+        yield started, lambda _result: show(next(done))
 
 
 def preflight(listener: Listener) -> Client:

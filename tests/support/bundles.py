@@ -10,11 +10,11 @@ from typing import Any
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.result import UtteranceResult
+from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
 from whisperbench.results.recording import Journal, write_bundle
-from whisperbench.results.run_data import RunData
-from whisperbench.results.run_info import Dataset
+from whisperbench.results.run_info import Dataset, RunData
 
 CONFIG = BenchmarkConfig(model="demo", corpus="demo")
 DATASET = Dataset("demo", "all", "d" * 32, "demo", 8)
@@ -36,7 +36,8 @@ def result(number: int, hypothesis: str = "a word", **changes: Any) -> Utterance
 
 
 def journal_in(results_dir: Path, origin: Origin | None = None) -> Journal:
-    return Journal(dataclasses.replace(CONFIG, results_dir=str(results_dir)), origin or Origin(), "a machine\n")
+    config = dataclasses.replace(CONFIG, results_dir=str(results_dir))
+    return Journal(config, origin or Origin(), "a machine\n", Listener())
 
 
 def contents_of(name: str = "demo-auto-128", wer: float = 2.5, **changes: Any) -> RunData:
@@ -70,7 +71,12 @@ def result_in(
         (journal.artifacts / "transcripts.json").write_text(json.dumps(table), encoding="utf-8")
         (journal.artifacts / "samples").mkdir()
         (journal.artifacts / "samples" / "samples.html").write_text("<p>", encoding="utf-8")
-        return write_bundle(journal.directory, journal.id, contents or contents_of(), origin or Origin())
+        return write_bundle(bundle_of(journal, contents))
+
+
+def bundle_of(journal: Journal, contents: RunData | None = None) -> Bundle:
+    """An unwritten bundle in the directory of a journal."""
+    return Bundle(id=journal.id, origin=journal.origin, contents=contents or contents_of(), directory=journal.directory)
 
 
 def held_by(client: Any, run_id: str, download_to: Path) -> dict[str, Any]:

@@ -31,8 +31,7 @@ def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
 
 @command(BenchmarkConfig, None)
 def main(config: BenchmarkConfig) -> None:
-    bundle = benchmark.run(config, TerminalListener(), start)
-    click.echo(result_line(config, bundle.contents.params, bundle.contents.metrics))
+    click.echo(result_line(config, benchmark.run(config, TerminalListener(), start).contents))
 
 
 if __name__ == "__main__":

@@ -23,5 +23,5 @@ def main(config: BenchmarkConfig) -> None:
     from whisperbench.results.summary import result_block, result_line
 
     found = benchmark.run(config, TerminalListener()).contents
-    echo(f"\n{result_block(config, found.params, found.metrics, found.tags, found.history)}\n")
-    echo(result_line(config, found.params, found.metrics))
+    echo(f"\n{result_block(config, found)}\n")
+    echo(result_line(config, found))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
 import rich.console
@@ -40,7 +39,7 @@ def draw(record: object) -> None:
 
 
 class TerminalListener(Listener):
-    """Shows progress on stderr; warnings are yellow."""
+    """Shows bars and spinners on stderr, or a line every 10 s without a terminal; warnings are yellow."""
 
     def info(self, sentence: str) -> None:
         say(sentence)
@@ -48,9 +47,9 @@ class TerminalListener(Listener):
     def warning(self, sentence: str) -> None:
         say(sentence, style="yellow")
 
-    @contextmanager
+    @contextlib.contextmanager
     def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """Show a bar with the count, the rate and the remaining time; without a terminal, print a line every 10 s."""
+        """Show a bar with the count, the rate and the remaining time."""
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -58,48 +57,44 @@ class TerminalListener(Listener):
             Rate(unit),
             rich.progress.TimeRemainingColumn(),
         )
-        bar = rich.progress.Progress(*columns, console=stderr, disable=not stderr.is_terminal)
+        bar = rich.progress.Progress(*columns, console=stderr)
         bar.add_task(what, total=total)
         (task,) = bar.tasks
-        if stderr.is_terminal:
-            with bar:
-                yield lambda done: bar.update(task.id, completed=done)
-        else:
-            with repeatedly(LINE_SECONDS, lambda: say(count_line(task, unit))):
-                yield lambda done: bar.update(task.id, completed=done)
-            say(count_line(task, unit))
+        with contextlib.ExitStack() as shown:
+            if stderr.is_terminal:
+                shown.enter_context(bar)
+            else:
+                shown.callback(lambda: say(count_line(task, unit)))
+                shown.enter_context(repeatedly(LINE_SECONDS, lambda: say(count_line(task, unit))))
+            yield lambda done: bar.update(task.id, completed=done)
 
-    @contextmanager
+    @contextlib.contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:
-        """Show a spinner with the phase and the elapsed time; without a terminal, print a line every 10 s."""
+        """Show a spinner with the phase and the elapsed time."""
 
-        def described() -> str:
-            return printable(f"{what}: {now}" if (now := phase()) else what)
+        def update() -> None:
+            described = printable(f"{what}: {now}" if (now := phase()) else what)
+            if console.is_terminal:
+                spinner.update(task.id, description=described)
+            else:
+                console.print(rich.text.Text(f"{described}, {task.elapsed or 0:.0f} s"), soft_wrap=True)
 
-        with duplicated_stderr() as console:
-            if not console.is_terminal:
-                started = time.monotonic()
-
-                def print_line() -> None:
-                    line = f"{described()}, {time.monotonic() - started:.0f} s"
-                    console.print(rich.text.Text(line), soft_wrap=True)
-
-                with repeatedly(LINE_SECONDS, print_line):
-                    yield
-                return
-            columns = (
-                rich.progress.SpinnerColumn(),
-                rich.progress.TextColumn("{task.description}", markup=False),
-                rich.progress.TimeElapsedColumn(),
-            )
+        columns = (
+            rich.progress.SpinnerColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            rich.progress.TimeElapsedColumn(),
+        )
+        with duplicated_stderr() as console, contextlib.ExitStack() as shown:
             # The output of vLLM goes to its log, so rich must not redirect it.
-            shown = rich.progress.Progress(
+            spinner = rich.progress.Progress(
                 *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
             )
-            with shown:
-                task = shown.add_task(what)
-                with repeatedly(PHASE_SECONDS, lambda: shown.update(task, description=described())):
-                    yield
+            spinner.add_task(what)
+            (task,) = spinner.tasks
+            if console.is_terminal:
+                shown.enter_context(spinner)
+            shown.enter_context(repeatedly(PHASE_SECONDS if console.is_terminal else LINE_SECONDS, update))
+            yield
 
     def show(self, record: object) -> None:
         draw(record)
@@ -130,7 +125,7 @@ def count_line(task: rich.progress.Task, unit: str) -> str:
     return line + (f", {clock(left / rate)} left" if rate and left else "")
 
 
-@contextmanager
+@contextlib.contextmanager
 def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
     """Call `do` every `seconds` in a thread while the block runs."""
     stop = threading.Event()
@@ -148,7 +143,7 @@ def repeatedly(seconds: float, do: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-@contextmanager
+@contextlib.contextmanager
 def duplicated_stderr() -> Iterator[rich.console.Console]:
     """A console on a duplicate of stderr, which keeps working while the start of an engine redirects stderr."""
     try:

@@ -92,7 +92,7 @@ class BenchmarkConfig(Options):
     padding_stride: int = option(1, between(1, WINDOW_POSITIONS),
         "Keep every k-th encoder position of the padding, weighted by k: 1 is exact; 16 leaves a third of the "
         "encoder's work and may change the WER.", "Engine",
-        engines=("vllm",), label="stride{}", column="stride", common=True, param="always")
+        engines=("vllm",), label="stride{}", column="stride", in_signature=True, common=True, param="always")
     mel_device: str = option("auto", one_of("auto", "cpu", "gpu"),
         "Device that computes log-mel features: cpu is bit-exact; auto is the GPU if the engine uses one.", "Engine",
         engines=("vllm",), label="mel-{}", param="resolved")
@@ -187,6 +187,10 @@ class BenchmarkConfig(Options):
     @property
     def random_weights(self) -> bool:
         return self.load_format == "dummy"
+
+    @property
+    def thins_padding(self) -> bool:
+        return self.padding_stride > 1
 
 
 OPTIONS = BenchmarkConfig.declared()

@@ -85,6 +85,7 @@ class Option:
     sweep: Literal["list", "same", "no"] = "list"  # a list | one value for all configurations | not in a sweep
     label: str | None = None  # part of a run's name if the value is not the default
     column: str | None = None  # heading of the leaderboard column; None: in "other settings"
+    in_signature: bool = False  # part of a run's signature if the value is not the default
     in_keys: bool = False  # equal in all rows of a leaderboard, so not listed
     common: bool = False  # shown first in --help, under "Most used"
     name: str = ""

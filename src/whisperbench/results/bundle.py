@@ -29,7 +29,7 @@ from annotated_types import Predicate
 from whisperbench.errors import BundleError
 from whisperbench.files import open_regular, read_json, read_own, write_atomically
 from whisperbench.results.names import METRIC_NAMES, SCHEMA, is_possible
-from whisperbench.results.run_data import RunData
+from whisperbench.results.run_info import RunData
 from whisperbench.text import shortened
 from whisperbench.util import typed_command
 
@@ -66,51 +66,39 @@ class Origin:
     tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A result directory and the content of its bundle.json; renaming or copying the directory keeps `id`."""
+    """The content of bundle.json, and its directory; renaming or copying the directory keeps `id`."""
 
-    directory: Path
-    id: str
-    contents: RunData
+    schema: str = SCHEMA
+    id: BundleId
     origin: Origin
+    contents: RunData
+    directory: Path = Path()
 
     @property
     def artifacts(self) -> Path:
         return self.directory / ARTIFACTS
-
-    def files(self) -> dict[str, int]:
-        """The sizes in bytes of all artifacts by their paths below `artifacts`; see `artifact_sizes`."""
-        return artifact_sizes(self.artifacts)
 
     @property
     def logged(self) -> bool:
         """Whether logged.json records a run; the server may have deleted that run since."""
         return (self.directory / LOGGED).exists()
 
+    def write(self) -> None:
+        """Write bundle.json atomically.
+
+        Raises:
+            OSError: the disk is full, or the directory was removed.
+        """
+        body = dataclasses.asdict(self)
+        del body["directory"]
+        write_atomically(self.directory / BUNDLE_FILE, body)
+
     def mark_logged(self, server: str, run_id: str) -> None:
         """Write logged.json; an error is ignored, because the server has the result."""
         with contextlib.suppress(OSError):
             write_atomically(self.directory / LOGGED, {"server": server, "run_id": run_id})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Body:
-    """The content of bundle.json."""
-
-    schema: str
-    id: BundleId
-    origin: Origin
-    contents: RunData
-
-
-def write_run_data(directory: Path, bundle_id: str, contents: RunData, origin: Origin) -> None:
-    """Write bundle.json atomically.
-
-    Raises:
-        OSError: the disk is full, or the directory was removed.
-    """
-    write_atomically(directory / BUNDLE_FILE, dataclasses.asdict(_Body(SCHEMA, bundle_id, origin, contents)))
 
 
 def read_bundle(directory: Path) -> Bundle:
@@ -126,17 +114,12 @@ def read_bundle(directory: Path) -> Bundle:
     try:
         content = read_own(directory / BUNDLE_FILE)
         schema = dict(json.loads(content)).get("schema")
+        if schema != SCHEMA:
+            raise BundleError(f"{directory} has schema {schema!r:.80}, but this version reads schema {SCHEMA!r}.")
+        bundle = dataclasses.replace(read_json(Bundle, content), directory=directory)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise BundleError(
-            f"{directory} is not a result bundle, because {BUNDLE_FILE} cannot be read: {error}."
-        ) from error
-    if schema != SCHEMA:
-        raise BundleError(f"{directory} has schema {schema!r:.80}, but this version reads schema {SCHEMA!r}.")
-    try:
-        body = read_json(_Body, content)
-    except ValueError as error:
-        raise BundleError(f"{directory}: {BUNDLE_FILE} is damaged ({shortened(error)}).") from error
-    contents = body.contents
+        raise BundleError(f"{directory} is not a result bundle ({BUNDLE_FILE}: {shortened(error)}).") from error
+    contents = bundle.contents
     repeats = ((name, value) for name, values in contents.history.items() for value in values)
     for name, value in (*contents.metrics.items(), *repeats):
         if name not in METRIC_NAMES:
@@ -145,8 +128,7 @@ def read_bundle(directory: Path) -> Bundle:
             raise BundleError(f"{directory}: {BUNDLE_FILE} holds {name}={value:g}, which is impossible.")
     if contents.ended_ms < contents.started_ms:
         raise BundleError(f"{directory}: {BUNDLE_FILE} holds an end before the start of the run.")
-    bundle = Bundle(directory, body.id, contents, body.origin)
-    bundle.files()
+    artifact_sizes(bundle.artifacts)
     return bundle
 
 

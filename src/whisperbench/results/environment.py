@@ -13,11 +13,14 @@ from whisperbench.engines.hardware import Hardware
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 
+@functools.cache
 def describe_environment(hardware: Hardware) -> str:
-    """Python, system, GPU and every installed distribution as `name==version`.
+    """Python, system, GPU and every installed distribution as `name==version`; cached, because it reads many files.
 
     The text contains no environment variables, so no secrets.
     """
+    distributions = (each.metadata for each in importlib.metadata.distributions())
+    packages = {f"{each['Name'].lower()}=={each['Version']}" for each in distributions if each["Name"]}
     gpu = f"{hardware.gpu_count} x {hardware.gpu_name}" if hardware.has_gpu else f"none (CPU: {hardware.gpu_name})"
     return "\n".join(
         [
@@ -27,17 +30,10 @@ def describe_environment(hardware: Hardware) -> str:
             *(f"gpu_uuid {device.uuid}" for device in hardware.devices if not device.node),
             f"gpu_driver {hardware.cuda_driver or 'none'}",
             "",
-            *(f"{name}=={version}" for name, version in packages()),
+            *sorted(packages),
             "",
         ]
     )
-
-
-@functools.cache
-def packages() -> tuple[tuple[str, str], ...]:
-    """Name and version of every installed distribution, sorted; cached, because hundreds of files are parsed."""
-    found = (distribution.metadata for distribution in importlib.metadata.distributions())
-    return tuple(sorted({(str(each["Name"]).lower(), str(each["Version"])) for each in found if each["Name"]}))
 
 
 def git_commit() -> str | None:

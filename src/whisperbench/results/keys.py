@@ -62,12 +62,10 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     )
 
 
-def signature(config: BenchmarkConfig, info: RunInfo, normalizer: str) -> str:
+def signature(info: RunInfo, normalizer: str) -> str:
     """One line with model, data, scoring, engine and GPU, modelled on sacreBLEU's signature."""
-    padding = {} if config.padding_stride == 1 else {"padding_stride": config.padding_stride}
-    concurrency: dict[str, object] = {"batch": info.settings.batch_size}
-    if config.engine in VLLM_ENGINES:
-        concurrency = {"seqs": config.max_num_seqs}
+    config = info.settings.config
+    on_vllm = config.engine in VLLM_ENGINES
     return key(
         model=info.model_id,
         rev=(info.model_revision or "none")[:12],
@@ -78,9 +76,9 @@ def signature(config: BenchmarkConfig, info: RunInfo, normalizer: str) -> str:
         long=config.long_audio,
         dtype=info.engine.dtype_effective,
         kv=info.engine.kv_cache_dtype_effective,
-        **concurrency,
+        **({"seqs": config.max_num_seqs} if on_vllm else {"batch": info.settings.batch_size}),
         **{config.engine: info.engine.engine_version},
-        **padding,
+        **{name: text for name, text in config.changed().items() if config.declared()[name].in_signature},
         gpu=info.hardware.gpu_name,
         v=__version__,
     )

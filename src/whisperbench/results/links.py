@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
 from urllib.parse import quote
+
+from whisperbench.results.record import RunRecord
 
 MAX_COMPARED = 10  # MLflow's limit of runs in its comparison view
 VIEW = "whisperbench"
 """The name of the saved view of an experiment's runs (`tracking.experiment_page`)."""
-
-
-class Run(Protocol):
-    """The attributes of a run that its address contains."""
-
-    @property
-    def run_id(self) -> str: ...
-
-    @property
-    def experiment_id(self) -> str: ...
 
 
 def run_path(experiment_id: str, run_id: str) -> str:
@@ -39,7 +30,7 @@ class Links:
 
     address: str
 
-    def run(self, run: Run) -> str:
+    def run(self, run: RunRecord) -> str:
         """The page of a run."""
         return f"{self.address}/{run_path(run.experiment_id, run.run_id)}"
 
@@ -47,7 +38,7 @@ class Links:
         """The table of an experiment's runs."""
         return f"{self.address}/{runs_path(experiment_id, view=view)}"
 
-    def transcripts(self, runs: Sequence[Run]) -> str:
+    def transcripts(self, runs: Sequence[RunRecord]) -> str:
         """MLflow's artifact view of the first run and of up to nine others in its experiment.
 
         The order by WER is set because MLflow's default order adds parent runs of sweeps, which have no transcripts.

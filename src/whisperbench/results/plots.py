@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from whisperbench.measure.result import NO_ERRORS, ErrorCounts
 from whisperbench.measure.score import Score
 from whisperbench.measure.timing import Pass
@@ -22,12 +24,6 @@ MAX_BINS, MIN_PER_BIN, MAX_SPEAKERS = 40, 5, 40
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#5b626b"
 
 
-def import_matplotlib() -> None:
-    """Import matplotlib, which takes 0.6 s; called before the timed region, so that the result follows it sooner."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401 - for `write_plots`
-
-
 def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
     """Write one PNG per figure into a new directory, unless the pass is too short to show something.
 
@@ -39,17 +35,15 @@ def write_plots(directory: Path, timed: Pass, score: Score | None) -> None:
 
     directory.mkdir()
     latencies = sorted(t.latency_seconds for t in timed.results if t.latency_seconds is not None)
-    speakers, metric = (errors_by_speaker(score), score.metric) if score else ({}, "wer")
-    figures: dict[str, tuple[object, Callable[[Axes], None]]] = {
-        "throughput": (timed.results, lambda axes: draw_throughput(axes, timed)),
-        "latency": (latencies, lambda axes: draw_latency(axes, timed, latencies)),
-        f"{metric}_by_speaker": (len(speakers) > 1, lambda axes: draw_speakers(axes, speakers, metric.upper())),
-    }
-    for name, (data, draw) in figures.items():
-        if data:
-            figure = Figure(figsize=(9, 4.5), layout="constrained")
-            draw(figure.add_subplot())
-            figure.savefig(directory / f"{name}.png", dpi=110)
+    figures: dict[str, Callable[[Axes], None]] = {"throughput": lambda axes: draw_throughput(axes, timed)}
+    if latencies:
+        figures["latency"] = lambda axes: draw_latency(axes, timed, latencies)
+    if score and len(speakers := errors_by_speaker(score)) > 1:
+        figures[f"{score.metric}_by_speaker"] = lambda axes: draw_speakers(axes, speakers, score.metric.upper())
+    for name, draw in figures.items():
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        draw(figure.add_subplot())
+        figure.savefig(directory / f"{name}.png", dpi=110)
 
 
 def errors_by_speaker(score: Score) -> dict[str, ErrorCounts]:
@@ -66,11 +60,8 @@ def draw_throughput(axes: Axes, timed: Pass) -> None:
     """Rate of finished utterances in at most MAX_BINS intervals of equal length, and the rate of the whole pass."""
     finished = [result.finished_seconds for result in timed.results if result.finished_seconds is not None]
     bins = max(1, min(MAX_BINS, len(finished) // MIN_PER_BIN))
-    width = timed.wall_seconds / bins
-    counts = [0] * bins
-    for second in finished:
-        counts[min(bins - 1, int(second / width))] += 1
-    axes.stairs([count / width for count in counts], [width * i for i in range(bins + 1)], fill=True, color="#bee3f8")
+    counts, edges = np.histogram(finished, bins, (0, timed.wall_seconds))
+    axes.stairs(counts / edges[1], edges, fill=True, color="#bee3f8")
     axes.axhline(timed.reqs_per_sec, color=BLUE, label=f"whole pass: {timed.reqs_per_sec:.2f} reqs/sec")
     axes.set(title="Throughput over time", xlabel="seconds in the timed region", ylabel="utterances per second")
     axes.legend()
@@ -78,12 +69,11 @@ def draw_throughput(axes: Axes, timed: Pass) -> None:
 
 def draw_latency(axes: Axes, timed: Pass, latencies: list[float]) -> None:
     """Cumulative distribution of sorted latencies in seconds, with the median and the 95th percentile."""
-    axes.plot(latencies, [100 * (rank + 1) / len(latencies) for rank in range(len(latencies))], color=BLUE)
+    axes.plot(latencies, np.linspace(100 / len(latencies), 100, len(latencies)), color=BLUE)
     for percent, colour in ((50, GREY), (95, ORANGE)):
         seconds = (timed.latency_ms(percent) or 0.0) / 1000
-        axes.plot(
-            [seconds, seconds, 0], [0, percent, percent], "--", color=colour, label=f"p{percent}: {seconds:.2f} s"
-        )
+        label = f"p{percent}: {seconds:.2f} s"
+        axes.plot([seconds, seconds, 0], [0, percent, percent], "--", color=colour, label=label)
     axes.set(title="Latency from the submission of an utterance to its transcript", xlim=(0, None), ylim=(0, 100))
     axes.set(xlabel="seconds", ylabel="share of utterances (%)")
     axes.legend(loc="lower right")
@@ -92,14 +82,13 @@ def draw_latency(axes: Axes, timed: Pass, latencies: list[float]) -> None:
 def draw_speakers(axes: Axes, speakers: dict[str, ErrorCounts], rate: str) -> None:
     """WER or CER of the MAX_SPEAKERS speakers with the highest rates, beside their numbers of units, and over all."""
     shown = dict(list(speakers.items())[:MAX_SPEAKERS])
-    total = sum(speakers.values(), NO_ERRORS)
+    total, units = sum(speakers.values(), NO_ERRORS), "words" if rate == "WER" else "characters"
     axes.bar(range(len(shown)), [counts.percent or 0.0 for counts in shown.values()], color=BLUE)
     labels = [f"{escape_control(name[:12])} ({counts.units:,})" for name, counts in shown.items()]
     axes.set_xticks(range(len(shown)), labels, parse_math=False)  # a speaker id may contain "$"
-    overall = total.percent or 0.0
-    units = "words" if rate == "WER" else "characters"
-    axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} % of {total.units:,} {units}")
     axes.tick_params(axis="x", labelrotation=90, labelsize=7)
+    overall = total.percent or 0.0
+    axes.axhline(overall, color=ORANGE, label=f"all speakers: {overall:.2f} % of {total.units:,} {units}")
     left_out = f", highest {len(shown)} of {len(speakers)}" if len(shown) < len(speakers) else ""
     axes.set(title=f"{rate} by speaker{left_out}", ylabel=f"{rate} (%)", xlabel=f"speaker ({units})")
     axes.legend()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
-
-from annotated_types import Ge, Lt
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import WHOLE
@@ -16,7 +13,7 @@ from whisperbench.measure.normalizer import normalizer_of
 from whisperbench.measure.score import Score, units_per_minute
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
-from whisperbench.results.run_info import Dataset, RunInfo
+from whisperbench.results.run_info import Dataset, RunData, RunInfo
 from whisperbench.results.run_name import data_label, run_name
 from whisperbench.results.summary import announcement, summary
 
@@ -25,43 +22,9 @@ SLOW_ENGINE = 85.0
 LONG_TAIL = 0.05
 """Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
-END_OF_TIME = 253_402_300_800_000
-"""The year 10000 in milliseconds since 1970, which Python's dates do not reach."""
-Milliseconds = Annotated[int, Ge(0), Lt(END_OF_TIME)]
-"""A timestamp in milliseconds since 1970, as in MLflow."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RunData:
-    """The content of one run, except its artifacts.
-
-    `metrics` has the rounded values of the median repeat, and `history` maps each speed metric with a heading
-    to its value in each valid repeat.  Before the measurement both are empty and the times are 0.  `dataset` is None
-    until the corpus has been read.
-    """
-
-    name: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    description: str
-    dataset: Dataset | None
-    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    started_ms: Milliseconds = 0
-    ended_ms: Milliseconds = 0
-
-    def with_warning(self, text: str) -> Self:
-        """A copy with a further warning in the tag of warnings."""
-        before = f"{self.tags[names.WARNINGS]}; " if names.WARNINGS in self.tags else ""
-        return dataclasses.replace(self, tags={**self.tags, names.WARNINGS: before + text})
-
 
 def run_start(
-    config: BenchmarkConfig,
-    hardware: Hardware,
-    dataset: Dataset | None = None,
-    model_id: str | None = None,
-    model_revision: str | None = None,
+    config: BenchmarkConfig, hardware: Hardware, dataset: Dataset, model_id: str, model_revision: str | None
 ) -> RunData:
     """The data of a run before its measurement."""
     return RunData(
@@ -74,47 +37,39 @@ def run_start(
 
 
 def run_data(
-    config: BenchmarkConfig,
-    info: RunInfo,
-    measurement: Measurement,
-    score: Score | None,
-    *,
-    started_ms: int,
-    ended_ms: int,
+    info: RunInfo, measurement: Measurement, score: Score | None, *, started_ms: int, ended_ms: int
 ) -> RunData:
     """The data of a run after its measurement.
 
     Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
     """
+    config, median = info.settings.config, measurement.median
     normalizer = score.normalizer.name if score else "none"
-    gpus, median = info.hardware.gpu_count, measurement.median
-    speed = [speed_metrics(config, each, gpus, measurement.single_gpu_rates) for each in measurement.valid]
+    gpus, alone = info.hardware.gpu_count, measurement.single_gpu_rates
+    speed = [speed_metrics(config, each, gpus, alone) for each in measurement.valid]
     exact = {
-        "utterances": float(median.utterances),
+        "utterances": median.utterances,
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
-        **(unscored_metrics(config, median) if score is None else accuracy_metrics(score)),
-        "utterances_over_30s": float(info.utterances_over_30s),
-        "silent_utterances": float(info.silent_utterances),
+        **(accuracy_metrics(score) if score else unscored_metrics(config, median)),
+        "utterances_over_30s": info.utterances_over_30s,
+        "silent_utterances": info.silent_utterances,
         "engine_load_seconds": info.engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
-    metrics = {metric.name: metric.rounded(exact[metric.name]) for metric in names.METRICS if metric.name in exact}
-    params = run_params(config, info, normalizer, median.gpu)
-    tags = run_tags(config, info, normalizer, measurement)
     rates = [metric.name for metric in names.METRICS if metric.heading]
-    history = {name: [each[name] for each in speed] for name in rates if speed and all(name in each for each in speed)}
-    return RunData(
+    found = RunData(
         name=run_name(config, info.hardware),
-        params=params,
-        metrics=metrics,
-        history=history,
-        tags=tags,
+        params=run_params(info, normalizer, median.gpu),
+        metrics={each.name: each.rounded(float(exact[each.name])) for each in names.METRICS if each.name in exact},
+        history={n: [each[n] for each in speed] for n in rates if speed and all(n in each for each in speed)},
+        tags=run_tags(info, normalizer, measurement),
         dataset=info.dataset,
-        description=summary(config, params, metrics, tags, history),
+        description="",
         started_ms=started_ms,
         ended_ms=ended_ms,
     )
+    return dataclasses.replace(found, description=summary(config, found))
 
 
 def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -> dict[str, str]:
@@ -124,21 +79,17 @@ def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -
         resolved: values of options with `param="resolved"`, listed in `run_params`; one that is absent or None is not a
             param.
     """
-    changed, texts = config.changed(), config.as_params()
-    found = {
-        name: {"always": texts, "changed": changed, "resolved": resolved, "never": {}}[each.param].get(name)
-        for name, each in config.declared().items()
-        if each.has(config.engine)
-    }
+    sources = {"always": config.as_params(), "changed": config.changed(), "resolved": resolved, "never": {}}
+    found = {name: sources[each.param].get(name) for name, each in config.declared().items() if each.has(config.engine)}
     return {name: text for name, text in found.items() if text is not None}
 
 
 def initial_params(
     config: BenchmarkConfig,
     hardware: Hardware,
-    dataset: Dataset | None = None,
-    model_id: str | None = None,
-    model_revision: str | None = None,
+    dataset: Dataset,
+    model_id: str,
+    model_revision: str | None,
     **resolved: str | None,
 ) -> dict[str, str]:
     """Params that are known before the engine starts; `resolved` has the options that are resolved by then."""
@@ -151,14 +102,12 @@ def initial_params(
         "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
     }
-    split = None if dataset is None or dataset.split == WHOLE else dataset.split
+    split = None if dataset.split == WHOLE else dataset.split
     options = option_params(config, {"split": split, **resolved})
-    return {**options, **{name: value for name, value in facts.items() if value is not None}}
+    return options | {name: value for name, value in facts.items() if value is not None}
 
 
-def run_params(
-    config: BenchmarkConfig, info: RunInfo, normalizer: str, readings: GpuReadings | None = None
-) -> dict[str, str]:
+def run_params(info: RunInfo, normalizer: str, readings: GpuReadings | None = None) -> dict[str, str]:
     """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
     engine, settings = info.engine, info.settings
     facts = {
@@ -171,7 +120,7 @@ def run_params(
         "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
     known = initial_params(
-        config,
+        settings.config,
         info.hardware,
         info.dataset,
         info.model_id,
@@ -187,84 +136,81 @@ def run_params(
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
     """Error rates in percent, and the counts of the ranked one, in words or in characters."""
-    counts, unit = score.counts, score.normalizer.unit
-    found: dict[str, float | None] = {
-        "wer": score.wer,
-        "cer": score.cer,
-        f"{score.metric}_ci_low": score.interval.low if score.interval else None,
-        f"{score.metric}_ci_high": score.interval.high if score.interval else None,
-        f"invented_{unit}s_per_minute": score.invented_per_minute,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        f"reference_{unit}s": counts.units,
-    }
-    return {name: float(value) for name, value in found.items() if value is not None}
+    counts, unit, interval = score.counts, score.normalizer.unit, score.interval
+    return _measured(
+        {
+            "wer": score.wer,
+            "cer": score.cer,
+            f"{score.metric}_ci_low": interval.low if interval else None,
+            f"{score.metric}_ci_high": interval.high if interval else None,
+            f"invented_{unit}s_per_minute": score.invented_per_minute,
+            "substitutions": counts.substitutions,
+            "deletions": counts.deletions,
+            "insertions": counts.insertions,
+            f"reference_{unit}s": counts.units,
+        }
+    )
 
 
 def unscored_metrics(config: BenchmarkConfig, timed: Pass) -> dict[str, float]:
     """Transcribed words or characters per minute of a corpus without transcripts; none of random weights."""
     normalizer = normalizer_of(config.language)
     found = None if config.random_weights else units_per_minute(timed.results, normalizer)
-    return {} if found is None else {f"{normalizer.unit}s_per_minute": found}
+    return _measured({f"{normalizer.unit}s_per_minute": found})
 
 
 def speed_metrics(
-    config: BenchmarkConfig, timed: Pass, gpus: int = 1, single_gpu_rates: Sequence[float] = ()
+    config: BenchmarkConfig, timed: Pass, gpus: int, single_gpu_rates: Sequence[float]
 ) -> dict[str, float]:
     """Rates, latencies, GPU readings and cost of one valid pass; rates are computed from totals.
 
     `single_gpu_rates`: utterances per second of each GPU measured alone, the reference of `scaling_efficiency`.
     """
-    gpu, audio_hours = timed.gpu, timed.audio_seconds / 3600
+    gpu, load, audio_hours = timed.gpu, timed.load, timed.audio_seconds / 3600
     gpu_hours = max(1, gpus) * timed.wall_seconds / 3600
-    found: dict[str, float | None] = {
-        "reqs_per_sec": timed.reqs_per_sec,
-        "rtfx": timed.rtfx,
-        "output_tokens_per_sec": timed.output_tokens_per_sec,
-        "wall_seconds": timed.wall_seconds,
-        "client_cpu_seconds": timed.cpu_seconds,
-        "audio_seconds": timed.audio_seconds,
-        "utterances": timed.utterances,
-        "repetition_loops": None if config.random_weights else timed.repetition_loops,
-        "retried_windows": None if config.random_weights or config.padding_stride == 1 else timed.retried_windows,
-        "latency_p50_ms": timed.latency_ms(50),
-        "latency_p95_ms": timed.latency_ms(95),
-        "usd_per_audio_hour": config.gpu_hourly_usd * gpu_hours / audio_hours if config.gpu_hourly_usd else None,
-    }
-    if timed.load is not None:
-        found["other_cpu_percent"] = timed.load.other_percent
-    if single_gpu_rates:
-        found["scaling_efficiency"] = 100 * timed.reqs_per_sec / sum(single_gpu_rates)
-    if gpu is not None:
-        found |= {
-            "gpu_util_mean": gpu.util_mean,
-            "gpu_memory_peak_mib": gpu.memory_peak_mib,
-            "gpu_power_mean_watts": gpu.power_mean_watts,
-            "energy_wh_per_audio_hour": None if gpu.energy_wh is None else gpu.energy_wh / audio_hours,
+    return _measured(
+        {
+            "reqs_per_sec": timed.reqs_per_sec,
+            "rtfx": timed.rtfx,
+            "output_tokens_per_sec": timed.output_tokens_per_sec,
+            "wall_seconds": timed.wall_seconds,
+            "client_cpu_seconds": timed.cpu_seconds,
+            "other_cpu_percent": load.other_percent if load else None,
+            "repetition_loops": None if config.random_weights else timed.repetition_loops,
+            "retried_windows": timed.retried_windows if config.thins_padding and not config.random_weights else None,
+            "latency_p50_ms": timed.latency_ms(50),
+            "latency_p95_ms": timed.latency_ms(95),
+            "scaling_efficiency": 100 * timed.reqs_per_sec / sum(single_gpu_rates) if single_gpu_rates else None,
+            "gpu_util_mean": gpu.util_mean if gpu else None,
+            "gpu_memory_peak_mib": gpu.memory_peak_mib if gpu else None,
+            "gpu_power_mean_watts": gpu.power_mean_watts if gpu else None,
+            "energy_wh_per_audio_hour": None if gpu is None or gpu.energy_wh is None else gpu.energy_wh / audio_hours,
+            "usd_per_audio_hour": config.gpu_hourly_usd and config.gpu_hourly_usd * gpu_hours / audio_hours,
         }
+    )
+
+
+def _measured(found: Mapping[str, float | None]) -> dict[str, float]:
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
     """Warnings of a pass: warnings of the GPU monitor, the reason why it is invalid, and unequal load of engines."""
-    found = list(timed.gpu.warnings) if timed.gpu else []
+    found, usage = list(timed.gpu.warnings) if timed.gpu else [], timed.usage
     if timed.invalid:
         found.append(f"the speed was not measured: {timed.invalid}")
-    elif timed.usage:
-        if timed.usage.slowest_engine_percent < SLOW_ENGINE:
-            found.append(
-                f"the slowest engine did {timed.usage.slowest_engine_percent:.0f} % of the median engine's audio"
-            )
-        if timed.usage.tail_seconds > LONG_TAIL * timed.wall_seconds:
-            tail = 100 * timed.usage.tail_seconds / timed.wall_seconds
+    elif usage:
+        if usage.slowest_engine_percent < SLOW_ENGINE:
+            found.append(f"the slowest engine did {usage.slowest_engine_percent:.0f} % of the median engine's audio")
+        if usage.tail_seconds > LONG_TAIL * timed.wall_seconds:
+            tail = 100 * usage.tail_seconds / timed.wall_seconds
             found.append(
                 f"an engine was idle in the last {tail:.0f} % of the time: use corpus_copies={2 * config.corpus_copies}"
             )
     return found
 
 
-def initial_tags(config: BenchmarkConfig, dataset: Dataset | None) -> dict[str, str]:
+def initial_tags(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
     """Tags that are known before the engine starts."""
     return {
         names.KIND: "benchmark",
@@ -272,7 +218,7 @@ def initial_tags(config: BenchmarkConfig, dataset: Dataset | None) -> dict[str, 
         names.CORPUS: data_label(config),
         names.CONFIG_DIGEST: config.digest,
         names.OPTIONS_TAG: keys.key(**identifying(config)),
-        **({names.DATASET_DIGEST: dataset.digest} if dataset else {}),
+        names.DATASET_DIGEST: dataset.digest,
     }
 
 
@@ -282,22 +228,24 @@ def identifying(config: BenchmarkConfig) -> dict[str, str]:
     return {"model": config.model} | {n: text for n, text in config.changed().items() if options[n].identity}
 
 
-def run_tags(config: BenchmarkConfig, info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
+def run_tags(info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
     """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
+    config, digest = info.settings.config, info.dataset.digest
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
     disturbance = measurement.disturbance
-    if disturbance:
-        warnings.append(f"{disturbance}; the speed is not ranked" if measurement.is_disturbed else disturbance)
     tags = {
         **initial_tags(config, info.dataset),
-        names.ACCURACY_KEY: keys.accuracy_key(config, info.dataset.digest, normalizer),
-        names.SPEED_KEY: keys.speed_key(config, info.dataset.digest, info.hardware),
-        names.SIGNATURE: keys.signature(config, info, normalizer),
+        names.ACCURACY_KEY: keys.accuracy_key(config, digest, normalizer),
+        names.SPEED_KEY: keys.speed_key(config, digest, info.hardware),
+        names.SIGNATURE: keys.signature(info, normalizer),
     }
     if info.git_dirty is not None:
         tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
-    if warnings:
-        tags[names.WARNINGS] = "; ".join(warnings)
     if disturbance and measurement.is_disturbed:
         tags[names.DISTURBED] = disturbance
+        warnings.append(f"{disturbance}; the speed is not ranked")
+    elif disturbance:
+        warnings.append(disturbance)
+    if warnings:
+        tags[names.WARNINGS] = "; ".join(warnings)
     return tags

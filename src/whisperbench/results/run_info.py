@@ -1,12 +1,21 @@
-"""Facts of a run that are known before the timed region: data, model, hardware and engine."""
+"""Records of a run: its data set, the facts known before the timed region, and its content."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from annotated_types import Ge, Lt
 
 from whisperbench.engines.base import EngineInfo
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
+
+END_OF_TIME = 253_402_300_800_000
+"""The year 10000 in milliseconds since 1970, which Python's dates do not reach."""
+Milliseconds = Annotated[int, Ge(0), Lt(END_OF_TIME)]
+"""A timestamp in milliseconds since 1970, as in MLflow."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +34,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Model, data, hardware and engine of a run."""
+    """Model, data, hardware, options and engine of a run."""
 
     model_id: str
     model_revision: str | None
@@ -36,3 +45,22 @@ class RunInfo:
     settings: EngineSettings
     engine: EngineInfo
     git_dirty: bool | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunData:
+    """The content of one run, except its artifacts.
+
+    `metrics` has the rounded values of the median repeat, and `history` maps each speed metric with a heading
+    to its value in each valid repeat.  Before the measurement both are empty and the times are 0.
+    """
+
+    name: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    description: str
+    dataset: Dataset
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    history: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
+    started_ms: Milliseconds = 0
+    ended_ms: Milliseconds = 0

@@ -14,18 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from whisperbench.constants import WINDOW_SECONDS
-from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES
+from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples
 from whisperbench.measure.alignment import align
 from whisperbench.measure.normalizer import Normalizer
-from whisperbench.measure.result import ErrorCounts, UtteranceResult
+from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.pages import render
 
-Samples = npt.NDArray[np.float32]
-
 SAMPLES = "samples"
+WORST, RANDOM = 5, 5
+"""Number of utterances with the most errors, and of randomly selected ones."""
 MAX_TEXT_LENGTH = 4_000  # characters: 30 s of fast speech are 600
 MAX_NAME_LENGTH = 80
 
@@ -35,10 +34,7 @@ def write_samples(
     results: Sequence[UtteranceResult],
     audio_of: Callable[[str], Samples],
     seed: int,
-    normalizer: Normalizer | None = None,
-    *,
-    worst: int = 5,
-    random: int = 5,
+    normalizer: Normalizer | None,
 ) -> None:
     """Write `samples.html`, and one WAV per sample with its first 30 s, into `directory`, which is created if absent.
 
@@ -48,42 +44,27 @@ def write_samples(
         seed: seed of the random selection, which depends on nothing else but the number of utterances and those with
             the most errors, so that runs over one corpus show mostly the same utterances.
         normalizer: normalises the transcripts that are aligned; required for results with error counts.
-        worst: number of utterances with the most errors.
-        random: number of randomly selected utterances.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    worst_ones = _worst(results, worst)
+    errors = {i: result.counts for i, result in enumerate(results) if result.counts and result.counts.errors}
+    # Without words in the reference there is no rate; more errors come first, then the higher rate.
+    worst = sorted(errors, key=lambda i: (errors[i].errors, errors[i].percent or math.inf), reverse=True)[:WORST]
     shuffled = np.random.default_rng(seed).permutation(len(results)).tolist()
-    random_ones = sorted([index for index in shuffled if index not in worst_ones][:random])
+    random = sorted([index for index in shuffled if index not in worst][:RANDOM])
     cards = []
-    for number, index in enumerate([*worst_ones, *random_ones], 1):
+    for number, index in enumerate([*worst, *random], 1):
         result = results[index]
-        name, wav = file_name(number, result.utt_id), _wav(audio_of(result.utt_id))
+        name, wav = f"{number:02d}_{file_suffix(result.utt_id)}", _wav(audio_of(result.utt_id))
         (directory / name).write_bytes(wav)
         cards.append(_card(result, name, wav, normalizer))
-    sections = {"Most errors": cards[: len(worst_ones)], "Random": cards[len(worst_ones) :]}
+    sections = {"Most errors": cards[: len(worst)], "Random": cards[len(worst) :]}
     page = render("samples.html.jinja", shown=len(cards), utterances=f"{len(results):,}", sections=sections)
     (directory / "samples.html").write_text(page, encoding="utf-8")
 
 
-def file_name(number: int, utt_id: str) -> str:
-    """File name of a sample, like `01_2830-3980-0043.wav`, in characters that every file system accepts."""
-    return f"{number:02d}_{file_suffix(utt_id)}"
-
-
 def file_suffix(utt_id: str) -> str:
-    """The part of a sample's file name that depends on the utterance, like `2830-3980-0043.wav`."""
+    """`2830-3980-0043.wav` of a sample's file `01_2830-3980-0043.wav`, in characters that every file system accepts."""
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', utt_id)[:MAX_NAME_LENGTH]}.wav"
-
-
-def _worst(results: Sequence[UtteranceResult], count: int) -> list[int]:
-    """Indices of utterances with errors, by number of errors and then by error rate, the highest first."""
-    errors = {
-        index: (result.counts.errors, math.inf if result.counts.percent is None else result.counts.percent)
-        for index, result in enumerate(results)
-        if result.counts and result.counts.errors
-    }
-    return sorted(errors, key=lambda index: errors[index], reverse=True)[:count]
 
 
 def _wav(audio: Samples) -> bytes:
@@ -103,8 +84,11 @@ def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer
     if result.speaker is not None:
         facts.append(f"speaker {_cut(result.speaker, MAX_NAME_LENGTH)}")
     pieces, note = None, ""
-    if result.counts and normalizer:
-        facts.append(_in_words(result.counts, normalizer.unit))
+    if (counts := result.counts) and normalizer:
+        errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
+        rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
+        kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
+        facts.append(f"{errors} in {counts.units:,} {normalizer.unit}s{rate}: {kinds}")
         compared = result.reference or "", result.hypothesis
         pieces = align(*(normalizer(text[:MAX_TEXT_LENGTH]).split() for text in compared))
         if (longest := max(map(len, compared))) > MAX_TEXT_LENGTH:
@@ -119,13 +103,6 @@ def _card(result: UtteranceResult, file: str, wav: bytes, normalizer: Normalizer
         "pieces": pieces,
         "note": note,
     }
-
-
-def _in_words(counts: ErrorCounts, unit: str) -> str:
-    rate = "" if counts.percent is None else f" ({counts.percent:.1f} %)"
-    kinds = f"{counts.substitutions} substituted, {counts.deletions} deleted, {counts.insertions} inserted"
-    errors = "1 error" if counts.errors == 1 else f"{counts.errors:,} errors"
-    return f"{errors} in {counts.units:,} {unit}s{rate}: {kinds}"
 
 
 def _cut(text: str, limit: int = MAX_TEXT_LENGTH) -> str:

@@ -24,14 +24,13 @@ COLUMNS = tuple(
 StoredTranscripts = tuple[UtteranceResult, ...]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Rows:
-    rows: StoredTranscripts
-
-
 def transcript_table(results: Sequence[UtteranceResult]) -> dict[str, object]:
     """The content of transcripts.json: one row per utterance, with null as the counts if it has no reference."""
-    return {"columns": list(COLUMNS), "data": [[_cell(result, name) for name in COLUMNS] for result in results]}
+    rows = [
+        [getattr(result.counts, name, None) if name in COUNTS else getattr(result, name) for name in COLUMNS]
+        for result in results
+    ]
+    return {"columns": list(COLUMNS), "data": rows}
 
 
 def read_table(text: str) -> StoredTranscripts | None:
@@ -45,11 +44,8 @@ def read_table(text: str) -> StoredTranscripts | None:
             counts = {name: row.pop(name) for name in COUNTS}
             if min(count or 0 for count in (*counts.values(), row["character_errors"], row["characters"])) < 0:
                 return None
-            rows.append({**row, "counts": None if counts["units"] is None else counts})
-        return read_json(_Rows, json.dumps({"rows": rows}).encode()).rows
+            row["counts"] = None if counts["units"] is None else counts
+            rows.append(read_json(UtteranceResult, json.dumps(row).encode()))
+        return tuple(rows)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-
-
-def _cell(result: UtteranceResult, name: str) -> object:
-    return getattr(result.counts, name, None) if name in COUNTS else getattr(result, name)

@@ -18,7 +18,7 @@ from whisperbench.files import read_own
 from whisperbench.results.keys import fields_of
 from whisperbench.results.names import KIND, REPEATS, is_possible
 from whisperbench.results.record import RunRecord
-from whisperbench.results.run_data import END_OF_TIME
+from whisperbench.results.run_info import END_OF_TIME
 from whisperbench.results.samples import SAMPLES, file_suffix
 from whisperbench.results.transcripts import TABLE, StoredTranscripts, read_table
 from whisperbench.tracking.client import search_experiments, search_runs, tracking_errors

@@ -22,12 +22,12 @@ from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.watch import RUN_ID
-from whisperbench.results.bundle import Bundle, Origin, locked
+from whisperbench.results.bundle import Bundle, Origin, artifact_sizes, locked
 from whisperbench.results.environment import git_commit
 from whisperbench.results.keys import key
 from whisperbench.results.names import COMMIT, FAILURE, PROGRESS, REPEATS, SIGNATURE
-from whisperbench.results.run_data import RunData
 from whisperbench.results.run_info import Dataset as Data
+from whisperbench.results.run_info import RunData
 from whisperbench.results.summary import IN_PROGRESS
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, shortened, without_password
@@ -228,9 +228,8 @@ def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
             f"{start.params[other[0]]}. Unset {RUN_ID}, so that this command creates a run of its own."
         )
     log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
-    if start.dataset:
-        with tracking_errors(client, "log the data set"):
-            _log_dataset(client, run_id, start.dataset)
+    with tracking_errors(client, "log the data set"):
+        _log_dataset(client, run_id, start.dataset)
 
 
 def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
@@ -267,8 +266,7 @@ def fill_run(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
     log_now(client, run_id, params=contents.params, tags=tags, metrics=contents.metrics, at_ms=contents.ended_ms)
     if PROGRESS in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, PROGRESS)
-    if contents.dataset:
-        _log_dataset(client, run_id, contents.dataset)
+    _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
     if missing := missing_parts(client, run_id, bundle):
         raise TrackingError(
@@ -297,7 +295,7 @@ def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
             f"Run {run_id} holds other values than {bundle.directory}, for example {other[0]}. One of them was changed "
             "after the measurement, so the run is not changed."
         )
-    files = bundle.files()
+    files = artifact_sizes(bundle.artifacts)
     folders = {name.rpartition("/")[0] for name in files}
     stored = {each.path: each.file_size for folder in folders for each in client.list_artifacts(run_id, folder or None)}
     data_sets = [each.dataset.digest for each in run.inputs.dataset_inputs]
@@ -305,7 +303,7 @@ def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
         *(f"the param {name}" for name in contents.params.keys() - params.keys()),
         *(f"the metric {name}" for name in contents.metrics.keys() - metrics.keys()),
         *(f"the tag {name}" for name in _tags_of(bundle).keys() - run.data.tags.keys()),
-        *(["the data set"] if contents.dataset and contents.dataset.digest not in data_sets else []),
+        *(["the data set"] if contents.dataset.digest not in data_sets else []),
         # The size is None if the artifact store does not report it.
         *(f"the file {name}" for name, size in files.items() if stored.get(name, -1) not in (None, size)),
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from whisperbench.errors import TrackingError, WhisperbenchError
 from whisperbench.processes.signals import Interrupted, signals_raise
 from whisperbench.processes.watch import RUN_ID
-from whisperbench.results.links import Links
+from whisperbench.results.links import Links, run_path
 from whisperbench.text import without_password
 from whisperbench.tracking.client import serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
@@ -40,7 +40,7 @@ class TrackedRun:
         experiment = self.client.get_experiment(self.experiment_id)
         # An experiment with comparisons only has no saved view.
         runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
-        found = f"This run: {links.run(self)}\nAll runs: {runs}"
+        found = f"This run: {links.address}/{run_path(experiment.experiment_id, self.run_id)}\nAll runs: {runs}"
         if serves_ui(self.client):
             return found
         command = f"mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)} --port {ui_port()}"

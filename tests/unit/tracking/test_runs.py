@@ -15,7 +15,7 @@ import pytest
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
-from tests.support.bundles import contents_of, held_by, result_in
+from tests.support.bundles import DATASET, contents_of, held_by, result_in
 from tests.support.stores import fresh_store
 from whisperbench.config.benchmark import MAX_REPEATS
 from whisperbench.errors import ConfigError, TrackingError
@@ -23,7 +23,7 @@ from whisperbench.processes.owner import ProcessId
 from whisperbench.results import environment
 from whisperbench.results.environment import git_commit, git_is_dirty
 from whisperbench.results.names import FAILURE, PROGRESS, REPEATS
-from whisperbench.results.run_data import RunData
+from whisperbench.results.run_info import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG, PROCESS_TAG
@@ -125,7 +125,7 @@ class TestRunsThatAreTaken:
     def test_a_run_with_params_of_another_measurement_is_refused(self, client: Any) -> None:
         """Params are write-once, so the second measurement would be recorded with those of the first."""
         run_id = opened(client)
-        start = RunData("demo", {"model": "base", "max_num_seqs": "8"}, {}, "", None)
+        start = RunData("demo", {"model": "base", "max_num_seqs": "8"}, {}, "", DATASET)
         client.log_batch(run_id, params=[Param("model", "'base'"), Param("max_num_seqs", "8")])  # as `mlflow run` does
         tracking.log_start(client, run_id, start)
         with pytest.raises(ConfigError, match=r"with model='base' instead of tiny.* Unset MLFLOW_RUN_ID"):
