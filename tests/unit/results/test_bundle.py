@@ -140,19 +140,19 @@ class TestHostileBundles:
         directory = result_in(tmp_path).directory
         (directory / name).unlink(missing_ok=True)
         os.mkfifo(directory / name)
-        with pytest.raises(BundleError, match=r"FIFO|not a regular file"):
+        with pytest.raises(BundleError, match="not a regular file"):
             read_bundle(directory)
 
     @pytest.mark.parametrize("name", [TRANSCRIPTS, MEASUREMENT_FILE])
     def test_a_fifo_in_an_unfinished_measurement(self, name: str, tmp_path: Path) -> None:
-        """Neither the start of a benchmark nor an upload waits for it."""
+        """Neither the doctor nor an upload waits for a writer."""
         partial = tmp_path / "x.partial"
         partial.mkdir()
         (partial / TRANSCRIPTS).touch()
         (partial / name).unlink(missing_ok=True)
         os.mkfifo(partial / name)
         assert interrupted_measurements(tmp_path) == {}
-        with pytest.raises(BundleError, match="FIFO"):
+        with pytest.raises(BundleError, match="not a regular file"):
             complete(partial, Listener())
 
     def test_deep_directories(self, tmp_path: Path) -> None:
