@@ -16,7 +16,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from whisperbench.checkpoint.checkpoint import resolve_model
 from whisperbench.checkpoint.published import ALIASES, PUBLISHED
@@ -79,38 +80,33 @@ def examine(config: DoctorConfig, hardware: Hardware) -> Iterator[tuple[str, Che
 
 
 def check_gpu(_config: DoctorConfig, hardware: Hardware) -> Iterator[Check]:
+    """Each GPU, its free memory, and the processes that use the rest."""
     if not hardware.has_gpu:
         text = f"NVML finds no NVIDIA GPU, so runs use the CPU ({hardware.gpu_name})"
         yield Check("warning", text, "If this machine has a GPU, check its driver with nvidia-smi.")
     for device in hardware.devices:
-        capability = device.compute_capability
+        capability, handle = device.compute_capability, open_device(device.uuid)
         shown = NOT_REPORTED if capability is None else ".".join(map(str, capability))
         text = f"{device.name}, compute capability {shown}, driver {hardware.cuda_driver or NOT_REPORTED}"
         old = "Use dtype=auto (float16) and no fp8 KV cache, because GPUs before Ampere do not support bfloat16."
         yield Check("warning", text, old) if capability and capability < (8, 0) else Check("ok", text)
-
-
-def check_gpu_memory(_config: DoctorConfig, hardware: Hardware) -> Iterator[Check]:
-    """Free memory of each GPU, and the processes that use the rest."""
-    import psutil
-
-    for device in hardware.devices:
-        handle = open_device(device.uuid)
-        memory, users = nvml("nvmlDeviceGetMemoryInfo", handle), []
-        for process in nvml("nvmlDeviceGetComputeRunningProcesses", handle) or ():
-            try:
-                users.append(f"{psutil.Process(process.pid).name()} ({process.pid})")
-            except psutil.Error:
-                users.append(f"process {process.pid}")
+        memory, users = nvml("nvmlDeviceGetMemoryInfo", handle), nvml("nvmlDeviceGetComputeRunningProcesses", handle)
+        names = ", ".join(_name_of(process.pid) for process in users or ())
         text = f"{memory.free // MIB:,} of {memory.total // MIB:,} MiB free" if memory else f"memory {NOT_REPORTED}"
-        used_by = f"{text}; used by {', '.join(users) or 'processes of another container'}"
         if memory and memory.free < FREE_GPU_SHARE * memory.total:
             remedy = "Stop these processes, or lower gpu_memory_utilization, which tags the run with a warning."
-            yield Check("problem", used_by, remedy)
-        elif users:
-            yield Check("warning", used_by, "Stop these processes, because a run beside them is tagged with a warning.")
+            yield Check("problem", f"{text}; used by {names or 'processes of another container'}", remedy)
+        elif names:
+            remedy = "Stop these processes, because a run beside them is tagged with a warning."
+            yield Check("warning", f"{text}; used by {names}", remedy)
         else:
             yield Check("ok", text)
+
+
+def _name_of(pid: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{psutil.Process(pid).name()} ({pid})"
+    return f"process {pid}"
 
 
 def check_vllm(_config: DoctorConfig, hardware: Hardware) -> Iterator[Check]:
@@ -241,8 +237,7 @@ def check_model(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
     if any(isinstance(hub.try_to_load_from_cache(hub_id, name, revision=revision), str) for name in names):
         yield Check("ok", f"{hub_id} is in the hub's cache")
     else:
-        api = hub.HfApi()
-        yield _downloadable(hub_id, lambda: api.model_info(hub_id, revision=revision, timeout=HUB_SECONDS), "model")
+        yield _downloadable(hub_id, "model", revision, hub_id)
 
 
 def check_corpus(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
@@ -269,16 +264,19 @@ def check_corpus(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
         if config.split in librispeech.parquet_splits(Path(snapshot)):
             yield Check("ok", f"{what} is in the hub's cache")
             return
-    yield _downloadable(what, lambda: hub.HfApi().dataset_info(librispeech.HUB_ID, timeout=HUB_SECONDS), "corpus")
+    yield _downloadable(librispeech.HUB_ID, "dataset", None, what)
 
 
-def _downloadable(what: str, request: Callable[[], Any], option_name: str) -> Check:
+def _downloadable(repository: str, kind: str, revision: str | None, what: str) -> Check:
+    import huggingface_hub as hub
+
     try:
-        request()
+        hub.HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=HUB_SECONDS)
     except Exception as error:  # versions of huggingface_hub use different HTTP libraries with different errors
         reason = re.split(r"\n| \(Request ID", str(error).strip() or type(error).__name__)[0][:200]
         text = f"{what} is not on this disk and cannot be downloaded from the hub: {reason}"
-        return Check("problem", text, f"Use {option_name}=DIRECTORY with local files, or {option_name}=demo.")
+        option = "model" if kind == "model" else "corpus"
+        return Check("problem", text, f"Use {option}=DIRECTORY with local files, or {option}=demo.")
     return Check("ok", f"{what} can be downloaded")
 
 
@@ -321,7 +319,6 @@ def check_results(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
 
 CHECKS: Mapping[str, Callable[[DoctorConfig, Hardware], Iterable[Check]]] = {
     "gpu": check_gpu,
-    "gpu memory": check_gpu_memory,
     "vllm": check_vllm,
     "c compiler": check_compiler,
     "several gpus": check_several_gpus,

@@ -39,7 +39,8 @@ def test_no_gpu() -> None:
 @pytest.mark.parametrize(("capability", "status"), [((9, 0), "ok"), ((7, 5), "warning")])
 def test_a_gpu(capability: tuple[int, int], status: str) -> None:
     """Before Ampere bfloat16 is missing, and with it the fp8 cache."""
-    assert only(doctor.check_gpu(CONFIG, one_gpu("NVIDIA T4", 15_360, capability))).status == status
+    properties, _memory = doctor.check_gpu(CONFIG, one_gpu("NVIDIA T4", 15_360, capability))
+    assert properties.status == status
 
 
 def test_memory_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,18 +54,18 @@ def test_memory_of_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     gpu = one_gpu("NVIDIA H100").devices[0]
     two = Hardware("CPU", (dataclasses.replace(gpu, uuid="GPU-0"), dataclasses.replace(gpu, uuid="GPU-1")))
-    found = list(doctor.check_gpu_memory(CONFIG, two))
-    assert [check.status for check in found] == ["ok", "problem"]
-    assert found[1].found == "40,960 of 81,920 MiB free; used by processes of another container"
+    _, first, _, second = doctor.check_gpu(CONFIG, two)
+    assert (first.status, second.status) == ("ok", "problem")
+    assert second.found == "40,960 of 81,920 MiB free; used by processes of another container"
 
 
 def test_properties_that_nvml_does_not_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unified memory, or a user without the permission."""
     monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(NVMLError=OSError))
     unknown = Hardware("CPU", (Device(NOT_REPORTED, None, None),))
-    shown = "not reported, compute capability not reported, driver not reported"
-    assert only(doctor.check_gpu(CONFIG, unknown)).found == shown
-    assert only(doctor.check_gpu_memory(CONFIG, unknown)).found == "memory not reported"
+    properties, memory = doctor.check_gpu(CONFIG, unknown)
+    assert properties.found == "not reported, compute capability not reported, driver not reported"
+    assert memory.found == "memory not reported"
 
 
 @pytest.mark.parametrize(

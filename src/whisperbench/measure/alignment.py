@@ -26,11 +26,7 @@ def align_words(reference: list[str], hypothesis: list[str]) -> jiwer.WordOutput
     The transforms are replaced because jiwer's own refuse a reference without words.  Each utterance needs a call,
     because jiwer returns only the sums of several pairs.
     """
-
-    def as_one_sentence(words: list[str]) -> list[list[str]]:
-        return [words]
-
-    return jiwer.process_words(reference, hypothesis, as_one_sentence, as_one_sentence)
+    return jiwer.process_words(reference, hypothesis, lambda words: [words], lambda words: [words])
 
 
 def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> list[AlignedSpan]:
