@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FileState = tuple[int, int, int]
 CHECKSUMS = "checksums.json"  # in directories of `build_directory_once`
+MIN_KEPT_BYTES = 1 << 26  # of a file whose digest is kept; a digest takes 2 to 7 s for large-v3 (3 GB)
 MAX_FILE_BYTES = 1 << 30
 """Limit for the files of a measurement; those of 100,000 utterances have 50 MB."""
 
@@ -145,6 +146,27 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file; that of a large file is kept in the cache directory until the state of the file changes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    state = [str(path), *file_state(path)]
+    kept = cache_directory() / "sha256" / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        *known, digest = json.loads(kept.read_bytes())
+        if known == state:
+            return str(digest)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if path.stat().st_size >= MIN_KEPT_BYTES:
+        with contextlib.suppress(OSError):  # without the cache, the next start takes some seconds longer
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, [*state, digest])
+    return digest
+
+
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
     """Return `target`; if it is absent or was altered, `build` fills a temporary directory beside it, which is renamed.
 
@@ -180,8 +202,7 @@ def _checksums(directory: Path) -> dict[str, str]:
     found = {}
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name != CHECKSUMS:
-            with path.open("rb") as file:
-                found[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(directory).as_posix()] = file_sha256(path)
     return found
 
 

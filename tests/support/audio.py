@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,3 +23,15 @@ def corpus_of(folder: Path, seconds: Sequence[float], *, inspected: bool = False
         utterance = Utterance(utt_id=path.stem, audio=path, reference=f"word {index}", speaker=str(index % 3))
         utterances.append(dataclasses.replace(utterance, seconds=length) if inspected else utterance)
     return utterances
+
+
+class Bytes:
+    """An AudioSource in memory, named `row 7`."""
+
+    name = "row 7"
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def open(self, _mode: str, /) -> io.BytesIO:
+        return io.BytesIO(self.content)

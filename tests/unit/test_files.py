@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from whisperbench import files
-from whisperbench.files import open_regular, read_json, read_own, write_text
+from whisperbench.files import file_sha256, open_regular, read_json, read_own, write_text
 
 
 def bound_socket(path: Path) -> None:
@@ -101,3 +102,33 @@ def test_a_record_with_a_wrong_value(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_json(Outer, content)
     assert read_json(Outer, written(number=2)) == Outer("a", Inner({"wer": 2.0}))
+
+
+def test_the_digest_of_a_large_file_is_kept_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing large-v3 at every start took seconds; a change with the same size and time is noticed by the ctime."""
+    monkeypatch.setattr(files, "cache_directory", lambda: tmp_path / "cache")
+    monkeypatch.setattr(files, "MIN_KEPT_BYTES", 2)
+    hashed, file_digest = list[str](), hashlib.file_digest
+
+    def counting(file: BinaryIO, name: str) -> object:
+        hashed.append(file.name)
+        return file_digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counting)
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_bytes(b"one")
+    small.write_bytes(b"x")
+    for path, times in ((large, 1), (small, 2)):
+        hashed.clear()
+        for _ in range(2):
+            assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert hashed == [str(path)] * times
+    state = large.stat()
+    large.write_bytes(b"two")
+    os.utime(large, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file_sha256(large) == hashlib.sha256(b"two").hexdigest()
+    for kept in (tmp_path / "cache").rglob("*.json"):
+        kept.write_text("{")
+    assert file_sha256(large) == hashlib.sha256(b"two").hexdigest()

@@ -11,7 +11,6 @@ import difflib
 import functools
 import hashlib
 import importlib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -37,7 +36,7 @@ from whisperbench.checkpoint.tokenizer import (
     write_tokenizer,
 )
 from whisperbench.errors import ConfigError, ModelError, WhisperbenchError
-from whisperbench.files import FileState, build_directory_once, changed_files, file_state
+from whisperbench.files import FileState, build_directory_once, changed_files, file_sha256, file_state
 
 LAYOUT = "6"
 """Part of the name of every cached directory; increase it when the files written there change."""
@@ -254,11 +253,10 @@ def _built_once(directory: Path, build: Callable[[Path], None]) -> Path:
 
 def _digest(directory: Path, names: Iterable[str]) -> str:
     digest = hashlib.sha256(REVISION_SCHEMA.encode())
-    for name in filter(lambda name: (directory / name).is_file(), names):
-        try:
-            with (directory / name).open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-                digest.update(f"{name} {os.fstat(file.fileno()).st_size} {content}\n".encode())
-        except OSError as error:
-            raise ModelError(f"{directory / name} cannot be read: {error}") from error
+    for path in (directory / name for name in names):
+        if path.is_file():
+            try:
+                digest.update(f"{path.name} {path.stat().st_size} {file_sha256(path)}\n".encode())
+            except OSError as error:
+                raise ModelError(f"{path} cannot be read: {error}") from error
     return digest.hexdigest()[:16]

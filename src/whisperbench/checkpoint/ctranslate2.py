@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import re
 import struct
 from collections.abc import Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 FORMAT = (6, "WhisperSpec", 3)  # file version, specification and its revision, as CTranslate2 4.8 writes them
 TYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 FLOATS = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16"}
-MAX_RANK = 3
 MAX_LAYERS = 64  # twice as many as in the largest model
 
 ATTRIBUTES: Mapping[str, int | None] = {
@@ -79,73 +79,48 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    reader = _Reader(path, data)
-    found = reader.number("I"), reader.text(), reader.number("I")
+            return _variables(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        OverflowError,
+        struct.error,
+    ) as error:  # ValueError: an empty file, or a wrong size
+        raise ModelError(f"{path} is not a readable CTranslate2 file: {str(error)[:300]}.") from error
+
+
+def _variables(data: mmap.mmap) -> dict[str, npt.NDArray[Any]]:
+    def number(kind: str) -> int:
+        return int(struct.unpack("<" + kind, data.read(struct.calcsize(kind)))[0])
+
+    def text() -> str:
+        return data.read(number("H")).rstrip(b"\0").decode("ascii")
+
+    found = number("I"), text(), number("I")
     if found != FORMAT:
-        raise reader.error(
+        raise ValueError(
             f"version, specification and revision are {found}, expected {FORMAT}. Convert it again with CTranslate2 4.8"
         )
     variables: dict[str, npt.NDArray[Any]] = {}
-    for _ in range(reader.number("I")):
-        name = reader.text()
-        if name in variables:
-            raise reader.error(f"the variable {name} is not unique")
-        variables[name] = reader.array(name)
-    stored = set(variables)
-    for _ in range(reader.number("I")):
-        alias, name = reader.text(), reader.text()
-        if name not in stored or alias in variables:
-            raise reader.error(f"alias {alias} of {name} is not valid")
-        variables[alias] = variables[name]
-    if reader.offset != len(data):
-        raise reader.error(f"{len(data) - reader.offset} bytes follow the end")
-    return variables
-
-
-class _Reader:
-    """Reads a mapped file sequentially; raises ModelError if the file is too short."""
-
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self._path, self._data, self.offset = path, data, 0
-
-    def error(self, what: str) -> ModelError:
-        return ModelError(f"{self._path} is not a readable CTranslate2 file at byte {self.offset}: {what[:300]}.")
-
-    def number(self, kind: str) -> int:
-        return int(struct.unpack_from("<" + kind, self._data, self._take(struct.calcsize("<" + kind)))[0])
-
-    def text(self) -> str:
-        length = self.number("H")
-        raw = self._data[self._take(length) : self.offset]
-        if not raw.endswith(b"\0"):
-            raise self.error("a name does not end with NUL")
-        if not raw.isascii():
-            raise self.error(f"a name is not ASCII: {raw[:80]!r}")
-        return raw[:-1].decode("ascii")
-
-    def array(self, name: str) -> npt.NDArray[Any]:
-        if (rank := self.number("B")) > MAX_RANK:
-            raise self.error(f"{name} has {rank} dimensions")
-        shape = [self.number("I") for _ in range(rank)]
-        kind, size = self.number("B"), self.number("I")
+    for _ in range(number("I")):
+        name = text()
+        shape = [number("I") for _ in range(number("B"))]
+        kind, size = number("B"), number("I")
         if kind not in TYPES:
             hint = " (bfloat16: convert it again with --quantization float16)" if kind == 5 else ""
-            raise self.error(f"{name} has type {kind}{hint}")
-        dtype = np.dtype(TYPES[kind])
-        if math.prod(shape) * dtype.itemsize != size:
-            raise self.error(f"{name} has {size} bytes, which does not match shape {shape} of {dtype.name}")
-        if size == 0:  # numpy has no view of zero bytes
-            raise self.error(f"{name} is empty, its shape is {shape}")
-        return np.frombuffer(self._data, dtype, math.prod(shape), self._take(size)).reshape(shape)
-
-    def _take(self, size: int) -> int:
-        if size > (left := len(self._data) - self.offset):
-            raise self.error(f"expected {size} more bytes, found {left}, so the file is truncated")
-        start, self.offset = self.offset, self.offset + size
-        return start
+            raise ValueError(f"{name} has type {kind}{hint}")
+        array = np.frombuffer(data, TYPES[kind], math.prod(shape), data.tell())
+        if array.nbytes != size:
+            raise ValueError(f"{name} has {size} bytes, which does not match shape {shape} of {array.dtype.name}")
+        data.seek(size, os.SEEK_CUR)
+        variables[name] = array.reshape(shape)
+    for _ in range(number("I")):
+        alias, name = text(), text()
+        variables[alias] = variables[name]
+    if data.tell() != len(data):
+        raise ValueError(f"{len(data) - data.tell()} bytes follow the end")
+    return variables
 
 
 def read_architecture(variables: Variables, path: Path) -> Architecture:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from whisperbench.errors import ModelError
+from whisperbench.files import file_sha256
 
-SHA256, SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 MAX_JSON_BYTES = 64 * 2**20
 """Size limit of JSON files: fifteen times the largest published one."""
 
@@ -105,14 +105,13 @@ def require_published(path: Path) -> None:
         ModelError: the content is another one.
     """
     stored = path.resolve()
-    with stored.open("rb") as file:
-        if SHA256.fullmatch(stored.name):
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        elif SHA1.fullmatch(stored.name):
-            content = file.read()
-            found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        else:
-            return
+    if re.fullmatch("[0-9a-f]{64}", stored.name):
+        found = file_sha256(stored)
+    elif re.fullmatch("[0-9a-f]{40}", stored.name):
+        content = stored.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    else:
+        return
     if found != stored.name:
         raise ModelError(f"{path} was altered after its download. Delete {stored}, so that it is downloaded again.")
 

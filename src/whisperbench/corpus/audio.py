@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
@@ -24,7 +24,7 @@ from whisperbench.errors import AudioError
 from whisperbench.files import open_regular
 
 if TYPE_CHECKING:
-    from av import AudioFrame
+    from av import AudioStream, Packet
     from av.container import InputContainer
 
 SAMPLE_RATE = 16_000
@@ -32,7 +32,6 @@ WINDOW_SAMPLES = WINDOW_SECONDS * SAMPLE_RATE
 
 PAUSE_SECONDS = 0.5  # between joined recordings
 
-READ_FRAMES = 1 << 24  # samples per read: a header that states terabytes allocates only 64 MiB
 MAX_SAMPLES = 1 << 30  # of all channels in one file: 18 hours of mono at 16 kHz, 4 GiB in float32
 MAX_BYTES = 8 << 30  # of one file
 UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was written to a pipe
@@ -40,22 +39,12 @@ UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's SF_COUNT_MAX, for a FLAC that was wri
 LIBSNDFILE_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "FLAC", "OGG", "AU", "NIST")
 ESTIMATED_LENGTHS = ("mp3", "aac", "amr")
 """FFmpeg's formats whose files consist of frames only, so that FFmpeg estimates their length from the bit rate."""
-CONTAINERS = (
-    "wav",
-    "w64",
-    "aiff",
-    "caf",
-    "flac",
-    "ogg",
-    "au",
-    "nistsphere",
-    "mov,mp4,m4a,3gp,3g2,mj2",
-    "matroska,webm",
+MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+FFMPEG_FORMATS = (
+    *("wav", "w64", "aiff", "caf", "flac", "ogg", "au", "nistsphere", MP4, "matroska,webm"),
+    *ESTIMATED_LENGTHS,
 )
-FFMPEG_FORMATS = (*CONTAINERS, *ESTIMATED_LENGTHS)
 """Formats whose completeness `verification` can check."""
-END_TAGS = re.compile(rb"TAG.{125}|3DI.{7}|LYRICSBEGIN.*?LYRICS(?:200|END)|.*?APETAGEX.{24}", re.DOTALL)
-"""ID3v1, the end of ID3v2, Lyrics3, and APEv2, whose items are between two lines with its name or before one."""
 
 FETCH_AGAIN = "Fetch the file again, or leave it out of the corpus."
 CONVERT = "Convert it to FLAC."
@@ -180,7 +169,13 @@ def to_mono(decoded: Decoded, where: str) -> npt.NDArray[Any]:
         raise AudioError(f"{where} has samples that are not finite numbers. {FETCH_AGAIN}")
     mono = frames if frames.ndim == 1 else frames.mean(axis=1)
     if rate != SAMPLE_RATE:
-        mono = _resample(mono, rate, where)
+        import soxr
+
+        try:
+            mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")  # as librosa.resample does by default
+        except (ValueError, RuntimeError) as error:
+            message = f"{where} has a sample rate of {rate} Hz, which cannot be converted: {error}."
+            raise AudioError(message) from error
     if not mono.size:
         raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
     return mono
@@ -196,7 +191,7 @@ def _plain_flac(file: BinaryIO) -> Samples16 | None:
     head = file.read(26)
     stream_info = int.from_bytes(head[18:26], "big")
     count = stream_info & (1 << 36) - 1
-    if not head.startswith(b"fLaC") or stream_info >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= READ_FRAMES:
+    if not head.startswith(b"fLaC") or stream_info >> 36 != SAMPLE_RATE << 8 | 15 or not 0 < count <= MAX_SAMPLES:
         return None
     import miniaudio
 
@@ -234,14 +229,10 @@ def decode(file: BinaryIO, where: str, *, in_16_bits: bool = False) -> Decoded:
         _require_limit(reader.frames * reader.channels, reader.samplerate * reader.channels, where)
         is_plain = (reader.subtype, reader.channels, reader.samplerate) == ("PCM_16", 1, SAMPLE_RATE)
         dtype = "int16" if in_16_bits and is_plain else "float32"
-        block = READ_FRAMES // reader.channels
         try:
-            blocks = [reader.read(min(block, reader.frames), dtype=dtype)]
-            while len(blocks[-1]) == block:
-                blocks.append(reader.read(block, dtype=dtype))
+            frames = reader.read(dtype=dtype)
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{where} is damaged or cut short: {error.error_string} {FETCH_AGAIN}") from error
-        frames: npt.NDArray[Any] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         if len(frames) < reader.frames:
             found = f"{len(frames)} of {reader.frames} samples"
             raise AudioError(f"{where} is cut short: it holds {found}. {FETCH_AGAIN}")
@@ -265,7 +256,7 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
                 raise AudioError(f"{where} {lacks}. {CONVERT}")
             interleaved = av.AudioResampler(format="flt")  # to float32; PyAV crashes if a frame has 8 planes
             blocks, samples, first = [], 0, None
-            for frame in _ffmpeg_frames(container, where):
+            for frame in itertools.chain.from_iterable(packet.decode() for packet in packets(container)):
                 setting = rate, channels = frame.sample_rate, frame.layout.nb_channels
                 if (first := first or setting) != setting:
                     changes = "from {} Hz with {} channels to {} Hz with {} channels".format(*first, *setting)
@@ -290,34 +281,12 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
     return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated)
 
 
-def _ffmpeg_frames(container: InputContainer, where: str) -> Iterator[AudioFrame]:
-    """The decoded frames of the first audio track, without tags at the end of an MP3 file."""
-    is_mp3, has_ended = container.format.name == "mp3", False
+def packets(container: InputContainer) -> Iterator[Packet[AudioStream]]:
+    """The packets of the first audio track; of an MP3 file only those before a tag at its end."""
     for packet in container.demux(container.streams.audio[0]):
-        if is_mp3 and is_no_mp3_frame(content := bytes(packet)) and is_padding(content):
-            has_ended = True
-            continue
-        if has_ended and packet.size:
-            raise AudioError(f"{where} is damaged, or consists of several joined files. {CONVERT}")
-        yield from cast("list[AudioFrame]", packet.decode())
-
-
-def is_no_mp3_frame(packet: bytes) -> bool:
-    """Whether FFmpeg has returned something else than a frame of an MP3 file, such as a tag."""
-    return bool(packet) and packet[0] != 0xFF
-
-
-def is_padding(rest: bytes) -> bool:
-    """Whether bytes after the audio are zeros and tags."""
-    while rest := rest.lstrip(b"\0"):
-        if rest.startswith(b"ID3"):  # its size has 7 bits in each byte
-            size = 10 + sum(byte << shift for byte, shift in zip(rest[6:10], (21, 14, 7, 0), strict=False))
-        elif tag := END_TAGS.match(rest):
-            size = tag.end()
-        else:
-            return False
-        rest = rest[size:]
-    return True
+        if container.format.name == "mp3" and packet.size and bytes(packet)[0] != 0xFF:  # not a frame
+            return
+        yield packet
 
 
 def _require_limit(samples: int, samples_per_second: int, where: str) -> None:
@@ -325,14 +294,3 @@ def _require_limit(samples: int, samples_per_second: int, where: str) -> None:
     if samples > MAX_SAMPLES or samples * SAMPLE_RATE > MAX_SAMPLES * samples_per_second:
         hours = samples / samples_per_second / 3600
         raise AudioError(f"{where} lasts {hours:,.1f} hours or more, which would not fit into memory. {SPLIT_IT}")
-
-
-def _resample(mono: Samples, rate: int, where: str) -> Samples:
-    """`mono` at 16 kHz by soxr's HQ recipe, the default of `librosa.resample`."""
-    import soxr
-
-    try:
-        resampled: Samples = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
-    except (ValueError, RuntimeError) as error:
-        raise AudioError(f"{where} has a sample rate of {rate} Hz, which cannot be converted: {error}.") from error
-    return resampled

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
@@ -21,21 +20,15 @@ from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
 from whisperbench.corpus.verification import ROUNDING_SECONDS, verified_audio
 from whisperbench.errors import CorpusError, WhisperbenchError
-from whisperbench.files import FileState, changed_files, file_state, read_own, write_atomically
+from whisperbench.files import FileState, changed_files, file_state, write_atomically
 from whisperbench.util import installed_version
 
 DECODERS = ("soundfile", "av", "miniaudio", "soxr", "numpy")
-SCHEMA = 4  # of the cached files; increased when `verification` changes
+SCHEMA = 5  # of the cached files; increased when `verification` changes
 READ_BYTES = 1 << 20
 
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """The cached result of decoding: one length per utterance, the ids of silent ones, and the digest."""
-
-    seconds: tuple[float, ...]
-    silent: tuple[str, ...]
-    digest: str
+_Found = tuple[list[float], list[str], str]
+"""The cached result of decoding: one length per utterance, the ids of silent ones, and the digest."""
 
 
 def inspect_corpus(
@@ -54,11 +47,12 @@ def inspect_corpus(
         CorpusError: a manifest states another length.
         WhisperbenchError: a file changed meanwhile.
     """
-    files = [list(_files(utterance.audio)) for utterance in corpus.utterances]
-    states = _states(itertools.chain(*files))
-    key = _cache_key(corpus, files, states)
-    cached = cache_dir / "inspected" / f"{key}.json" if cache_dir else None
-    known = _read_cache(cached, key) if cached else None
+    states = dict[Path, FileState]()
+    for path in dict.fromkeys(path for each in corpus.utterances for path in _files(each.audio)):
+        with contextlib.suppress(OSError):  # decoding reports a missing file
+            states[path] = file_state(path)
+    cached = cache_dir / "inspected" / f"{_cache_key(corpus, states)}.json" if cache_dir else None
+    known = _read_cache(cached) if cached else None
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
         if known:
             for done, _ in enumerate(pool.map(_read_file, corpus.utterances), 1):
@@ -68,10 +62,11 @@ def inspect_corpus(
     if cached and not known:
         with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
             cached.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(cached, {**asdict(found), "checksum": _checksum(key, found)})
-    pairs = zip(corpus.utterances, found.seconds, strict=True)
+            write_atomically(cached, [found, _checksum(found)])
+    seconds, silent, digest = found
+    pairs = zip(corpus.utterances, seconds, strict=True)
     utterances = tuple(replace(each, seconds=length) for each, length in pairs)
-    return replace(corpus, utterances=utterances, digest=found.digest, silent=found.silent, files=states)
+    return replace(corpus, utterances=utterances, digest=digest, silent=tuple(silent), files=states)
 
 
 def require_unchanged(corpus: Corpus) -> None:
@@ -116,7 +111,7 @@ def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progr
         silent += [utterance.utt_id] if is_silent else []
         seconds.append(length)
         progress(len(seconds))
-    return _Found(tuple(seconds), tuple(silent), digest.hexdigest()[:32])
+    return seconds, silent, digest.hexdigest()[:32]
 
 
 def _read_file(utterance: Utterance) -> None:
@@ -131,14 +126,12 @@ def _decode(utterance: Utterance) -> tuple[float, bool, str]:
     return audio.size / SAMPLE_RATE, is_silent, content
 
 
-def _cache_key(corpus: Corpus, files: Sequence[Sequence[Path]], states: Mapping[Path, FileState]) -> str:
+def _cache_key(corpus: Corpus, states: Mapping[Path, FileState]) -> str:
     """Digest, 32 hexadecimal digits, of everything that the result depends on."""
     versions = [installed_version(name) for name in DECODERS]
-    number = {path: index for index, path in enumerate(states)}
-    found = [[str(path.resolve()), *state] for path, state in states.items()]
-    pairs = zip(corpus.utterances, files, strict=True)
-    rows = [[each.utt_id, each.reference, each.seconds, *map(number.get, paths)] for each, paths in pairs]
-    return hashlib.sha256(json.dumps([SCHEMA, versions, found, rows]).encode()).hexdigest()[:32]
+    files = [[str(path), *state] for path, state in states.items()]
+    rows = [[each.utt_id, each.reference, each.seconds, repr(each.audio)] for each in corpus.utterances]
+    return hashlib.sha256(json.dumps([SCHEMA, versions, files, rows]).encode()).hexdigest()[:32]
 
 
 def _files(source: AudioSource) -> Iterator[Path]:
@@ -152,24 +145,15 @@ def _files(source: AudioSource) -> Iterator[Path]:
         yield source
 
 
-def _states(files: Iterable[Path]) -> dict[Path, FileState]:
-    states = {}
-    for path in dict.fromkeys(files):
-        with contextlib.suppress(OSError):  # decoding reports a missing file
-            states[path] = file_state(path)
-    return states
+def _checksum(found: _Found) -> str:
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
-def _checksum(key: str, found: _Found) -> str:
-    return hashlib.sha256(json.dumps([key, astuple(found)]).encode()).hexdigest()
-
-
-def _read_cache(path: Path, key: str) -> _Found | None:
+def _read_cache(path: Path) -> _Found | None:
     """The cached result; None if there is none, or if it was altered."""
     try:
-        fields = json.loads(read_own(path))
-        checksum = fields.pop("checksum")
-        found = _Found(tuple(fields["seconds"]), tuple(fields["silent"]), fields["digest"])
-        return found if checksum == _checksum(key, found) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        (seconds, silent, digest), checksum = json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
         return None
+    found = seconds, silent, digest
+    return found if checksum == _checksum(found) else None

@@ -19,19 +19,18 @@ SMALL: Arrays = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "cannot be read"),
-        (b"\6\0", "truncated"),
+        (b"", "empty file"),
+        (b"\6\0", "buffer of 4 bytes"),
         (pack(SMALL, header=(5, "WhisperSpec", 3)), r"are \(5, 'WhisperSpec', 3\), expected"),
-        (pack(SMALL, header=(6, "TransformerSpec", 7)), "TransformerSpec"),
         (pack(SMALL) + b"more", "4 bytes follow the end"),
-        (pack(SMALL, [("c", "nothing")]), "alias c of nothing"),
-        (pack(SMALL, [("b", "a/weight")]), "alias b of a/weight"),
-        (pack(SMALL)[:-8], "truncated"),
-        (pack({"a": np.zeros((1, 1, 1, 1), np.int8)}), "4 dimensions"),
-        (pack({"a": np.zeros((0,), np.int8)}), "empty"),
-        (pack(SMALL).replace(b"\2\2\0\0\0\3\0\0\0", b"\2\xff\xff\xff\xff\xff\xff\xff\xff"), "12 bytes"),
+        (pack(SMALL, [("c", "nothing")]), "nothing"),
+        (pack({"a": np.zeros(4, np.float32)})[:-8], "buffer is smaller"),
+        (
+            pack(SMALL).replace(b"\2\2\0\0\0\3\0\0\0", b"\2\xff\xff\xff\xff\xff\xff\xff\xff"),
+            "readable CTranslate2 file",
+        ),
+        (pack(SMALL).replace(b"\2\2\0\0\0\3\0\0\0", b"\2\2\0\0\0\2\0\0\0"), "12 bytes"),
         (pack({"a": np.zeros(4, np.int8)}).replace(b"\4\0\0\0\1\4", b"\4\0\0\0\5\4"), "bfloat16"),
-        (pack({"aa": SMALL["b"], "bb": SMALL["b"]}).replace(b"bb\0", b"aa\0"), "aa is not unique"),
     ],
 )
 def test_a_broken_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:

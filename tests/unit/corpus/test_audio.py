@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +13,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whisperbench.corpus.audio import SAMPLE_RATE, JoinedAudio, load_audio, load_audio_16, to_16_bits
+from tests.support.audio import Bytes
+from whisperbench.corpus.audio import SAMPLE_RATE, JoinedAudio, load_audio, load_audio_16
 from whisperbench.corpus.corpus import DEMO
 from whisperbench.errors import AudioError
 
 EXAMPLES = 60  # raised to 10,000 by hand before a release
 CLIP = DEMO / "8455-210777-0068.flac"
 PCM, RATE = soundfile.read(CLIP, dtype="int16")
-
-Pcm = npt.NDArray[np.int16]
 
 
 def written(
@@ -43,33 +41,18 @@ def written_m4a(path: Path) -> Path:
     return path
 
 
-class Bytes:
-    """An AudioSource that is not a path."""
-
-    def __init__(self, content: bytes, name: str = "row 7") -> None:
-        self.content, self.name = content, name
-
-    def open(self, _mode: str, /) -> io.BytesIO:
-        return io.BytesIO(self.content)
-
-
-def test_flac_is_read_sample_for_sample() -> None:
-    """16-bit FLAC becomes float32 in [-1, 1] without rounding."""
-    audio = load_audio(CLIP)
-    assert audio.dtype == np.float32
-    assert np.array_equal(audio * 32768, PCM)
+@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.flac"])
+def test_lossless_files_are_read_sample_for_sample(tmp_path: Path, name: str) -> None:
+    """In float32 in [-1, 1] and in 16 bits, from a file and from bytes, without rounding."""
+    path = written(tmp_path, name)
+    for source in (path, Bytes(path.read_bytes())):
+        audio, audio_16 = load_audio(source), load_audio_16(source)
+        assert (audio.dtype, audio_16.dtype) == (np.float32, np.int16)
+        assert np.array_equal(audio * 32768, PCM)
+        assert np.array_equal(audio_16, PCM)
 
 
-@pytest.mark.parametrize("name", ["a.flac", "a.wav"])
-def test_16_bits_are_read_as_they_are(tmp_path: Path, name: str) -> None:
-    """Without a way round by floats, which would give the same."""
-    audio = load_audio_16(written(tmp_path, name))
-    assert audio.dtype == np.int16
-    assert np.array_equal(audio, PCM)
-    assert np.array_equal(audio, to_16_bits(load_audio(CLIP)))
-
-
-def test_what_librispeech_is_made_of_is_not_read_by_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flac_like_librispeechs_is_not_read_by_libsndfile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mono FLAC in 16 bits at 16 kHz: half of a client's time went there."""
     monkeypatch.setattr("soundfile.SoundFile", None)
     assert np.array_equal(load_audio_16(CLIP), PCM)
@@ -85,8 +68,8 @@ def test_a_flac_with_a_damaged_frame_is_an_error_in_16_bits_too(tmp_path: Path, 
         load_audio_16(tmp_path / "bad.flac")
 
 
-def test_whatever_holds_no_16_bits_is_rounded_to_them(tmp_path: Path) -> None:
-    """More bits, channels, another rate, no PCM, recordings joined: as the floats are, those past 1 cut off."""
+def test_other_formats_are_rounded_to_16_bits(tmp_path: Path) -> None:
+    """More bits, several channels, another rate, lossy formats and joined recordings; clipped at 1."""
     sources = [
         written(tmp_path, "deep.flac", PCM.astype(np.int32) * 65_536 + 40_000, subtype="PCM_24"),
         written(tmp_path, "float.wav", PCM.astype(np.float32) / 1_000, subtype="FLOAT"),
@@ -100,26 +83,6 @@ def test_whatever_holds_no_16_bits_is_rounded_to_them(tmp_path: Path) -> None:
         audio = load_audio_16(source)
         assert audio.dtype == np.int16
         assert np.array_equal(audio, np.rint(load_audio(source).astype(np.float64) * 32_768).clip(-32_768, 32_767))
-
-
-def test_what_is_cut_short_is_an_error_in_16_bits_too(tmp_path: Path) -> None:
-    """Both ways read by the same code."""
-    (tmp_path / "cut.flac").write_bytes(CLIP.read_bytes()[:20_000])
-    (tmp_path / "none.wav").write_bytes(written(tmp_path, "a.wav", PCM[:0]).read_bytes())
-    for name in ("cut.flac", "none.wav"):
-        with pytest.raises(AudioError, match=name):
-            load_audio_16(tmp_path / name)
-
-
-def test_a_source_need_not_be_a_path() -> None:
-    """Bytes of a data set row give the same samples as the file."""
-    assert np.array_equal(load_audio(Bytes(CLIP.read_bytes())), load_audio(CLIP))
-
-
-@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.flac"])
-def test_lossless_formats_agree(tmp_path: Path, name: str) -> None:
-    """The same samples come out of WAV and FLAC."""
-    assert np.array_equal(load_audio(written(tmp_path, name)), load_audio(CLIP))
 
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.m4a"])
@@ -140,7 +103,7 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     assert np.allclose(load_audio(stereo), load_audio(CLIP) / 2, atol=1e-7)
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
 def test_other_rates_are_resampled_as_librosa_does(tmp_path: Path, rate: int) -> None:
     """The result is librosa's soxr_hq, and the length is that of the seconds."""
     import librosa
@@ -153,14 +116,6 @@ def test_other_rates_are_resampled_as_librosa_does(tmp_path: Path, rate: int) ->
     assert np.allclose(audio[:shared], expected[:shared], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "samples", [PCM[:1600], np.zeros(48_000, np.int16), PCM[:1]], ids=["0.1 s", "silence", "one sample"]
-)
-def test_short_and_silent_files_are_fine(tmp_path: Path, samples: Pcm) -> None:
-    """A tenth of a second, silence, even one sample: that is audio."""
-    assert load_audio(written(tmp_path, "a.flac", samples)).size == samples.size
-
-
 def test_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
     """A FLAC that was written to a pipe has no length in its header."""
     content = bytearray(CLIP.read_bytes())
@@ -171,21 +126,11 @@ def test_flac_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
     assert np.array_equal(load_audio(path), load_audio(CLIP))
 
 
-def cut(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def scratched(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes(64) + content[middle + 64 :]
-
-
 @pytest.mark.parametrize(
     ("name", "damage", "reason"),
     [
-        ("cut.flac", cut, "cut short"),
-        ("scratched.flac", scratched, "damaged"),
-        ("header.flac", lambda content: content[:60], "damaged"),
+        ("cut.flac", lambda content: content[: len(content) // 2], "cut short"),
+        ("scratched.flac", lambda content: content[:20_000] + bytes(64) + content[20_064:], "damaged"),
         ("empty.wav", lambda _: b"", "empty file"),
         ("text.wav", lambda _: b"MISTER QUILTER IS THE APOSTLE", "not audio"),
     ],
@@ -196,10 +141,9 @@ def test_damaged_files_are_refused_by_name(
     """The message names the file, the reason and the remedy."""
     path = written(tmp_path, name)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(AudioError, match=reason) as caught:
-        load_audio(path)
-    assert str(path) in str(caught.value)
-    assert "Fetch the file again" in str(caught.value)
+    for load in (load_audio, load_audio_16):
+        with pytest.raises(AudioError, match=rf"{name} .*{reason}.*Fetch the file again"):
+            load(path)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -221,12 +165,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """The message has the path and the error of the operating system."""
     with pytest.raises(AudioError, match=r"gone\.flac cannot be read: No such file"):
         load_audio(tmp_path / "gone.flac")
-
-
-def test_a_row_is_named_in_its_error() -> None:
-    """A source that is not a path is called by its name."""
-    with pytest.raises(AudioError, match="row 7"):
-        load_audio(Bytes(b"x"))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

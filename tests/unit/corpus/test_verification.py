@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from tests.support.audio import Bytes
 from whisperbench.corpus.audio import MAX_BYTES, JoinedAudio, load_audio, load_audio_16
 from whisperbench.corpus.corpus import DEMO
 from whisperbench.corpus.verification import verified_audio
@@ -90,18 +91,6 @@ def without_index(content: bytes) -> bytes:
     return content[first.pos :]
 
 
-class Bytes:
-    """An AudioSource in memory."""
-
-    name = "row 7"
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def open(self, _mode: str, /) -> io.BytesIO:
-        return io.BytesIO(self.content)
-
-
 def seconds_of(content: bytes) -> float | None:
     """The length of a file, or None if it is refused by name."""
     try:
@@ -124,24 +113,21 @@ def test_complete_files_are_read_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("share", [0.5, 0.9, 0.97])
-def test_a_file_that_is_cut_short_is_refused(name: str, share: float) -> None:
-    """In every format, with or without an index."""
+def test_a_file_that_is_cut_short_is_refused(name: str) -> None:
+    """In every format, with or without an index, also by one byte; the last byte of Matroska is not audio."""
     content = WRITERS[name](np.concatenate([FIRST, SECOND]))
-    assert seconds_of(content[: int(share * len(content))]) is None
-
-
-@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("mka", "webm")])
-def test_one_missing_byte_is_noticed(name: str) -> None:
-    """Except in Matroska, whose last byte is not audio."""
-    assert seconds_of(WRITERS[name](FIRST)[:-1]) is None
+    for size in (len(content) // 2, int(0.97 * len(content)), len(content) - (name not in ("mka", "webm"))):
+        assert size == len(content) or seconds_of(content[:size]) is None
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_joined_files_are_read_whole_or_refused(name: str) -> None:
     """`cat a b > c` gives a file of which most decoders read the first part only."""
-    found = seconds_of(WRITERS[name](FIRST) + WRITERS[name](SECOND))
+    content = WRITERS[name](FIRST)
+    found = seconds_of(content + WRITERS[name](SECOND))
     assert found is None or found == pytest.approx(SECONDS + len(SECOND) / RATE, abs=0.25)
+    if name in ("wav", "aiff", "m4a", "ogg", "mp3"):  # an ID3 tag at the start of the second is not the end of the file
+        assert [seconds_of(content + WRITERS[other](SECOND)) for other in ("lame.mp3", "aac", "flac")] == [None] * 3
 
 
 def with_size(content: bytes, name: bytes, layout: str, change: Callable[[int], int]) -> bytes:
@@ -151,20 +137,18 @@ def with_size(content: bytes, name: bytes, layout: str, change: Callable[[int], 
     return content[:place] + struct.pack(layout, change(size)) + content[place + struct.calcsize(layout) :]
 
 
-@pytest.mark.parametrize("change", [lambda size: size // 2, lambda _: 0], ids=["half", "nothing"])
 @pytest.mark.parametrize(
     ("name", "chunk", "layout"),
     [
-        *(("wav", b"data", "<I"), ("ulaw.wav", b"data", "<I"), ("aiff", b"SSND", ">I"), ("caf", b"data", ">q")),
+        *(("wav", b"data", "<I"), ("aiff", b"SSND", ">I"), ("caf", b"data", ">q")),
         ("rf64", b"ds64" + struct.pack("<IQ", 28, 82_976), "<Q"),
     ],
 )
-def test_a_header_that_states_too_little_is_refused(
-    name: str, chunk: bytes, layout: str, change: Callable[[int], int]
-) -> None:
+def test_a_header_that_states_too_little_is_refused(name: str, chunk: bytes, layout: str) -> None:
     """As a recorder leaves it that was killed."""
-    with pytest.raises(AudioError, match="according to its header its content ends after"):
-        verified_audio(Bytes(with_size(WRITERS[name](FIRST), chunk, layout, change)))
+    for divisor in (2, 1 << 40):
+        with pytest.raises(AudioError, match="according to its header its content ends after"):
+            verified_audio(Bytes(with_size(WRITERS[name](FIRST), chunk, layout, lambda size, by=divisor: size // by)))
 
 
 def test_a_flac_that_states_too_few_samples_is_refused() -> None:
@@ -184,34 +168,30 @@ def test_a_file_that_was_written_to_a_pipe_is_read_whole(name: str, chunk: bytes
     assert seconds_of(with_size(WRITERS[name](FIRST), chunk, layout, lambda _: size)) == SECONDS
 
 
-ID3V1, LYRICS = b"TAG" + bytes(125), b"LYRICSBEGIN" + b"IND0000211" + b"000021LYRICS200"
-ID3V2 = b"ID3\x04\0\0" + bytes([0, 0, 1, 0]) + bytes(128)
-COVER = b"ID3\x04\0\0" + bytes([0, 2, 0, 0]) + bytes(2 << 14)
+ID3V1, ID3V2 = b"TAG" + bytes(125), b"ID3\x04\0\0" + bytes([0, 2, 0, 0]) + bytes(2 << 14)
 APE_ITEM = struct.pack("<II", 20, 0) + b"Title\0" + b"x" * 20
-APE_HEADER, APE_FOOTER = (
-    struct.pack("<8sIIIIQ", b"APETAGEX", 2_000, 32 + len(APE_ITEM), 1, flags, 0) for flags in (0xA000_0000, 0x8000_0000)
-)
+APE = APE_ITEM + struct.pack("<8sIIIIQ", b"APETAGEX", 2_000, 32 + len(APE_ITEM), 1, 0x8000_0000, 0)
 
 
 @pytest.mark.parametrize("name", ["mp3", "lame.mp3", "unindexed.mp3"])
 @pytest.mark.parametrize(
     ("before", "after"),
-    [
-        (COVER, APE_HEADER + APE_ITEM + APE_FOOTER),
-        (ID3V2 + COVER, APE_HEADER + APE_ITEM + APE_FOOTER + ID3V1),
-        (bytes(300), APE_ITEM + APE_FOOTER),
-        (b"", ID3V2),
-        (b"", LYRICS + ID3V1),
-        (b"", bytes(1000)),
-        (b"", bytes(512) + ID3V1),
-    ],
-    ids=["cover and APE", "two tags", "APE without header", "ID3v2 at the end", "Lyrics3", "zeros", "zeros and ID3v1"],
+    [(ID3V2, APE), (ID3V2 * 2, APE + ID3V1), (bytes(300), ID3V2), (b"", bytes(512) + ID3V1)],
+    ids=["cover and APE", "two tags", "zeros and ID3v2", "zeros and ID3v1"],
 )
 def test_an_mp3_with_tags_is_read_whole(name: str, before: bytes, after: bytes) -> None:
     """Players, taggers and recorders write tags and zeros to both ends of a file."""
     content = WRITERS[name](FIRST)
     assert seconds_of(before + content + after) == pytest.approx(seconds_of(content), abs=0.15)
     assert (seconds_of(content + after + content) or 2 * SECONDS) >= 2 * SECONDS
+
+
+def test_metadata_after_the_audio_is_no_second_file() -> None:
+    """Recorders write chunks with titles and positions behind the samples."""
+    title = b"INAM" + struct.pack("<I", 3) + b"abc\0"
+    content = WRITERS["wav"](FIRST) + b"LIST" + struct.pack("<I", 4 + len(title)) + b"INFO" + title
+    assert seconds_of(content) == SECONDS
+    assert seconds_of(content[:-2]) is None
 
 
 @pytest.mark.parametrize("name", ["ogg", "opus"])
@@ -224,13 +204,6 @@ def test_a_damaged_page_of_an_ogg_file_is_noticed(name: str) -> None:
         damaged[page + 200] ^= 1
         assert seconds_of(bytes(damaged)) is None
     assert seconds_of(content[: pages[2]] + content[pages[3] :]) is None
-
-
-@pytest.mark.parametrize("name", ["wav", "aiff", "m4a", "ogg", "opus", "flac.ogg"])
-def test_a_file_that_is_joined_to_another_format_is_refused(name: str) -> None:
-    """The decoders stop at the end of the first; an ID3 tag at the start of the second is not the end of the file."""
-    for other in ("lame.mp3", "aac", "flac"):
-        assert seconds_of(WRITERS[name](FIRST) + WRITERS[other](SECOND)) is None
 
 
 def test_an_mp3_with_pauses_and_no_index_is_read_whole() -> None:
