@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -30,11 +29,10 @@ from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.bundle import Bundle, Origin, upload_command
-from whisperbench.results.environment import describe_environment, git_is_dirty
+from whisperbench.results.environment import describe_environment
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish
 from whisperbench.results.run_data import run_start
-from whisperbench.results.run_info import RunInfo
 from whisperbench.results.run_name import run_name
 from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import runs as tracking
@@ -73,9 +71,7 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
             update_experiment_page(client, tracked.experiment_id)
             prepared = ready or prepare(config, hardware, listener)
             live = LiveProgress(client, tracked.run_id, hardware)
-            model = prepared.checkpoint
-            known = run_start(config, hardware, prepared.dataset, model.model_id, model.revision)
-            tracking.log_start(client, tracked.run_id, known)
+            tracking.log_start(client, tracked.run_id, run_start(prepared.info))
             with log_of_failed_engine(tracked), contextlib.ExitStack() as until:
                 tracking.start_system_metrics(client, tracked.run_id, until)
                 origin = tracking.origin_of(client, tracked.run_id)
@@ -101,9 +97,8 @@ def measure_to_disk(
     Raises:
         WhisperbenchError: the engine failed, or the bundle cannot be written.
     """
-    started_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
-    config, hardware, settings = prepared.config, prepared.hardware, prepared.settings
-    corpus, checkpoint, utterances = prepared.corpus, prepared.checkpoint, prepared.utterances
+    info, corpus, utterances = prepared.info, prepared.corpus, prepared.utterances
+    config, hardware, settings = info.config, info.hardware, info.settings
     with (
         Journal(config, origin, describe_environment(hardware), listener) as journal,
         kill_children_on_exit(),
@@ -111,8 +106,8 @@ def measure_to_disk(
         if live:
             live.claim(journal.id)
         engines = config.engine if settings.engines == 1 else f"{settings.engines} {config.engine} engines"
-        listener.info(f"starting {engines} ({checkpoint.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
-        log, git_dirty = journal.artifacts / ENGINE_LOG, git_is_dirty()
+        listener.info(f"starting {engines} ({info.model_id}, {settings.dtype}, {hardware.gpu_name}) …")
+        log = journal.artifacts / ENGINE_LOG
         with listener.waiting(f"starting {engines}", lambda: last_line(log)):
             engine = start(settings, hardware, log)
         try:
@@ -130,21 +125,8 @@ def measure_to_disk(
                     stall_seconds=settings.stall_seconds,
                 )
             require_unchanged(corpus)
-            checkpoint.require_unchanged()
-            info = RunInfo(
-                model_id=checkpoint.model_id,
-                model_revision=checkpoint.revision,
-                dataset=prepared.dataset,
-                utterances_over_30s=corpus.utterances_over_30s,
-                silent_utterances=len(corpus.silent),
-                hardware=hardware,
-                settings=settings,
-                engine=engine.info,
-                git_dirty=git_dirty,
-            )
-            # A change of the system time must not place the end of the run before its start.
-            ended_ms = started_ms + round(1000 * (time.perf_counter() - begun))
-            recording = journal.measured(measurement, info, started_ms, ended_ms)
+            prepared.checkpoint.require_unchanged()
+            recording = journal.measured(info, engine.info, measurement)
         finally:
             engine.close()
         audio = {utterance.utt_id: utterance.audio for utterance in corpus.utterances}

@@ -11,35 +11,29 @@ from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.corpus.packing import pack_utterances
 from whisperbench.engines.hardware import Hardware, free_cores
-from whisperbench.engines.settings import EngineSettings, engine_settings
+from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import require_engine_for
 from whisperbench.errors import CorpusError
 from whisperbench.files import cache_directory, require_writable
 from whisperbench.measure.score import check_references
 from whisperbench.progress import Listener
-from whisperbench.results.run_info import Dataset
+from whisperbench.results.environment import git_is_dirty
+from whisperbench.results.run_info import Dataset, RunInfo
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prepared:
-    """A configuration that can be measured on `hardware`."""
+    """A configuration that can be measured."""
 
-    config: BenchmarkConfig
-    hardware: Hardware
+    info: RunInfo
     checkpoint: Checkpoint
-    settings: EngineSettings
     corpus: Corpus
-
-    @property
-    def dataset(self) -> Dataset:
-        corpus = self.corpus
-        return Dataset(corpus.name, corpus.split, corpus.digest, corpus.source, len(corpus.utterances))
 
     @property
     def utterances(self) -> tuple[Utterance, ...]:
         """The utterances of a pass with their copies; with random weights they set the number of tokens to generate."""
-        found = self.corpus.copied(self.config.corpus_copies)
-        if self.config.random_weights:
+        found = self.corpus.copied(self.info.config.corpus_copies)
+        if self.info.config.random_weights:
             count = self.checkpoint.count_tokens
             return tuple(dataclasses.replace(each, forced_tokens=count(each.reference or "")) for each in found)
         return found
@@ -55,7 +49,18 @@ def prepare(config: BenchmarkConfig, hardware: Hardware, listener: Listener) -> 
     require_engine_for(hardware, config.engine)
     checkpoint = checkpoint_of(config)
     settings = engine_settings(config, checkpoint, hardware)
-    return Prepared(config, hardware, checkpoint, settings, checked_corpus(config, listener))
+    corpus = checked_corpus(config, listener)
+    info = RunInfo(
+        model_id=checkpoint.model_id,
+        model_revision=checkpoint.revision,
+        dataset=Dataset(corpus.name, corpus.split, corpus.digest, corpus.source, len(corpus.utterances)),
+        utterances_over_30s=corpus.utterances_over_30s,
+        silent_utterances=len(corpus.silent),
+        hardware=hardware,
+        settings=settings,
+        git_dirty=git_is_dirty(),
+    )
+    return Prepared(info, checkpoint, corpus)
 
 
 def checkpoint_of(config: BenchmarkConfig) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from whisperbench import __version__
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
+from whisperbench.engines.base import EngineInfo
 from whisperbench.engines.hardware import Hardware
 from whisperbench.measure.normalizer import unit_of
 from whisperbench.results.names import SCHEMA
@@ -62,9 +63,9 @@ def speed_key(config: BenchmarkConfig, dataset_digest: str, hardware: Hardware) 
     )
 
 
-def signature(info: RunInfo, normalizer: str) -> str:
+def signature(info: RunInfo, engine: EngineInfo, normalizer: str) -> str:
     """One line with model, data, scoring, engine and GPU, modelled on sacreBLEU's signature."""
-    config = info.settings.config
+    config = info.config
     on_vllm = config.engine in VLLM_ENGINES
     return key(
         model=info.model_id,
@@ -74,10 +75,10 @@ def signature(info: RunInfo, normalizer: str) -> str:
         norm=normalizer,
         lang=config.language,
         long=config.long_audio,
-        dtype=info.engine.dtype_effective,
-        kv=info.engine.kv_cache_dtype_effective,
+        dtype=engine.dtype_effective,
+        kv=engine.kv_cache_dtype_effective,
         **({"seqs": config.max_num_seqs} if on_vllm else {"batch": info.settings.batch_size}),
-        **{config.engine: info.engine.engine_version},
+        **{config.engine: engine.engine_version},
         **{name: text for name, text in config.changed().items() if config.declared()[name].in_signature},
         gpu=info.hardware.gpu_name,
         v=__version__,

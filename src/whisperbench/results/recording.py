@@ -26,6 +26,7 @@ from typing import Self
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import Samples
 from whisperbench.corpus.corpus import is_copy
+from whisperbench.engines.base import EngineInfo
 from whisperbench.errors import BundleError, ConfigError, EngineError
 from whisperbench.files import read_json, read_own, sync, write_atomically
 from whisperbench.measure.result import UtteranceResult
@@ -66,9 +67,10 @@ class Recording:
 
     id: BundleId
     origin: Origin
+    info: RunInfo
+    engine: EngineInfo
     measurement: Measurement
     results: int
-    info: RunInfo
     started_ms: Milliseconds
     ended_ms: Milliseconds
     directory: Path = Path()
@@ -82,6 +84,7 @@ class Journal:
 
     def __init__(self, config: BenchmarkConfig, origin: Origin, environment: str, listener: Listener) -> None:
         self.origin, self.listener, self.finished = origin, listener, 0
+        self.started_ms, self.started = time.time_ns() // 1_000_000, time.perf_counter()
         self.id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{config.digest}-{secrets.token_hex(4)}"
         self.directory = Path(config.results_dir, f"{self.id}{PARTIAL}")
         self.artifacts, self.transcripts = self.directory / ARTIFACTS, self.directory / TRANSCRIPTS
@@ -122,14 +125,24 @@ class Journal:
                 os.write(self._file, line[written:])
         self.finished += 1
 
-    def measured(self, measurement: Measurement, info: RunInfo, started_ms: int, ended_ms: int) -> Recording:
-        """Write measurement.json at the end of the timed region; times are in milliseconds since 1970.
+    def measured(self, info: RunInfo, engine: EngineInfo, measurement: Measurement) -> Recording:
+        """Write measurement.json at the end of the timed region.
 
         Raises:
             BundleError: the disk is full, or the directory was removed.
         """
+        # A change of the system time must not place the end of the run before its start.
+        ended_ms = self.started_ms + round(1000 * (time.perf_counter() - self.started))
         recording = Recording(
-            self.id, self.origin, measurement, self.finished, info, started_ms, ended_ms, self.directory
+            id=self.id,
+            origin=self.origin,
+            info=info,
+            engine=engine,
+            measurement=measurement,
+            results=self.finished,
+            started_ms=self.started_ms,
+            ended_ms=ended_ms,
+            directory=self.directory,
         )
         body = dataclasses.asdict(_with_results(recording, lambda _repeat: ()))
         del body["directory"]
@@ -148,13 +161,13 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
     Raises:
         BundleError: the bundle cannot be written; an upload can complete it later.
     """
-    config, median = recording.info.settings.config, recording.measurement.median
+    config, median = recording.info.config, recording.measurement.median
     artifacts = recording.directory / ARTIFACTS
     results = tuple(each for each in median.results if config.corpus_copies == 1 or not is_copy(each.utt_id))
     scored = _score(config, results, listener)
     results = scored.results if scored else results
     times = {"started_ms": recording.started_ms, "ended_ms": recording.ended_ms}
-    contents = run_data(recording.info, recording.measurement, scored, **times)
+    contents = run_data(recording.info, recording.engine, recording.measurement, scored, **times)
     with _writing(recording.directory):
         artifacts.mkdir(exist_ok=True)
         artifact_sizes(artifacts)  # refuses links

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import WHOLE
-from whisperbench.engines.hardware import NOT_REPORTED, Hardware
+from whisperbench.engines.base import EngineInfo
+from whisperbench.engines.hardware import NOT_REPORTED
 from whisperbench.measure.gpu import GpuReadings
 from whisperbench.measure.normalizer import normalizer_of
 from whisperbench.measure.score import Score, units_per_minute
 from whisperbench.measure.timing import Measurement, Pass
 from whisperbench.results import keys, names
-from whisperbench.results.run_info import Dataset, RunData, RunInfo
+from whisperbench.results.run_info import RunData, RunInfo
 from whisperbench.results.run_name import data_label, run_name
 from whisperbench.results.summary import announcement, summary
 
@@ -23,53 +24,43 @@ LONG_TAIL = 0.05
 """Share of the timed region in which an engine was idle at the end; a higher value causes a warning."""
 
 
-def run_start(
-    config: BenchmarkConfig, hardware: Hardware, dataset: Dataset, model_id: str, model_revision: str | None
-) -> RunData:
+def run_start(info: RunInfo) -> RunData:
     """The data of a run before its measurement."""
-    return RunData(
-        name=run_name(config, hardware),
-        params=initial_params(config, hardware, dataset, model_id, model_revision),
-        tags=initial_tags(config, dataset),
-        description=announcement(config, dataset, hardware),
-        dataset=dataset,
-    )
+    name, description = run_name(info.config, info.hardware), announcement(info.config)
+    return RunData(name, run_params(info), initial_tags(info), description, info.dataset)
 
 
 def run_data(
-    info: RunInfo, measurement: Measurement, score: Score | None, *, started_ms: int, ended_ms: int
+    info: RunInfo, engine: EngineInfo, measurement: Measurement, score: Score | None, *, started_ms: int, ended_ms: int
 ) -> RunData:
     """The data of a run after its measurement.
 
     Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
     """
-    config, median = info.settings.config, measurement.median
-    normalizer = score.normalizer.name if score else "none"
+    median, normalizer = measurement.median, score.normalizer.name if score else "none"
     gpus, alone = info.hardware.gpu_count, measurement.single_gpu_rates
-    speed = [speed_metrics(config, each, gpus, alone) for each in measurement.valid]
+    speed = [speed_metrics(info.config, each, gpus, alone) for each in measurement.valid]
     exact = {
         "utterances": median.utterances,
         "audio_seconds": median.audio_seconds,
         **(speed[measurement.valid.index(median)] if speed else {}),
-        **(accuracy_metrics(score) if score else unscored_metrics(config, median)),
+        **(accuracy_metrics(score) if score else unscored_metrics(info.config, median)),
         "utterances_over_30s": info.utterances_over_30s,
         "silent_utterances": info.silent_utterances,
-        "engine_load_seconds": info.engine.load_seconds,
+        "engine_load_seconds": engine.load_seconds,
         "warmup_seconds": measurement.warmup_seconds,
     }
     rates = [metric.name for metric in names.METRICS if metric.heading]
-    found = RunData(
-        name=run_name(config, info.hardware),
-        params=run_params(info, normalizer, median.gpu),
+    found = dataclasses.replace(
+        run_start(info),
+        params=run_params(info, engine, normalizer, median.gpu),
         metrics={each.name: each.rounded(float(exact[each.name])) for each in names.METRICS if each.name in exact},
         history={n: [each[n] for each in speed] for n in rates if speed and all(n in each for each in speed)},
-        tags=run_tags(info, normalizer, measurement),
-        dataset=info.dataset,
-        description="",
+        tags=run_tags(info, engine, normalizer, measurement),
         started_ms=started_ms,
         ended_ms=ended_ms,
     )
-    return dataclasses.replace(found, description=summary(config, found))
+    return dataclasses.replace(found, description=summary(info.config, found))
 
 
 def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -> dict[str, str]:
@@ -84,54 +75,39 @@ def option_params(config: BenchmarkConfig, resolved: Mapping[str, str | None]) -
     return {name: text for name, text in found.items() if text is not None}
 
 
-def initial_params(
-    config: BenchmarkConfig,
-    hardware: Hardware,
-    dataset: Dataset,
-    model_id: str,
-    model_revision: str | None,
-    **resolved: str | None,
+def run_params(
+    info: RunInfo, engine: EngineInfo | None = None, normalizer: str | None = None, readings: GpuReadings | None = None
 ) -> dict[str, str]:
-    """Params that are known before the engine starts; `resolved` has the options that are resolved by then."""
+    """All params of a run; without an engine those that are known before it starts."""
+    settings, hardware = info.settings, info.hardware
+    resolved = {
+        "dtype": engine.dtype_effective if engine else None,
+        "split": None if info.dataset.split == WHOLE else info.dataset.split,
+        "max_num_batched_tokens": str(settings.max_num_batched_tokens),
+        "mel_device": settings.mel_device,
+        "batch_size": str(settings.batch_size),
+        "engines_per_gpu": str(settings.engines_per_gpu) if settings.engines_per_gpu > 1 else None,
+    }
     facts = {
-        "model_id": model_id,
-        "model_revision_resolved": model_revision,
+        "model_id": info.model_id,
+        "model_revision_resolved": info.model_revision,
         "gpu_name": None if hardware.gpu_name == NOT_REPORTED else hardware.gpu_name,
         "gpu_count": str(hardware.gpu_count),
         "gpu_power_limit_watts": hardware.gpu_power_limit_watts,
         "cpu_cores": f"{hardware.cpu_cores:g}",
         "cuda_driver": hardware.cuda_driver,
-    }
-    split = None if dataset.split == WHOLE else dataset.split
-    options = option_params(config, {"split": split, **resolved})
-    return options | {name: value for name, value in facts.items() if value is not None}
-
-
-def run_params(info: RunInfo, normalizer: str, readings: GpuReadings | None = None) -> dict[str, str]:
-    """All params: `initial_params`, and those resolved by the engine, the score and the GPU monitor."""
-    engine, settings = info.engine, info.settings
-    facts = {
-        "engine_version": engine.engine_version,
-        "engine_deviations": engine.engine_deviations,
-        "torch_version": engine.torch_version,
         "normalizer": normalizer,
-        "engines": str(engine.engines) if engine.engines > 1 else None,
-        "hosts": str(engine.hosts) if engine.hosts > 1 else None,
         "cuda_mps": "true" if readings and readings.cuda_mps else None,
     }
-    known = initial_params(
-        settings.config,
-        info.hardware,
-        info.dataset,
-        info.model_id,
-        info.model_revision,
-        dtype=engine.dtype_effective,
-        max_num_batched_tokens=str(settings.max_num_batched_tokens),
-        mel_device=settings.mel_device,
-        batch_size=str(settings.batch_size),
-        engines_per_gpu=str(settings.engines_per_gpu) if settings.engines_per_gpu > 1 else None,
-    )
-    return known | {name: value for name, value in facts.items() if value is not None}
+    if engine:
+        facts |= {
+            "engine_version": engine.engine_version,
+            "engine_deviations": engine.engine_deviations,
+            "torch_version": engine.torch_version,
+            "engines": str(engine.engines) if engine.engines > 1 else None,
+            "hosts": str(engine.hosts) if engine.hosts > 1 else None,
+        }
+    return option_params(info.config, resolved) | {name: value for name, value in facts.items() if value is not None}
 
 
 def accuracy_metrics(score: Score) -> dict[str, float]:
@@ -210,15 +186,16 @@ def warnings_of(config: BenchmarkConfig, timed: Pass) -> list[str]:
     return found
 
 
-def initial_tags(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
+def initial_tags(info: RunInfo) -> dict[str, str]:
     """Tags that are known before the engine starts."""
     return {
         names.KIND: "benchmark",
         names.SCHEMA_TAG: names.SCHEMA,
-        names.CORPUS: data_label(config),
-        names.CONFIG_DIGEST: config.digest,
-        names.OPTIONS_TAG: keys.key(**identifying(config)),
-        names.DATASET_DIGEST: dataset.digest,
+        names.CORPUS: data_label(info.config),
+        names.CONFIG_DIGEST: info.config.digest,
+        names.OPTIONS_TAG: keys.key(**identifying(info.config)),
+        names.DATASET_DIGEST: info.dataset.digest,
+        **({} if info.git_dirty is None else {names.GIT_DIRTY: str(info.git_dirty).lower()}),
     }
 
 
@@ -228,19 +205,16 @@ def identifying(config: BenchmarkConfig) -> dict[str, str]:
     return {"model": config.model} | {n: text for n, text in config.changed().items() if options[n].identity}
 
 
-def run_tags(info: RunInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
-    """All tags: `initial_tags`, the comparability keys, the signature, the state of the checkout, and warnings."""
-    config, digest = info.settings.config, info.dataset.digest
+def run_tags(info: RunInfo, engine: EngineInfo, normalizer: str, measurement: Measurement) -> dict[str, str]:
+    """All tags: `initial_tags`, the comparability keys, the signature, and warnings."""
+    config, digest, disturbance = info.config, info.dataset.digest, measurement.disturbance
     warnings = sorted({text for each in measurement.passes for text in warnings_of(config, each)})
-    disturbance = measurement.disturbance
     tags = {
-        **initial_tags(config, info.dataset),
+        **initial_tags(info),
         names.ACCURACY_KEY: keys.accuracy_key(config, digest, normalizer),
         names.SPEED_KEY: keys.speed_key(config, digest, info.hardware),
-        names.SIGNATURE: keys.signature(info, normalizer),
+        names.SIGNATURE: keys.signature(info, engine, normalizer),
     }
-    if info.git_dirty is not None:
-        tags[names.GIT_DIRTY] = str(info.git_dirty).lower()
     if disturbance and measurement.is_disturbed:
         tags[names.DISTURBED] = disturbance
         warnings.append(f"{disturbance}; the speed is not ranked")

@@ -1,4 +1,4 @@
-"""Records of a run: its data set, the facts known before the timed region, and its content."""
+"""Records of a run: its data set, the facts known before its engine starts, and its content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from whisperbench.engines.base import EngineInfo
+from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 
@@ -34,7 +34,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Model, data, hardware, options and engine of a run."""
+    """Model, data, hardware and options of a run, which are known before its engine starts."""
 
     model_id: str
     model_revision: str | None
@@ -43,8 +43,11 @@ class RunInfo:
     silent_utterances: int
     hardware: Hardware
     settings: EngineSettings
-    engine: EngineInfo
     git_dirty: bool | None
+
+    @property
+    def config(self) -> BenchmarkConfig:
+        return self.settings.config
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

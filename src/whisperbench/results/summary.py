@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Mapping
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
-from whisperbench.engines.hardware import NOT_REPORTED, Hardware
+from whisperbench.engines.hardware import NOT_REPORTED
 from whisperbench.results.names import METRICS, PROGRESS, SIGNATURE, WARNINGS, error_metric
 from whisperbench.results.record import spread_percent
-from whisperbench.results.run_info import Dataset, RunData
-from whisperbench.results.run_name import data_label, setting_name
+from whisperbench.results.run_info import RunData
+from whisperbench.results.run_name import data_label
 from whisperbench.text import code_span, markdown
 
 ALWAYS_SHOWN = ("model", "kv_cache_dtype", "max_num_seqs")
@@ -90,10 +90,9 @@ def command_line(config: BenchmarkConfig) -> str:
     return " ".join(["mlflow run .", *(f"-P {shlex.quote(f'{name}={value}')}" for name, value in changed.items())])
 
 
-def announcement(config: BenchmarkConfig, dataset: Dataset, hardware: Hardware) -> str:
+def announcement(config: BenchmarkConfig) -> str:
     """The description of a run in markdown during the measurement; closing a failed run removes IN_PROGRESS."""
-    what = f"{markdown(setting_name(config))} on {markdown(data_label(config))} ({dataset.rows:,} utterances)"
-    return f"{IN_PROGRESS}{what}, {hardware.gpu_name}.\n\nCommand: {code_span(command_line(config))}\n"
+    return f"{IN_PROGRESS}Command: {code_span(command_line(config))}\n"
 
 
 def summary(config: BenchmarkConfig, run: RunData) -> str:

@@ -48,9 +48,9 @@ FACTS = RunInfo(
     silent_utterances=2,
     hardware=GPU,
     settings=SETTINGS,
-    engine=EngineInfo("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0),
     git_dirty=False,
 )
+ENGINE = EngineInfo("bfloat16", "bfloat16", "0.32.0", "2.13.0", 45.0)
 TWO = PassUsage((18.0, 18.0), (3.9, 4.0), 2.0)
 QUIET = MachineLoad(cores=16, own=3.0, other=0.1)
 READINGS = GpuReadings(95.0, 70_000.0, 600.0, 2.0)
@@ -83,27 +83,26 @@ def contents(
     gpu: GpuReadings | None = READINGS,
     usage: PassUsage | None = None,
     facts: RunInfo = FACTS,
+    engine_info: EngineInfo = ENGINE,
+    reference: str = "the cat sat down",
     passes: tuple[Pass, ...] = (),
     **options: Any,
 ) -> RunData:
     """A run of large-v3 with other options; `passes` replaces one pass per repeat, of 4, 2 and 3 s."""
     config = BenchmarkConfig(model="large-v3", **options)
     passes = passes or tuple(timed(wall, gpu, usage) for wall in (4.0, 2.0, 3.0)[: config.repeats])
-    scored = score(results(), config.language) if score_it else None
+    scored = score(results(reference), config.language) if score_it else None
     measured = Measurement(1.5, passes, (0.6, 0.65) if usage else ())
-    return record.run_data(with_options(config, facts), measured, scored, started_ms=1, ended_ms=2)
-
-
-def with_options(config: BenchmarkConfig, facts: RunInfo = FACTS, **changes: Any) -> RunInfo:
-    settings = dataclasses.replace(facts.settings, config=config, **changes)
-    return dataclasses.replace(facts, settings=settings)
+    settings = dataclasses.replace(facts.settings, config=config)
+    facts = dataclasses.replace(facts, settings=settings)
+    return record.run_data(facts, engine_info, measured, scored, started_ms=1, ended_ms=2)
 
 
 def contents_of_two(usage: PassUsage = TWO, **options: Any) -> RunData:
     """The same of two engines, one on each of two GPUs."""
     hardware = dataclasses.replace(GPU, devices=GPU.devices * 2)
-    engine = dataclasses.replace(FACTS.engine, engines=2, hosts=1)
-    return contents(usage=usage, facts=dataclasses.replace(FACTS, hardware=hardware, engine=engine), **options)
+    facts = dataclasses.replace(FACTS, hardware=hardware)
+    return contents(usage=usage, facts=facts, engine_info=dataclasses.replace(ENGINE, engines=2, hosts=1), **options)
 
 
 OF_EVERY_RUN = {
@@ -136,8 +135,8 @@ def test_params_and_signature_of_another_engine() -> None:
     """They have its version, batches and deviations instead of vLLM's options."""
     engine = EngineInfo("bfloat16", "bfloat16", "5.19.0", "2.13.0", 9.0, "pads with zeros")
     config = BenchmarkConfig(model="large-v3", engine="transformers")
-    facts = with_options(config, dataclasses.replace(FACTS, engine=engine), batch_size=64)
-    found = record.run_data(facts, Measurement(1.5, (timed(4.0),)), None, started_ms=1, ended_ms=2)
+    facts = dataclasses.replace(FACTS, settings=dataclasses.replace(SETTINGS, batch_size=64))
+    found = contents(score_it=False, facts=facts, engine_info=engine, engine="transformers")
     params = found.params
     assert (params["engine_version"], params["batch_size"]) == ("5.19.0", "64")
     assert params["engine_deviations"] == "pads with zeros"
@@ -184,16 +183,9 @@ def test_metrics_are_rounded_to_three_significant_digits_at_least() -> None:
     assert rounded == [0.0412, 3051.3, 3513]
 
 
-def scored_in(language: str, reference: str) -> RunData:
-    """A run over utterances of a language that have one reference."""
-    facts = with_options(BenchmarkConfig(model="large-v3", language=language))
-    measured, scored = Measurement(1.5, (timed(4.0),)), score(results(reference), language)
-    return record.run_data(facts, measured, scored, started_ms=1, ended_ms=2)
-
-
 def test_the_cer_is_ranked_without_spaces_between_words() -> None:
     """The CER has the interval and the counts; there is no WER, and the key and the result line name the unit."""
-    found = scored_in("ja", "the hut sat down")
+    found = contents(reference="the hut sat down", language="ja")
     assert found.metrics["cer"] == 7.69
     assert (found.metrics["substitutions"], found.metrics["reference_characters"]) == (4, 4 * 13)
     assert "cer_ci_low" in found.metrics
@@ -206,7 +198,7 @@ def test_the_cer_is_ranked_without_spaces_between_words() -> None:
 @pytest.mark.parametrize(("language", "unit", "count"), [("en", "words", 16), ("zh", "characters", 52)])
 def test_invented_units_are_reported_without_speech(language: str, unit: str, count: int) -> None:
     """4 transcripts of 9 s where the references are empty: no error rate, and the units per minute of audio."""
-    found = scored_in(language, "")
+    found = contents(reference="", language=language)
     assert found.metrics[f"invented_{unit}_per_minute"] == round(count / 0.6, 2)
     assert not {"wer", "cer"} & found.metrics.keys()
     assert found.metrics[f"reference_{unit}"] == 0
@@ -361,8 +353,7 @@ def test_the_tags_have_the_data_and_the_requested_options() -> None:
 
 def test_the_data_at_the_start_is_part_of_the_result() -> None:
     """The same params and tags, so that nothing is logged twice with two values."""
-    found, config = contents(), BenchmarkConfig(model="large-v3")
-    start = record.run_start(config, GPU, FACTS.dataset, FACTS.model_id, FACTS.model_revision)
+    found, start = contents(), record.run_start(FACTS)
     assert start.params.items() <= found.params.items()
     assert start.tags.items() <= found.tags.items()
     assert "`mlflow run . -P model=large-v3`" in start.description
