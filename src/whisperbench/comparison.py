@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import itertools
 import os
@@ -10,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from whisperbench.compare import render
-from whisperbench.compare.difference import AlignedUtterance, audio_address, difference, most_errors_first
-from whisperbench.compare.document import Origin, Part
+from whisperbench.compare.difference import AlignedUtterance, Difference
+from whisperbench.compare.document import Part
 from whisperbench.compare.gate import Verdict, gate_case, judge, matching_runs
-from whisperbench.compare.groups import Grouping, differences
+from whisperbench.compare.groups import differences, group_fields, grouped, in_words
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
 from whisperbench.compare.rank import Leaderboard, rank
 from whisperbench.compare.report import Report, title
 from whisperbench.compare.rescore import rank_changes, rescore
-from whisperbench.compare.select import priced, selects, unused_prices
+from whisperbench.compare.select import price_warnings, priced, selects
 from whisperbench.compare.verdicts import Verdicts, wer_difference
-from whisperbench.config.compare import CompareConfig
+from whisperbench.config.compare import SORTINGS, CompareConfig
 from whisperbench.config.option import Options
 from whisperbench.errors import ComparisonError, WhisperbenchError
 from whisperbench.files import cache_directory, write_text
@@ -57,27 +58,22 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
-    if RUN_ID in os.environ and options.baseline is None:
-        unused_run(client, os.environ[RUN_ID])  # refused before the work
     if options.baseline is not None:
         verdict = gate(client, options, options.baseline, listener)
         echo(verdict.sentence)
         return verdict.status
-    links, origin = Links(ui_address(client)), origin_of(client, "compare", options)
+    if RUN_ID in os.environ:
+        unused_run(client, os.environ[RUN_ID])  # refused before the work
+    origin = origin_of(client, "compare", options)
     if options.run_ids:
-        a, b = read.get_runs(client, options.run_ids)
-        transcripts = fetch(client, (a, b), listener)
-        normalize = normalizer_of(a.params.get("language", "en"))
-        found = difference(a, b, transcripts[a.run_id], transcripts[b.run_id], options.margin, normalize)
-        audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
-        parts = found.parts(links)
-        page = render.difference_html(found, links, audio, origin)
-        parts += found.rest
-        files = {"difference.md": render.as_markdown(parts), "difference.html": page}
-        echo(parts)
-        listener.show(found)
+        files = compare_two(client, options, origin, listener, echo)
     else:
-        report = leaderboard(client, find(client, options), options, links, options.scope, origin, listener)
+        report = leaderboard(client, find(client, options, listener), options, options.scope, origin, listener)
+        if options.sort not in ("wer", report.every[0].sort):
+            hint = " Set prices=GPU=USD, such as prices=H100=2.10." if options.sort == "cost" else ""
+            raise ComparisonError(
+                f"sort={options.sort} is not possible, because no run has {SORTINGS[options.sort].metric}.{hint}"
+            )
         files = files_of(report)
         echo(report.parts if options.full else report.answer)
     paths = write_files(Path(options.results_dir), files)
@@ -87,13 +83,32 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
     return 0
 
 
+def compare_two(
+    client: Client,
+    options: CompareConfig,
+    origin: Mapping[str, str],
+    listener: Listener,
+    echo: Callable[[Sequence[Part]], None],
+) -> dict[str, str]:
+    """Print the difference of two runs and return the name and content of each of its files."""
+    a, b = read.get_runs(client, options.run_ids)
+    normalize = normalizer_of(a.params.get("language", "en"))
+    found = Difference.of((a, b), fetch(client, (a, b), listener), options.margin, normalize)
+    audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
+    links = Links(ui_address(client))
+    parts = [*found.parts(links), *found.rest]
+    echo(parts)
+    listener.show(found)
+    page = render.difference_html(found, links, audio, origin)
+    return {"difference.md": render.as_markdown(parts), "difference.html": page}
+
+
 def leaderboard(
     client: Client,
     records: Sequence[RunRecord],
     options: CompareConfig,
-    links: Links,
     searched: str,
-    origin: Origin,
+    origin: Mapping[str, str],
     listener: Listener,
 ) -> Report:
     """The leaderboards of `records`; `searched` describes where the runs were found.
@@ -102,34 +117,36 @@ def leaderboard(
         ComparisonError: no run can be ranked.
         TrackingError: the server cannot be reached.
     """
-    for name in unused_prices(options.price_of, records):
-        gpus = ", ".join(sorted({record.gpu for record in records}))
-        listener.warning(f"prices: no run was measured on a GPU {name!r}. The runs were measured on {gpus}.")
+    for warning in price_warnings(options.price_of, records):
+        listener.warning(warning)
     records = [priced(record, options.price_of) for record in records]
-    grouping, boards = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
+    boards, left_out = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
     changes = None
     if options.rescore:
         before = boards
         rescored, transcripts = rescore_all(client, records, listener)
-        grouping, boards = rank_all(rescored, options, lambda _: transcripts)
+        boards, left_out = rank_all(rescored, options, lambda _: transcripts)
         changes = rank_changes(before, boards)
-    measured = [system for group in (*grouping.groups, *grouping.alone) for system in group.systems]
+    measured = [row.system for board in boards for row in board.rows]
     published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
-    utterances, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
-    alone = tuple(rank(g, options.sort, Verdicts(), differs=differences(grouping.groups[0], g)) for g in grouping.alone)
-    return Report(boards, alone, grouping.left_out, published, changes, utterances, audio, links, searched, origin)
+    worst, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
+    links = Links(ui_address(client))
+    return Report(boards, left_out, published, changes, worst, audio, links, searched, origin)
 
 
-def origin_of(client: Client, name: str, options: Options) -> Origin:
-    """The command `whisperbench name` with the options that differ from their defaults, the store, and the time."""
+def origin_of(client: Client, name: str, options: Options) -> dict[str, str]:
+    """The command `whisperbench name` with the options that differ from their defaults, the time, and the store."""
     given = [f"--{option.replace('_', '-')} {shlex.quote(text)}" for option, text in options.changed().items()]
-    command = " ".join(["whisperbench", name, *given])
-    return Origin(command, without_password(str(client.tracking_uri)), datetime.datetime.now(datetime.UTC))
+    return {
+        "Command": " ".join(["whisperbench", name, *given]),
+        "Created": f"{datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC".lstrip("0"),
+        "Store": without_password(str(client.tracking_uri)),
+    }
 
 
 def files_of(report: Report) -> dict[str, str]:
     """Name and content of each file of a report."""
-    main = report.boards[0]
+    main = report.every[0]
     return {
         "leaderboard.md": render.as_markdown(report.parts),
         "leaderboard.csv": render.leaderboard_csv(report),
@@ -141,25 +158,26 @@ def files_of(report: Report) -> dict[str, str]:
 
 def rank_all(
     records: Sequence[RunRecord], options: CompareConfig, transcripts_of: Callable[[Sequence[RunRecord]], Transcripts]
-) -> tuple[Grouping, tuple[Leaderboard, ...]]:
-    """Group and sort the runs; `transcripts_of` is called for the runs whose WER is compared.
+) -> tuple[tuple[Leaderboard, ...], list[tuple[RunRecord, str]]]:
+    """The leaderboards, and the runs that are left out; `transcripts_of` is called for the runs whose WER is compared.
 
     Raises:
         ComparisonError: no run can be compared, or no run matches `options.reference`.
     """
-    grouping = Grouping.of(records, options.sort)
-    if not grouping.groups:
-        reasons = "; ".join(sorted({each.reason for each in grouping.left_out}))
+    groups, left_out = grouped(records, options.sort)
+    if not groups:
+        reasons = "; ".join(sorted({reason for _, reason in left_out}))
         raise ComparisonError(f"The {len(records)} runs that were found cannot be compared: {reasons}.")
     named = set(matching_runs(records, options.reference)) if options.reference else set()
-    compared = [systems for group in grouping.groups if len(systems := group.by_wer) > 1]
+    compared = [systems for group in groups if len(systems := group.by_wer) > 1]
     transcripts = transcripts_of([system.typical for systems in compared for system in systems])
     boards = []
-    for group in grouping.groups:
+    for group in groups:
         reference = next((system for system in group.by_wer if named.intersection(system.runs)), None)
         verdicts = Verdicts.of(group, transcripts, options.margin, reference)
-        boards.append(rank(group, options.sort, verdicts, differs=differences(grouping.groups[0], group)))
-    return grouping, tuple(boards)
+        differs = in_words(differences(groups[0].newest, group.newest, group_fields))
+        boards.append(rank(group, options.sort, verdicts, differs=differs))
+    return tuple(boards), left_out
 
 
 def rescore_all(
@@ -185,10 +203,10 @@ def worst_utterances(
 ) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
     """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
     stored = fetch(client, (run,), listener)[run.run_id] if run.wer is not None else None
-    if not stored:
-        return (), {}
-    worst, normalize = most_errors_first(stored), normalizer_of(run.params.get("language", "en"))
-    audio = audio_of(client, (run,), [each.utt_id for each in worst])
+    wrong = [each for each in stored or () if each.errors and each.reference is not None]
+    worst = sorted(wrong, key=lambda each: (-(each.errors or 0), each.utt_id))
+    audio = audio_of(client, (run,), [each.utt_id for each in worst]) if worst else {}
+    normalize = normalizer_of(run.params.get("language", "en"))
     return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
 
 
@@ -201,21 +219,21 @@ def gate(client: Client, options: CompareConfig, baseline: str, listener: Listen
     """
     try:
         candidates = [read.full_id(client, each) for each in options.run_ids]
-        case = gate_case(find(client, options), baseline, candidates)
-        before, after = case.baseline.typical, case.candidate.typical
+        candidate, expected = gate_case(find(client, options, listener), baseline, candidates)
         wer = None
-        if case.baseline.wer is not None or case.candidate.wer is not None:
+        if expected.wer is not None or candidate.wer is not None:
+            before, after = expected.typical, candidate.typical
             transcripts = fetch(client, (before, after), listener)
             wer = wer_difference(transcripts[before.run_id], transcripts[after.run_id], options.margin)
-        return judge(case, wer, options.margin, options.max_slowdown)
+        return judge(candidate, expected, baseline, wer, options.margin, options.max_slowdown)
     except WhisperbenchError as error:
         if error.exit_status == 1:
             raise ComparisonError(str(error)) from error
         raise
 
 
-def find(client: Client, options: CompareConfig) -> list[RunRecord]:
-    """The runs that the options select.
+def find(client: Client, options: CompareConfig, listener: Listener) -> list[RunRecord]:
+    """The runs that the options select, with a warning for each damaged one.
 
     Raises:
         ComparisonError: no run was found.
@@ -226,6 +244,9 @@ def find(client: Client, options: CompareConfig) -> list[RunRecord]:
             f"No finished benchmark run was found in {options.scope} of "
             f"{without_password(client.tracking_uri)}. Measure one first."
         )
+    for run in found:
+        if run.damaged:
+            listener.warning(f"Run {run.name} ({run.run_id}) is left out, because {run.damaged}. Delete the tag.")
     return found
 
 
@@ -240,9 +261,9 @@ def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Tran
 
 
 def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
-    """Audio as data URLs by utterance id, for utterances whose audio is stored with one of the runs."""
+    """Audio as data: URLs by utterance id, for utterances whose audio is stored with one of the runs."""
     wavs = read.read_samples(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
-    return {utt_id: audio_address(wav) for utt_id, wav in wavs.items()}
+    return {utt_id: f"data:audio/wav;base64,{base64.b64encode(wav).decode()}" for utt_id, wav in wavs.items()}
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:

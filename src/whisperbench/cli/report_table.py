@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 import rich.box
 import rich.console
@@ -28,24 +26,30 @@ def printer(wanted: str, console: rich.console.Console | None = None) -> Callabl
     """Returns a function that prints a result as markdown or as tables; `auto` prints tables on a terminal."""
     console = console or rich.console.Console(highlight=False)
     tables = wanted == "table" or (wanted == "auto" and console.is_terminal)
-    return functools.partial(_print, console=console if tables else None)
+
+    def show(result: str | Sequence[Part]) -> None:
+        if isinstance(result, str):
+            echo(result)
+        elif tables:
+            for part in result:
+                _print(part, console)
+        else:
+            echo(as_markdown(result))
+
+    return show
 
 
-def _print(result: str | Sequence[Part], console: rich.console.Console | None) -> None:
-    if isinstance(result, str) or console is None:
-        echo(result if isinstance(result, str) else as_markdown(result))
-        return
-    for part in result:
-        match part:
-            case Heading(cells, level):
-                console.print(Text.assemble("\n" if level > 1 else "", *map(_text, cells), style="bold"))
-            case Paragraph(cell, subject):
-                console.print(Text.assemble((f"{escape_control(subject)}: " if subject else "", "bold"), _text(cell)))
-            case Table():
-                _draw_table(part, console)
+def _print(part: Part, console: rich.console.Console) -> None:
+    match part:
+        case Heading(cells, level):
+            console.print(Text.assemble("\n" if level > 1 else "", *map(_text, cells), style="bold"))
+        case Paragraph(cell):
+            console.print(_text(cell))
+        case Table():
+            _print_table(part, console)
 
 
-def _draw_table(table: Table, console: rich.console.Console) -> None:
+def _print_table(table: Table, console: rich.console.Console) -> None:
     """Print a table; if it is too wide, leave out the intervals from left to right, then the run ids, then columns.
 
     Columns are left out from the right, and those that the table requires are kept.
@@ -74,20 +78,26 @@ def _layouts(table: Table) -> Iterator[tuple[list[int], list[int]]]:
             yield shown, []
 
 
-def _columns(table: Table, shown: Iterable[int], intervals: Iterable[int]) -> rich.table.Table:
+def _columns(table: Table, shown: list[int], intervals: list[int]) -> rich.table.Table:
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    columns = []
     for index in shown:
-        cells = [_text(row[index]) for row in table.rows[:MAX_ROWS]]
-        columns.append(cells if index in intervals else [Text(INTERVAL.sub("", c.plain), c.style) for c in cells])
         heading = Text(escape_control(table.headings[index]))
-        widest = max(map(len, [heading, *columns[-1]]))
-        narrowest = widest if table.required else min(WRAP_WIDTH, widest)
-        justify: Literal["right", "left"] = "right" if index in table.numeric else "left"
-        drawn.add_column(heading, justify=justify, min_width=narrowest, overflow="fold")
-    for line in zip(*columns, strict=True):
+        widest = max(len(text) for text in (heading, *_cells(table, index, intervals)))
+        drawn.add_column(
+            heading,
+            justify="right" if index in table.numeric else "left",
+            min_width=widest if table.required else min(WRAP_WIDTH, widest),
+            overflow="fold",
+        )
+    for line in zip(*(_cells(table, index, intervals) for index in shown), strict=True):
         drawn.add_row(*line)
     return drawn
+
+
+def _cells(table: Table, index: int, intervals: list[int]) -> list[Text]:
+    """The cells of a column; outside `intervals` without their intervals."""
+    cells = [_text(row[index]) for row in table.rows[:MAX_ROWS]]
+    return cells if index in intervals else [Text(INTERVAL.sub("", cell.plain), cell.style) for cell in cells]
 
 
 def _text(cell: Cell) -> Text:

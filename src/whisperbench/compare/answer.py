@@ -10,7 +10,8 @@ from whisperbench.compare.columns import COLUMNS, Column, noise_of, verdict_of
 from whisperbench.compare.document import Heading, Paragraph, Part, Table, counted, number
 from whisperbench.compare.rank import Leaderboard, Row, answer_sort, best_settings, sort_key
 from whisperbench.compare.systems import System
-from whisperbench.config.compare import SORTINGS, Sorting
+from whisperbench.config.compare import SORTINGS
+from whisperbench.results.run_name import short_gpu
 from whisperbench.stats.rates import rate_difference
 
 MAX_LINES, WIDTH = 20, 80
@@ -29,7 +30,7 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
     rows = best_settings(board)
     sentence = choices(board, rows)
     if (reference := board.verdicts.reference) and any(row.verdict for row in rows):
-        setting = f"{reference.label} on {short_gpu_names(row.system for row in board.rows)[reference.gpu]}"
+        setting = f"{reference.label} on {short_gpu_names(board)[reference.gpu]}"
         footer = f"Accuracy is compared with {setting}, margin {board.verdicts.margin:g} points. {footer}"
     texts = [text for text in (sentence, f"999 more rows. {footer}") if text]
     lines = OTHER_LINES + sum(len(textwrap.wrap(text, WIDTH)) for text in texts)
@@ -45,111 +46,112 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:
     """The rows with the columns that have values; those of ALWAYS and the sort column are shown at any width."""
-    gpus = short_gpu_names(row.system for row in board.rows)
+    gpus = short_gpu_names(board)
     metric = SORTINGS[answer_sort(board)].metric
     usd, energy = "usd_per_audio_hour", "energy_wh_per_audio_hour"
     cost = usd if board.group.has(usd) and metric != energy else energy
-    columns = {
-        "model": BY_NAME["model"],
-        "gpu": Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
-        "setting": Column("setting", "setting", lambda row: row.system.description),
-        "wer": BY_NAME["wer"],
-        "cer": BY_NAME["cer"],
-        "accuracy": Column("accuracy", "accuracy", lambda row: _short_verdict(board, row), shown="if known"),
-        "reqs_per_sec": Column("reqs_per_sec", "reqs/s", _rate, numeric=True),
-        "n": BY_NAME["n"],
-        cost: dataclasses.replace(BY_NAME[cost], heading="¢/hour" if cost == usd else "Wh/hour", shown="if known"),
-        "rtfx": Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
-    }
-    shown = {name: column for name, column in columns.items() if column.is_shown(board.rows) or name == metric != "wer"}
+
+    def accuracy(row: Row) -> str:
+        best = "reference" if board.verdicts.named else "best"
+        return best if row.is_reference else verdict_of(row) if row.verdict else ""
+
+    def rate(row: Row) -> str:
+        value = row.system.median("reqs_per_sec")
+        return number(value, 2 if value and value < 100 else 1) + noise_of(row)
+
+    columns = (
+        BY_NAME["model"],
+        Column("gpu", "GPU", lambda row: gpus[row.system.gpu]),
+        Column("setting", "setting", lambda row: row.system.description),
+        BY_NAME["wer"],
+        BY_NAME["cer"],
+        Column("accuracy", "accuracy", accuracy, shown="if known"),
+        Column("reqs_per_sec", "reqs/s", rate, numeric=True),
+        BY_NAME["n"],
+        dataclasses.replace(BY_NAME[cost], heading="¢/hour" if cost == usd else "Wh/hour", shown="if known"),
+        Column("rtfx", "RTFx", lambda row: number(row.system.median("rtfx"), 0), numeric=True),
+    )
+    shown = [each for each in columns if each.is_shown(board.rows) or each.name == metric != "wer"]
     return Table(
-        [column.heading for column in shown.values()],
-        [[column.text(row) for column in shown.values()] for row in rows],
-        frozenset(place for place, column in enumerate(shown.values()) if column.numeric),
-        frozenset(place for place, name in enumerate(shown) if name in (*ALWAYS, metric)),
+        [column.heading for column in shown],
+        [[column.text(row) for column in shown] for row in rows],
+        frozenset(place for place, column in enumerate(shown) if column.numeric),
+        frozenset(place for place, column in enumerate(shown) if column.name in (*ALWAYS, metric)),
     )
 
 
 def choices(board: Leaderboard, rows: Sequence[Row]) -> str:
     """A sentence with the cheapest, fastest and most accurate choice, and the ones not shown to differ from it."""
-    gpus = short_gpu_names(row.system for row in board.rows)
+    systems, gpus = [row.system for row in rows], short_gpu_names(board)
 
     def name(system: System) -> str:
         return f"{system.model} on {gpus[system.gpu]}"
 
-    parts: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    scored = sorted((row.system.wer, place) for place, row in enumerate(rows) if row.system.wer is not None)
-    accurate = rows[scored[0][1]].system if scored else None
-    as_accurate = [row for row in rows if accurate and _keeps_margin(board, row.system, accurate)]
-    equally_accurate = ""
-    for sort in dict.fromkeys(("cost", "reqs_per_sec", answer_sort(board))):
-        metric = SORTINGS[sort].metric
-        measured = [row for row in rows if row.system.median(metric) is not None]
-        if sort not in CHOICES or not measured:
-            continue
-        ordered = sorted(measured, key=lambda row: sort_key(row.system, SORTINGS[sort]))
-        best, *others = (row.system for row in ordered)
-        doubt = _doubt(best, others, SORTINGS[sort], name)
-        parts.setdefault((name(best), doubt), []).append((CHOICES[sort], _figure(best, metric)))
-        if sort == answer_sort(board) and as_accurate and ordered[0] not in as_accurate:
-            best = next((row.system for row in ordered if row in as_accurate), best)
-            equally_accurate = f"{CHOICES[sort]} with that accuracy is {name(best)} ({_figure(best, metric)})"
+    # A choice may be best twice: its kinds and figures, by the choice and the doubt about it.
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    ordered = {sort: _best_first(systems, sort) for sort in CHOICES if sort != "energy" or answer_sort(board) == sort}
+    for sort, (best, *others) in ((sort, measured) for sort, measured in ordered.items() if measured):
+        doubt = _speed_doubt(best, others, sort, name)
+        found.setdefault((name(best), doubt), []).append((CHOICES[sort], figure(best, sort)))
+    accurate = min((s for s in systems if s.wer is not None), key=lambda s: s.wer or 0.0, default=None)
     if accurate:
-        found = ("most accurate", f"{accurate.wer:.2f} % {accurate.error_rate}")
-        parts.setdefault((accurate.model, _accuracy_doubt(board, accurate, rows)), []).append(found)
+        kind = "most accurate", f"{accurate.wer:.2f} % {accurate.error_rate}"
+        found[accurate.model, _accuracy_doubt(board, accurate, systems)] = [kind]
     clauses = [
-        f"{_joined(kind for kind, _ in found)} is {who} ({', '.join(figure for _, figure in found)}){doubt}"
-        for (who, doubt), found in parts.items()
+        f"{_joined(kind for kind, _ in kinds)} is {who} ({', '.join(value for _, value in kinds)}){doubt}"
+        for (who, doubt), kinds in found.items()
     ]
-    sentence = "; ".join([*clauses, equally_accurate] if equally_accurate else clauses)
+    sort = answer_sort(board)
+    if accurate and (first := ordered.get(sort)):
+        as_accurate = [system for system in first if _keeps_margin(board, system, accurate)]
+        if as_accurate and as_accurate[0] is not first[0]:
+            best = as_accurate[0]
+            clauses.append(f"{CHOICES[sort]} with that accuracy is {name(best)} ({figure(best, sort)})")
+    sentence = "; ".join(clauses)
     return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
-def short_gpu_names(systems: Iterable[System]) -> dict[str, str]:
+def short_gpu_names(board: Leaderboard) -> dict[str, str]:
     """`H100` for `NVIDIA H100 80GB HBM3`: up to the first word with a digit, if the names of all GPUs then differ."""
     found = {}
-    for system in systems:
-        count, _, gpu = system.short_gpu.rpartition(" × ")
-        words = gpu.split()
+    for system in (row.system for row in board.rows):
+        words = short_gpu(system.newest.gpu).split()
         end = next((place for place, word in enumerate(words, 1) if any(map(str.isdigit, word))), len(words))
-        found[system.gpu] = " × ".join([*([count] if count else []), " ".join(words[:end])])
+        count = f"{system.gpu_count} × " if system.gpu_count > 1 else ""
+        found[system.gpu] = count + " ".join(words[:end])
     names = list(found.values())
     return {gpu: name if names.count(name) == 1 else gpu for gpu, name in found.items()}
 
 
-def _short_verdict(board: Leaderboard, row: Row) -> str:
-    if row.is_reference:
-        return "reference" if board.verdicts.named else "best"
-    return verdict_of(row) if row.verdict else ""
-
-
-def _rate(row: Row) -> str:
-    rate = row.system.median("reqs_per_sec")
-    return number(rate, 2 if rate and rate < 100 else 1) + noise_of(row)
-
-
-def _figure(system: System, metric: str) -> str:
-    value = system.median(metric) or 0.0
-    match metric:
-        case "usd_per_audio_hour":
+def figure(system: System, sort: str) -> str:
+    """`99.40 requests/s`, `0.152 ¢ per audio hour`, `1.25 Wh per audio hour`."""
+    value = system.median(SORTINGS[sort].metric) or 0.0
+    match sort:
+        case "cost":
             return f"{100 * value:.3f} ¢ per audio hour"
-        case "energy_wh_per_audio_hour":
+        case "energy":
             return f"{value:.2f} Wh per audio hour"
     return f"{value:,.{2 if value < 100 else 1}f} requests/s"
 
 
-def _doubt(best: System, others: Sequence[System], sorting: Sorting, name: Callable[[System], str]) -> str:
+def _best_first(systems: Iterable[System], sort: str) -> list[System]:
+    """The systems for which the metric of `sort` was measured, the best first."""
+    measured = [system for system in systems if system.median(SORTINGS[sort].metric) is not None]
+    return sorted(measured, key=lambda system: sort_key(system, SORTINGS[sort]))
+
+
+def _speed_doubt(best: System, others: Sequence[System], sort: str, name: Callable[[System], str]) -> str:
     """A clause with the rows whose rate is not shown to differ from the best, at a level that holds for all pairs."""
     pairs = max(1, len(others) * (len(others) + 1) // 2)
-    rates = {system: system.by_run(sorting.metric) for system in (best, *others)}
+    rates = {system: system.by_run(SORTINGS[sort].metric) for system in (best, *others)}
     alike = []
     for other in others:
         noise = [rates[system] for system in others if system is not other]
         found = rate_difference(rates[other], rates[best], others=noise, comparisons=pairs)
+        if found and found.interval is None:
+            return ", measured once"  # so were all others
         if found and found.interval and found.interval.low <= 0 <= found.interval.high:
             alike.append(name(other))
-        elif found and found.interval is None and other is others[0]:
-            return ", measured once"
     if not alike:
         return ""
     more = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
@@ -162,13 +164,12 @@ def _keeps_margin(board: Leaderboard, system: System, best: System) -> bool:
     return system is best or (found is not None and found.keeps_margin)
 
 
-def _accuracy_doubt(board: Leaderboard, best: System, rows: Sequence[Row]) -> str:
+def _accuracy_doubt(board: Leaderboard, best: System, systems: Iterable[System]) -> str:
     """A clause with the other models that are not shown to be less accurate."""
-    others = [row.system for row in rows if row.system.model_id != best.model_id and row.system.wer is not None]
+    others = [system for system in systems if system.model_id != best.model_id and system.wer is not None]
     found = {other: board.verdicts.against(other, best) for other in others}
     alike = [other.model for other, verdict in found.items() if verdict is None or verdict.outcome != "worse"]
-    names = list(dict.fromkeys(alike))
-    return f", with no difference shown to {_joined(names)}" if names else ""
+    return f", with no difference shown to {_joined(dict.fromkeys(alike))}" if alike else ""
 
 
 def _joined(words: Iterable[str]) -> str:

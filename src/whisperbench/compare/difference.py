@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
@@ -19,9 +18,9 @@ from whisperbench.compare.document import (
     section,
     side_by_side,
 )
-from whisperbench.compare.groups import key_fields, shown_field
+from whisperbench.compare.groups import differences
 from whisperbench.compare.systems import System
-from whisperbench.compare.verdicts import loops_of, wer_difference
+from whisperbench.compare.verdicts import wer_difference
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing
@@ -30,7 +29,7 @@ from whisperbench.results.names import METRICS, Metric
 from whisperbench.results.record import RunRecord
 from whisperbench.results.transcripts import StoredTranscripts
 from whisperbench.stats.paired import PairedDifference
-from whisperbench.stats.rates import RateDifference, rate_difference
+from whisperbench.stats.rates import rate_difference
 
 MAX_CHANGED = 20
 MAX_CHARACTERS = 4_000  # longer transcripts are cut before the alignment; 30 s of fast speech have 600
@@ -65,18 +64,29 @@ class Difference:
     wer: PairedDifference | str
     utterances: tuple[tuple[AlignedUtterance, AlignedUtterance], ...]
 
+    @classmethod
+    def of(
+        cls,
+        runs: tuple[RunRecord, RunRecord],
+        transcripts: Mapping[str, StoredTranscripts | None],
+        margin: float,
+        normalize: Callable[[str], str],
+    ) -> Difference:
+        """Compare two runs; `transcripts` are those by run id, and `normalize` is applied before the alignment."""
+        of_a, of_b = (transcripts.get(run.run_id) for run in runs)
+        changed = most_changed(of_a or (), of_b or ())
+        aligned = ((AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize)) for x, y in changed)
+        return cls(*runs, wer_difference(of_a, of_b, margin), tuple(aligned))
+
     def parts(self, links: Links) -> list[Part]:
         """The runs, the tests, the fields that prevent a comparison, the params and the metrics."""
         runs = self.a, self.b
         a, b = (linked(run, links) for run in runs)
         parts: list[Part] = [Heading(["From ", a, " to ", b], 1), Paragraph(self.accuracy), Paragraph(self.speed)]
-        if fields := differing(*map(key_fields, runs)):
+        if fields := differences(*runs):
             what = "The rates are" if self.a.accuracy_key == self.b.accuracy_key else "WER and rates are"
-            warning = Paragraph(f"{what} not comparable, because these fields differ.", "Warning")
-            shown = {
-                n: tuple(shown_field(r, n, v) for r, v in zip(runs, pair, strict=True)) for n, pair in fields.items()
-            }
-            parts += [warning, _table("field", shown)]
+            warning = f"Warning: {what} not comparable, because these fields differ."
+            parts += [Paragraph(warning), _table("field", fields)]
         params = differing(*(dict(sorted(run.params.items())) for run in runs))
         return [
             *parts,
@@ -88,25 +98,24 @@ class Difference:
     @property
     def rest(self) -> list[Part]:
         """The metrics that are not in FIRST_READ."""
-        return section("Other metrics", self._metrics([m.name for m in METRICS if m.name not in FIRST_READ]))
+        return section("Other metrics", self._metrics([name for name in BY_NAME if name not in FIRST_READ]))
 
     def _metrics(self, names: Iterable[str]) -> Table:
-        pairs = {name: (self.a.metric(name), self.b.metric(name)) for name in names}
-        rows = [self._metric_row(BY_NAME[name], *pair) for name, pair in pairs.items() if pair != (None, None)]
-        return Table(["metric", "from", "to", "change"], rows, frozenset({1, 2, 3}))
+        measured = [BY_NAME[name] for name in names if (self.a.metric(name), self.b.metric(name)) != (None, None)]
+        return Table(["metric", "from", "to", "change"], list(map(self._metric_row, measured)), frozenset({1, 2, 3}))
 
-    def _metric_row(self, metric: Metric, *values: float | None) -> list[Cell]:
+    def _metric_row(self, metric: Metric) -> list[Cell]:
         """The name, both values and the change.
 
         A change of the WER or the CER is better or worse only if that is the verdict.
         """
-        percent = percent_change(*values)
-        digits = [0 if value is None else metric.decimals(value) for value in values]
+        a, b = self.a.metric(metric.name), self.b.metric(metric.name)
         change: Cell = NOT_MEASURED
-        if percent is not None:
+        if a and b is not None:
             decided = metric.name not in ("wer", "cer") or getattr(self.wer, "outcome", "") in ("better", "worse")
-            change = Change(percent, metric.better if decided else None)
-        return [metric.name, *map(number, values, digits), change]
+            change = Change(100 * (b / a - 1), metric.better if decided else None)
+        figures = (number(value, 0 if value is None else metric.decimals(value)) for value in (a, b))
+        return [metric.name, *figures, change]
 
     @property
     def accuracy(self) -> str:
@@ -114,38 +123,19 @@ class Difference:
         before, after = System((self.a,)), System((self.b,))
         if isinstance(self.wer, str):
             return f"{after.error_rate}: not compared, {self.wer}."
-        loops = f" Repetition loops: {loops_of(after)}, before {loops_of(before)}." if loops_of(after) else ""
+        loops = f" Repetition loops: {after.loops}, before {before.loops}." if after.loops else ""
         return f"{after.error_rate}: {self.wer.statement(after.unit)}, {self.wer.figures}.{loops}"
-
-    @property
-    def rate(self) -> RateDifference | None:
-        """The change of reqs/sec; None if it was not measured in both runs."""
-        return rate_difference([self.a.values("reqs_per_sec")], [self.b.values("reqs_per_sec")])
 
     @property
     def speed(self) -> str:
         """The change of the throughput in one sentence; one run of each side cannot show its noise."""
-        if (rate := self.rate) is None:
+        rate = rate_difference([self.a.values("reqs_per_sec")], [self.b.values("reqs_per_sec")])
+        if rate is None:
             causes = {run.disturbed for run in (self.a, self.b) if run.disturbed}
             return f"Speed: not compared, because {' and '.join(sorted(causes)) or 'it was not measured in both runs'}."
-        reason = "of one run each, so its noise is unknown"
-        if self.a.speed_key != self.b.speed_key:
-            reason = "of runs that are not comparable"
+        comparable = self.a.speed_key == self.b.speed_key
+        reason = "of one run each, so its noise is unknown" if comparable else "of runs that are not comparable"
         return f"Speed: {rate.candidate:.2f} instead of {rate.baseline:.2f} reqs/sec ({rate.change:+.1f} %), {reason}."
-
-
-def difference(
-    a: RunRecord,
-    b: RunRecord,
-    of_a: StoredTranscripts | None,
-    of_b: StoredTranscripts | None,
-    margin: float,
-    normalize: Callable[[str], str],
-) -> Difference:
-    """Compare two runs and their transcripts; `normalize` is applied before the alignment."""
-    changed = most_changed(of_a or (), of_b or ())
-    aligned = ((AlignedUtterance.of(x, normalize), AlignedUtterance.of(y, normalize)) for x, y in changed)
-    return Difference(a, b, wer_difference(of_a, of_b, margin), tuple(aligned))
 
 
 def added_errors(a: UtteranceResult, b: UtteranceResult) -> int:
@@ -162,21 +152,5 @@ def most_changed(of_a: StoredTranscripts, of_b: StoredTranscripts) -> list[tuple
     return sorted(changed, key=lambda pair: (-abs(added_errors(*pair)), pair[0].utt_id))[:MAX_CHANGED]
 
 
-def most_errors_first(stored: StoredTranscripts) -> list[UtteranceResult]:
-    """The utterances with errors, most errors first."""
-    wrong = [u for u in stored if u.errors and u.reference is not None]
-    return sorted(wrong, key=lambda u: (-(u.errors or 0), u.utt_id))
-
-
-def audio_address(wav: bytes) -> str:
-    """The data: URL of a WAV file."""
-    return f"data:audio/wav;base64,{base64.b64encode(wav).decode()}"
-
-
-def percent_change(a: float | None, b: float | None) -> float | None:
-    """The change from `a` to `b` in percent of `a`; None if a value is missing or `a` is 0."""
-    return 100 * (b / a - 1) if a and b is not None else None
-
-
-def _table(name: str, changes: Mapping[str, tuple[str, ...]]) -> Table:
+def _table(name: str, changes: Mapping[str, tuple[str, str]]) -> Table:
     return Table([name, "from", "to"], [[field, *pair] for field, pair in changes.items()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -68,48 +67,13 @@ class Heading:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paragraph:
     cell: Cell
-    subject: str = ""
 
 
 Part = Heading | Paragraph | Table
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Origin:
-    """What a page was made from: the command, the tracking store without a password, and the time in UTC."""
-
-    command: str
-    store: str
-    created: datetime.datetime
-
-    def facts(self, runs: Iterable[RunRecord]) -> dict[str, str]:
-        """Command, time, store, and versions of the software that measured `runs`."""
-        return {
-            "Command": self.command,
-            "Created": f"{self.created:%d %B %Y, %H:%M} UTC".lstrip("0"),
-            "Store": self.store,
-            "Versions": versions_of(runs),
-        }
-
-
-def versions_of(runs: Iterable[RunRecord]) -> str:
-    """`whisperbench 0.1.0; vllm 0.32.0; torch 2.13.0; driver 580.1; normaliser whisper-english/0.1.15`."""
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        named = {run.params.get("engine", "engine"): "engine_version", "torch": "torch_version"}
-        named |= {"driver": "cuda_driver", "normaliser": "normalizer"}
-        for name, param in named.items():
-            if param in run.params:
-                found.setdefault(name, set()).add(run.params[param].partition("+")[0])
-    versions = (f"{name} {' and '.join(sorted(values))}" for name, values in found.items())
-    return "; ".join([f"whisperbench {__version__}", *versions])
-
-
 def section(heading: str, table: Table, *, without_rows: str = "", note: str = "") -> list[Part]:
-    """A heading, a table and a note below the table.
-
-    If the table has no rows, `without_rows` replaces it, or the section is omitted if `without_rows` is empty.
-    """
+    """A heading, a table and a note below it; without rows, `without_rows` in place of the table, or nothing."""
     if not table.rows:
         return [Heading([heading]), Paragraph(without_rows)] if without_rows else []
     return [Heading([heading]), table, *([Paragraph(note)] if note else [])]
@@ -131,3 +95,16 @@ def linked(run: RunRecord, links: Links) -> Linked:
 
 def side_by_side(runs: Sequence[RunRecord], links: Links) -> Linked:
     return Linked("Transcripts side by side in MLflow", links.transcripts(runs))
+
+
+def versions_of(runs: Iterable[RunRecord]) -> str:
+    """`whisperbench 0.1.0; vllm 0.32.0; torch 2.13.0; driver 580.1; normaliser whisper-english/0.1.15`."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        named = {run.params.get("engine", "engine"): "engine_version", "torch": "torch_version"}
+        named |= {"driver": "cuda_driver", "normaliser": "normalizer"}
+        for name, param in named.items():
+            if param in run.params:
+                found.setdefault(name, set()).add(run.params[param].partition("+")[0])
+    versions = (f"{name} {' and '.join(sorted(values))}" for name, values in found.items())
+    return "; ".join([f"whisperbench {__version__}", *versions])

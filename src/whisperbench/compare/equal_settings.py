@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 from whisperbench.compare.document import NOT_MEASURED, Cell, Table, number
-from whisperbench.compare.rank import Leaderboard, best_of, sort_key
+from whisperbench.compare.rank import FASTEST, Leaderboard, best_of, sort_key
 from whisperbench.compare.systems import System
 from whisperbench.config.benchmark import OPTIONS
-from whisperbench.config.compare import SORTINGS
 from whisperbench.results.record import RunIdentity
 
-FASTEST = SORTINGS["reqs_per_sec"]
+Key = TypeVar("Key")
+
 CONCURRENCY = ("batch_size", "max_num_seqs")
 """Options that set how many utterances an engine decodes concurrently; an engine has one of them."""
 
@@ -36,13 +37,13 @@ def _settings(system: System) -> Hashable:
 
     An engine with thinned padding, a quantised KV cache or quantised weights does not equal an engine without them.
     """
-    others = (
-        each.text(each.default) if (value := system.requested(each)) is None else value
+    others = [
+        system.requested(each) or each.default_text
         for name, each in OPTIONS.items()
         if each.identity and name not in ("engine", "dtype", *CONCURRENCY)
-    )
-    concurrency = system.param("max_num_seqs") if system.uses_vllm else system.param("batch_size")
-    return system.revision, system.param("dtype"), concurrency, *others
+    ]
+    concurrency = [system.param(name) for name in CONCURRENCY if OPTIONS[name].has(system.engine_name)]
+    return system.revision, system.param("dtype"), *concurrency, *others
 
 
 def _comparison(
@@ -51,42 +52,50 @@ def _comparison(
     within: Callable[[System], Hashable],
     equal: Callable[[System], Hashable],
 ) -> Table:
-    """A row for each value of `compared`, in each group of equal `within` that has several values.
+    """A row for each GPU or engine (`compared`), if several of them measured the same model (`within`).
 
-    Settings with the same key `equal` are equal.  The one that most values have is shown, of several the fastest.
+    It has the rate at settings that are equal on most of the GPUs or engines (of several such settings the fastest),
+    and the rate at its own best setting.
     """
     rows: list[list[Cell]] = []
     for board in boards:
         timed = [row.system for row in board.rows if row.system.median(FASTEST.metric)]
-        for group in _grouped(sorted(timed, key=lambda s: sort_key(s, FASTEST)), within):
-            values = list(dict.fromkeys(map(compared, group)))
-            if len(values) < 2:
-                continue
-            alike = max(_grouped(group, equal), key=lambda systems: len(set(map(compared, systems))))
-            shared = {compared(s): s for s in reversed(alike)} if len(set(map(compared, alike))) > 1 else {}
-            best = {value: best_of(board, [s for s in group if compared(s) == value], FASTEST) for value in values}
-            for value in sorted(
-                values, key=lambda value: (value not in shared, sort_key(shared.get(value, best[value]), FASTEST))
-            ):
-                first = best[value]
-                names: list[Cell] = [first.model, first.gpu, first.engine]
-                rows.append([*names, *_figures(shared.get(value), shared.values()), *_figures(first, best.values())])
+        fastest_first = sorted(timed, key=lambda system: sort_key(system, FASTEST))
+        for group in _grouped(fastest_first, within).values():
+            by_name = _grouped(group, compared)
+            if len(by_name) > 1:
+                best = {name: best_of(board, systems, FASTEST) for name, systems in by_name.items()}
+                shared = _at_equal_settings(group, compared, equal)
+                for name in dict.fromkeys((*shared, *best)):
+                    names: list[Cell] = [best[name].model, best[name].gpu, best[name].engine]
+                    rows.append([*names, *_figures(shared, name), *_figures(best, name)])
     headings = ["model", "gpu", "engine", "equal settings", "reqs/sec", "% of fastest", "best setting", "reqs/sec"]
     return Table([*headings, "% of fastest"], rows, frozenset({4, 5, 7, 8}))
 
 
-def _figures(system: System | None, others: Iterable[System]) -> list[Cell]:
-    """The setting, its rate, and the rate in percent of the fastest of `others`."""
-    if system is None:
+def _at_equal_settings(
+    systems: Iterable[System], compared: Callable[[System], str], equal: Callable[[System], Hashable]
+) -> dict[str, System]:
+    """The fastest system of each GPU or engine at the settings that most of them have; none if they share no settings.
+
+    `systems` and the result are ordered by speed, the fastest first.
+    """
+    candidates = [_grouped(alike, compared) for alike in _grouped(systems, equal).values()]
+    most = max(candidates, key=len)
+    return {name: found[0] for name, found in most.items()} if len(most) > 1 else {}
+
+
+def _figures(systems: Mapping[str, System], name: str) -> list[Cell]:
+    """The setting of a GPU or engine, its rate, and the rate in percent of the fastest of `systems`."""
+    if name not in systems:
         return [NOT_MEASURED] * 3
-    rate = system.median(FASTEST.metric) or 0.0
-    fastest = max(other.median(FASTEST.metric) or 0.0 for other in others)
-    return [system.description, number(rate), f"{100 * rate / fastest:.0f} %"]
+    rates = {each: system.median(FASTEST.metric) or 0.0 for each, system in systems.items()}
+    return [systems[name].description, number(rates[name]), f"{100 * rates[name] / max(rates.values()):.0f} %"]
 
 
-def _grouped(systems: Iterable[System], key: Callable[[System], Hashable]) -> list[list[System]]:
-    """Lists of systems with equal keys; the order is kept."""
-    found: dict[Hashable, list[System]] = {}
+def _grouped(systems: Iterable[System], key: Callable[[System], Key]) -> dict[Key, list[System]]:
+    """Lists of systems by key, in the order of the systems."""
+    found: dict[Key, list[System]] = {}
     for system in systems:
         found.setdefault(key(system), []).append(system)
-    return list(found.values())
+    return found

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from whisperbench.compare.groups import key_fields, shown_field
+from whisperbench.compare.document import counted
+from whisperbench.compare.groups import differences, in_words, incomparable
 from whisperbench.compare.systems import System
-from whisperbench.compare.verdicts import loops_of
 from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import ComparisonError
 from whisperbench.results.keys import differing
@@ -43,16 +43,8 @@ class Verdict:
     sentence: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class GateCase:
-    """A candidate and its baseline; the runs of each are repeats of one configuration, newest first."""
-
-    candidate: System
-    baseline: System
-
-
-def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequence[str] = ()) -> GateCase:
-    """The runs of the candidate and of the baseline.
+def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequence[str] = ()) -> tuple[System, System]:
+    """The candidate and the baseline, whose runs are repeats of one configuration each.
 
     The candidate consists of the runs `candidate_ids`, or of the newest run and its repeats from the same commit.  The
     newest run must have the settings of the baseline; named runs may have others.
@@ -65,8 +57,12 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
         ComparisonError: the baseline or the candidate was not found, or they are not comparable.
     """
     newest_first = sorted(records, key=lambda run: (run.start_time, run.run_id), reverse=True)
-    matching = matching_runs(newest_first, baseline)
-    by_id = [run for run in matching if _is_id_of(baseline, run)]
+    named = matching_runs(newest_first, baseline)
+    if by_id := [run for run in named if _is_id_of(baseline, run)]:
+        if not all(_is_repeat(run, by_id[0]) for run in by_id):
+            ids = ", ".join(run.run_id for run in by_id[:MAX_LISTED])
+            raise ComparisonError(f"The ids of several runs begin with {baseline!r}: {ids}. Write more digits.")
+        named = [run for run in newest_first if _is_repeat(run, by_id[0])]
     if candidate_ids:
         candidates = [run for run in newest_first if run.run_id in candidate_ids]
         if missing := set(candidate_ids) - {run.run_id for run in candidates}:
@@ -74,40 +70,41 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
                 f"runs: {', '.join(sorted(missing))} is not among the finished runs that were selected."
             )
     else:
-        newest = next((run for run in newest_first if run not in by_id), None)
-        candidates = [run for run in newest_first if newest and run not in by_id and _is_repeat(run, newest)]
+        others = [run for run in newest_first if run not in by_id]
+        candidates = [run for run in others if _is_repeat(run, others[0])]
     if not candidates:
         raise ComparisonError(f"No run was found to compare with the baseline {baseline!r}. Measure one first.")
     newest = candidates[0]
-    if other := next((run for run in candidates if _identity(run) != _identity(newest)), None):
-        raise ComparisonError(
-            f"The candidate runs {newest.run_id} and {other.run_id} are not repeats of one configuration. "
-            "Name runs with equal settings, hardware and versions."
-        )
-    baselines = [run for run in newest_first if _is_repeat(run, by_id[0])] if by_id else matching
-    earlier = [run for run in baselines if run not in candidates]
+    for run in candidates:
+        if reason := incomparable(run):
+            raise ComparisonError(f"The candidate {_shown(run)} cannot be compared, because {reason}.")
+        if _identity(run) != _identity(newest):
+            raise ComparisonError(
+                f"The candidate runs {newest.run_id} and {run.run_id} are not repeats of one configuration. "
+                "Name runs with equal settings, hardware and versions."
+            )
+    earlier = [run for run in named if run not in candidates]
     if not earlier:
         raise ComparisonError(
-            f"Every run of the baseline {baseline!r} belongs to the candidate {newest.name} ({newest.run_id}). "
+            f"Every run of the baseline {baseline!r} belongs to the candidate {_shown(newest)}. "
             "Name the candidate with runs=<id>, or another baseline."
         )
-    comparable = [run for run in earlier if not _differences(run, newest)]
+    comparable = [run for run in earlier if not incomparable(run) and not differences(run, newest)]
     if not comparable:
+        reason = incomparable(earlier[0]) or in_words(differences(earlier[0], newest))
         raise ComparisonError(
-            f"Run {newest.name} ({newest.run_id}) is not comparable with the baseline {earlier[0].name} "
-            f"({earlier[0].run_id}): {'; '.join(_differences(earlier[0], newest))}."
+            f"Run {_shown(newest)} is not comparable with the baseline {described(baseline, earlier)}: {reason}."
         )
     equal = [run for run in comparable if run.config_digest == newest.config_digest]
     if not equal and not candidate_ids:
-        changed = differing(_settings(comparable[0]), _settings(newest))
-        settings = "; ".join(f"{name}: {new} instead of {old}" for name, (old, new) in changed.items())
+        settings = in_words(differing(_settings(comparable[0]), _settings(newest)))
         raise ComparisonError(
-            f"The newest run {newest.name} ({newest.run_id}) has other settings than the baseline "
-            f"{comparable[0].name}: {settings}. Name the candidate with runs=<id>."
+            f"The newest run {_shown(newest)} has other settings than the baseline "
+            f"{described(baseline, comparable)}: {settings}. Name the candidate with runs=<id>."
         )
     expected = (equal or comparable)[0]
     repeats = [run for run in comparable if _identity(run) == _identity(expected)]
-    return GateCase(System(tuple(candidates)), System(tuple(repeats)))
+    return System(tuple(candidates)), System(tuple(repeats))
 
 
 def matching_runs(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
@@ -120,7 +117,7 @@ def matching_runs(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
     found = [run for run in records if _is_id_of(name, run) or name in (run.name, (run.config_digest or "")[:digits])]
     if not found:
         newest = {run.name: run for run in sorted(records, key=lambda run: run.start_time)}
-        listed = [f"{run.name} ({run.run_id[:8]})" for run in reversed(newest.values())]
+        listed = [_shown(run) for run in reversed(newest.values())]
         more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
         raise ComparisonError(
             f"{name!r} matches no run id, run name or config digest. Choose one of {', '.join(listed[:MAX_LISTED])}"
@@ -129,10 +126,23 @@ def matching_runs(records: Sequence[RunRecord], name: str) -> list[RunRecord]:
     return found
 
 
-def judge(case: GateCase, wer: PairedDifference | str | None, margin: float, max_slowdown: float) -> Verdict:
+def described(baseline: str, runs: Sequence[RunRecord]) -> str:
+    """`'fp8' (3 runs, the newest fp8_large-v3 (1a2b3c4d))`: a baseline as the user wrote it, and its runs."""
+    return f"{baseline!r} ({counted(len(runs), 'run')}, the newest {_shown(runs[0])})"
+
+
+def judge(
+    candidate: System,
+    baseline: System,
+    name: str,
+    wer: PairedDifference | str | None,
+    margin: float,
+    max_slowdown: float,
+) -> Verdict:
     """Decide whether the candidate is a regression.
 
     Args:
+        name: the baseline as the user wrote it.
         wer: candidate − baseline, or the reason why they cannot be compared; None if neither has a WER.
         margin: difference of WER that is accepted, in points.
         max_slowdown: loss of throughput that is accepted, in percent.
@@ -140,39 +150,40 @@ def judge(case: GateCase, wer: PairedDifference | str | None, margin: float, max
     Raises:
         ComparisonError: the WER cannot be compared, or a throughput is missing.
     """
-    candidate, baseline = case.candidate, case.baseline
-    names = f"{candidate.label} ({candidate.newest.run_id[:8]})", f"the baseline {baseline.newest.name}"
+    names = {
+        candidate: f"{candidate.label} ({candidate.newest.run_id[:8]})",
+        baseline: f"the baseline {described(name, baseline.runs)}",
+    }
     if isinstance(wer, str) or (candidate.wer is None) is not (baseline.wer is None):
         reason = wer if isinstance(wer, str) else "it was measured in only one of them"
         raise ComparisonError(
-            f"The {candidate.error_rate} of {names[0]} is not comparable with that of {names[1]}: {reason}."
+            f"The {candidate.error_rate} of {names[candidate]} is not comparable with that of {names[baseline]}: "
+            f"{reason}."
         )
-    speed = rate_difference(*_counted_rates(case))
+    rates = [rates for rates in candidate.by_run("reqs_per_sec") if rates]
+    # With many runs of the baseline, one slow run of the candidate would hardly change the pooled noise.
+    newest = [rates for rates in baseline.by_run("reqs_per_sec") if rates][: max(3, 2 * len(rates))]
+    speed = rate_difference(newest, rates)
     if speed is None:
-        name, system = (names[1], baseline) if candidate.median("reqs_per_sec") else (names[0], candidate)
+        system = baseline if rates else candidate
         if disturbed := system.newest.disturbed:
-            raise ComparisonError(f"The speed of {name} is not ranked, because {disturbed}. Measure it again.")
-        raise ComparisonError(f"reqs_per_sec was not measured in {name}.")
+            raise ComparisonError(f"The speed of {names[system]} is not ranked, because {disturbed}. Measure it again.")
+        raise ComparisonError(f"reqs_per_sec was not measured in {names[system]}.")
     outcomes = {"throughput": judge_speed(speed, max_slowdown)}
     if wer is not None:
         outcomes = {candidate.error_rate: judge_wer(wer, candidate, margin), **outcomes}
-    by_status = {status: [n for n, each in outcomes.items() if each.status == status] for status in (1, 2)}
-    if by_status[REGRESSION]:
-        status, opening = REGRESSION, f"REGRESSION of {' and '.join(by_status[REGRESSION])}"
-    elif by_status[UNDECIDED]:
-        status, opening = UNDECIDED, f"UNDECIDED for {' and '.join(by_status[UNDECIDED])}"
-    else:
-        status, opening = PASSED, "No regression"
+    status, opening = PASSED, "No regression"
+    for found, words in ((UNDECIDED, "UNDECIDED for"), (REGRESSION, "REGRESSION of")):
+        if of_status := [each for each, outcome in outcomes.items() if outcome.status == found]:
+            status, opening = found, f"{words} {' and '.join(of_status)}"
     details = " ".join(each.sentence for each in outcomes.values())
-    return Verdict(status, f"{opening}: {names[0]} against {names[1]}. {details}")
+    return Verdict(status, f"{opening}: {names[candidate]} against {names[baseline]}. {details}")
 
 
 def judge_wer(wer: PairedDifference, candidate: System, margin: float) -> Verdict:
     """The outcome for the WER; a candidate that is worse by less than the margin passes."""
-    loops = loops_of(candidate)
-    figures = (
-        f"{candidate.error_rate}: {wer.statement(candidate.unit)}, {wer.figures}{f', loops: {loops}' if loops else ''}."
-    )
+    loops = f", loops: {candidate.loops}" if candidate.loops else ""
+    figures = f"{candidate.error_rate}: {wer.statement(candidate.unit)}, {wer.figures}{loops}."
     if wer.keeps_margin:
         return Verdict(PASSED, figures)
     if wer.low > margin:
@@ -187,19 +198,16 @@ def judge_speed(speed: RateDifference, max_slowdown: float) -> Verdict:
         f"Throughput: {speed.candidate:.2f} reqs/sec instead of {speed.baseline:.2f} ({speed.change:+.1f} %, "
         f"{speed.limits}, {k} against {n} runs, allowed -{max_slowdown:g} %)."
     )
-    enough = n >= MIN_BASELINE_RUNS and n + k >= MIN_RUNS
-    if speed.interval is None or speed.spread is None or not enough:
+    if speed.interval is None or speed.spread is None or n < MIN_BASELINE_RUNS or n + k < MIN_RUNS:
         return Verdict(UNDECIDED, f"{figures} Measure {_more_runs(n, k, MIN_BASELINE_RUNS)}.")
     if speed.interval.low >= -max_slowdown:
         return Verdict(PASSED, figures)
+    needed = runs_needed(speed.spread, max_slowdown)
     if speed.interval.high < -max_slowdown:
         if k >= MIN_FAILING_RUNS:
             return Verdict(REGRESSION, figures)
-        return Verdict(
-            UNDECIDED, f"{figures} Measure 1 more run of the candidate, because one run is no proof of a regression."
-        )
-    needed = runs_needed(speed.spread, max_slowdown)
-    if needed > MAX_RUNS_ADVISED:
+        advice = "Measure 1 more run of the candidate, because one run is no proof of a regression"
+    elif needed > MAX_RUNS_ADVISED:
         advice = (
             f"Runs scatter by {100 * speed.spread:.0f} %, which is too much for a limit of {max_slowdown:g} %. "
             "Measure on an idle machine, or allow more"
@@ -209,21 +217,14 @@ def judge_speed(speed: RateDifference, max_slowdown: float) -> Verdict:
     return Verdict(UNDECIDED, f"{figures} {advice}.")
 
 
-def _counted_rates(case: GateCase) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
-    """The rates of the baseline and of the candidate by run.
-
-    Only the newest runs of the baseline are used, at most twice as many as the candidate has, or three if that is more.
-    With many runs of the baseline, one slow run of the candidate would hardly change the pooled noise.
-    """
-    candidate = [rates for rates in case.candidate.by_run("reqs_per_sec") if rates]
-    baseline = [rates for rates in case.baseline.by_run("reqs_per_sec") if rates]
-    return baseline[: max(3, 2 * len(candidate))], candidate
-
-
 def _more_runs(n: int, k: int, wanted: int) -> str:
     """`1 more run of the baseline and 2 more runs of the candidate`, so that each side has `wanted`."""
     sides = ((wanted - n, "baseline"), (wanted - k, "candidate"))
-    return " and ".join(f"{m} more run{'s' * (m > 1)} of the {side}" for m, side in sides if m > 0)
+    return " and ".join(f"{counted(m, 'more run')} of the {side}" for m, side in sides if m > 0)
+
+
+def _shown(run: RunRecord) -> str:
+    return f"{run.name} ({run.run_id[:8]})"
 
 
 def _is_id_of(text: str, run: RunRecord) -> bool:
@@ -243,14 +244,3 @@ def _is_repeat(run: RunRecord, newest: RunRecord) -> bool:
     """Whether a run repeats the newest one with the same code; without a recorded commit only the run itself counts."""
     same_code = COMMIT in newest.tags and all(run.tags.get(tag) == newest.tags.get(tag) for tag in (COMMIT, GIT_DIRTY))
     return run is newest or (same_code and _identity(run) == _identity(newest))
-
-
-def _differences(expected: RunRecord, found: RunRecord) -> list[str]:
-    """The fields of the comparability keys that differ, with both values; a missing key differs from all keys."""
-    if None in (expected.accuracy_key, found.accuracy_key, expected.speed_key, found.speed_key):
-        return ["a run has no accuracy key or no speed key"]
-    changed = differing(key_fields(expected), key_fields(found))
-    return [
-        f"{name}: {shown_field(found, name, new)} instead of {shown_field(expected, name, old)}"
-        for name, (old, new) in changed.items()
-    ]

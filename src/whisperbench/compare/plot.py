@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from whisperbench.compare.answer import short_gpu_names
+from whisperbench.compare.answer import figure, short_gpu_names
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.text import escape_control
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
@@ -52,73 +51,61 @@ def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str 
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    rate = board.rows[0].system.error_rate
-    others = [] if by_cost else _published(board, published)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 4.6), layout="constrained")
-        axes = figure.add_subplot(
+        drawn = Figure(figsize=(11, 4.6), layout="constrained")
+        axes = drawn.add_subplot(
             xlabel="¢ per audio hour (left is cheaper)" if by_cost else "requests/s (right is faster)",
-            ylabel=f"{rate} % (down is more accurate)",
+            ylabel=f"{board.rows[0].system.error_rate} % (down is more accurate)",
         )
         axes.set_title(_short(title), loc="left")
-        labels, tooltips = _draw(axes, points, by_cost=by_cost)
+        labels = _draw(axes, points, short_gpu_names(board), front="post" if by_cost else "pre")
+        others = [] if by_cost else _published(board, published)
         if others:
             axes.scatter(*zip(*others, strict=True), color=INK, marker="x", label="published")
         xs = [x for x, _, _ in points] + [x for x, _ in others]
         if max(xs) > LOGARITHMIC * min(xs):
             _logarithmic(axes)
-        figure.legend(loc="outside lower center", ncols=6, frameon=False)
-        _remove_overlapping(figure, labels)
+        drawn.legend(loc="outside lower center", ncols=6, frameon=False)
+        drawn.draw_without_rendering()
+        _remove_overlapping(labels, right=drawn.bbox.x1)
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        drawn.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     svg = file.getvalue()
-    for gid, text in tooltips.items():
-        svg = svg.replace(f'<g id="{gid}">', f'<g id="{gid}"><title>{escape(escape_control(text))}</title>', 1)
+    for place, (_, _, row) in enumerate(points):
+        group = f'<g id="point-{place}">'
+        svg = svg.replace(group, f"{group}<title>{escape(escape_control(_tooltip(row)))}</title>", 1)
     return Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib and `escape` escape every text
 
 
-def _draw(axes: Axes, points: Sequence[Point], *, by_cost: bool) -> tuple[list[Annotation], Mapping[str, str]]:
-    """Draw the points of each GPU and the legend; return the labels, and the tooltips by the id of their SVG group."""
-    gpus = short_gpu_names(row.system for _, _, row in points)
-    models = sorted({row.system.model for _, _, row in points})
+def _draw(axes: Axes, points: Sequence[Point], gpus: Mapping[str, str], *, front: Any) -> list[Annotation]:
+    """Draw the points, the front of each GPU (`post` or `pre`: the direction of its steps) and the legend."""
+    colours = {gpu: f"C{place}" for place, gpu in enumerate(sorted({row.system.gpu for *_, row in points}))}
+    models = sorted({row.system.model for *_, row in points})
     shapes = {model: SHAPES[place % len(SHAPES)] for place, model in enumerate(models)}
-    labels: list[Annotation] = []
-    tooltips: dict[str, str] = {}
-    for place, (gpu, name) in enumerate(sorted(gpus.items())):
-        of_gpu = [point for point in points if point[2].system.gpu == gpu]
-        optimal = [point for point in of_gpu if point[2].pareto]
-        colour = f"C{place}"
-        axes.plot([], [], "o", color=colour, label=_short(name))
-        axes.step(
-            [x for x, _, _ in optimal],
-            [wer for _, wer, _ in optimal],
-            where="post" if by_cost else "pre",
-            color=colour,
-            linestyle="--",
-            linewidth=1,
-            gid="pareto",
-        )
-        for x, wer, row in of_gpu:
-            gid = f"point-{len(tooltips)}"
-            axes.plot([x], [wer], shapes[row.system.model], color=colour, markersize=7, gid=gid)
-            tooltips[gid] = _tooltip(row)
-        for x, wer, row in optimal:
-            labels.append(axes.annotate(_short(f"{name} {row.system.label}"), (x, wer), color=colour, **LABEL))
+    labels = []
+    for place, (x, wer, row) in enumerate(points):
+        colour = colours[row.system.gpu]
+        axes.plot([x], [wer], shapes[row.system.model], color=colour, markersize=7, gid=f"point-{place}")
+        if row.pareto:
+            text = _short(f"{gpus[row.system.gpu]} {row.system.label}")
+            labels.append(axes.annotate(text, (x, wer), color=colour, **LABEL))
+    for gpu, colour in colours.items():
+        axes.plot([], [], "o", color=colour, label=_short(gpus[gpu]))
+        optimal = [(x, wer) for x, wer, row in points if row.pareto and row.system.gpu == gpu]
+        line: Any = {"color": colour, "linestyle": "--", "linewidth": 1, "gid": "pareto"}
+        axes.step([x for x, _ in optimal], [wer for _, wer in optimal], where=front, **line)
     if len(models) > 1:
         for model, shape in shapes.items():
             axes.plot([], [], shape, color=INK, label=_short(model))
-    return labels, tooltips
+    return labels
 
 
 def _tooltip(row: Row) -> str:
     """`large-v3 fp8 on NVIDIA H100: WER 2.31 %, 99.40 requests/s, 0.152 ¢ per audio hour`."""
-    system, cost = row.system, row.system.median("usd_per_audio_hour")
-    figures = [f"{system.error_rate} {system.wer:.2f} %"]
-    if rate := system.median("reqs_per_sec"):
-        figures.append(f"{rate:,.2f} requests/s")
-    if cost:
-        figures.append(f"{100 * cost:.3f} ¢ per audio hour")
-    return f"{system.label} on {system.gpu}: {', '.join(figures)}"
+    system = row.system
+    measured = {"reqs_per_sec": "reqs_per_sec", "cost": "usd_per_audio_hour"}
+    figures = [figure(system, sort) for sort, metric in measured.items() if system.median(metric)]
+    return f"{system.label} on {system.gpu}: {', '.join([f'{system.error_rate} {system.wer:.2f} %', *figures])}"
 
 
 def _published(board: Leaderboard, published: Sequence[Counterpart]) -> list[tuple[float, float]]:
@@ -130,21 +117,20 @@ def _published(board: Leaderboard, published: Sequence[Counterpart]) -> list[tup
 
 def _logarithmic(axes: Axes) -> None:
     """Use a logarithmic axis with plain numbers at 1, 2 and 5 of each decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _remove_overlapping(figure: Figure, labels: Sequence[Annotation]) -> None:
+def _remove_overlapping(labels: Sequence[Annotation], right: float) -> None:
     """Remove labels that overlap an earlier one or leave the figure."""
-    figure.draw_without_rendering()
     kept: list[Bbox] = []
     for label in labels:
         box = label.get_window_extent()
-        if box.count_overlaps(kept) or box.x1 > figure.bbox.x1:
+        if box.count_overlaps(kept) or box.x1 > right:
             label.remove()
         else:
             kept.append(box)

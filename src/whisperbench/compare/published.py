@@ -17,6 +17,8 @@ PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 MLPERF = "MLPerf"
 OTHER_SETTINGS = "other settings"
 UTTERANCES = 2_620  # of LibriSpeech test-clean
+NOT_SETTINGS = ("model", "model_revision", "dtype", "engine", "gpus")
+"""Options that may differ between equal settings; the number of GPUs has a caveat of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,13 +45,13 @@ class PublishedBenchmark:
     caveats: str
 
     @property
-    def setting(self) -> str:
-        """`vllm fp8 seqs256`; only the engine if the setting is the default or was not published."""
-        return " ".join([self.engine, *(labels(OPTIONS, self._params).values() if self.kv_cache_dtype else ())])
+    def _options(self) -> dict[str, str]:
+        return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
 
     @property
-    def _params(self) -> dict[str, str]:
-        return {"kv_cache_dtype": self.kv_cache_dtype, "max_num_seqs": self.max_num_seqs}
+    def setting(self) -> str:
+        """`vllm fp8 seqs256`; only the engine if the setting is the default or was not published."""
+        return " ".join([self.engine, *(labels(OPTIONS, self._options).values() if self.kv_cache_dtype else ())])
 
     def has_gpu_of(self, system: System) -> bool:
         """H100 matches `NVIDIA H100 80GB HBM3`; A10 does not match `NVIDIA A100`."""
@@ -62,14 +64,24 @@ class PublishedBenchmark:
         """MLPerf transcribes packed windows of 30 s, the other benchmarks transcribe single utterances."""
         return (system.requested(OPTIONS["pack_seconds"]) == "30") is (self.benchmark == MLPERF)
 
+    def has_settings_of(self, system: System) -> bool:
+        """Whether the settings are equal; options that were not published have their defaults, or no known value."""
+        for name, each in OPTIONS.items():
+            requested = system.requested(each)
+            if name in self._options:
+                equal = requested == self._options[name] or not self.kv_cache_dtype
+            else:
+                equal = requested in (None, each.default_text, "auto") or name in NOT_SETTINGS
+            if each.identity and not each.in_keys and not equal:
+                return False
+        return system.engines <= system.gpu_count
+
     def caveats_of(self, system: System) -> list[str]:
         """Reasons why a measured system is not directly comparable, beyond `caveats`."""
         split, utterances = system.param("split"), system.newest.metric("utterances") or 0
         wanted = "dev" if self.benchmark == MLPERF else "test-clean"
-        equal = not self.kv_cache_dtype or all(system.requested(OPTIONS[n]) == t for n, t in self._params.items())
-        more = {system.requested(OPTIONS[name]) for name in ("padding_stride", "engines_per_gpu")} - {None, "1", "auto"}
         reasons = {
-            OTHER_SETTINGS: not equal or bool(more) or system.engines > system.gpu_count,
+            OTHER_SETTINGS: not self.has_settings_of(system),
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
             f"other data: {split or system.newest.data}": split != wanted,
@@ -89,8 +101,7 @@ class Counterpart:
     @property
     def ratio(self) -> float | None:
         """Measured / published throughput per GPU on the same GPU type; None if the settings are not equal."""
-        equal = self.system and OTHER_SETTINGS not in self.published.caveats_of(self.system)
-        return self._ratio_of(self.system) if equal else None
+        return self._ratio_of(self.system) if self.system and self.published.has_settings_of(self.system) else None
 
     @property
     def best_ratio(self) -> float | None:
@@ -123,18 +134,14 @@ def counterparts(measured: Iterable[System], *, every: bool = False) -> tuple[Co
     The counterpart has the same model.  A system on the same GPU is preferred, then one with fewer caveats, then a
     faster one.
     """
-    timed = [system for system in measured if system.median("reqs_per_sec") is not None]
+    rates = {system: rate for system in measured if (rate := system.median("reqs_per_sec")) is not None}
+    fastest_first = sorted(rates, key=rates.__getitem__, reverse=True)
     found = []
     for row in published_benchmarks():
-        systems = [system for system in timed if row.has_data_of(system)]
-        similarity = {
-            s: (row.has_gpu_of(s), -len(row.caveats_of(s)), s.median("reqs_per_sec"))
-            for s in systems
-            if row.has_model_of(s)
-        }
-        best = max(similarity, key=similarity.__getitem__, default=None)
-        if every or best or any(map(row.has_gpu_of, systems)):
-            here = [s for s in similarity if row.has_gpu_of(s)]
-            fastest = max(here, key=lambda s: s.median("reqs_per_sec") or 0.0, default=None)
-            found.append(Counterpart(row, best, fastest))
+        same_data = [system for system in fastest_first if row.has_data_of(system)]
+        same_model = [system for system in same_data if row.has_model_of(system)]
+        here = [system for system in same_model if row.has_gpu_of(system)]
+        closest = min(here or same_model, key=lambda system: len(row.caveats_of(system)), default=None)
+        if every or closest or any(map(row.has_gpu_of, same_data)):
+            found.append(Counterpart(row, closest, here[0] if here else None))
     return tuple(found)

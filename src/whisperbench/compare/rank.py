@@ -25,25 +25,25 @@ class Row:
     """
 
     system: System
-    is_reference: bool = False
-    verdict: PairedDifference | None = None
-    no_verdict: str | None = None
-    speed: RateEstimate | None = None
-    pareto: bool = False
+    is_reference: bool
+    verdict: PairedDifference | None
+    no_verdict: str | None
+    speed: RateEstimate | None
+    pareto: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Leaderboard:
-    """A sorted group; `differs` lists the differences of its data and scoring from the first leaderboard."""
+    """A sorted group; `differs` states how its data and scoring differ from those of the first leaderboard."""
 
     group: Group
     sort: str
     rows: tuple[Row, ...]
     verdicts: Verdicts
-    differs: tuple[str, ...] = ()
+    differs: str = ""
 
 
-def rank(group: Group, sort: str, verdicts: Verdicts, *, differs: tuple[str, ...] = ()) -> Leaderboard:
+def rank(group: Group, sort: str, verdicts: Verdicts, *, differs: str = "") -> Leaderboard:
     """Sort a group by WER or by a rate; by reqs_per_sec if the metric of `sort` was not measured."""
     if not group.has(SORTINGS[sort].metric):
         sort = "reqs_per_sec"
@@ -71,15 +71,16 @@ def pareto(systems: Sequence[System]) -> list[System]:
 
     For such a system, no other system of its speed key is better in WER or throughput and at least equal in the other.
     """
-    rates = {s: rate for s in systems if s.wer is not None and (rate := s.median("reqs_per_sec")) is not None}
-    points = {s: (s.wer or 0.0, -rate) for s, rate in rates.items()}
+    points = {
+        s: (s.wer, -rate) for s in systems if s.wer is not None and (rate := s.median("reqs_per_sec")) is not None
+    }
 
     def dominated(system: System) -> bool:
-        wer, cost = points[system]
-        others = (point for s, point in points.items() if s.speed_key == system.speed_key)
-        return any(w <= wer and c <= cost and (w, c) != (wer, cost) for w, c in others)
+        own = points[system]
+        others = (point for s, point in points.items() if s.newest.speed_key == system.newest.speed_key)
+        return any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in others)
 
-    return sorted((s for s in points if not dominated(s)), key=lambda s: -rates[s])
+    return sorted((s for s in points if not dominated(s)), key=lambda s: points[s][1])
 
 
 def best_settings(board: Leaderboard) -> list[Row]:
@@ -111,10 +112,10 @@ def sort_key(system: System, sorting: Sorting) -> float:
 
 def _is_as_accurate(system: System, board: Leaderboard) -> bool:
     """Whether a setting is not less accurate than the most accurate setting of its model, as far as is known."""
-    wers = {each: each.wer for each in board.group.systems if each.model_id == system.model_id and each.wer is not None}
-    if system not in wers:
+    if system.wer is None:
         return True
-    best = min(wers, key=lambda each: wers[each])
+    of_model = [s for s in board.group.systems if s.model_id == system.model_id and s.wer is not None]
+    best = min(of_model, key=lambda s: s.wer or 0.0)
     found = board.verdicts.against(system, best)
     worse = found is not None and found.outcome == "worse"
-    return not worse and wers[system] - wers[best] <= board.verdicts.margin
+    return not worse and system.wer - (best.wer or 0.0) <= board.verdicts.margin

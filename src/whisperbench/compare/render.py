@@ -11,18 +11,19 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 
-from whisperbench.compare import report as content
 from whisperbench.compare.answer import choices, table
 from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
 from whisperbench.compare.difference import Difference, added_errors
-from whisperbench.compare.document import Cell, Heading, Linked, Origin, Paragraph, Part, Table, side_by_side
+from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side, versions_of
+from whisperbench.compare.groups import group_fields
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row, best_settings
-from whisperbench.compare.report import Report, title
+from whisperbench.compare.report import Report, cell, data, on_gpu, title
 from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
+from whisperbench.results.record import RunRecord
 from whisperbench.text import escape_control, markdown
 
 
@@ -30,42 +31,93 @@ def as_markdown(parts: Iterable[Part]) -> str:
     return "\n\n".join(map(_markdown, parts)) + "\n"
 
 
+def _markdown(part: Part) -> str:
+    match part:
+        case Heading(cells, level):
+            return f"{'#' * level} {''.join(map(_cell, cells))}"
+        case Paragraph(content):
+            return _cell(content)
+        case Table(headings, rows, numeric):
+            marks = ["--:" if place in numeric else "---" for place in range(len(headings))]
+            lines = [list(map(markdown, headings)), marks, *(list(map(_cell, row)) for row in rows)]
+            return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(content: Cell) -> str:
+    if isinstance(content, Linked):
+        return f"[{markdown(content.text)}]({content.address})"
+    return markdown(content if isinstance(content, str) else content.text)
+
+
 def leaderboard_html(report: Report) -> str:
     """The content of leaderboard.html, which is self-contained and readable without JavaScript."""
-    main = report.boards[0]
+    main = report.every[0]
     best = best_settings(main)
+    runs = [run for board in report.boards for row in board.rows for run in row.system.runs]
     return render(
         "leaderboard.html.jinja",
-        heading=content.data(main.group),
+        report=report,
+        heading=data(main.group),
         sentence=choices(main, best),
         best=table(main, best),
         plot=pareto_svg(main, report.published) if len(main.rows) > 1 else None,
-        counts=f"{report.counts}. Searched: {report.searched}.",
-        facts=report.origin.facts(run for board in report.boards for row in board.rows for run in row.system.runs),
-        reading=_reading(report),
-        boards=[_board_html(board, report) for board in report.boards],
-        utterances=report.utterances,
-        utterances_of=content.on_gpu(main.rows[0]),
+        boards=[_board_html(board, report.links) for board in report.boards],
+        utterances_of=on_gpu(main.rows[0]),
         unit=main.rows[0].system.unit,
-        audio=report.audio,
-        sections=report.sections,
+        reading=_reading(report),
+        facts={**report.origin, "Versions": versions_of(runs)},
     )
 
 
-def difference_html(found: Difference, links: Links, audio: Mapping[str, str], origin: Origin) -> str:
+def _board_html(board: Leaderboard, links: Links) -> dict[str, object]:
+    columns = shown_columns(board)
+    return {
+        "title": title(board),
+        "differs": board.differs,
+        "gpus": sorted({row.system.gpu for row in board.rows}),
+        "columns": columns,
+        "rows": [(row, [(cell(each, row, links), _sort_value(each, row)) for each in columns]) for row in board.rows],
+        "side_by_side": side_by_side([row.system.typical for row in board.rows], links),
+    }
+
+
+def _sort_value(column: Column, row: Row) -> str:
+    """The value by which a cell is sorted; empty if it was not measured, or is a word like `auto` among numbers."""
+    value = column.value(row)
+    text = "" if value is None else str(value)
+    return "" if column.numeric and text.isalpha() else text
+
+
+def _reading(report: Report) -> dict[str, object]:
+    """What the explanations at the end of the page refer to, from all leaderboards."""
+    rows = [row for board in report.boards for row in board.rows]
+    verdicts = report.every[0].verdicts
+    return {
+        "rates": sorted({row.system.error_rate for row in rows if row.system.wer is not None}, reverse=True),
+        "reference": on_gpu(next((row for row in rows if row.is_reference), rows[0])),
+        "named": verdicts.named,
+        "margin": f"{verdicts.margin:g}",
+        "verdicts": any(row.verdict for row in rows),
+        "noise": any(row.speed and row.speed.noise_percent is not None for row in rows),
+        "cost": any(row.system.median("usd_per_audio_hour") for row in rows),
+        "loops": any(row.system.loops for row in rows),
+        "pareto": any(row.pareto for row in rows),
+    }
+
+
+def difference_html(found: Difference, links: Links, audio: Mapping[str, str], origin: Mapping[str, str]) -> str:
     """The content of difference.html: the differences and the utterances that changed most, with alignments.
 
-    `audio` holds data: URLs of WAV files by utterance id.
+    `audio` holds data: URLs of WAV files by utterance id, `origin` the command, time and store.
     """
     return render(
         "difference.html.jinja",
         found=found,
         parts=found.parts(links),
-        rest=found.rest,
         audio=audio,
         unit=System((found.a,)).unit,
         added_errors=added_errors,
-        facts=origin.facts((found.a, found.b)),
+        facts={**origin, "Versions": versions_of((found.a, found.b))},
     )
 
 
@@ -74,23 +126,11 @@ def leaderboard_csv(report: Report) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["board", *(column.name for column in COLUMNS), "url"])
-    for board in (*report.boards, *report.alone):
+    for board in report.every:
         for row in board.rows:
             values = [csv_cell(column.value(row)) for column in COLUMNS]
             writer.writerow([csv_cell(title(board)), *values, report.links.run(row.system.newest)])
     return file.getvalue()
-
-
-def leaderboard_json(report: Report) -> str:
-    """Every leaderboard with key, rows and runs; the published results, the unranked runs and the rank changes."""
-    boards = [_board_json(board, report.links) for board in (*report.boards, *report.alone)]
-    body = {
-        "boards": boards,
-        "published": [_published_json(each) for each in report.published],
-        "left_out": [{"run_id": e.run.run_id, "name": e.run.name, "reason": e.reason} for e in report.left_out],
-        "rank_changes": None if report.rank_changes is None else list(map(dataclasses.asdict, report.rank_changes)),
-    }
-    return json.dumps(body, indent=1, allow_nan=False) + "\n"
 
 
 def csv_cell(value: Value) -> Value:
@@ -101,64 +141,28 @@ def csv_cell(value: Value) -> Value:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def _markdown(part: Part) -> str:
-    match part:
-        case Heading(cells, level):
-            return f"{'#' * level} {''.join(map(_cell, cells))}"
-        case Paragraph(cell, subject):
-            return f"**{markdown(subject)}:** {_cell(cell)}" if subject else _cell(cell)
-        case Table(headings, rows, numeric):
-            marks = ["--:" if place in numeric else "---" for place in range(len(headings))]
-            lines = [list(map(markdown, headings)), marks, *(list(map(_cell, row)) for row in rows)]
-            return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(cell: Cell) -> str:
-    if isinstance(cell, Linked):
-        return f"[{markdown(cell.text)}]({cell.address})"
-    return markdown(cell if isinstance(cell, str) else cell.text)
-
-
-def _board_html(board: Leaderboard, report: Report) -> dict[str, object]:
-    columns = shown_columns(board)
-
-    def cells(row: Row) -> list[tuple[Cell, str]]:
-        return [(content.cell(column, row, report.links), _sort_value(column, row)) for column in columns]
-
-    return {
-        "title": title(board),
-        "differs": board.differs,
-        "gpus": sorted({row.system.gpu for row in board.rows}),
-        "columns": columns,
-        "rows": [(row, cells(row)) for row in board.rows],
-        "side_by_side": side_by_side([row.system.typical for row in board.rows], report.links),
+def leaderboard_json(report: Report) -> str:
+    """Every leaderboard with key, rows and runs; the published results, the unranked runs and the rank changes."""
+    body = {
+        "boards": [_board_json(board, report.links) for board in report.every],
+        "published": [_published_json(each) for each in report.published],
+        "without_speed": _runs_json(report.without_speed),
+        "left_out": _runs_json(report.left_out),
+        "rank_changes": None if report.rank_changes is None else list(map(dataclasses.asdict, report.rank_changes)),
     }
-
-
-def _reading(report: Report) -> dict[str, object]:
-    """What the explanations at the end of the page refer to, from all leaderboards."""
-    verdicts = report.boards[0].verdicts
-    rows = [row for board in report.boards for row in board.rows]
-    return {
-        "rates": sorted({row.system.error_rate for row in rows if row.system.wer is not None}, reverse=True),
-        "reference": content.on_gpu(next((row for row in rows if row.is_reference), rows[0])),
-        "named": verdicts.named,
-        "margin": f"{verdicts.margin:g}",
-        "verdicts": any(row.verdict for row in rows),
-        "noise": any(row.speed and row.speed.noise_percent is not None for row in rows),
-        "cost": any(row.system.median("usd_per_audio_hour") for row in rows),
-        "loops": any(row.system.typical.metric("repetition_loops") is not None for row in rows),
-        "pareto": any(row.pareto for row in rows),
-    }
+    return json.dumps(body, indent=1, allow_nan=False) + "\n"
 
 
 def _board_json(board: Leaderboard, links: Links) -> dict[str, object]:
-    def row_json(row: Row) -> dict[str, object]:
+    rows = []
+    for row in board.rows:
         runs = [{"run_id": run.run_id, "name": run.name, "url": links.run(run)} for run in row.system.runs]
-        return {**{column.name: column.value(row) for column in COLUMNS}, "runs": runs}
+        rows.append({**{column.name: column.value(row) for column in COLUMNS}, "runs": runs})
+    return {"title": title(board), "key": group_fields(board.group.newest), "sort": board.sort, "rows": rows}
 
-    rows = list(map(row_json, board.rows))
-    return {"title": title(board), "key": dict(board.group.fields), "sort": board.sort, "rows": rows}
+
+def _runs_json(runs: Iterable[tuple[RunRecord, str]]) -> list[dict[str, str]]:
+    return [{"run_id": run.run_id, "name": run.name, "reason": reason} for run, reason in runs]
 
 
 def _published_json(each: Counterpart) -> dict[str, object]:
@@ -171,9 +175,3 @@ def _published_json(each: Counterpart) -> dict[str, object]:
         "best_ratio": each.best_ratio,
         "ratio_caveats": each.caveats,
     }
-
-
-def _sort_value(column: Column, row: Row) -> str:
-    """The value by which a cell is sorted; empty if it was not measured."""
-    value = column.value(row)
-    return "" if value is None or (column.numeric and isinstance(value, str)) else str(value)

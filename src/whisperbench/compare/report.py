@@ -13,7 +13,6 @@ from whisperbench.compare.document import (
     Cell,
     Heading,
     Linked,
-    Origin,
     Paragraph,
     Part,
     Table,
@@ -23,12 +22,13 @@ from whisperbench.compare.document import (
     section,
 )
 from whisperbench.compare.equal_settings import engine_comparison, gpu_comparison
-from whisperbench.compare.groups import Group, LeftOut
+from whisperbench.compare.groups import Group
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row
 from whisperbench.compare.rescore import RankChange
 from whisperbench.config.compare import SORTINGS
 from whisperbench.results.links import Links
+from whisperbench.results.record import RunRecord
 
 VERDICTS = (
     "Accuracy compares the {rate} of a row with that of {reference} on the same utterances: “same” if the whole "
@@ -47,37 +47,52 @@ PARETO = "★ is Pareto-optimal: no other configuration on that GPU is both fast
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """The content of the files of a comparison: leaderboards in order, the main one first.
+    """The content of the files of a comparison: `every` leaderboard in order, the main one first.
 
-    `alone` are groups of one configuration.  `rank_changes` is None without rescoring.  `utterances` are those with the
-    most errors in the first row of the main leaderboard, and `audio` holds the data: URLs of their audio by utterance
-    id.  `searched` describes where the runs were found.
+    `left_out` are the runs that are not ranked, with the reason.  `rank_changes` is None without rescoring.
+    `utterances` are those with the most errors in the first row of the main leaderboard, and `audio` holds the data:
+    URLs of their audio by utterance id.  `searched` describes where the runs were found, `origin` the command, time and
+    store.
     """
 
-    boards: tuple[Leaderboard, ...]
-    alone: tuple[Leaderboard, ...]
-    left_out: tuple[LeftOut, ...]
+    every: tuple[Leaderboard, ...]
+    left_out: Sequence[tuple[RunRecord, str]]
     published: tuple[Counterpart, ...]
     rank_changes: tuple[RankChange, ...] | None
     utterances: tuple[AlignedUtterance, ...]
     audio: Mapping[str, str]
     links: Links
     searched: str
-    origin: Origin
+    origin: Mapping[str, str]
+
+    @property
+    def boards(self) -> list[Leaderboard]:
+        """The leaderboards that have a table: the main one, and the others of several configurations."""
+        return [board for board in self.every if board is self.every[0] or len(board.rows) > 1]
+
+    @property
+    def alone(self) -> list[Leaderboard]:
+        """The leaderboards of one configuration that is not comparable with any other."""
+        return [board for board in self.every if board not in self.boards]
+
+    @property
+    def without_speed(self) -> list[tuple[RunRecord, str]]:
+        """The runs of which only the WER is ranked, with the reason."""
+        runs = (run for board in self.every for row in board.rows for run in row.system.runs)
+        return [(run, run.disturbed) for run in runs if run.disturbed]
 
     @property
     def counts(self) -> str:
         """`64 runs compared, 3 without their speed, 2 left out`."""
         runs, alone = (sum(len(r.system.runs) for b in boards for r in b.rows) for boards in (self.boards, self.alone))
         without = f", {alone} without a counterpart" if alone else ""
-        disturbed = sum(each.speed_only for each in self.left_out)
-        slow = f", {disturbed} without their speed" if disturbed else ""
-        return f"{counted(runs, 'run')} compared{without}{slow}, {len(self.left_out) - disturbed} left out"
+        slow = f", {len(self.without_speed)} without their speed" if self.without_speed else ""
+        return f"{counted(runs, 'run')} compared{without}{slow}, {len(self.left_out)} left out"
 
     @property
     def answer(self) -> list[Part]:
         """The best choices and the best setting of each model and GPU, in at most 20 lines of 80 columns."""
-        board = self.boards[0]
+        board = self.every[0]
         footer = f"{self.counts}. All settings: --full, leaderboard.html."
         return answer(board, f"Whisper leaderboard: {data(board.group)}", footer)
 
@@ -86,28 +101,28 @@ class Report:
         """The short answer, one table per leaderboard, and the other sections."""
         parts = [*self.answer[:-1], Paragraph(f"{self.counts}. Searched: {self.searched}.")]
         for board in self.boards:
-            table = ranking(shown_columns(board), board.rows, self.links)
+            columns = shown_columns(board)
+            cells = [[cell(column, row, self.links) for column in columns] for row in board.rows]
+            numeric = frozenset(place for place, column in enumerate(columns) if column.numeric)
+            table = Table([column.heading for column in columns], cells, numeric)
             parts += [Heading([title(board)]), table, Paragraph(explanation(board))]
         return [*parts, *self.sections]
 
     @property
     def sections(self) -> list[Part]:
         """The sections after the leaderboards; sections without content are omitted."""
-        boards = (*self.boards, *self.alone)
+        rate = error_heading(self.every)
         unchanged = "" if self.rank_changes is None else "No changes of order."
-        benchmarks = dict.fromkeys(f"{p.published.benchmark}: {p.published.caveats}" for p in self.published)
+        caveats = " ".join(dict.fromkeys(f"{p.published.benchmark}: {p.published.caveats}" for p in self.published))
         return [
             *section("GPUs at equal settings, and each at its best", gpu_comparison(self.boards)),
             *section("Engines at equal settings, and each at its best", engine_comparison(self.boards)),
-            *section(f"One configuration on different data, {error_heading(boards)}", _across_data(boards)),
+            *section(f"One configuration on different data, {rate}", _across_data(self.every)),
             *section("Configurations without a counterpart", _alone(self.alone, self.links)),
-            *section(
-                "Changes by rescoring",
-                _rank_changes(self.rank_changes or (), error_heading(boards)),
-                without_rows=unchanged,
-            ),
-            *section("Published benchmarks, not ranked", _published(self.published), note=" ".join(benchmarks)),
-            *section("Left out", _left_out(self.left_out, self.links)),
+            *section("Changes by rescoring", _rank_changes(self.rank_changes or (), rate), without_rows=unchanged),
+            *section("Published benchmarks, not ranked", _published(self.published), note=caveats),
+            *section("Without their speed", _runs(self.without_speed, self.links)),
+            *section("Left out", _runs(self.left_out, self.links)),
         ]
 
 
@@ -131,12 +146,6 @@ def data(group: Group) -> str:
     return ", ".join([group.newest.data, *utterances, *["random weights"] * group.newest.random_weights])
 
 
-def ranking(columns: Sequence[Column], rows: Iterable[Row], links: Links) -> Table:
-    cells = [[cell(column, row, links) for column in columns] for row in rows]
-    numeric = frozenset(i for i, column in enumerate(columns) if column.numeric)
-    return Table([column.heading for column in columns], cells, numeric)
-
-
 def cell(column: Column, row: Row, links: Links) -> Cell:
     text = column.text(row)
     return Linked(text, links.run(row.system.newest)) if column.link else text
@@ -144,21 +153,19 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
 
 def explanation(board: Leaderboard) -> str:
     """Sentences that explain the verdicts and the figures of a leaderboard."""
-    sentences = [f"It is not comparable with the first table: {'; '.join(board.differs)}."] if board.differs else []
-    if len(board.rows) > 1 and board.group.has("wer"):
-        reference = "the reference" if board.verdicts.named else "the most accurate row (reference)"
-        found = any(row.verdict for row in board.rows)
-        sentences.append(
-            VERDICTS.format(rate=board.rows[0].system.error_rate, reference=reference, margin=board.verdicts.margin)
-            if found
-            else NO_VERDICTS
-        )
-    if any(row.system.typical.metric("repetition_loops") is not None for row in board.rows):
-        sentences.append(LOOPS)
-    sentences.append(RATES)
-    if any(row.pareto for row in board.rows):
-        sentences.append(PARETO)
-    return " ".join(sentences)
+    rows, rate, margin = board.rows, board.rows[0].system.error_rate, board.verdicts.margin
+    reference = "the reference" if board.verdicts.named else "the most accurate row (reference)"
+    compared = len(rows) > 1 and board.group.has("wer")
+    verdicts = any(row.verdict for row in rows)
+    sentences = {
+        f"It is not comparable with the first table: {board.differs}.": bool(board.differs),
+        VERDICTS.format(rate=rate, reference=reference, margin=margin): compared and verdicts,
+        NO_VERDICTS: compared and not verdicts,
+        LOOPS: any(row.system.typical.metric("repetition_loops") is not None for row in rows),
+        RATES: True,
+        PARETO: any(row.pareto for row in rows),
+    }
+    return " ".join(sentence for sentence, applies in sentences.items() if applies)
 
 
 def on_gpu(row: Row) -> str:
@@ -170,14 +177,14 @@ def _published(published: Iterable[Counterpart]) -> Table:
     rows: list[list[Cell]] = []
     for each in published:
         p, s = each.published, each.system
-        theirs = [number(p.wer), *(_per_gpu(rate, p.gpus) for rate in (p.reqs_per_sec, p.rtfx))]
+        theirs = [number(p.wer), _per_gpu(p.reqs_per_sec, p.gpus), _per_gpu(p.rtfx, p.gpus)]
         ours = [NOT_MEASURED] * 4
         if s is not None:
             rates = [_per_gpu(s.median(metric), s.gpu_count) for metric in ("reqs_per_sec", "rtfx")]
             ours = [f"{s.label} on {s.gpu}", number(s.wer), *rates]
         best = f"{number(each.best_ratio)} with {each.best.description}" if each.best else NOT_MEASURED
         source = Linked(f"{p.source}, {p.date}" if p.date else p.source, p.url)
-        names: list[Cell] = [p.benchmark, p.model, p.gpu, p.setting]
+        names = [p.benchmark, p.model, p.gpu, p.setting]
         rows.append([*names, *theirs, *ours, number(each.ratio), each.caveats, best, source])
     figures = ["WER %", "reqs/sec per GPU", "RTFx per GPU"]
     headings = ["benchmark", "model", "gpu", "engine", *figures, "measured here", *figures]
@@ -186,42 +193,42 @@ def _published(published: Iterable[Counterpart]) -> Table:
 
 
 def _per_gpu(rate: float | None, gpus: int) -> str:
-    return NOT_MEASURED if rate is None else number(rate / gpus)
+    return number(None if rate is None else rate / gpus)
 
 
 def _across_data(boards: Iterable[Leaderboard]) -> Table:
     """The WER of each configuration that was measured on several data sets; of equal names, the largest data set."""
     groups = sorted((board.group for board in boards if board.group.has("wer")), key=lambda group: group.size)
-    largest = {group.newest.data: group for group in groups}
-    names = sorted(largest)
+    largest = dict(sorted({group.newest.data: group for group in groups}.items()))
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for name in names:
-        for system in largest[name].systems:
+    for name, group in largest.items():
+        for system in group.systems:
             found.setdefault((system.label, system.gpu), {})[name] = number(system.wer)
     rows = [
-        [*place, *(wers.get(name, NOT_MEASURED) for name in names)]
+        [*place, *(wers.get(name, NOT_MEASURED) for name in largest)]
         for place, wers in sorted(found.items())
         if len(wers) > 1
     ]
-    headings = ["configuration", "gpu", *(data(largest[name]) for name in names)]
+    headings = ["configuration", "gpu", *map(data, largest.values())]
     return Table(headings, rows, frozenset(range(2, len(headings))))
 
 
 def _alone(boards: Sequence[Leaderboard], links: Links) -> Table:
     rows: list[list[Cell]] = []
     for board in boards:
-        (system,) = board.group.systems
+        system = board.rows[0].system
         name, rate = Linked(system.label, links.run(system.newest)), number(system.median("reqs_per_sec"))
-        rows.append([name, data(board.group), system.gpu, number(system.wer), rate, "; ".join(board.differs)])
+        rows.append([name, data(board.group), system.gpu, number(system.wer), rate, board.differs])
     headings = ["configuration", "data", "gpu", error_heading(boards), "reqs/sec", "differs from the first table"]
     return Table(headings, rows, frozenset({3, 4}))
 
 
-def _left_out(runs: Iterable[LeftOut], links: Links) -> Table:
-    rows: list[list[Cell]] = []
-    for each in runs:
-        wer, rate = number(each.run.wer), number(each.run.metric("reqs_per_sec"))
-        rows.append([linked(each.run, links), each.run.gpu, wer, rate, each.reason])
+def _runs(runs: Iterable[tuple[RunRecord, str]], links: Links) -> Table:
+    """Runs with a reason each."""
+    rows: list[list[Cell]] = [
+        [linked(run, links), run.gpu, number(run.wer), number(run.metric("reqs_per_sec")), reason]
+        for run, reason in runs
+    ]
     return Table(["run", "gpu", "WER or CER %", "reqs/sec", "reason"], rows, frozenset({2, 3}))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from whisperbench.config.compare import CompareConfig
 from whisperbench.results.record import RunRecord
@@ -15,11 +15,10 @@ COST = "usd_per_audio_hour"
 
 def selects(options: CompareConfig, record: RunRecord) -> bool:
     """Whether the GPU and the model of a run match the glob patterns of `options`, ignoring case."""
-    wanted = options.gpu or "*"
-    gpu = wanted if set(wanted) & set("*?[") else f"*{wanted}*"
-    model_id = record.params.get("model_id", "")
+    gpu, model_id = options.gpu or "*", record.params.get("model_id", "")
+    pattern = gpu if set(gpu) & set("*?[") else f"*{gpu}*"
     models = (record.params.get("model", ""), model_id, model_id.rpartition("/")[2])
-    return _matches(record.gpu, gpu) and any(_matches(name, options.model or "*") for name in models)
+    return _matches(record.gpu, pattern) and any(_matches(name, options.model or "*") for name in models)
 
 
 def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
@@ -30,26 +29,31 @@ def priced(run: RunRecord, price_of: Mapping[str, float]) -> RunRecord:
     """
     fitting = [price for name, price in price_of.items() if named(name, run.gpu)]
     price = price_of.get(run.gpu, fitting[0] if fitting else None)
-    rates = [rate for rate in run.values("rtfx") if rate > 0]
     rtfx = run.metric("rtfx")
     if price is None or not rtfx:
         return run
     hourly = price * run.count("gpu_count")
-    return dataclasses.replace(
-        run,
-        metrics={**run.metrics, COST: hourly / rtfx},
-        history={**run.history, COST: tuple(hourly / rate for rate in rates)} if run.history else {},
-    )
+    costs = tuple(hourly / rate for rate in run.values("rtfx") if rate > 0)
+    history = {**run.history, COST: costs} if run.history else {}
+    return dataclasses.replace(run, metrics={**run.metrics, COST: hourly / rtfx}, history=history)
 
 
-def unused_prices(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> list[str]:
-    """The GPU names in `price_of` that match no run."""
-    return [name for name in price_of if not any(name == run.gpu or named(name, run.gpu) for run in runs)]
+def price_warnings(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> Iterator[str]:
+    """A sentence for each price that gives no run a cost, and the reason."""
+    for name in price_of:
+        of_gpu = [run for run in runs if named(name, run.gpu)]
+        if not of_gpu:
+            gpus = ", ".join(sorted({run.gpu for run in runs}))
+            yield f"prices: no run was measured on a GPU {name!r}. The runs were measured on {gpus}."
+        elif all(run.metric("rtfx") is None for run in of_gpu):
+            causes = " and ".join(sorted({run.disturbed for run in of_gpu if run.disturbed}))
+            reason = f" ({causes})" if causes else ""
+            yield f"prices: no run on a GPU {name!r} has a ranked speed{reason}, so its cost is not known."
 
 
 def named(family: str, gpu: str) -> bool:
-    """Whether the name of a GPU contains a family name as whole words, ignoring case."""
-    return re.search(rf"\b{re.escape(family)}\b", gpu, re.IGNORECASE) is not None
+    """Whether the name of a GPU is a family name or contains it as whole words, ignoring case."""
+    return family == gpu or re.search(rf"\b{re.escape(family)}\b", gpu, re.IGNORECASE) is not None
 
 
 def _matches(text: str, pattern: str) -> bool:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES
+from whisperbench.config.benchmark import OPTIONS
 from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS, error_metric
 from whisperbench.results.record import TIMED, RunIdentity, RunRecord
-from whisperbench.results.run_name import OMITTED_FROM_LABEL
-from whisperbench.stats.clusters import Interval
+from whisperbench.stats.clusters import Interval, share_at_most
 from whisperbench.stats.rates import RateEstimate
-
-DEFAULT = "default settings"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -31,9 +27,8 @@ class System:
     @property
     def typical(self) -> RunRecord:
         """The run with the median WER (the lower of the middle two); the newest if no run has a WER."""
-        scored = [(run.wer, run.run_id, run) for run in self.runs]
-        ordered = sorted((wer, run_id, run) for wer, run_id, run in scored if wer is not None)
-        return ordered[(len(ordered) - 1) // 2][2] if ordered else self.newest
+        scored = sorted((wer, run.run_id, run) for run in self.runs if (wer := run.wer) is not None)
+        return scored[(len(scored) - 1) // 2][2] if scored else self.newest
 
     @property
     def wer(self) -> float | None:
@@ -54,6 +49,18 @@ class System:
     def interval(self) -> Interval | None:
         low, high = (self.typical.metric(f"{self.error_rate.lower()}_ci_{side}") for side in ("low", "high"))
         return None if low is None or high is None else Interval(low, high)
+
+    @property
+    def loops(self) -> str:
+        """`0 of 1,313 (at most 0.23 % of clips)`; an empty string if repetition loops were not counted.
+
+        A set without a loop cannot exclude rare ones, which are many errors each, so the limit is shown.
+        """
+        loops, utterances = self.typical.metric("repetition_loops"), self.typical.metric("utterances")
+        if loops is None or not utterances:
+            return ""
+        limit = share_at_most(round(loops), round(utterances))
+        return f"{loops:.0f} of {utterances:,.0f} (at most {limit:.2f} % of clips)"
 
     def by_run(self, metric: str) -> list[tuple[float, ...]]:
         """The values of a rate or cost in the repeats of each run, newest run first."""
@@ -95,14 +102,6 @@ class System:
         return self.param("engine") or OPTIONS["engine"].default_text
 
     @property
-    def uses_vllm(self) -> bool:
-        return self.engine_name in VLLM_ENGINES
-
-    def requested(self, option: Option) -> str | None:
-        """An option as it was requested; None if the engine does not have it."""
-        return self.newest.options.get(option.name, option.default_text) if option.has(self.engine_name) else None
-
-    @property
     def engine(self) -> str:
         """`vllm 0.32.0`, `vllm-stock 0.32.0`, `transformers 5.19.0`."""
         version = self.param("engine_version") or ""
@@ -123,27 +122,17 @@ class System:
         """`NVIDIA H100 80GB HBM3`, `4 × NVIDIA A10`, or the name of a CPU."""
         return self.newest.gpu if self.gpu_count == 1 else f"{self.gpu_count} × {self.newest.gpu}"
 
-    @property
-    def short_gpu(self) -> str:
-        """`H100 80GB`."""
-        return " ".join(re.sub(r"[ -]+", " ", OMITTED_FROM_LABEL.sub("", self.gpu)).split())
+    def requested(self, option: Option) -> str | None:
+        """An option as it was requested; None if the engine does not have it."""
+        return self.newest.options.get(option.name, option.default_text) if option.has(self.engine_name) else None
 
     @property
-    def speed_key(self) -> str:
-        return self.newest.speed_key or ""
-
-    @property
-    def other_settings(self) -> str:
-        """Options that differ from their defaults and have no column: `quantization=fp8, enforce_eager=true`."""
-        return other_settings(OPTIONS, self.newest.options)
-
-    def settings(self, *without: str) -> str:
-        """`fp8 seqs256 stride16`: labels of the options, except those in `without` and those that all rows share."""
+    def settings(self) -> str:
+        """`fp8 seqs256 stride16`: labels of the options, except those that all rows share; empty for the defaults."""
         options = dict(self.newest.options)
         if (batch_size := self.param("batch_size")) is not None:
             options["batch_size"] = batch_size  # differs between engines with `auto`
-        found = labels(OPTIONS, options)
-        parts = [label for name, label in found.items() if name not in without and not OPTIONS[name].in_keys]
+        parts = [label for name, label in labels(OPTIONS, options).items() if not OPTIONS[name].in_keys]
         if self.engines > 1 and self.param("gpu_count") == "0":
             parts.append(f"{self.engines} engines")
         return " ".join([*parts, *(["CUDA MPS"] if self.param("cuda_mps") else [])])
@@ -151,12 +140,12 @@ class System:
     @property
     def description(self) -> str:
         """The settings (`fp8 seqs256 stride16`), or 'default settings'."""
-        return self.settings() or DEFAULT
+        return self.settings or "default settings"
 
     @property
     def label(self) -> str:
         """`large-v3 fp8 seqs256`, `large-v3 faster-whisper batch16`."""
-        return f"{self.model} {self.settings()}".rstrip()
+        return f"{self.model} {self.settings}".rstrip()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -167,7 +156,7 @@ class System:
 
 
 def other_settings(options: Mapping[str, Option], changed: Mapping[str, str]) -> str:
-    """Options of `changed` without a column, except those that all rows share."""
+    """`quantization=fp8, enforce_eager=true`: options of `changed` without a column that rows may differ in."""
     return ", ".join(
         f"{name}={changed[name]}"
         for name, each in options.items()

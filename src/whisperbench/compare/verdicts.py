@@ -9,17 +9,14 @@ from typing import Self
 from whisperbench.compare.groups import Group
 from whisperbench.compare.systems import System
 from whisperbench.results.transcripts import StoredTranscripts
-from whisperbench.stats.clusters import share_at_most
 from whisperbench.stats.paired import PairedDifference, PairedErrors
-
-NO_TRANSCRIPTS = "no transcripts"
 
 
 def wer_difference(a: StoredTranscripts | None, b: StoredTranscripts | None, margin: float) -> PairedDifference | str:
     """The difference b − a of the WER, or the reason why the runs cannot be compared utterance by utterance."""
-    if (reason := not_paired(a, b)) or not a or not b:
-        return reason or NO_TRANSCRIPTS
-    return _paired_errors((a, b)).difference(1, 0, margin=margin)
+    if reason := not_paired(a, b):
+        return reason
+    return _paired_errors([a or (), b or ()]).difference(1, 0, margin=margin)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -31,12 +28,12 @@ class Verdicts:
     the comparisons with it, else for all pairs, so that the data may select any reference.
     """
 
-    errors: PairedErrors | None = None
-    places: Mapping[System, int] = dataclasses.field(default_factory=dict)
-    reasons: Mapping[System, str] = dataclasses.field(default_factory=dict)
-    reference: System | None = None
-    named: bool = False
-    margin: float = 0.0
+    errors: PairedErrors | None
+    places: Mapping[System, int]
+    reasons: Mapping[System, str]
+    reference: System | None
+    named: bool
+    margin: float
 
     @classmethod
     def of(
@@ -44,26 +41,30 @@ class Verdicts:
         group: Group,
         transcripts: Mapping[str, StoredTranscripts | None],
         margin: float,
-        reference: System | None = None,
+        named: System | None = None,
     ) -> Self:
-        """Compare the systems of a group that have a WER with `reference`, or with the most accurate one.
+        """Compare the systems of a group that have a WER with `named`, or with the most accurate one.
 
         Args:
             transcripts: transcripts by the id of the typical run of each system.
         """
         scored = group.by_wer
         stored = {system: transcripts.get(system.typical.run_id) for system in scored}
-        best = reference or next((system for system in scored if stored[system]), None)
-        if best is None or len(scored) < 2:
-            return cls(reference=reference or next(iter(scored), None), named=reference is not None, margin=margin)
-        reasons = {system: not_paired(stored[system], stored[best]) for system in scored}
-        paired = {system: found for system, found in stored.items() if found and reasons[system] is None}
+        reference = named or next((system for system in scored if stored[system]), None)
+        reasons: dict[System, str] = {}
+        paired: dict[System, StoredTranscripts] = {}
+        if reference and len(scored) > 1:
+            for system, found in stored.items():
+                if reason := not_paired(found, stored[reference]):
+                    reasons[system] = reason
+                else:
+                    paired[system] = found or ()
         return cls(
             _paired_errors(list(paired.values())) if paired else None,
             {system: place for place, system in enumerate(paired)},
-            {system: reason for system, reason in reasons.items() if reason},
-            best,
-            reference is not None,
+            reasons,
+            reference or next(iter(scored), None),
+            named is not None,
             margin,
         )
 
@@ -81,21 +82,10 @@ class Verdicts:
         )
 
 
-def loops_of(system: System) -> str:
-    """`0 of 1,313 (at most 0.23 % of clips)`; an empty string if repetition loops were not counted.
-
-    A set without a loop cannot exclude rare ones, which are many errors each, so the limit is shown beside a verdict.
-    """
-    loops, utterances = system.typical.metric("repetition_loops"), system.typical.metric("utterances")
-    if loops is None or not utterances:
-        return ""
-    return f"{loops:.0f} of {utterances:,.0f} (at most {share_at_most(round(loops), round(utterances)):.2f} % of clips)"
-
-
 def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str | None:
     """The reason why two runs cannot be compared utterance by utterance, or None."""
     if not a or not b:
-        return NO_TRANSCRIPTS
+        return "no transcripts"
     of_a, of_b = ({utterance.utt_id: utterance for utterance in each} for each in (a, b))
     if len(of_a) != len(a) or len(of_b) != len(b):
         return "an utterance occurs twice"
@@ -111,9 +101,8 @@ def not_paired(a: StoredTranscripts | None, b: StoredTranscripts | None) -> str 
 def _paired_errors(runs: Sequence[StoredTranscripts]) -> PairedErrors:
     """The errors of runs that can be paired, in the order of the utterance ids."""
     ordered = [sorted(run, key=lambda utterance: utterance.utt_id) for run in runs]
-    first = ordered[0]
     return PairedErrors.of(
         [[utterance.errors or 0 for utterance in run] for run in ordered],
-        [utterance.units or 0 for utterance in first],
-        [utterance.speaker for utterance in first],
+        [utterance.units or 0 for utterance in ordered[0]],
+        [utterance.speaker for utterance in ordered[0]],
     )

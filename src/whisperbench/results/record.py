@@ -17,6 +17,7 @@ from whisperbench.results.names import (
     DISTURBED,
     METRICS,
     OPTIONS_TAG,
+    REPEATS,
     SIGNATURE,
     SPEED_KEY,
     error_metric,
@@ -119,6 +120,11 @@ class RunRecord:
     def disturbed(self) -> str | None:
         """Other programs that used the machine in the timed region, if any."""
         return self.tags.get(DISTURBED)
+
+    @property
+    def damaged(self) -> str | None:
+        """Why the rates of the repeats cannot be read, if so; then `history` is empty."""
+        return f"its tag {REPEATS} is damaged" if REPEATS in self.tags and not self.history else None
 
     @property
     def random_weights(self) -> bool:

@@ -27,8 +27,13 @@ def gpu_label(hardware: Hardware) -> str:
     """Number and model of the GPUs without vendor and form factor, like `H100 80GB`, `2x A100 40GB` and `CPU`."""
     if not hardware.has_gpu:
         return "CPU"
-    kept = " ".join(re.sub(r"[ -]+", " ", OMITTED_FROM_LABEL.sub("", hardware.gpu_name)).split())
+    kept = short_gpu(hardware.gpu_name)
     return f"{hardware.gpu_count}x {kept}" if hardware.gpu_count > 1 else kept
+
+
+def short_gpu(name: str) -> str:
+    """`A100 80GB` for `NVIDIA A100-SXM4-80GB`: the name of a GPU without vendor and form factor."""
+    return " ".join(re.sub(r"[ -]+", " ", OMITTED_FROM_LABEL.sub("", name)).split())
 
 
 def setting_name(config: BenchmarkConfig) -> str:

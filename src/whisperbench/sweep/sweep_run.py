@@ -22,7 +22,7 @@ from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import CommandResult
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.links import Links, run_path
+from whisperbench.results.links import run_path
 from whisperbench.results.names import BEST, error_metric
 from whisperbench.results.record import RunRecord
 from whisperbench.results.run_name import run_name
@@ -30,7 +30,7 @@ from whisperbench.sweep.parallel import DeviceSlot
 from whisperbench.sweep.progress import ENDED, PlannedRun, Progress
 from whisperbench.text import markdown
 from whisperbench.tracking import read
-from whisperbench.tracking.client import get_run, ui_address
+from whisperbench.tracking.client import get_run
 from whisperbench.tracking.runs import NOTE_TAG, close_run, log_files, log_now
 from whisperbench.tracking.sweep_runs import add_warning, close_failed, open_child_run
 from whisperbench.tracking.tracked_run import TrackedRun
@@ -157,9 +157,8 @@ class ParentRun:
         on_gpu = any(record.params.get("gpu_count", "0") != "0" for record in records)
         options = CompareConfig(sort=self.options.objective or "wer", published="matching" if on_gpu else "none")
         try:
-            links = Links(ui_address(self.client))
             origin = origin_of(self.client, "sweep", self.options)
-            report = leaderboard(self.client, records, options, links, "this sweep", origin, self.listener)
+            report = leaderboard(self.client, records, options, "this sweep", origin, self.listener)
             echo(report.answer)
             log_now(self.client, self.run_id, metrics=best_of(records))
             log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))

@@ -209,7 +209,7 @@ def _record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
         params=data.params,
         metrics=data.metrics,
         tags=data.tags,
-        history=_repeats(info.run_id, data.tags.get(REPEATS)),
+        history=_repeats(data.tags.get(REPEATS)),
     )
 
 
@@ -218,22 +218,14 @@ def _date(milliseconds: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(min(max(milliseconds, 0), END_OF_TIME - 1) / 1000, datetime.UTC)
 
 
-def _repeats(run_id: str, tag: str | None) -> dict[str, tuple[float, ...]]:
-    """The rates of all repeats by metric, from the tag REPEATS.
-
-    Raises:
-        ComparisonError: the tag is damaged.
-    """
-    if tag is None:
-        return {}
+def _repeats(tag: str | None) -> dict[str, tuple[float, ...]]:
+    """The rates of all repeats by metric, from the tag REPEATS; none if it is damaged (`RunRecord.damaged`)."""
     try:
-        found = {name: tuple(map(float, values.split(","))) for name, values in fields_of(tag).items()}
-        damaged = not all(is_possible(name, value) for name, values in found.items() for value in values)
+        found = {name: tuple(map(float, values.split(","))) for name, values in fields_of(tag or "").items() if name}
     except ValueError:
-        damaged = True
-    if damaged:
-        raise ComparisonError(f"The tag {REPEATS} of run {run_id} is damaged: {tag!r:.200}. Delete the tag.")
-    return found
+        return {}
+    possible = all(is_possible(name, value) for name, values in found.items() for value in values)
+    return found if possible else {}
 
 
 def _cache_of(client: MlflowClient, cache: Path) -> Path:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from tests.support.reports import A10, LARGE, board_of
 from tests.support.stores import H100, run_of
-from tests.unit.compare.test_rank import board_of
 from whisperbench.compare.equal_settings import engine_comparison, gpu_comparison
 from whisperbench.config.benchmark import BenchmarkConfig
 
-LARGE = BenchmarkConfig(model="large-v3")
 FAST = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8", padding_stride=16)
-A10 = "NVIDIA A10"
 
 
 class TestGpus:
@@ -56,10 +54,7 @@ class TestEngines:
     def test_another_concurrency_is_not_equal(self) -> None:
         """A batch of 16 beside 128 sequences: only the best of each engine is shown."""
         other = BenchmarkConfig(model="large-v3", engine="transformers", batch_size=16)
-        board = board_of(
-            run_of(LARGE, rate=80.0),
-            run_of(other, rate=20.0, params={"engine_version": "5.19.0", "batch_size": "16"}),
-        )
+        board = board_of(run_of(LARGE), run_of(other, params={"engine_version": "5.19.0", "batch_size": "16"}))
         assert [list(row[3:6]) for row in engine_comparison([board]).rows] == [["–"] * 3] * 2
 
     def test_random_weights_are_compared_among_themselves(self) -> None:

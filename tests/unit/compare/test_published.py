@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from tests.support.reports import FP8, LARGE, TURBO
 from tests.support.stores import run_of
 from whisperbench.compare.published import Counterpart, counterparts, published_benchmarks
 from whisperbench.compare.systems import System, systems
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.record import RunRecord
 
-LARGE = BenchmarkConfig(model="large-v3")
-FP8 = BenchmarkConfig(model="large-v3", kv_cache_dtype="fp8")
 PACKED = BenchmarkConfig(model="large-v3", split="dev", pack_seconds=30)
 H200 = "NVIDIA H200"
 
@@ -43,26 +44,33 @@ class TestPublished:
         assert row.best is not None
         assert (row.best.description, row.best_ratio) == ("fp8", pytest.approx(100 / 35.3))
 
-    @pytest.mark.parametrize("other", [{"engine": "transformers"}, {"padding_stride": 16}, {"engines_per_gpu": 2}])
-    def test_what_was_not_published_is_another_setting(self, other: dict[str, object]) -> None:
-        """Another engine, thinned padding, engines that share a GPU, whatever the options of vLLM are."""
-        row = beside(run_of(BenchmarkConfig(model="large-v3", **other), rate=70.6))  # type: ignore[arg-type]
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [("engine", "transformers"), ("padding_stride", 16), ("engines_per_gpu", 2), ("quantization", "fp8")],
+    )
+    def test_what_was_not_published_is_another_setting(self, option: str, value: Any) -> None:
+        """Another engine, thinned padding, engines that share a GPU, quantised weights."""
+        row = beside(run_of(dataclasses.replace(LARGE, **{option: value}), rate=70.6))
         assert (row.caveats, row.ratio, row.best_ratio) == ("other settings", None, pytest.approx(2.0))
 
-    def test_real_weights_come_before_random_ones(self) -> None:
-        """This holds even if the random weights are faster."""
-        dummy = BenchmarkConfig(model="large-v3", load_format="dummy")
-        random = run_of(dummy, wer=None, rate=90.0)
-        row = beside(random, run_of(LARGE, rate=70.0))
-        assert row.system is not None
-        assert row.system.median("reqs_per_sec") == pytest.approx(70.0)
+    @pytest.mark.parametrize(
+        "config",
+        [
+            BenchmarkConfig(model="large-v3", dtype="bfloat16", engines_per_gpu=None, results_dir="elsewhere"),
+            BenchmarkConfig(model="openai/whisper-large-v3", model_revision="4fdc", engine="vllm-stock"),
+        ],
+    )
+    def test_what_does_not_change_the_setting(self, config: BenchmarkConfig) -> None:
+        """The resolved data type, the name of the model, and options without effect on the result."""
+        assert beside(run_of(config, params={"model_id": "openai/whisper-large-v3"}, rate=70.6)).ratio
 
     def test_caveats_are_named(self) -> None:
         """Other settings, random weights, fewer utterances, other data, and several GPUs."""
         config = BenchmarkConfig(model="large-v3", max_num_seqs=384, load_format="dummy")
-        run = run_of(config, wer=None, metrics={"utterances": 60.0})
-        assert beside(run).caveats == "other settings, random weights, 60 utterances"
-        other = run_of(BenchmarkConfig(model="large-v3", split="test-other"), params={"gpu_count": "2"})
+        random = run_of(config, wer=None, metrics={"utterances": 60.0}, rate=90.0)
+        assert beside(random).caveats == "other settings, random weights, 60 utterances"
+        assert beside(random, run_of(LARGE)).caveats == "", "fewer caveats come before a faster run"
+        other = run_of(BenchmarkConfig(model="large-v3", split="test-other", gpus=2), params={"gpu_count": "2"})
         assert beside(other).caveats == "2 GPUs together, other data: test-other"
 
     def test_rates_are_compared_per_gpu(self) -> None:
@@ -83,7 +91,7 @@ class TestPublished:
 
     def test_only_rows_of_measured_gpus_and_models_are_shown(self) -> None:
         """Rows of other GPUs and models are shown only with published=all."""
-        turbo = systems([run_of(BenchmarkConfig(model="large-v3-turbo"), gpu="NVIDIA L4")])
+        turbo = systems([run_of(TURBO, gpu="NVIDIA L4")])
         assert {each.published.model for each in counterparts(turbo)} == {"large-v3-turbo"}
         demo = systems([run_of(BenchmarkConfig(model="demo"), gpu="Intel(R) Xeon(R) Processor")])
         assert counterparts(demo) == ()

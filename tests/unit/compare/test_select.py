@@ -1,58 +1,49 @@
-"""Selection of runs, and their cost at given prices."""
+"""Selection of the runs to compare, and their cost."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from tests.support.reports import LARGE
 from tests.support.stores import H100, run_of
-from whisperbench.compare.select import COST, priced, selects, unused_prices
+from whisperbench.compare.select import COST, price_warnings, priced, selects
 from whisperbench.compare.systems import System
-from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import CompareConfig
-from whisperbench.errors import ConfigError
+from whisperbench.results.names import DISTURBED
 
 A100 = "NVIDIA A100-SXM4-80GB"
-LARGE = BenchmarkConfig(model="large-v3")
 
 
-class TestSelection:
-    @pytest.mark.parametrize(
-        ("options", "selected"),
-        [
-            ({"gpu": "H100"}, True),
-            ({"gpu": "*h100*"}, True),
-            ({"gpu": "H100*"}, False),
-            ({"gpu": "A10"}, False),
-            ({"model": "large-v3"}, True),
-            ({"model": "openai/whisper-large-v3"}, True),
-            ({"model": "large-v3-*"}, False),
-            ({"model": "*turbo*"}, False),
-        ],
-    )
-    def test_globs(self, options: dict[str, str], selected: bool) -> None:
-        """A GPU by any part of its name, a model by its whole name, or a pattern."""
-        assert selects(CompareConfig(**options), run_of(LARGE)) is selected  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("options", "selected"),
+    [
+        ({"gpu": "H100"}, True),
+        ({"gpu": "*h100*"}, True),
+        ({"gpu": "H100*"}, False),
+        ({"gpu": "A10"}, False),
+        ({"model": "large-v3"}, True),
+        ({"model": "openai/whisper-large-v3"}, True),
+        ({"model": "large-v3-*"}, False),
+        ({"model": "*turbo*"}, False),
+    ],
+)
+def test_globs(options: Any, selected: bool) -> None:
+    """A GPU by any part of its name, a model by its whole name, or a pattern."""
+    assert selects(CompareConfig(**options), run_of(LARGE)) is selected
 
 
 class TestPriced:
-    def test_dollars_per_hour_over_rtfx(self) -> None:
-        """2 USD per hour at RTFx 200 are one cent per hour of audio; the recorded cost is replaced."""
-        run = run_of(metrics={"rtfx": 200.0, COST: 99.0})
-        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
-
-    def test_every_gpu_is_paid_for(self) -> None:
-        """Four GPUs cost four times as much."""
-        run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": "4"})
-        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.04)
-
-    @pytest.mark.parametrize("count", ["0", "many", "", "9" * 5000, "-4"])
-    def test_a_cpu_or_a_damaged_number_counts_as_one(self, count: str) -> None:
-        """A CPU has no GPUs; other clients can write any param."""
-        run = run_of(metrics={"rtfx": 200.0}, params={"gpu_count": count, "engines": count})
-        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(0.01)
-        assert System((run,)).gpu_count == System((run,)).engines == 1
+    @pytest.mark.parametrize(
+        ("count", "usd"), [("1", 0.01), ("4", 0.04), *((text, 0.01) for text in ("0", "many", "", "9" * 5000, "-4"))]
+    )
+    def test_dollars_per_hour_over_rtfx(self, count: str, usd: float) -> None:
+        """2 USD per GPU hour at RTFx 200 replace the recorded cost; a CPU or a damaged number counts as one GPU."""
+        run = run_of(metrics={"rtfx": 200.0, COST: 99.0}, params={"gpu_count": count, "engines": count})
+        assert priced(run, {H100: 2.0}).metric(COST) == pytest.approx(usd)
+        assert System((run,)).gpu_count == System((run,)).engines == round(100 * usd)
 
     def test_each_repeat_has_its_cost(self) -> None:
         """The spread of the cost is therefore that of the rate."""
@@ -62,7 +53,6 @@ class TestPriced:
     @pytest.mark.parametrize(
         ("prices", "usd"),
         [
-            ({"H100": 2.0}, 0.01),
             ({"h100": 2.0}, 0.01),
             ({"H100": 2.0, H100: 4.0}, 0.02),
             ({"H10": 2.0}, None),
@@ -73,20 +63,10 @@ class TestPriced:
         """H100 matches this GPU, H10 does not; the full name has priority."""
         assert priced(run_of(metrics={"rtfx": 200.0}), prices).metric(COST) == usd
 
-    def test_an_unused_price_is_reported(self) -> None:
-        """A10 is not A100."""
-        assert unused_prices({"H100": 1.0, "A10": 1.0}, [run_of(), run_of(gpu=A100)]) == ["A10"]
-
-
-class TestOption:
-    def test_names_and_prices(self) -> None:
-        """Prices are separated by commas; blanks are ignored."""
-        config = CompareConfig(prices=f"{H100}=2.10, A10=0.6")
-        assert config.price_of == {H100: 2.1, "A10": 0.6}
-        assert CompareConfig().price_of == {}
-
-    @pytest.mark.parametrize("prices", ["2.10", "H100:2.10", "H100=", "H100=x", "H100=-1", "H100=inf", "=2", "H100=2,"])
-    def test_what_is_no_price(self, prices: str) -> None:
-        """The message for a wrong price explains the format."""
-        with pytest.raises(ConfigError, match=r"prices=.* expected none, or GPU=USD per GPU hour.*H100=2.10,A10=0.60"):
-            CompareConfig(prices=prices)
+    def test_a_price_without_effect_is_reported(self) -> None:
+        """A10 is not A100, and a run whose speed is not ranked has no cost; then the reason is named."""
+        runs = [run_of(), run_of(gpu=A100, tags={DISTURBED: "another benchmark ran"})]
+        assert list(price_warnings({"H100": 1.0, "A10": 1.0, "A100": 1.0}, runs)) == [
+            f"prices: no run was measured on a GPU 'A10'. The runs were measured on {A100}, {H100}.",
+            "prices: no run on a GPU 'A100' has a ranked speed (another benchmark ran), so its cost is not known.",
+        ]
