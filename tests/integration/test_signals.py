@@ -86,6 +86,12 @@ class TestLauncher:
                 starter.kill()
                 time.sleep(5)
 
+    def test_one_that_is_gone_already(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It ended before this process looked."""
+        monkeypatch.setenv(LAUNCHER, "4194399")
+        with pytest.raises(Interrupted), signals_raise():
+            time.sleep(5)
+
     def test_the_watch_ends_with_the_block(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """No thread of the watch is left when the run is over."""
         monkeypatch.setenv(LAUNCHER, str(os.getppid()))

@@ -43,35 +43,13 @@ IMPORTED_IN = {
 }
 """Libraries that one place alone knows."""
 
-HEAVY = {
-    "ctranslate2",
-    "datasets",
-    "faster_whisper",
-    "librosa",
-    "matplotlib",
-    "mlflow",
-    "optuna",
-    "ray",
-    "torch",
-    "transformers",
-    "vllm",
-    "whisper",
-}
-"""Libraries that no module imports before a function needs them: they take seconds, or touch a GPU."""
-
-INSIDE_VLLM = {
-    f"src/whisperbench/engines/vllm/{name}.py" for name in ("model", "attention", "fp8_encoder", "fp8_kernels")
-}
-"""Modules with classes of vLLM and torch, which are imported only where vLLM already runs."""
-
 
 class Import(NamedTuple):
-    """`module` is the dotted name of what is imported; `at_once`: on importing `path`."""
+    """`module` is the dotted name of what is imported."""
 
     path: str
     line: int
     module: str
-    at_once: bool
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} imports {self.module}"
@@ -99,7 +77,7 @@ def imports_of(path: Path) -> list[Import]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
-            found += [Import(name, node.lineno, prefix + alias.name, node in tree.body) for alias in node.names]
+            found += [Import(name, node.lineno, prefix + alias.name) for alias in node.names]
     return found
 
 
@@ -137,12 +115,6 @@ STARTS = {
     "src/whisperbench/sweep/parallel.py",
 }
 """Which modules import the subpackages of engines: `start`, and what is to go through it."""
-
-
-def test_importing_a_module_is_cheap() -> None:
-    """Heavy libraries are imported by the function that needs them, so that `--help` answers at once."""
-    wrong = [each for each in IMPORTS if each.at_once and each.top in HEAVY and each.path not in INSIDE_VLLM]
-    assert not wrong, listed(wrong)
 
 
 def test_a_package_does_nothing() -> None:

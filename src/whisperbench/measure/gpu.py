@@ -6,7 +6,9 @@ import dataclasses
 import statistics
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any
+
+import psutil
 
 from whisperbench.engines.hardware import MIB, Device, Hardware, nvml, open_device
 
@@ -15,6 +17,7 @@ CLOCK_DROP = 0.85
 """A mean SM clock below this fraction of the highest one in the timed region is reported as a clock drop."""
 
 SM_CLOCK = 1  # NVML_CLOCK_SM
+ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 
 MPS = "nvidia-cuda-mps"
 """Prefix of the process names of CUDA MPS.  NVML lists its server on each GPU that it serves; two engines that share an
@@ -56,45 +59,32 @@ class GpuReadings:
         return f"{self.other_processes} other process(es) used the GPU" if self.other_processes else None
 
 
-class GpuMonitor:
-    """Samples the GPUs in a thread during a `with` block, and sets `readings` at its end.
+def start_sampling(hardware: Hardware, own_pids: Callable[[], set[int]]) -> Callable[[], GpuReadings | None]:
+    """Sample the GPUs in a thread; the returned function ends it and returns the readings.
 
-    `readings` stays None without GPUs, and with GPUs on another host.  Slowdowns and clock drops are recorded as
-    warnings.
+    They are None without GPUs, and with GPUs on another host, which NVML cannot read.
     """
+    if not hardware.devices or any(device.node for device in hardware.devices):
+        return lambda: None
+    gpus, stopped = [_GpuSamples(device) for device in hardware.devices], threading.Event()
 
-    def __init__(self, hardware: Hardware, own_pids: Callable[[], set[int]]) -> None:
-        self.readings: GpuReadings | None = None
-        self._own_pids = own_pids
-        local = not any(device.node for device in hardware.devices)  # NVML reads only GPUs of this host
-        self._gpus = [_GpuSamples(device) for device in hardware.devices if local]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sample_until_stopped, name="gpu-monitor", daemon=True)
-        self._energy_start: float | None = None
-
-    def __enter__(self) -> Self:
-        if self._gpus:
-            self._energy_start = self._energy_mj()
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._gpus:
-            energy, start = self._energy_mj(), self._energy_start
-            self._stop.set()
-            self._thread.join()
-            self.readings = _readings(self._gpus, None if energy is None or start is None else (energy - start) / 3.6e6)
-
-    def _energy_mj(self) -> float | None:
-        return _known(sum, (gpu.read("nvmlDeviceGetTotalEnergyConsumption") for gpu in self._gpus))
-
-    def _sample_until_stopped(self) -> None:
+    def sample() -> None:
         while True:
-            own = self._own_pids()
-            for gpu in self._gpus:
+            own = own_pids()
+            for gpu in gpus:
                 gpu.sample(own)
-            if self._stop.wait(SAMPLE_SECONDS):
+            if stopped.wait(SAMPLE_SECONDS):
                 return
+
+    def stop() -> GpuReadings:
+        energy = _known(sum, (gpu.energy_wh() for gpu in gpus))
+        stopped.set()
+        thread.join()
+        return _readings(gpus, energy)
+
+    thread = threading.Thread(target=sample, name="gpu-monitor", daemon=True)
+    thread.start()
+    return stop
 
 
 class _GpuSamples:
@@ -105,6 +95,7 @@ class _GpuSamples:
 
     def __init__(self, device: Device) -> None:
         self._handle, self._is_mig = open_device(device.uuid), device.uuid.startswith("MIG-")
+        self._energy_start = self._read(ENERGY)
         self.util: list[float] = []
         self.memory: list[float] = []
         self.power: list[float] = []
@@ -120,17 +111,22 @@ class _GpuSamples:
             (self.power, lambda r: r / 1000, "nvmlDeviceGetPowerUsage"),
             (self._clocks, float, "nvmlDeviceGetClockInfo", SM_CLOCK),
         ):
-            reading = self.read(name, *arguments)
+            reading = self._read(name, *arguments)
             if reading is not None:
                 values.append(read(reading))
-        self._events |= self.read("nvmlDeviceGetCurrentClocksEventReasons") or 0
-        processes = self.read("nvmlDeviceGetComputeRunningProcesses") or []
+        self._events |= self._read("nvmlDeviceGetCurrentClocksEventReasons") or 0
+        processes = self._read("nvmlDeviceGetComputeRunningProcesses") or []
         pids = {process.pid for process in processes}
         if pids & own_pids:  # in a container NVML may list pids of the host's namespace, which cannot be compared
             for pid in pids - own_pids - self.other_pids - self.mps_pids:
                 (self.mps_pids if _is_mps(pid) else self.other_pids).add(pid)
 
-    def read(self, function: str, *arguments: Any) -> Any:
+    def energy_wh(self) -> float | None:
+        """Energy since the start; NVML counts millijoules."""
+        energy = self._read(ENERGY)
+        return None if energy is None or self._energy_start is None else (energy - self._energy_start) / 3.6e6
+
+    def _read(self, function: str, *arguments: Any) -> Any:
         """The result of an NVML function; None if it is not supported."""
         return nvml(function, self._handle, *arguments) if not self._is_mig or function in OF_MIG_DEVICES else None
 
@@ -163,8 +159,6 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
 
 
 def _is_mps(pid: int) -> bool:
-    import psutil
-
     try:
         return str(psutil.Process(pid).name()).startswith(MPS)
     except psutil.Error:  # the process has ended, or belongs to another container

@@ -16,7 +16,7 @@ from whisperbench.engines.base import Engine, PassUsage, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.watchdog import Heartbeat, StallWatchdog
 from whisperbench.errors import EngineError
-from whisperbench.measure.gpu import GpuMonitor, GpuReadings
+from whisperbench.measure.gpu import GpuReadings, start_sampling
 from whisperbench.measure.load import MachineLoad, start_measuring
 from whisperbench.measure.result import UtteranceResult
 
@@ -179,7 +179,8 @@ def _run_pass(
     missing = {utterance.utt_id: utterance for utterance in utterances}
     results: list[UtteranceResult] = []
     load_since_start = start_measuring(engine.pids)
-    with GpuMonitor(hardware, engine.pids) as monitor:
+    stop_sampling = start_sampling(hardware, engine.pids)
+    try:
         cpu_started, started = time.process_time(), time.perf_counter()
         for transcription in engine.transcribe(heartbeat.of(utterances)):
             heartbeat.tick()
@@ -191,6 +192,8 @@ def _run_pass(
                 for callback in on_result:
                     callback(result)
         wall_seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    finally:
+        gpu = stop_sampling()
     load = load_since_start()
     if missing:
         raise EngineError(f"The engine returned no transcript of {len(missing):,} of {len(utterances):,} utterances.")
@@ -199,7 +202,7 @@ def _run_pass(
     return Pass(
         wall_seconds=wall_seconds,
         cpu_seconds=cpu_seconds + (usage.cpu_seconds if usage else 0.0),
-        gpu=monitor.readings,
+        gpu=gpu,
         load=load,
         usage=usage,
         invalid=f"{len(failed)} engine(s) failed: {', '.join(failed)}" if failed else None,

@@ -10,16 +10,14 @@ import pytest
 from tests.support.fakes import NO_GPU, one_gpu
 from whisperbench.engines.hardware import MIB, Device, Hardware
 from whisperbench.measure import gpu
-from whisperbench.measure.gpu import GpuMonitor, GpuReadings
+from whisperbench.measure.gpu import GpuReadings
 
 H100 = one_gpu("NVIDIA H100 80GB HBM3")
 
 
 def test_without_a_gpu_nothing_is_read() -> None:
     """Absent, not zero."""
-    with GpuMonitor(NO_GPU, set) as monitor:
-        pass
-    assert monitor.readings is None
+    assert gpu.start_sampling(NO_GPU, set)() is None
 
 
 class Nvml:
@@ -51,11 +49,12 @@ def readings_of(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, samples: int, own_p
     monkeypatch.setattr(gpu, "open_device", lambda _name: object())
     monkeypatch.setattr(gpu, "nvml", nvml)
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.001)
-    with GpuMonitor(H100, lambda: {own_pid}) as monitor:
-        while nvml.samples < samples:
-            pass
-    assert monitor.readings is not None
-    return monitor.readings
+    stop = gpu.start_sampling(H100, lambda: {own_pid})
+    while nvml.samples < samples:
+        pass
+    readings = stop()
+    assert readings is not None
+    return readings
 
 
 @pytest.mark.parametrize("events", [0x4, 0x4 | 0x20])
@@ -83,10 +82,10 @@ def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(gpu, "open_device", devices.__getitem__)
     monkeypatch.setattr(gpu, "nvml", lambda name, device, *more: device(name, *more))
     hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), uuid=f"GPU-{i}") for i in (0, 1)))
-    with GpuMonitor(hardware, set) as monitor:
-        while not all(device.samples for device in devices.values()):
-            pass
-    found = monitor.readings
+    stop = gpu.start_sampling(hardware, set)
+    while not all(device.samples for device in devices.values()):
+        pass
+    found = stop()
     assert found is not None
     assert (found.util_mean, found.power_mean_watts) == (90, 1_300)
     assert found.energy_wh == pytest.approx(0.002)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from whisperbench.stats.rates import RateEstimate, rate_difference, runs_needed
+from whisperbench.stats.clusters import Interval
+from whisperbench.stats.rates import RateDifference, RateEstimate, rate_difference, runs_needed
 
 
 def estimate(rates: list[list[float]]) -> RateEstimate:
@@ -16,11 +18,16 @@ def estimate(rates: list[list[float]]) -> RateEstimate:
     return found
 
 
+def difference(*rates: list[list[float]], **options: Any) -> RateDifference:
+    found = rate_difference(*rates, **options)
+    assert found is not None
+    return found
+
+
 def test_a_run_counts_once() -> None:
     """The figure is the geometric mean of run medians, however many repeats a run has."""
     found = estimate([[90.0], [100.0, 200.0, 100.0], [111.0]])
-    assert found.figure == pytest.approx((90 * 100 * 111) ** (1 / 3))
-    assert found.runs == 3
+    assert (found.figure, found.runs) == (pytest.approx((90 * 100 * 111) ** (1 / 3)), 3)
 
 
 def test_the_noise_is_that_of_runs() -> None:
@@ -50,41 +57,30 @@ def test_intervals_cover() -> None:
 def test_a_difference_worked_out_by_hand() -> None:
     """Pooled t on logarithms; the change is that of the printed figures."""
     a, b = [100.0, 102.0], [90.0, 93.0]
-    found = rate_difference([[x] for x in a], [[x] for x in b])
-    assert found is not None
+    found = difference([[x] for x in a], [[x] for x in b])
     logs = np.log(a), np.log(b)
     error = math.sqrt(sum(((each - each.mean()) ** 2).sum() for each in logs) / 2)
     middle, half = logs[1].mean() - logs[0].mean(), 4.30265 * error
+    low, high = (pytest.approx(100 * math.expm1(limit), rel=1e-4) for limit in (middle - half, middle + half))
+    assert found.interval == Interval(low, high)
     assert found.change == pytest.approx(100 * (found.candidate / found.baseline - 1))
     assert found.change == pytest.approx(100 * math.expm1(middle))
-    assert found.interval is not None
-    assert found.interval.low == pytest.approx(100 * math.expm1(middle - half), rel=1e-4)
-    assert found.interval.high == pytest.approx(100 * math.expm1(middle + half), rel=1e-4)
 
 
-def test_the_noise_of_two_single_runs_is_unknown() -> None:
-    """A change without an interval."""
-    found = rate_difference([[40.0, 41.0]], [[30.0]])
-    assert found is not None
-    assert (found.interval, found.limits) == (None, "noise unknown")
-
-
-def test_the_noise_of_a_table_is_pooled() -> None:
-    """Two single runs are compared with the noise of other rows; more comparisons widen the limits."""
+def test_the_noise_of_two_single_runs_is_that_of_the_table() -> None:
+    """It is pooled over all rows, and unknown without repeated runs; more comparisons widen the limits."""
+    assert difference([[40.0, 41.0]], [[30.0]]).limits == "noise unknown"
     others = [[[10.0], [10.1]], [[20.0], [19.8]], [[5.0], [5.05]]]
-    pooled = rate_difference([[40.0]], [[30.0]], others=others)
-    wider = rate_difference([[40.0]], [[30.0]], others=others, comparisons=10)
+    pooled = difference([[40.0]], [[30.0]], others=others).interval
+    wider = difference([[40.0]], [[30.0]], others=others, comparisons=10).interval
     assert pooled is not None
     assert wider is not None
-    assert pooled.interval is not None
-    assert wider.interval is not None
-    assert wider.interval.low < pooled.interval.low < -25 < pooled.interval.high < wider.interval.high < -19
+    assert wider.low < pooled.low < -25 < pooled.high < wider.high < -19
 
 
 def test_useless_limits_are_not_printed() -> None:
     """Four noisy runs on a shared CPU against one: an interval of -99 to +12000 % is not a result."""
-    found = rate_difference([[4.03], [0.64], [4.32], [1.46]], [[1.91]])
-    assert found is not None
+    found = difference([[4.03], [0.64], [4.32], [1.46]], [[1.91]])
     assert found.limits == "not known to a factor of two"
     assert (found.change < 0) is (found.candidate < found.baseline)
 
