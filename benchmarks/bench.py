@@ -33,9 +33,11 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.start import hardware_of
 from whisperbench.errors import SweepError
 from whisperbench.results.names import COMMIT, CONFIG_DIGEST
+from whisperbench.results.record import RunRecord
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
-from whisperbench.tracking.sweep_runs import FinishedRun, current_experiment, finished_runs
+from whisperbench.tracking.read import finished_runs
+from whisperbench.tracking.sweep_runs import current_experiment
 
 RESULTS = Path(__file__).parent / "results"
 FACTS = (
@@ -79,14 +81,14 @@ def rows(options: SweepConfig, hardware: Hardware) -> list[dict[str, Any]]:
     """One row per configuration of the grid, of its newest runs on this GPU; there may be none of one that fails."""
     client = connect()
     runs = defaultdict(list)
-    for run in finished_runs(client, current_experiment(client) or "0"):
+    for run in finished_runs(client, current_experiment(client)):
         if run.params.get("gpu_name") == hardware.gpu_name:
             runs[run.tags.get(CONFIG_DIGEST)].append(run)
     digests = [config.digest for config in configurations_of(options)]
     return [row(runs[digest][-options.repeats :]) for digest in digests if runs[digest]]
 
 
-def row(repeats: Iterable[FinishedRun]) -> dict[str, Any]:
+def row(repeats: Iterable[RunRecord]) -> dict[str, Any]:
     """Facts and metrics of the median run, by its rate (of two in the middle the slower), and every run's rate."""
     runs = sorted(repeats, key=lambda run: run.metrics["reqs_per_sec"])
     median = runs[(len(runs) - 1) // 2]

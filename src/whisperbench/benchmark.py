@@ -28,7 +28,7 @@ from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.processes.signals import signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
-from whisperbench.results.bundle import Bundle, Origin, upload_command
+from whisperbench.results.bundle import Bundle, Origin, locked, upload_command
 from whisperbench.results.environment import describe_environment
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import CONFIG_FILE, ENGINE_LOG, Journal, finish
@@ -38,9 +38,7 @@ from whisperbench.text import redact_file, without_password
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import Client, connect, password_in
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.live import LiveProgress
-from whisperbench.tracking.stale import close_stale_runs
-from whisperbench.tracking.tracked_run import TrackedRun, tracked_run
+from whisperbench.tracking.tracked_run import LiveProgress, TrackedRun, close_stale_runs, tracked_run
 
 
 def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_engine) -> Bundle:
@@ -67,7 +65,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
                 ready = prepare(config, hardware, listener)
         with tracked_run(client, run_name(config, hardware)) as tracked:
             texts = {"environment.txt": describe_environment(hardware), CONFIG_FILE: json.dumps(config.as_params())}
-            tracking.log_texts(client, tracked.run_id, texts)
+            for name, text in texts.items():  # shows before the measurement that artifacts can be stored
+                client.log_text(tracked.run_id, text, name)
             update_experiment_page(client, tracked.experiment_id)
             prepared = ready or prepare(config, hardware, listener)
             live = LiveProgress(client, tracked.run_id, hardware)
@@ -77,7 +76,8 @@ def run(config: BenchmarkConfig, listener: Listener, start: StartEngine = start_
                 origin = tracking.origin_of(client, tracked.run_id)
                 bundle = measure_to_disk(prepared, origin, listener, start, live)
             at_end.callback(lambda: listener.info(where(bundle)))
-            tracking.log_bundle(client, tracked.run_id, bundle)
+            with locked(bundle.directory):
+                tracking.log_bundle(client, tracked.run_id, bundle)
             require_speed(bundle)
         update_experiment_page(client, tracked.experiment_id)
         bundle.mark_logged(without_password(client.tracking_uri), tracked.run_id)

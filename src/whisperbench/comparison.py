@@ -218,7 +218,7 @@ def gate(client: Client, options: CompareConfig, baseline: str, listener: Listen
         TrackingError: the server cannot be reached or refuses a request.
     """
     try:
-        candidates = [read.full_id(client, each) for each in options.run_ids]
+        candidates = [run.run_id for run in read.get_runs(client, options.run_ids)]
         candidate, expected = gate_case(find(client, options, listener), baseline, candidates)
         wer = None
         if expected.wer is not None or candidate.wer is not None:

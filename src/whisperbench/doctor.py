@@ -27,7 +27,7 @@ from whisperbench.corpus import librispeech
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.engines.hardware import MIB, NOT_REPORTED, Hardware, missing_compiler, nvml, open_device
 from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
-from whisperbench.errors import EngineError, WhisperbenchError
+from whisperbench.errors import EngineError, TrackingError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.bundle import unlogged_bundles, upload_command
@@ -35,8 +35,8 @@ from whisperbench.results.names import KIND
 from whisperbench.results.recording import MEASUREMENT_FILE, interrupted_measurements
 from whisperbench.text import without_password
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import connect, ignore_error, password_in, server_version, tracking_errors
-from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.client import connect, error_code, password_in, server_version
+from whisperbench.tracking.tracked_run import close_stale_runs
 from whisperbench.util import installed_version
 
 GIB = 1 << 30
@@ -285,12 +285,14 @@ def check_tracking_server(_config: DoctorConfig, _hardware: Hardware) -> Iterato
     client, given = connect(), os.environ.get(RUN_ID)
     address, version = without_password(client.tracking_uri), server_version(client)
     run_id = tracking.open_run(client, experiment=None, run_id=given, name="doctor", tags={KIND: "doctor"})
-    with tracking_errors(client, "accept a run of this user"):
-        client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
-        if given is None:
-            client.set_terminated(run_id, "FINISHED")
-            with ignore_error("PERMISSION_DENIED"):
-                client.delete_run(run_id)
+    client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
+    if given is None:
+        client.set_terminated(run_id, "FINISHED")
+        try:
+            client.delete_run(run_id)
+        except TrackingError as error:
+            if error_code(error) != "PERMISSION_DENIED":
+                raise
     yield Check("ok", f"{address}{f' (MLflow {version})' if version else ''} answers and accepts runs and artifacts")
     if password := password_in(str(client.tracking_uri)):
         found, _, remedy = password.partition(". ")

@@ -16,7 +16,7 @@ from tests.support.commands import command, kill_with_guardian, start, still_run
 from tests.support.stores import all_runs
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.recording import read_journal
-from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.tracked_run import close_stale_runs
 
 OPTIONS = {"model": "demo", "corpus": "demo", "repeats": 50, "max_num_seqs": 2, "results_dir": "results"}
 

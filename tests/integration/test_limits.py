@@ -1,13 +1,15 @@
-"""A server that answers too slowly, and one that does not keep what it accepts."""
+"""A server that answers too slowly or does not keep what it accepts, and a store that several processes create."""
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.bundles import held_by, result_in
+from tests.support.commands import python_path
 from tests.support.servers import Proxy, Server
 from tests.support.stores import all_runs
 from whisperbench.errors import TrackingError
@@ -15,7 +17,7 @@ from whisperbench.results.bundle import Origin, read_bundle
 from whisperbench.results.names import FAILURE
 from whisperbench.tracking import client as tracking_client
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import call_with_timeout, connect, server_version
+from whisperbench.tracking.client import connect, server_version
 from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.upload import upload_bundle
@@ -23,24 +25,11 @@ from whisperbench.tracking.upload import upload_bundle
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
 
-def test_a_call_that_hangs() -> None:
-    """Ends after its timeout with the address, without the password in it."""
-    with pytest.raises(TrackingError, match=r"http://\*\*\*@host did not answer within 0 s"):
-        call_with_timeout(0.1, lambda: time.sleep(5), "http://me:secret@host")
-
-
 def test_a_server_has_a_version(tracking_server: Server) -> None:
     """It is read over HTTP."""
     version = server_version(connect(tracking_server.address))
     assert version is not None
     assert version[0].isdigit()
-
-
-def test_a_call_that_raises() -> None:
-    """Its own error reaches the caller, and so does a result."""
-    with pytest.raises(ZeroDivisionError):
-        call_with_timeout(5, lambda: 1 / 0, "http://host")
-    assert call_with_timeout(5, lambda: [], "http://host") == []
 
 
 def test_one_byte_at_a_time(tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,3 +86,15 @@ def test_a_finished_run_that_lacks_a_file(tracking_server: Server, tmp_path: Pat
     assert upload_bundle(client, bundle) == (run_id, True)
     assert file.read_bytes() == (bundle.artifacts / "transcripts.json").read_bytes()
     assert len(all_runs(client, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'")) == 1
+
+
+def test_three_processes_create_a_store(tmp_path: Path) -> None:
+    """MLflow alone lets processes corrupt each other's tables."""
+    address = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    program = f"from whisperbench.tracking.client import connect; connect({address!r}).search_experiments()"
+    several = [
+        subprocess.Popen([sys.executable, "-c", program], env=python_path(), stderr=subprocess.PIPE) for _ in range(3)
+    ]
+    said = [process.communicate(timeout=300)[1].decode() for process in several]
+    assert [process.returncode for process in several] == [0, 0, 0], "\n".join(said)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["mlflow.db"]

@@ -42,7 +42,7 @@ from whisperbench.results.names import KIND
 from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
-from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.tracked_run import close_stale_runs
 
 LIMIT_SECONDS, LIMIT_RUNS = 420, 4
 """A command hangs if it has not ended so long after its fault, or in the time of so many runs on this machine."""

@@ -22,7 +22,7 @@ from whisperbench.results.recording import TRANSCRIPTS, read_journal
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
-from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.tracked_run import close_stale_runs
 
 pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 

@@ -64,7 +64,10 @@ class RunIdentity:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RunRecord:
-    """A run on the tracking server; `history` maps a metric to its values in the repeats, if the run has several."""
+    """A run on the tracking server; `history` maps a metric to its values in the repeats, if the run has several.
+
+    `seconds` is the duration of the whole run, which includes engine start and logging.
+    """
 
     run_id: str
     experiment_id: str
@@ -76,6 +79,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     history: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
 
     def metric(self, name: str) -> float | None:
         """A metric's value; None if it was not measured, is impossible, or depends on the speed of a disturbed run."""

@@ -16,9 +16,9 @@ from whisperbench.preparation import checked_corpus, checkpoint_of
 from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import CONFIG_DIGEST, DISTURBED, SPEED_KEY
-from whisperbench.results.record import RunIdentity
+from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.sweep.progress import PlannedRun
-from whisperbench.tracking.sweep_runs import PARENT, FinishedRun
+from whisperbench.tracking.runs import PARENT_TAG
 
 
 class Planner:
@@ -33,7 +33,7 @@ class Planner:
         options: SweepConfig,
         hardware: Hardware,
         vllm_version: str | None,
-        finished: Sequence[FinishedRun],
+        finished: Sequence[RunRecord],
         listener: Listener,
     ) -> None:
         self._hardware, self._vllm_version, self._listener = hardware, vllm_version, listener
@@ -47,7 +47,7 @@ class Planner:
         self._unused = [
             pair
             for pair in self._finished
-            if options.resume and PARENT in pair[1].tags and DISTURBED not in pair[1].tags
+            if options.resume and PARENT_TAG in pair[1].tags and DISTURBED not in pair[1].tags
         ]
 
     def plan_all(self, runs: Sequence[PlannedRun]) -> None:

@@ -25,12 +25,11 @@ from whisperbench.sweep.progress import PlannedRun, Progress
 from whisperbench.sweep.search import Search, search, settings_of
 from whisperbench.sweep.sweep_run import ParentRun
 from whisperbench.text import clock
-from whisperbench.tracking import sweep_runs
+from whisperbench.tracking import read, sweep_runs
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.runs import log_now
-from whisperbench.tracking.stale import close_stale_runs
-from whisperbench.tracking.tracked_run import tracked_run
+from whisperbench.tracking.tracked_run import close_stale_runs, tracked_run
 
 Echo = Callable[[str | Sequence[Part]], None]
 """Prints a result: a string, or the parts of a leaderboard."""
@@ -64,7 +63,7 @@ def sweep(
     if slots[0].hardware:
         hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
     experiment = sweep_runs.current_experiment(client)
-    finished = sweep_runs.finished_runs(client, experiment)
+    finished = read.finished_runs(client, experiment)
     planner = Planner(options, hardware, vllm_version or engine_version(), finished, listener)
     if options.dry_run:
         planner.plan_all(runs)

@@ -30,7 +30,6 @@ from whisperbench.sweep.parallel import DeviceSlot
 from whisperbench.sweep.progress import ENDED, PlannedRun, Progress
 from whisperbench.text import markdown
 from whisperbench.tracking import read
-from whisperbench.tracking.client import get_run
 from whisperbench.tracking.runs import NOTE_TAG, close_run, log_files, log_now
 from whisperbench.tracking.sweep_runs import add_warning, close_failed, open_child_run
 from whisperbench.tracking.tracked_run import TrackedRun
@@ -93,7 +92,7 @@ class ParentRun:
             run.state, run.device = "running", slot.name
             self.changed()
             ended = self._run_process(run, slot, stop)
-            found = self._with_retries(get_run, client, run_id)
+            found = self._with_retries(client.get_run, run_id)
             run.seconds = ended.seconds
             if found.info.status != "FINISHED":
                 run.failure = self._with_retries(close_failed, client, run_id, ended)
@@ -106,7 +105,7 @@ class ParentRun:
         except BaseException:
             run.state, run.failure = "failed", "its sweep was stopped"
             with contextlib.suppress(TrackingError):
-                if get_run(client, run_id).info.status == "RUNNING":
+                if client.get_run(run_id).info.status == "RUNNING":
                     close_run(client, run_id, "KILLED", run.failure)
             raise
         self.changed()

@@ -1,4 +1,8 @@
-"""Client of the tracking server: connection, timeouts, errors, searches, and the lock of a SQLite store."""
+"""Client of the tracking server: connection, limits, errors, searches, and the lock of a SQLite store.
+
+Each call of a client raises a TrackingError if the server cannot be reached, refuses the request or exceeds a limit.
+The docstrings of this package name only further errors.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
@@ -22,41 +26,27 @@ from whisperbench.util import gc_paused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 T = TypeVar("T")
 Client: TypeAlias = "MlflowClient"
-"""Type for annotations in packages that must not import MLflow."""
+"""Type for annotations in modules that must not import MLflow."""
 
 CREATE_SECONDS = 60
 """Timeout for opening a SQLite store, in which a process may wait for another one that creates the tables."""
 CONNECT_SECONDS = 9
 CALL_SECONDS, TRANSFER_SECONDS = 60, 600
 """Timeouts of one call of a server, and of one that sends files."""
-SEARCH_SECONDS, MAX_PAGES = 300, 200
-"""Limits of a search, because a server could send pages without end."""
+SEARCH_SECONDS = 300
+"""Limit of a search, because a server could send pages without end."""
 REQUEST_SECONDS = 20
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PAGE = 1_000
-PACKAGES = {
-    "MySQLdb": "mysqlclient",
-    "botocore": "boto3",
-    "google": "google-cloud-storage",
-    "azure": "azure-storage-blob",
-}
-"""Packages whose names differ from those of their modules."""
-SETTINGS = {
-    "botocore": "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, and outside AWS also MLFLOW_S3_ENDPOINT_URL.",
-    "google.auth": "Set GOOGLE_APPLICATION_CREDENTIALS.",
-    "azure": "Set AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCESS_KEY.",
-}
-"""Settings of the libraries of artifact stores, by the package of their errors."""
 TARGET = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 """Variables that name the run or the experiment of a command."""
 
 
-def connect(tracking_uri: str | None = None) -> MlflowClient:
-    """A client of the tracking server, after one successful request.  Each call of a server has a timeout.
+def connect(tracking_uri: str | None = None) -> Client:
+    """A client of the tracking server, after one successful request.
 
     Raises:
         TrackingError: the address is malformed, or the server refused the request or did not answer within
@@ -72,40 +62,44 @@ def connect(tracking_uri: str | None = None) -> MlflowClient:
     import mlflow
 
     address = tracking_uri or str(mlflow.get_tracking_uri())
-    try:
+    with tracking_errors(address, "answer"):
         file = file_of(address)
-    except ValueError as error:
-        raise TrackingError(f"MLFLOW_TRACKING_URI={without_password(address)} is not an address: {error}.") from error
-    if file:
-        address = address.replace(urlsplit(address).path, f"/{file}", 1)  # absolute, because it is printed and stored
+        if file:
+            address = address.replace(urlsplit(address).path, f"/{file}", 1)  # absolute, because it is stored
+        if not address.startswith("http"):
+            from mlflow.store.db import utils
 
-    def open_client() -> MlflowClient:
-        with tracking_errors(address, "answer"), created_by_one(file) if file else contextlib.nullcontext():
-            if not address.startswith("http"):
-                from mlflow.store.db import utils
+            utils.MAX_RETRY_COUNT = 1  # MLflow would repeat a failed login ten times in 100 s
 
-                utils.MAX_RETRY_COUNT = 1  # MLflow would repeat a failed login ten times in 100 s
-            client = mlflow.MlflowClient(tracking_uri=address)  # opens or creates the database of a SQLite store
-            client.search_experiments(max_results=1)
-            return client
+        def open_client() -> Client:
+            with created_by_one(file) if file else contextlib.nullcontext():
+                client = mlflow.MlflowClient(tracking_uri=address)  # opens or creates the database of a SQLite store
+                client.search_experiments(max_results=1)
+                return client
 
-    client = call_with_timeout(CREATE_SECONDS if file else CONNECT_SECONDS, open_client, address)
-    return client if file else cast("MlflowClient", _LimitedClient(client))
+        client = call_with_timeout(CREATE_SECONDS if file else CONNECT_SECONDS, open_client, address)
+    return cast("MlflowClient", _CheckedClient(client, limited=file is None))
 
 
-class _LimitedClient:
-    """An `MlflowClient` whose calls raise a TrackingError after a timeout, even if the server keeps sending."""
+class _CheckedClient:
+    """An `MlflowClient` that replaces errors by a TrackingError; `limited`: each call ends after a timeout."""
 
-    def __init__(self, client: MlflowClient) -> None:
-        self._client = client
+    def __init__(self, client: Client, *, limited: bool) -> None:
+        self._client, self._limited = client, limited
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
+        found, address = getattr(self._client, name), str(self._client.tracking_uri)
         if not callable(found):
             return found
         seconds = TRANSFER_SECONDS if name.startswith("log_artifact") else CALL_SECONDS
-        address = str(self._client.tracking_uri)
-        return lambda *args, **options: call_with_timeout(seconds, lambda: found(*args, **options), address)
+
+        def call(*args: Any, **options: Any) -> Any:
+            with tracking_errors(address, name.replace("_", " ")):
+                if self._limited:
+                    return call_with_timeout(seconds, lambda: found(*args, **options), address)
+                return found(*args, **options)
+
+        return call
 
 
 def file_of(address: str) -> Path | None:
@@ -117,11 +111,7 @@ def file_of(address: str) -> Path | None:
 
 @contextlib.contextmanager
 def created_by_one(file: Path) -> Iterator[None]:
-    """Lock the directory of a SQLite store while MLflow opens it, so that only one process creates the tables.
-
-    Raises:
-        OSError: the directory cannot be created or read.
-    """
+    """Lock the directory of a SQLite store while MLflow opens it, so that only one process creates the tables."""
     file.parent.mkdir(parents=True, exist_ok=True)
     directory = os.open(file.parent, os.O_RDONLY)
     try:
@@ -133,10 +123,10 @@ def created_by_one(file: Path) -> Iterator[None]:
 
 
 def call_with_timeout(seconds: float, call: Callable[[], T], address: str) -> T:
-    """Run `call` in a daemon thread, which does not prevent the process from ending if it hangs; return its result.
+    """The result of `call`, which runs in a daemon thread: if it hangs, it does not prevent the process from ending.
 
     Raises:
-        TrackingError: `call` has not returned after `seconds`.
+        TrackingError: `call` has not returned after `seconds`, even if the server keeps sending.
         Exception: `call` raised it.
     """
     future: Future[T] = Future()
@@ -148,19 +138,16 @@ def call_with_timeout(seconds: float, call: Callable[[], T], address: str) -> T:
             future.set_exception(error)
 
     threading.Thread(target=run, name="call-with-timeout", daemon=True).start()
-    try:
-        return future.result(seconds)
-    except TimeoutError as error:
-        if future.done():  # raised by `call` itself
-            raise
+    if not wait([future], seconds).done:
         raise TrackingError(
             f"The tracking server {without_password(address)} did not answer within {seconds:.0f} s. "
             "Check MLFLOW_TRACKING_URI and the server."
-        ) from error
+        )
+    return future.result()
 
 
 @contextlib.contextmanager
-def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
+def tracking_errors(address: str, action: str) -> Iterator[None]:
     """Replace an error of MLflow, the network or a database by a TrackingError without secrets.
 
     Raises:
@@ -168,35 +155,25 @@ def tracking_errors(client: MlflowClient | str, action: str) -> Iterator[None]:
     """
     try:
         yield
-    except WhisperbenchError:
+    except (WhisperbenchError, AttributeError, LookupError, NameError, TypeError):  # the others are defects
         raise
-    except Exception as error:
-        # MLflow raises the errors of many libraries.  Python's own, such as TypeError, are defects of this program.
-        kind = type(error)
-        if kind.__module__ == "builtins" and kind is not Exception and not isinstance(error, (OSError, ImportError)):
-            raise
-        reason = _reason(error)
-        address = without_password(client if isinstance(client, str) else str(client.tracking_uri))
+    except Exception as error:  # MLflow raises the errors of many libraries
+        reason = redact(shortened(_reason(error)), os.environ)
         raise TrackingError(
-            f"The tracking server {address} failed to {action} ({redact(shortened(reason), os.environ)}). "
-            f"{_remedy(error)}"
+            f"The tracking server {without_password(address)} failed to {action} ({reason}). {_remedy(error)}"
         ) from error
 
 
 def _remedy(error: Exception) -> str:
-    """What to do after an error of a library; the name of a missing package or of a setting."""
+    code = getattr(error, "error_code", None)
     if isinstance(error, ImportError):
-        module = (error.name or "").partition(".")[0]
-        name = f" {PACKAGES.get(module, module)}" if module else ""
-        return f"Install the Python package{name} in this environment."
-    if getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return "Install the Python package of this database or artifact store."
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return "Check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, and the permissions of this user."
-    refused = getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+    refused = code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
     if refused and (given := [name for name in TARGET if name in os.environ]):
         return f"Check or unset {' and '.join(given)}."
-    module = f"{type(error).__module__}."
-    found = (setting for package, setting in SETTINGS.items() if module.startswith(f"{package}."))
-    return next(found, "Check MLFLOW_TRACKING_URI and the server.")
+    return "Check MLFLOW_TRACKING_URI and the server."
 
 
 def _reason(error: BaseException) -> str:
@@ -209,16 +186,9 @@ def _reason(error: BaseException) -> str:
     return " ".join(re.split(r"\[SQL: |\(Background on this error", str(error))[0].split()) or type(error).__name__
 
 
-@contextlib.contextmanager
-def ignore_error(code: str) -> Iterator[None]:
-    """Ignore an error of MLflow with this code in a block, and raise every other one."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code != code:
-            raise
+def error_code(error: TrackingError) -> str | None:
+    """The code of the MLflow error behind a TrackingError, such as RESOURCE_ALREADY_EXISTS."""
+    return getattr(error.__cause__, "error_code", None)
 
 
 def password_in(address: str) -> str | None:
@@ -231,7 +201,7 @@ def password_in(address: str) -> str | None:
     )
 
 
-def server_version(client: MlflowClient) -> str | None:
+def server_version(client: Client) -> str | None:
     """The MLflow version of a server; None for a database, and for a server that does not report a version."""
     if not serves_ui(client):
         return None
@@ -242,52 +212,41 @@ def server_version(client: MlflowClient) -> str | None:
     return text if answer.ok and text[:1].isdigit() and len(text) < 30 else None
 
 
-def get_run(client: MlflowClient, run_id: str) -> Run:
-    """Fetch a run.
-
-    Raises:
-        TrackingError: the server cannot be reached, or the run does not exist.
-    """
-    with tracking_errors(client, "return the run"):
-        return client.get_run(run_id)
+def search_runs(client: Client, condition: str, experiment_ids: list[str] | None = None) -> list[Any]:
+    """All runs of the experiments (None = all experiments) that meet an MLflow filter, the newest first."""
+    if experiment_ids is None:
+        experiment_ids = [each.experiment_id for each in search_experiments(client)]
+    return _all_pages(client.search_runs, experiment_ids, condition)
 
 
-def search_runs(client: MlflowClient, experiment_ids: list[str], condition: str) -> list[Any]:
-    """All runs of the experiments that meet an MLflow filter, the newest first."""
-    return _all_pages(client, "search_runs", experiment_ids, condition)
-
-
-def search_experiments(client: MlflowClient) -> list[Any]:
+def search_experiments(client: Client) -> list[Any]:
     """All experiments that are not deleted."""
-    return _all_pages(client, "search_experiments")
+    return _all_pages(client.search_experiments)
 
 
-def _all_pages(client: MlflowClient, search: str, *arguments: Any) -> list[Any]:
+def _all_pages(search: Callable[..., Any], *arguments: Any) -> list[Any]:
     found: list[Any] = []
     token, deadline = None, time.monotonic() + SEARCH_SECONDS
-    for _ in range(MAX_PAGES):
+    while time.monotonic() < deadline:
         # SQLAlchemy creates 95 objects per run. A search for 1,000 runs in SQLite takes 2.3 s of CPU time without
         # the garbage collector and 5.3 s with it.
         with gc_paused():
-            page = getattr(client, search)(*arguments, max_results=PAGE, page_token=token)
+            page = search(*arguments, max_results=PAGE, page_token=token)
         found += page
         if not (token := page.token):
             return found
-        if time.monotonic() > deadline:
-            break
     raise TrackingError(
-        f"The tracking server {without_password(str(client.tracking_uri))} did not finish its list of "
-        f"{search.removeprefix('search_')} within {MAX_PAGES} pages and {SEARCH_SECONDS} s. Check the server, or name "
-        "the experiments to search."
+        f"The tracking server did not finish a list within {SEARCH_SECONDS} s, after {len(found)} entries. Check the "
+        "server, or name the experiments to search."
     )
 
 
-def serves_ui(client: MlflowClient) -> bool:
+def serves_ui(client: Client) -> bool:
     """Whether the client's store is a server, which serves the UI; a database needs `mlflow ui`."""
     return str(client.tracking_uri).startswith("http")
 
 
-def ui_address(client: MlflowClient) -> str:
+def ui_address(client: Client) -> str:
     """Address of the MLflow UI: the server without its password, or `mlflow ui` on this host."""
     if serves_ui(client):
         return re.sub(r"//[^/@]*@", "//", str(client.tracking_uri)).rstrip("/")

@@ -10,26 +10,24 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import TrackingError
 from whisperbench.results.links import VIEW, Links, run_path, runs_path
 from whisperbench.results.names import ACCURACY_KEY, CORPUS, KIND
 from whisperbench.text import markdown
-from whisperbench.tracking.client import search_experiments, tracking_errors, ui_address
+from whisperbench.tracking.client import Client, search_experiments, ui_address
 from whisperbench.tracking.runs import NOTE_TAG
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 WRITTEN_TAG = "whisperbench.description"
 """Digest of the last description that was written; if the description has another digest, a user has edited it."""
 
 COLUMNS = {
-    **{"metrics.`wer`": 70, "metrics.`reqs_per_sec`": 110, "metrics.`rtfx`": 80},
-    **{"params.`padding_stride`": 115, "params.`engine`": 90, "params.`gpu_name`": 190},
-    **{"params.`model`": 130, "params.`kv_cache_dtype`": 115, "params.`max_num_seqs`": 115},
+    **{f"metrics.`{name}`": 90 for name in ("wer", "reqs_per_sec", "rtfx")},
+    "params.`gpu_name`": 190,
+    **{f"params.`{name}`": 115 for name, each in OPTIONS.items() if each.column and each.param == "always"},
 }
 """Columns of the view in order, with their widths in pixels."""
 BENCHMARKS = f"tags.`{KIND}` = 'benchmark'"
@@ -41,12 +39,12 @@ BEST = {
 }
 
 
-def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
+def update_experiment_page(client: Client, experiment_id: str) -> None:
     """Write the view and the description of an experiment if they are missing or outdated.
 
     Errors of the server are ignored, because no result depends on the page.
     """
-    with contextlib.suppress(TrackingError), tracking_errors(client, "store the description of the experiment"):
+    with contextlib.suppress(TrackingError):
         experiment = client.get_experiment(experiment_id)
         before = experiment.tags.get(NOTE_TAG, "")
         tags = {VIEW_TAG: saved_view(experiment.creation_time or 0)}
@@ -58,13 +56,11 @@ def update_experiment_page(client: MlflowClient, experiment_id: str) -> None:
                 client.set_experiment_tag(experiment_id, tag, value)
 
 
-def experiment_links(client: MlflowClient) -> Iterator[tuple[str, str]]:
+def experiment_links(client: Client) -> Iterator[tuple[str, str]]:
     """Update the pages of all experiments with a benchmark run; yields their names and addresses, the newest first."""
     links = Links(ui_address(client))
     for experiment in search_experiments(client):
-        with tracking_errors(client, "list the runs"):
-            found = client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1)
-        if found:
+        if client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1):
             update_experiment_page(client, experiment.experiment_id)
             yield experiment.name, links.runs(experiment.experiment_id)
 
@@ -84,7 +80,7 @@ def saved_view(created_ms: int) -> str:
     return json.dumps({"name": VIEW, "createdAt": created_ms, "updatedAt": created_ms, "state": json.dumps(state)})
 
 
-def description(client: MlflowClient, experiment_id: str) -> str:
+def description(client: Client, experiment_id: str) -> str:
     """Markdown with a link to the runs, examples of filters, and the best runs on the largest corpus."""
     lines = [
         f"**[All benchmark runs, by word error rate]({runs_path(experiment_id)})**\n",

@@ -6,10 +6,10 @@ A result is logged from its bundle with the bundle's timestamps, so that logging
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
-import re
 import shlex
 import textwrap
 import threading
@@ -22,7 +22,7 @@ from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import ConfigError, TrackingError
 from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.watch import RUN_ID
-from whisperbench.results.bundle import Bundle, Origin, artifact_sizes, locked
+from whisperbench.results.bundle import Bundle, Origin, artifact_sizes
 from whisperbench.results.environment import git_commit
 from whisperbench.results.keys import key
 from whisperbench.results.names import COMMIT, FAILURE, PROGRESS, REPEATS, SIGNATURE
@@ -31,14 +31,14 @@ from whisperbench.results.run_info import RunData
 from whisperbench.results.summary import IN_PROGRESS
 from whisperbench.results.transcripts import TABLE
 from whisperbench.text import escape_control, redact, shortened, without_password
-from whisperbench.tracking.client import RETRIES, get_run, ignore_error, tracking_errors
+from whisperbench.tracking.client import RETRIES, Client, error_code
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 BUNDLE_TAG = "whisperbench.bundle"
 PROCESS_TAG = "whisperbench.owner"
+PARENT_TAG = "mlflow.parentRunId"
 TABLE_TAG = "mlflow.loggedArtifacts"
 NOTE_TAG = "mlflow.note.content"
 USER_TAG = "mlflow.user"
@@ -52,34 +52,27 @@ MAX_DATASET_ATTEMPTS = 5
 CREATE_LOCK = threading.Lock()
 
 
-def experiment_id_of(client: MlflowClient, name: str | None = None) -> str:
+def experiment_id_of(client: Client, name: str | None = None) -> str:
     """The id of an experiment, which is created if it does not exist.
 
     `name` = None selects the one of `mlflow run`: MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`.
-
-    Raises:
-        TrackingError: the experiment is deleted.
     """
-    named = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") if name is None else None
-    if experiment_id:
-        found = client.get_experiment(experiment_id)
-    elif (found := client.get_experiment_by_name(named)) is None:
-        with ignore_error("RESOURCE_ALREADY_EXISTS"):  # another process may have created it since
-            client.create_experiment(named)
-        found = client.get_experiment_by_name(named)
-    if found.lifecycle_stage == "deleted":
-        variable = "MLFLOW_EXPERIMENT_ID" if experiment_id else "MLFLOW_EXPERIMENT_NAME"
-        other = "" if name else f", or set {variable} to another one"
-        raise TrackingError(
-            f"The experiment {found.name!r} is deleted. Restore it with `mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}`{other}."
-        )
+    if name is None and (experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        return experiment_id
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name))
+        except TrackingError as error:
+            if error_code(error) != "RESOURCE_ALREADY_EXISTS":  # another process may have created it since
+                raise
+        found = client.get_experiment_by_name(name)
     return str(found.experiment_id)
 
 
 def create_run(
-    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str], started_ms: int | None = None
+    client: Client, experiment_id: str, name: str, tags: Mapping[str, str], started_ms: int | None = None
 ) -> str:
     """Create a run and return its id.
 
@@ -95,35 +88,30 @@ def create_run(
     return str(run.info.run_id)
 
 
-def open_run(
-    client: MlflowClient, *, experiment: str | None, run_id: str | None, name: str, tags: Mapping[str, str]
-) -> str:
+def open_run(client: Client, *, experiment: str | None, run_id: str | None, name: str, tags: Mapping[str, str]) -> str:
     """Create a run in `experiment` (None = the default experiment), or take over the run `run_id`; returns the id.
 
     A run that is taken over keeps its experiment, and its name unless MLflow has generated it.
 
     Raises:
         ConfigError: the run already holds a result.
-        TrackingError: the server cannot be reached or refuses.
     """
-    with tracking_errors(client, "open a run"):
-        if run_id is None:
-            return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
-        run = unused_run(client, run_id)
-        log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
-        if _is_generated(run.info.run_name or ""):
-            client.update_run(run_id, name=name)
-        return run_id
+    if run_id is None:
+        return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
+    run = unused_run(client, run_id)
+    log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
+    if _is_generated(run.info.run_name or ""):
+        client.update_run(run_id, name=name)
+    return run_id
 
 
-def unused_run(client: MlflowClient, run_id: str) -> Run:
+def unused_run(client: Client, run_id: str) -> Run:
     """The run `run_id`, which a command may fill; a job scheduler may name the same run to several commands.
 
     Raises:
         ConfigError: the run already holds a result.
-        TrackingError: the server cannot be reached or refuses.
     """
-    run = get_run(client, run_id)
+    run = client.get_run(run_id)
     if run.info.status == "FINISHED" or SIGNATURE in run.data.tags:
         raise ConfigError(
             f"{RUN_ID}={run_id} names a run that already holds a result, which must not change. Unset {RUN_ID}, so "
@@ -147,8 +135,9 @@ def local_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
     found: dict[str, str] = resolve_tags(dict(tags))
     # MLflow searches for a repository from sys.argv[0] upwards, but a console script is outside the checkout.
-    commit = git_commit()
-    return {**found, **({COMMIT: commit} if commit else {}), **_redacted(found), **_own_tags()}
+    if commit := git_commit():
+        found[COMMIT] = commit
+    return {**found, **_redacted(found), **_own_tags()}
 
 
 def _own_tags() -> dict[str, str]:
@@ -164,75 +153,57 @@ def _redacted(tags: Mapping[str, str]) -> dict[str, str]:
     return {tag: clean for tag, value in tags.items() if (clean := redact(value, os.environ)) != value}
 
 
-def origin_of(client: MlflowClient, run_id: str) -> Origin:
+def origin_of(client: Client, run_id: str) -> Origin:
     """The experiment, id and tags of a run, for the bundle that will be logged to it."""
-    with tracking_errors(client, "return the run"):
-        run = client.get_run(run_id)
-        experiment = client.get_experiment(run.info.experiment_id)
-    return Origin(experiment.name, run_id, dict(run.data.tags))
+    run = client.get_run(run_id)
+    return Origin(client.get_experiment(run.info.experiment_id).name, run_id, dict(run.data.tags))
 
 
-def log_texts(client: MlflowClient, run_id: str, texts: Mapping[str, str]) -> None:
-    """Log texts by file name; before the measurement it also checks that artifacts can be stored."""
-    with tracking_errors(client, "store artifacts"):
-        for name, text in texts.items():
-            client.log_text(run_id, text, name)
-
-
-def log_files(client: MlflowClient, run_id: str, paths: Iterable[Path]) -> None:
+def log_files(client: Client, run_id: str, paths: Iterable[Path]) -> None:
     """Log files as artifacts in the root folder of a run."""
-    with tracking_errors(client, "store artifacts"):
-        for path in paths:
-            client.log_artifact(run_id, str(path))
+    for path in paths:
+        client.log_artifact(run_id, str(path))
 
 
 def log_now(
-    client: MlflowClient,
+    client: Client,
     run_id: str,
     *,
     metrics: Mapping[str, float] | None = None,
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
     step: int = 0,
-    at_ms: int | None = None,
+    at_ms: int = 0,
 ) -> None:
-    """Log metrics (at `at_ms`, by default now), tags, and the params that the run does not have yet.
-
-    Raises:
-        TrackingError: the server cannot be reached or refuses.
-    """
+    """Log metrics (at `at_ms`; 0 = now), tags, and the params that the run does not have yet."""
     from mlflow.entities import Metric, Param, RunTag
 
     at_ms = at_ms or time.time_ns() // 1_000_000
-    with tracking_errors(client, "log to the run"):
-        known = client.get_run(run_id).data.params if params else {}
-        client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, at_ms, step) for name, value in (metrics or {}).items()],
-            params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
+    known = client.get_run(run_id).data.params if params else {}
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, at_ms, step) for name, value in (metrics or {}).items()],
+        params=[Param(name, value) for name, value in (params or {}).items() if name not in known],
+        tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+    )
 
 
-def log_start(client: MlflowClient, run_id: str, start: RunData) -> None:
+def log_start(client: Client, run_id: str, start: RunData) -> None:
     """Log the data that is known before the measurement; logging the bundle completes it.
 
     Raises:
         ConfigError: the run holds params of another measurement.
-        TrackingError: the server cannot be reached or refuses.
     """
-    stored = get_run(client, run_id).data.params
+    stored = client.get_run(run_id).data.params
     if other := other_params(stored, start.params):
         raise ConfigError(
             f"{RUN_ID}={run_id} names a run of another measurement, with {other[0]}={stored[other[0]]} instead of "
             f"{start.params[other[0]]}. Unset {RUN_ID}, so that this command creates a run of its own."
         )
-    log_now(client, run_id, params=start.params, tags={**start.tags, NOTE_TAG: start.description})
-    with tracking_errors(client, "log the data set"):
-        _log_dataset(client, run_id, start.dataset)
+    _log_data(client, run_id, start)
 
 
-def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.ExitStack) -> None:
+def start_system_metrics(client: Client, run_id: str, until: contextlib.ExitStack) -> None:
     """Log MLflow's system metrics until `until` closes, if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING is true."""
     from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 
@@ -244,29 +215,15 @@ def start_system_metrics(client: MlflowClient, run_id: str, until: contextlib.Ex
         until.callback(monitor.finish)
 
 
-def log_bundle(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Lock a bundle and log it to a run; a second call does not change the run.
-
-    Raises:
-        TrackingError: the server cannot be reached or refuses; the bundle stays as it is.
-        BundleError: another process is logging the bundle.
-    """
-    with locked(bundle.directory), tracking_errors(client, "log the result"):
-        fill_run(client, run_id, bundle)
-
-
-def fill_run(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
-    """Log the content of a bundle, and check that the server returns it.
+def log_bundle(client: Client, run_id: str, bundle: Bundle) -> None:
+    """Log a bundle, which the caller has locked, and check that the server returns it; repeating changes nothing.
 
     Raises:
         TrackingError: the run lacks a part of the bundle afterwards, or holds another value.
     """
-    contents = bundle.contents
-    tags = {**_tags_of(bundle), NOTE_TAG: contents.description}
-    log_now(client, run_id, params=contents.params, tags=tags, metrics=contents.metrics, at_ms=contents.ended_ms)
+    _log_data(client, run_id, dataclasses.replace(bundle.contents, tags=_tags_of(bundle)))
     if PROGRESS in client.get_run(run_id).data.tags:
         client.delete_tag(run_id, PROGRESS)
-    _log_dataset(client, run_id, contents.dataset)
     client.log_artifacts(run_id, str(bundle.artifacts))
     if missing := missing_parts(client, run_id, bundle):
         raise TrackingError(
@@ -276,7 +233,7 @@ def fill_run(client: MlflowClient, run_id: str, bundle: Bundle) -> None:
         )
 
 
-def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str]:
+def missing_parts(client: Client, run_id: str, bundle: Bundle) -> list[str]:
     """The params, metrics, tags, files and the data set of a bundle that its run does not have.
 
     A file of another size is missing.  Values of tags are not compared, because users edit them.
@@ -286,10 +243,9 @@ def missing_parts(client: MlflowClient, run_id: str, bundle: Bundle) -> list[str
     """
     contents, run = bundle.contents, client.get_run(run_id)
     params, metrics = run.data.params, run.data.metrics
+    changed = [name for name, value in contents.metrics.items() if not math.isclose(metrics.get(name, value), value)]
     other = [f"{name}={params[name]}" for name in other_params(params, contents.params)]
-    for name, value in contents.metrics.items():
-        if not math.isclose(metrics.get(name, value), value):
-            other.append(f"{name}={metrics[name]}")
+    other += [f"{name}={metrics[name]}" for name in changed]
     if other:
         raise TrackingError(
             f"Run {run_id} holds other values than {bundle.directory}, for example {other[0]}. One of them was changed "
@@ -336,51 +292,51 @@ def _tags_of(bundle: Bundle) -> dict[str, str]:
     return tags
 
 
-def _log_dataset(client: MlflowClient, run_id: str, data: Data) -> None:
+def _log_data(client: Client, run_id: str, data: RunData) -> None:
+    """Log params, metrics, tags, description and data set; params and a data set that the run has stay."""
+    tags = {**data.tags, NOTE_TAG: data.description}
+    log_now(client, run_id, params=data.params, metrics=data.metrics, tags=tags, at_ms=data.ended_ms)
+    _log_dataset(client, run_id, data.dataset)
+
+
+def _log_dataset(client: Client, run_id: str, data: Data) -> None:
     """Log the data set of a run unless the run has it.
 
     MLflow searches for a data set and then inserts it in a second transaction.  If two runs log the same one
     concurrently, one request fails and is repeated.
     """
-    from mlflow.data.meta_dataset import MetaDataset  # noqa: F401 - the import registers the source types
     from mlflow.entities import Dataset, DatasetInput, InputTag
-    from mlflow.exceptions import MlflowException
 
     if any(each.dataset.digest == data.digest for each in client.get_run(run_id).inputs.dataset_inputs):
         return
     profile = json.dumps({"split": data.split, "num_rows": data.rows})
     dataset = Dataset(data.name, data.digest, "local", json.dumps({"uri": data.source}), profile=profile)
     inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", data.split)])]
-    for attempt in range(1, MAX_DATASET_ATTEMPTS + 1):
+    for remaining in reversed(range(MAX_DATASET_ATTEMPTS)):
         try:
             client.log_inputs(run_id, inputs)
-        except MlflowException as error:
-            if attempt == MAX_DATASET_ATTEMPTS or not re.search("IntegrityError|UniqueViolation", str(error)):
+        except TrackingError as error:
+            if not remaining or not any(name in str(error) for name in ("IntegrityError", "UniqueViolation")):
                 raise
         else:
             return
 
 
 def close_run(
-    client: MlflowClient, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
+    client: Client, run_id: str, status: str, failure: str | None = None, ended_ms: int | None = None
 ) -> None:
     """Close a run as FINISHED, FAILED or KILLED, now or at `ended_ms`.
 
     The cause `failure` is stored in the tag FAILURE and at the top of the run's description.
-
-    Raises:
-        TrackingError: the server cannot be reached or refuses.
     """
-    with tracking_errors(client, "close the run"):
-        client.set_terminated(run_id, status, ended_ms)
-        if failure is not None:
-            text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres rejects NUL
-            client.set_tag(run_id, FAILURE, shortened(text, MAX_TAG_LENGTH) or "unknown")
-            note = _failure_note(status, shortened(text, MAX_TAG_LENGTH // 2))
-            before = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
-            if not before.startswith(note):  # a sweep may close a run that its process has closed before
-                text = f"{note}\n\n{before.removeprefix(IN_PROGRESS)}"
-                client.set_tag(run_id, NOTE_TAG, text[:MAX_TAG_LENGTH])
+    client.set_terminated(run_id, status, ended_ms)
+    if failure is not None:
+        text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres rejects NUL
+        client.set_tag(run_id, FAILURE, shortened(text, MAX_TAG_LENGTH) or "unknown")
+        note = _failure_note(status, shortened(text, MAX_TAG_LENGTH // 2))
+        before = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
+        if not before.startswith(note):  # a sweep may close a run that its process has closed before
+            client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{before.removeprefix(IN_PROGRESS)}"[:MAX_TAG_LENGTH])
 
 
 def _failure_note(status: str, failure: str) -> str:

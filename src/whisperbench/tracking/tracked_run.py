@@ -1,33 +1,40 @@
-"""Context manager of a run, which closes it with the right status after success, failure or a signal."""
+"""An open run: its progress and its links; and the final status of every run, whatever ends its process."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import Self
 
+from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import TrackingError, WhisperbenchError
+from whisperbench.measure.gpu import reading_now
+from whisperbench.measure.result import UtteranceResult
+from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.signals import Interrupted, signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.links import Links, run_path
+from whisperbench.results.names import PROGRESS
 from whisperbench.text import without_password
-from whisperbench.tracking.client import serves_ui, ui_address, ui_port
+from whisperbench.tracking.client import Client, search_runs, serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
-from whisperbench.tracking.runs import close_run, open_run
+from whisperbench.tracking.runs import BUNDLE_TAG, PROCESS_TAG, close_run, log_now, open_run
 from whisperbench.util import typed_command
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+INTERVAL_SECONDS = 5.0
+EXIT_SECONDS = 1.0
+"""Timeout of the wait for an unfinished request at the end of the measurement."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TrackedRun:
     """An open run and the client of its server."""
 
-    client: MlflowClient
+    client: Client
     run_id: str
 
     @property
@@ -51,7 +58,7 @@ class TrackedRun:
 
 @contextlib.contextmanager
 def tracked_run(
-    client: MlflowClient,
+    client: Client,
     name: str,
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
@@ -93,3 +100,64 @@ def tracked_run(
                 except Interrupted as interrupted:
                     close_run(client, run_id, "KILLED", str(interrupted), ended_ms)
                     raise
+
+
+def close_stale_runs(client: Client) -> list[str]:
+    """Close the running runs of dead processes of this host as KILLED; returns a description of each of them."""
+    if (here := ProcessId.this()) is None:
+        return []
+    condition = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` LIKE 'host={here.host}|%'"
+    closed = []
+    for run in search_runs(client, condition):
+        owner = ProcessId.parse(run.data.tags[PROCESS_TAG])
+        if owner is not None and owner.is_dead(here):
+            with contextlib.suppress(TrackingError):  # the run stays open if the server refuses
+                close_run(client, run.info.run_id, "KILLED", f"process {owner.pid} on {owner.host} died")
+                closed.append(f"{run.info.run_name} ({run.info.run_id}), whose process {owner.pid} is dead")
+    return closed
+
+
+class LiveProgress:
+    """Logs the finished utterances of all repeats, their rate and the GPU utilisation as the tag PROGRESS.
+
+    It is a tag because the result replaces it; metrics cannot be deleted.  The object is a context manager around the
+    measurement; `on_start` and `on_result` are callbacks of the timed passes and run in the timed region.
+    """
+
+    def __init__(self, client: Client, run_id: str, hardware: Hardware) -> None:
+        self._client, self._run_id, self._hardware = client, run_id, hardware
+        self._finished, self._started = 0, 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._log_until_stopped, name="live-progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread.ident:
+            self._thread.join(EXIT_SECONDS)
+
+    def claim(self, bundle_id: str) -> None:
+        """Tag the run with the bundle that it is measured for; an upload changes only a run with its bundle's tag."""
+        log_now(self._client, self._run_id, tags={BUNDLE_TAG: bundle_id})
+
+    def on_start(self) -> None:
+        """Start the thread at the first timed pass."""
+        if not self._thread.ident:
+            self._started = time.perf_counter()
+            self._thread.start()
+
+    def on_result(self, _result: UtteranceResult) -> None:
+        """Count a finished utterance."""
+        self._finished += 1
+
+    def _log_until_stopped(self) -> None:
+        while not self._stop.wait(INTERVAL_SECONDS):
+            with contextlib.suppress(TrackingError):
+                finished, seconds = self._finished, time.perf_counter() - self._started
+                text = f"{finished:,} utterances finished, {finished / seconds:.2f} utterances/s"
+                gpu = reading_now(self._hardware)
+                if gpu and gpu.util_mean is not None:
+                    text += f", GPU {gpu.util_mean:.0f} % busy"
+                log_now(self._client, self._run_id, tags={PROGRESS: text})

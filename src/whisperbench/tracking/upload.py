@@ -6,7 +6,6 @@ import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from whisperbench.config.compare import UploadConfig
 from whisperbench.errors import BundleError, TrackingError, WhisperbenchError
@@ -16,12 +15,9 @@ from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, Bundle, locked, re
 from whisperbench.results.names import FAILURE
 from whisperbench.results.recording import complete
 from whisperbench.text import without_password
-from whisperbench.tracking.client import connect, get_run, search_experiments, tracking_errors
+from whisperbench.tracking.client import Client, connect, search_runs
 from whisperbench.tracking.experiment_page import update_experiment_page
-from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, fill_run, missing_parts
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from whisperbench.tracking.runs import BUNDLE_TAG, close_run, create_run, experiment_id_of, log_bundle, missing_parts
 
 
 def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callable[[str], None]) -> None:
@@ -42,7 +38,7 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
                     continue
                 run_id, was_missing = upload_bundle(client, bundle)
                 bundle.mark_logged(without_password(client.tracking_uri), run_id)
-                experiments.add(str(get_run(client, run_id).info.experiment_id))
+                experiments.add(str(client.get_run(run_id).info.experiment_id))
                 done += 1
                 on_uploaded(f"{bundle.directory}: {'logged to' if was_missing else 'is already in'} run {run_id}")
             except WhisperbenchError as error:
@@ -59,11 +55,11 @@ def upload_bundles(config: UploadConfig, listener: Listener, on_uploaded: Callab
         raise BundleError(f"{config.bundles} holds only {len(paths)} unfinished measurement(s), which were skipped.")
 
 
-def answers(client: MlflowClient) -> bool:
+def answers(client: Client) -> bool:
     """Whether the server answers a request."""
     try:
-        search_experiments(client)
-    except Exception:
+        client.search_experiments(max_results=1)
+    except TrackingError:
         return False
     return True
 
@@ -75,23 +71,18 @@ def find_bundles(named: str) -> list[Path]:
         BundleError: no result directory was found.
     """
     # Unlike those of Path, these functions do not raise an error for directories of other users and overlong paths.
-    paths = [Path(named)] if os.path.exists(named) else [Path(name) for name in glob.glob(named)]  # noqa: PTH110, PTH207
+    paths = [Path(name) for name in ([named] if os.path.exists(named) else glob.glob(named))]  # noqa: PTH110, PTH207
     candidates = {inside for each in paths for inside in (each, *each.glob("*"))}
     found = [
         each
         for each in candidates
-        if os.path.isfile(each / BUNDLE_FILE) or (is_partial(each) and os.path.isdir(each))  # noqa: PTH112, PTH113
+        if os.path.isfile(each / BUNDLE_FILE) or (each.suffix == PARTIAL and os.path.isdir(each))  # noqa: PTH112, PTH113
     ]
     if not found:
         raise BundleError(
             f"bundles={named!r} does not match a result bundle, which is a directory with a {BUNDLE_FILE}."
         )
-    return sorted(found, key=lambda each: (is_partial(each), each))
-
-
-def is_partial(directory: Path) -> bool:
-    """Whether a directory has the name of an interrupted or running measurement."""
-    return directory.name.endswith(PARTIAL)
+    return sorted(found, key=lambda each: (each.suffix == PARTIAL, each))
 
 
 def bundle_at(path: Path, listener: Listener) -> Bundle | None:
@@ -102,7 +93,7 @@ def bundle_at(path: Path, listener: Listener) -> Bundle | None:
     Raises:
         BundleError: the bundle is damaged.
     """
-    if not is_partial(path):
+    if path.suffix != PARTIAL:
         return read_bundle(path)
     try:
         bundle = complete(path, listener)
@@ -113,36 +104,28 @@ def bundle_at(path: Path, listener: Listener) -> Bundle | None:
     return bundle
 
 
-def upload_bundle(client: MlflowClient, bundle: Bundle) -> tuple[str, bool]:
-    """Log a bundle to the run that it was measured for, or to a new one.
+def upload_bundle(client: Client, bundle: Bundle) -> tuple[str, bool]:
+    """Log a bundle to the run that it was measured for or uploaded to, which has its tag, or else to a new one.
 
     Returns:
         The run's id, and False if the run already had the whole bundle, else True.
 
     Raises:
-        TrackingError: the server cannot be reached or refuses; the upload can be repeated.
         BundleError: another process is logging the bundle.
     """
-    with locked(bundle.directory), tracking_errors(client, "log the result"):
-        run = _run_of(client, bundle)
-        if run is not None:
-            run_id, tags = str(run.info.run_id), run.data.tags
-            if run.info.status == "FINISHED" and not missing_parts(client, run_id, bundle):
+    with locked(bundle.directory):
+        found = search_runs(client, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'")
+        if found:
+            run_id, tags = str(found[0].info.run_id), found[0].data.tags
+            if found[0].info.status == "FINISHED" and not missing_parts(client, run_id, bundle):
                 return run_id, False
         else:
             experiment, tags = experiment_id_of(client, bundle.origin.experiment), bundle.origin.tags
             # The run that it was measured for may have had a name of its own, which MLflow requires here too.
             name, started = tags.get("mlflow.runName", bundle.contents.name), bundle.contents.started_ms
             run_id = create_run(client, experiment, name, {**tags, BUNDLE_TAG: bundle.id}, started)
-        fill_run(client, run_id, bundle)
+        log_bundle(client, run_id, bundle)
         if FAILURE in tags:
             client.delete_tag(run_id, FAILURE)
         close_run(client, run_id, "FINISHED", ended_ms=bundle.contents.ended_ms)
     return run_id, True
-
-
-def _run_of(client: MlflowClient, bundle: Bundle) -> Any:
-    """The run that a bundle was measured for or uploaded to, which has its tag; None if it is not on this server."""
-    experiments = [each.experiment_id for each in search_experiments(client)]
-    found = client.search_runs(experiments, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'", max_results=1)
-    return found[0] if found else None

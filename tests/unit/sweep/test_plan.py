@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from tests.support.fakes import NO_GPU
 from tests.support.options import sweep_of
+from tests.support.stores import run_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.errors import ConfigError
 from whisperbench.progress import Listener
 from whisperbench.results.names import CONFIG_DIGEST, DISTURBED, SPEED_KEY
-from whisperbench.results.record import RunIdentity
+from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.sweep.plan import Planner
 from whisperbench.sweep.progress import PlannedRun
-from whisperbench.tracking.sweep_runs import PARENT, FinishedRun
+from whisperbench.tracking.runs import PARENT_TAG
 
 TINY, BASE, SMALL = (BenchmarkConfig(model=name) for name in ("tiny", "base", "small"))
 TINY_FP32 = BenchmarkConfig(model="tiny", dtype="float32")
-CHILD = {PARENT: "a sweep"}
+CHILD = {PARENT_TAG: "a sweep"}
 
 
 def finished(
     config: BenchmarkConfig, seconds: float, tags: dict[str, str] | None = None, repeats: int = 1
-) -> FinishedRun:
+) -> RunRecord:
     params = {"model": config.model, "repeats": str(repeats), "engine_version": "0.32.0"}
     known = {CONFIG_DIGEST: config.digest, SPEED_KEY: "here", **(tags or {})}
-    return FinishedRun(f"{config.model}-{seconds:.0f}", seconds, params, {"reqs_per_sec": 9.0}, known)
+    run_id = f"{config.model}-{seconds:.0f}"
+    return dataclasses.replace(run_of(config), run_id=run_id, seconds=seconds, params=params, tags=known)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
     def identity(_self: Planner, config: BenchmarkConfig) -> RunIdentity:
         return RunIdentity(config.digest, None, "here", "0.32.0")
 
-    def plan(configs: list[BenchmarkConfig], earlier: list[FinishedRun], **options: object) -> list[PlannedRun]:
+    def plan(configs: list[BenchmarkConfig], earlier: list[RunRecord], **options: object) -> list[PlannedRun]:
         monkeypatch.setattr(Planner, "identity", identity)
         runs = [PlannedRun(config, config.model) for config in configs]
         Planner(sweep_of(**options), NO_GPU, None, earlier, Listener()).plan_all(runs)

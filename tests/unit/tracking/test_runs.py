@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +13,20 @@ from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 
 from tests.support.bundles import DATASET, contents_of, held_by, result_in
-from tests.support.stores import fresh_store
 from whisperbench.config.benchmark import MAX_REPEATS
 from whisperbench.errors import ConfigError, TrackingError
-from whisperbench.processes.owner import ProcessId
 from whisperbench.results import environment
 from whisperbench.results.environment import git_commit, git_is_dirty
 from whisperbench.results.names import FAILURE, PROGRESS, REPEATS
 from whisperbench.results.run_info import RunData
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
-from whisperbench.tracking.runs import BUNDLE_TAG, PROCESS_TAG
-from whisperbench.tracking.stale import close_stale_runs
+from whisperbench.tracking.runs import NOTE_TAG
 from whisperbench.tracking.upload import upload_bundle
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
 SECRET = "s3cret-pa55word"  # noqa: S105
-
-
-@pytest.fixture
-def client(tmp_path: Path, empty_store: Path) -> Any:
-    return connect(fresh_store(tmp_path, empty_store))
 
 
 def opened(client: Any, *, run_id: str | None = None, **tags: str) -> str:
@@ -46,25 +35,26 @@ def opened(client: Any, *, run_id: str | None = None, **tags: str) -> str:
 
 class TestLogging:
     def test_a_run_holds_what_its_bundle_holds(self, client: Any, tmp_path: Path) -> None:
-        """Params, metrics, tags, the data set with its digest, and every artifact."""
-        bundle, run_id = result_in(tmp_path / "results"), opened(client)
+        """Params, metrics, tags, the data set and every artifact, under the same timestamps if it is logged twice.
+
+        Repeats are a tag, because MLflow's charts of further metrics would precede those of the results, and fit in
+        it with all their digits.
+        """
+        rates = {name: [1000 / 7 + i for i in range(MAX_REPEATS)] for name in ("a", "b", "c", "d")}
+        bundle, run_id = result_in(tmp_path / "results", contents_of(history=rates)), opened(client)
+        tracking.log_now(client, run_id, tags={PROGRESS: "7 utterances finished"})
         tracking.log_bundle(client, run_id, bundle)
-        found = held_by(client, run_id, tmp_path / "download")
+        found = held_by(client, run_id, tmp_path / "once")
         assert found["params"] == bundle.contents.params
-        assert bundle.contents.metrics.items() <= found["last metrics"].items()
+        assert found["last metrics"] == bundle.contents.metrics
         assert bundle.contents.tags.items() <= found["tags"].items()
         assert found["data sets"][0][:2] == ("demo", "d" * 32)
         assert set(found["artifacts"]) == {"config.json", "environment.txt", "transcripts.json", "samples/samples.html"}
-
-    def test_repeats_are_a_tag_and_not_metrics(self, client: Any, tmp_path: Path) -> None:
-        """MLflow's charts of further metrics would precede those of the results; the tag of the progress is deleted."""
-        run_id = opened(client)
-        tracking.log_now(client, run_id, tags={PROGRESS: "7 utterances finished"})
-        tracking.log_bundle(client, run_id, result_in(tmp_path / "results"))
-        held = client.get_run(run_id).data
-        assert held.metrics.keys() == {"wer", "reqs_per_sec"}
-        assert held.tags[REPEATS] == "reqs_per_sec=40,41,42"
-        assert PROGRESS not in held.tags
+        assert found["tags"][REPEATS].startswith("a=142.857,143.857,")
+        assert found["tags"][REPEATS].count(",") == 4 * (MAX_REPEATS - 1)
+        assert PROGRESS not in found["tags"]
+        tracking.log_bundle(client, run_id, bundle)
+        assert held_by(client, run_id, tmp_path / "twice") == found
 
     def test_what_is_known_before_the_engine_starts(self, client: Any, tmp_path: Path) -> None:
         """Params, tags, the data set with its rows, and a description; the result then takes their place."""
@@ -81,14 +71,6 @@ class TestLogging:
         assert run.data.params == bundle.contents.params
         assert run.data.tags["mlflow.note.content"] == bundle.contents.description
         assert len(run.inputs.dataset_inputs) == 1
-
-    def test_logging_twice_changes_nothing(self, client: Any, tmp_path: Path) -> None:
-        """The same values under the same timestamps."""
-        bundle, run_id = result_in(tmp_path / "results"), opened(client)
-        tracking.log_bundle(client, run_id, bundle)
-        once = held_by(client, run_id, tmp_path / "once")
-        tracking.log_bundle(client, run_id, bundle)
-        assert held_by(client, run_id, tmp_path / "twice") == once
 
     def test_params_that_mlflow_has_logged_stay(self, client: Any, tmp_path: Path) -> None:
         """`mlflow run` logs the declared ones first, quoted for a shell; they are write-once."""
@@ -134,30 +116,28 @@ class TestRunsThatAreTaken:
 
 class TestWhatTheServerReturns:
     @pytest.mark.parametrize(
-        ("lost", "example"),
+        ("kind", "lost", "example"),
         [
-            ({"params": ["model"]}, "the param model"),
-            ({"metrics": ["wer"]}, "the metric wer"),
-            ({"tags": [REPEATS]}, "the tag whisperbench.repeats"),
-            ({"tags": [BUNDLE_TAG]}, "the tag whisperbench.bundle"),
+            ("params", "model", "the param model"),
+            ("metrics", "wer", "the metric wer"),
+            ("tags", REPEATS, "the tag whisperbench.repeats"),
         ],
     )
     def test_what_is_lost_is_found(
-        self, lost: dict[str, list[str]], example: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, kind: str, lost: str, example: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A server or a proxy that answers 200 and stores nothing; the next upload completes the run."""
         run_id, bundle, send = opened(client), result_in(tmp_path / "results"), client.log_batch
 
         def log_batch(run: str, **values: Any) -> None:
-            send(run, **{k: [each for each in v if each.key not in lost.get(k, [])] for k, v in values.items()})
+            send(run, **{**values, kind: [each for each in values[kind] if each.key != lost]})
 
         with monkeypatch.context() as patch:
             patch.setattr(client, "log_batch", log_batch)
             with pytest.raises(TrackingError, match=f"lacks 1 part.* for example {example}"):
                 tracking.log_bundle(client, run_id, bundle)
-        client.set_tag(run_id, BUNDLE_TAG, bundle.id)
         client.set_terminated(run_id, "FINISHED")
-        assert upload_bundle(client, bundle) == (run_id, lost != {"tags": [BUNDLE_TAG]})
+        assert upload_bundle(client, bundle) == (run_id, True)
         assert upload_bundle(client, bundle) == (run_id, False)
 
     def test_logging_is_synchronous(self, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,30 +173,20 @@ class TestExperiment:
             experiment = client.get_experiment(client.get_run(opened(client)).info.experiment_id)
             assert experiment.name == expected
 
-    @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
-    def test_a_deleted_experiment(self, variable: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The message names the command that restores it, because to repeat the command does not help."""
-        deleted = client.create_experiment("old")
-        client.delete_experiment(deleted)
-        monkeypatch.setenv(variable, deleted if variable.endswith("ID") else "old")
-        message = f"'old' is deleted. .*restore --experiment-id {deleted}`, or set {variable}"
-        with pytest.raises(TrackingError, match=message):
-            opened(client)
-
     @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"])
-    def test_a_variable_that_names_nothing(self, variable: str, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The message names the variable, because the server is not at fault."""
-        value = "999" if variable.endswith("T_ID") else "x" * 600
+    @pytest.mark.parametrize("deleted", [True, False])
+    def test_a_variable_that_names_nothing(
+        self, variable: str, deleted: bool, client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The message names the variable, because the server is not at fault; also for what is deleted."""
+        experiment, run_id = client.create_experiment("old"), opened(client)
+        client.delete_experiment(experiment)
+        client.delete_run(run_id)
+        of_deleted = {"MLFLOW_EXPERIMENT_ID": experiment, "MLFLOW_EXPERIMENT_NAME": "old", "MLFLOW_RUN_ID": run_id}
+        value = of_deleted[variable] if deleted else "999" if variable.endswith("T_ID") else "x" * 600
         monkeypatch.setenv(variable, value)
         with pytest.raises(TrackingError, match=f"Check or unset {variable}"):
             opened(client, run_id=value if variable == "MLFLOW_RUN_ID" else None)
-
-    def test_a_deleted_run(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        run_id = opened(client)
-        client.delete_run(run_id)
-        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
-        with pytest.raises(TrackingError, match="Check or unset MLFLOW_RUN_ID"):
-            opened(client, run_id=run_id)
 
     def test_a_named_experiment_takes_precedence(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The variables are for runs without one."""
@@ -240,74 +210,24 @@ class TestSource:
         assert git_commit() is git_is_dirty() is None
 
 
-class TestPreflight:
-    @pytest.mark.parametrize("answers", [True, False])
-    def test_a_server_that_is_down_or_silent(self, answers: bool) -> None:
-        """Known within 10 s, by its address and without the password."""
-        with contextlib.closing(socket.socket()) as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-            if answers:
-                listener.listen()
-            started = time.perf_counter()
-            with pytest.raises(TrackingError, match=f"127.0.0.1:{port}") as caught:
-                connect(f"http://ann:{SECRET}@127.0.0.1:{port}")
-        assert time.perf_counter() - started < 10
-        assert SECRET not in str(caught.value)
-
-    def test_a_schema_of_another_version(self, client: Any, tmp_path: Path) -> None:
-        """A store that needs a migration is refused before the engine starts, not after it."""
-        import sqlite3
-
-        assert client.search_experiments()
-        old = tmp_path / "old.db"
-        old.write_bytes((tmp_path / "mlflow.db").read_bytes())
-        with contextlib.closing(sqlite3.connect(old)) as database, database:
-            database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
-        with pytest.raises(TrackingError, match="out-of-date"):
-            connect(f"sqlite:///{old}")
-
-    def test_artifacts_that_cannot_be_written(self, client: Any, tmp_path: Path) -> None:
-        """Found out with the first artifact, before an hour is spent."""
-        (tmp_path / "file").touch()
-        experiment = client.create_experiment("blocked", str(tmp_path / "file" / "artifacts"))
-        run_id = client.create_run(experiment).info.run_id
-        with pytest.raises(TrackingError, match="failed to store artifacts"):
-            tracking.log_texts(client, run_id, {"environment.txt": "python 3.11"})
+def test_artifacts_that_cannot_be_written(client: Any, tmp_path: Path) -> None:
+    """Found out with the first artifact, before an hour is spent."""
+    (tmp_path / "file").touch()
+    experiment = client.create_experiment("blocked", str(tmp_path / "file" / "artifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    with pytest.raises(TrackingError, match="failed to log text"):
+        client.log_text(run_id, "python 3.11", "environment.txt")
 
 
-class TestStatus:
-    @pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED"])
-    def test_a_run_ends_as_it_is_told(self, client: Any, status: str) -> None:
-        """With the cause in a tag."""
-        run_id = opened(client)
-        tracking.close_run(client, run_id, status, None if status == "FINISHED" else "why")
-        run = client.get_run(run_id)
-        assert (run.info.status, run.data.tags.get(FAILURE)) == (status, None if status == "FINISHED" else "why")
-
-    def test_runs_of_dead_processes_are_closed(self, client: Any) -> None:
-        """Only those: not this process's, not another host's, not one that says nothing, not one that has ended."""
-        here = ProcessId.this()
-        assert here is not None
-        dead = dataclasses.replace(here, pid=4194399)
-        runs = {
-            "dead": opened(client),
-            "living": opened(client),
-            "elsewhere": opened(client),
-            "silent": client.create_run("0").info.run_id,
-            "ended": opened(client),
-        }
-        client.set_tag(runs["dead"], PROCESS_TAG, str(dead))
-        client.set_tag(runs["ended"], PROCESS_TAG, str(dead))
-        client.set_tag(runs["elsewhere"], PROCESS_TAG, str(dataclasses.replace(dead, host="elsewhere")))
-        client.set_terminated(runs["ended"], "FINISHED")
-        (closed,) = close_stale_runs(client)
-        assert closed == f"demo-auto-128 ({runs['dead']}), whose process 4194399 is dead"
-        assert close_stale_runs(client) == []
-        status = {name: client.get_run(run_id).info.status for name, run_id in runs.items()}
-        assert status == {
-            "dead": "KILLED", "living": "RUNNING", "elsewhere": "RUNNING", "silent": "RUNNING", "ended": "FINISHED",
-        }  # fmt: skip
+def test_a_failed_run_states_the_cause_in_its_description(client: Any) -> None:
+    """Once, above the rest, in lines that MLflow does not have to wrap, and with its markdown as it is."""
+    run_id = opened(client, **{NOTE_TAG: "The command: `x`"})
+    for _ in range(2):  # a sweep closes what has closed itself
+        tracking.close_run(client, run_id, "FAILED", "out of memory: " + "lower max_num_seqs " * 10 + "\n**now**")
+    lines = client.get_run(run_id).data.tags[NOTE_TAG].splitlines()
+    assert (lines[0], lines[-3:]) == ("**The run failed.**", ["    **now**", "", "The command: `x`"])
+    assert (max(map(len, lines)) <= 104, "".join(lines).count("max_num_seqs")) == (True, 10)
+    assert client.get_run(run_id).info.status == "FAILED"
 
 
 class TestSecrets:
@@ -328,11 +248,3 @@ class TestSecrets:
         """On a rented machine everybody is root."""
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ann")
         assert client.get_run(opened(client)).data.tags["mlflow.user"] == "ann"
-
-
-def test_the_rates_of_the_most_repeats_fit_in_a_tag(client: Any, tmp_path: Path) -> None:
-    """Of four rates with all their digits."""
-    contents = contents_of(history={name: [1000 / 7 + i for i in range(MAX_REPEATS)] for name in ("a", "b", "c", "d")})
-    run_id = opened(client)
-    tracking.log_bundle(client, run_id, result_in(tmp_path / "results", contents))
-    assert client.get_run(run_id).data.tags[REPEATS].count(",") == 4 * (MAX_REPEATS - 1)
