@@ -28,7 +28,7 @@ from annotated_types import Predicate
 
 from whisperbench.errors import BundleError
 from whisperbench.files import open_regular, read_json, read_own, write_atomically
-from whisperbench.results.names import METRIC_NAMES, SCHEMA, is_possible
+from whisperbench.results.names import SCHEMA, is_possible
 from whisperbench.results.run_info import RunData
 from whisperbench.text import shortened
 from whisperbench.util import typed_command
@@ -122,10 +122,8 @@ def read_bundle(directory: Path) -> Bundle:
     contents = bundle.contents
     repeats = ((name, value) for name, values in contents.history.items() for value in values)
     for name, value in (*contents.metrics.items(), *repeats):
-        if name not in METRIC_NAMES:
-            raise BundleError(f"{directory}: {BUNDLE_FILE} holds {name!r:.80}, which is not a metric.")
         if not is_possible(name, value):
-            raise BundleError(f"{directory}: {BUNDLE_FILE} holds {name}={value:g}, which is impossible.")
+            raise BundleError(f"{directory}: {BUNDLE_FILE} holds {name:.80}={value:g}, which is impossible.")
     if contents.ended_ms < contents.started_ms:
         raise BundleError(f"{directory}: {BUNDLE_FILE} holds an end before the start of the run.")
     artifact_sizes(bundle.artifacts)

@@ -124,13 +124,12 @@ METRICS = (
     Metric("engine_load_seconds", "s", better="lower"),
     Metric("warmup_seconds", "s", better="lower"),
 )
-METRIC_NAMES = frozenset(metric.name for metric in METRICS)
-_ABOVE_0 = frozenset(metric.name for metric in METRICS if metric.above_0)
+_ABOVE_0 = {metric.name: metric.above_0 for metric in METRICS}
 
 
 def is_possible(name: str, value: float) -> bool:
-    """Whether a value is in the range of a metric, for values that other programs may have written."""
-    return MIN_VALUE <= value < MAX_VALUE or (value == 0 and name not in _ABOVE_0)
+    """Whether `name` is a metric with `value` in its range, for values that other programs may have written."""
+    return name in _ABOVE_0 and (MIN_VALUE <= value < MAX_VALUE or (value == 0 and not _ABOVE_0[name]))
 
 
 def error_metric(metrics: Container[str]) -> str:

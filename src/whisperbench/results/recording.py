@@ -166,8 +166,9 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
     results = tuple(each for each in median.results if config.corpus_copies == 1 or not is_copy(each.utt_id))
     scored = _score(config, results, listener)
     results = scored.results if scored else results
-    times = {"started_ms": recording.started_ms, "ended_ms": recording.ended_ms}
-    contents = run_data(recording.info, recording.engine, recording.measurement, scored, **times)
+    contents = run_data(recording.info, recording.engine, recording.measurement, scored)
+    contents = dataclasses.replace(contents, started_ms=recording.started_ms, ended_ms=recording.ended_ms)
+    bundle = Bundle(id=recording.id, origin=recording.origin, contents=contents, directory=recording.directory)
     with _writing(recording.directory):
         artifacts.mkdir(exist_ok=True)
         artifact_sizes(artifacts)  # refuses links
@@ -175,21 +176,16 @@ def finish(recording: Recording, listener: Listener, audio_of: Callable[[str], S
             redact_file(log, os.environ)
         (artifacts / TABLE).write_text(json.dumps(transcript_table(results), ensure_ascii=False), encoding="utf-8")
         (artifacts / "summary.md").write_text(contents.description, encoding="utf-8")
-        bundle = write_bundle(
-            Bundle(id=recording.id, origin=recording.origin, contents=contents, directory=recording.directory)
-        )
+        bundle = write_bundle(bundle)
     if config.print_transcripts or config.corpus == "demo":
         listener.show(scored or results)
-    bundle = _with_extra(bundle, PLOTS, lambda directory: write_plots(directory, median, scored), listener)
-    if audio_of is None:
-        return bundle
-    normalizer = scored.normalizer if scored else None
-    return _with_extra(
-        bundle,
-        SAMPLES,
-        lambda directory: write_samples(directory, results, audio_of, config.seed, normalizer),
-        listener,
-    )
+    extras: dict[str, Callable[[Path], None]] = {PLOTS: lambda folder: write_plots(folder, median, scored)}
+    if audio_of:
+        normalizer = scored.normalizer if scored else None
+        extras[SAMPLES] = lambda folder: write_samples(folder, results, audio_of, config.seed, normalizer)
+    for name, write in extras.items():
+        bundle = _with_extra(bundle, name, write, listener)
+    return bundle
 
 
 def write_bundle(partial: Bundle) -> Bundle:
@@ -230,12 +226,13 @@ def _with_extra(bundle: Bundle, name: str, write: Callable[[Path], None], listen
 def _score(config: BenchmarkConfig, results: tuple[UtteranceResult, ...], listener: Listener) -> Score | None:
     """The score, or None after a message if the weights are random or the corpus has no references."""
     if config.random_weights:
-        listener.info("WER is not measured, because the weights are random (load_format=dummy).")
-        return None
-    if any(each.reference is None for each in results):
-        listener.info(f"WER is not measured, because {config.corpus} has no reference transcripts.")
-        return None
-    return score(results, config.language)
+        reason = "the weights are random (load_format=dummy)"
+    elif any(each.reference is None for each in results):
+        reason = f"{config.corpus} has no reference transcripts"
+    else:
+        return score(results, config.language)
+    listener.info(f"WER is not measured, because {reason}.")
+    return None
 
 
 def read_journal(directory: Path) -> tuple[UtteranceResult, ...]:

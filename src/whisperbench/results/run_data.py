@@ -30,10 +30,8 @@ def run_start(info: RunInfo) -> RunData:
     return RunData(name, run_params(info), initial_tags(info), description, info.dataset)
 
 
-def run_data(
-    info: RunInfo, engine: EngineInfo, measurement: Measurement, score: Score | None, *, started_ms: int, ended_ms: int
-) -> RunData:
-    """The data of a run after its measurement.
+def run_data(info: RunInfo, engine: EngineInfo, measurement: Measurement, score: Score | None) -> RunData:
+    """The data of a run after its measurement, except the times.
 
     Without a score it has no accuracy metrics, and without a valid pass no speed metrics.
     """
@@ -57,8 +55,6 @@ def run_data(
         metrics={each.name: each.rounded(float(exact[each.name])) for each in names.METRICS if each.name in exact},
         history={n: [each[n] for each in speed] for n in rates if speed and all(n in each for each in speed)},
         tags=run_tags(info, engine, normalizer, measurement),
-        started_ms=started_ms,
-        ended_ms=ended_ms,
     )
     return dataclasses.replace(found, description=summary(info.config, found))
 

@@ -24,8 +24,8 @@ from whisperbench.errors import CorpusError
 from whisperbench.measure.score import score
 
 
-def test_sentences_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    """Messages are printed unchanged (brackets are not markup), and stdout stays empty."""
+def test_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are printed unchanged on stderr, because brackets are not markup."""
     TerminalListener().info("engine [ready]")
     TerminalListener().warning("a [bold] warning")
     assert capsys.readouterr() == ("", "engine [ready]\na [bold] warning\n")
@@ -37,14 +37,13 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202e"
 @pytest.mark.parametrize(
     "show",
     [
-        lambda: TerminalListener().info(f"corpus {ESCAPES} is empty"),
         lambda: TerminalListener().warning(ESCAPES),
         lambda: TerminalListener().show((result(0, ESCAPES, utt_id=ESCAPES),)),
         lambda: TerminalListener().show(score([result(0, ESCAPES, utt_id=ESCAPES, reference=f"a {ESCAPES}")], "de")),
         lambda: console.echo(f"results/{ESCAPES}: logged to run 1"),
         lambda: Command("x", callback=lambda: refuse(ESCAPES)).main([], standalone_mode=False),
     ],
-    ids=["message", "warning", "transcripts", "score", "result", "error"],
+    ids=["warning", "transcripts", "score", "result", "error"],
 )
 def test_foreign_text_is_escaped(show: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
     """File names, transcripts and answers of a server cannot control the terminal."""
@@ -98,30 +97,17 @@ def test_the_rate_of_the_bar_agrees_with_the_result(
     assert float(rate) == pytest.approx(bundle.contents.metrics["reqs_per_sec"], rel=0.3)
 
 
-def test_waiting_shows_the_phase(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line has the current phase and the elapsed time."""
-    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
-    phases = iter(["", "loading weights", *["compiling [1]"] * 99])
-    with TerminalListener().waiting("starting the engine", lambda: next(phases)):
-        time.sleep(0.3)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[:3] == [
-        "starting the engine, 0 s",
-        "starting the engine: loading weights, 0 s",
-        "starting the engine: compiling [1], 0 s",
-    ]
-
-
-def test_waiting_is_shown_while_stderr_is_redirected(
+def test_waiting_shows_the_phase(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start of an engine redirects stderr to its log; the progress line still appears on the terminal."""
+    """Each line has the phase and the elapsed time, also while the start of an engine redirects stderr to its log."""
     monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
-    with TerminalListener().waiting("starting", lambda: ""), output_to(tmp_path / "engine.log"):
+    phases = iter(["", *["compiling [1]"] * 99])
+    with TerminalListener().waiting("starting", lambda: next(phases)), output_to(tmp_path / "engine.log"):
         os.write(2, b"from the engine\n")
-        time.sleep(0.12)
+        time.sleep(0.3)
     assert (tmp_path / "engine.log").read_text() == "from the engine\n"
-    assert capfd.readouterr().err.startswith("starting, 0 s\n")
+    assert capfd.readouterr().err.splitlines()[:2] == ["starting, 0 s", "starting: compiling [1], 0 s"]
 
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,10 @@
-"""Names: every metric of a run is in the table that the summary and the columns follow."""
+"""Every metric of a run is declared, and the summary follows the declarations."""
 
 from __future__ import annotations
 
 import re
 
 from tests.unit.results.test_run_data import contents_of_two, results, timed
-from whisperbench.compare.columns import COLUMNS
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.measure.score import score
 from whisperbench.results.names import METRICS
@@ -31,11 +30,3 @@ def test_the_summary_has_the_metrics_in_their_order_with_their_units() -> None:
     rows = re.findall(r"^\| (\w+) \| [\d,.]+ (.*?) ?(?:\(.*\) )?\|$", found.description, re.M)
     assert len(rows) > 20
     assert rows == [(metric.name, metric.unit) for metric in shown]
-
-
-def test_a_metric_with_a_heading_has_a_column() -> None:
-    """Under its name in files, under its heading in tables."""
-    columns = {column.name: column.heading for column in COLUMNS}
-    for metric in METRICS:
-        if metric.heading:
-            assert columns[metric.name] == metric.heading

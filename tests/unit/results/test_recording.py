@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,18 +28,12 @@ WRITES = ("transcripts.json", "summary.md", BUNDLE_FILE, "sync", "rename")
 """What `finish` writes after measurement.json: three files, everything to the disk, and the final name."""
 
 
-def measure_to_disk(
-    config: BenchmarkConfig, listener: Listener, engine: type[FakeEngine] = FakeEngine, origin: Origin | None = None
-) -> Bundle:
-    return benchmark.measure_to_disk(prepare(config, NO_GPU, listener), origin or Origin(), listener, engine)
-
-
-def measured(results: Path, repeats: int = 2, rounds: int = 1) -> Bundle:
+def measured(results: Path, repeats: int = 2, copies: int = 1, engine: type[FakeEngine] = FakeEngine) -> Bundle:
     config = BenchmarkConfig(
-        model="demo", corpus="demo", repeats=repeats, corpus_copies=rounds, results_dir=str(results)
+        model="demo", corpus="demo", repeats=repeats, corpus_copies=copies, results_dir=str(results)
     )
     origin = Origin("speech", "a" * 32, {"mlflow.user": "ann"})
-    return measure_to_disk(config, Listener(), origin=origin)
+    return benchmark.measure_to_disk(prepare(config, NO_GPU, Listener()), origin, Listener(), engine)
 
 
 def no_space(*_: Any, **__: Any) -> NoReturn:
@@ -68,28 +60,16 @@ def disk_full_at(write: str, patched: pytest.MonkeyPatch) -> None:
         patched.setattr(recording, "sync", no_space)
 
 
-@pytest.fixture(scope="module")
-def left_by_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The directory of a measurement after one of the writes has failed; measured once for each set of arguments."""
-
-    @functools.cache
-    def left(write: str = "transcripts.json", repeats: int = 2, rounds: int = 1) -> Path:
-        results = tmp_path_factory.mktemp("measured") / "full"
-        with pytest.MonkeyPatch.context() as patched:
-            disk_full_at(write, patched)
-            with pytest.raises(BundleError, match=r"then complete the result: .*whisperbench upload --bundles "):
-                measured(results, repeats, rounds)
-        (found,) = results.iterdir()
-        return found
-
-    return left
-
-
 @pytest.fixture
-def partial(request: pytest.FixtureRequest, left_by_a_full_disk: Callable[..., Path], tmp_path: Path) -> Path:
-    """A copy of it, for the test to change."""
-    left = left_by_a_full_disk(**getattr(request, "param", {}))
-    return shutil.copytree(left, tmp_path / "full" / left.name)
+def partial(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The directory of a measurement after one of the writes has failed."""
+    options = {"write": "transcripts.json", **getattr(request, "param", {})}
+    with pytest.MonkeyPatch.context() as patched:
+        disk_full_at(options.pop("write"), patched)
+        with pytest.raises(BundleError, match=r"then complete the result: whisperbench upload --bundles "):
+            measured(tmp_path / "full", **options)
+    (found,) = (tmp_path / "full").iterdir()
+    return found
 
 
 def test_a_renamed_copy_is_the_same_measurement(partial: Path, tmp_path: Path) -> None:
@@ -108,10 +88,10 @@ def test_an_upload_completes_it(partial: Path, tmp_path: Path) -> None:
     assert bundle == read_bundle(partial.with_name(partial.name.removesuffix(".partial")))
     assert bundle.origin == expected.origin
     contents = bundle.contents
-    walls = [each["wall_seconds"] for each in kept["measurement"]["passes"]]
-    assert any(contents.metrics["wall_seconds"] == pytest.approx(wall, rel=0.01) for wall in walls)
+    wall = max(each["wall_seconds"] for each in kept["measurement"]["passes"])
+    assert contents.metrics["wall_seconds"] == pytest.approx(wall, rel=0.01)
     assert (contents.started_ms, contents.ended_ms) == (kept["started_ms"], kept["ended_ms"])
-    for counted in ("wer", "cer", "wer_ci_low", "wer_ci_high", "reference_words", "utterances", "audio_seconds"):
+    for counted in ("wer", "cer", "wer_ci_low", "reference_words", "utterances", "audio_seconds"):
         assert contents.metrics[counted] == expected.contents.metrics[counted], counted
     assert contents.params == expected.contents.params
     assert set(contents.history) == set(expected.contents.history)
@@ -132,20 +112,14 @@ def test_an_engine_that_cannot_be_closed(tmp_path: Path) -> None:
         def close(self) -> None:
             raise EngineError("The engine does not end.")
 
-    config = BenchmarkConfig(model="demo", corpus="demo", results_dir=str(tmp_path))
     with pytest.raises(EngineError, match="does not end"):
-        measure_to_disk(config, Listener(), Stuck)
+        measured(tmp_path, repeats=1, engine=Stuck)
     (partial,) = tmp_path.iterdir()
     assert complete(partial, Listener()).contents.metrics["utterances"] == 8
 
 
 def test_samples_and_plots_are_best_effort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error is a warning in the run, and the result is complete without them."""
-    warnings: list[str] = []
-
-    class Noting(Listener):
-        def warning(self, sentence: str) -> None:
-            warnings.append(sentence)
 
     def half(directory: Path, *_: Any) -> None:
         directory.mkdir()
@@ -153,15 +127,14 @@ def test_samples_and_plots_are_best_effort(tmp_path: Path, monkeypatch: pytest.M
         no_space()
 
     monkeypatch.setattr(recording, "write_samples", half)
-    config = BenchmarkConfig(model="demo", corpus="demo", results_dir=str(tmp_path))
-    bundle = measure_to_disk(config, Noting())
-    assert warnings == ["samples/ could not be written (OSError: [Errno 28] No space left on device)"]
-    assert bundle.contents.tags[WARNINGS].endswith(warnings[0])
+    bundle = measured(tmp_path)
+    warning = "samples/ could not be written (OSError: [Errno 28] No space left on device)"
+    assert warning in bundle.contents.tags[WARNINGS]
     assert bundle == read_bundle(bundle.directory)
     assert not (bundle.artifacts / "samples").exists()
 
 
-@pytest.mark.parametrize("partial", [{"repeats": 1, "rounds": 2}], indirect=True)
+@pytest.mark.parametrize("partial", [{"repeats": 1, "copies": 2}], indirect=True)
 def test_copies_and_an_invalid_pass(partial: Path, tmp_path: Path) -> None:
     """The first copy is scored, all of them must be there, and an invalid pass has no speed."""
     lines = (partial / TRANSCRIPTS).read_bytes().splitlines(keepends=True)

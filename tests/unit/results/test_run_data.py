@@ -95,7 +95,7 @@ def contents(
     measured = Measurement(1.5, passes, (0.6, 0.65) if usage else ())
     settings = dataclasses.replace(facts.settings, config=config)
     facts = dataclasses.replace(facts, settings=settings)
-    return record.run_data(facts, engine_info, measured, scored, started_ms=1, ended_ms=2)
+    return record.run_data(facts, engine_info, measured, scored)
 
 
 def contents_of_two(usage: PassUsage = TWO, **options: Any) -> RunData:
