@@ -147,9 +147,6 @@ def check_several_gpus(config: DoctorConfig, hardware: Hardware) -> Iterator[Che
     """Whether several GPUs can be used on this host or on the Ray cluster at `ray_address`.
 
     That needs Ray, enough CPU cores, and equal versions on all nodes.
-
-    Raises:
-        EngineError: the cluster refuses the connection, or a node does not answer.
     """
     gpus, cluster = hardware.gpu_count, config.ray_address
     if not installed_version("ray"):
@@ -220,11 +217,7 @@ def unmapped_segments() -> set[Path]:
 
 
 def check_model(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
-    """Whether a checkpoint is on this disk or can be downloaded.
-
-    Raises:
-        ModelError: the name is unknown, or the checkpoint cannot be loaded.
-    """
+    """Whether a checkpoint is on this disk or can be downloaded."""
     model, revision = config.model, config.model_revision
     hub_id = ALIASES.get(model, model)
     if hub_id not in PUBLISHED and (model == "demo" or "/" not in model or Path(model).expanduser().is_dir()):
@@ -241,11 +234,7 @@ def check_model(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
 
 
 def check_corpus(config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
-    """Whether a corpus is on this disk or can be downloaded, and whether its transcripts allow a meaningful WER.
-
-    Raises:
-        CorpusError: the name is unknown, or the corpus cannot be read.
-    """
+    """Whether a corpus is on this disk or can be downloaded, and whether its transcripts allow a meaningful WER."""
     if config.corpus != "librispeech":
         loaded = load_corpus(config.corpus, config.split, None)
         text = f"{len(loaded.utterances):,} utterances in {loaded.source}"

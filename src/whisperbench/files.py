@@ -225,12 +225,11 @@ def read_json(record: type[T], content: bytes) -> T:
     from pydantic import ValidationError
 
     try:
-        found: T = _adapter(cast("Any", record)).validate_json(content)
+        return cast("T", _adapter(cast("Any", record)).validate_json(content))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
-    return found
 
 
 @functools.cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -80,7 +80,9 @@ def without_password(text: str) -> str:
 
 def redact(text: str, environment: Mapping[str, str]) -> str:
     """Redact the values of secret environment variables, passwords in addresses, and tokens of known services."""
-    return _without(text, _secrets(environment))
+    for secret in _secrets(environment):
+        text = text.replace(secret, HIDDEN)
+    return KNOWN_SHAPES.sub(HIDDEN, without_password(text))
 
 
 def redact_file(path: Path, environment: Mapping[str, str]) -> None:
@@ -89,17 +91,10 @@ def redact_file(path: Path, environment: Mapping[str, str]) -> None:
     A process that still writes to the old file, for example Python's resource tracker, cannot add text to the new one.
     """
     if path.exists():
-        # Latin-1 preserves any bytes; a secret that is not ASCII is searched for as UTF-8.
-        spelled = [secret.encode("utf-8", "surrogateescape").decode("latin-1") for secret in _secrets(environment)]
+        text = path.read_bytes().decode("utf-8", "surrogateescape")  # preserves any bytes
         redacted = path.with_name(f".{path.name}.redacted")
-        redacted.write_bytes(_without(path.read_bytes().decode("latin-1"), spelled).encode("latin-1"))
+        redacted.write_bytes(redact(text, environment).encode("utf-8", "surrogateescape"))
         redacted.replace(path)
-
-
-def _without(text: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return KNOWN_SHAPES.sub(HIDDEN, without_password(text))
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Literal
 
 import jiwer
@@ -29,9 +28,8 @@ def align_words(reference: list[str], hypothesis: list[str]) -> jiwer.WordOutput
     return jiwer.process_words(reference, hypothesis, lambda words: [words], lambda words: [words])
 
 
-def align(reference_words: Sequence[str], hypothesis_words: Sequence[str]) -> list[AlignedSpan]:
+def align(reference: list[str], hypothesis: list[str]) -> list[AlignedSpan]:
     """The spans of an alignment with the fewest edits, in order; words are joined by single spaces."""
-    reference, hypothesis = list(reference_words), list(hypothesis_words)
     return [
         AlignedSpan(
             chunk.type,
