@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from whisperbench.errors import ConfigError
+from whisperbench.errors import ConfigError, WhisperbenchError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -102,6 +102,19 @@ def changed_files(states: Mapping[Path, FileState]) -> list[Path]:
                 continue
         changed.append(path)
     return changed
+
+
+def require_unchanged(states: Mapping[Path, FileState], what: str) -> None:
+    """Require that files are in the states that `file_state` returned; `what` names them in the message.
+
+    Raises:
+        WhisperbenchError: files were changed or replaced; the message names some of them.
+    """
+    if changed := changed_files(states):
+        raise WhisperbenchError(
+            f"{len(changed)} of {len(states)} {what} changed after they were checked, so the result may not be that of "
+            f"the recorded digest: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
+        )
 
 
 def write_atomically(path: Path, body: object) -> None:

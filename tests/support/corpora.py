@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +63,7 @@ def openslr(root: Path, split: str = "test-clean") -> Path:
     return root
 
 
-def parquet(root: Path, split: str = "test-clean", drop: Sequence[str] = ()) -> Path:
+def parquet(root: Path, split: str = "test-clean") -> Path:
     """The demo's LibriSpeech clips in the hub's layout and schema."""
     import datasets
 
@@ -80,5 +79,5 @@ def parquet(root: Path, split: str = "test-clean", drop: Sequence[str] = ()) -> 
     rows = datasets.Dataset.from_dict(columns).cast_column("audio", datasets.Audio(decode=False))
     folder = root / FOLDERS[split]
     folder.mkdir(parents=True)
-    rows.remove_columns(list(drop)).to_parquet(folder / "0000.parquet")
+    rows.to_parquet(folder / "0000.parquet")
     return root

@@ -1,10 +1,9 @@
-"""Model files of CTranslate2, written and read independently of the code under test."""
+"""Model files of CTranslate2, written independently of the code under test."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,35 +34,6 @@ def pack(
     parts.append(struct.pack("<I", len(aliases)))
     parts += [text(name) for pair in aliases for name in pair]
     return b"".join(parts)
-
-
-def unpack(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Variables and aliases of a `model.bin`, read independently of the code under test."""
-    data, at = path.read_bytes(), 0
-
-    def take(kind: str) -> int:
-        nonlocal at
-        at += struct.calcsize("<" + kind)
-        return int(struct.unpack_from("<" + kind, data, at - struct.calcsize("<" + kind))[0])
-
-    def text() -> str:
-        nonlocal at
-        length = take("H")
-        at += length
-        return data[at - length : at - 1].decode()
-
-    take("I"), text(), take("I")
-    variables = {}
-    for _ in range(take("I")):
-        name = text()
-        shape = [take("I") for _ in range(take("B"))]
-        dtype = list(TYPE_IDS)[take("B")]
-        size = take("I")
-        variables[name] = np.frombuffer(data[at : at + size], dtype).reshape(shape)
-        at += size
-    aliases = {text(): text() for _ in range(take("I"))}
-    assert at == len(data)
-    return variables, aliases
 
 
 def tiny_whisper() -> Arrays:

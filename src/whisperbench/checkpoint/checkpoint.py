@@ -35,8 +35,8 @@ from whisperbench.checkpoint.tokenizer import (
     special_ids,
     write_tokenizer,
 )
-from whisperbench.errors import ConfigError, ModelError, WhisperbenchError
-from whisperbench.files import FileState, build_directory_once, changed_files, file_sha256, file_state
+from whisperbench.errors import ConfigError, ModelError
+from whisperbench.files import FileState, build_directory_once, file_sha256, file_state, require_unchanged
 
 LAYOUT = "6"
 """Part of the name of every cached directory; increase it when the files written there change."""
@@ -70,14 +70,6 @@ class Checkpoint:
     quantisation: str | None = None
     files: Mapping[Path, FileState] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
-    @property
-    def multilingual(self) -> bool:
-        return self.architecture.multilingual
-
-    @property
-    def mel_bins(self) -> int:
-        return self.architecture.mel_bins
-
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a reference, including the end-of-text token.
 
@@ -92,7 +84,7 @@ class Checkpoint:
         Raises:
             WhisperbenchError: files were changed or replaced; the message names some of them.
         """
-        _require_unchanged(self.files)
+        require_unchanged(self.files, "files of the checkpoint")
 
     def prompt_token_ids(self, language: str) -> list[int]:
         """The decoder prompt for transcription in a language, without timestamps.
@@ -100,14 +92,14 @@ class Checkpoint:
         Raises:
             ConfigError: the model does not support the language.
         """
-        codes = language_ids(self.tokens) if self.multilingual else ["en"]
+        codes = language_ids(self.tokens) if self.architecture.multilingual else ["en"]
         if language not in codes:
             near = difflib.get_close_matches(language, codes, n=1, cutoff=0.4)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(
                 f"language={language!r} is not supported by {self.model_id}.{hint} Allowed: {' '.join(codes)}."
             )
-        task = [f"<|{language}|>", "<|transcribe|>"] if self.multilingual else []
+        task = [f"<|{language}|>", "<|transcribe|>"] if self.architecture.multilingual else []
         return [self.tokens[name] for name in ("<|startoftranscript|>", *task, "<|notimestamps|>")]
 
 
@@ -167,7 +159,7 @@ def _local(model_id: str, directory: Path, cache_dir: Path, random_weights: bool
 
         def build(target: Path) -> None:
             convert(directory, target)
-            _require_unchanged(source)
+            require_unchanged(source, "files of the checkpoint")
 
         target = _built_once(cache_dir / "converted" / f"{digest}-{LAYOUT}", build)
         found = _hugging_face(model_id, target, digest, with_weights=True)
@@ -201,14 +193,6 @@ def _hugging_face(model_id: str, directory: Path, revision: str | None, *, with_
 
 def _states(directory: Path, patterns: Iterable[str]) -> dict[Path, FileState]:
     return {path: file_state(path) for pattern in patterns for path in sorted(directory.glob(pattern))}
-
-
-def _require_unchanged(files: Mapping[Path, FileState]) -> None:
-    if changed := changed_files(files):
-        raise WhisperbenchError(
-            f"{len(changed)} files of the checkpoint changed after they were checked, so the model may not be that of "
-            f"the recorded revision: {', '.join(map(str, changed[:5]))}. Run again while the files do not change."
-        )
 
 
 def _quantisation(config: Mapping[str, Any]) -> str | None:

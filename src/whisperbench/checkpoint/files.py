@@ -12,31 +12,15 @@ from typing import Any
 from whisperbench.errors import ModelError
 from whisperbench.files import file_sha256
 
-MAX_JSON_BYTES = 64 * 2**20
-"""Size limit of JSON files: fifteen times the largest published one."""
-
-
-def read_text(path: Path) -> str:
-    """The content of a file of at most MAX_JSON_BYTES.
-
-    Raises:
-        ModelError: the file is too large.
-        OSError: the file cannot be read.
-        ValueError: the file is not UTF-8.
-    """
-    if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise ModelError(f"{path} has {size:,} bytes, more than the limit of {MAX_JSON_BYTES:,}.")
-    return path.read_text(encoding="utf-8")
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        ModelError: the file is missing, too large or not a JSON object.
+        ModelError: the file is missing or not a JSON object.
     """
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
@@ -56,6 +40,8 @@ def weight_files(directory: Path) -> tuple[str, ...]:
     Raises:
         ModelError: the weights are not safetensors, or a file is missing or truncated.
     """
+    from safetensors import SafetensorError, safe_open
+
     if (directory / SINGLE).is_file():
         names: tuple[str, ...] = (SINGLE,)
     elif (directory / INDEX).is_file():
@@ -66,8 +52,15 @@ def weight_files(directory: Path) -> tuple[str, ...]:
         raise ModelError(f"{directory} has no weights as safetensors ({SINGLE}, or shards with {INDEX}).{hint}")
     if missing := [name for name in names if not (directory / name).is_file()]:
         raise ModelError(f"{directory} lacks {len(missing)} of {len(names)} weight files: {', '.join(missing[:3])}.")
-    for name in names:
-        _check_whole(directory / name)
+    for path in (directory / name for name in names):
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{path} cannot be read as safetensors: {error}. The file has {path.stat().st_size:,} bytes. If it is "
+                "incomplete, download or copy it again."
+            ) from error
     return names
 
 
@@ -79,20 +72,6 @@ def _shards(directory: Path) -> tuple[str, ...]:
     if outside := sorted(name for name in names if Path(name).name != name):
         raise ModelError(f"{directory / INDEX} refers to a file outside its directory: {outside[0]!r}.")
     return tuple(sorted(names))
-
-
-def _check_whole(path: Path) -> None:
-    """Refuse a file that is shorter than its header states, such as an incomplete download."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{path} cannot be read as safetensors: {error}. The file has {path.stat().st_size:,} bytes. If it is "
-            "incomplete, download or copy it again."
-        ) from error
 
 
 def require_published(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whisperbench.checkpoint.files import read_json, read_text
+from whisperbench.checkpoint.files import read_json
 from whisperbench.errors import ModelError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """Read a `tokenizer.json`.
 
     Raises:
-        ModelError: the file is missing, too large, or not a byte-level BPE with added tokens.
+        ModelError: the file is missing, or not a byte-level BPE with added tokens.
     """
     from tokenizers import Tokenizer, models
 
@@ -78,11 +78,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
             "that with --copy_files tokenizer.json."
         )
     try:
-        tokenizer = Tokenizer.from_str(read_text(path))
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        # The library raises Exception, or for a Rust panic a subclass of BaseException.
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # of the library
         raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
     if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
         raise ModelError(f"{path} is not a Whisper tokenizer, which is a byte-level BPE with added tokens.")

@@ -163,14 +163,10 @@ def _checked_utterances(
         if key in entries:
             raise CorpusError(f"{entry.where}: the id {key!r} is already used by {entries[key].where}. Use unique ids.")
         entries[key] = entry
+        match = LIBRISPEECH_ID.fullmatch(key)
+        speaker = _checked(entry.speaker, "speaker", entry.where) if entry.speaker else match and match[1]
         utterances.append(
-            Utterance(
-                utt_id=key,
-                audio=audio,
-                reference=entry.text,
-                speaker=_speaker(entry, key),
-                seconds=entry.seconds,
-            )
+            Utterance(utt_id=key, audio=audio, reference=entry.text, speaker=speaker, seconds=entry.seconds)
         )
     missing = [entry.where for entry in entries.values() if entry.text is None]
     if 0 < len(missing) < len(entries):
@@ -179,13 +175,6 @@ def _checked_utterances(
             "Add the missing transcripts, or remove all of them to measure speed only."
         )
     return sorted(utterances, key=lambda utterance: utterance.utt_id), entries
-
-
-def _speaker(entry: TranscriptEntry, key: str) -> str | None:
-    if entry.speaker is not None:
-        return _checked(entry.speaker, "speaker", entry.where)
-    match = LIBRISPEECH_ID.fullmatch(key)
-    return match[1] if match else None
 
 
 def _checked(name: str, what: str, where: str) -> str:
@@ -233,10 +222,9 @@ def _read_folder(root: Path, pairs: list[tuple[TranscriptEntry, AudioSource]], w
         return
     named = dict[str, str]()
     for relative, transcript in transcripts.items():
-        entries, keys = read_transcript(transcript)
-        if entries and keys.isdisjoint(TEXT_KEYS):
-            expected = " or ".join(TEXT_KEYS)
-            warnings.append(f"{transcript} has no transcripts: expected {expected} among its fields {sorted(keys)}.")
+        entries = read_transcript(transcript)
+        if entries and all(entry.text is None for entry in entries):
+            warnings.append(f"{transcript} has no transcripts: its entries have no field {' or '.join(TEXT_KEYS)}.")
         for entry in entries:
             name = _audio_of(entry, posixpath.dirname(relative), audio, root)
             if name in named:

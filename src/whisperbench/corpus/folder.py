@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import mimetypes
 import os
@@ -18,43 +17,19 @@ from pathlib import Path
 from whisperbench.errors import CorpusError
 from whisperbench.files import open_regular
 
-PCM_SUFFIXES = (".wav", ".wave", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".flac")
-LOSSY_SUFFIXES = (
-    ".mp3",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".m4a",
-    ".mp4",
-    ".3gp",
-    ".mov",
-    ".aac",
-    ".amr",
-    ".webm",
-    ".mka",
-    ".mkv",
+SUFFIXES = (
+    *(".wav", ".wave", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".flac"),
+    *(".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".3gp", ".mov", ".aac", ".amr", ".webm", ".mka", ".mkv"),
 )
-SUFFIXES = PCM_SUFFIXES + LOSSY_SUFFIXES
 """Endings of audio files, in any case; the decoders read the content of a file, not its ending."""
 TRANSCRIPTS = ("metadata.csv", "metadata.jsonl", "manifest.jsonl", "manifest.json", ".trans.txt")
 """Endings of the names of transcript files, in any case."""
 UNREAD_SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".jsonl",
-    ".json",
-    ".srt",
-    ".vtt",
-    ".stm",
-    ".ctm",
-    ".trn",
-    ".lab",
-    ".txt",
-    ".parquet",
+    *(".csv", ".tsv", ".jsonl", ".json", ".srt", ".vtt"),
+    *(".stm", ".ctm", ".trn", ".lab", ".txt", ".parquet"),
 )
 UNREAD_NAMES = ("text", "wav.scp")  # Kaldi's
 OTHER_TEXTS = re.compile(r"(readme|licen[cs]e|copying|attribution|changelog)\b", re.IGNORECASE)
-MAX_DEPTH = 32  # directories inside each other
 MAX_TRANSCRIPT_BYTES = 256 << 20  # a million utterances of 250 bytes
 
 AUDIO_KEYS = ("audio", "audio_filepath", "file_name")
@@ -97,9 +72,8 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Pat
     followed.
 
     Raises:
-        CorpusError: a directory cannot be read or is nested too deeply; a link is broken or leaves `root`; two names
-            differ only in their Unicode form or in the case of their ending; an audio format is not supported; or all
-            transcripts are in formats that are not supported.
+        CorpusError: a directory cannot be read; a link is broken or leaves `root`; two names differ only in their
+            Unicode form or the case of their ending; an audio format or that of all transcripts is not supported.
     """
     audio: dict[str, Path] = {}
     transcripts: dict[str, Path] = {}
@@ -110,8 +84,6 @@ def corpus_files(root: Path) -> tuple[dict[str, Path], dict[str, Path], list[Pat
 
     for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        if len(Path(folder).relative_to(root).parts) > MAX_DEPTH:
-            raise CorpusError(f"{root} has more than {MAX_DEPTH} directories inside each other, such as {folder}.")
         for path in (Path(folder, name) for name in folders):
             _check_link(path, root)
         for path in (Path(folder, name) for name in files if not name.startswith(".")):
@@ -152,8 +124,8 @@ def _check_link(path: Path, root: Path) -> None:
         raise CorpusError(f"{path} is a link to {path.resolve()}, outside the corpus. Copy the file into the corpus.")
 
 
-def read_transcript(path: Path) -> tuple[list[TranscriptEntry], set[str]]:
-    """The entries of one transcript file in UTF-8, and the names of their fields; blank lines are ignored.
+def read_transcript(path: Path) -> list[TranscriptEntry]:
+    """The entries of one transcript file in UTF-8; blank lines are ignored.
 
     Raises:
         CorpusError: the file is not a regular file, too large or not UTF-8, a line is malformed, or an entry has an
@@ -172,53 +144,42 @@ def read_transcript(path: Path) -> tuple[list[TranscriptEntry], set[str]]:
             f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}. "
             f"Convert it: iconv -f ENCODING -t UTF-8 {path.name}"
         ) from error
-    if path.suffix.lower() == ".txt":
-        return list(_trans_entries(text, path)), set(TEXT_KEYS)
-    read = _csv_records if path.suffix.lower() == ".csv" else _json_records
-    entries, keys = list[TranscriptEntry](), set[str]()
-    for where, record in read(text, path):
-        entries.append(_entry(where, record))
-        keys.update(record)
-    return entries, keys
-
-
-def _trans_entries(text: str, path: Path) -> Iterator[TranscriptEntry]:
-    """Lines of the form `ID WORD WORD ...`; the audio file is named `ID` and is in the same folder."""
-    for where, line in _lines(text, path):
-        utterance, *words = line.strip().split(maxsplit=1)
-        yield TranscriptEntry(where, utterance, "".join(words))
+    if path.suffix.lower() != ".txt":
+        records = _csv_records if path.suffix.lower() == ".csv" else _json_records
+        return [_entry(where, record) for where, record in records(text, path)]
+    entries = []
+    for where, line in _lines(text, path):  # of the form `ID WORD WORD ...`
+        key, *words = line.split(maxsplit=1)
+        entries.append(TranscriptEntry(where, key, "".join(words).strip()))
+    return entries
 
 
 def _csv_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Location and fields of each row; names are folded to lower case, and surrounding blanks are removed."""
-    header, line = text.partition("\n")[0].strip("\r"), 1
+    header = text.partition("\n")[0].strip("\r")
     csv.field_size_limit(MAX_CSV_FIELD_LENGTH)
+    delimiter = max(DELIMITERS, key=header.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        for delimiter in DELIMITERS:
-            names = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
-            columns = [name.strip().casefold() for name in next(names, ())]
-            if set(AUDIO_KEYS) & set(columns):
-                break
+        columns = [name.strip().casefold() for name in next(rows, ())]
         named = [name for name in columns if name]
         if not set(AUDIO_KEYS) & set(named) or len(set(named)) < len(named):
             raise CorpusError(
                 f"{path} has no header: line 1 is {header!r:.200}. Add a first line with one name per "
                 "column, separated like the other lines by a comma, semicolon or tab, for example file_name,text."
             )
-        content = io.StringIO(text, newline="")
-        rows = csv.reader(content, delimiter=delimiter, skipinitialspace=True, strict=True)
-        for row in itertools.islice(rows, 1, None):
-            line = rows.line_num
+        for row in rows:
             if not any(cell.strip() for cell in row):
                 continue
+            where = f"{path} line {rows.line_num}"
             if len(row) != len(columns):
                 raise CorpusError(
-                    f"{path} line {line} has {len(row)} fields, expected {len(columns)} as in the header. Quote fields "
-                    f"that contain {delimiter!r}."
+                    f"{where} has {len(row)} fields, expected {len(columns)} as in the header. Quote fields that "
+                    f"contain {delimiter!r}."
                 )
-            yield f"{path} line {line}", {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name}
+            yield where, {name: cell.strip() for name, cell in zip(columns, row, strict=True) if name}
     except csv.Error as error:
-        raise CorpusError(f"{path} is not CSV after line {line}: {error}.") from error
+        raise CorpusError(f"{path} line {rows.line_num} is not CSV: {error}.") from error
 
 
 def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -234,17 +195,19 @@ def _json_records(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, obj
 
 
 def _entry(where: str, record: Mapping[str, object]) -> TranscriptEntry:
-    fields: dict[str, str | None] = {}
-    for field, keys in (("audio", AUDIO_KEYS), ("text", TEXT_KEYS), ("id", ("id",)), ("speaker", ("speaker",))):
-        found = [key for key in keys if record.get(key) is not None]
-        value = record[found[0]] if found else None
-        if any(record[key] != value for key in found):
+    def field(name: str, *keys: str) -> str | None:
+        found = {key: record[key] for key in keys if record.get(key) is not None}
+        value = next(iter(found.values()), None)
+        if any(each != value for each in found.values()):
             raise CorpusError(f"{where} has different values in its fields {' and '.join(found)}. Keep one of them.")
-        value = str(value) if field == "speaker" and type(value) is int else value
+        if name == "speaker" and type(value) is int:
+            return str(value)
         if not (value is None or (isinstance(value, str) and not SURROGATE.search(value))):
-            raise CorpusError(f"{where}: {field} must be a string or null, not {value!a:.200}.")
-        fields[field] = value if value or field == "text" else None
-    if not (audio := (fields["audio"] or "").replace("\\", "/")):  # Windows separates folders by backslashes
+            raise CorpusError(f"{where}: {name} must be a string or null, not {value!a:.200}.")
+        return value
+
+    audio = (field("audio", *AUDIO_KEYS) or "").replace("\\", "/")  # Windows separates folders by backslashes
+    if not audio:
         raise CorpusError(f"{where} has none of the fields {', '.join(AUDIO_KEYS)}, but {list(record)!r:.200}.")
     if offset := _seconds(where, record, "offset"):
         raise CorpusError(
@@ -254,7 +217,8 @@ def _entry(where: str, record: Mapping[str, object]) -> TranscriptEntry:
     for first, last in SEGMENT_KEYS:
         if seconds is None and (end := _seconds(where, record, last)):
             seconds = end - (_seconds(where, record, first) or 0.0)
-    return TranscriptEntry(where, fields["id"], fields["text"], audio, fields["speaker"], seconds)
+    speaker = field("speaker", "speaker") or None
+    return TranscriptEntry(where, field("id", "id") or None, field("text", *TEXT_KEYS), audio, speaker, seconds)
 
 
 def _seconds(where: str, record: Mapping[str, object], key: str) -> float | None:

@@ -10,11 +10,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from whisperbench import files
 from whisperbench.corpus.audio import SAMPLE_RATE, AudioSource, JoinedAudio
 from whisperbench.corpus.corpus import Corpus, Utterance
 from whisperbench.corpus.librispeech import RowAudio
@@ -58,7 +59,7 @@ def inspect_corpus(
             for done, _ in enumerate(pool.map(_read_file, corpus.utterances), 1):
                 progress(done)
         found = known or _decode_all(corpus.utterances, pool, progress)
-    _require_states(states, changed_files(states))
+    files.require_unchanged(states, "files with audio")
     if cached and not known:
         with contextlib.suppress(OSError):  # without the cache, the next run takes some seconds longer
             cached.parent.mkdir(parents=True, exist_ok=True)
@@ -77,25 +78,14 @@ def require_unchanged(corpus: Corpus) -> None:
     Raises:
         WhisperbenchError: files were changed or replaced; the message names some of them.
     """
-    if (changed := changed_files(corpus.files)) and not _has_same_content(corpus, changed):
-        _require_states(corpus.files, changed)
-
-
-def _has_same_content(corpus: Corpus, changed: Iterable[Path]) -> bool:
+    changed = changed_files(corpus.files)
     try:
         same_size_and_time = all(file_state(path)[:2] == corpus.files[path][:2] for path in changed)
-        return same_size_and_time and inspect_corpus(corpus, os.cpu_count() or 1).digest == corpus.digest
+        if changed and same_size_and_time and inspect_corpus(corpus, os.cpu_count() or 1).digest == corpus.digest:
+            return
     except (OSError, WhisperbenchError):
-        return False
-
-
-def _require_states(files: Mapping[Path, FileState], changed: Sequence[Path]) -> None:
-    if changed:
-        names = ", ".join(map(str, changed[:5]))
-        raise WhisperbenchError(
-            f"{len(changed)} of {len(files)} files with audio changed after they were checked, so the digest may not "
-            f"be that of the transcribed audio: {names}. Run again while the corpus does not change."
-        )
+        pass  # the files are named below
+    files.require_unchanged(corpus.files, "files with audio")
 
 
 def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progress: Callable[[int], object]) -> _Found:
@@ -129,9 +119,9 @@ def _decode(utterance: Utterance) -> tuple[float, bool, str]:
 def _cache_key(corpus: Corpus, states: Mapping[Path, FileState]) -> str:
     """Digest, 32 hexadecimal digits, of everything that the result depends on."""
     versions = [installed_version(name) for name in DECODERS]
-    files = [[str(path), *state] for path, state in states.items()]
+    found = [[str(path), *state] for path, state in states.items()]
     rows = [[each.utt_id, each.reference, each.seconds, repr(each.audio)] for each in corpus.utterances]
-    return hashlib.sha256(json.dumps([SCHEMA, versions, files, rows]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([SCHEMA, versions, found, rows]).encode()).hexdigest()[:32]
 
 
 def _files(source: AudioSource) -> Iterator[Path]:

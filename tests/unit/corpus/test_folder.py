@@ -11,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.corpora import ids, load, manifest, put
-from whisperbench.corpus.corpus import Utterance
-from whisperbench.corpus.folder import read_transcript
 from whisperbench.errors import CorpusError
 
 EXAMPLES = 60  # raised to 10,000 by hand before a release
@@ -34,12 +32,12 @@ def test_folder_with_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["text", "transcription"])
 def test_folder_with_metadata_csv(tmp_path: Path, column: str) -> None:
-    """The audio folder format of `datasets`, with quotes, a comma, a BOM and columns that mean nothing here."""
+    """The audio folder format of `datasets`, with quotes, a line feed, a BOM and columns that mean nothing here."""
     put(tmp_path, "a.wav", "b.wav")
-    text = f'\ufefffile_name,other,{column},speaker\na.wav,1,"well, yes",ann\n\nb.wav,2,no,\n'
+    text = f'\ufefffile_name,other,{column},speaker\na.wav,1,"he said ""well"",\nyes",ann\n\nb.wav,2,no,\n'
     (tmp_path / "metadata.csv").write_text(text, "utf-8")
     found = [(u.utt_id, u.reference, u.speaker) for u in load(tmp_path).utterances]
-    assert found == [("a", "well, yes", "ann"), ("b", "no", None)]
+    assert found == [("a", 'he said "well",\nyes', "ann"), ("b", "no", None)]
 
 
 @pytest.mark.parametrize(
@@ -170,30 +168,13 @@ def test_a_transcript_beyond_the_memory_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_what_pandas_writes(tmp_path: Path) -> None:
-    """`to_csv` with its own defaults and with a German one, quotes and line feeds in a text included."""
-    pandas = pytest.importorskip("pandas")
-    put(tmp_path, "a.wav", "b.wav")
-    frame = pandas.DataFrame({"file_name": ["a.wav", "b.wav"], "text": ['she said "no";\nthen, left', "yes"]})
-    for options in ({}, {"index": False}, {"sep": ";", "encoding": "utf-8-sig"}, {"sep": "\t", "quoting": 1}):
-        frame.to_csv(tmp_path / "metadata.csv", **options)
-        assert [u.reference for u in load(tmp_path).utterances] == list(frame["text"])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "names"),
-    [
-        ("metadata.csv", "file_name,sentence\na.wav,x\nb.wav,y\n", "sentence"),
-        ("manifest.jsonl", '{"audio": "a.wav", "sentence": "x"}\n{"audio": "b.wav"}\n', "sentence"),
-    ],
-)
-def test_a_transcript_under_another_name_is_a_warning(tmp_path: Path, name: str, content: str, names: str) -> None:
-    """The run has no WER; the warning names the fields that were found."""
-    (put(tmp_path, "a.wav", "b.wav") / name).write_text(content, "utf-8")
+def test_a_transcript_under_another_name_is_a_warning(tmp_path: Path) -> None:
+    """The run has no WER."""
+    (put(tmp_path, "a.wav", "b.wav") / "metadata.csv").write_text("file_name,sentence\na.wav,x\nb.wav,y\n", "utf-8")
     corpus = load(tmp_path)
     assert [u.reference for u in corpus.utterances] == [None, None]
     (warning,) = corpus.warnings
-    assert names in warning
+    assert "metadata.csv has no transcripts: its entries have no field text or transcription" in warning
 
 
 def test_folder_with_trans_txt(tmp_path: Path) -> None:
@@ -201,9 +182,6 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
     put(tmp_path, "x/a.mp3", "x/b.ogg")
     (tmp_path / "x" / "x.trans.txt").write_bytes(b"a\tHELLO  THERE\r\n\r\nb\r\n")
     assert [(u.utt_id, u.reference) for u in load(tmp_path).utterances] == [("a", "HELLO  THERE"), ("b", "")]
-
-
-# what is refused
 
 
 @pytest.mark.parametrize(
@@ -217,7 +195,6 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
         ("t.trans.txt", b"a X\nb Y\nc Z\n", r"t\.trans\.txt line 3: the corpus has no audio file 'c'"),
         ("metadata.csv", b"file_name,text\na.wav,x\nc.wav,y\n", r"line 3: the corpus has no audio file 'c\.wav'"),
         ("t.trans.txt", b"a X\nb \xff\n", r"not UTF-8: byte 6 is 0xff.*iconv"),
-        ("t.trans.txt", b"a X\nb Y\n\na Z\n", r"line 4: the audio file 'a.wav' is already used by .* line 1"),
         ("manifest.jsonl", b'{"audio": "a.wav"}\n\n{"audio": \n', "line 3 is not JSON"),
         ("manifest.jsonl", b"[" * 200_000, "line 1 is not JSON"),
         (
@@ -234,16 +211,12 @@ def test_folder_with_trans_txt(tmp_path: Path) -> None:
         ),
         ("metadata.csv", b"file_name,text\na.wav,x\nb.wav,y,z\n", "line 3 has 3 fields, expected 2 as in the header"),
         ("metadata.csv", b"name,text\na.wav,x\n", "has no header: line 1 is"),
-        ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "is not CSV after line 1"),
-        ("metadata.csv", b"", "has no header: line 1 is"),
+        ("metadata.csv", b'file_name,text\na.wav,"x"y\n', "line 2 is not CSV"),
         ("manifest.jsonl", b'{"audio": "../a.wav", "text": "x"}', "leaves the corpus"),
         ("manifest.jsonl", b'{"audio": "/etc/passwd", "text": "x"}', "leaves the corpus"),
-        ("manifest.jsonl", b'{"audio": "a\\u0000.wav", "text": "x"}', "control character"),
         ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\nb", "text": "x"}' + B_WAV, "control character"),
-        ("manifest.jsonl", b'{"audio": "a.wav", "id": "a\\u0000", "text": "x"}' + B_WAV, "control character"),
         ("manifest.jsonl", b'{"audio": "a.wav", "id": "../../a", "text": "x"}' + B_WAV, "leaves the corpus"),
         ("manifest.jsonl", b'{"audio": "a.wav", "speaker": "\\u001b[2J", "text": "x"}' + B_WAV, "control character"),
-        ("t.trans.txt", b"../a X\n", "leaves the corpus"),
     ],
 )
 def test_a_transcript_that_is_wrong(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -255,24 +228,21 @@ def test_a_transcript_that_is_wrong(tmp_path: Path, name: str, content: bytes, m
     assert len(str(caught.value)) < 2_000
 
 
-@pytest.mark.parametrize("name", ["manifest.jsonl", "metadata.csv", "t.trans.txt"])
-def test_ten_megabytes_in_one_line(tmp_path: Path, name: str) -> None:
-    """A long line is a long text."""
-    text = "WORD " * 2_000_000 + "END"
-    content = {
-        "manifest.jsonl": json.dumps({"audio": "a.wav", "text": text}),
-        "metadata.csv": f"file_name,text\na.wav,{text}\n",
-        "t.trans.txt": f"a {text}\n",
-    }
-    put(tmp_path, "a.wav")
-    (tmp_path / name).write_text(content[name], "utf-8")
+def test_a_long_line_is_a_long_text(tmp_path: Path) -> None:
+    """Python's own limit for a field of a CSV file is 128 KiB."""
+    text = "WORD " * 200_000 + "END"
+    (put(tmp_path, "a.wav") / "metadata.csv").write_text(f"file_name,text\na.wav,{text}\n", "utf-8")
     assert load(tmp_path).utterances[0].reference == text
 
 
-# readers never fail in another way
-
 FRAGMENTS = ('{"audio": "a.wav"}', '{"id": 1}', "file_name", "text", "speaker", "id", "null", "1e999", "NaN")
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["a.wav", "a"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+fields = st.sampled_from(["id", "audio", "text", "speaker", "offset", "duration"])
 hostile = st.one_of(
     st.binary(max_size=200),
     st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
@@ -280,53 +250,22 @@ hostile = st.one_of(
         st.sampled_from([*'\0\n\r", {}[]:/', "\u2028", "\ufeff", "\\ud800", "../", "a", "a.wav", "b.wav", *FRAGMENTS]),
         max_size=40,
     ).map(lambda parts: "".join(parts).encode()),
+    st.lists(st.dictionaries(fields, json_values), max_size=4).map(
+        lambda records: "\n".join(map(json.dumps, records)).encode()
+    ),
 )
 
-names = st.sampled_from(["manifest.jsonl", "metadata.jsonl", "metadata.csv", "t.trans.txt"])
 
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(name=names, content=hostile)
+@settings(max_examples=2 * EXAMPLES, deadline=None)
+@given(name=st.sampled_from(["manifest.jsonl", "metadata.csv", "t.trans.txt"]), content=hostile)
 def test_any_transcript_is_lines_or_a_corpus_error(name: str, content: bytes) -> None:
-    """Whatever bytes a transcript holds, the only exception is CorpusError, and what loads is well formed."""
+    """For any bytes and any JSON values the only exception is CorpusError, and what loads is well formed."""
     with tempfile.TemporaryDirectory() as folder:
-        path = put(Path(folder), "a.wav", "b.wav") / name
-        path.write_bytes(content)
+        (put(Path(folder), "a.wav", "b.wav") / name).write_bytes(content)
         try:
-            read_transcript(path)
             corpus = load(Path(folder))
         except CorpusError:
             return
     assert ids(corpus) == sorted(set(ids(corpus)))
     assert all(key.isprintable() for key in ids(corpus))
     assert all(isinstance(utterance.reference, str | None) for utterance in corpus.utterances)
-
-
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["a.wav", "b.wav", "a"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(
-    records=st.lists(
-        st.dictionaries(st.sampled_from(["id", "audio", "text", "speaker", "offset", "duration"]), json_values),
-        max_size=4,
-    )
-)
-def test_any_json_is_a_manifest_or_a_corpus_error(records: list[dict[str, object]]) -> None:
-    """Every type in every field: accepted as it is, or refused."""
-    with tempfile.TemporaryDirectory() as folder:
-        manifest(put(Path(folder), "a.wav", "b.wav"), *records)
-        try:
-            corpus = load(Path(folder))
-        except CorpusError:
-            return
-    assert all(isinstance(utterance, Utterance) for utterance in corpus.utterances)

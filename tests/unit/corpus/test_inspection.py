@@ -39,17 +39,13 @@ def digest(corpus: Corpus) -> str:
     return inspect_corpus(corpus, workers=2).digest
 
 
-def test_digest_tells_no_reference_from_an_empty_one(two: Corpus) -> None:
-    """None is "not transcribed", an empty text is "nothing is said"."""
-    assert digest(two) != digest(changed(two, 0, reference=None))
-
-
 def test_digest_covers_ids_references_audio_and_order(two: Corpus, tmp_path: Path) -> None:
-    """Each of the four changes it; and text cannot move from one field into the next."""
+    """Each of the four changes it; no reference is another one than an empty text."""
     soundfile.write(tmp_path / "other.wav", np.array([0, 1, 3], np.int16), SAMPLE_RATE)
     variants = [
         two,
         changed(two, 0, utt_id="aa"),
+        changed(two, 0, reference=None),
         changed(two, 1, reference="y"),
         changed(two, 1, audio=tmp_path / "other.wav"),
         Corpus(two.name, two.split, two.utterances[::-1], two.source),
@@ -63,20 +59,6 @@ def test_digest_leaves_out_paths_containers_and_speakers(two: Corpus, tmp_path: 
     soundfile.write(tmp_path / "c.flac", np.array([0, 1, 2], np.int16), SAMPLE_RATE)
     assert digest(two) == digest(changed(two, 1, audio=tmp_path / "c.flac", speaker=None))
     assert len(digest(two)) == 32
-
-
-def test_utterances_over_thirty_seconds_are_counted(two: Corpus) -> None:
-    """Exactly 30 s is one window."""
-    for lengths, over in (((30.0, 30.0001), 1), ((29.0, 30.0), 0), ((35.2, 31.0), 2)):
-        corpus = changed(changed(two, 0, seconds=lengths[0]), 1, seconds=lengths[1])
-        assert corpus.utterances_over_30s == over
-
-
-def test_inspection_reports_progress_in_order(two: Corpus) -> None:
-    """A progress bar sees 1, 2, ... up to the number of utterances."""
-    seen: list[int] = []
-    inspect_corpus(two, workers=2, progress=seen.append)
-    assert seen == [1, 2]
 
 
 def test_a_corpus_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +109,10 @@ def test_a_file_that_breaks_is_found_although_it_was_good(tmp_path: Path) -> Non
 
 
 def test_what_comes_from_the_hub_is_decoded_once_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of a row is that of its parquet files."""
+    """The state of a row is that of its parquet file and of the copy that `datasets` reads."""
     parquet(tmp_path / "hub", "test-clean")
     first = inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache")
+    assert {path.suffix for path in first.files} == {".parquet", ".arrow"}
     monkeypatch.setattr(inspection, "verified_audio", None)
     assert inspect_corpus(load(tmp_path / "hub"), 1, cache_dir=tmp_path / "cache") == first
 
@@ -160,7 +143,7 @@ def overwritten(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change", [replaced, overwritten, Path.unlink, lambda path: path.write_bytes(b"x")])
+@pytest.mark.parametrize("change", [replaced, overwritten, Path.unlink])
 def test_a_file_that_changes_after_its_check_is_named(tmp_path: Path, change: Callable[[Path], object]) -> None:
     """The digest would not be that of the transcribed audio."""
     corpus = inspect_corpus(load(put(tmp_path, "a.wav", "b.wav")), 1)
@@ -194,12 +177,6 @@ def test_a_file_that_changes_during_the_check_is_not_cached(tmp_path: Path) -> N
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_row_has_the_state_of_every_file_that_holds_it(tmp_path: Path) -> None:
-    """The parquet file and the copy that `datasets` reads."""
-    corpus = inspect_corpus(load(parquet(tmp_path / "hub", "test-clean")), 1)
-    assert {path.suffix for path in corpus.files} == {".parquet", ".arrow"}
-
-
 def test_silent_utterances_are_named(tmp_path: Path) -> None:
     """With the cache, too."""
     put(tmp_path / "c", "a.wav", "b.wav")
@@ -214,7 +191,6 @@ def test_silent_utterances_are_named(tmp_path: Path) -> None:
         ({"duration": 1.0}, ""),
         ({"duration": 1.5}, "1.5"),
         ({"duration": float("nan")}, "nan"),
-        ({"start": 7.5, "end": 8.5}, ""),
         ({"start": 0.25, "end": 0.75}, "0.5"),
         ({"start_time": 0, "end_time": 0.5}, "0.5"),
         ({"start": "2026-01-01"}, ""),
