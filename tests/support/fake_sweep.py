@@ -16,7 +16,6 @@ from typing import Any
 import click
 
 from tests.support.stores import run_of
-from whisperbench.checkpoint.checkpoint import resolve_model
 from whisperbench.cli.options import command
 from whisperbench.cli.sweep import run as run_sweep
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -25,7 +24,6 @@ from whisperbench.corpus.corpus import load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.errors import EngineError
-from whisperbench.files import cache_directory
 from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import DATASET_DIGEST, SPEED_KEY
@@ -48,9 +46,6 @@ def sweep(config: SweepConfig) -> None:
 def benchmark(config: BenchmarkConfig) -> None:
     client = connect()
     with tracked_run(client, run_name(config, detect_hardware())) as run, kill_children_on_exit():
-        resolve_model(
-            config.model, config.model_revision, cache_dir=cache_directory(), random_weights=config.random_weights
-        )
         # Like an engine: a process of its own, in this one's group.
         engine = subprocess.Popen(["sleep", os.environ.get(ENGINE_VARIABLE, "600")])
         if config.max_num_seqs == OUT_OF_MEMORY:

@@ -147,21 +147,19 @@ class BenchmarkConfig(Options):
         for each in self.declared().values():
             if not each.has(self.engine) and getattr(self, each.name) != each.default:
                 raise ConfigError(unsupported(each, each.text(getattr(self, each.name)), self.engine))
-        if self.kv_cache_dtype == "fp8" and self.dtype not in ("auto", "bfloat16"):
-            raise ConfigError(
-                f"kv_cache_dtype=fp8 needs dtype=bfloat16 or auto, not dtype={self.dtype}, because FlashAttention 3 "
-                "writes only bfloat16 with an fp8 cache."
-            )
         if self.quantization == FP8_ENCODER and self.engine != "vllm":
             raise ConfigError(
                 f"quantization={FP8_ENCODER} applies only to engine=vllm, because it replaces the layers of this "
                 f"project's encoder. Use engine=vllm, or quantization=fp8 with engine={self.engine}."
             )
-        if self.quantization == FP8_ENCODER and self.dtype not in ("auto", "bfloat16"):
-            raise ConfigError(
-                f"quantization={FP8_ENCODER} needs dtype=bfloat16 or auto, not dtype={self.dtype}, because FP8 "
-                "products with a scale per row write only bfloat16."
-            )
+        for name, value, reason in (
+            ("kv_cache_dtype", "fp8", "FlashAttention 3 writes only bfloat16 with an fp8 cache"),
+            ("quantization", FP8_ENCODER, "FP8 products with a scale per row write only bfloat16"),
+        ):
+            if getattr(self, name) == value and self.dtype not in ("auto", "bfloat16"):
+                raise ConfigError(
+                    f"{name}={value} needs dtype=bfloat16 or auto, not dtype={self.dtype}, because {reason}."
+                )
         if self.engine == "faster-whisper" and self.random_weights:
             raise ConfigError(
                 "load_format=dummy is not possible with engine=faster-whisper, because CTranslate2 loads real weights "

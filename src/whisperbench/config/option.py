@@ -101,17 +101,14 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """All allowed values if they are listed, else empty."""
-        if self.type is bool:
-            return ("true", "false")
+        """All allowed values if the rule lists them, else empty."""
         return (*([self.unset] if self.unset else []), *self.rule.choices) if self.rule.choices else ()
 
     @property
     def allowed(self) -> str:
         """The allowed values in words: `all, or a number of 1 or more`."""
-        if self.type is not bool and self.choices:
-            return f"one of {', '.join(self.choices)}"
-        return f"{self.unset}, or {self.rule.words}" if self.unset else self.rule.words
+        words = f"one of {', '.join(self.choices)}" if self.choices else self.rule.words
+        return f"{self.unset}, or {words}" if self.unset and not self.choices else words
 
     def text(self, value: object) -> str:
         """A value as written on the command line, such as `true`, `all`, `0.92` or `large-v3`."""

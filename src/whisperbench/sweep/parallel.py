@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import platform
 import tempfile
@@ -45,12 +46,11 @@ class DeviceSlot:
 
 def on_every_type(runs: Sequence[PlannedRun], types: Sequence[str]) -> list[PlannedRun]:
     """Each run once per GPU type.  If several types exist, the name of a run ends with its type."""
-
-    def on(run: PlannedRun, name: str) -> PlannedRun:
-        label = run.name if len(types) == 1 else f"{run.name}-{name.replace(' ', '-')}"
-        return dataclasses.replace(run, config=dataclasses.replace(run.config, gpu_type=name), name=label)
-
-    return [on(run, name) for run in runs for name in types] if types else list(runs)
+    found = []
+    for run, gpu in itertools.product(runs, types):
+        name = f"{run.name}-{gpu.replace(' ', '-')}" if len(types) > 1 else run.name
+        found.append(dataclasses.replace(run, name=name, config=dataclasses.replace(run.config, gpu_type=gpu)))
+    return found or list(runs)
 
 
 def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) -> list[DeviceSlot]:

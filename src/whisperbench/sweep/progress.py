@@ -94,31 +94,23 @@ class Progress:
                 names.setdefault(run.failure, {})[run.name] = None
         return [f"{', '.join(of_cause)}: {cause}" for cause, of_cause in names.items()]
 
-    def expected_seconds(self, run: PlannedRun) -> float | None:
-        """Expected duration of a run; None without a comparable run.
-
-        It is the median of this sweep's runs of the same configuration, else the estimate, else the median of all runs.
-        """
-        done = [(each.name, each.seconds) for each in self.runs if each.state == "done" and each.seconds is not None]
-        own = [seconds for name, seconds in done if name == run.name]
-        if not own and run.estimate_seconds is not None:
-            return run.estimate_seconds
-        seconds = own or [seconds for _, seconds in done]
-        return statistics.median(seconds) if seconds else None
-
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds until all runs have ended; None if the duration of a run is unknown."""
-        expected = [(run, self.expected_seconds(run)) for run in self.runs]
-        known = [seconds for _, seconds in expected if seconds is not None]
-        to_add = self.total - len(self.runs)
-        if any(seconds is None for run, seconds in expected if run.state not in ENDED) or (to_add and not known):
-            return None
-        left = [
-            max(0.0, (seconds or 0.0) - (run.seconds or 0.0)) for run, seconds in expected if run.state not in ENDED
-        ]
-        left += [statistics.median(known)] * to_add if to_add else []
-        return max([sum(left) / self.slots, *left])
+        """Seconds until all runs have ended; None if the duration of a run is unknown.
+
+        A run is expected to take as long as its estimate, else as the median of the runs of this sweep.
+        """
+        done = [run.seconds for run in self.runs if run.state == "done" and run.seconds is not None]
+        if not done and self.planned:
+            done = [run.estimate_seconds for run in self.runs if run.estimate_seconds is not None]
+        typical = statistics.median(done) if done else None
+        left: list[float | None] = [typical] * (self.total - len(self.runs))  # runs that a search will add
+        for run in self.runs:
+            if run.state not in ENDED:
+                expected = typical if run.estimate_seconds is None else run.estimate_seconds
+                left.append(None if expected is None else max(0.0, expected - (run.seconds or 0.0)))
+        known = [seconds for seconds in left if seconds is not None]
+        return max([sum(known) / self.slots, *known]) if len(known) == len(left) else None
 
     def markdown(self, address_of: Callable[[str], str] | None = None) -> str:
         """The summary and a table without causes; `address_of` returns the address of a run by its id."""

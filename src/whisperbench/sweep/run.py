@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from whisperbench.compare.document import Part
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, engine_version, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
-from whisperbench.errors import ConfigError, SweepError
 from whisperbench.files import require_writable
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
 from whisperbench.results.names import KIND, SCHEMA, SCHEMA_TAG
-from whisperbench.results.summary import command_line
 from whisperbench.sweep.grid import configurations_of, schedule, sweep_digest
-from whisperbench.sweep.parallel import DeviceSlot, cluster_slots, device_slots, on_every_type, run_in_parallel
+from whisperbench.sweep.parallel import DeviceSlot, cluster_slots, device_slots, on_every_type
 from whisperbench.sweep.plan import Planner
 from whisperbench.sweep.progress import PlannedRun, Progress
-from whisperbench.sweep.search import Search, search, settings_of
-from whisperbench.sweep.sweep_run import ParentRun
+from whisperbench.sweep.search import Search, described, settings_of
+from whisperbench.sweep.sweep_run import Echo, SweepRun
 from whisperbench.text import clock
 from whisperbench.tracking import read, sweep_runs
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.runs import log_now
 from whisperbench.tracking.tracked_run import close_stale_runs, tracked_run
-
-Echo = Callable[[str | Sequence[Part]], None]
-"""Prints a result: a string, or the parts of a leaderboard."""
 
 
 def sweep(
@@ -93,11 +86,11 @@ def sweep(
         log_now(client, run.run_id, params=options.as_params())
         update_experiment_page(client, run.experiment_id)
         listener.info(run.where())
-        parent = ParentRun(run, options, progress, command, listener)
+        sweep_run = SweepRun(run, options, progress, command, listener, echo)
         if wanted:
-            search_for_the_best(wanted, planner, parent, echo)
+            sweep_run.search(wanted, planner)
         else:
-            measure_all(parent, slots, echo)
+            sweep_run.measure_all(slots)
 
 
 def assign(
@@ -119,64 +112,3 @@ def assign(
     for run in runs:  # each benchmark process runs on one node and must not connect to the cluster
         run.config = dataclasses.replace(run.config, ray_address=None)
     return runs, cluster_slots(address, options.parallel_runs, types, tracking_uri)
-
-
-def measure_all(parent: ParentRun, slots: Sequence[DeviceSlot], echo: Echo) -> None:
-    """Measure the runs that no earlier sweep has finished, one at a time per slot, and rank all runs.
-
-    Raises:
-        SweepError: a configuration failed or was refused.
-    """
-    progress = parent.progress
-    with parent.watched():
-        for run in run_in_parallel([run for run in progress.runs if run.state == "waiting"], slots, parent.measure):
-            run.state, run.failure = "failed", "the Ray node has left the cluster"
-    parent.leaderboard(echo)
-    if progress.count("failed", "refused"):
-        causes = "; ".join(cause.rstrip(".") for cause in progress.causes)
-        raise SweepError(f"{progress.sentence}. {causes}")
-    parent.listener.info(progress.sentence)
-
-
-def search_for_the_best(wanted: Search, planner: Planner, parent: ParentRun, echo: Echo) -> None:
-    """Measure the settings that the search proposes; print the leaderboard and the command line of the best setting.
-
-    The first setting is planned before.
-
-    Raises:
-        SweepError: no setting was measured, or none has a WER within the limit.
-    """
-    progress = parent.progress
-    (first,) = progress.runs
-
-    def evaluate(settings: Mapping[str, str]) -> Mapping[str, float] | None:
-        try:
-            run = PlannedRun(wanted.config(settings), described(settings))
-        except ConfigError as error:
-            parent.listener.info(f"{described(settings)} is not allowed: {error}")
-            return None
-        if run.name == first.name:
-            run = first
-        else:
-            planner.plan(run)
-            progress.runs.append(run)
-        if run.state == "waiting":
-            parent.measure(run, DeviceSlot(), threading.Event())
-        return run.metrics or None
-
-    with parent.watched():
-        best = search(wanted, evaluate)
-        progress.planned = len(progress.runs)  # the space may have fewer allowed settings
-    parent.leaderboard(echo)
-    parent.listener.info(progress.sentence)
-    if best is None:
-        bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
-        raise SweepError(f"No setting was measured{bound}: {progress.sentence}.")
-    winner, value = command_line(wanted.config(best[0])), best[1]
-    log_now(parent.client, parent.run_id, params={"best_command": winner})
-    echo(f"{wanted.sorting.metric}: {value:.2f} | best of {progress.count('done', 'skipped')} settings\n{winner}")
-
-
-def described(settings: Mapping[str, str]) -> str:
-    """`max_num_seqs=64,kv_cache_dtype=fp8`."""
-    return ",".join(f"{name}={value}" for name, value in settings.items())

@@ -148,6 +148,11 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
     return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
 
 
+def described(settings: Settings) -> str:
+    """`max_num_seqs=64,kv_cache_dtype=fp8`."""
+    return ",".join(f"{name}={value}" for name, value in settings.items())
+
+
 def _propose(trial: Trial, wanted: Search) -> Settings:
     params: dict[str, Any] = {}
     for name, values in wanted.space.items():

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from whisperbench.comparison import files_of, leaderboard, origin_of, write_file
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.start import hardware_of
-from whisperbench.errors import ComparisonError, TrackingError
+from whisperbench.errors import ComparisonError, ConfigError, SweepError, TrackingError
 from whisperbench.files import require_writable, tail
 from whisperbench.measure.load import SWEEP
 from whisperbench.processes.group import CommandResult
@@ -26,8 +26,11 @@ from whisperbench.results.links import run_path
 from whisperbench.results.names import BEST, error_metric
 from whisperbench.results.record import RunRecord
 from whisperbench.results.run_name import run_name
-from whisperbench.sweep.parallel import DeviceSlot
+from whisperbench.results.summary import command_line
+from whisperbench.sweep.parallel import DeviceSlot, run_in_parallel
+from whisperbench.sweep.plan import Planner
 from whisperbench.sweep.progress import ENDED, PlannedRun, Progress
+from whisperbench.sweep.search import Search, Settings, described, search
 from whisperbench.text import markdown
 from whisperbench.tracking import read
 from whisperbench.tracking.runs import NOTE_TAG, close_run, log_files, log_now
@@ -35,44 +38,107 @@ from whisperbench.tracking.sweep_runs import add_warning, close_failed, open_chi
 from whisperbench.tracking.tracked_run import TrackedRun
 
 T = TypeVar("T")
+Echo = Callable[[str | Sequence[Part]], None]
 
 TAIL_BYTES = 4_096
 OUTAGE_SECONDS, RETRY_SECONDS = 600.0, 10.0
 
 
-class ParentRun:
-    """Measures runs with `command`, to which the options of a configuration are appended."""
+class SweepRun:
+    """Parent run of a sweep.  `command` measures a child run; the options of its configuration are appended.
+
+    `echo` prints a result.
+    """
 
     def __init__(
-        self, run: TrackedRun, options: SweepConfig, progress: Progress, command: Sequence[str], listener: Listener
+        self,
+        run: TrackedRun,
+        options: SweepConfig,
+        progress: Progress,
+        command: Sequence[str],
+        listener: Listener,
+        echo: Echo,
     ) -> None:
-        self.client, self.run_id = run.client, run.run_id
-        self.options, self.progress, self.command, self.listener = options, progress, command, listener
+        self.client, self.run_id, self.experiment_id = run.client, run.run_id, run.experiment_id
+        self.options, self.progress, self.command = options, progress, command
+        self.listener, self.echo = listener, echo
         self.directory = Path(options.shared.results_dir) / f"sweep-{run.run_id[:8]}"
         self._lock = threading.RLock()  # configurations may be measured in parallel
-        self._experiment = run.experiment_id
+
+    def measure_all(self, slots: Sequence[DeviceSlot]) -> None:
+        """Measure the runs that no earlier sweep has finished, one at a time per slot, and rank all runs.
+
+        Raises:
+            SweepError: a configuration failed or was refused.
+        """
+        progress = self.progress
+        with self._shown():
+            for run in run_in_parallel([run for run in progress.runs if run.state == "waiting"], slots, self.measure):
+                run.state, run.failure = "failed", "the Ray node has left the cluster"
+        self.leaderboard()
+        if progress.count("failed", "refused"):
+            causes = "; ".join(cause.rstrip(".") for cause in progress.causes)
+            raise SweepError(f"{progress.sentence}. {causes}")
+        self.listener.info(progress.sentence)
+
+    def search(self, wanted: Search, planner: Planner) -> None:
+        """Measure the settings that the search proposes; print the leaderboard and the command of the best setting.
+
+        The first setting is planned before.
+
+        Raises:
+            SweepError: no setting was measured, or none has a WER within the limit.
+        """
+        progress = self.progress
+        (first,) = progress.runs
+
+        def evaluate(settings: Settings) -> Mapping[str, float] | None:
+            name = described(settings)
+            try:
+                run = first if name == first.name else PlannedRun(wanted.config(settings), name)
+            except ConfigError as error:
+                self.listener.info(f"{name} is not allowed: {error}")
+                return None
+            if run is not first:
+                planner.plan(run)
+                progress.runs.append(run)
+            if run.state == "waiting":
+                self.measure(run, DeviceSlot(), threading.Event())
+            return run.metrics or None
+
+        with self._shown():
+            best = search(wanted, evaluate)
+            progress.planned = len(progress.runs)  # the space may have fewer allowed settings
+        self.leaderboard()
+        self.listener.info(progress.sentence)
+        if best is None:
+            bound = f" with a WER of at most {wanted.max_wer} %" if wanted.max_wer is not None else ""
+            raise SweepError(f"No setting was measured{bound}: {progress.sentence}.")
+        winner, value = command_line(wanted.config(best[0])), best[1]
+        log_now(self.client, self.run_id, params={"best_command": winner})
+        counted = progress.count("done", "skipped")
+        self.echo(f"{wanted.sorting.metric}: {value:.2f} | best of {counted} settings\n{winner}")
 
     @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def _shown(self) -> Iterator[None]:
         """Show the progress during the block, and log it at the end."""
-        self.show()
+        self._show()
         try:
             yield
         finally:
             self.progress.ended = True
-            self.changed()
+            self._log()
 
-    def show(self) -> None:
-        """Pass the progress to the listener."""
+    def _show(self) -> None:
         with self._lock:
             self.listener.show(self.progress)
 
-    def changed(self) -> None:
+    def _log(self) -> None:
         """Show and log the progress; a server that is not reachable for a moment does not end the sweep."""
-        self.show()
+        self._show()
         with self._lock, contextlib.suppress(TrackingError):
             progress = self.progress
-            table = progress.markdown(lambda run_id: run_path(self._experiment, run_id))
+            table = progress.markdown(lambda run_id: run_path(self.experiment_id, run_id))
             note = "\n\n".join([table, *map(markdown, progress.causes)])
             counts: dict[str, float] = {state: progress.count(state) for state in ENDED}
             counts["total"] = progress.total
@@ -90,7 +156,7 @@ class ParentRun:
         run.run_id = run_id = self._with_retries(open_child_run, client, self.run_id, **of_run)
         try:
             run.state, run.device = "running", slot.name
-            self.changed()
+            self._log()
             ended = self._run_process(run, slot, stop)
             found = self._with_retries(client.get_run, run_id)
             run.seconds = ended.seconds
@@ -108,7 +174,7 @@ class ParentRun:
                 if client.get_run(run_id).info.status == "RUNNING":
                     close_run(client, run_id, "KILLED", run.failure)
             raise
-        self.changed()
+        self._log()
 
     def _run_process(self, run: PlannedRun, slot: DeviceSlot, stop: threading.Event) -> CommandResult:
         """Run the command for one configuration until all processes of its group have ended."""
@@ -120,7 +186,7 @@ class ParentRun:
                 raise CancelledError
             run.seconds = seconds
             run.log_line = next((line for line in reversed(tail(log, TAIL_BYTES).splitlines()) if line.strip()), "")
-            self.show()
+            self._show()
 
         inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_NAME"}
         devices = slot.hardware.environment if slot.hardware else {}
@@ -147,7 +213,7 @@ class ParentRun:
                 reported = True
                 time.sleep(RETRY_SECONDS)
 
-    def leaderboard(self, echo: Callable[[Sequence[Part]], None]) -> None:
+    def leaderboard(self) -> None:
         """Rank the measured and the skipped runs, if any, and log the files of the report."""
         ids = [each.run_id for each in self.progress.runs if each.state in ("done", "skipped") and each.run_id]
         if not ids:
@@ -158,7 +224,7 @@ class ParentRun:
         try:
             origin = origin_of(self.client, "sweep", self.options)
             report = leaderboard(self.client, records, options, "this sweep", origin, self.listener)
-            echo(report.answer)
+            self.echo(report.answer)
             log_now(self.client, self.run_id, metrics=best_of(records))
             log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))
         except ComparisonError as error:

@@ -14,24 +14,15 @@ from whisperbench.errors import ConfigError
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_num_seqs": 0}, "expected a number of 1 or more"),
-        ({"max_num_batched_tokens": 1499}, "expected auto, or a number of 1500 or more"),
-        ({"pack_seconds": 31}, "expected none, or a whole number from 1 to 30"),
-        ({"dtype": "bf16"}, "Did you mean bfloat16?"),
-        ({"ray_address": "head"}, "expected none, or HOST:PORT"),
         ({"kv_cache_dtype": "fp8", "dtype": "float16"}, "kv_cache_dtype=fp8 needs dtype=bfloat16"),
         ({"quantization": "fp8-encoder", "engine": "vllm-stock"}, "applies only to engine=vllm, because it replaces"),
-        ({"quantization": "fp8-encoder", "engine": "transformers"}, "applies only to engine=vllm or vllm-stock."),
         ({"quantization": "fp8-encoder", "dtype": "float16"}, "quantization=fp8-encoder needs dtype=bfloat16"),
         ({"engine": "faster-whisper", "load_format": "dummy"}, "loads real weights only"),
         (
             {"engine": "transformers", "padding_stride": 16},
             "engine=vllm. Omit padding_stride with engine=transformers, or use engine=vllm.",
         ),
-        ({"engine": "vllm-stock", "mel_device": "gpu"}, "mel_device=gpu applies only to engine=vllm."),
-        ({"engine": "openai-whisper", "kv_cache_dtype": "fp8"}, "applies only to engine=vllm or vllm-stock."),
-        ({"engine": "openai-whisper", "batch_size": 2}, "applies only to engine=faster-whisper or transformers."),
-        ({"batch_size": 16}, "batch_size=16 applies only to"),
+        ({"batch_size": 16}, "batch_size=16 applies only to engine=faster-whisper or transformers."),
     ],
 )
 def test_a_wrong_configuration_is_refused(options: dict[str, Any], message: str) -> None:
@@ -51,12 +42,7 @@ def test_the_digest_is_shared_by_repeats_only() -> None:
         values = (v for v in candidates if type(v) is each.type and v != each.default and each.rule.test(v))
         changed = dataclasses.replace(base, **{name: next(values)})
         assert (changed.digest != base.digest) == each.identity, name
-
-
-def test_the_digest_holds_only_options_that_the_engine_has() -> None:
-    """So that a new option of vLLM does not change the digest of a run of another engine."""
-    digests = {BenchmarkConfig(engine=engine).digest for engine in ENGINES}
-    assert len(digests) == len(ENGINES)
+    assert len({BenchmarkConfig(engine=engine).digest for engine in ENGINES}) == len(ENGINES)
 
 
 def test_a_foreign_option_is_reset_for_an_engine_of_a_sweep() -> None:

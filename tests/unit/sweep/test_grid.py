@@ -9,7 +9,7 @@ import pytest
 from tests.support.options import sweep_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.errors import ConfigError
-from whisperbench.sweep.grid import configurations_of, names_of, schedule, sweep_digest
+from whisperbench.sweep.grid import GRIDS, configurations_of, names_of, schedule, sweep_digest
 
 
 def settings(**options: object) -> list[tuple[str, str, int]]:
@@ -31,10 +31,6 @@ def test_lists_are_a_product() -> None:
         for seqs in (128, 256)
     ]
     assert configurations_of(sweep_of()) == (BenchmarkConfig(),)
-
-
-def test_a_combination_that_is_not_allowed_is_refused() -> None:
-    """FlashAttention 3 has no fp8 cache with float16."""
     with pytest.raises(ConfigError, match="kv_cache_dtype=fp8 needs dtype=bfloat16"):
         configurations_of(sweep_of(kv_cache_dtype="auto,fp8", dtype="auto,float16"))
 
@@ -53,36 +49,25 @@ def test_an_option_is_reset_for_an_engine_that_does_not_have_it() -> None:
 
 
 def test_the_grids_of_the_package() -> None:
-    """`published` has the order of the published table; `padding` needs several engines only for thinned padding."""
-    assert settings(grid="published") == [
-        ("large-v3", "auto", 128),
-        ("large-v3-turbo", "auto", 128),
-        ("large-v3", "fp8", 128),
-        ("large-v3-turbo", "fp8", 128),
-        ("large-v3", "fp8", 256),
-        ("large-v3-turbo", "fp8", 256),
-    ]
-    found = configurations_of(sweep_of(grid="padding"))
-    assert {(c.padding_stride > 1, (c.engines_per_gpu or 0) > 1) for c in found} == {(False, False), (True, True)}
-    bench = configurations_of(sweep_of(grid="bench"))
-    assert {(c.engine, c.enforce_eager, c.load_format) for c in bench} == {
-        ("vllm", False, "dummy"),
-        ("vllm-stock", False, "dummy"),
-        ("vllm-stock", True, "dummy"),
-    }
+    """All are valid; `published` has the six settings of the published table, in its order."""
+    assert all(configurations_of(sweep_of(grid=path.stem)) for path in GRIDS.iterdir())
+    models = ("large-v3", "large-v3-turbo")
+    expected = [(model, cache, seqs) for cache, seqs in (("auto", 128), ("fp8", 128), ("fp8", 256)) for model in models]
+    assert settings(grid="published") == expected
+    with pytest.raises(ConfigError, match="bench, padding, published, quantization"):
+        configurations_of(sweep_of(grid="publisht"))
 
 
 def test_each_entry_of_a_file_is_a_product(tmp_path: Path) -> None:
-    """Options that an entry does not name come from the command line, lists included; YAML's booleans are options."""
-    entries = "- {model: tiny, max_num_seqs: [4, 8]}\n- {model: base, max_num_seqs: 16, enforce_eager: true}\n"
-    found = configurations_of(sweep_of(grid=grid_file(tmp_path, entries), kv_cache_dtype="auto,fp8"))
-    assert [(c.model, c.kv_cache_dtype, c.max_num_seqs, c.enforce_eager) for c in found] == [
-        ("tiny", "auto", 4, False),
-        ("tiny", "auto", 8, False),
-        ("tiny", "fp8", 4, False),
-        ("tiny", "fp8", 8, False),
-        ("base", "auto", 16, True),
-        ("base", "fp8", 16, True),
+    """Options that an entry does not name come from the command line, if an engine of the file has them."""
+    entries = "- {model: tiny, engine: [vllm, transformers]}\n- {model: base, max_num_seqs: 16, enforce_eager: true}\n"
+    found = configurations_of(sweep_of(grid=grid_file(tmp_path, entries), kv_cache_dtype="auto,fp8", batch_size=8))
+    assert [(c.model, c.kv_cache_dtype, c.max_num_seqs, c.enforce_eager, c.batch_size) for c in found] == [
+        ("tiny", "auto", 128, False, None),
+        ("tiny", "fp8", 128, False, None),
+        ("tiny", "auto", 128, False, 8),
+        ("base", "auto", 16, True, None),
+        ("base", "fp8", 16, True, None),
     ]
 
 
@@ -90,37 +75,21 @@ def test_each_entry_of_a_file_is_a_product(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("model: tiny", "expected a list of entries"),
-        ("", "expected a list of entries"),
         ("- [", "cannot be read"),
         ("- {modell: tiny}", "entry 1: modell is not an option that a grid can vary"),
-        ("- {repeats: 3}", "repeats is not an option that a grid can vary"),
         ("- {seed: 3}", "seed is not an option that a grid can vary"),
         ("- {model: []}", "model has no value"),
         ("- {max_num_seqs: lots}", "whole number"),
-        ("- {model: tiny}\n- {model: tiny}", "lists tiny more than once"),
-        ("- {model: tiny, batch_size: 16}", "applies only to engine=faster-whisper or transformers"),
-        ("- {engine: vllm}", "batch_size=16 applies only to"),
-        ("- {limit: 9, engine: transformers}", "entry 1: limit is also an option of the sweep, limit=8"),
+        ("- {model: tiny}\n- {model: tiny}", "lists stride8_tiny more than once"),
+        ("- {model: tiny, batch_size: 16}", "batch_size=16 applies only to engine=faster-whisper or transformers"),
+        ("- {engine: transformers}", "padding_stride=8 applies only to engine=vllm"),
+        ("- {padding_stride: 9}", "entry 1: padding_stride is also an option of the sweep, padding_stride=8"),
     ],
 )
 def test_an_invalid_grid_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """The message states what is wrong in the file, or with an option beside it."""
-    beside = {"batch_size": 16} if "engine: vllm" in text else {"limit": 8}
     with pytest.raises(ConfigError, match=message):
-        configurations_of(sweep_of(grid=grid_file(tmp_path, text), **beside))
-
-
-def test_an_option_needs_one_engine_of_the_grid(tmp_path: Path) -> None:
-    """The entries of a file may name the engine."""
-    grid = grid_file(tmp_path, "- {engine: [vllm, transformers]}\n")
-    found = configurations_of(sweep_of(grid=grid, batch_size=16, max_num_seqs=64))
-    assert [(c.batch_size, c.max_num_seqs) for c in found] == [(None, 64), (16, 128)]
-
-
-def test_a_missing_file_lists_the_grids_of_the_package() -> None:
-    """The message helps to find a misspelt name."""
-    with pytest.raises(ConfigError, match="bench, padding, published, quantization"):
-        configurations_of(sweep_of(grid="publisht"))
+        configurations_of(sweep_of(grid=grid_file(tmp_path, text), padding_stride=8))
 
 
 def test_repeats_are_interleaved() -> None:
@@ -139,19 +108,12 @@ def test_repeats_are_interleaved() -> None:
     [
         ({"model": "tiny", "dtype": "bfloat16,float32", "limit": 5}, ["bfloat16_tiny", "float32_tiny"]),
         ({"model": "tiny", "limit": "5,all"}, ["tiny-test-clean-first5", "tiny-test-clean"]),
-        ({"model": "tiny", "engine": "vllm,vllm-stock"}, ["tiny", "vllm-stock_tiny"]),
+        ({"model": "/ft/a/step-10,/ft/b/step-10,tiny"}, ["step-10-949999", "step-10-2f2644", "tiny"]),
     ],
 )
 def test_a_name_has_what_differs_in_the_grid(options: dict[str, object], names: list[str]) -> None:
-    """Labels and model; the data only if it differs within the grid."""
+    """Labels and model, the data only if it differs, and digests for directories with equal names."""
     assert list(names_of(configurations_of(sweep_of(**options))).values()) == names
-
-
-def test_directories_with_equal_names_are_distinguished() -> None:
-    """Two local checkpoints in directories of the same name have different run names."""
-    names = list(names_of(configurations_of(sweep_of(model="/ft/a/step-10,/ft/b/step-10,tiny"))).values())
-    assert len(set(names)) == 3
-    assert [name.startswith("step-10-") for name in names] == [True, True, False]
 
 
 def test_order_and_repeats_do_not_make_another_sweep() -> None:

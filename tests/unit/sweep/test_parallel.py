@@ -20,7 +20,10 @@ from whisperbench.sweep.progress import PlannedRun
 
 H100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A10"
 MIXED = Hardware(
-    "CPU", tuple(Device(name, 1, (9, 0), i, f"GPU-{i}") for i, name in enumerate([H100, A10, H100, A10])), "580.1"
+    "CPU",
+    tuple(Device(name, 1, (9, 0), i, f"GPU-{i}") for i, name in enumerate([H100, A10, H100, A10])),
+    "580.1",
+    cpu_cores=7.0,
 )
 ON_H100, ON_A10 = one_gpu(H100), one_gpu(A10)
 
@@ -33,12 +36,31 @@ def gpus(slots: list[DeviceSlot]) -> list[str]:
     return [slot.hardware.environment["CUDA_VISIBLE_DEVICES"] for slot in slots if slot.hardware]
 
 
-def test_each_slot_has_one_gpu() -> None:
-    """Slots have GPUs of the requested types, by UUID; without parallel runs one slot is the whole host."""
-    slots = device_slots(MIXED, None, [H100, A10])
-    assert gpus(slots) == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
-    assert {slot.neighbours for slot in slots} == {3}
-    assert gpus(device_slots(MIXED, None, [H100])) == ["GPU-0", "GPU-2"]
+@pytest.mark.parametrize(
+    ("hardware", "count", "types", "uuids", "cpu_cores"),
+    [
+        (MIXED, None, [H100, A10], ["GPU-0", "GPU-1", "GPU-2", "GPU-3"], 1.0),
+        (MIXED, None, [H100], ["GPU-0", "GPU-2"], 3.0),
+        (dataclasses.replace(MIXED, cpu_cores=1.5), 3, [H100, A10], ["GPU-0", "GPU-1", "GPU-2"], 1.5),
+        (dataclasses.replace(NO_GPU, cpu_cores=7.0), 2, [], ["", ""], 3.0),
+    ],
+)
+def test_slots_have_one_gpu_and_equally_many_cores(
+    hardware: Hardware, count: int | None, types: list[str], uuids: list[str], cpu_cores: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Runs on different slots are repeats of each other only then; the quota of a cgroup is a further limit."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(7)))
+    slots = device_slots(hardware, count, types)
+    assert gpus(slots) == uuids
+    assert {slot.hardware.cpu_cores for slot in slots if slot.hardware} == {cpu_cores}
+    assert {slot.neighbours for slot in slots} == {len(uuids) - 1}
+    size = 7 // len(uuids)
+    assert [slot.cores for slot in slots] == [tuple(range(i * size, (i + 1) * size)) for i in range(len(uuids))]
+
+
+def test_a_host_with_too_few_gpus_is_refused() -> None:
+    """Without parallel runs, one slot is the whole host."""
     assert device_slots(MIXED, 1, [H100, A10]) == [DeviceSlot()]
     with pytest.raises(ConfigError, match=r"parallel_runs=5 needs 5 GPU\(s\), and 4 were found"):
         device_slots(MIXED, 5, [H100, A10])
@@ -56,23 +78,6 @@ def test_slots_on_a_cluster_have_the_hardware_of_their_node(monkeypatch: pytest.
     assert not any(slot.measures(BenchmarkConfig(gpu_type=H100)) for slot in slots)
     with pytest.raises(ConfigError, match="gpu1 cannot open sqlite:///x, a file of this host"):
         cluster_slots("head:6379", None, [A10], "sqlite:///x")
-
-
-def test_without_a_gpu_slots_share_the_cores() -> None:
-    """Every core belongs to a slot, and every slot has a core."""
-    slots = device_slots(NO_GPU, 2, [])
-    assert set().union(*(slot.cores for slot in slots)) == os.sched_getaffinity(0)
-    assert all(slot.cores for slot in slots)
-    assert gpus(slots) == ["", ""]
-
-
-@pytest.mark.parametrize(("cores", "expected"), [(7.0, 2.0), (1.5, 1.5)])
-def test_slots_have_equally_many_cores(cores: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs on different slots are repeats of each other only then; the quota of a cgroup is a further limit."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(7)))
-    slots = device_slots(dataclasses.replace(MIXED, cpu_cores=cores), 3, [H100, A10])
-    assert [slot.cores for slot in slots] == [(0, 1), (2, 3), (4, 5)]
-    assert {slot.hardware.cpu_cores for slot in slots if slot.hardware} == {expected}
 
 
 def test_every_configuration_on_every_type() -> None:

@@ -17,16 +17,8 @@ def run(name: str, state: Any = "waiting", **more: Any) -> PlannedRun:
 @pytest.mark.parametrize(
     ("runs", "planned", "slots", "seconds"),
     [
-        # a took 120 s instead of the estimated 100 s; b has 200 s left, then a and b follow
-        (
-            [
-                run("a", "done", seconds=120),
-                run("b", "running", seconds=100, estimate_seconds=300),
-                run("a", estimate_seconds=100),
-                run("b", estimate_seconds=300),
-            ],
-            0, 1, 200 + 120 + 300,
-        ),
+        ([run("a", "running", seconds=100, estimate_seconds=300), run("b", estimate_seconds=100)], 0, 1, 200 + 100),
+        ([run("a", "done", seconds=120), run("b", estimate_seconds=300), run("c")], 0, 1, 300 + 120),
         ([run("a", "running", seconds=130, estimate_seconds=100)], 0, 1, 0),
         ([run(name, estimate_seconds=100) for name in "abcd"], 0, 2, 200),
         ([run(name, estimate_seconds=seconds) for name, seconds in (("a", 300), ("b", 100))], 0, 2, 300),
@@ -37,7 +29,7 @@ def run(name: str, state: Any = "waiting", **more: Any) -> PlannedRun:
     ],
 )  # fmt: skip
 def test_the_remaining_time(runs: list[PlannedRun], planned: int, slots: int, seconds: float | None) -> None:
-    """It prefers what this sweep has measured; one unknown run makes it unknown, and a search has runs to add."""
+    """It needs the duration of every run, in a search also of those that will be added."""
     assert Progress(runs, planned, slots).remaining_seconds == seconds
 
 
