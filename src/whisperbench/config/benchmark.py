@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 from whisperbench.config.option import (
@@ -144,9 +144,7 @@ class BenchmarkConfig(Options):
     # fmt: on
 
     def check_together(self) -> None:
-        for each in self.declared().values():
-            if not each.has(self.engine) and getattr(self, each.name) != each.default:
-                raise ConfigError(unsupported(each, each.text(getattr(self, each.name)), self.engine))
+        require_engine_with(self.declared(), self.as_params(), [self.engine])
         if self.quantization == FP8_ENCODER and self.engine != "vllm":
             raise ConfigError(
                 f"quantization={FP8_ENCODER} applies only to engine=vllm, because it replaces the layers of this "
@@ -194,10 +192,16 @@ class BenchmarkConfig(Options):
 OPTIONS = BenchmarkConfig.declared()
 
 
-def unsupported(each: Option, text: str, engine: str) -> str:
-    """The message that refuses an option because `engine` does not support it."""
-    engines, first = " or ".join(each.engines), each.engines[0]
-    return (
-        f"{each.name}={text} applies only to engine={engines}. "
-        f"Omit {each.name} with engine={engine}, or use engine={first}."
-    )
+def require_engine_with(options: Mapping[str, Option], texts: Mapping[str, str], engines: Collection[str]) -> None:
+    """Check that at least one of the engines supports each option that differs from its default.
+
+    Raises:
+        ConfigError: no engine supports an option; the message names the engines that do.
+    """
+    for name, text in texts.items():
+        each = options[name]
+        if text != each.default_text and not any(each.has(engine) for engine in engines):
+            raise ConfigError(
+                f"{name}={text} applies only to engine={' or '.join(each.engines)}. "
+                f"Omit {name} with engine={','.join(engines)}, or use engine={each.engines[0]}."
+            )

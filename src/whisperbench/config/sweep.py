@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
-from whisperbench.config.benchmark import BenchmarkConfig, unsupported
+from whisperbench.config.benchmark import BenchmarkConfig, require_engine_with
 from whisperbench.config.compare import SORTINGS
 from whisperbench.config.option import (
     BOOLEAN,
@@ -36,9 +36,9 @@ class Range:
     high: float
     step: float | None
 
-    def nearest(self, value: float) -> float:
-        """The number in the range that is nearest to `value`."""
-        inside = max(self.low, min(self.high, value))
+    def nearest(self, value: float | None) -> float:
+        """The number in the range that is nearest to `value`, or the lowest."""
+        inside = self.low if value is None else max(self.low, min(self.high, value))
         if self.step is None:
             return inside
         return self.low + min(round((inside - self.low) / self.step), (self.high - self.low) // self.step) * self.step
@@ -189,14 +189,3 @@ def _range(each: Option, text: str) -> Range:
             f"{each.name}={text!r} is not allowed: expected low..high or low..high:step with low below high."
         )
     return Range(low, high, step or (FRACTION_STEP if each.type is float else None))
-
-
-def require_engine_with(options: Mapping[str, Option], given: Mapping[str, str], engines: Collection[str]) -> None:
-    """Check that at least one of the engines supports each option of `given`, which maps names to values.
-
-    Raises:
-        ConfigError: no engine supports an option; the message names the engines that do.
-    """
-    for name, text in given.items():
-        if not any(options[name].has(engine) for engine in engines):
-            raise ConfigError(unsupported(options[name], text, ",".join(engines)))

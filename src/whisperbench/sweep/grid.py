@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.config.benchmark import BenchmarkConfig, require_engine_with
 from whisperbench.config.option import absolute
-from whisperbench.config.sweep import SweepConfig, require_engine_with
+from whisperbench.config.sweep import SweepConfig
 from whisperbench.errors import ConfigError
 from whisperbench.results.run_name import data_label, setting_name
 from whisperbench.sweep.progress import PlannedRun

@@ -59,8 +59,6 @@ def device_slots(hardware: Hardware, count: int | None, types: Sequence[str]) ->
     Raises:
         ConfigError: the host has too few GPUs of these types.
     """
-    if count == 1:
-        return [DeviceSlot()]
     devices = [device for device in hardware.devices if device.name in types]
     count = count or len(devices) or 1
     if hardware.has_gpu and count > len(devices):

@@ -39,16 +39,9 @@ class Planner:
         self._hardware, self._vllm_version, self._listener = hardware, vllm_version, listener
         self._resolved: dict[tuple[object, ...], Any] = {}
         repeats = str(options.repeats_in_a_run)
-        self._finished = [
-            (RunIdentity.of(each.params, each.tags).asked_for, each)
-            for each in finished
-            if each.params.get("repeats") == repeats
-        ]
-        self._unused = [
-            pair
-            for pair in self._finished
-            if options.resume and PARENT_TAG in pair[1].tags and DISTURBED not in pair[1].tags
-        ]
+        self._finished = [each for each in finished if each.params.get("repeats") == repeats]
+        unused = self._finished if options.resume else []
+        self._unused = [each for each in unused if PARENT_TAG in each.tags and DISTURBED not in each.tags]
 
     def plan_all(self, runs: Sequence[PlannedRun]) -> None:
         """Plan runs, of which at least one must be possible.
@@ -69,11 +62,10 @@ class Planner:
             run.state, run.failure = "refused", str(error)
             return
         run.estimate_seconds = self._estimate_seconds(run.config, identity)
-        found = next((pair for pair in self._unused if pair[0] == identity), None)
+        found = next((each for each in self._unused if _identity_of(each) == identity), None)
         if found is not None:
             self._unused.remove(found)
-            run.state, run.run_id = "skipped", found[1].run_id
-            run.seconds, run.metrics = found[1].seconds, found[1].metrics
+            run.state, run.run_id, run.seconds, run.metrics = "skipped", found.run_id, found.seconds, found.metrics
 
     def identity(self, config: BenchmarkConfig) -> RunIdentity:
         """The identity that a run with these options would have.
@@ -102,9 +94,9 @@ class Planner:
 
         None if neither was measured, because the durations of other models differ too much.
         """
-        known = [(other, each) for other, each in self._finished if other.speed_key == identity.speed_key]
-        own = [each.seconds for other, each in known if other.config_digest == identity.config_digest]
-        of_model = [each.seconds for _, each in known if each.params.get("model") == config.model]
+        known = [each for each in self._finished if _identity_of(each).speed_key == identity.speed_key]
+        own = [each.seconds for each in known if _identity_of(each).config_digest == identity.config_digest]
+        of_model = [each.seconds for each in known if each.params.get("model") == config.model]
         return statistics.median(own or of_model) if own or of_model else None
 
     def _once(self, key: tuple[object, ...], find: Callable[[], Any]) -> Any:
@@ -117,3 +109,7 @@ class Planner:
         if isinstance(self._resolved[key], WhisperbenchError):
             raise self._resolved[key]
         return self._resolved[key]
+
+
+def _identity_of(run: RunRecord) -> RunIdentity:
+    return RunIdentity.of(run.params, run.tags).asked_for

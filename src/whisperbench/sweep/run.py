@@ -101,14 +101,16 @@ def assign(
     Raises:
         ConfigError: the requested GPUs were not found.
     """
-    address = options.shared.ray_address
-    if not address and options.parallel_runs == 1:
+    address, count = options.shared.ray_address, options.parallel_runs
+    if not address and count == 1:
         return runs, [DeviceSlot()]
     select_gpus(hardware, options.shared)  # refuses a type that matches no GPU
     types = matching_gpu_types(hardware, options.shared)
     runs = on_every_type(runs, types)
-    if not address or options.parallel_runs == 1:
-        return runs, device_slots(hardware, options.parallel_runs, types)
+    if count == 1:
+        return runs, [DeviceSlot()]
+    if not address:
+        return runs, device_slots(hardware, count, types)
     for run in runs:  # each benchmark process runs on one node and must not connect to the cluster
         run.config = dataclasses.replace(run.config, ray_address=None)
-    return runs, cluster_slots(address, options.parallel_runs, types, tracking_uri)
+    return runs, cluster_slots(address, count, types, tracking_uri)

@@ -75,15 +75,12 @@ class Search:
         Raises:
             ConfigError: no combination is allowed; the message is about the first one.
         """
-        axes: list[tuple[Any, ...]] = []
-        for name, values in self.space.items():
-            kind, default = OPTIONS[name].type, OPTIONS[name].default
-            if isinstance(values, Range):
-                axes.append((kind(values.nearest(values.low if default is None else default)),))
-            else:
-                axes.append(values)
         refused: list[ConfigError] = []
-        for combination in itertools.product(*axes):
+        values = (
+            (axis.nearest(OPTIONS[name].default),) if isinstance(axis, Range) else axis
+            for name, axis in self.space.items()
+        )
+        for combination in itertools.product(*values):
             params = dict(zip(self.space, combination, strict=True))
             try:
                 self.config(settings_of(params))
@@ -104,7 +101,6 @@ def search(wanted: Search, evaluate: Evaluate) -> tuple[Settings, float] | None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    failed = optuna.trial.TrialState.FAIL
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=wanted.seed),
         direction="maximize" if wanted.sorting.higher_is_better else "minimize",
@@ -115,15 +111,13 @@ def search(wanted: Search, evaluate: Evaluate) -> tuple[Settings, float] | None:
     while len(known) < wanted.trials and repeated < MAX_REPEATED_PROPOSALS:
         trial = study.ask()
         settings = _propose(trial, wanted)
-        if settings in known:
-            repeated += 1
-            study.tell(trial, state=failed)
-            continue
-        repeated = 0
-        known.append(settings)
-        metrics = evaluate(settings)
+        metrics = None
+        repeated = repeated + 1 if settings in known else 0
+        if not repeated:
+            known.append(settings)
+            metrics = evaluate(settings)
         if metrics is None:
-            study.tell(trial, state=failed)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
         error = error_metric(metrics)
         objective = error if wanted.sorting.metric == "wer" else wanted.sorting.metric
