@@ -52,8 +52,7 @@ class Bench:
 
     def runs(self, kind: str) -> list[Any]:
         """The oldest first."""
-        found = self.client.search_runs(["0"], f"tags.`whisperbench.kind` = '{kind}'", order_by=["start_time ASC"])
-        return list(found)
+        return list(self.client.search_runs(["0"], f"tags.`whisperbench.kind` = '{kind}'", order_by=["start_time"]))
 
     def statuses(self) -> list[str]:
         return sorted(run.info.status for run in self.runs("benchmark"))
@@ -63,8 +62,8 @@ class Bench:
         sleeping = (p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] == "sleep")
         return [process.pid for process in sleeping if self.engine in (process.info["cmdline"] or ())]
 
-    def files(self, run: Any) -> set[str]:
-        return {each.path for each in self.client.list_artifacts(run.info.run_id)}
+    def has(self, run: Any, name: str) -> bool:
+        return name in {each.path for each in self.client.list_artifacts(run.info.run_id)}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -93,7 +92,7 @@ def test_a_sweep_ends_with_a_leaderboard(bench: Bench) -> None:
     counts = {name: parent.data.metrics[name] for name in ("done", "failed", "skipped", "total")}
     assert counts == {"done": 4, "failed": 0, "skipped": 0, "total": 4}
     assert parent.data.tags["mlflow.note.content"].count("random-seqs") == 4
-    assert "leaderboard.md" in bench.files(parent)
+    assert bench.has(parent, "leaderboard.md")
     assert parent.data.metrics["best/reqs_per_sec"] == 16.0
     assert "tiny.en" in out
     assert bench.engines() == []
@@ -122,7 +121,7 @@ def test_a_sweep_continues_and_names_what_failed(bench: Bench) -> None:
     assert causes[1].startswith("killed by SIGKILL after")
     assert "time_limit_minutes" in causes[2]
     assert causes[3] == "the speed was not measured: the engine made no progress for 34 s"
-    assert all("benchmark.log" in bench.files(run) for run in failed)
+    assert all(bench.has(run, "benchmark.log") for run in failed)
     assert bench.engines() == []
     (parent,) = bench.runs("sweep")
     assert parent.info.status == "FAILED"

@@ -103,12 +103,11 @@ def _click_option(each: Option, *, takes_list: bool) -> click.Option:
     more: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if each.type is bool and not takes_list else {}
     engines = f" ({', '.join(each.engines)})" if each.engines else ""
     kind = {bool: "[true|false]", int: "N", float: "X", str: "TEXT"}[each.type]
-    metavar = kind if each.type is bool else "|".join(each.choices) or kind
     return click.Option(
         [f"--{each.name.replace('_', '-')}", each.name],
         default=each.default_text,
         show_default=True,
-        metavar=metavar + (",…" if takes_list else ""),
+        metavar=("|".join(each.choices) or kind) + (",…" if takes_list else ""),
         help=f"{each.help}{engines}",
         **more,
     )

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.stores import run_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.sweep.progress import PlannedRun, Progress
+from whisperbench.sweep.sweep_run import best_of
 
 
 def run(name: str, state: Any = "waiting", **more: Any) -> PlannedRun:
@@ -59,3 +61,10 @@ def test_markdown_has_a_row_per_run() -> None:
     assert "| a | 1 | done | 2.31 | 41.34 | 2:00 | a1a1a1a1 |" in text
     assert "x\\|y" in text
     assert f"[a1a1a1a1](#/runs/{'a1' * 16}) |" in progress.markdown(lambda run_id: f"#/runs/{run_id}")
+
+
+def test_a_sweep_has_the_best_of_its_runs() -> None:
+    """The lowest WER and the highest rates, each by itself; what no run has measured is absent."""
+    records = [run_of(wer=2.5, rate=40.0), run_of(wer=2.0, rate=30.0), run_of(wer=None, rate=None)]
+    assert best_of(records) == {"best/wer": 2.0, "best/reqs_per_sec": 40.0, "best/rtfx": 296.0}
+    assert best_of(records[2:]) == {}
