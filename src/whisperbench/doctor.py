@@ -25,8 +25,8 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.compare import DoctorConfig
 from whisperbench.corpus import librispeech
 from whisperbench.corpus.corpus import load_corpus
-from whisperbench.engines.hardware import MIB, NOT_REPORTED, Hardware, missing_compiler, nvml, open_device
-from whisperbench.engines.parallel.ray_cluster import INSTALL_RAY, cluster_nodes, free_gpus, require_alike
+from whisperbench.engines.hardware import INSTALL_RAY, MIB, NOT_REPORTED, Hardware, missing_compiler, nvml, open_device
+from whisperbench.engines.parallel.ray_cluster import cluster_nodes, free_gpus, require_alike
 from whisperbench.errors import EngineError, TrackingError, WhisperbenchError
 from whisperbench.files import cache_directory
 from whisperbench.processes.watch import RUN_ID
@@ -165,7 +165,7 @@ def check_several_gpus(config: DoctorConfig, hardware: Hardware) -> Iterator[Che
         for node in nodes:
             kinds = Counter(device.name for device in node.hardware.devices)
             named = ", ".join(f"{count} × {name}" for name, count in kinds.items()) or "no GPU"
-            yield _cores_per_gpu(f"{node.host}: {named}, vLLM {node.vllm_version}", node.hardware)
+            yield _cores_per_gpu(f"{node.host}: {named}, {node.version}", node.hardware)
             try:
                 require_alike(node)
             except EngineError as error:

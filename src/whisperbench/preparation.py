@@ -10,7 +10,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.corpus.packing import pack_utterances
-from whisperbench.engines.hardware import Hardware, free_cores
+from whisperbench.engines.hardware import Hardware, free_cores, require_ray
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import require_engine_for
 from whisperbench.errors import CorpusError
@@ -49,6 +49,8 @@ def prepare(config: BenchmarkConfig, hardware: Hardware, listener: Listener) -> 
     require_engine_for(hardware, config.engine)
     checkpoint = checkpoint_of(config)
     settings = engine_settings(config, checkpoint, hardware)
+    if settings.engines > 1:
+        require_ray()
     corpus = checked_corpus(config, listener)
     info = RunInfo(
         model_id=checkpoint.model_id,

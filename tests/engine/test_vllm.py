@@ -22,7 +22,7 @@ from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.engines.base import Engine
 from whisperbench.engines.vllm.pipelined import VllmPipelined
 from whisperbench.engines.vllm.stock import VllmStock
-from whisperbench.engines.watchdog import StallWatchdog
+from whisperbench.engines.watchdog import stall_limit
 from whisperbench.errors import EngineError
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import score
@@ -147,7 +147,7 @@ def test_an_engine_that_stops_is_ended(stock: VllmStock, demo: list[Utterance]) 
     """Its process is suspended, as by a GPU that hangs: past the limit it is killed, and the error names the stall."""
     processes = processes_of(stock)
     called("VLLM", processes)[0].suspend()
-    with pytest.raises(EngineError, match="no progress for"), StallWatchdog(stock, 3.0) as watchdog:
-        list(stock.transcribe(watchdog.heartbeat.of(demo)))
+    with pytest.raises(EngineError, match="no progress for"), stall_limit(stock, 3.0) as heartbeat:
+        list(stock.transcribe(heartbeat.of(demo)))
     stock.close()
     assert still_running(processes) == []

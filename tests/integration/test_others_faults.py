@@ -1,4 +1,4 @@
-"""An engine beside vLLM that cannot work: its run ends as every failed run does."""
+"""Engines that cannot work: their runs end as every failed run does, or are refused before they exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.commands import invoke
 from whisperbench.config.benchmark import OTHER_ENGINES
-from whisperbench.engines import start
+from whisperbench.engines import hardware, start
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.others.faster_whisper import FasterWhisper
 from whisperbench.engines.others.hf_transformers import TransformersWhisper
@@ -22,12 +22,7 @@ NO_MEMORY = "CUDA out of memory. Tried to allocate 2.34 GiB."
 FAULTS: dict[str, tuple[type[BatchEngine], str, Exception, str]] = {
     "faster-whisper": (FasterWhisper, "load", RuntimeError(NO_MEMORY), "Lower batch_size=8."),
     "transformers": (TransformersWhisper, "transcribe_batch", MemoryError(NO_MEMORY), "Lower batch_size=8."),
-    "openai-whisper": (
-        OpenaiWhisper,
-        "load",
-        RuntimeError(NO_MEMORY),
-        "Use a smaller model",
-    ),
+    "openai-whisper": (OpenaiWhisper, "load", RuntimeError(NO_MEMORY), "Use a smaller model"),
 }
 """Where each engine fails, how, and the advice."""
 pytestmark = pytest.mark.usefixtures("no_project_run")
@@ -69,18 +64,21 @@ def test_out_of_memory(engine: str, client: Any, tmp_path: Path, monkeypatch: py
     assert [path.name for path in (tmp_path / "results").glob("*") if not path.name.endswith(PARTIAL)] == []
 
 
-@pytest.mark.parametrize("engine", OTHER_ENGINES)
-def test_an_option_of_vllm_is_refused(engine: str, client: Any, tmp_path: Path) -> None:
-    """Before a run is opened, as every combination of options."""
-    result = invoke("benchmark", **options(tmp_path, engine), kv_cache_dtype="fp8")
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        *(({"engine": engine, "kv_cache_dtype": "fp8"}, "kv_cache_dtype=fp8") for engine in OTHER_ENGINES),
+        ({"engine": "openai-whisper", "dtype": "bfloat16"}, "float32"),
+        ({"engine": "transformers", "gpus": 3}, "pip install ray=="),
+    ],
+)
+def test_a_configuration_that_cannot_run_is_refused(
+    wrong: dict[str, object], message: str, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a run is created or an engine is announced: an option, a type, or several engines without Ray."""
+    monkeypatch.setattr(hardware, "installed_version", lambda _name: None)
+    result = invoke("benchmark", **{**options(tmp_path, ""), **wrong})
     assert result.exit_code == 2
-    assert "kv_cache_dtype=fp8" in result.stderr
-    assert client.search_runs(["0"]) == []
-
-
-def test_a_dtype_that_the_hardware_does_not_have(client: Any, tmp_path: Path) -> None:
-    """It is refused before a run is created, as every wrong option."""
-    result = invoke("benchmark", **options(tmp_path, "openai-whisper"), dtype="bfloat16")
-    assert result.exit_code == 2
-    assert "float32" in result.stderr
+    assert message in result.stderr
+    assert "starting" not in result.stderr
     assert client.search_runs(["0"]) == []

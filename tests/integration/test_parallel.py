@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +12,6 @@ import pytest
 
 from tests.support.commands import FAKE_BENCHMARK, called, start, still_running
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
-from whisperbench.engines.parallel.ray_cluster import connect
-from whisperbench.errors import EngineError
 from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
 from whisperbench.results.names import WARNINGS
 
@@ -23,17 +19,10 @@ from whisperbench.results.names import WARNINGS
 class Run:
     """The command in a process of its own; the engines append a line to `ledger` for each result."""
 
-    def __init__(self, folder: Path, **options: object) -> None:
+    def __init__(self, folder: Path) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
-        given = {
-            "model": "demo",
-            "corpus": "demo",
-            "gpus": 2,
-            "corpus_copies": 20,
-            "max_num_seqs": 8,
-            "offline": "true",
-        }
-        given |= {"results_dir": self.results, **options}
+        given = {"model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": 20, "max_num_seqs": 8}
+        given |= {"offline": "true", "results_dir": self.results}
         variables = {DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
         self.process = start(FAKE_BENCHMARK, folder, given, **variables)
 
@@ -97,12 +86,3 @@ def test_no_process_outlives_the_driver(tmp_path: Path, number: signal.Signals, 
     assert still_running(processes, 20) == []
     (partial,) = run.results.iterdir()
     assert len((partial / "transcripts.jsonl").read_bytes().splitlines()) >= 10
-
-
-def test_without_ray_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A single engine does not need it."""
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONPATH"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineError, match=r"pip install ray==2\.60\.0"):
-        connect("")

@@ -17,7 +17,7 @@ from tests.support.commands import PROJECT, called, still_running
 from tests.support.corpora import put
 from tests.support.fakes import NO_GPU, FakeEngine
 from tests.support.leftovers import wait_for_none
-from tests.support.parallel import EngineThatDoesNotStart, EngineWithASemaphore, FailingEngine, SlowFakeEngine
+from tests.support.parallel import EngineThatDoesNotStart, EngineWithASemaphore, SlowFakeEngine
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance, load_corpus
 from whisperbench.doctor import SHARED_MEMORY
@@ -114,27 +114,6 @@ def test_an_actor_that_is_killed_or_stopped_loses_no_clip(
         assert still_running([victim], 20) == []
 
 
-def test_an_engine_that_raises_loses_no_clip(settings: EngineSettings, tmp_path: Path) -> None:
-    """The pass has the engine's own message."""
-    with two_engines(settings, tmp_path, FailingEngine) as engine:
-        assert sorted((text.utt_id, text.hypothesis) for text in engine.transcribe(demo())) == expected()
-        assert engine.last_pass is not None
-        (failed,) = engine.last_pass.failed
-        assert failed.startswith("engine 1")
-        assert "out of memory" in failed
-
-
-def test_an_actor_that_is_stopped_in_the_warm_up_ends_the_run(settings: EngineSettings, tmp_path: Path) -> None:
-    """Within the limit, and without its process."""
-    with two_engines(settings, tmp_path) as engine:
-        engine.silent_seconds = 8.0
-        victim = actors(engine)[1]
-        victim.suspend()
-        with pytest.raises(EngineError, match=r"failed \(TimeoutError: no answer for 8 s\) before the timed region"):
-            engine.warm_up(demo(1), demo(1))
-        assert still_running([victim], 20) == []
-
-
 def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> None:
     """The error is that of the engine, without the traceback that Ray adds."""
     put(tmp_path, "good.wav")
@@ -145,10 +124,25 @@ def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> Non
     assert "Traceback" not in str(caught.value)
 
 
-def test_an_engine_that_does_not_start(settings: EngineSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start_engine", "limit", "message"),
+    [
+        (EngineThatDoesNotStart, 60.0, r"^engine [01]: The engine did not start: out of memory"),
+        (SlowFakeEngine, 0.0, r"^engine [01] did not start within 0 minutes"),
+    ],
+)
+def test_an_engine_that_does_not_start(
+    start_engine: StartEngine,
+    limit: float,
+    message: str,
+    settings: EngineSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The error has its name, its message and its log, and no process is left."""
-    with pytest.raises(EngineError, match=r"^engine [01]: The engine did not start: out of memory") as caught:
-        start_parallel(settings, NO_GPU, tmp_path / "engine.log", EngineThatDoesNotStart)
+    monkeypatch.setattr(parallel_engine, "START_SECONDS", limit)
+    with pytest.raises(EngineError, match=message) as caught:
+        start_parallel(settings, NO_GPU, tmp_path / "engine.log", start_engine)
     assert caught.value.log == tmp_path / f"engine-{str(caught.value)[7]}.log"
     assert still_running(called("EngineWorker", psutil.Process().children(recursive=True)), 20) == []
 
@@ -159,13 +153,3 @@ def test_no_semaphore_is_left(settings: EngineSettings, tmp_path: Path) -> None:
         left = [SHARED_MEMORY / f"sem.{log.read_text()[1:]}" for log in tmp_path.glob("*.log")]
         assert all(path.exists() for path in left)
     assert wait_for_none(lambda: [str(path) for path in left if path.exists()], 20) == []
-
-
-def test_a_start_that_takes_too_long_ends(
-    settings: EngineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An actor that is stopped cannot end its engine's start itself."""
-    monkeypatch.setattr(parallel_engine, "START_SECONDS", 0.0)
-    with pytest.raises(EngineError, match=r"^engine [01] did not start within 0 minutes"):
-        start_parallel(settings, NO_GPU, tmp_path / "engine.log", SlowFakeEngine)
-    assert still_running(called("EngineWorker", psutil.Process().children(recursive=True)), 20) == []

@@ -123,7 +123,7 @@ def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, giv
     model = PackedWhisper.__new__(PackedWhisper)
     nn.Module.__init__(model)
     model.model = types.SimpleNamespace(encoder=whisper_encoder(1, device, dtype))
-    model.dtype, model.padding_stride, model.in_fp8 = dtype, stride, False
+    model.dtype, model.stride, model.in_fp8 = dtype, stride, False
     dense = [dense_of_seconds(s, stride) for s in SECONDS]
     whole = [torch.from_numpy(log_mel(speech(s), MEL_BINS)).to(device) for s in SECONDS]
     inputs = [

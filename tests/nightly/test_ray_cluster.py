@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from tests.support.clusters import Cluster
 from tests.support.commands import FAKE_BENCHMARK, PROJECT, called, still_running, words_of
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from whisperbench.doctor import Check
-from whisperbench.engines.hardware import engine_version
+from whisperbench.engines.parallel.ray_cluster import version
 from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import WARNINGS
@@ -74,9 +75,8 @@ def test_doctor_describes_the_cluster(cluster: Cluster) -> None:
     first, *nodes = doctor(cluster)
     assert (first.status, first.found) == ("ok", f"2 node(s) at {cluster.address}, 1 of 1 GPU(s) free")
     cores = len(os.sched_getaffinity(0))
-    version = engine_version()
     found = sorted(node.found.partition(": ")[2] for node in nodes)
-    assert found == [f"1 × {H100}, vLLM {version}, {cores} cores", f"no GPU, vLLM {version}, {cores} cores"]
+    assert found == [f"1 × {H100}, {version()}, {cores} cores", f"no GPU, {version()}, {cores} cores"]
     assert {node.status for node in nodes if "no GPU" in node.found} == {"ok"}
     assert {node.status for node in nodes if H100 in node.found} == {"ok" if cores > 1 else "warning"}
 
@@ -128,9 +128,11 @@ def test_a_node_that_would_measure_something_else_is_refused(cluster: Cluster, t
     finally:
         cluster.remove("other")
     assert status == 1, err
-    assert f"has another {what} (" in err
+    here = f"{platform.node()} has {version()}."
+    assert f", and {here}" in err
+    assert ("has vLLM 9.9.9" in err) == (what == "vLLM")
     assert "engine ready" not in err
-    assert [each.status for each in found if f"has another {what} (" in each.found] == ["problem"]
+    assert [each.status for each in found if here in each.found] == ["problem"]
 
 
 def test_a_node_that_is_killed_leaves_the_transcripts_without_a_rate(cluster: Cluster, tmp_path: Path) -> None:

@@ -18,19 +18,17 @@ from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.ray_cluster import Placement
-from whisperbench.engines.parallel.worker import Answer, EngineWorker, WorkerHandle, WorkerInfo
-from whisperbench.engines.pipeline import UtteranceQueue
+from whisperbench.engines.parallel.worker import Answer, EngineWorker, WorkerHandle
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 
 ANSWER_SECONDS = 0.1  # so that tests need not wait for the real limits
-FACTS = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
 
 class QuickEngine(Engine):
     """An `Engine` that reads nothing and names each clip by its id, after `delay` seconds; `before` may raise."""
 
-    info = FACTS
+    info = EngineInfo("float32", "float32", "0.0", "0.0", 0.1)
 
     def __init__(self, delay: float = 0.0, before: Callable[[Utterance], None] = lambda _clip: None) -> None:
         self.delay, self.before, self.closed = delay, before, False
@@ -74,13 +72,13 @@ class InProcessHandle(WorkerHandle):
     """A worker in threads.  `killed`: its calls fail from now on.  `stopped`: they are not answered any more."""
 
     def __init__(self, name: str, engine: QuickEngine, host: str = "here", device: str = "") -> None:
-        self.name, self.info = name, WorkerInfo(host, device or name, frozenset(), engine.info)
+        self.name, self.host, self.device, self.pids, self.info = name, host, device or name, set(), engine.info
         self.killed, self.stopped = threading.Event(), threading.Event()
         self._worker = EngineWorker(Placement(name, NO_GPU))
         self._worker.answer_seconds = ANSWER_SECONDS
         self._worker.drive(engine)
         # As in an actor: calls of a group run one after the other, and groups run concurrently.
-        self._pools = {group: ThreadPoolExecutor(1, group) for group in ("submit", "results", "others")}
+        self._pools = {name: ThreadPoolExecutor(1) for name in ("submit", "results", "others")}
 
     def submit(self, clips: Sequence[Utterance], more: bool) -> None:
         self._call("submit", self._worker.submit, clips, more)
@@ -104,14 +102,13 @@ class InProcessHandle(WorkerHandle):
 
         def run() -> None:
             try:
-                found = method(*arguments)
+                found, failed = method(*arguments), None
             except BaseException as error:
                 found, failed = None, error
-            else:
-                failed = ConnectionError("The actor died") if self.killed.is_set() else None
-            if self.stopped.is_set():
-                return
-            answer.set_exception(failed) if failed else answer.set_result(found)
+            if self.killed.is_set():
+                failed = ConnectionError("The actor died")
+            if not self.stopped.is_set():
+                answer.set_exception(failed) if failed else answer.set_result(found)
 
         if self.killed.is_set():
             answer.set_exception(ConnectionError("The actor died"))
@@ -122,18 +119,8 @@ class InProcessHandle(WorkerHandle):
 
 def clips(count: int, folder: Path = Path("/nowhere")) -> list[Utterance]:
     """Clips whose files are not read."""
-    return [
-        Utterance(utt_id=str(index), audio=folder / f"{index}.flac", reference="a", speaker=None)
-        for index in range(count)
-    ]
-
-
-def queue_of(*given: Utterance, closed: bool = True) -> UtteranceQueue:
-    found = UtteranceQueue()
-    found.put(given)
-    if closed:
-        found.close()
-    return found
+    paths = [folder / f"{index}.flac" for index in range(count)]
+    return [Utterance(utt_id=path.stem, audio=path, reference="a", speaker=None) for path in paths]
 
 
 class SlowFakeEngine(FakeEngine):
@@ -141,17 +128,7 @@ class SlowFakeEngine(FakeEngine):
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
         super().__init__(settings, hardware, log)
-        self.delay, self.log = 0.02, log
-
-
-class FailingEngine(SlowFakeEngine):
-    """Engine 1 fails at its sixth clip."""
-
-    def transcribe(self, clips: Iterable[Utterance]) -> Iterator[Transcription]:
-        for number, text in enumerate(super().transcribe(clips)):
-            if self.log.stem.endswith("1") and number == 5:
-                raise EngineError("The engine died while it worked: out of memory")
-            yield text
+        self.delay = 0.02
 
 
 class EngineThatDoesNotStart(SlowFakeEngine):

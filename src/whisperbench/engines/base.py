@@ -11,7 +11,6 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.hardware import Hardware
@@ -59,11 +58,10 @@ class EngineInfo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PassUsage:
-    """Share of each of several engines in one pass.
+    """Work of several engines in one pass, with one value for each engine that did not fail.
 
-    `audio_seconds` and `finished_seconds` (from the start of the pass to the engine's last result) have one value for
-    each engine that did not fail.  `failed` describes the failed ones.  `cpu_seconds` is the CPU time of the worker
-    processes.
+    `finished_seconds` is the time from the start of the pass to the engine's last result.  `cpu_seconds` is the CPU
+    time of the worker processes.  `failed` describes the engines that failed.
     """
 
     audio_seconds: tuple[float, ...]
@@ -89,10 +87,9 @@ class Engine(abc.ABC):
     info: EngineInfo
     heartbeat: Heartbeat | None = None
     """Ticks with each step, in an engine that may need a long time between two results."""
-    watches_itself: ClassVar[bool] = False
+    watches_itself = False
     """Whether the engine consists of several and ends a stalled one itself, so that the others continue."""
     last_pass: PassUsage | None = None
-    """Usage of each of several engines in the last pass."""
 
     @abc.abstractmethod
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
@@ -112,18 +109,11 @@ class Engine(abc.ABC):
         """End the engine's processes."""
 
     def warm_up(self, first: Iterable[Utterance], utterances: Sequence[Utterance]) -> Iterable[Transcription]:  # noqa: ARG002
-        """Transcribe `first`, the first of all `utterances`, before the timed region.
-
-        Raises:
-            AudioError, EngineError: as `transcribe` does.
-        """
+        """Transcribe `first`, the first of all `utterances`, before the timed region; raises as `transcribe` does."""
         return self.transcribe(first)
 
     def single_gpu_rates(self, utterances: Sequence[Utterance]) -> list[float]:  # noqa: ARG002
-        """Utterances per second of each GPU while the other GPUs of its host are idle; empty with a single GPU.
-
-        Each GPU transcribes as many utterances as its share of `utterances`.
-        """
+        """Utterances per second of each GPU while the others are idle, for its share of `utterances`; [] with one."""
         return []
 
 

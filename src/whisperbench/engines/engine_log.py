@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 KILLED = "one of its processes ended without an error message (out of memory? see `dmesg`)"
 
 DIED = re.compile(r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: (?P<code>-?\d+)\))?")
+EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+")
 NO_CAUSE = re.compile(r"root cause|RuntimeError: cancelled")
 
 REMEDIES = (
@@ -77,13 +77,11 @@ def cause_in(log: Path, since: int = 0) -> str | None:
     Exceptions that only refer to another exception, or report a cancelled wait for a worker, are skipped.
     """
     written = log.read_bytes()[since:].decode("utf-8", errors="replace")
-    found = re.findall(r"((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+)", written)
-    causes = [line.strip() for line in found if not NO_CAUSE.search(line)]
+    causes = [line.strip() for line in EXCEPTION.findall(written) if not NO_CAUSE.search(line)]
     died = DIED.search(written)
     if died and (not causes or (died["code"] or "").startswith("-")):
-        number = int(died["code"] or 0)
-        by = f" by {signal.Signals(-number).name}" if -number in set(signal.Signals) else ""
-        return f"its worker {died['name']} was killed{by} (out of memory? see `dmesg`)"
+        code = f" (exit code {died['code']})" if died["code"] else ""
+        return f"its worker {died['name']} was killed{code}. Check `dmesg`, it may have run out of memory"
     return causes[-1][:MAX_CAUSE] if causes else None
 
 

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import fnmatch
 import os
+import platform
 import shutil
-import sys
 import sysconfig
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +22,7 @@ MIB = 1 << 20
 NOT_REPORTED = "not reported"
 """Text for a value that NVML does not report, such as the name of a GPU."""
 OWN_CGROUPS, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+INSTALL_RAY = "pip install ray==2.60.0"
 MAX_READERS = 8
 """Maximum number of reader threads; more would only compete with the engine's client for the interpreter lock."""
 
@@ -71,13 +72,11 @@ class Hardware:
 
     @property
     def memory_mib(self) -> int | None:
-        """Memory of the smallest GPU; None without a GPU, or if it is not reported."""
-        return min((device.memory_mib for device in self.devices if device.memory_mib is not None), default=None)
+        return self.devices[0].memory_mib if self.devices else None
 
     @property
     def compute_capability(self) -> tuple[int, int] | None:
-        found = (device.compute_capability for device in self.devices)
-        return min((each for each in found if each is not None), default=None)
+        return self.devices[0].compute_capability if self.devices else None
 
     @property
     def gpu_power_limit_watts(self) -> str | None:
@@ -99,10 +98,9 @@ def detect_hardware(visible_devices: str | None = None) -> Hardware:
         ConfigError: a UUID is ambiguous, or a GPU is named twice.
     """
     cpu_name, flags = _cpu()
-    has_bfloat16 = bool({"avx512_bf16", "amx_bf16"} & flags)
     devices = _visible(visible_devices, _devices_by_name())
     driver = nvml("nvmlSystemGetDriverVersion") if devices else None
-    return Hardware(cpu_name, devices, driver, has_bfloat16, usable_cores())
+    return Hardware(cpu_name, devices, driver, not flags.isdisjoint({"avx512_bf16", "amx_bf16"}), usable_cores())
 
 
 def _visible(visible_devices: str | None, by_name: Mapping[str, tuple[Device, ...]]) -> tuple[Device, ...]:
@@ -111,24 +109,18 @@ def _visible(visible_devices: str | None, by_name: Mapping[str, tuple[Device, ..
     CUDA stops at an ambiguous UUID too, and finds no GPU if one is named twice (CUDA C++ Programming Guide,
     "CUDA Environment Variables").  Both are errors here, because the run would use other GPUs than were requested.
     """
-    names = [name for name in by_name if name.isdecimal()]
-    if visible_devices is not None:
-        names = [name.strip() for name in visible_devices.split(",")]
+    if visible_devices is None:
+        visible_devices = ",".join(filter(str.isdecimal, by_name))
     found: list[Device] = []
-    for name in names:
+    for name in map(str.strip, visible_devices.split(",")):
         is_uuid = name.startswith(("GPU-", "MIG-"))
-        matches = [each for each in by_name if (each.startswith(name) if is_uuid else each == name)]
-        if len(matches) > 1:
-            raise ConfigError(
-                f"{name} in CUDA_VISIBLE_DEVICES={visible_devices} is the beginning of {' and '.join(matches)}. "
-                "Use more characters of the UUID."
-            )
+        matches = [each for each in by_name if each == name or (is_uuid and each.startswith(name))]
         if not matches:
             break
-        if set(found) & set(by_name[matches[0]]):
+        if len(matches) > 1 or set(found) & set(by_name[matches[0]]):
             raise ConfigError(
-                f"CUDA_VISIBLE_DEVICES={visible_devices} names a GPU twice ({name}), and CUDA then finds no GPU. "
-                "Name each GPU once."
+                f"{name} in CUDA_VISIBLE_DEVICES={visible_devices} is the beginning of several UUIDs, or names a GPU a "
+                "second time. Name each GPU once, by its index or its whole UUID."
             )
         found += by_name[matches[0]]
     return tuple(found)
@@ -187,9 +179,9 @@ def nvml(function: str, *arguments: Any) -> Any:
 
 def open_device(uuid: str) -> Any:
     """NVML's handle of a GPU or MIG device by its `Device.uuid`; None if NVML does not find it."""
-    return (
-        nvml("nvmlDeviceGetHandleByIndex", int(uuid)) if uuid.isdecimal() else nvml("nvmlDeviceGetHandleByUUID", uuid)
-    )
+    if uuid.isdecimal():
+        return nvml("nvmlDeviceGetHandleByIndex", int(uuid))
+    return nvml("nvmlDeviceGetHandleByUUID", uuid)
 
 
 def select_gpus(hardware: Hardware, config: BenchmarkConfig) -> Hardware:
@@ -211,7 +203,7 @@ def select_gpus(hardware: Hardware, config: BenchmarkConfig) -> Hardware:
             f"Use gpus={min(gpus or 1, most)}, or another gpu_type."
         )
     # A single GPU is the first that matches; several are of the most frequent type.
-    name = enough[0] if gpus == 1 else max(enough, key=lambda each: counts[each])
+    name = enough[0] if gpus == 1 else max(enough, key=counts.__getitem__)
     chosen = [device for device in hardware.devices if device.name == name]
     return dataclasses.replace(hardware, devices=tuple(chosen[:gpus]))
 
@@ -222,9 +214,10 @@ def matching_gpu_types(hardware: Hardware, config: BenchmarkConfig) -> list[str]
     `gpu_type` is a full name, or parts of names or patterns, separated by commas.
     """
     names = list(dict.fromkeys(device.name for device in hardware.devices))
-    if config.gpu_type is None or config.gpu_type in names:
-        return names if config.gpu_type is None else [config.gpu_type]
-    parts = [part.strip().lower() for part in config.gpu_type.split(",")]
+    wanted = config.gpu_type or "*"
+    if wanted in names:
+        return [wanted]
+    parts = [part.strip().lower() for part in wanted.split(",")]
     patterns = [part if set(part) & set("*?[") else f"*{part}*" for part in parts]
     return [name for name in names if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)]
 
@@ -243,18 +236,17 @@ def usable_cores() -> float:
     """
     cores = float(len(os.sched_getaffinity(0)))
     lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines() if OWN_CGROUPS.exists() else []
-    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        root, names = CGROUPS, ["cpu.max"]
+        if controllers:
+            root, names = CGROUPS / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = CGROUPS / "cpu" if controllers else CGROUPS
-        group = root / path.lstrip("/")
+        group = Path(path.lstrip("/"))
         for directory in (group, *group.parents):
             with contextlib.suppress(OSError, ValueError):  # no limit, or no such file
-                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-                quota, period = " ".join((directory / name).read_text() for name in names).split()
-                cores = min(cores, int(quota) / int(period)) if int(quota) > 0 else cores
-            if directory == root:
-                break
+                quota, period = map(int, " ".join((root / directory / name).read_text() for name in names).split())
+                cores = min(cores, quota / period) if quota > 0 else cores
     return cores
 
 
@@ -263,30 +255,27 @@ def free_cores() -> int:
     return max(1, min(MAX_READERS, int(usable_cores()) - 1))
 
 
-def physical_cores() -> int:
-    """Number of cores that this process may use, at most the number of physical cores."""
-    import psutil
-
-    allowed = max(1, int(usable_cores()))
-    return min(allowed, psutil.cpu_count(logical=False) or allowed)
-
-
 def missing_compiler() -> str | None:
     """Error message if the compiler or header that Triton (a part of vLLM on GPUs) requires is missing; None if not."""
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return (
-            "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install one: apt-get install gcc "
-            "(Debian, Ubuntu), dnf install gcc (Fedora, RHEL) or conda install -c conda-forge gcc. "
-            "Set CC to use another compiler."
-        )
     header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "Triton needs a C compiler, and neither gcc nor clang is on PATH. Install gcc, or set CC."
     if not header.exists():
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        return (
-            f"Triton compiles against Python's headers, and {header} does not exist. Install them: apt-get install "
-            f"{version}-dev (Debian, Ubuntu), or use a Python that includes them (conda, uv)."
-        )
+        return f"Triton needs {header}, which does not exist. Install python3-dev, or use a Python of conda or uv."
     return None
+
+
+def require_ray() -> None:
+    """Check that Ray is installed, before a run is created for several engines.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not installed_version("ray"):
+        raise ConfigError(
+            f"Several engines need Ray, which is not installed here. Install it with `{INSTALL_RAY}`, or use gpus=1, "
+            "engines_per_gpu=1 and no ray_address."
+        )
 
 
 def engine_version(engine: str = "vllm") -> str | None:
@@ -299,8 +288,6 @@ def engine_version(engine: str = "vllm") -> str | None:
 
 def _cpu() -> tuple[str, set[str]]:
     """Model name and feature flags of the CPU, from the kernel."""
-    import platform
-
     info = Path("/proc/cpuinfo")
     fields = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
     values = {key.strip(): value.strip() for key, _, value in reversed(fields)}

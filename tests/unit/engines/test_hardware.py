@@ -115,16 +115,16 @@ def test_visible_devices_are_passed_on_by_uuid(
 @pytest.mark.parametrize(
     ("visible", "message"),
     [
-        ("GPU-1f57f", r"GPU-1f57f in CUDA_VISIBLE_DEVICES=GPU-1f57f is the beginning of GPU-1f57f0aa and GPU-1f57ffbb"),
-        ("0,0", r"CUDA_VISIBLE_DEVICES=0,0 names a GPU twice \(0\)"),
-        ("1,GPU-1f57ff", r"names a GPU twice \(GPU-1f57ff\)"),
-        ("MIG-0,3", r"names a GPU twice \(3\)"),
+        ("GPU-1f57f", "GPU-1f57f in CUDA_VISIBLE_DEVICES=GPU-1f57f is the beginning of several UUIDs, or names"),
+        ("0,0", "0 in CUDA_VISIBLE_DEVICES=0,0 is the beginning of several UUIDs, or names a GPU a second time"),
+        ("1,GPU-1f57ff", "GPU-1f57ff in "),
+        ("MIG-0,3", "3 in "),
     ],
 )
 def test_ambiguous_devices_are_refused(visible: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA would find fewer GPUs, or none."""
     monkeypatch.setitem(sys.modules, "pynvml", Nvml())
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
         detect_hardware(visible)
 
 

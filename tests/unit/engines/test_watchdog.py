@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
-import pytest
-
-from tests.support.fakes import FakeEngine
-from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines import watchdog
-from whisperbench.engines.watchdog import StallWatchdog
+from whisperbench.engines.watchdog import MIN_PAUSE_SECONDS, UNUSUAL_FACTOR, Heartbeat
 
 
-def utterance(number: int) -> Utterance:
-    """An utterance whose file is not read."""
-    return Utterance(utt_id=str(number), audio=Path("none"), reference=None, speaker=None)
-
-
-def test_a_pause_that_no_work_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_that_no_work_explains() -> None:
     """A pause is unusual from MIN_PAUSE_SECONDS on, if it is three times the longest of the warm-up."""
-    monkeypatch.setattr(watchdog, "MIN_PAUSE_SECONDS", 0.3)
-    with StallWatchdog(FakeEngine(), 0) as watch:
-        taken = watch.heartbeat.of(map(utterance, range(3)))
-        next(taken)
-        time.sleep(0.35)
-        next(taken)
-    pause = watch.heartbeat.longest_pause
-    assert 0.35 <= pause < 5
-    assert watch.unusual_pause(usual=0.05) == f"the engine made no progress for {pause:.0f} s"
-    assert watch.unusual_pause(usual=pause / 2) is None
-    with StallWatchdog(FakeEngine(), 0) as again:
-        again.heartbeat.tick()
-    assert again.unusual_pause(usual=0.0) is None
+    heartbeat = Heartbeat()
+    heartbeat.paused(MIN_PAUSE_SECONDS - 1)
+    assert heartbeat.unusual_pause(usual=0.0) is None
+    heartbeat.paused(MIN_PAUSE_SECONDS + 1)
+    assert heartbeat.unusual_pause(usual=1.0) == "the engine made no progress for 31 s"
+    assert heartbeat.unusual_pause(usual=heartbeat.longest_pause / UNUSUAL_FACTOR + 1) is None
+    heartbeat.start()
+    heartbeat.tick()
+    assert heartbeat.unusual_pause(usual=0.0) is None

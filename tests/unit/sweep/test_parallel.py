@@ -67,7 +67,7 @@ def test_a_host_with_too_few_gpus_is_refused() -> None:
 
 def test_slots_on_a_cluster_have_the_hardware_of_their_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has one GPU of the requested types, and the cores of its node."""
-    node = Node("a" * 28, "gpu1", 8, dataclasses.replace(MIXED, cpu_cores=8.0), "0.32.0", "code")
+    node = Node("a" * 28, "gpu1", tuple(range(8)), dataclasses.replace(MIXED, cpu_cores=8.0), "vLLM 0.32.0")
     monkeypatch.setattr(parallel, "cluster_nodes", lambda _address: [node])
     monkeypatch.setattr(parallel, "require_alike", lambda _node: None)
     slots = cluster_slots("head:6379", None, [A10], "http://server")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 from whisperbench.corpus.audio import AudioSource
 from whisperbench.corpus.corpus import Utterance
@@ -45,7 +44,8 @@ def start_parallel(
     The log of engine i is `engine-i.log` beside `log`; on another host it is in the temporary directory.
 
     Raises:
-        EngineError: Ray is not installed, a node has other versions or no free GPU, or an engine does not start.
+        ConfigError: Ray is not installed.
+        EngineError: a node has other versions or no free GPU, or an engine does not start.
     """
     begun = time.perf_counter()
     ray = connect(settings.config.ray_address, cpus=settings.engines)
@@ -60,22 +60,17 @@ def start_parallel(
             worker.start(start_engine, one, log.with_name(f"{log.stem}-{i}{log.suffix}")): worker
             for i, worker in enumerate(workers)
         }
-        _wait_for_starts(ray, starting)
+        done, late = futures.wait(starting, START_SECONDS, futures.FIRST_EXCEPTION)
+        for start in (*done, *late):
+            starting[start].finish_start(start, f"{START_SECONDS / 60:.0f} minutes")
     except BaseException:
         for worker in workers:
             worker.kill()
         disconnect()
         raise
-    load_seconds, checkpoint = time.perf_counter() - begun, Path(settings.checkpoint)
-    return ParallelEngine(workers, max_in_flight(one), load_seconds, disconnect, checkpoint, settings.stall_seconds)
-
-
-def _wait_for_starts(ray: Any, starting: dict[Any, WorkerHandle]) -> None:
-    while starting:
-        ready, late = ray.wait(list(starting), timeout=START_SECONDS)
-        if not ready:
-            raise EngineError(f"{starting[late[0]].name} did not start within {START_SECONDS / 60:.0f} minutes.")
-        starting.pop(ready[0]).finish_start(ready[0])
+    engine = ParallelEngine(workers, max_in_flight(one), time.perf_counter() - begun, disconnect)
+    engine.checkpoint, engine.stall_seconds = Path(settings.checkpoint), settings.stall_seconds
+    return engine
 
 
 def max_in_flight(settings: EngineSettings) -> int:
@@ -99,12 +94,17 @@ class ParallelEngine(Engine):
         max_in_flight: maximum number of utterances in one engine.
         load_seconds: time from the start of the first engine until all engines were ready.
         on_close: called after all engines have been closed.
+
+    Attributes:
         checkpoint: directory of the weights, which all hosts must have.
+        silent_seconds: an engine that does not answer for this long has failed.
         stall_seconds: an engine with work that makes no progress for this long has failed (0: no limit).
     """
 
     watches_itself = True
     heartbeat: Heartbeat  # its longest pause is that of any of the engines
+    checkpoint: Path | None = None
+    silent_seconds, stall_seconds = SILENT_SECONDS, 0.0
 
     def __init__(
         self,
@@ -112,70 +112,46 @@ class ParallelEngine(Engine):
         max_in_flight: int,
         load_seconds: float = 0.0,
         on_close: Callable[[], None] = lambda: None,
-        checkpoint: Path | None = None,
-        stall_seconds: float = 0.0,
     ) -> None:
         self._workers, self._alive = tuple(workers), list(workers)
-        self._max_in_flight, self._on_close, self._checkpoint = max_in_flight, on_close, checkpoint
+        self._max_in_flight, self._on_close = max_in_flight, on_close
         self._failed: list[str] = []
-        self.silent_seconds, self.stall_seconds = SILENT_SECONDS, stall_seconds
         self.heartbeat = Heartbeat()
         self._calls: dict[WorkerHandle, Future[Answer]] = {}  # unanswered calls of `results`
         self._polled = time.monotonic()
         self.info = dataclasses.replace(
-            workers[0].info.engine,
+            workers[0].info,
             load_seconds=load_seconds,
             engines=len(workers),
-            hosts=len({worker.info.host for worker in workers}),
+            hosts=len({worker.host for worker in workers}),
         )
 
     def pids(self) -> set[int]:
-        """Process ids of this process and of the engines' processes on this host."""
-        here = [worker.info.pids for worker in self._workers if worker.info.host == platform.node()]
+        here = [worker.pids for worker in self._workers if worker.host == platform.node()]
         return {os.getpid()}.union(*here)
 
     def warm_up(self, first: Iterable[Utterance], utterances: Sequence[Utterance]) -> Iterable[Transcription]:
-        """Compare the files of all hosts, and transcribe `first` on every engine.
-
-        Raises:
-            AudioError: a file cannot be decoded.
-            EngineError: an engine failed, or the files of a host differ.
-        """
+        """Compare the files of all hosts, and transcribe `first` on every engine."""
         self._require_same_files(utterances)
-        self._time(self._alive, list(first))
+        self._seconds(self._alive, list(first))
         return ()
 
     def single_gpu_rates(self, utterances: Sequence[Utterance]) -> list[float]:
-        """Utterances per second of each GPU while the other GPUs of its host are idle; empty with a single GPU.
+        """Utterances per second of each GPU while the others are idle; empty with a single GPU.
 
         All engines of the GPU transcribe the same utterances, which are taken from the whole corpus at equal distances.
-
-        Raises:
-            AudioError: a file cannot be decoded.
-            EngineError: an engine failed.
         """
-        by_host: dict[str, dict[str, list[WorkerHandle]]] = defaultdict(lambda: defaultdict(list))
+        by_device = defaultdict(list)
         for worker in self._alive:
-            by_host[worker.info.host][worker.info.device].append(worker)
-        by_device = [list(devices.values()) for devices in by_host.values()]
-        if sum(map(len, by_device)) == 1:
+            by_device[worker.host, worker.device].append(worker)
+        if len(by_device) == 1:
             return []
         count = min(-(-len(utterances) // len(self._alive)), MAX_FILLS * self._max_in_flight)
         subset = [utterances[i * len(utterances) // count] for i in range(count)]
-        rates = []
-        for turn in range(max(map(len, by_device))):
-            groups = [devices[turn] for devices in by_device if turn < len(devices)]
-            seconds = self._time([worker for group in groups for worker in group], subset)
-            rates += [count * len(group) / max(seconds[worker] for worker in group) for group in groups]
-        return rates
+        return [count * len(group) / self._seconds(group, subset) for group in by_device.values()]
 
     def transcribe(self, utterances: Iterable[Utterance]) -> Iterator[Transcription]:
-        """Yield exactly one transcription per utterance, even if engines fail; then set `last_pass`.
-
-        Raises:
-            AudioError: a file cannot be decoded.
-            EngineError: all engines failed.
-        """
+        """Yield exactly one transcription per utterance, until all engines have failed; then set `last_pass`."""
         cpu_before, started = {worker: worker.cpu_seconds for worker in self._alive}, time.perf_counter()
         dispatcher = Dispatcher(utterances, self._alive, self._max_in_flight)
         audio, finished = dict.fromkeys(self._alive, 0.0), dict.fromkeys(self._alive, 0.0)
@@ -186,10 +162,9 @@ class ParallelEngine(Engine):
                 )
             for worker, chunk, more in dispatcher.assign():
                 worker.submit(chunk, more)
-            for worker, found in self._poll(dispatcher.held):
-                if isinstance(found, BaseException):
+            for worker, found in self._poll(dispatcher.held).items():
+                if isinstance(found, EngineError):
                     dispatcher.remove(worker)
-                    self._fail(worker, found)
                     continue
                 for transcription in found:
                     if dispatcher.accept(worker, transcription.utt_id):
@@ -204,21 +179,16 @@ class ParallelEngine(Engine):
         )
 
     def close(self) -> None:
-        """Close all engines within CLOSE_SECONDS, and kill those that do not end."""
+        """Close all engines within CLOSE_SECONDS, and end their processes."""
         try:
-            deadline = time.monotonic() + CLOSE_SECONDS
-            for worker, answer in [(worker, worker.close()) for worker in self._alive]:
-                try:
-                    answer.result(max(0.1, deadline - time.monotonic()))
-                except Exception:  # whatever the error, its process may still run
-                    worker.kill()
+            futures.wait([worker.close() for worker in self._alive], CLOSE_SECONDS)
+            for worker in self._alive:
+                worker.kill()
         finally:
             self._alive = []
             self._on_close()
 
-    def _poll(
-        self, is_busy: Callable[[WorkerHandle], object]
-    ) -> list[tuple[WorkerHandle, list[Transcription] | BaseException]]:
+    def _poll(self, is_busy: Callable[[WorkerHandle], object]) -> dict[WorkerHandle, list[Transcription] | EngineError]:
         """Wait until an engine answers; return new results, and an error for each engine that has failed.
 
         An engine has failed if its process does not answer for `silent_seconds`, or if it is busy and makes no progress
@@ -233,59 +203,57 @@ class ParallelEngine(Engine):
         futures.wait(self._calls.values(), POLL_SECONDS, futures.FIRST_COMPLETED)
         now = time.monotonic()
         passed, self._polled = min(now - self._polled, 2 * POLL_SECONDS), now
-        found: dict[WorkerHandle, list[Transcription] | BaseException] = {}
+        found: dict[WorkerHandle, list[Transcription] | EngineError] = {}
         for worker, call in list(self._calls.items()):
+            failure: BaseException | None = None
             worker.silence += passed
             worker.pause = worker.pause + passed if is_busy(worker) else 0.0
             self.heartbeat.paused(worker.pause)
             if call.done():
                 del self._calls[worker]
-                found[worker] = self._results(worker, call)
+                if not (failure := call.exception()):
+                    found[worker], ticks, worker.cpu_seconds = call.result()
+                    if found[worker] or ticks != worker.ticks:
+                        worker.pause, worker.ticks = 0.0, ticks
             elif worker.silence > self.silent_seconds:
-                found[worker] = TimeoutError(f"no answer for {self.silent_seconds:.0f} s")
-            if 0 < self.stall_seconds < worker.pause and not found.get(worker):
+                failure = TimeoutError(f"no answer for {self.silent_seconds:.0f} s")
+            if 0 < self.stall_seconds < worker.pause:
                 limit = f"{self.stall_seconds / 60:g} minutes"
-                found[worker] = TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
-        return list(found.items())
+                failure = failure or TimeoutError(f"no progress for {limit}, which is the limit stall_minutes")
+            if failure:
+                found[worker] = self._fail(worker, failure)
+        return found
 
-    def _results(self, worker: WorkerHandle, call: Future[Answer]) -> list[Transcription] | BaseException:
-        """The results or the error of an answered call; reset the pause if the engine has made progress."""
-        if error := call.exception():
-            if isinstance(error, WhisperbenchError) and not isinstance(error, EngineError):
-                raise cause_of(error) from error
-            return error
-        results, ticks, worker.cpu_seconds = call.result()
-        if results or ticks != worker.ticks:
-            worker.pause, worker.ticks = 0.0, ticks
-        return results
+    def _fail(self, worker: WorkerHandle, error: BaseException) -> EngineError:
+        """Remove and kill a failed engine, and return an error that describes the failure.
 
-    def _fail(self, worker: WorkerHandle, error: BaseException) -> str:
-        """Remove and kill a failed engine, and return a description of the failure."""
+        Raises:
+            WhisperbenchError: the error is not one of the engine.
+        """
+        cause = cause_of(error)
+        if isinstance(cause, WhisperbenchError) and not isinstance(cause, EngineError):
+            raise cause from error
         self._alive.remove(worker)
         self._calls.pop(worker, None)
         worker.kill()
-        self._failed.append(f"{worker.name} on {worker.info.host} failed ({describe(error)})")
-        return self._failed[-1]
+        self._failed.append(f"{worker.name} on {worker.host} failed ({describe(error)})")
+        return EngineError(self._failed[-1], getattr(cause, "log", None))
 
-    def _time(self, workers: Sequence[WorkerHandle], utterances: Sequence[Utterance]) -> dict[WorkerHandle, float]:
-        """Let each of these engines transcribe all `utterances` concurrently, and return its time in seconds.
+    def _seconds(self, workers: Sequence[WorkerHandle], utterances: Sequence[Utterance]) -> float:
+        """Let each of these engines transcribe all `utterances`, and return the seconds until the last has finished.
 
-        Raises:
-            EngineError: an engine failed, which ends the run before the timed region.
+        The failure of an engine ends the run, because the timed region has not begun.
         """
         started, unfinished = time.perf_counter(), dict.fromkeys(workers, len(utterances))
-        seconds = dict.fromkeys(workers, 0.0)
         for worker in workers:
             worker.submit(utterances, False)
         while any(unfinished.values()):
-            for worker, found in self._poll(unfinished.get):
-                if isinstance(found, BaseException):
-                    log = getattr(cause_of(found), "log", None)
-                    raise EngineError(f"{self._fail(worker, found)} before the timed region.", log) from found
+            for worker, found in self._poll(unfinished.get).items():
+                if isinstance(found, EngineError):
+                    raise EngineError(f"{found} before the timed region.", found.log)
                 if found:
                     unfinished[worker] -= len(found)
-                    seconds[worker] = time.perf_counter() - started
-        return seconds
+        return time.perf_counter() - started
 
     def _require_same_files(self, utterances: Sequence[Utterance]) -> None:
         """Compare the sizes of weights and audio files on all hosts; paths in the hub's cache contain the revision.
@@ -293,22 +261,19 @@ class ParallelEngine(Engine):
         Raises:
             EngineError: a file differs, or a host does not answer.
         """
-        others = {worker.info.host: worker for worker in reversed(self._alive) if worker.info.host != platform.node()}
-        if not others:
-            return
-        weights = sorted(self._checkpoint.iterdir()) if self._checkpoint else []
+        others = {worker.host: worker for worker in self._alive if worker.host != platform.node()}
+        weights = sorted(self.checkpoint.iterdir()) if others and self.checkpoint else []
         files: list[AudioSource] = [path for path in weights if path.is_file()]
         files += (utterance.audio for utterance in utterances)
-        here = _sizes(files)
-        for worker in others.values():
+        for host, worker in others.items():
             try:
                 sizes = worker.run(_sizes, files).result(COMPARE_SECONDS)
             except Exception as error:
                 raise EngineError(f"{self._fail(worker, error)} before the timed region.") from error
-            for file, expected, found in zip(files, here, sizes, strict=True):
+            for file, expected, found in zip(files, _sizes(files), sizes, strict=True):
                 if found != expected:
                     raise EngineError(
-                        f"{file} differs: {expected} bytes on {platform.node()}, {found} bytes on {worker.info.host} "
+                        f"{file} differs: {expected} bytes on {platform.node()}, {found} bytes on {host} "
                         "(-1: no such file). Copy the checkpoint and the corpus to the same paths on every host."
                     )
 

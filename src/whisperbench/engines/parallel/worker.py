@@ -21,26 +21,18 @@ from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.parallel.ray_cluster import Placement, on_node
 from whisperbench.engines.pipeline import UtteranceQueue
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.errors import EngineError, WhisperbenchError
+from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import kill_children_on_exit
 
 T = TypeVar("T")
 Answer = tuple[list[Transcription], int, float]
 """New results, the ticks of the engine's heartbeat, and the CPU time of the worker process in seconds."""
+Started = tuple[str, str, set[int], EngineInfo]
+"""Host, device, process ids and properties of a started engine; without a GPU every engine has another device."""
 
 ANSWER_SECONDS = 5.0  # time after which `results` returns even without results, so that a stopped process is detected
 GATHER_SECONDS = 0.05  # time in which `results` collects, because hundreds of calls per second would use much CPU time
 PLACEMENT_SECONDS = 60.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A started engine; engines on one host with the same `device` share a GPU.  On a CPU every `device` differs."""
-
-    host: str
-    device: str
-    pids: frozenset[int]
-    engine: EngineInfo
 
 
 class EngineWorker:
@@ -56,32 +48,30 @@ class EngineWorker:
         self._utterances: UtteranceQueue | None = None
         self._submitted = self._returned = 0
 
-    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> WorkerInfo:
+    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> Started:
         """Start the engine, whose processes end when this one does.
 
         Raises:
             EngineError: the engine does not start, or Ray has chosen a GPU of another type.
         """
-        hardware = self._placement.hardware
-        if self._placement.gpu_share:  # Ray has set CUDA_VISIBLE_DEVICES to the GPU that it has chosen
-            found = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
-            if found.gpu_name != hardware.gpu_name:
+        placement, hardware = self._placement, self._placement.hardware
+        if placement.gpu_share:  # Ray has set CUDA_VISIBLE_DEVICES to the GPU that it has chosen
+            hardware = detect_hardware(os.environ.get("CUDA_VISIBLE_DEVICES"))
+            if hardware.gpu_name != placement.hardware.gpu_name:
                 raise EngineError(
-                    f"Ray chose a {found.gpu_name} on {platform.node()} instead of a {hardware.gpu_name}. Set "
-                    "CUDA_VISIBLE_DEVICES at `ray start`, so that each Ray node has GPUs of one type."
+                    f"Ray chose a {hardware.gpu_name} on {platform.node()} instead of a {placement.hardware.gpu_name}. "
+                    "Set CUDA_VISIBLE_DEVICES at `ray start`, so that each Ray node has GPUs of one type."
                 )
-            hardware = found
-        for name, value in self._placement.environment.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        if self._placement.cores:
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray sets it to 1
+        if placement.cores:
             # Linux sets the cores of one thread, and new threads inherit them.
             for thread in Path("/proc/self/task").iterdir():
                 with contextlib.suppress(OSError):  # the thread has ended
-                    os.sched_setaffinity(int(thread.name), self._placement.cores)
+                    os.sched_setaffinity(int(thread.name), placement.cores)
         self._stack.enter_context(kill_children_on_exit())
         self.drive(start_engine(settings, hardware, log))
-        device = hardware.devices[0].uuid if hardware.has_gpu else self._placement.name
-        return WorkerInfo(platform.node(), device, frozenset({os.getpid(), *self.engine.pids()}), self.engine.info)
+        device = hardware.devices[0].uuid if hardware.has_gpu else placement.name
+        return platform.node(), device, {os.getpid(), *self.engine.pids()}, self.engine.info
 
     def drive(self, engine: Engine) -> None:
         """Start the thread that transcribes submitted utterances with this engine."""
@@ -94,9 +84,10 @@ class EngineWorker:
         if self._utterances is None:
             self._utterances = UtteranceQueue()
             self._passes.put(self._utterances)
-        self._utterances.put(utterances)
+        for utterance in utterances:
+            self._utterances.put(utterance)
         if not more:
-            self._utterances.close()
+            self._utterances.put(None)
             self._utterances = None
 
     def results(self) -> Answer:
@@ -141,14 +132,16 @@ class WorkerHandle:
     """Driver's handle of an `EngineWorker` in a Ray actor.
 
     Attributes:
-        info: the started engine.
+        host, device, pids, info: the started engine; engines on one host with the same device share a GPU.
         silence: seconds since the call of `results` that is not answered yet.
         pause: seconds without progress.
-        ticks: heartbeat ticks in the last answer of `results`.
-        cpu_seconds: CPU time of the worker process in the last answer of `results`.
+        ticks, cpu_seconds: heartbeat ticks, and CPU time of the worker process, in the last answer of `results`.
     """
 
-    info: WorkerInfo
+    host: str
+    device: str
+    pids: set[int]
+    info: EngineInfo
     silence = pause = cpu_seconds = 0.0
     ticks = 0
 
@@ -156,9 +149,8 @@ class WorkerHandle:
         self._ray, self._placement, self.name = ray, placement, placement.name
         # Ray runs the calls of one group in order, and the groups concurrently.
         actor = ray.remote(concurrency_groups={"submit": 1, "results": 1})(EngineWorker)
-        where = {} if placement.node is None else {"scheduling_strategy": on_node(placement.node)}
-        options = {"num_cpus": 1, "num_gpus": placement.gpu_share, "max_restarts": 0, "max_task_retries": 0, **where}
-        self._actor = actor.options(**options).remote(placement)
+        where = {"scheduling_strategy": on_node(placement.node)} if placement.node else {}
+        self._actor = actor.options(num_cpus=1, num_gpus=placement.gpu_share, **where).remote(placement)
 
     def wait_for_process(self) -> None:
         """Wait until Ray has started the worker process.
@@ -167,35 +159,33 @@ class WorkerHandle:
             EngineError: the process does not start within PLACEMENT_SECONDS.
         """
         try:
-            self._ray.get(self._actor.run.remote(os.getpid), timeout=PLACEMENT_SECONDS)
+            self.run(os.getpid).result(PLACEMENT_SECONDS)
         except Exception as error:
             raise EngineError(
                 f"Ray did not start the process of {self.name} within {PLACEMENT_SECONDS:.0f} s ({describe(error)}). "
                 "Other jobs probably use the cluster's GPUs. `ray status` lists the reserved resources."
             ) from error
 
-    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> Any:
-        """Begin to start the engine, and return Ray's reference to the result.
-
-        On another host the log is written to the temporary directory.
-        """
-        here = self._placement.node in (None, self._ray.get_runtime_context().get_node_id())
+    def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> Future[Started]:
+        """Begin to start the engine; on another host the log is written to the temporary directory."""
+        here = self._placement.node in ("", self._ray.get_runtime_context().get_node_id())
         self._log = log.absolute() if here else Path(tempfile.gettempdir(), f"{log.parent.parent.name}-{log.name}")
         settings = dataclasses.replace(settings, reader_threads=self._placement.reader_threads)
-        return self._actor.start.remote(start_engine, settings, self._log)
+        return _future(self._actor.start.remote(start_engine, settings, self._log))
 
-    def finish_start(self, starting: Any) -> None:
-        """Store the result of `start` in `info`.
+    def finish_start(self, starting: Future[Started], limit: str) -> None:
+        """Store the result of `start`.
 
         Raises:
-            EngineError: the engine did not start.
+            EngineError: the engine did not start, or is still starting after `limit`.
         """
         try:
-            self.info = self._ray.get(starting)
-        except WhisperbenchError as error:
+            self.host, self.device, self.pids, self.info = starting.result(0)
+        except EngineError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
-        except self._ray.exceptions.RayError as error:
-            raise EngineError(f"{self.name} did not start ({describe(error)}).", self._log) from error
+        except Exception as error:
+            reason = f" ({describe(error)})" if starting.done() else f" within {limit}"
+            raise EngineError(f"{self.name} did not start{reason}.", self._log) from error
 
     def submit(self, utterances: Sequence[Utterance], more: bool) -> None:
         self._actor.submit.options(concurrency_group="submit").remote(utterances, more)
@@ -207,10 +197,7 @@ class WorkerHandle:
         return _future(self._actor.run.remote(function, *arguments))
 
     def close(self) -> Future[None]:
-        """Close the engine; then the worker process exits."""
-        answer = _future(self._actor.close.remote())
-        self._actor.__ray_terminate__.remote()
-        return answer
+        return _future(self._actor.close.remote())
 
     def kill(self) -> None:
         """Kill the worker process, also a stopped one (Ray 2.60 needs 5 s then); its guardian kills the engine."""

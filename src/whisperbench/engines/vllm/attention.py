@@ -238,7 +238,7 @@ class WeightedCrossAttention:
         vllm, tokens, block_size = self._vllm, metadata.num_actual_tokens, kv_cache.shape[2]
         if vllm.kv_cache_dtype.startswith("fp8") or kv_cache.shape[1::2] != (query.shape[1], 2 * vllm.head_size):
             raise ValueError(
-                f"padding_stride without FlashAttention needs a KV cache of shape (blocks, {query.shape[1]}, "
+                f"Thinned padding without FlashAttention needs a KV cache of shape (blocks, {query.shape[1]}, "
                 f"block_size, {2 * vllm.head_size}) in the model's type, "
                 f"not {tuple(kv_cache.shape)} in {vllm.kv_cache_dtype}"
             )

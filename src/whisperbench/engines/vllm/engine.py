@@ -15,7 +15,7 @@ import psutil
 from whisperbench.config.benchmark import FP8_ENCODER
 from whisperbench.engines.base import Engine, EngineInfo
 from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
-from whisperbench.engines.hardware import Hardware, physical_cores
+from whisperbench.engines.hardware import Hardware, usable_cores
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat, start_limit
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
@@ -125,7 +125,9 @@ class VllmEngine(Engine):
         executor = None
         if not hardware.has_gpu and THREADS_BY_VLLM not in os.environ:
             executor = UNIPROC_EXECUTOR
-            os.environ.setdefault("OMP_NUM_THREADS", str(physical_cores()))
+            allowed = max(1, int(usable_cores()))
+            threads = min(allowed, psutil.cpu_count(logical=False) or allowed)
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
         quantization = self.settings.config.quantization
         # The start allocates a million long-lived objects; collecting them would take a fifth of its time.
         with gc_paused():

