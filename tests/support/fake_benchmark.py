@@ -11,9 +11,9 @@ import click
 
 from tests.support.fakes import FakeEngine
 from whisperbench import benchmark
-from whisperbench.cli import transcripts  # noqa: F401 - registers what it draws
 from whisperbench.cli.console import TerminalListener
 from whisperbench.cli.options import command
+from whisperbench.cli.transcripts import draw_transcripts
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.base import Engine
 from whisperbench.engines.hardware import Hardware
@@ -31,7 +31,7 @@ def start(settings: EngineSettings, hardware: Hardware, log: Path) -> Engine:
 
 @command(BenchmarkConfig, None)
 def main(config: BenchmarkConfig) -> None:
-    click.echo(result_line(config, benchmark.run(config, TerminalListener(), start).contents))
+    click.echo(result_line(config, benchmark.run(config, TerminalListener(draw_transcripts), start).contents))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from whisperbench.config.benchmark import BenchmarkConfig
 @command(BenchmarkConfig, __doc__)
 def main(config: BenchmarkConfig) -> None:
     from whisperbench import benchmark
-    from whisperbench.cli import transcripts  # noqa: F401 - registers functions of console.draw
     from whisperbench.cli.console import TerminalListener, echo
+    from whisperbench.cli.transcripts import draw_transcripts
     from whisperbench.results.summary import result_block, result_line
 
-    found = benchmark.run(config, TerminalListener()).contents
+    found = benchmark.run(config, TerminalListener(draw_transcripts)).contents
     echo(f"\n{result_block(config, found)}\n")
     echo(result_line(config, found))

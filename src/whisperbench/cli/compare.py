@@ -23,9 +23,9 @@ from whisperbench.config.compare import CompareConfig
 
 @command(CompareConfig, __doc__)
 def main(config: CompareConfig) -> None:
-    from whisperbench.cli import transcripts  # noqa: F401 - registers functions of console.draw
     from whisperbench.cli.console import TerminalListener
     from whisperbench.cli.report_table import printer
+    from whisperbench.cli.transcripts import draw_difference
     from whisperbench.comparison import compare
 
-    sys.exit(compare(config, TerminalListener(), printer(config.format)))
+    sys.exit(compare(config, TerminalListener(draw_difference), printer(config.format)))

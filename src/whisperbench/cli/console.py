@@ -1,13 +1,13 @@
-"""Progress on stderr: messages, bars, spinners, and records that commands draw."""
+"""Progress on stderr: messages, bars and spinners."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 import rich.console
@@ -32,14 +32,14 @@ def echo(text: str) -> None:
     click.echo(printable(text))
 
 
-@functools.singledispatch
-def draw(record: object) -> None:
-    """Draw a record on stderr; the modules that register a type must be imported by the command."""
-    raise TypeError(f"no drawing function is registered for {type(record).__name__}")
-
-
 class TerminalListener(Listener):
-    """Shows bars and spinners on stderr, or a line every 10 s without a terminal; warnings are yellow."""
+    """Shows bars and spinners on stderr, or a line every 10 s without a terminal; warnings are yellow.
+
+    `draw` prints the records that a command shows; without it they are not printed.
+    """
+
+    def __init__(self, draw: Callable[[Any], None] | None = None) -> None:
+        self._draw = draw
 
     def info(self, sentence: str) -> None:
         say(sentence)
@@ -97,7 +97,8 @@ class TerminalListener(Listener):
             yield
 
     def show(self, record: object) -> None:
-        draw(record)
+        if self._draw:
+            self._draw(record)
 
 
 class Rate(rich.progress.ProgressColumn):

@@ -17,7 +17,7 @@ WIDE = 110
 
 
 class LiveTable:
-    """Live table of the sweep of this process."""
+    """Live table of one sweep."""
 
     def __init__(self) -> None:
         self.live: rich.live.Live | None = None
@@ -32,10 +32,8 @@ class LiveTable:
             self.live.update(table(progress), refresh=True)
         else:
             self.print_changes(progress)
-        if progress.ended:
-            if self.live:
-                self.live.stop()
-            self.live, self.states = None, {}
+        if progress.ended and self.live:
+            self.live.stop()
 
     def print_changes(self, progress: Progress) -> None:
         """Print a line for each run whose state has changed."""
@@ -45,10 +43,6 @@ class LiveTable:
                 named = (f" | {what} {text}" for what, text in zip(HEADINGS[3:], figures, strict=True) if text)
                 console.say(f"[{place}/{progress.total}] {name} #{repeat} {state}{''.join(named)}")
             self.states[place] = run.state
-
-
-live_table = LiveTable()
-console.draw.register(Progress, live_table.draw)
 
 
 def window(progress: Progress, height: int) -> slice:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from whisperbench.cli.console import draw, say, stderr
+from whisperbench.cli.console import say, stderr
 from whisperbench.compare.difference import Difference, added_errors
 from whisperbench.measure.alignment import AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.measure.score import Score
-from whisperbench.text import escape_control
+from whisperbench.text import escape_control, printable
 
 
 def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
@@ -27,25 +27,19 @@ def to_terminal(spans: Sequence[AlignedSpan]) -> Text:
     return text
 
 
-@draw.register
-def draw_score(score: Score) -> None:
-    """Print each transcript, aligned with its reference."""
-    unit = score.normalizer.unit
-    for each in score.results:
-        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {each.errors} of {each.units} {unit}s wrong", "bold")
-        texts = (score.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
-        stderr.print(to_terminal(align(*texts)))
+def draw_transcripts(found: Score | Sequence[UtteranceResult]) -> None:
+    """Print each transcript, aligned with its reference if it was scored."""
+    for each in found.results if isinstance(found, Score) else found:
+        if isinstance(found, Score):
+            errors = f"{each.errors} of {each.units} {found.normalizer.unit}s wrong"
+            texts = (found.normalizer(text).split() for text in (each.reference or "", each.hypothesis))
+            text = to_terminal(align(*texts))
+        else:
+            errors, text = "no reference", Text(printable(each.hypothesis))
+        say(f"\n{each.utt_id}  {each.seconds:.1f} s  {errors}", "bold")
+        stderr.print(text)
 
 
-@draw.register(tuple)
-def draw_transcripts(results: tuple[UtteranceResult, ...]) -> None:
-    """Print each transcript of a corpus without references."""
-    for each in results:
-        say(f"\n{each.utt_id}  {each.seconds:.1f} s  no reference", "bold")
-        say(each.hypothesis)
-
-
-@draw.register
 def draw_difference(found: Difference) -> None:
     """Print the utterances whose number of errors changed most, aligned with the reference."""
     for pair in found.utterances:

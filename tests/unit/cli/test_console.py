@@ -15,9 +15,10 @@ import rich.progress
 from tests.support.bundles import result
 from tests.support.fakes import DELAY_VARIABLE, FakeEngine
 from whisperbench import benchmark
-from whisperbench.cli import console, transcripts  # noqa: F401 - registers what it draws
+from whisperbench.cli import console
 from whisperbench.cli.console import Rate, TerminalListener
 from whisperbench.cli.options import Command
+from whisperbench.cli.transcripts import draw_transcripts
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.engine_log import output_to
 from whisperbench.errors import CorpusError
@@ -38,8 +39,8 @@ ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202e"
     "show",
     [
         lambda: TerminalListener().warning(ESCAPES),
-        lambda: TerminalListener().show((result(0, ESCAPES, utt_id=ESCAPES),)),
-        lambda: TerminalListener().show(score([result(0, ESCAPES, utt_id=ESCAPES, reference=f"a {ESCAPES}")], "de")),
+        lambda: draw_transcripts((result(0, ESCAPES, utt_id=ESCAPES),)),
+        lambda: draw_transcripts(score([result(0, ESCAPES, utt_id=ESCAPES, reference=f"a {ESCAPES}")], "de")),
         lambda: console.echo(f"results/{ESCAPES}: logged to run 1"),
         lambda: Command("x", callback=lambda: refuse(ESCAPES)).main([], standalone_mode=False),
     ],
@@ -111,9 +112,12 @@ def test_waiting_shows_the_phase(
 
 
 def test_transcripts_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
-    """They are aligned with the references if they were scored."""
+    """They are aligned with the references if they were scored; the upload of a measurement prints none."""
     one = result(0, "a thick fox", reference="a quick fox")
     TerminalListener().show(score([one], "en"))
+    assert capsys.readouterr().err == ""
+    listener = TerminalListener(draw_transcripts)
+    listener.show(score([one], "en"))
     assert "1 of 3 words wrong\na (quick→thick) fox\n" in capsys.readouterr().err
-    TerminalListener().show((one,))
+    listener.show((one,))
     assert "no reference\na thick fox\n" in capsys.readouterr().err

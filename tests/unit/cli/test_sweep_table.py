@@ -9,7 +9,7 @@ from rich.console import Console
 
 from whisperbench.cli import console
 from whisperbench.cli.console import TerminalListener
-from whisperbench.cli.sweep_table import table, window
+from whisperbench.cli.sweep_table import LiveTable, table, window
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.sweep.progress import PlannedRun, Progress
 
@@ -35,21 +35,20 @@ def test_the_running_configuration_is_visible(running: int | None, height: int, 
 
 
 def test_without_a_terminal_each_change_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unchanged states print nothing; the next sweep starts with empty states."""
-    listener = TerminalListener()
-    for _ in range(2):
-        progress = Progress([run("a", "skipped", seconds=61), run("b")])
-        listener.show(progress)
-        progress.runs[1].state = "running"
-        listener.show(progress)
-        listener.show(progress)
-        progress.runs[1].state, progress.ended = "done", True
-        listener.show(progress)
-        assert capsys.readouterr().err.splitlines() == [
-            "[1/2] a #1 skipped | elapsed 1:01",
-            "[2/2] b #1 running",
-            "[2/2] b #1 done",
-        ]
+    """Unchanged states print nothing."""
+    listener = TerminalListener(LiveTable().draw)
+    progress = Progress([run("a", "skipped", seconds=61), run("b")])
+    listener.show(progress)
+    progress.runs[1].state = "running"
+    listener.show(progress)
+    listener.show(progress)
+    progress.runs[1].state, progress.ended = "done", True
+    listener.show(progress)
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/2] a #1 skipped | elapsed 1:01",
+        "[2/2] b #1 running",
+        "[2/2] b #1 done",
+    ]
 
 
 @pytest.mark.parametrize("width", [80, 120])
