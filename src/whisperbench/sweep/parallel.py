@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
-from whisperbench.engines.hardware import Device, Hardware, split_cores
+from whisperbench.engines.hardware import Hardware, split_cores
 from whisperbench.engines.parallel.ray_cluster import Node, cluster_nodes, connect, on_node, require_alike
 from whisperbench.errors import ConfigError
 from whisperbench.measure.load import SWEEP
@@ -37,7 +37,6 @@ class DeviceSlot:
     cores: tuple[int, ...] = ()
     neighbours: int = 0
     run: Callable[..., CommandResult] = run_to_end
-    is_available: Callable[[], bool] = lambda: True
 
     def measures(self, config: BenchmarkConfig) -> bool:
         """Whether the configuration may run here: GPUs measure only configurations for their type."""
@@ -90,35 +89,31 @@ def cluster_slots(address: str, count: int | None, types: Sequence[str], trackin
         if tracking_uri.startswith("sqlite:") and node.host != platform.node():
             raise ConfigError(f"{node.host} cannot open {tracking_uri}, a file of this host. Use a tracking server.")
     on_host = Counter(node.host for node, _ in gpus)
-
-    def slot(node: Node, gpu: Device) -> DeviceSlot:
-        def is_alive() -> bool:
-            return any(each["Alive"] and each["NodeID"] == node.id for each in connect(address).nodes())
-
-        run = functools.partial(run_on_node, address, node)
-        hardware = dataclasses.replace(node.hardware, devices=(gpu,))
-        return DeviceSlot(f"node {node.id[:6]}", hardware, (), on_host[node.host] - 1, run, is_alive)
-
-    return [slot(node, gpu) for node, gpu in gpus]
+    return [
+        DeviceSlot(
+            name=f"node {node.id[:6]}",
+            hardware=dataclasses.replace(node.hardware, devices=(gpu,)),
+            neighbours=on_host[node.host] - 1,
+            run=functools.partial(run_on_node, address, node),
+        )
+        for node, gpu in gpus
+    ]
 
 
 def _too_few_gpus(count: int | None, found: int) -> ConfigError:
-    wanted = count or 1
-    return ConfigError(
-        f"parallel_runs={count or 'all'} needs {wanted} GPU(s), and {found} were found. Use parallel_runs={found or 1}."
-    )
+    wanted = f"parallel_runs={count or 'all'} needs {count or 1} GPU(s)"
+    return ConfigError(f"{wanted}, and {found} were found. Use parallel_runs={found or 1}.")
 
 
 def run_in_parallel(
     runs: Sequence[PlannedRun],
     slots: Sequence[DeviceSlot],
     measure: Callable[[PlannedRun, DeviceSlot, threading.Event], None],
-) -> list[PlannedRun]:
+) -> None:
     """Call `measure` for each run, on the first free slot of its GPU type.
 
-    Returns the runs that were not measured because all slots of their type became unavailable.  `measure` must raise
-    `CancelledError` when the event is set.  An error of one slot, or a signal that raises in this thread, stops the
-    other slots before it is raised.
+    It must raise `CancelledError` when the event is set.  An error of one slot, or a signal that raises in this thread,
+    stops the other slots before it is raised.
     """
     waiting, lock, stop = list(runs), threading.Lock(), threading.Event()
 
@@ -133,7 +128,7 @@ def run_in_parallel(
         if slot.cores:
             os.sched_setaffinity(0, slot.cores)  # the processes that this thread starts inherit it
         try:
-            while not stop.is_set() and slot.is_available() and (run := next_run(slot)):
+            while not stop.is_set() and (run := next_run(slot)):
                 measure(run, slot, stop)
         except BaseException:
             stop.set()
@@ -141,7 +136,7 @@ def run_in_parallel(
 
     if list(slots) == [DeviceSlot()]:
         work(slots[0])  # in this thread, because it receives the signals
-        return waiting
+        return
     with ThreadPoolExecutor(len(slots), thread_name_prefix="slot") as pool:
         futures = [pool.submit(work, slot) for slot in slots]
         try:
@@ -151,7 +146,6 @@ def run_in_parallel(
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in sorted(errors, key=lambda error: isinstance(error, CancelledError)):
         raise error
-    return waiting
 
 
 def run_on_node(

@@ -73,8 +73,7 @@ class SweepRun:
         """
         progress = self.progress
         with self._shown():
-            for run in run_in_parallel([run for run in progress.runs if run.state == "waiting"], slots, self.measure):
-                run.state, run.failure = "failed", "the Ray node has left the cluster"
+            run_in_parallel([run for run in progress.runs if run.state == "waiting"], slots, self.measure)
         self.leaderboard()
         if progress.count("failed", "refused"):
             causes = "; ".join(cause.rstrip(".") for cause in progress.causes)

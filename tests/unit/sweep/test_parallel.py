@@ -103,7 +103,7 @@ def test_slots_work_in_parallel_each_on_its_type() -> None:
         assert run not in done
         done[run] = slot.name
 
-    assert run_in_parallel(wanted, slots, measure) == []
+    run_in_parallel(wanted, slots, measure)
     assert done.keys() == set(wanted)
     assert [done[run] for run in wanted[4:]] == ["c", "c"]
 
@@ -128,11 +128,3 @@ def test_an_error_of_one_slot_stops_the_others() -> None:
 
     with pytest.raises(SweepError, match="the disk is full"):
         run_in_parallel(wanted, [DeviceSlot("a"), DeviceSlot("b")], measure)
-
-
-def test_configurations_of_a_lost_slot_are_returned() -> None:
-    """Only configurations of its GPU type remain; the other slots measure the rest."""
-    wanted = [*runs(2, gpu_type=H100), *runs(2, gpu_type=A10)]
-    measured: list[PlannedRun] = []
-    lost = DeviceSlot("a", ON_H100, is_available=lambda: wanted[0] not in measured)
-    assert run_in_parallel(wanted, [lost, DeviceSlot("c", ON_A10)], lambda run, *_: measured.append(run)) == wanted[1:2]
