@@ -9,7 +9,7 @@
 Options of the benchmark take a list, separated by commas ("a,b" in double quotes is one value). When the command is
 repeated, it measures only the configurations that are not finished. If a configuration fails, its child run is FAILED
 and holds the cause and the log, and the sweep continues. The leaderboard goes to stdout, progress to stderr. Exit
-status 1 if a configuration of a grid failed, or if a search found no setting.
+status 1 if a configuration of a grid failed, or if a search found no setting; 2 if no configuration can be measured.
 """
 
 from __future__ import annotations
