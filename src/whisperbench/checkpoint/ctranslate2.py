@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FORMAT = (6, "WhisperSpec", 3)  # file version, specification and its revision, as CTranslate2 4.8 writes them
 TYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 FLOATS = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16"}
-MAX_LAYERS = 64  # twice as many as in the largest model
 
 ATTRIBUTES: Mapping[str, int | None] = {
     "decoder/activation": 3,  # GELU
@@ -132,16 +131,11 @@ def read_architecture(variables: Variables, path: Path) -> Architecture:
     for name, rank in (("decoder/embeddings/weight", 2), ("encoder/conv1/weight", 3)):
         if name not in variables or variables[name].ndim != rank:
             raise ModelError(f"{path} lacks {name} with {rank} dimensions, so it is not a Whisper model.")
-    layers = {
-        side: {match[1] for name in variables if (match := re.match(rf"{side}/layer_(\d+)/", name))}
-        for side in ("encoder", "decoder")
-    }
-    for side, found in layers.items():
-        if not 1 <= len(found) <= MAX_LAYERS:  # a gap in the numbering is detected as a missing weight
-            raise ModelError(f"{path} has {len(found)} {side} layers, expected 1 to {MAX_LAYERS}.")
     vocab_size, d_model = variables["decoder/embeddings/weight"].shape
+    layers = {match[0] for name in variables if (match := re.match(r"(en|de)coder/layer_\d+/", name))}
+    encoder_layers = sum(name.startswith("encoder") for name in layers)
     mel_bins = variables["encoder/conv1/weight"].shape[1]
-    architecture = Architecture(d_model, len(layers["encoder"]), len(layers["decoder"]), mel_bins, vocab_size)
+    architecture = Architecture(d_model, encoder_layers, len(layers) - encoder_layers, mel_bins, vocab_size)
     for name, expected in _attributes(architecture).items():
         if name in variables and expected is not None and variables[name].tolist() != expected:
             raise ModelError(

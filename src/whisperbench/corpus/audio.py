@@ -251,9 +251,10 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
     try:
         with av.open(file, metadata_errors="replace") as container:
             tracks, name = container.streams.audio, container.format.name
-            if not tracks or name not in FFMPEG_FORMATS:
-                lacks = f"has the format {name}, which is not supported" if tracks else "has no audio track"
-                raise AudioError(f"{where} {lacks}. {CONVERT}")
+            if len(tracks) != 1:
+                raise AudioError(f"{where} has {len(tracks)} audio tracks, expected one. {CONVERT}")
+            if name not in FFMPEG_FORMATS:
+                raise AudioError(f"{where} has the format {name}, which is not supported. {CONVERT}")
             interleaved = av.AudioResampler(format="flt")  # to float32; PyAV crashes if a frame has 8 planes
             blocks, samples, first = [], 0, None
             for frame in itertools.chain.from_iterable(packet.decode() for packet in packets(container)):
@@ -267,18 +268,16 @@ def decode_with_ffmpeg(file: BinaryIO, where: str, why: str = "") -> Decoded:
                     blocks.append(np.frombuffer(frame.planes[0], np.float32, frame.samples))
                 else:
                     blocks += [part.to_ndarray()[0] for part in interleaved.resample(frame)]
-            if len(container.streams.audio) > 1:  # a joined Ogg file adds a track when its second part is read
-                raise AudioError(f"{where} has {len(container.streams.audio)} audio tracks, expected one. {CONVERT}")
-            stated = float(tracks[0].duration * tracks[0].time_base) if tracks[0].duration else None
-            if stated is None and container.duration:
-                stated = container.duration / av.time_base
+            stated = (container.duration or 0) / av.time_base
+            if tracks[0].duration and tracks[0].time_base:
+                stated = float(tracks[0].duration * tracks[0].time_base)
     except (av.FFmpegError, ValueError) as error:
         reasons = f"{why}FFmpeg: {getattr(error, 'strerror', error)}"
         raise AudioError(f"{where} is not audio, or it is damaged ({reasons}). {CONVERT} {FETCH_AGAIN}") from error
     if not blocks:
         raise AudioError(f"{where} has no samples. {FETCH_AGAIN}")
     frames = np.concatenate(blocks).reshape(-1, channels)
-    return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated)
+    return Decoded(frames, rate, name, None if name in ESTIMATED_LENGTHS else stated or None)
 
 
 def packets(container: InputContainer) -> Iterator[Packet[AudioStream]]:

@@ -29,12 +29,12 @@ COMBINED = {"dev": ("dev-clean", "dev-other")}
 """Names for several splits: `dev` is MLPerf's development set."""
 
 COLUMNS = {
-    "id": "(large_)?string",
-    "text": "(large_)?string|null",
-    "speaker_id": "(large_)?string|u?int[0-9]+|null",
-    "audio": "struct<.*bytes: (large_)?binary.*>",
+    "id": ("(large_)?string", "text"),
+    "text": ("(large_)?string|null", "text"),
+    "speaker_id": ("(large_)?string|u?int[0-9]+|null", "text or integers"),
+    "audio": ("struct<.*bytes: (large_)?binary.*>", "struct<bytes: binary, path: string>"),
 }
-"""Columns of the parquet files in the hub's schema, with patterns of their Arrow types."""
+"""Columns of the parquet files in the hub's schema, each with a pattern of its Arrow type, and this type in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +114,9 @@ def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         raise CorpusError(f"{where} has no readable parquet data set: {_first_line(error)}.") from error
     found = {column: str(rows.data.column(column).type) for column in rows.column_names}
-    for column, kind in COLUMNS.items():
-        if not re.fullmatch(kind, found.get(column, "")):
-            raise CorpusError(f"{where}: the column {column} has the type {found.get(column)}, expected {kind}.")
+    for column, (pattern, expected) in COLUMNS.items():
+        if not re.fullmatch(pattern, kind := found.get(column, "missing")):
+            raise CorpusError(f"{where}: the column {column} is {kind}, expected {expected}.")
     audio = rows.select_columns(["audio"]).cast_column("audio", datasets.Audio(decode=False))
     stored = (*files, *(Path(file["filename"]) for file in audio.cache_files))  # `datasets` reads a copy of the files
     columns = zip(*(list(rows[name]) for name in ("id", "text", "speaker_id")), strict=True)
