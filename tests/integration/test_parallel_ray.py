@@ -128,7 +128,7 @@ def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> Non
     ("start_engine", "limit", "message"),
     [
         (EngineThatDoesNotStart, 60.0, r"^engine [01]: The engine did not start: out of memory"),
-        (SlowFakeEngine, 0.0, r"^engine [01] did not start within 0 minutes"),
+        (SlowFakeEngine, 0.0, r"^engine [01] did not start \(within 31 minutes; `ray status`"),
     ],
 )
 def test_an_engine_that_does_not_start(

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +26,14 @@ PLAN = PipelineLimits("split", reader_threads=3, in_flight=8, burst=2)
 
 
 class FakeModel:
-    """A `SteppedModel` whose transcript depends on the audio only; one window per step of `delay` seconds."""
+    """A `SteppedModel` whose transcript depends on the audio only.
 
-    def __init__(self) -> None:
-        self.delay = 0.0
+    It returns outputs in pairs and out of order, and records the maximum number in flight.
+    """
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay, self.fullest = delay, 0
+        self.prepared: set[int] = set()
         self._waiting: collections.deque[Window] = collections.deque()
 
     @property
@@ -37,15 +41,18 @@ class FakeModel:
         return len(self._waiting)
 
     def prepare(self, window: Window) -> Any:
+        self.prepared.add(threading.get_ident())
         return len(window.audio)
 
     def submit(self, window: Window, prepared: Any) -> None:
         assert prepared == len(window.audio)
         self._waiting.append(window)
+        self.fullest = max(self.fullest, self.in_flight)
 
     def step(self) -> Sequence[WindowOutput]:
         time.sleep(self.delay)
-        return [window_text(self._waiting.popleft())]
+        self._waiting.reverse()
+        return [window_text(self._waiting.popleft()) for _ in range(min(2, self.in_flight))]
 
 
 class StockWithoutVllm(VllmStock):
@@ -65,58 +72,40 @@ def window_text(window: Window) -> WindowOutput:
     return WindowOutput(window, text, len(text.split()))
 
 
-def texts(model: FakeModel, utterances: Sequence[Utterance], plan: PipelineLimits) -> dict[str, Transcription]:
-    return {text.utt_id: text for text in feed(model, utterances, plan)}
+def texts_of_pipeline(utterances: Sequence[Utterance], long_audio: str = "split") -> dict[str, Transcription]:
+    plan = dataclasses.replace(PLAN, long_audio=long_audio)
+    return {text.utt_id: text for text in feed(FakeModel(), utterances, plan)}
 
 
-def texts_of_stock(utterances: Sequence[Utterance], long_audio: str) -> dict[str, Transcription]:
+def texts_of_stock(utterances: Sequence[Utterance], long_audio: str = "split") -> dict[str, Transcription]:
     return {text.utt_id: text for text in StockWithoutVllm(long_audio).transcribe(utterances)}
 
 
-class WatchedModel(FakeModel):
-    """Returns outputs in bursts and out of order, and records the maximum number in flight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fullest = 0
-        self.prepared: set[int] = set()
-
-    def prepare(self, window: Window) -> Any:
-        self.prepared.add(threading.get_ident())
-        return super().prepare(window)
-
-    def submit(self, window: Window, prepared: Any) -> None:
-        super().submit(window, prepared)
-        self.fullest = max(self.fullest, self.in_flight)
-
-    def step(self) -> Sequence[WindowOutput]:
-        self._waiting.reverse()
-        return [*super().step(), *(super().step() if self._waiting else [])]
+both_engines = pytest.mark.parametrize("texts", [texts_of_pipeline, texts_of_stock])
+Texts = Callable[..., dict[str, Transcription]]
 
 
 def test_every_utterance_has_its_transcript_once(tmp_path: Path) -> None:
-    """The order of outputs does not matter, and engine=vllm-stock has equal results."""
+    """The order of outputs does not matter, and engine=vllm-stock has equal results, but no latencies."""
     utterances = corpus_of(tmp_path, [0.5 + i % 7 for i in range(40)])
-    found = texts(WatchedModel(), utterances, PLAN)
+    found, stock = texts_of_pipeline(utterances), texts_of_stock(utterances)
     ids = [utterance.utt_id for utterance in utterances]
     assert sorted(found) == ids
-    stock = texts_of_stock(utterances, "split")
     assert [found[i].hypothesis for i in ids] == [stock[i].hypothesis for i in ids]
+    assert all((text.latency_seconds or 0) > 0 for text in found.values())
+    assert all(text.latency_seconds is None for text in stock.values())
 
 
 def test_windows_in_flight_reach_their_limit_only(tmp_path: Path) -> None:
     """The number of requests in flight reaches its limit and does not exceed it; several threads prepare."""
-    model = WatchedModel()
-    model.delay = 0.02  # slower than the readers
-    texts(model, corpus_of(tmp_path, [1.0] * 60), PLAN)
+    model = FakeModel(delay=0.04)  # slower than the readers
+    assert len(list(feed(model, corpus_of(tmp_path, [1.0] * 60), PLAN))) == 60
     assert model.fullest == PLAN.in_flight
     assert 2 <= len(model.prepared) <= PLAN.reader_threads
 
 
 def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
-    """With a slow engine, the readers stop at the limit."""
-    utterances = corpus_of(tmp_path, [0.2] * 100)
-    started = threading.Event()
+    """While no transcript is fetched, the readers stop at the limit."""
     read: list[str] = []
 
     class Counted:
@@ -127,53 +116,52 @@ def test_what_is_prepared_ahead_is_bounded(tmp_path: Path) -> None:
             read.append(self.name)
             return self._path.open(mode)
 
+    utterances = corpus_of(tmp_path, [0.2] * 100)
     counted = [dataclasses.replace(u, audio=Counted(tmp_path / f"{u.utt_id}.wav")) for u in utterances]
     results = feed(FakeModel(), counted, PLAN)
     next(results)
-    started.wait(0.3)
+    time.sleep(0.3)
     assert len(read) <= PLAN.in_flight + PLAN.ahead + PLAN.burst
     assert len(list(results)) == 99
 
 
-def test_long_audio_is_split_and_joined(tmp_path: Path) -> None:
+@both_engines
+def test_long_audio_is_split_and_joined(tmp_path: Path, texts: Texts) -> None:
     """A file of 70 s is transcribed in parts and has one transcript of 70 s."""
-    utterances = corpus_of(tmp_path, [70.0, 2.0])
-    for found in (texts(FakeModel(), utterances, PLAN), texts_of_stock(utterances, "split")):
-        first, second = found["000"], found["001"]
-        assert (first.windows, round(first.seconds), second.windows) == (3, 70, 1)
-        assert len(first.hypothesis.split()) == first.tokens >= 70
+    found = texts(corpus_of(tmp_path, [70.0, 2.0]))
+    first, second = found["000"], found["001"]
+    assert (first.windows, round(first.seconds), second.windows) == (3, 70, 1)
+    assert len(first.hypothesis.split()) == first.tokens >= 70
 
 
-@pytest.mark.parametrize(("policy", "ids", "seconds"), [("trim", 2, 32.0), ("drop", 1, 2.0)])
-def test_trimmed_and_dropped_audio_is_counted_as_such(tmp_path: Path, policy: str, ids: int, seconds: float) -> None:
+@both_engines
+@pytest.mark.parametrize(("policy", "windows", "seconds"), [("trim", [1, 1], 32.0), ("drop", [0, 1], 2.0)])
+def test_trimmed_and_dropped_audio_is_counted_as_such(
+    tmp_path: Path, policy: str, windows: list[int], seconds: float, texts: Texts
+) -> None:
     """Trimmed audio counts with 30 s; dropped audio has no seconds and no windows."""
-    utterances = corpus_of(tmp_path, [70.0, 2.0])
-    plan = dataclasses.replace(PLAN, long_audio=policy)
-    for found in (texts(FakeModel(), utterances, plan), texts_of_stock(utterances, policy)):
-        assert len(found) == 2
-        assert sum(text.windows > 0 for text in found.values()) == ids
-        assert sum(text.seconds for text in found.values()) == pytest.approx(seconds)
+    found = texts(corpus_of(tmp_path, [70.0, 2.0]), policy)
+    assert [found[utt_id].windows for utt_id in ("000", "001")] == windows
+    assert sum(text.seconds for text in found.values()) == pytest.approx(seconds)
 
 
 def test_random_weights_write_as_many_tokens_as_are_asked_for(tmp_path: Path) -> None:
     """The number holds for all parts of long audio together."""
     utterances = [dataclasses.replace(each, forced_tokens=20) for each in corpus_of(tmp_path, [2.0, 65.0])]
-    found = texts(FakeModel(), utterances, PLAN)
+    found = texts_of_pipeline(utterances)
     assert found["000"].tokens == 20
     assert found["001"].tokens == pytest.approx(20, abs=1)
 
 
+@both_engines
 @pytest.mark.parametrize("damage", ["corrupt", "removed"])
-@pytest.mark.parametrize("engine", ["pipelined", "stock"])
-def test_a_reader_that_fails_ends_the_pass_with_the_files_name(tmp_path: Path, damage: str, engine: str) -> None:
+def test_a_reader_that_fails_ends_the_pass_with_the_files_name(tmp_path: Path, damage: str, texts: Texts) -> None:
     """A file that cannot be decoded in the timed region is named in the error, and no reader thread is left."""
     utterances = corpus_of(tmp_path, [0.5] * 50)
     broken = tmp_path / "030.wav"
     broken.write_bytes(b"RIFF nonsense") if damage == "corrupt" else broken.unlink()
-    started = time.perf_counter()
     with pytest.raises(AudioError, match=r"030\.wav"):
-        texts(FakeModel(), utterances, PLAN) if engine == "pipelined" else texts_of_stock(utterances, "split")
-    assert time.perf_counter() - started < 5
+        texts(utterances)
     assert not [t for t in threading.enumerate() if t.name.startswith("reader")]
 
 
@@ -185,11 +173,4 @@ def test_a_model_that_dies_is_reported(tmp_path: Path) -> None:
             raise EngineError("The engine died while it worked: out of memory")
 
     with pytest.raises(EngineError, match="out of memory"):
-        texts(DyingModel(), corpus_of(tmp_path, [0.5] * 9), PLAN)
-
-
-def test_only_the_pipeline_measures_latencies(tmp_path: Path) -> None:
-    """`LLM.generate` returns all results at its end, so the latency is None, not 0."""
-    utterances = corpus_of(tmp_path, [0.5, 0.5])
-    assert all((text.latency_seconds or 0) > 0 for text in texts(FakeModel(), utterances, PLAN).values())
-    assert all(text.latency_seconds is None for text in texts_of_stock(utterances, "split").values())
+        list(feed(DyingModel(), corpus_of(tmp_path, [0.5] * 9), PLAN))

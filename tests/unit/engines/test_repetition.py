@@ -28,7 +28,6 @@ HINDI = (
         SENTENCE,
         "",
         "no, no, no, no, no, no!",
-        "对对对对对",
         "and again and again and again, they came",
         f"{SENTENCE} {SENTENCE} he slept",
         "row, row, row your boat, row, row, row your boat, gently down the stream",
@@ -53,16 +52,12 @@ def test_references_are_speech() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"{SENTENCE} {'and the rest of it ' * 4}",
         f"{SENTENCE} {'and the rest of it ' * 9} and the re",
         f"{'so ' * 100}he slept",
-        "i am going to " * 30,
         "Thank you. " * 20,
         "!" * 224,
         "H" + "m" * 220,
-        "no," * 20 + "no",
         "ご視聴ありがとうございました" * 4,
-        "謝謝大家" * 5 + "謝謝",
         "好" * 12,
     ],
 )

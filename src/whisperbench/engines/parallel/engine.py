@@ -22,13 +22,12 @@ from whisperbench.engines.base import Engine, PassUsage, StartEngine, Transcript
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.parallel.dispatch import MAX_CHUNK, Dispatcher
 from whisperbench.engines.parallel.ray_cluster import connect, disconnect, placements
-from whisperbench.engines.parallel.worker import Answer, WorkerHandle, cause_of, describe
+from whisperbench.engines.parallel.worker import START_SECONDS, Answer, WorkerHandle, cause_of, describe
 from whisperbench.engines.pipeline import PipelineLimits
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.watchdog import Heartbeat
 from whisperbench.errors import EngineError, WhisperbenchError
 
-START_SECONDS = 1860.0  # a minute more than vLLM's own limit in engines/vllm/engine.py
 POLL_SECONDS = 1.0
 SILENT_SECONDS = 30.0  # a worker that does not answer for this long has failed; Ray itself waits for a minute
 COMPARE_SECONDS = 600.0
@@ -52,8 +51,6 @@ def start_parallel(
     workers: list[WorkerHandle] = []
     try:
         workers += (WorkerHandle(ray, placement) for placement in placements(settings, hardware))
-        for worker in workers:
-            worker.wait_for_process()
         config = dataclasses.replace(settings.config, ray_address=None)
         one = dataclasses.replace(settings, config=config, engines=1, engines_per_gpu=1)
         starting = {
@@ -62,7 +59,7 @@ def start_parallel(
         }
         done, late = futures.wait(starting, START_SECONDS, futures.FIRST_EXCEPTION)
         for start in (*done, *late):
-            starting[start].finish_start(start, f"{START_SECONDS / 60:.0f} minutes")
+            starting[start].finish_start(start)
     except BaseException:
         for worker in workers:
             worker.kill()

@@ -32,7 +32,7 @@ Started = tuple[str, str, set[int], EngineInfo]
 
 ANSWER_SECONDS = 5.0  # time after which `results` returns even without results, so that a stopped process is detected
 GATHER_SECONDS = 0.05  # time in which `results` collects, because hundreds of calls per second would use much CPU time
-PLACEMENT_SECONDS = 60.0
+START_SECONDS = 1860.0  # a minute more than vLLM's own limit in engines/vllm/engine.py
 
 
 class EngineWorker:
@@ -152,20 +152,6 @@ class WorkerHandle:
         where = {"scheduling_strategy": on_node(placement.node)} if placement.node else {}
         self._actor = actor.options(num_cpus=1, num_gpus=placement.gpu_share, **where).remote(placement)
 
-    def wait_for_process(self) -> None:
-        """Wait until Ray has started the worker process.
-
-        Raises:
-            EngineError: the process does not start within PLACEMENT_SECONDS.
-        """
-        try:
-            self.run(os.getpid).result(PLACEMENT_SECONDS)
-        except Exception as error:
-            raise EngineError(
-                f"Ray did not start the process of {self.name} within {PLACEMENT_SECONDS:.0f} s ({describe(error)}). "
-                "Other jobs probably use the cluster's GPUs. `ray status` lists the reserved resources."
-            ) from error
-
     def start(self, start_engine: StartEngine, settings: EngineSettings, log: Path) -> Future[Started]:
         """Begin to start the engine; on another host the log is written to the temporary directory."""
         here = self._placement.node in ("", self._ray.get_runtime_context().get_node_id())
@@ -173,19 +159,21 @@ class WorkerHandle:
         settings = dataclasses.replace(settings, reader_threads=self._placement.reader_threads)
         return _future(self._actor.start.remote(start_engine, settings, self._log))
 
-    def finish_start(self, starting: Future[Started], limit: str) -> None:
+    def finish_start(self, starting: Future[Started]) -> None:
         """Store the result of `start`.
 
         Raises:
-            EngineError: the engine did not start, or is still starting after `limit`.
+            EngineError: the engine did not start, or is still starting.
         """
         try:
             self.host, self.device, self.pids, self.info = starting.result(0)
         except EngineError as error:
             raise EngineError(f"{self.name}: {cause_of(error)}", self._log) from error
         except Exception as error:
-            reason = f" ({describe(error)})" if starting.done() else f" within {limit}"
-            raise EngineError(f"{self.name} did not start{reason}.", self._log) from error
+            reason = describe(error)
+            if not starting.done():
+                reason = f"within {START_SECONDS / 60:.0f} minutes; `ray status` lists GPUs that other jobs reserve"
+            raise EngineError(f"{self.name} did not start ({reason}).", self._log) from error
 
     def submit(self, utterances: Sequence[Utterance], more: bool) -> None:
         self._actor.submit.options(concurrency_group="submit").remote(utterances, more)
