@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,22 +31,12 @@ def folder(path: Path, transcript: str, cut: int | None = None) -> Path:
     return path
 
 
-def llama(path: Path) -> Path:
-    path.mkdir()
-    (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    return path
-
-
 BAD: dict[str, tuple[Callable[[Path], dict[str, object]], str]] = {
     "an unknown model": (lambda _: {"model": "large-v33"}, "large-v3"),
-    "a model that is not Whisper": (lambda p: {"model": llama(p / "m")}, "llama"),
-    "a corpus that does not exist": (lambda p: {"corpus": p / "nowhere"}, "nowhere"),
     "a file that is cut short": (lambda p: {"corpus": folder(p / "c", "HELLO", cut=9_000)}, "a.flac"),
     "a reference of 5,000 digits": (lambda p: {"corpus": folder(p / "c", "9" * 5_000)}, "cannot be normalised"),
     "fp8 on a CPU": (lambda _: {"kv_cache_dtype": "fp8"}, "kv_cache_dtype=auto"),
-    "a language that the model lacks": (lambda _: {"language": "de"}, "Did you mean en?"),
     "a directory that cannot be written": (lambda _: {"results_dir": "/proc/results"}, "Choose another directory"),
-    "a number that is not allowed": (lambda _: {"max_num_seqs": 0}, "max_num_seqs='0' is not allowed"),
 }
 
 

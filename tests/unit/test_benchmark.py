@@ -78,14 +78,6 @@ def test_transcripts_of_other_corpora_are_printed_on_request(requested: bool, tm
     assert len(listener.shown) == requested
 
 
-def test_several_engines_are_announced(tmp_path: Path) -> None:
-    """With their number, before they start."""
-    listener = Noting()
-    measure(BenchmarkConfig(model="demo", corpus="demo", gpus=2, results_dir=str(tmp_path)), listener)
-    (start,) = (sentence for sentence in listener.sentences if sentence.startswith("starting"))
-    assert start.startswith("starting 2 vllm engines (")
-
-
 def test_a_signal_reports_the_saved_transcripts(tmp_path: Path) -> None:
     """Their number and their file, which exists."""
 

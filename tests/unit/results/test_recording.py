@@ -22,10 +22,17 @@ from whisperbench.results import recording
 from whisperbench.results.bundle import BUNDLE_FILE, Bundle, Origin, read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import MEASUREMENT_FILE, TRANSCRIPTS, complete
+from whisperbench.results.transcripts import TABLE
 from whisperbench.tracking.upload import find_bundles
 
-WRITES = ("transcripts.json", "summary.md", BUNDLE_FILE, "sync", "rename")
-"""What `finish` writes after measurement.json: three files, everything to the disk, and the final name."""
+WRITES = {
+    "transcripts.json": (Path, "write_text", TABLE),
+    "summary.md": (Path, "write_text", "summary.md"),
+    "bundle.json": (bundle_module, "write_atomically", BUNDLE_FILE),
+    "sync": (recording, "sync", ""),
+    "rename": (Path, "rename", ".partial"),
+}
+"""What `finish` writes after measurement.json: the function that writes it, and the end of the first path."""
 
 
 def measured(results: Path, repeats: int = 2, copies: int = 1, engine: type[FakeEngine] = FakeEngine) -> Bundle:
@@ -42,22 +49,13 @@ def no_space(*_: Any, **__: Any) -> NoReturn:
 
 def disk_full_at(write: str, patched: pytest.MonkeyPatch) -> None:
     """Let one of the writes fail, and those before it succeed."""
-    write_text, rename, write_atomically = Path.write_text, Path.rename, bundle_module.write_atomically
+    owner, name, ending = WRITES[write]
+    original = getattr(owner, name)
 
-    def text(path: Path, *arguments: Any, **options: Any) -> int:
-        return no_space() if path.name == write else write_text(path, *arguments, **options)
+    def full(path: Path, *arguments: Any, **options: Any) -> Any:
+        return no_space() if path.name.endswith(ending) else original(path, *arguments, **options)
 
-    def atomically(path: Path, body: object) -> None:
-        return no_space() if path.name == write else write_atomically(path, body)
-
-    def to_name(path: Path, target: Path) -> Path:
-        return no_space() if write == "rename" and path.name.endswith(".partial") else rename(path, target)
-
-    patched.setattr(Path, "write_text", text)
-    patched.setattr(bundle_module, "write_atomically", atomically)
-    patched.setattr(Path, "rename", to_name)
-    if write == "sync":
-        patched.setattr(recording, "sync", no_space)
+    patched.setattr(owner, name, full)
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ def test_a_renamed_copy_is_the_same_measurement(partial: Path, tmp_path: Path) -
     assert complete(copy, Listener()).id == complete(partial, Listener()).id
 
 
-@pytest.mark.parametrize("partial", [{"write": write} for write in WRITES], indirect=True, ids=WRITES)
+@pytest.mark.parametrize("partial", [{"write": write} for write in WRITES], indirect=True, ids=list(WRITES))
 def test_an_upload_completes_it(partial: Path, tmp_path: Path) -> None:
     """With everything that the measurement would have written, except the samples; the times are the measured ones."""
     expected = measured(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""What a run holds: names, units, keys, and absence where nothing was measured."""
+"""Content of a run: names, units and keys; what was not measured is absent."""
 
 from __future__ import annotations
 
@@ -122,13 +122,9 @@ def test_params_are_the_configuration_as_resolved_and_the_facts() -> None:
     assert {name: changed[name] for name in changed.keys() - OF_EVERY_RUN} == {"limit": "8", "quantization": "fp8"}
     mps = contents(gpu=dataclasses.replace(READINGS, cuda_mps=True)).params
     assert {name: mps[name] for name in mps.keys() - OF_EVERY_RUN} == {"cuda_mps": "true"}
-
-
-def test_the_split_is_the_one_that_was_read() -> None:
-    """A corpus without splits has no such param."""
-    facts = dataclasses.replace(FACTS, dataset=dataclasses.replace(FACTS.dataset, name="demo", split="all"))
-    assert "split" not in contents(facts=facts, corpus="demo").params
-    assert contents(split="test-other").params["split"] == "test-clean"
+    assert contents(split="test-other").params["split"] == "test-clean"  # the split that was read
+    without_splits = dataclasses.replace(FACTS, dataset=dataclasses.replace(FACTS.dataset, name="demo", split="all"))
+    assert "split" not in contents(facts=without_splits, corpus="demo").params
 
 
 def test_params_and_signature_of_another_engine() -> None:
@@ -174,13 +170,9 @@ def test_metrics_have_their_units() -> None:
     assert metrics["utterances_over_30s"] == 9
     assert metrics["silent_utterances"] == 2
     assert metrics["latency_p95_ms"] == pytest.approx(3500)
-
-
-def test_metrics_are_rounded_to_three_significant_digits_at_least() -> None:
-    """2.31, 152.37, 0.0412."""
     slow = {"reqs_per_sec": 0.041234, "rtfx": 3051.26, "latency_p50_ms": 3512.7}
     rounded = [each.rounded(slow[each.name]) for each in names.METRICS if each.name in slow]
-    assert rounded == [0.0412, 3051.3, 3513]
+    assert rounded == [0.0412, 3051.3, 3513]  # at least three significant digits
 
 
 def test_the_cer_is_ranked_without_spaces_between_words() -> None:
@@ -208,10 +200,12 @@ def test_invented_units_are_reported_without_speech(language: str, unit: str, co
 
 
 def test_what_was_not_measured_is_absent() -> None:
-    """No GPU, no price, no references: no metric, rather than 0, -1 or infinity."""
-    metrics = contents(score_it=False, gpu=None).metrics
+    """Without GPU, price and references, metrics are neither 0 nor -1; random weights have no WER."""
+    found = contents(score_it=False, gpu=None, load_format="dummy")
     for name in ("wer", "cer", "wer_ci_low", "gpu_util_mean", "energy_wh_per_audio_hour", "usd_per_audio_hour"):
-        assert name not in metrics
+        assert name not in found.metrics
+    assert "weights=random" in found.tags[names.SPEED_KEY]
+    assert "random weights" in found.description
 
 
 def test_the_median_repeat_gives_the_metrics_and_each_is_a_step() -> None:
@@ -225,33 +219,28 @@ def test_the_median_repeat_gives_the_metrics_and_each_is_a_step() -> None:
     assert "Command: `mlflow run . -P model=large-v3 -P kv_cache_dtype=fp8 -P repeats=3`" in found.description
 
 
-def test_keys_name_what_must_agree() -> None:
-    """Readable keys: data, limit, normaliser, language and policy for accuracy; data, GPU and schema for speed."""
-    tags = contents(limit=5).tags
+def test_tags_have_the_keys_the_data_and_the_requested_options() -> None:
+    """Operational options are not part of a configuration."""
+    tags = contents(limit=5, dtype="float16", repeats=2).tags
     assert tags[names.ACCURACY_KEY].startswith(f"dataset={'ab' * 16}|limit=5|normalizer=whisper-english/")
     assert tags[names.ACCURACY_KEY].endswith("|unit=word|language=en|long_audio=split")
     assert tags[names.SPEED_KEY] == (
         f"dataset={'ab' * 16}|limit=5|long_audio=split|weights=real|gpu=NVIDIA H100 80GB HBM3|gpu_count=1|"
         "gpu_power_limit_watts=700|cpu_cores=1|schema=1"
     )
+    assert tags["corpus"] == "test-clean-first5"
+    assert keys.fields_of(tags[names.OPTIONS_TAG]) == {"model": "large-v3", "limit": "5", "dtype": "float16"}
 
 
-@pytest.mark.parametrize(("name", "value"), [("cpu_cores", 1.5), ("gpu_power_limit_watts", 400)])
-def test_runs_with_other_limits_are_no_repeats(name: str, value: float) -> None:
+def test_runs_with_other_limits_are_no_repeats() -> None:
     """The number of usable cores and the power limit of the GPU are params, and parts of the speed key."""
     device = dataclasses.replace(GPU.devices[0], power_limit_watts=400)
-    other = dataclasses.replace(GPU, **({"cpu_cores": value} if name == "cpu_cores" else {"devices": (device,)}))
-    before, after = (contents(facts=dataclasses.replace(FACTS, hardware=each)) for each in (GPU, other))
-    assert after.params == {**before.params, name: str(value)}
-    assert RunIdentity.of(before.params, before.tags) != RunIdentity.of(before.params, after.tags)
-
-
-def test_random_weights_are_a_param_and_in_the_description() -> None:
-    """A run with random weights cannot be taken for an accurate one."""
-    found = contents(score_it=False, load_format="dummy")
-    assert found.params["load_format"] == "dummy"
-    assert "weights=random" in found.tags[names.SPEED_KEY]
-    assert "random weights" in found.description
+    before = contents()
+    for changes, param in (({"cpu_cores": 1.5}, "1.5"), ({"devices": (device,)}, "400")):
+        hardware = dataclasses.replace(GPU, **changes)  # type: ignore[arg-type]
+        after = contents(facts=dataclasses.replace(FACTS, hardware=hardware))
+        assert [text for name, text in after.params.items() if text != before.params[name]] == [param]
+        assert RunIdentity.of(before.params, before.tags) != RunIdentity.of(before.params, after.tags)
 
 
 def test_the_result_line_names_the_options_that_differ() -> None:
@@ -328,27 +317,8 @@ def test_a_name_has_setting_model_gpu_and_data() -> None:
     two = BenchmarkConfig(model="tiny.en", engine="vllm-stock", gpus=2)
     assert run_name(two, NO_GPU) == "vllm-stock_tiny.en_CPU-2-engines_test-clean"
     assert run_name(config, NO_GPU, "a,b=c") == "a,b=c_CPU_test-clean"
-
-
-@pytest.mark.parametrize(
-    ("nvml", "label"),
-    [
-        ("NVIDIA H100 80GB HBM3", "H100 80GB"),
-        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
-        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
-        ("Tesla T4", "T4"),
-    ],
-)
-def test_gpus_are_told_apart_by_their_labels(nvml: str, label: str) -> None:
-    """The vendor and the form factor are left out."""
-    assert gpu_label(one_gpu(nvml)) == label
-
-
-def test_the_tags_have_the_data_and_the_requested_options() -> None:
-    """For filters, and for the names of configurations; operational options are not part of a configuration."""
-    tags = contents(limit=5, dtype="float16", repeats=2).tags
-    assert tags["corpus"] == "test-clean-first5"
-    assert keys.fields_of(tags[names.OPTIONS_TAG]) == {"model": "large-v3", "limit": "5", "dtype": "float16"}
+    gpus = ("NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4090", "Tesla T4")
+    assert [gpu_label(one_gpu(name)) for name in gpus] == ["A100 40GB", "RTX 4090", "T4"]
 
 
 def test_the_data_at_the_start_is_part_of_the_result() -> None:
@@ -360,7 +330,7 @@ def test_the_data_at_the_start_is_part_of_the_result() -> None:
     assert set(start.params) >= {"model", "kv_cache_dtype", "max_num_seqs", "gpu_name", "split", "model_id"}
 
 
-def test_several_engines_are_compared_with_one_and_priced_with_all_gpus() -> None:
+def test_several_engines() -> None:
     """1 utterance/s where each engine alone makes 0.6 and 0.65; two GPUs cost twice as much."""
     found = contents_of_two(gpu_hourly_usd=3.6)
     assert found.metrics["scaling_efficiency"] == pytest.approx(80.0)
@@ -369,15 +339,21 @@ def test_several_engines_are_compared_with_one_and_priced_with_all_gpus() -> Non
     assert "gpu_count=2" in found.tags[names.SPEED_KEY]
     assert "gpu: 2 × NVIDIA H100" in found.description
     assert names.WARNINGS not in found.tags
+    slow, idle = PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), PassUsage((18.0, 18.0), (3.7, 4.0), 1.0)
+    assert "the slowest engine did 80 % of the median" in contents_of_two(slow).tags[names.WARNINGS]
+    assert "idle in the last 7 % of the time: use corpus_copies=" in contents_of_two(idle).tags[names.WARNINGS]
 
 
-@pytest.mark.parametrize(
-    ("usage", "warning"),
-    [
-        (PassUsage((20.0, 20.0, 16.0), (4.0, 4.0, 4.0), 1.0), "the slowest engine did 80 % of the median"),
-        (PassUsage((18.0, 18.0), (3.7, 4.0), 1.0), r"idle in the last 7 % of the time: use corpus_copies="),
-    ],
-)
-def test_unequal_load_of_engines_is_a_warning(usage: PassUsage, warning: str) -> None:
-    """One under 85 % of the median, or more than 5 % of the time in which one of them was idle."""
-    assert warning in contents_of_two(usage).tags[names.WARNINGS]
+def test_every_metric_of_a_run_is_declared_once() -> None:
+    """The summary has one row for each metric that it shows, in the order and with the units of the declarations."""
+    found = contents_of_two(gpu_hourly_usd=3.6, padding_stride=16)
+    metrics = {**found.metrics, **record.accuracy_metrics(score(results("") + results("他们"), "zh"))}
+    metrics |= record.accuracy_metrics(score(results(""), "en"))
+    for language in ("en", "zh"):
+        metrics |= record.unscored_metrics(BenchmarkConfig(language=language), timed(4.0))
+    declared = [metric.name for metric in names.METRICS]
+    assert (set(declared), len(set(declared))) == (metrics.keys(), len(declared))
+    shown = [metric for metric in names.METRICS if metric.in_summary and metric.name in found.metrics]
+    rows = re.findall(r"^\| (\w+) \| [\d,.]+ (.*?) ?(?:\(.*\) )?\|$", found.description, re.M)
+    assert len(rows) > 20
+    assert rows == [(metric.name, metric.unit) for metric in shown]

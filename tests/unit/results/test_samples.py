@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html.parser
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
 from whisperbench.corpus.audio import Samples
@@ -99,18 +97,17 @@ def test_the_worst_come_first(tmp_path: Path) -> None:
 
 
 def test_random_ones_are_the_same_in_every_run(tmp_path: Path) -> None:
-    """Two runs over one corpus show the same random utterances, unless one of them is among the worst."""
+    """Two runs over one corpus show the same random utterances, unless one of them is among the worst ones.
+
+    Each utterance is shown once.
+    """
     good, bad = ("a b c", "a b c"), ("a b c", "x y z")
     perfect = page_of(tmp_path / "perfect", scored(*[good] * 50))
     titles = page_of(tmp_path / "bad", scored(bad, *[good] * 49)).titles
     assert (len(perfect.titles), "Most errors" in perfect.text) == (5, False)
     assert titles == ["u0", *perfect.titles]
     assert page_of(tmp_path / "other", scored(*[good] * 50), seed=2).titles != perfect.titles
-
-
-def test_each_utterance_is_shown_once(tmp_path: Path) -> None:
-    """With 7 utterances and room for 5 and 5."""
-    assert sorted(page_of(tmp_path, scored(*[("a b", "x b")] * 7)).titles) == [f"u{i}" for i in range(7)]
+    assert sorted(page_of(tmp_path / "few", scored(*[bad] * 7)).titles) == [f"u{i}" for i in range(7)]
 
 
 def test_audio_plays_from_the_page_and_from_the_file(tmp_path: Path) -> None:
@@ -144,18 +141,15 @@ def test_transcripts_without_references(tmp_path: Path) -> None:
     assert "Reference" not in page.text
 
 
-def test_long_audio_is_cut(tmp_path: Path) -> None:
-    """Of 35 s the first 30 are in the file, as the page states."""
-    page = page_of(tmp_path, [transcript("u", "a", "a", 35)], lambda _: np.zeros(560_000, np.float32))
-    assert soundfile.info(next(tmp_path.glob("*.wav"))).duration == 30
+def test_long_loud_and_broken_audio(tmp_path: Path) -> None:
+    """Of 35 s the first 30 are stored; samples outside [-1, 1] are clipped, and NaN becomes silence."""
+    audio = np.zeros(560_000, np.float32)
+    audio[:4] = 2.0, -2.0, np.nan, 0.5
+    page = page_of(tmp_path, [transcript("u", "a", "a", 35)], lambda _: audio)
+    samples, rate = soundfile.read(next(tmp_path.glob("*.wav")))
+    assert len(samples) == 30 * rate
+    np.testing.assert_allclose(samples[:4], [1, -1, 0, 0.5], atol=1e-4)
     assert "35.0 s · only the first 30 s are stored" in page.text
-
-
-def test_loud_and_broken_samples_still_play(tmp_path: Path) -> None:
-    """Samples outside [-1, 1] are clipped and do not wrap around; NaN becomes silence."""
-    page_of(tmp_path, [transcript("u", None, "a")], lambda _: np.array([2.0, -2.0, np.nan, 0.5], np.float32))
-    samples, _ = soundfile.read(io.BytesIO(next(tmp_path.glob("*.wav")).read_bytes()))
-    np.testing.assert_allclose(samples, [1, -1, 0, 0.5], atol=1e-4)
 
 
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
@@ -180,16 +174,8 @@ def test_ten_megabytes_of_text(tmp_path: Path) -> None:
     assert "(10,000,000 characters)" in page.text
 
 
-@pytest.mark.parametrize(
-    ("utt_id", "name"),
-    [
-        ("2830-3980-0043", "2830-3980-0043.wav"),
-        ("../../etc/passwd", ".._.._etc_passwd.wav"),
-        ('a/b\\c:d*e?f"g<h>i|j\0k\nl m', "a_b_c_d_e_f_g_h_i_j_k_l_m.wav"),
-        ("日本語", "_.wav"),
-        ("x" * 500, f"{'x' * 80}.wav"),
-    ],
-)
-def test_file_names_are_safe(utt_id: str, name: str) -> None:
+def test_file_names_are_safe() -> None:
     """Letters, digits, dot, dash and underscore, without directories and of limited length."""
-    assert file_suffix(utt_id) == name
+    ids = ("2830-3980-0043", "../../etc/passwd", 'a/b\\c:d*e?f"g<h>i|j\0k\nl m', "日本語", "x" * 500)
+    names = ("2830-3980-0043", ".._.._etc_passwd", "a_b_c_d_e_f_g_h_i_j_k_l_m", "_", "x" * 80)
+    assert tuple(file_suffix(utt_id) for utt_id in ids) == tuple(f"{name}.wav" for name in names)

@@ -200,7 +200,8 @@ class TestSource:
     def test_a_run_has_the_commit_of_the_package(
         self, client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also for a console script, whose path is outside the checkout."""
+        """Also for a console script and a working directory outside the checkout."""
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "whisperbench")])
         assert client.get_run(opened(client)).data.tags["mlflow.source.git.commit"] == git_commit()
 
