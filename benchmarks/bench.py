@@ -37,7 +37,7 @@ from whisperbench.results.record import RunRecord
 from whisperbench.sweep.grid import configurations_of
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.read import finished_runs
-from whisperbench.tracking.sweep_runs import current_experiment
+from whisperbench.tracking.tracked_run import current_experiment
 
 RESULTS = Path(__file__).parent / "results"
 FACTS = (

@@ -35,7 +35,7 @@ from whisperbench.results.names import KIND
 from whisperbench.results.recording import MEASUREMENT_FILE, interrupted_measurements
 from whisperbench.text import without_password
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import connect, error_code, password_in, server_version
+from whisperbench.tracking.client import connect, error_code, password_in
 from whisperbench.tracking.tracked_run import close_stale_runs
 from whisperbench.util import installed_version
 
@@ -272,7 +272,6 @@ def _downloadable(repository: str, kind: str, revision: str | None, what: str) -
 def check_tracking_server(_config: DoctorConfig, _hardware: Hardware) -> Iterator[Check]:
     """Create a run with an artifact, and delete it if the user has the permission."""
     client, given = connect(), os.environ.get(RUN_ID)
-    address, version = without_password(client.tracking_uri), server_version(client)
     run_id = tracking.open_run(client, experiment=None, run_id=given, name="doctor", tags={KIND: "doctor"})
     client.log_text(run_id, "Written by doctor.\n", "doctor.txt")
     if given is None:
@@ -282,7 +281,7 @@ def check_tracking_server(_config: DoctorConfig, _hardware: Hardware) -> Iterato
         except TrackingError as error:
             if error_code(error) != "PERMISSION_DENIED":
                 raise
-    yield Check("ok", f"{address}{f' (MLflow {version})' if version else ''} answers and accepts runs and artifacts")
+    yield Check("ok", f"{without_password(client.tracking_uri)} answers and accepts runs and artifacts")
     if password := password_in(str(client.tracking_uri)):
         found, _, remedy = password.partition(". ")
         yield Check("warning", found, remedy)

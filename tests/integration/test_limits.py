@@ -17,19 +17,12 @@ from whisperbench.results.bundle import Origin, read_bundle
 from whisperbench.results.names import FAILURE
 from whisperbench.tracking import client as tracking_client
 from whisperbench.tracking import runs as tracking
-from whisperbench.tracking.client import connect, server_version
+from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.tracked_run import tracked_run
 from whisperbench.tracking.upload import upload_bundle
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
-
-
-def test_a_server_has_a_version(tracking_server: Server) -> None:
-    """It is read over HTTP."""
-    version = server_version(connect(tracking_server.address))
-    assert version is not None
-    assert version[0].isdigit()
 
 
 def test_one_byte_at_a_time(tracking_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,17 @@ from whisperbench.sweep.progress import PlannedRun, Progress
 from whisperbench.sweep.search import Search, described, settings_of
 from whisperbench.sweep.sweep_run import Echo, SweepRun
 from whisperbench.text import clock
-from whisperbench.tracking import read, sweep_runs
+from whisperbench.tracking import read
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import update_experiment_page
 from whisperbench.tracking.runs import log_now
-from whisperbench.tracking.tracked_run import close_stale_runs, tracked_run
+from whisperbench.tracking.tracked_run import (
+    SWEEP_DIGEST,
+    close_stale_runs,
+    current_experiment,
+    interrupted_sweep,
+    tracked_run,
+)
 
 
 def sweep(
@@ -55,7 +61,7 @@ def sweep(
     progress = Progress(runs, wanted.max_settings if wanted else 0, len(slots))
     if slots[0].hardware:
         hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
-    experiment = sweep_runs.current_experiment(client)
+    experiment = current_experiment(client)
     finished = read.finished_runs(client, experiment)
     planner = Planner(options, hardware, vllm_version or engine_version(), finished, listener)
     if options.dry_run:
@@ -75,11 +81,10 @@ def sweep(
     unfinished = None
     if RUN_ID not in os.environ:
         check()  # a sweep that cannot be measured leaves no run behind
-        unfinished = sweep_runs.interrupted_sweep(client, experiment, digest) if options.resume else None
+        unfinished = interrupted_sweep(client, experiment, digest) if options.resume else None
     if unfinished:
         listener.info(f"continuing sweep {unfinished}")
-        sweep_runs.reopen(client, unfinished)
-    tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, sweep_runs.SWEEP_DIGEST: digest}
+    tags = {KIND: "sweep", SCHEMA_TAG: SCHEMA, SWEEP_DIGEST: digest}
     with tracked_run(client, f"sweep-{digest[:8]}", tags, unfinished) as run:
         if RUN_ID in os.environ:
             check()  # in the run of `mlflow run`, so that it records the error

@@ -34,8 +34,7 @@ from whisperbench.sweep.search import Search, Settings, described, search
 from whisperbench.text import markdown
 from whisperbench.tracking import read
 from whisperbench.tracking.runs import NOTE_TAG, close_run, log_files, log_now
-from whisperbench.tracking.sweep_runs import add_warning, close_failed, open_child_run
-from whisperbench.tracking.tracked_run import TrackedRun
+from whisperbench.tracking.tracked_run import TrackedRun, add_warning, close_failed, open_child_run
 
 T = TypeVar("T")
 Echo = Callable[[str | Sequence[Part]], None]

@@ -201,17 +201,6 @@ def password_in(address: str) -> str | None:
     )
 
 
-def server_version(client: Client) -> str | None:
-    """The MLflow version of a server; None for a database, and for a server that does not report a version."""
-    if not serves_ui(client):
-        return None
-    from mlflow.utils.rest_utils import http_request
-
-    answer = http_request(client._tracking_client.store.get_host_creds(), "/version", "GET", max_retries=0, timeout=5)
-    text = str(answer.text).strip()
-    return text if answer.ok and text[:1].isdigit() and len(text) < 30 else None
-
-
 def search_runs(client: Client, condition: str, experiment_ids: list[str] | None = None) -> list[Any]:
     """All runs of the experiments (None = all experiments) that meet an MLflow filter, the newest first."""
     if experiment_ids is None:

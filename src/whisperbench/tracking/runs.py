@@ -91,7 +91,8 @@ def create_run(
 def open_run(client: Client, *, experiment: str | None, run_id: str | None, name: str, tags: Mapping[str, str]) -> str:
     """Create a run in `experiment` (None = the default experiment), or take over the run `run_id`; returns the id.
 
-    A run that is taken over keeps its experiment, and its name unless MLflow has generated it.
+    A run that is taken over keeps its experiment, and its name unless MLflow has generated it.  If it has failed, for
+    example as a sweep that was interrupted, it is running again.
 
     Raises:
         ConfigError: the run already holds a result.
@@ -100,8 +101,9 @@ def open_run(client: Client, *, experiment: str | None, run_id: str | None, name
         return create_run(client, experiment_id_of(client, experiment), name, local_tags(tags))
     run = unused_run(client, run_id)
     log_now(client, run_id, tags={**_redacted(run.data.tags), **tags, **_own_tags()})
-    if _is_generated(run.info.run_name or ""):
-        client.update_run(run_id, name=name)
+    client.update_run(run_id, "RUNNING", name if _is_generated(run.info.run_name or "") else None)
+    if FAILURE in run.data.tags:
+        client.delete_tag(run_id, FAILURE)
     return run_id
 
 
@@ -242,14 +244,13 @@ def missing_parts(client: Client, run_id: str, bundle: Bundle) -> list[str]:
         TrackingError: the run holds another param or metric.
     """
     contents, run = bundle.contents, client.get_run(run_id)
-    params, metrics = run.data.params, run.data.metrics
-    changed = [name for name, value in contents.metrics.items() if not math.isclose(metrics.get(name, value), value)]
-    other = [f"{name}={params[name]}" for name in other_params(params, contents.params)]
-    other += [f"{name}={metrics[name]}" for name in changed]
+    params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
+    other = other_params(params, contents.params)
+    other += [name for name, value in contents.metrics.items() if not math.isclose(metrics.get(name, value), value)]
     if other:
         raise TrackingError(
-            f"Run {run_id} holds other values than {bundle.directory}, for example {other[0]}. One of them was changed "
-            "after the measurement, so the run is not changed."
+            f"Run {run_id} holds other values than {bundle.directory}, for example of {other[0]}. One of them was "
+            "changed after the measurement, so the run is not changed."
         )
     files = artifact_sizes(bundle.artifacts)
     folders = {name.rpartition("/")[0] for name in files}
@@ -258,7 +259,7 @@ def missing_parts(client: Client, run_id: str, bundle: Bundle) -> list[str]:
     return [
         *(f"the param {name}" for name in contents.params.keys() - params.keys()),
         *(f"the metric {name}" for name in contents.metrics.keys() - metrics.keys()),
-        *(f"the tag {name}" for name in _tags_of(bundle).keys() - run.data.tags.keys()),
+        *(f"the tag {name}" for name in _tags_of(bundle).keys() - tags.keys()),
         *(["the data set"] if contents.dataset.digest not in data_sets else []),
         # The size is None if the artifact store does not report it.
         *(f"the file {name}" for name, size in files.items() if stored.get(name, -1) not in (None, size)),
@@ -327,20 +328,16 @@ def close_run(
 ) -> None:
     """Close a run as FINISHED, FAILED or KILLED, now or at `ended_ms`.
 
-    The cause `failure` is stored in the tag FAILURE and at the top of the run's description.
+    The cause `failure` is stored in the tag FAILURE, and as a code block at the top of the run's description.
     """
     client.set_terminated(run_id, status, ended_ms)
     if failure is not None:
         text = redact(failure, os.environ).replace("\0", "\\x00")  # Postgres rejects NUL
         client.set_tag(run_id, FAILURE, shortened(text, MAX_TAG_LENGTH) or "unknown")
-        note = _failure_note(status, shortened(text, MAX_TAG_LENGTH // 2))
+        cause = shortened(text, MAX_TAG_LENGTH // 2).splitlines()
+        lines = [part for line in cause for part in textwrap.wrap(escape_control(line), NOTE_WIDTH) or [""]]
+        happened = "was killed" if status == "KILLED" else "failed"
+        note = "\n".join([f"**The run {happened}.**", "", *(f"    {line}" for line in lines)])
         before = client.get_run(run_id).data.tags.get(NOTE_TAG, "")
         if not before.startswith(note):  # a sweep may close a run that its process has closed before
             client.set_tag(run_id, NOTE_TAG, f"{note}\n\n{before.removeprefix(IN_PROGRESS)}"[:MAX_TAG_LENGTH])
-
-
-def _failure_note(status: str, failure: str) -> str:
-    """Markdown with what happened, and the cause as a code block."""
-    lines = [part for line in failure.splitlines() for part in textwrap.wrap(escape_control(line), NOTE_WIDTH) or [""]]
-    happened = "was killed" if status == "KILLED" else "failed"
-    return "\n".join([f"**The run {happened}.**", "", *(f"    {line}" for line in lines)])

@@ -1,4 +1,4 @@
-"""An open run: its progress and its links; and the final status of every run, whatever ends its process."""
+"""A run from its opening to its final status, measured by this process or by a child process that may die."""
 
 from __future__ import annotations
 
@@ -14,17 +14,31 @@ from whisperbench.engines.hardware import Hardware
 from whisperbench.errors import TrackingError, WhisperbenchError
 from whisperbench.measure.gpu import reading_now
 from whisperbench.measure.result import UtteranceResult
+from whisperbench.processes.group import CommandResult
 from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.signals import Interrupted, signals_raise
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.results.links import Links, run_path
-from whisperbench.results.names import PROGRESS
+from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, PROGRESS, SCHEMA, SCHEMA_TAG, WARNINGS
 from whisperbench.text import without_password
 from whisperbench.tracking.client import Client, search_runs, serves_ui, ui_address, ui_port
 from whisperbench.tracking.experiment_page import VIEW_TAG
-from whisperbench.tracking.runs import BUNDLE_TAG, PROCESS_TAG, close_run, log_now, open_run
+from whisperbench.tracking.runs import (
+    BUNDLE_TAG,
+    PARENT_TAG,
+    PROCESS_TAG,
+    close_run,
+    create_run,
+    experiment_id_of,
+    local_tags,
+    log_files,
+    log_now,
+    open_run,
+)
 from whisperbench.util import typed_command
 
+SWEEP_DIGEST = "whisperbench.sweep_digest"
+REPEAT = "whisperbench.repeat"
 INTERVAL_SECONDS = 5.0
 EXIT_SECONDS = 1.0
 """Timeout of the wait for an unfinished request at the end of the measurement."""
@@ -115,6 +129,50 @@ def close_stale_runs(client: Client) -> list[str]:
                 close_run(client, run.info.run_id, "KILLED", f"process {owner.pid} on {owner.host} died")
                 closed.append(f"{run.info.run_name} ({run.info.run_id}), whose process {owner.pid} is dead")
     return closed
+
+
+def current_experiment(client: Client) -> str:
+    """The id of the experiment for a sweep: the experiment of the run of `mlflow run`, else the default experiment."""
+    if run_id := os.environ.get(RUN_ID):
+        return str(client.get_run(run_id).info.experiment_id)
+    return experiment_id_of(client)
+
+
+def interrupted_sweep(client: Client, experiment: str, digest: str) -> str | None:
+    """The newest run of this sweep that a dead process of this host left unfinished; None if a newer one finished."""
+    here, condition = ProcessId.this(), f"tags.`{KIND}` = 'sweep' and tags.`{SWEEP_DIGEST}` = '{digest}'"
+    for run in search_runs(client, condition, [experiment]):
+        if run.info.status == "FINISHED":
+            return None
+        owner = ProcessId.parse(run.data.tags.get(PROCESS_TAG, ""))
+        if here and owner and owner.is_dead(here):
+            return str(run.info.run_id)
+    return None
+
+
+def open_child_run(client: Client, parent_id: str, *, name: str, config_digest: str, repeat: int) -> str:
+    """Create a child run and return its id; this process owns the run until the child process takes it over."""
+    tags = {PARENT_TAG: parent_id, KIND: "benchmark", SCHEMA_TAG: SCHEMA}
+    tags |= {CONFIG_DIGEST: config_digest, REPEAT: str(repeat)}
+    return create_run(client, client.get_run(parent_id).info.experiment_id, name, local_tags(tags))
+
+
+def close_failed(client: Client, run_id: str, ended: CommandResult) -> str:
+    """Close a run as FAILED with the log of its process as an artifact; returns the cause.
+
+    The cause is the FAILURE tag of a process that exited by itself, else the description of its exit.
+    """
+    exited = ended.exit_status > 0 and not ended.timed_out
+    failure = (client.get_run(run_id).data.tags.get(FAILURE) if exited else None) or ended.failure
+    log_files(client, run_id, [ended.log])
+    close_run(client, run_id, "FAILED", failure)
+    return failure
+
+
+def add_warning(client: Client, run_id: str, warning: str) -> None:
+    """Append a warning to the warnings of a run."""
+    before = client.get_run(run_id).data.tags.get(WARNINGS)
+    log_now(client, run_id, tags={WARNINGS: f"{before}; {warning}" if before else warning})
 
 
 class LiveProgress:
