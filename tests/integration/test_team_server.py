@@ -166,25 +166,19 @@ def test_a_wrong_password_of_the_database(postgres: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "host", "status"),
     [
-        "/api/2.0/mlflow/experiments/search?max_results=1",
-        "/api/2.0/mlflow-artifacts/artifacts",
-        "/get-artifact?path=transcripts.json&run_uuid=0",
-        "/ajax-api/2.0/mlflow/users/get?username=admin",
+        ("/api/2.0/mlflow/experiments/search?max_results=1", "mlflow.example.org", 401),
+        ("/api/2.0/mlflow-artifacts/artifacts", "mlflow.example.org", 401),
+        ("/get-artifact?path=transcripts.json&run_uuid=0", "mlflow.example.org", 401),
+        ("/ajax-api/2.0/mlflow/users/get?username=admin", "mlflow.example.org", 401),
+        ("/api/2.0/mlflow/experiments/search?max_results=1", "evil.example.org", 403),
     ],
 )
-def test_an_anonymous_client_reads_nothing(team_server: Server, path: str) -> None:
-    """Neither runs nor artifacts nor the list of users."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{team_server.address}{path}", timeout=20)  # noqa: S310
-    assert caught.value.code == 401
-
-
-@pytest.mark.parametrize(("host", "status"), [("mlflow.example.org", 401), ("evil.example.org", 403)])
-def test_host_names(team_server: Server, host: str, status: int) -> None:
-    """Only names that were allowed reach the server (a browser can be tricked into sending others)."""
-    request = urllib.request.Request(f"{team_server.address}/api/2.0/mlflow/experiments/search", headers={"Host": host})  # noqa: S310
+def test_an_anonymous_client_reads_nothing(team_server: Server, path: str, host: str, status: int) -> None:
+    """Neither runs nor artifacts nor users; only allowed names of hosts reach the server, which stops a browser that
+    was tricked into sending another one."""
+    request = urllib.request.Request(f"{team_server.address}{path}", headers={"Host": host})  # noqa: S310
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=20)  # noqa: S310
     assert caught.value.code == status

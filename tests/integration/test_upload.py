@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from tests.support.commands import invoke
 from tests.support.servers import Server
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.errors import BundleError
-from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles, upload_command
+from whisperbench.results.bundle import BUNDLE_FILE, Origin, read_bundle, unlogged_bundles
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.experiment_page import VIEW_TAG
 from whisperbench.tracking.runs import BUNDLE_TAG
-from whisperbench.tracking.upload import find_bundles, upload_bundle
+from whisperbench.tracking.upload import upload_bundle
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -52,19 +51,6 @@ def test_uploading_gives_what_logging_gives(tracking_server: Server, tmp_path: P
     run_id, was_missing = upload_bundle(later_client, read_bundle(bundle.directory))
     assert was_missing
     assert held_by(later_client, run_id, tmp_path / "later") == at_once
-
-
-def test_a_run_that_failed_for_its_server_is_completed(client: Any, tmp_path: Path) -> None:
-    """It becomes FINISHED, and its failure tag is removed."""
-    run_id = tracking.open_run(client, experiment=None, run_id=None, name="demo", tags={})
-    bundle = result_in(tmp_path / "results", origin=Origin("Default", run_id))
-    client.set_tag(run_id, BUNDLE_TAG, bundle.id)
-    tracking.close_run(client, run_id, "FAILED", "the server went away")
-    assert run_flow(bundle.directory).exit_code == 0
-    found = client.get_run(run_id)
-    assert found.info.status == "FINISHED"
-    assert "whisperbench.failure" not in found.data.tags
-    assert len(runs_of(client, bundle.id)) == 1
 
 
 def test_a_whole_directory(client: Any, tmp_path: Path) -> None:
@@ -154,17 +140,6 @@ def test_a_changed_copy_does_not_change_the_run(client: Any, tmp_path: Path) -> 
     assert held_by(client, run.info.run_id, tmp_path / "after") == before
 
 
-def test_an_offline_result_goes_to_the_default_experiment(
-    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The variables select it as they do for a run that is logged at once."""
-    experiment = client.create_experiment("chosen")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "chosen")
-    bundle = result_in(tmp_path / "results")
-    assert run_flow(bundle.directory).exit_code == 0
-    assert runs_of(client, bundle.id)[0].info.experiment_id == experiment
-
-
 class TestErrors:
     @pytest.mark.parametrize("name", [".", "absent", "a" * 5_000])
     def test_no_bundle(self, name: str, tmp_path: Path) -> None:
@@ -196,17 +171,3 @@ class TestErrors:
         done = run_flow(results)
         assert (done.exit_code, "failed to log batch" in done.stderr) == (3, True)
         assert runs_of(client, bundles[1].id)[0].info.status == "FINISHED"
-
-    def test_odd_names_are_quoted_in_the_command(self, tmp_path: Path) -> None:
-        """The command that is shown can be pasted into a shell, whatever the directory is called."""
-        bundle = result_in(tmp_path / "my $(touch x) results")
-        words = subprocess.run(
-            ["bash", "-c", f"printf '%s\\n' {upload_command(bundle.directory).partition('--bundles ')[2]}"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        ).stdout.splitlines()
-        assert words == [str(bundle.directory)]
-        assert find_bundles(words[0]) == [bundle.directory]
-        assert not (tmp_path / "x").exists()

@@ -8,16 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from tests.support.stores import log, run_of, without_tag
+from tests.support.stores import log, run_of
 from whisperbench.cli.ui import print_links
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.keys import key
 from whisperbench.results.links import VIEW, Links, runs_path
 from whisperbench.results.names import ACCURACY_KEY
-from whisperbench.tracking.client import ui_address
 from whisperbench.tracking.experiment_page import (
     COLUMNS,
     VIEW_TAG,
@@ -40,18 +38,14 @@ def user_interface() -> str:
 
 
 class TestSavedView:
-    def test_it_is_found_where_the_pages_look(self, user_interface: str) -> None:
-        """The beginning of the tag's name, and the parameter of the address."""
+    def test_it_is_what_the_pages_read(self, user_interface: str) -> None:
+        """The tag's name, the parameter of the address, and a state with fields that the pages take over."""
         assert f'"{VIEW_TAG.removesuffix(VIEW)}"' in user_interface
         assert '"viewStateShareKey"' in user_interface
         assert f"?viewStateShareKey={VIEW}&workflowType=machine_learning" in runs_path("1")
-
-    def test_it_is_what_the_pages_read(self, user_interface: str) -> None:
-        """A name, two times and a state, of which every field is one that they take over."""
         view = json.loads(saved_view(5))
-        assert (
-            "Invalid saved-view envelope: expected an object with a string `name`, number `createdAt`" in user_interface
-        )
+        envelope = "Invalid saved-view envelope: expected an object with a string `name`, number `createdAt`"
+        assert envelope in user_interface
         assert [type(view[name]) for name in ("name", "createdAt", "updatedAt", "state")] == [str, int, int, str]
         (facets,) = set(re.findall(r'\["searchFilter","orderByKey"[^]]*\]', user_interface))
         (shown,) = set(re.findall(r'\["selectedColumns","columnOrder"[^]]*\]', user_interface))
@@ -98,11 +92,6 @@ class TestDescription:
         for example in re.findall(r"^- `(.*)`$", text, re.M):
             client.search_runs([experiment], example)
 
-    def test_it_is_there_before_there_is_a_result(self, client: Any) -> None:
-        """Runs with random weights have no WER to be the best by."""
-        run_id = log(client, without_tag(run_of(wer=None), ACCURACY_KEY))
-        assert "Best so far" not in description(client, client.get_run(run_id).info.experiment_id)
-
     def test_what_somebody_has_written_stays(self, client: Any) -> None:
         """Ours is renewed, a person's is not, and the view is there either way."""
         first = log(client, run_of(wer=3.0, metrics={"reference_words": 10.0}))
@@ -123,10 +112,10 @@ class TestDescription:
         update_experiment_page(client, "0")
 
 
-def test_the_homes_of_a_store_are_listed_and_furnished(
+def test_the_pages_of_a_store_are_listed_and_written(
     client: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those with runs of the benchmark, whoever has measured them; `whisperbench ui` prints them."""
+    """Those with runs of the benchmark; `whisperbench ui` prints them."""
     monkeypatch.setenv("MLFLOW_PORT", "5077")
     client.create_run("0", tags={"whisperbench.kind": "compare"})
     experiment = client.get_run(log(client, run_of())).info.experiment_id
@@ -135,21 +124,10 @@ def test_the_homes_of_a_store_are_listed_and_furnished(
     assert VIEW_TAG in client.get_experiment(experiment).tags
 
 
-class TestPrintedLinks:
-    def test_the_command_takes_the_same_variable(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """`mlflow ui` reads MLFLOW_PORT; without it both mean 5000."""
-        from mlflow.cli import cli
-
-        monkeypatch.delenv("MLFLOW_PORT", raising=False)
-        command = cli.get_command(click.Context(cli), "ui")
-        (port,) = (option for option in command.params if isinstance(option, click.Option) and option.name == "port")
-        assert (port.envvar, str(port.default)) == ("MLFLOW_PORT", "5000")
-        assert ui_address(client) == "http://127.0.0.1:5000"
-
-    def test_transcripts_side_by_side_open_on_the_runs_that_are_meant(self, user_interface: str) -> None:
-        """Children of a sweep too: only in the order of time does MLflow fold them into their parent."""
-        runs = [run_of(), run_of()]
-        address = Links("http://s").transcripts(runs)
-        assert all(run.run_id in address for run in runs)
-        assert "&orderByKey=metrics.%60wer%60&" in address
-        assert re.search(r"orderByKey:(\w),searchFilter:(\w)\}\)=>!\1&&!\2\|\|\1===", user_interface)
+def test_transcripts_side_by_side_open_on_the_runs_that_are_meant(user_interface: str) -> None:
+    """Children of a sweep too: only in the order of time does MLflow fold them into their parent."""
+    runs = [run_of(), run_of()]
+    address = Links("http://s").transcripts(runs)
+    assert all(run.run_id in address for run in runs)
+    assert "&orderByKey=metrics.%60wer%60&" in address
+    assert re.search(r"orderByKey:(\w),searchFilter:(\w)\}\)=>!\1&&!\2\|\|\1===", user_interface)

@@ -104,6 +104,13 @@ class TestRunsThatAreTaken:
             tracking.open_run(client, experiment=None, run_id=run_id, name="demo", tags={"gpu": "other"})
         assert held_by(client, run_id, tmp_path / "after") == before
 
+    def test_a_run_that_has_failed_is_running_again(self, client: Any) -> None:
+        """For example a sweep that continues after it was interrupted; the cause of the failure is removed."""
+        run_id = opened(client)
+        tracking.close_run(client, run_id, "FAILED", "no memory")
+        run = client.get_run(opened(client, run_id=run_id))
+        assert (run.info.status, FAILURE in run.data.tags) == ("RUNNING", False)
+
     def test_a_run_with_params_of_another_measurement_is_refused(self, client: Any) -> None:
         """Params are write-once, so the second measurement would be recorded with those of the first."""
         run_id = opened(client)
@@ -155,44 +162,36 @@ class TestWhatTheServerReturns:
 
 class TestExperiment:
     @pytest.mark.parametrize(
-        ("variables", "expected"),
+        ("given", "variables", "expected"),
         [
-            ({}, "Default"),
-            ({"MLFLOW_EXPERIMENT_NAME": "named"}, "named"),
-            ({"MLFLOW_EXPERIMENT_NAME": "named", "MLFLOW_EXPERIMENT_ID": "{id}"}, "numbered"),
+            (None, {}, "Default"),
+            (None, {"MLFLOW_EXPERIMENT_NAME": "named"}, "named"),
+            (None, {"MLFLOW_EXPERIMENT_NAME": "named", "MLFLOW_EXPERIMENT_ID": "1"}, "numbered"),
+            ("given", {"MLFLOW_EXPERIMENT_NAME": "named", "MLFLOW_EXPERIMENT_ID": "1"}, "given"),
         ],
     )
-    def test_the_default_experiment(
-        self, variables: dict[str, str], expected: str, client: Any, monkeypatch: pytest.MonkeyPatch
+    def test_the_experiment_of_a_run(
+        self, given: str | None, variables: dict[str, str], expected: str, client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`, as `mlflow run`."""
-        numbered = client.create_experiment("numbered")
+        """MLFLOW_EXPERIMENT_ID, else MLFLOW_EXPERIMENT_NAME, else `Default`, as `mlflow run`, if none is given."""
+        assert client.create_experiment("numbered") == "1"
         for name, value in variables.items():
-            monkeypatch.setenv(name, value.format(id=numbered))
-        for _ in range(2):
-            experiment = client.get_experiment(client.get_run(opened(client)).info.experiment_id)
-            assert experiment.name == expected
+            monkeypatch.setenv(name, value)
+        run_id = tracking.open_run(client, experiment=given, run_id=None, name="demo", tags={})
+        assert client.get_experiment(client.get_run(run_id).info.experiment_id).name == expected
 
     @pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"])
-    @pytest.mark.parametrize("deleted", [True, False])
-    def test_a_variable_that_names_nothing(
-        self, variable: str, deleted: bool, client: Any, monkeypatch: pytest.MonkeyPatch
+    def test_a_variable_that_names_something_deleted(
+        self, variable: str, client: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The message names the variable, because the server is not at fault; also for what is deleted."""
+        """The message names the variable, because the server is not at fault."""
         experiment, run_id = client.create_experiment("old"), opened(client)
         client.delete_experiment(experiment)
         client.delete_run(run_id)
-        of_deleted = {"MLFLOW_EXPERIMENT_ID": experiment, "MLFLOW_EXPERIMENT_NAME": "old", "MLFLOW_RUN_ID": run_id}
-        value = of_deleted[variable] if deleted else "999" if variable.endswith("T_ID") else "x" * 600
-        monkeypatch.setenv(variable, value)
+        values = {"MLFLOW_EXPERIMENT_ID": experiment, "MLFLOW_EXPERIMENT_NAME": "old", "MLFLOW_RUN_ID": run_id}
+        monkeypatch.setenv(variable, values[variable])
         with pytest.raises(TrackingError, match=f"Check or unset {variable}"):
-            opened(client, run_id=value if variable == "MLFLOW_RUN_ID" else None)
-
-    def test_a_named_experiment_takes_precedence(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The variables are for runs without one."""
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-        run_id = tracking.open_run(client, experiment="speech", run_id=None, name="demo", tags={})
-        assert client.get_experiment(client.get_run(run_id).info.experiment_id).name == "speech"
+            opened(client, run_id=run_id if variable == "MLFLOW_RUN_ID" else None)
 
 
 class TestSource:
