@@ -17,10 +17,9 @@ from whisperbench.compare.gate import Verdict, gate_case, judge, matching_runs
 from whisperbench.compare.groups import differences, group_fields, grouped, in_words
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import counterparts
-from whisperbench.compare.rank import Leaderboard, rank
+from whisperbench.compare.rank import Leaderboard, rank, rank_changes
 from whisperbench.compare.report import Report, title
-from whisperbench.compare.rescore import rank_changes, rescore
-from whisperbench.compare.select import price_warnings, priced, selects
+from whisperbench.compare.select import price_warnings, priced, rescore, selects
 from whisperbench.compare.verdicts import Verdicts, wer_difference
 from whisperbench.config.compare import SORTINGS, CompareConfig
 from whisperbench.config.option import Options

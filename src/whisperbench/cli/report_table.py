@@ -12,7 +12,7 @@ from rich.style import Style
 from rich.text import Text
 
 from whisperbench.cli.console import echo
-from whisperbench.compare.document import Cell, Change, Heading, Linked, Paragraph, Part, Table
+from whisperbench.compare.document import Cell, Change, Heading, Linked, Part, Table
 from whisperbench.compare.render import as_markdown
 from whisperbench.text import escape_control
 
@@ -43,10 +43,10 @@ def _print(part: Part, console: rich.console.Console) -> None:
     match part:
         case Heading(cells, level):
             console.print(Text.assemble("\n" if level > 1 else "", *map(_text, cells), style="bold"))
-        case Paragraph(cell):
-            console.print(_text(cell))
         case Table():
             _print_table(part, console)
+        case _:
+            console.print(_text(part))
 
 
 def _print_table(table: Table, console: rich.console.Console) -> None:
@@ -80,24 +80,23 @@ def _layouts(table: Table) -> Iterator[tuple[list[int], list[int]]]:
 
 def _columns(table: Table, shown: list[int], intervals: list[int]) -> rich.table.Table:
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    columns = []
     for index in shown:
         heading = Text(escape_control(table.headings[index]))
-        widest = max(len(text) for text in (heading, *_cells(table, index, intervals)))
+        cells = [_text(row[index]) for row in table.rows[:MAX_ROWS]]
+        if index not in intervals:
+            cells = [Text(INTERVAL.sub("", cell.plain), cell.style) for cell in cells]
+        widest = max(map(len, [heading, *cells]))
         drawn.add_column(
             heading,
             justify="right" if index in table.numeric else "left",
             min_width=widest if table.required else min(WRAP_WIDTH, widest),
             overflow="fold",
         )
-    for line in zip(*(_cells(table, index, intervals) for index in shown), strict=True):
+        columns.append(cells)
+    for line in zip(*columns, strict=True):
         drawn.add_row(*line)
     return drawn
-
-
-def _cells(table: Table, index: int, intervals: list[int]) -> list[Text]:
-    """The cells of a column; outside `intervals` without their intervals."""
-    cells = [_text(row[index]) for row in table.rows[:MAX_ROWS]]
-    return cells if index in intervals else [Text(INTERVAL.sub("", cell.plain), cell.style) for cell in cells]
 
 
 def _text(cell: Cell) -> Text:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from whisperbench.compare.columns import COLUMNS, Column, noise_of, verdict_of
-from whisperbench.compare.document import Heading, Paragraph, Part, Table, counted, number
+from whisperbench.compare.document import Heading, Part, Table, counted, number
 from whisperbench.compare.rank import Leaderboard, Row, answer_sort, best_settings, sort_key
 from whisperbench.compare.systems import System
 from whisperbench.config.compare import SORTINGS
@@ -36,12 +36,7 @@ def answer(board: Leaderboard, heading: str, footer: str) -> list[Part]:
     lines = OTHER_LINES + sum(len(textwrap.wrap(text, WIDTH)) for text in texts)
     shown = rows[: MAX_LINES - lines]
     more = f"{counted(len(rows) - len(shown), 'more row')}. " if len(shown) < len(rows) else ""
-    return [
-        Heading([heading], 1),
-        *([Paragraph(sentence)] if sentence else []),
-        table(board, shown),
-        Paragraph(f"{more}{footer}"),
-    ]
+    return [Heading([heading], 1), *([sentence] if sentence else []), table(board, shown), f"{more}{footer}"]
 
 
 def table(board: Leaderboard, rows: Sequence[Row]) -> Table:

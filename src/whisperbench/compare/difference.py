@@ -10,7 +10,6 @@ from whisperbench.compare.document import (
     Cell,
     Change,
     Heading,
-    Paragraph,
     Part,
     Table,
     linked,
@@ -82,17 +81,16 @@ class Difference:
         """The runs, the tests, the fields that prevent a comparison, the params and the metrics."""
         runs = self.a, self.b
         a, b = (linked(run, links) for run in runs)
-        parts: list[Part] = [Heading(["From ", a, " to ", b], 1), Paragraph(self.accuracy), Paragraph(self.speed)]
+        parts: list[Part] = [Heading(["From ", a, " to ", b], 1), self.accuracy, self.speed]
         if fields := differences(*runs):
             what = "The rates are" if self.a.accuracy_key == self.b.accuracy_key else "WER and rates are"
-            warning = f"Warning: {what} not comparable, because these fields differ."
-            parts += [Paragraph(warning), _table("field", fields)]
+            parts += [f"Warning: {what} not comparable, because these fields differ.", _table("field", fields)]
         params = differing(*(dict(sorted(run.params.items())) for run in runs))
         return [
             *parts,
             *section("Metrics", self._metrics(FIRST_READ)),
             *section("Params that differ", _table("param", params), without_rows="None."),
-            Paragraph(side_by_side(runs, links)),
+            side_by_side(runs, links),
         ]
 
     @property

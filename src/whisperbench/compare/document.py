@@ -64,19 +64,15 @@ class Heading:
     level: int = 2
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Paragraph:
-    cell: Cell
-
-
-Part = Heading | Paragraph | Table
+Part = Heading | Table | Cell
+"""A part of a report; a cell is a paragraph."""
 
 
 def section(heading: str, table: Table, *, without_rows: str = "", note: str = "") -> list[Part]:
     """A heading, a table and a note below it; without rows, `without_rows` in place of the table, or nothing."""
     if not table.rows:
-        return [Heading([heading]), Paragraph(without_rows)] if without_rows else []
-    return [Heading([heading]), table, *([Paragraph(note)] if note else [])]
+        return [Heading([heading]), without_rows] if without_rows else []
+    return [Heading([heading]), table, *([note] if note else [])]
 
 
 def number(value: float | None, digits: int = 2) -> str:

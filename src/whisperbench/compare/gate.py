@@ -11,11 +11,10 @@ import dataclasses
 from collections.abc import Sequence
 
 from whisperbench.compare.document import counted
-from whisperbench.compare.groups import differences, in_words, incomparable
+from whisperbench.compare.groups import differences, in_words, incomparable, key_fields
 from whisperbench.compare.systems import System
 from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import ComparisonError
-from whisperbench.results.keys import differing
 from whisperbench.results.names import COMMIT, GIT_DIRTY
 from whisperbench.results.record import RunIdentity, RunRecord
 from whisperbench.stats.paired import PairedDifference
@@ -89,20 +88,15 @@ def gate_case(records: Sequence[RunRecord], baseline: str, candidate_ids: Sequen
             f"Every run of the baseline {baseline!r} belongs to the candidate {_shown(newest)}. "
             "Name the candidate with runs=<id>, or another baseline."
         )
-    comparable = [run for run in earlier if not incomparable(run) and not differences(run, newest)]
+    fields = key_fields if candidate_ids else _key_and_settings
+    comparable = [run for run in earlier if not incomparable(run) and not differences(run, newest, fields)]
     if not comparable:
-        reason = incomparable(earlier[0]) or in_words(differences(earlier[0], newest))
+        reason = incomparable(earlier[0]) or in_words(differences(earlier[0], newest, fields))
         raise ComparisonError(
-            f"Run {_shown(newest)} is not comparable with the baseline {described(baseline, earlier)}: {reason}."
+            f"Run {_shown(newest)} is not comparable with the baseline {described(baseline, earlier)}: {reason}. "
+            "To judge a run with other settings, name it with runs=<id>."
         )
-    equal = [run for run in comparable if run.config_digest == newest.config_digest]
-    if not equal and not candidate_ids:
-        settings = in_words(differing(_settings(comparable[0]), _settings(newest)))
-        raise ComparisonError(
-            f"The newest run {_shown(newest)} has other settings than the baseline "
-            f"{described(baseline, comparable)}: {settings}. Name the candidate with runs=<id>."
-        )
-    expected = (equal or comparable)[0]
+    expected = next((run for run in comparable if run.config_digest == newest.config_digest), comparable[0])
     repeats = [run for run in comparable if _identity(run) == _identity(expected)]
     return System(tuple(candidates)), System(tuple(repeats))
 
@@ -235,9 +229,10 @@ def _identity(run: RunRecord) -> RunIdentity:
     return RunIdentity.of(run.params, run.tags)
 
 
-def _settings(run: RunRecord) -> dict[str, str]:
-    """The options of the config digest as requested."""
-    return {name: run.options.get(name, each.default_text) for name, each in OPTIONS.items() if each.identity}
+def _key_and_settings(run: RunRecord) -> dict[str, str]:
+    """The fields of the comparability keys, and the options of the config digest as requested."""
+    options = {name: run.options.get(name, each.default_text) for name, each in OPTIONS.items() if each.identity}
+    return {**options, **key_fields(run)}
 
 
 def _is_repeat(run: RunRecord, newest: RunRecord) -> bool:

@@ -48,7 +48,10 @@ def grouped(records: Iterable[RunRecord], sort: str) -> tuple[list[Group], list[
     """
     found, left_out = defaultdict(list), []
     for run in records:
-        if reason := incomparable(run) or _not_measured(run):
+        reason = incomparable(run)
+        if not reason and run.wer is None and run.metric("reqs_per_sec") is None:
+            reason = run.disturbed or "neither an error rate nor reqs_per_sec was measured"
+        if reason:
             left_out.append((run, reason))
         else:
             found[tuple(group_fields(run).items())].append(run)
@@ -92,10 +95,3 @@ def incomparable(run: RunRecord) -> str | None:
     """The reason why a run cannot be compared with other runs, or None."""
     missing = [tag for tag in (ACCURACY_KEY, SPEED_KEY) if tag not in run.tags]
     return f"it has no tag {missing[0]}" if missing else run.damaged
-
-
-def _not_measured(run: RunRecord) -> str | None:
-    """The reason why a run has no figure to rank, or None."""
-    if run.wer is None and run.metric("reqs_per_sec") is None:
-        return run.disturbed or "neither an error rate nor reqs_per_sec was measured"
-    return None

@@ -43,6 +43,16 @@ class Leaderboard:
     differs: str = ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RankChange:
+    """Place in the leaderboard and WER of a system before and after rescoring; None = no place or no WER."""
+
+    label: str
+    gpu: str
+    rank: tuple[int | None, int | None]
+    wer: tuple[float | None, float | None]
+
+
 def rank(group: Group, sort: str, verdicts: Verdicts, *, differs: str = "") -> Leaderboard:
     """Sort a group by WER or by a rate; by reqs_per_sec if the metric of `sort` was not measured."""
     if not group.has(SORTINGS[sort].metric):
@@ -81,6 +91,21 @@ def pareto(systems: Sequence[System]) -> list[System]:
         return any(other != own and other[0] <= own[0] and other[1] <= own[1] for other in others)
 
     return sorted((s for s in points if not dominated(s)), key=lambda s: points[s][1])
+
+
+def rank_changes(before: Sequence[Leaderboard], after: Sequence[Leaderboard]) -> tuple[RankChange, ...]:
+    """Changes of place, in the new order."""
+    old, new = (
+        {row.system.newest.run_id: (rank, row.system) for board in boards for rank, row in enumerate(board.rows, 1)}
+        for boards in (before, after)
+    )
+    changes = []
+    for run_id, (rank, system) in new.items():
+        old_rank, old_system = old.get(run_id, (None, None))
+        if old_rank != rank:
+            wers = old_system.wer if old_system else None, system.wer
+            changes.append(RankChange(system.label, system.gpu, (old_rank, rank), wers))
+    return tuple(changes)
 
 
 def best_settings(board: Leaderboard) -> list[Row]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from whisperbench.compare.answer import choices, table
 from whisperbench.compare.columns import COLUMNS, Column, Value, shown_columns
 from whisperbench.compare.difference import Difference, added_errors
-from whisperbench.compare.document import Cell, Heading, Linked, Paragraph, Part, Table, side_by_side, versions_of
+from whisperbench.compare.document import Cell, Heading, Linked, Part, Table, side_by_side, versions_of
 from whisperbench.compare.groups import group_fields
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
@@ -35,12 +35,11 @@ def _markdown(part: Part) -> str:
     match part:
         case Heading(cells, level):
             return f"{'#' * level} {''.join(map(_cell, cells))}"
-        case Paragraph(content):
-            return _cell(content)
         case Table(headings, rows, numeric):
             marks = ["--:" if place in numeric else "---" for place in range(len(headings))]
             lines = [list(map(markdown, headings)), marks, *(list(map(_cell, row)) for row in rows)]
             return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _cell(part)
 
 
 def _cell(content: Cell) -> str:

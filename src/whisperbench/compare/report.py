@@ -13,7 +13,6 @@ from whisperbench.compare.document import (
     Cell,
     Heading,
     Linked,
-    Paragraph,
     Part,
     Table,
     counted,
@@ -24,8 +23,7 @@ from whisperbench.compare.document import (
 from whisperbench.compare.equal_settings import engine_comparison, gpu_comparison
 from whisperbench.compare.groups import Group
 from whisperbench.compare.published import Counterpart
-from whisperbench.compare.rank import Leaderboard, Row
-from whisperbench.compare.rescore import RankChange
+from whisperbench.compare.rank import Leaderboard, RankChange, Row
 from whisperbench.config.compare import SORTINGS
 from whisperbench.results.links import Links
 from whisperbench.results.record import RunRecord
@@ -99,13 +97,13 @@ class Report:
     @property
     def parts(self) -> list[Part]:
         """The short answer, one table per leaderboard, and the other sections."""
-        parts = [*self.answer[:-1], Paragraph(f"{self.counts}. Searched: {self.searched}.")]
+        parts = [*self.answer[:-1], f"{self.counts}. Searched: {self.searched}."]
         for board in self.boards:
             columns = shown_columns(board)
             cells = [[cell(column, row, self.links) for column in columns] for row in board.rows]
             numeric = frozenset(place for place, column in enumerate(columns) if column.numeric)
             table = Table([column.heading for column in columns], cells, numeric)
-            parts += [Heading([title(board)]), table, Paragraph(explanation(board))]
+            parts += [Heading([title(board)]), table, explanation(board)]
         return [*parts, *self.sections]
 
     @property

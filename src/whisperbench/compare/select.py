@@ -1,4 +1,4 @@
-"""Selection of the runs to compare, and their cost per audio hour."""
+"""The runs to compare: selection, cost per audio hour, and scores with the installed normaliser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from whisperbench.config.compare import CompareConfig
+from whisperbench.measure.score import score
+from whisperbench.results.keys import with_normalizer
+from whisperbench.results.names import ACCURACY_KEY
 from whisperbench.results.record import RunRecord
+from whisperbench.results.run_data import accuracy_metrics
+from whisperbench.results.transcripts import StoredTranscripts
 
 COST = "usd_per_audio_hour"
 
@@ -49,6 +54,22 @@ def price_warnings(price_of: Mapping[str, float], runs: Sequence[RunRecord]) -> 
             causes = " and ".join(sorted({run.disturbed for run in of_gpu if run.disturbed}))
             reason = f" ({causes})" if causes else ""
             yield f"prices: no run on a GPU {name!r} has a ranked speed{reason}, so its cost is not known."
+
+
+def rescore(run: RunRecord, stored: StoredTranscripts | None) -> tuple[RunRecord, StoredTranscripts] | None:
+    """The run with metrics and accuracy key of the installed normaliser, and its transcripts with their new counts.
+
+    None without a WER or transcripts, or if an utterance has no reference.
+
+    Raises:
+        CorpusError: a text cannot be normalised; the message names the utterance.
+    """
+    if not stored or run.wer is None or any(utterance.reference is None for utterance in stored):
+        return None
+    found = score(stored, run.params.get("language", "en"))
+    kept = {n: v for n, v in run.metrics.items() if not re.fullmatch("[wc]er(_ci_low|_ci_high)?", n)}
+    tags = {**run.tags, ACCURACY_KEY: with_normalizer(run.accuracy_key or "", found.normalizer.name)}
+    return dataclasses.replace(run, metrics={**kept, **accuracy_metrics(found)}, tags=tags), found.results
 
 
 def named(family: str, gpu: str) -> bool:

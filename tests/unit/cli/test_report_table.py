@@ -12,7 +12,7 @@ import rich.console
 
 from whisperbench.cli.report_table import printer
 from whisperbench.cli.sweep import run
-from whisperbench.compare.document import Heading, Linked, Paragraph, Part, Table
+from whisperbench.compare.document import Heading, Linked, Part, Table
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.sweep import run as sweep_library
 
@@ -34,7 +34,7 @@ TABLE = Table(
     ],
     frozenset({0, 3, 4, 6}),
 )
-PARTS: list[Part] = [Heading(["Whisper leaderboard"], 1), Paragraph("large-v3 on a GPU."), TABLE]
+PARTS: list[Part] = [Heading(["Whisper leaderboard"], 1), "large-v3 on a GPU.", TABLE]
 
 
 def shown(width: int, parts: Sequence[Part], *, terminal: bool = False, wanted: str = "table") -> str:

@@ -88,7 +88,7 @@ class TestCase:
         assert "gpu: NVIDIA H100 80GB HBM3 instead of NVIDIA A10" in message
         assert "dataset: librispeech test-clean (e2e2e2e2) instead of librispeech" in message
         assert caught.value.exit_status == 2
-        with pytest.raises(ComparisonError, match=r"'mine' .*: kv_cache_dtype: fp8 instead of auto\. Name"):
+        with pytest.raises(ComparisonError, match=r"'mine' .*: kv_cache_dtype: fp8 instead of auto\. To judge"):
             gate_case([run_of(name="mine"), run_of(FP8, day=1)], "mine")
 
     @pytest.mark.parametrize("baseline", ["unknown", "0" * 32])
