@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import itertools
 import os
@@ -45,6 +46,125 @@ Transcripts = Mapping[str, StoredTranscripts | None]
 """Transcripts by run id; None if a run's transcripts are absent or damaged."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Comparison:
+    """Comparison of the runs on one server; its methods raise a TrackingError if the server cannot be reached."""
+
+    client: Client
+    options: CompareConfig
+    listener: Listener
+
+    def find(self) -> list[RunRecord]:
+        """The runs that the options select, with a warning for each damaged one.
+
+        Raises:
+            ComparisonError: no run was found.
+        """
+        options = self.options
+        found = [r for r in read.find_runs(self.client, options.experiments, options.filter) if selects(options, r)]
+        if not found:
+            raise ComparisonError(
+                f"No finished benchmark run was found in {options.scope} of "
+                f"{without_password(self.client.tracking_uri)}. Measure one first."
+            )
+        for run in found:
+            if run.damaged:
+                self.listener.warning(
+                    f"Run {run.name} ({run.run_id}) is left out, because {run.damaged}. Delete the tag."
+                )
+        return found
+
+    def transcripts(self, runs: Sequence[RunRecord]) -> Transcripts:
+        """The transcripts of `runs`, which are stored in the cache directory."""
+        if not runs:
+            return {}
+        with self.listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
+            count = itertools.count(1)
+            directory = cache_directory() / "transcripts"
+            ids = [run.run_id for run in runs]
+            return read.read_transcripts(self.client, ids, directory, lambda: done(next(count)))
+
+    def audio(self, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
+        """Audio as data: URLs by utterance id, for utterances whose audio is stored with one of the runs."""
+        ids = [run.run_id for run in runs]
+        wavs = read.read_samples(self.client, ids, utt_ids, cache_directory() / "samples")
+        return {utt_id: f"data:audio/wav;base64,{base64.b64encode(wav).decode()}" for utt_id, wav in wavs.items()}
+
+    def gate(self, baseline: str) -> Verdict:
+        """The verdict on the newest run and its repeats, or on the runs that the options name.
+
+        Raises:
+            ComparisonError: no verdict is possible; it also replaces errors with exit status 1, which is a regression.
+        """
+        margin = self.options.margin
+        try:
+            candidates = [run.run_id for run in read.get_runs(self.client, self.options.run_ids)]
+            candidate, expected = gate_case(self.find(), baseline, candidates)
+            wer = None
+            if expected.wer is not None or candidate.wer is not None:
+                before, after = expected.typical, candidate.typical
+                found = self.transcripts((before, after))
+                wer = wer_difference(found[before.run_id], found[after.run_id], margin)
+            return judge(candidate, expected, baseline, wer, margin, self.options.max_slowdown)
+        except WhisperbenchError as error:
+            if error.exit_status == 1:
+                raise ComparisonError(str(error)) from error
+            raise
+
+    def difference(self) -> tuple[Difference, dict[str, str]]:
+        """The difference of the two runs that the options name, and the audio of its utterances by id."""
+        a, b = read.get_runs(self.client, self.options.run_ids)
+        normalize = normalizer_of(a.params.get("language", "en"))
+        found = Difference.of((a, b), self.transcripts((a, b)), self.options.margin, normalize)
+        return found, self.audio((a, b), [each.utterance.utt_id for each, _ in found.utterances])
+
+    def leaderboard(self, records: Sequence[RunRecord], searched: str, origin: Mapping[str, str]) -> Report:
+        """The leaderboards of `records`; `searched` describes where the runs were found.
+
+        Raises:
+            ComparisonError: no run can be ranked.
+        """
+        options = self.options
+        for warning in price_warnings(options.price_of, records):
+            self.listener.warning(warning)
+        records = [priced(record, options.price_of) for record in records]
+        boards, left_out = rank_all(records, options, self.transcripts)
+        changes = None
+        if options.rescore:
+            before = boards
+            rescored, transcripts = self.rescored(records)
+            boards, left_out = rank_all(rescored, options, lambda _: transcripts)
+            changes = rank_changes(before, boards)
+        measured = [row.system for board in boards for row in board.rows]
+        published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
+        worst, audio = self.worst_utterances(boards[0].rows[0].system.typical)
+        links = Links(ui_address(self.client))
+        return Report(boards, left_out, published, changes, worst, audio, links, searched, origin)
+
+    def rescored(self, records: Sequence[RunRecord]) -> tuple[list[RunRecord], Transcripts]:
+        """All runs, those with a WER and transcripts scored again, and the scored transcripts by run id."""
+        scored = [run for run in records if run.wer is not None]
+        transcripts, found = self.transcripts(scored), {}
+        with self.listener.counting("scoring again", len(scored), "runs/sec") as done:
+            for count, run in enumerate(scored, 1):
+                if new := rescore(run, transcripts[run.run_id]):
+                    found[run.run_id] = new
+                done(count)
+        if missing := len(scored) - len(found):
+            self.listener.info(f"{missing} of {len(scored)} runs were not scored again: no transcripts")
+        runs = [found[run.run_id][0] if run.run_id in found else run for run in records]
+        return runs, {run_id: stored for run_id, (_, stored) in found.items()}
+
+    def worst_utterances(self, run: RunRecord) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
+        """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
+        stored = self.transcripts((run,))[run.run_id] if run.wer is not None else None
+        wrong = [each for each in stored or () if each.errors and each.reference is not None]
+        worst = sorted(wrong, key=lambda each: (-(each.errors or 0), each.utt_id))
+        audio = self.audio((run,), [each.utt_id for each in worst]) if worst else {}
+        normalize = normalizer_of(run.params.get("language", "en"))
+        return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
+
+
 def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Sequence[Part]], None]) -> int:
     """Compare the selected runs and return the exit status, which is that of the gate's verdict, else 0.
 
@@ -57,17 +177,24 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         TrackingError: the server cannot be reached or refuses a request.
     """
     client = connect()
+    comparison = Comparison(client, options, listener)
     if options.baseline is not None:
-        verdict = gate(client, options, options.baseline, listener)
+        verdict = comparison.gate(options.baseline)
         echo(verdict.sentence)
         return verdict.status
     if RUN_ID in os.environ:
         unused_run(client, os.environ[RUN_ID])  # refused before the work
     origin = origin_of(client, "compare", options)
     if options.run_ids:
-        files = compare_two(client, options, origin, listener, echo)
+        links = Links(ui_address(client))
+        found, audio = comparison.difference()
+        parts = [*found.parts(links), *found.rest]
+        page = render.difference_html(found, links, audio, origin)
+        files = {"difference.md": render.as_markdown(parts), "difference.html": page}
+        echo(parts)
+        listener.show(found)
     else:
-        report = leaderboard(client, find(client, options, listener), options, options.scope, origin, listener)
+        report = comparison.leaderboard(comparison.find(), options.scope, origin)
         if options.sort not in ("wer", report.every[0].sort):
             hint = " Set prices=GPU=USD, such as prices=H100=2.10." if options.sort == "cost" else ""
             raise ComparisonError(
@@ -80,79 +207,6 @@ def compare(options: CompareConfig, listener: Listener, echo: Callable[[str | Se
         log_files(client, run.run_id, paths)
     listener.info(f"Files in {options.results_dir}: {', '.join(path.name for path in paths)}\n{run.where()}")
     return 0
-
-
-def compare_two(
-    client: Client,
-    options: CompareConfig,
-    origin: Mapping[str, str],
-    listener: Listener,
-    echo: Callable[[Sequence[Part]], None],
-) -> dict[str, str]:
-    """Print the difference of two runs and return the name and content of each of its files."""
-    a, b = read.get_runs(client, options.run_ids)
-    normalize = normalizer_of(a.params.get("language", "en"))
-    found = Difference.of((a, b), fetch(client, (a, b), listener), options.margin, normalize)
-    audio = audio_of(client, (a, b), [each.utterance.utt_id for each, _ in found.utterances])
-    links = Links(ui_address(client))
-    parts = [*found.parts(links), *found.rest]
-    echo(parts)
-    listener.show(found)
-    page = render.difference_html(found, links, audio, origin)
-    return {"difference.md": render.as_markdown(parts), "difference.html": page}
-
-
-def leaderboard(
-    client: Client,
-    records: Sequence[RunRecord],
-    options: CompareConfig,
-    searched: str,
-    origin: Mapping[str, str],
-    listener: Listener,
-) -> Report:
-    """The leaderboards of `records`; `searched` describes where the runs were found.
-
-    Raises:
-        ComparisonError: no run can be ranked.
-        TrackingError: the server cannot be reached.
-    """
-    for warning in price_warnings(options.price_of, records):
-        listener.warning(warning)
-    records = [priced(record, options.price_of) for record in records]
-    boards, left_out = rank_all(records, options, lambda wanted: fetch(client, wanted, listener))
-    changes = None
-    if options.rescore:
-        before = boards
-        rescored, transcripts = rescore_all(client, records, listener)
-        boards, left_out = rank_all(rescored, options, lambda _: transcripts)
-        changes = rank_changes(before, boards)
-    measured = [row.system for board in boards for row in board.rows]
-    published = () if options.published == "none" else counterparts(measured, every=options.published == "all")
-    worst, audio = worst_utterances(client, boards[0].rows[0].system.typical, listener)
-    links = Links(ui_address(client))
-    return Report(boards, left_out, published, changes, worst, audio, links, searched, origin)
-
-
-def origin_of(client: Client, name: str, options: Options) -> dict[str, str]:
-    """The command `whisperbench name` with the options that differ from their defaults, the time, and the store."""
-    given = [f"--{option.replace('_', '-')} {shlex.quote(text)}" for option, text in options.changed().items()]
-    return {
-        "Command": " ".join(["whisperbench", name, *given]),
-        "Created": f"{datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC".lstrip("0"),
-        "Store": without_password(str(client.tracking_uri)),
-    }
-
-
-def files_of(report: Report) -> dict[str, str]:
-    """Name and content of each file of a report."""
-    main = report.every[0]
-    return {
-        "leaderboard.md": render.as_markdown(report.parts),
-        "leaderboard.csv": render.leaderboard_csv(report),
-        "leaderboard.json": render.leaderboard_json(report),
-        "leaderboard.html": render.leaderboard_html(report),
-        "pareto.svg": pareto_svg(main, report.published, title(main)) or "",
-    }
 
 
 def rank_all(
@@ -179,90 +233,26 @@ def rank_all(
     return tuple(boards), left_out
 
 
-def rescore_all(
-    client: Client, records: Sequence[RunRecord], listener: Listener
-) -> tuple[list[RunRecord], Transcripts]:
-    """Score the runs that have a WER and transcripts again; returns all runs, and the scored transcripts by run id."""
-    scored = [run for run in records if run.wer is not None]
-    transcripts = fetch(client, scored, listener)
-    rescored = {}
-    with listener.counting("scoring again", len(scored), "runs/sec") as done:
-        for count, run in enumerate(scored, 1):
-            if (new := rescore(run, transcripts[run.run_id])) is not None:
-                rescored[run.run_id] = new
-            done(count)
-    if len(rescored) < len(scored):
-        listener.info(f"{len(scored) - len(rescored)} of {len(scored)} runs were not scored again: no transcripts")
-    runs = [rescored[run.run_id][0] if run.run_id in rescored else run for run in records]
-    return runs, {run_id: stored for run_id, (_, stored) in rescored.items()}
+def origin_of(client: Client, name: str, options: Options) -> dict[str, str]:
+    """The command `whisperbench name` with the options that differ from their defaults, the time, and the store."""
+    given = [f"--{option.replace('_', '-')} {shlex.quote(text)}" for option, text in options.changed().items()]
+    return {
+        "Command": " ".join(["whisperbench", name, *given]),
+        "Created": f"{datetime.datetime.now(datetime.UTC):%d %B %Y, %H:%M} UTC".lstrip("0"),
+        "Store": without_password(str(client.tracking_uri)),
+    }
 
 
-def worst_utterances(
-    client: Client, run: RunRecord, listener: Listener
-) -> tuple[tuple[AlignedUtterance, ...], dict[str, str]]:
-    """The utterances with the most errors whose audio is stored with the run, and the audio by utterance id."""
-    stored = fetch(client, (run,), listener)[run.run_id] if run.wer is not None else None
-    wrong = [each for each in stored or () if each.errors and each.reference is not None]
-    worst = sorted(wrong, key=lambda each: (-(each.errors or 0), each.utt_id))
-    audio = audio_of(client, (run,), [each.utt_id for each in worst]) if worst else {}
-    normalize = normalizer_of(run.params.get("language", "en"))
-    return tuple(AlignedUtterance.of(each, normalize) for each in worst if each.utt_id in audio), audio
-
-
-def gate(client: Client, options: CompareConfig, baseline: str, listener: Listener) -> Verdict:
-    """The verdict on the newest run and its repeats, or on the runs that `options.run_ids` selects.
-
-    Raises:
-        ComparisonError: no verdict is possible; it also replaces errors with exit status 1, which means a regression.
-        TrackingError: the server cannot be reached or refuses a request.
-    """
-    try:
-        candidates = [run.run_id for run in read.get_runs(client, options.run_ids)]
-        candidate, expected = gate_case(find(client, options, listener), baseline, candidates)
-        wer = None
-        if expected.wer is not None or candidate.wer is not None:
-            before, after = expected.typical, candidate.typical
-            transcripts = fetch(client, (before, after), listener)
-            wer = wer_difference(transcripts[before.run_id], transcripts[after.run_id], options.margin)
-        return judge(candidate, expected, baseline, wer, options.margin, options.max_slowdown)
-    except WhisperbenchError as error:
-        if error.exit_status == 1:
-            raise ComparisonError(str(error)) from error
-        raise
-
-
-def find(client: Client, options: CompareConfig, listener: Listener) -> list[RunRecord]:
-    """The runs that the options select, with a warning for each damaged one.
-
-    Raises:
-        ComparisonError: no run was found.
-    """
-    found = [r for r in read.find_runs(client, options.experiments, options.filter) if selects(options, r)]
-    if not found:
-        raise ComparisonError(
-            f"No finished benchmark run was found in {options.scope} of "
-            f"{without_password(client.tracking_uri)}. Measure one first."
-        )
-    for run in found:
-        if run.damaged:
-            listener.warning(f"Run {run.name} ({run.run_id}) is left out, because {run.damaged}. Delete the tag.")
-    return found
-
-
-def fetch(client: Client, runs: Sequence[RunRecord], listener: Listener) -> Transcripts:
-    """The transcripts of `runs`, which are stored in the cache directory."""
-    if not runs:
-        return {}
-    with listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
-        count = itertools.count(1)
-        directory = cache_directory() / "transcripts"
-        return read.read_transcripts(client, [run.run_id for run in runs], directory, lambda: done(next(count)))
-
-
-def audio_of(client: Client, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
-    """Audio as data: URLs by utterance id, for utterances whose audio is stored with one of the runs."""
-    wavs = read.read_samples(client, tuple(run.run_id for run in runs), utt_ids, cache_directory() / "samples")
-    return {utt_id: f"data:audio/wav;base64,{base64.b64encode(wav).decode()}" for utt_id, wav in wavs.items()}
+def files_of(report: Report) -> dict[str, str]:
+    """Name and content of each file of a report."""
+    main = report.every[0]
+    return {
+        "leaderboard.md": render.as_markdown(report.parts),
+        "leaderboard.csv": render.leaderboard_csv(report),
+        "leaderboard.json": render.leaderboard_json(report),
+        "leaderboard.html": render.leaderboard_html(report),
+        "pareto.svg": pareto_svg(main, report.published, title(main)) or "",
+    }
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> list[Path]:

@@ -78,30 +78,32 @@ def _param(name: str) -> Callable[[Row], Value]:
     return lambda row: row.system.param(name)
 
 
-def _limits(name: str, interval: Callable[[Row], Interval | PairedDifference | None]) -> list[Column]:
+def _limits(name: str, interval: Callable[[Row], Interval | PairedDifference | None]) -> tuple[Column, Column]:
     """The columns of the limits of an interval, in files only."""
+    return (
+        Column(f"{name}_low", "low", lambda row: getattr(interval(row), "low", None), shown="in files"),
+        Column(f"{name}_high", "high", lambda row: getattr(interval(row), "high", None), shown="in files"),
+    )
 
-    def limit(side: str) -> Callable[[Row], Value]:
-        return lambda row: getattr(interval(row), side, None)
 
-    return [Column(f"{name}_{side}", f"{name} {side}", limit(side), shown="in files") for side in ("low", "high")]
-
-
-def _error_columns(rate: str) -> list[Column]:
+def _error_columns(rate: str) -> tuple[Column, ...]:
     """The columns of the WER or of the CER, which are empty in the rows that are ranked by the other one."""
 
-    def value(row: Row) -> float | None:
-        return row.system.wer if row.system.error_rate == rate else None
-
-    def interval(row: Row) -> Interval | None:
-        return row.system.interval if row.system.error_rate == rate else None
-
-    def show(row: Row) -> str:
-        limits = interval(row)
-        return number(value(row)) + (f" ({limits.low:.2f}–{limits.high:.2f})" if limits else "")
+    def metric(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.system.typical.metric(name) if row.system.error_rate == rate else None
 
     name = rate.lower()
-    return [Column(name, f"{rate} %", value, show, "if known", numeric=True), *_limits(f"{name}_ci", interval)]
+    value, low, high = map(metric, (name, f"{name}_ci_low", f"{name}_ci_high"))
+
+    def show(row: Row) -> str:
+        limits = f" ({number(low(row))}–{number(high(row))})" if low(row) is not None else ""
+        return number(value(row)) + limits
+
+    return (
+        Column(name, f"{rate} %", value, show, "if known", numeric=True),
+        Column(f"{name}_ci_low", "low", low, shown="in files"),
+        Column(f"{name}_ci_high", "high", high, shown="in files"),
+    )
 
 
 def _of_metric(metric: Metric) -> Column:
@@ -135,8 +137,8 @@ def option_columns(options: Mapping[str, Option]) -> dict[str, Column]:
 
 _RESOLVED = (
     Column("model", "model", lambda row: row.system.model),
-    Column("model_revision", "revision", lambda row: row.system.revision,
-        lambda row: (row.system.revision or NOT_MEASURED)[:8], "if rows look alike"),
+    Column("model_revision", "revision", _param("model_revision_resolved"),
+        lambda row: (row.system.param("model_revision_resolved") or NOT_MEASURED)[:8], "if rows look alike"),
     Column("engine", "engine", lambda row: row.system.engine),
     Column("dtype", "dtype", _param("dtype"), None, "if an option differs"),
     Column("batch_size", "batch", _param("batch_size"), None, "if an option differs"),

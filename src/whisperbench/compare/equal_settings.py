@@ -43,7 +43,7 @@ def _settings(system: System) -> Hashable:
         if each.identity and name not in ("engine", "dtype", *CONCURRENCY)
     ]
     concurrency = [system.param(name) for name in CONCURRENCY if OPTIONS[name].has(system.engine_name)]
-    return system.revision, system.param("dtype"), *concurrency, *others
+    return system.param("model_revision_resolved"), system.param("dtype"), *concurrency, *others
 
 
 def _comparison(

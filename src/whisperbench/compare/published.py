@@ -15,7 +15,6 @@ from whisperbench.config.option import labels
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published.csv"
 MLPERF = "MLPerf"
-OTHER_SETTINGS = "other settings"
 UTTERANCES = 2_620  # of LibriSpeech test-clean
 NOT_SETTINGS = ("model", "model_revision", "dtype", "engine", "gpus")
 """Options that may differ between equal settings; the number of GPUs has a caveat of its own."""
@@ -81,13 +80,21 @@ class PublishedBenchmark:
         split, utterances = system.param("split"), system.newest.metric("utterances") or 0
         wanted = "dev" if self.benchmark == MLPERF else "test-clean"
         reasons = {
-            OTHER_SETTINGS: not self.has_settings_of(system),
+            "other settings": not self.has_settings_of(system),
             f"{system.gpu_count} GPUs together": system.gpu_count > self.gpus,
             "random weights": system.newest.random_weights,
             f"other data: {split or system.newest.data}": split != wanted,
             f"{utterances:,.0f} utterances": split == wanted == "test-clean" and utterances != UTTERANCES,
         }
         return [reason for reason, applies in reasons.items() if applies]
+
+    def ratio_of(self, system: System | None) -> float | None:
+        """Measured / published reqs/sec per GPU, or RTFx if reqs/sec was not published; None on another GPU type."""
+        if system is None or not self.has_gpu_of(system):
+            return None
+        metric, published = ("reqs_per_sec", self.reqs_per_sec) if self.reqs_per_sec else ("rtfx", self.rtfx)
+        measured = system.median(metric)
+        return measured / system.gpu_count / (published / self.gpus) if measured and published else None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,24 +103,13 @@ class Counterpart:
 
     published: PublishedBenchmark
     system: System | None
-    best: System | None = None
+    best: System | None
 
     @property
     def ratio(self) -> float | None:
-        """Measured / published throughput per GPU on the same GPU type; None if the settings are not equal."""
-        return self._ratio_of(self.system) if self.system and self.published.has_settings_of(self.system) else None
-
-    @property
-    def best_ratio(self) -> float | None:
-        """The ratio of the fastest setting, which may differ from the published one."""
-        return self._ratio_of(self.best)
-
-    def _ratio_of(self, system: System | None) -> float | None:
-        """The ratio in reqs/sec or, if not published, in RTFx."""
-        p = self.published
-        metric, theirs = ("reqs_per_sec", p.reqs_per_sec) if p.reqs_per_sec else ("rtfx", p.rtfx)
-        ours = system.median(metric) if system and p.has_gpu_of(system) else None
-        return ours / system.gpu_count / (theirs / p.gpus) if system and ours and theirs else None
+        """The ratio of the most similar system; None if its settings are not equal."""
+        equal = self.system and self.published.has_settings_of(self.system)
+        return self.published.ratio_of(self.system) if equal else None
 
     @property
     def caveats(self) -> str:

@@ -19,7 +19,7 @@ from whisperbench.compare.groups import group_fields
 from whisperbench.compare.plot import pareto_svg
 from whisperbench.compare.published import Counterpart
 from whisperbench.compare.rank import Leaderboard, Row, best_settings
-from whisperbench.compare.report import Report, cell, data, on_gpu, title
+from whisperbench.compare.report import Report, cell, data, title
 from whisperbench.compare.systems import System
 from whisperbench.results.links import Links
 from whisperbench.results.pages import render
@@ -61,9 +61,7 @@ def leaderboard_html(report: Report) -> str:
         best=table(main, best),
         plot=pareto_svg(main, report.published) if len(main.rows) > 1 else None,
         boards=[_board_html(board, report.links) for board in report.boards],
-        utterances_of=on_gpu(main.rows[0]),
-        unit=main.rows[0].system.unit,
-        reading=_reading(report),
+        first=main.rows[0].system,
         facts={**report.origin, "Versions": versions_of(runs)},
     )
 
@@ -85,23 +83,6 @@ def _sort_value(column: Column, row: Row) -> str:
     value = column.value(row)
     text = "" if value is None else str(value)
     return "" if column.numeric and text.isalpha() else text
-
-
-def _reading(report: Report) -> dict[str, object]:
-    """What the explanations at the end of the page refer to, from all leaderboards."""
-    rows = [row for board in report.boards for row in board.rows]
-    verdicts = report.every[0].verdicts
-    return {
-        "rates": sorted({row.system.error_rate for row in rows if row.system.wer is not None}, reverse=True),
-        "reference": on_gpu(next((row for row in rows if row.is_reference), rows[0])),
-        "named": verdicts.named,
-        "margin": f"{verdicts.margin:g}",
-        "verdicts": any(row.verdict for row in rows),
-        "noise": any(row.speed and row.speed.noise_percent is not None for row in rows),
-        "cost": any(row.system.median("usd_per_audio_hour") for row in rows),
-        "loops": any(row.system.loops for row in rows),
-        "pareto": any(row.pareto for row in rows),
-    }
 
 
 def difference_html(found: Difference, links: Links, audio: Mapping[str, str], origin: Mapping[str, str]) -> str:
@@ -171,6 +152,6 @@ def _published_json(each: Counterpart) -> dict[str, object]:
         "measured_reqs_per_sec": each.system and each.system.median("reqs_per_sec"),
         "ratio": each.ratio,
         "best_run_id": each.best and each.best.newest.run_id,
-        "best_ratio": each.best_ratio,
+        "best_ratio": each.published.ratio_of(each.best),
         "ratio_caveats": each.caveats,
     }

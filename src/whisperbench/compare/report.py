@@ -28,19 +28,43 @@ from whisperbench.config.compare import SORTINGS
 from whisperbench.results.links import Links
 from whisperbench.results.record import RunRecord
 
-VERDICTS = (
-    "Accuracy compares the {rate} of a row with that of {reference} on the same utterances: “same” if the whole "
-    "interval of the difference lies within ±{margin:g} points (option margin), “worse” or “better” if it excludes 0, "
-    "“not worse” if it excludes a loss of more than {margin:g} points, else “undecided”. The intervals hold for the "
-    "whole table."
+ERROR_RATE = (
+    "{0} that were wrong, missing or invented, per 100 {0} of the reference; lower is better. The range in parentheses "
+    "shows how far the figure depends on the speakers who happened to be recorded: with other speakers of the same "
+    "kind, it would lie there in 95 of 100 cases."
 )
-NO_VERDICTS = "There are no verdicts on accuracy, because fewer than two rows have transcripts of the same utterances."
-RATES = (
-    "Intervals are 95 % intervals. A rate or cost is the median of the repeats of a run, and the geometric mean of n "
-    "runs; ± is the scatter from run to run."
-)
-LOOPS = "A repetition loop adds many errors at once, so a set without one cannot exclude them; the limit is shown."
-PARETO = "★ is Pareto-optimal: no other configuration on that GPU is both faster and more accurate."
+EXPLANATIONS = {
+    "wer": ("WER", ERROR_RATE.format("words")),
+    "cer": ("CER", ERROR_RATE.format("characters")),
+    "wer_verdict": (
+        "accuracy",
+        "comparison with the reference (the most accurate row, unless another was named) on the same recordings. Same: "
+        "they differ by at most {margin:g} points, which the option margin sets. Worse and better: the difference is "
+        "more than chance. Not worse: it may be better, and is not worse by more than {margin:g} points. Undecided: "
+        "more recordings are needed for a verdict. The statements hold for the whole table, with a risk of error of "
+        "5 %.",
+    ),
+    "repetition_loops": (
+        "loops",
+        "transcripts in which the model repeated a phrase many times, or wrote more than can be spoken in that time. "
+        "They are rare, and each adds many errors at once. A set without one cannot exclude them, so the limit is "
+        "shown.",
+    ),
+    "reqs_per_sec": (
+        "reqs/s, RTFx",
+        "recordings transcribed per second, and hours of audio transcribed per hour: the median of the repeats of a "
+        "run, and the geometric mean of n runs. ± is the usual difference from one run to the next; a smaller "
+        "difference between two rows may be chance. Without it the speed was measured once, so how much it varies is "
+        "not known: measure three times to compare speeds.",
+    ),
+    "usd_per_audio_hour": ("¢", "price of the GPUs for one hour of audio, from their hourly price and RTFx."),
+    "pareto": (
+        "★",
+        "on this GPU no other setting is both faster and more accurate. The dashed lines of the plot connect these "
+        "settings.",
+    ),
+}
+"""Terms and their explanations, by the name of the column that has to be explained."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,9 +126,17 @@ class Report:
             columns = shown_columns(board)
             cells = [[cell(column, row, self.links) for column in columns] for row in board.rows]
             numeric = frozenset(place for place, column in enumerate(columns) if column.numeric)
-            table = Table([column.heading for column in columns], cells, numeric)
-            parts += [Heading([title(board)]), table, explanation(board)]
-        return [*parts, *self.sections]
+            parts += [Heading([title(board)]), Table([column.heading for column in columns], cells, numeric)]
+            parts += [f"Not comparable with the first table: {board.differs}."] if board.differs else []
+        terms = [f"{term}: {text}" for term, text in self.reading]
+        return [*parts, *self.sections, Heading(["How to read the figures"]), *terms]
+
+    @property
+    def reading(self) -> list[tuple[str, str]]:
+        """Terms of the leaderboards and their explanations."""
+        shown = {column.name for board in self.boards for column in shown_columns(board)}
+        margin = self.every[0].verdicts.margin
+        return [(term, text.format(margin=margin)) for name, (term, text) in EXPLANATIONS.items() if name in shown]
 
     @property
     def sections(self) -> list[Part]:
@@ -149,28 +181,6 @@ def cell(column: Column, row: Row, links: Links) -> Cell:
     return Linked(text, links.run(row.system.newest)) if column.link else text
 
 
-def explanation(board: Leaderboard) -> str:
-    """Sentences that explain the verdicts and the figures of a leaderboard."""
-    rows, rate, margin = board.rows, board.rows[0].system.error_rate, board.verdicts.margin
-    reference = "the reference" if board.verdicts.named else "the most accurate row (reference)"
-    compared = len(rows) > 1 and board.group.has("wer")
-    verdicts = any(row.verdict for row in rows)
-    sentences = {
-        f"It is not comparable with the first table: {board.differs}.": bool(board.differs),
-        VERDICTS.format(rate=rate, reference=reference, margin=margin): compared and verdicts,
-        NO_VERDICTS: compared and not verdicts,
-        LOOPS: any(row.system.typical.metric("repetition_loops") is not None for row in rows),
-        RATES: True,
-        PARETO: any(row.pareto for row in rows),
-    }
-    return " ".join(sentence for sentence, applies in sentences.items() if applies)
-
-
-def on_gpu(row: Row) -> str:
-    """`large-v3 fp8 seqs256 on NVIDIA H100 80GB HBM3`."""
-    return f"{row.system.label} on {row.system.gpu}"
-
-
 def _published(published: Iterable[Counterpart]) -> Table:
     rows: list[list[Cell]] = []
     for each in published:
@@ -180,7 +190,7 @@ def _published(published: Iterable[Counterpart]) -> Table:
         if s is not None:
             rates = [_per_gpu(s.median(metric), s.gpu_count) for metric in ("reqs_per_sec", "rtfx")]
             ours = [f"{s.label} on {s.gpu}", number(s.wer), *rates]
-        best = f"{number(each.best_ratio)} with {each.best.description}" if each.best else NOT_MEASURED
+        best = f"{number(p.ratio_of(each.best))} with {each.best.description}" if each.best else NOT_MEASURED
         source = Linked(f"{p.source}, {p.date}" if p.date else p.source, p.url)
         names = [p.benchmark, p.model, p.gpu, p.setting]
         rows.append([*names, *theirs, *ours, number(each.ratio), each.caveats, best, source])

@@ -10,7 +10,7 @@ from whisperbench.config.benchmark import OPTIONS
 from whisperbench.config.option import Option, labels
 from whisperbench.results.names import GIT_DIRTY, WARNINGS, error_metric
 from whisperbench.results.record import TIMED, RunIdentity, RunRecord
-from whisperbench.stats.clusters import Interval, share_at_most
+from whisperbench.stats.clusters import share_at_most
 from whisperbench.stats.rates import RateEstimate
 
 
@@ -44,11 +44,6 @@ class System:
     def unit(self) -> str:
         """What the errors are counted in: words, or characters in languages without blanks."""
         return "characters" if self.error_rate == "CER" else "words"
-
-    @property
-    def interval(self) -> Interval | None:
-        low, high = (self.typical.metric(f"{self.error_rate.lower()}_ci_{side}") for side in ("low", "high"))
-        return None if low is None or high is None else Interval(low, high)
 
     @property
     def loops(self) -> str:
@@ -91,10 +86,6 @@ class System:
     @property
     def model_id(self) -> str:
         return self.param("model_id") or self.model
-
-    @property
-    def revision(self) -> str | None:
-        return self.param("model_revision_resolved")
 
     @property
     def engine_name(self) -> str:

@@ -49,24 +49,18 @@ class Verdicts:
             transcripts: transcripts by the id of the typical run of each system.
         """
         scored = group.by_wer
-        stored = {system: transcripts.get(system.typical.run_id) for system in scored}
-        reference = named or next((system for system in scored if stored[system]), None)
+        stored = {system: transcripts.get(system.typical.run_id) for system in scored if len(scored) > 1}
+        reference = named or next((s for s in scored if stored.get(s)), scored[0] if scored else None)
         reasons: dict[System, str] = {}
         paired: dict[System, StoredTranscripts] = {}
-        if reference and len(scored) > 1:
-            for system, found in stored.items():
-                if reason := not_paired(found, stored[reference]):
-                    reasons[system] = reason
-                else:
-                    paired[system] = found or ()
-        return cls(
-            _paired_errors(list(paired.values())) if paired else None,
-            {system: place for place, system in enumerate(paired)},
-            reasons,
-            reference or next(iter(scored), None),
-            named is not None,
-            margin,
-        )
+        for system, found in stored.items():
+            if reference and (reason := not_paired(found, stored[reference])):
+                reasons[system] = reason
+            else:
+                paired[system] = found or ()
+        errors = _paired_errors(list(paired.values())) if paired else None
+        places = {system: place for place, system in enumerate(paired)}
+        return cls(errors, places, reasons, reference, named is not None, margin)
 
     def against(self, system: System, reference: System | None = None) -> PairedDifference | None:
         """The difference from a system, or from the group's reference; None without transcripts to compare."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whisperbench.compare.document import Part
-from whisperbench.comparison import files_of, leaderboard, origin_of, write_files
+from whisperbench.comparison import Comparison, files_of, origin_of, write_files
 from whisperbench.config.compare import CompareConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.start import hardware_of
@@ -221,7 +221,7 @@ class SweepRun:
         options = CompareConfig(sort=self.options.objective or "wer", published="matching" if on_gpu else "none")
         try:
             origin = origin_of(self.client, "sweep", self.options)
-            report = leaderboard(self.client, records, options, "this sweep", origin, self.listener)
+            report = Comparison(self.client, options, self.listener).leaderboard(records, "this sweep", origin)
             self.echo(report.answer)
             log_now(self.client, self.run_id, metrics=best_of(records))
             log_files(self.client, self.run_id, write_files(self.directory, files_of(report)))

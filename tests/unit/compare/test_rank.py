@@ -11,7 +11,6 @@ from tests.support.reports import A10, FP8, LARGE, TURBO, board_of
 from tests.support.stores import H100, run_of, spoken
 from whisperbench.compare.columns import shown_columns, verdict_of
 from whisperbench.compare.rank import pareto
-from whisperbench.compare.report import explanation
 from whisperbench.compare.systems import systems
 from whisperbench.config.benchmark import BenchmarkConfig
 
@@ -26,8 +25,7 @@ class TestByWer:
         ]  # fmt: skip
         found = [verdict_of(row).split(" (")[0] for row in board.rows]
         assert found == ["reference", "not compared: no transcripts", "worse"]
-        assert "“same” if the whole interval of the difference lies within ±0.2 points" in explanation(board)
-        assert "There are no verdicts on accuracy" in explanation(board_of(best, worse))
+        assert [verdict_of(row) for row in board_of(best, worse).rows] == ["reference", "not compared: no transcripts"]
 
     @pytest.mark.parametrize("step", [1, -1])
     def test_of_equal_wers_the_faster_comes_first(self, step: int) -> None:

@@ -97,7 +97,7 @@ class TestMarkdown:
         assert found[0][4:6] == ["accuracy", "loops"]
         assert [row[4].split(" (")[0] for row in found[2:5]] == ["reference", "same", "worse"]
         assert {row[5] for row in found[2:5]} == {"0 of 1,313 (at most 0.23 % of clips)"}
-        assert "within ±0.2 points (option margin)" in text
+        assert "Same: they differ by at most 0.2 points, which the option margin sets." in text
 
     def test_columns_without_values_are_not_shown(self) -> None:
         """A WER of zero has a column, because it was measured."""
