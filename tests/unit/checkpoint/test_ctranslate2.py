@@ -110,12 +110,11 @@ def half(*shape: int) -> np.ndarray[Any, Any]:
     ("change", "message"),
     [
         (drop("encoder/layer_norm/beta"), "lacks 1 weights.*encoder/layer_norm/beta"),
-        (put("decoder/rotary_dim", np.array(4, np.int32)), "does not have: decoder/rotary_dim"),
+        (put("decoder/rotary", half(4)), "does not have: decoder/rotary"),
         (put("encoder/layer_norm/beta", half(65)), r"layer_norm/beta has shape \(65,\), expected \(64,\)"),
         (put("encoder/position_encodings/encodings", half(3000, 64)), r"expected \(1500, 64\)"),
         (put("encoder/conv1/bias", np.ones(64, np.int8)), "is int8.*--quantization float16"),
         (put("decoder/num_heads", np.array(2, np.int16)), "num_heads is 2, expected 1"),
-        (put("decoder/activation", np.array(0, np.int8)), "activation is 0, expected 3"),
         (put("decoder/layer_0/attention/linear_1/bias", half(128)), "key bias.*attention/linear_1/bias is not zero"),
         (put("decoder/projection/weight", half(51_864, 64)), "differs from the embeddings"),
         (put("decoder/embeddings/weight", half(1000, 64)), "vocabulary of 1000"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.corpora import LIBRI, SAMPLE, ids, load, manifest, openslr, put
+from tests.support.corpora import LIBRI, SAMPLE, SAMPLE_SPLITS, ids, load, manifest, openslr, put
 from whisperbench.corpus.audio import load_audio
 from whisperbench.corpus.corpus import DEMO, is_copy, load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
@@ -50,21 +50,14 @@ def test_openslr_tree_is_found_from_three_folders(tmp_path: Path) -> None:
 
 
 @needs_sample
-@pytest.mark.parametrize(
-    ("split", "count", "seconds"),
-    [("test-clean", 23, 167.615), ("test-other", 30, 166.6500625), ("dev-clean", 7, 62.97)],
-)
-def test_librispeech_sample(split: str, count: int, seconds: float) -> None:
+@pytest.mark.parametrize("split", SAMPLE_SPLITS)
+def test_librispeech_sample(split: str) -> None:
     """The sample's splits have the utterances and the seconds of its manifest."""
-    corpus = load(SAMPLE, split)
-    facts = inspect_corpus(corpus, workers=2)
+    corpus = inspect_corpus(load(SAMPLE, split), workers=2)
     lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text("utf-8").splitlines()]
     expected = sorted((line["id"], line["text"], line["duration"]) for line in lines if line["split"] == split)
-    assert len(corpus.utterances) == count
     assert [(u.utt_id, u.reference) for u in corpus.utterances] == [line[:2] for line in expected]
-    lengths = [each.seconds or 0.0 for each in facts.utterances]
-    assert lengths == pytest.approx([line[2] for line in expected], abs=1e-3)
-    assert sum(lengths) == pytest.approx(seconds)
+    assert [u.seconds for u in corpus.utterances] == pytest.approx([line[2] for line in expected], abs=1e-3)
 
 
 def test_folder_without_transcripts_has_no_references(tmp_path: Path) -> None:
@@ -218,16 +211,11 @@ def test_only_regular_files_are_opened(
             inspect_corpus(load(tmp_path), workers=2)
 
 
-@pytest.mark.parametrize("written", ["NFC", "NFD"])
-@pytest.mark.parametrize("named", ["manifest", "trans", "nothing"])
+@pytest.mark.parametrize(("written", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
 def test_names_meet_in_either_unicode_form(tmp_path: Path, written: str, named: str) -> None:
     """macOS writes é as two characters, a manifest from elsewhere as one; the digest is the same for both."""
     put(tmp_path, unicodedata.normalize(written, "café/Zoé.wav"))
-    other = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[written], "café/Zoé")
-    if named == "manifest":
-        manifest(tmp_path, {"audio": f"{other}.wav", "text": "x", "speaker": other})
-    elif named == "trans":
-        (tmp_path / "t.trans.txt").write_text(f"{other} x\n", "utf-8")
+    (tmp_path / "t.trans.txt").write_text(unicodedata.normalize(named, "café/Zoé x\n"), "utf-8")
     corpus = load(tmp_path)
     assert ids(corpus) == [unicodedata.normalize("NFC", "café/Zoé")]
     assert load_audio(corpus.utterances[0].audio).size == 3
