@@ -22,7 +22,7 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.corpus.corpus import load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
-from whisperbench.engines.hardware import detect_hardware
+from whisperbench.engines.hardware import detect_hardware, engine_version
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import kill_children_on_exit
 from whisperbench.results.keys import speed_key
@@ -31,7 +31,6 @@ from whisperbench.results.run_name import run_name
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.tracked_run import tracked_run
 
-VLLM = "0.0"
 SECONDS_VARIABLE = "FAKE_BENCHMARK_SECONDS"
 ENGINE_VARIABLE = "FAKE_ENGINE_SLEEPS"  # seconds that the fake engine process would live, and what it is found by
 OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW, PAUSES = 7, 9, 11, 13  # max_num_seqs that end otherwise
@@ -39,7 +38,7 @@ OUT_OF_MEMORY, KILLED_BY_THE_SYSTEM, SLOW, PAUSES = 7, 9, 11, 13  # max_num_seqs
 
 @command(SweepConfig, None)
 def sweep(config: SweepConfig) -> None:
-    run_sweep(config, (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"), VLLM)
+    run_sweep(config, (sys.executable, "-m", "tests.support.fake_sweep", "benchmark"))
 
 
 @command(BenchmarkConfig, None)
@@ -69,7 +68,7 @@ def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
     hardware, rate = detect_hardware(), 2.0 * config.max_num_seqs
     long = {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances}
     own = {DATASET_DIGEST: digest, SPEED_KEY: speed_key(config, digest, hardware)}
-    given = {"engine_version": VLLM}
+    given = {"engine_version": engine_version(config.engine) or ""}
     made = run_of(config, gpu=hardware.gpu_name, dataset=digest, rate=rate, params=given, metrics=long, tags=own)
     params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
     client.log_batch(

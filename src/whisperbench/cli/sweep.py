@@ -28,11 +28,11 @@ def main(config: SweepConfig) -> None:
     run(config)
 
 
-def run(config: SweepConfig, benchmark: Sequence[str] = BENCHMARK, vllm_version: str | None = None) -> None:
+def run(config: SweepConfig, benchmark: Sequence[str] = BENCHMARK) -> None:
     """Run `whisperbench.sweep.run.sweep` and print the result."""
     from whisperbench.cli.console import TerminalListener
     from whisperbench.cli.report_table import printer
     from whisperbench.cli.sweep_table import LiveTable
     from whisperbench.sweep.run import sweep
 
-    sweep(config, TerminalListener(LiveTable().draw), printer("auto"), benchmark, vllm_version)
+    sweep(config, TerminalListener(LiveTable().draw), printer("auto"), benchmark)

@@ -32,30 +32,24 @@ def configurations_of(
 ) -> tuple[BenchmarkConfig, ...]:
     """Every configuration of the grid, once, in the order of the lists; the values of the last list vary fastest.
 
-    An option that the engine of a configuration does not have is reset to its default.  Configurations that become
-    equal are measured once, and `say` is called with their number in a sentence.
+    An option that the engine of a configuration does not have is reset to its default.  Equal configurations are
+    measured once, and `say` is called with their number in a sentence.
 
     Raises:
-        ConfigError: a combination is not allowed or is listed twice, or the grid file is not valid.
+        ConfigError: a combination is not allowed, or the grid file is not valid.
     """
-    known = options.of_benchmark()
     found: dict[str, BenchmarkConfig] = {}
-    listed: set[str] = set()  # digests of the combinations in which no option was reset
-    merged = 0
+    count = 0
     entries: list[dict[str, list[str]]] = [{}] if options.grid is None else read_grid(options.grid, options)
     for entry in entries:
-        axes = {name: entry.get(name, options.texts(name)) for name in known}
+        axes = {name: entry.get(name, options.texts(name)) for name in options.of_benchmark()}
         for values in itertools.product(*axes.values()):
-            texts = dict(zip(axes, values, strict=True))
-            config = options.benchmark.for_engine(texts)
-            reset = any(not known[n].has(config.engine) and t != known[n].default_text for n, t in texts.items())
-            if not reset and config.digest in listed:
-                raise ConfigError(f"The grid lists {setting_name(config)} more than once. List it once.")
-            listed.update([] if reset else [config.digest])
-            merged += config.digest in found
+            config = options.benchmark.for_engine(dict(zip(axes, values, strict=True)))
             found.setdefault(config.digest, config)
-    if merged:
-        say(f"Left out {merged} configuration(s) that differ only in options that their engine does not have.")
+            count += 1
+    if count > len(found):
+        left_out = f"Left out {count - len(found)} configuration(s) that equal another one"
+        say(f"{left_out}. An option that an engine does not have is ignored for it.")
     return tuple(found.values())
 
 

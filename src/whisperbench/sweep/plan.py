@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from whisperbench.config.benchmark import OPTIONS, VLLM_ENGINES, BenchmarkConfig
+from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, engine_version, require_ray, select_gpus
 from whisperbench.engines.settings import engine_settings
@@ -29,14 +29,9 @@ class Planner:
     """
 
     def __init__(
-        self,
-        options: SweepConfig,
-        hardware: Hardware,
-        vllm_version: str | None,
-        finished: Sequence[RunRecord],
-        listener: Listener,
+        self, options: SweepConfig, hardware: Hardware, finished: Sequence[RunRecord], listener: Listener
     ) -> None:
-        self._hardware, self._vllm_version, self._listener = hardware, vllm_version, listener
+        self._hardware, self._listener = hardware, listener
         self._resolved: dict[tuple[object, ...], Any] = {}
         repeats = str(options.repeats_in_a_run)
         self._finished = [each for each in finished if each.params.get("repeats") == repeats]
@@ -86,8 +81,8 @@ class Planner:
         data = (getattr(config, name) for name, each in OPTIONS.items() if each.group == "Data")
         key = ("data", *data, config.random_weights)
         dataset = self._once(key, lambda: checked_corpus(config, self._listener).digest)
-        version = self._vllm_version if config.engine in VLLM_ENGINES else engine_version(config.engine)
-        params = {"model_revision_resolved": checkpoint.revision or "", "engine_version": version or ""}
+        version = engine_version(config.engine) or ""
+        params = {"model_revision_resolved": checkpoint.revision or "", "engine_version": version}
         tags = {CONFIG_DIGEST: config.digest, SPEED_KEY: speed_key(config, dataset, hardware)}
         return RunIdentity.of(params, tags)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisperbench.config.sweep import SweepConfig
-from whisperbench.engines.hardware import Hardware, engine_version, matching_gpu_types, select_gpus
+from whisperbench.engines.hardware import Hardware, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
 from whisperbench.files import require_writable
 from whisperbench.processes.watch import RUN_ID
@@ -34,15 +34,12 @@ from whisperbench.tracking.tracked_run import (
 )
 
 
-def sweep(
-    options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str], vllm_version: str | None = None
-) -> None:
+def sweep(options: SweepConfig, listener: Listener, echo: Echo, command: Sequence[str]) -> None:
     """Measure the configurations of `options`, or search for the best one.
 
     Args:
         echo: is called with the leaderboard, even if a configuration failed, or with the plan of a dry run.
         command: command line of the benchmark; the options of a configuration are appended.
-        vllm_version: version of vLLM that `command` uses (None: the installed version).
 
     Raises:
         ConfigError: no configuration can be measured on this hardware.
@@ -63,7 +60,7 @@ def sweep(
         hardware = dataclasses.replace(hardware, cpu_cores=slots[0].hardware.cpu_cores)
     experiment = current_experiment(client)
     finished = read.finished_runs(client, experiment)
-    planner = Planner(options, hardware, vllm_version or engine_version(), finished, listener)
+    planner = Planner(options, hardware, finished, listener)
     if options.dry_run:
         planner.plan_all(runs)
         time = progress.remaining_seconds

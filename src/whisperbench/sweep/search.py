@@ -21,7 +21,7 @@ from whisperbench.results.names import error_metric
 from whisperbench.sweep.grid import sweep_digest
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.distributions import BaseDistribution
 
 Settings = dict[str, str]
 Evaluate = Callable[[Settings], Mapping[str, float] | None]
@@ -106,12 +106,12 @@ def search(wanted: Search, evaluate: Evaluate) -> tuple[Settings, float] | None:
         direction="maximize" if wanted.sorting.higher_is_better else "minimize",
     )
     study.enqueue_trial(wanted.first)
+    space = {name: _distribution(name, axis) for name, axis in wanted.space.items()}
     known: list[Settings] = []
     repeated = 0
     while len(known) < wanted.trials and repeated < MAX_REPEATED_PROPOSALS:
-        trial = study.ask()
-        settings = _propose(trial, wanted)
-        metrics = None
+        trial = study.ask(space)
+        settings, metrics = settings_of(trial.params), None
         repeated = repeated + 1 if settings in known else 0
         if not repeated:
             known.append(settings)
@@ -137,6 +137,16 @@ def search(wanted: Search, evaluate: Evaluate) -> tuple[Settings, float] | None:
     return settings_of(best.params), float(best.value or 0.0)
 
 
+def _distribution(name: str, axis: Axis) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(axis, tuple):
+        return CategoricalDistribution(axis)
+    if OPTIONS[name].type is int:
+        return IntDistribution(int(axis.low), int(axis.high), log=axis.step is None, step=int(axis.step or 1))
+    return FloatDistribution(axis.low, axis.high, step=axis.step)
+
+
 def settings_of(params: Mapping[str, Any]) -> Settings:
     """The parameters of a trial in the spelling of the command line."""
     return {name: str(round(value, 6) if isinstance(value, float) else value) for name, value in params.items()}
@@ -145,16 +155,3 @@ def settings_of(params: Mapping[str, Any]) -> Settings:
 def described(settings: Settings) -> str:
     """`max_num_seqs=64,kv_cache_dtype=fp8`."""
     return ",".join(f"{name}={value}" for name, value in settings.items())
-
-
-def _propose(trial: Trial, wanted: Search) -> Settings:
-    params: dict[str, Any] = {}
-    for name, values in wanted.space.items():
-        if isinstance(values, tuple):
-            params[name] = trial.suggest_categorical(name, values)
-        elif OPTIONS[name].type is int:
-            low, high, step = int(values.low), int(values.high), int(values.step or 1)
-            params[name] = trial.suggest_int(name, low, high, step=step, log=values.step is None)
-        else:
-            params[name] = trial.suggest_float(name, values.low, values.high, step=values.step)
-    return settings_of(params)

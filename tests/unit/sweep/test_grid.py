@@ -45,7 +45,7 @@ def test_an_option_is_reset_for_an_engine_that_does_not_have_it() -> None:
         ("vllm", 256, 4),
         ("transformers", 128, 1),
     ]
-    assert said == ["Left out 1 configuration(s) that differ only in options that their engine does not have."]
+    assert [sentence.partition(".")[0] for sentence in said] == ["Left out 1 configuration(s) that equal another one"]
 
 
 def test_the_grids_of_the_package() -> None:
@@ -80,7 +80,6 @@ def test_each_entry_of_a_file_is_a_product(tmp_path: Path) -> None:
         ("- {seed: 3}", "seed is not an option that a grid can vary"),
         ("- {model: []}", "model has no value"),
         ("- {max_num_seqs: lots}", "whole number"),
-        ("- {model: tiny}\n- {model: tiny}", "lists stride8_tiny more than once"),
         ("- {model: tiny, batch_size: 16}", "batch_size=16 applies only to engine=faster-whisper or transformers"),
         ("- {engine: transformers}", "padding_stride=8 applies only to engine=vllm"),
         ("- {padding_stride: 9}", "entry 1: padding_stride is also an option of the sweep, padding_stride=8"),

@@ -43,7 +43,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Any:
     def plan(configs: list[BenchmarkConfig], earlier: list[RunRecord], **options: object) -> list[PlannedRun]:
         monkeypatch.setattr(Planner, "identity", identity)
         runs = [PlannedRun(config, config.model) for config in configs]
-        Planner(sweep_of(**options), NO_GPU, None, earlier, Listener()).plan_all(runs)
+        Planner(sweep_of(**options), NO_GPU, earlier, Listener()).plan_all(runs)
         return runs
 
     return plan
@@ -76,6 +76,6 @@ def test_a_sweep_without_a_possible_run_is_refused() -> None:
     """The message has each cause once; with one possible run, the others are refused in their rows."""
     runs = [PlannedRun(BenchmarkConfig(gpu_type=name), name) for name in ("B200", "B200", "A10")]
     with pytest.raises(ConfigError) as refused:
-        Planner(sweep_of(), NO_GPU, None, [], Listener()).plan_all(runs)
+        Planner(sweep_of(), NO_GPU, [], Listener()).plan_all(runs)
     assert str(refused.value).count("gpu_type=B200, found no GPU") == 1
     assert str(refused.value).count("gpu_type=A10, found no GPU") == 1
