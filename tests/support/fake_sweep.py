@@ -1,7 +1,7 @@
 """The sweep command with a benchmark that measures nothing, for tests that kill it.
 
 `python -m tests.support.fake_sweep sweep --model …` starts `python -m tests.support.fake_sweep benchmark --model …`
-for each configuration.  That one behaves as its model's or its settings' part in the test asks for.
+for each configuration.  That one behaves as its settings ask for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 import click
 
@@ -20,15 +19,17 @@ from whisperbench.cli.options import command
 from whisperbench.cli.sweep import run as run_sweep
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
-from whisperbench.corpus.corpus import load_corpus
-from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.engines.hardware import detect_hardware, engine_version
 from whisperbench.errors import EngineError
+from whisperbench.preparation import checked_corpus
 from whisperbench.processes.guardian import kill_children_on_exit
+from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import DATASET_DIGEST, SPEED_KEY
+from whisperbench.results.record import RunRecord
 from whisperbench.results.run_name import run_name
 from whisperbench.tracking.client import connect
+from whisperbench.tracking.runs import log_now
 from whisperbench.tracking.tracked_run import tracked_run
 
 SECONDS_VARIABLE = "FAKE_BENCHMARK_SECONDS"
@@ -52,30 +53,24 @@ def benchmark(config: BenchmarkConfig) -> None:
         if config.max_num_seqs == KILLED_BY_THE_SYSTEM:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600 if config.max_num_seqs == SLOW else float(os.environ.get(SECONDS_VARIABLE, "0")))
-        fill(client, run.run_id, config)
-        if config.max_num_seqs == PAUSES:
-            engine.kill()
-            raise EngineError("the speed was not measured: the engine made no progress for 34 s")
+        made = measured(config)
+        log_now(client, run.run_id, params=made.params, metrics=made.metrics, tags=made.tags)
         engine.kill()
+        if config.max_num_seqs == PAUSES:
+            raise EngineError("the speed was not measured: the engine made no progress for 34 s")
 
 
-def fill(client: Any, run_id: str, config: BenchmarkConfig) -> None:
+def measured(config: BenchmarkConfig) -> RunRecord:
     """What the real one would log, as far as a sweep and its leaderboard look at it; 2 reqs/sec per sequence."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    corpus = load_corpus(config.corpus, config.split, config.limit)
-    digest, utterances = inspect_corpus(corpus, 1).digest, float(len(corpus.utterances))
-    hardware, rate = detect_hardware(), 2.0 * config.max_num_seqs
-    long = {"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": utterances}
-    own = {DATASET_DIGEST: digest, SPEED_KEY: speed_key(config, digest, hardware)}
-    given = {"engine_version": engine_version(config.engine) or ""}
-    made = run_of(config, gpu=hardware.gpu_name, dataset=digest, rate=rate, params=given, metrics=long, tags=own)
-    params = {name: value for name, value in made.params.items() if name != "model_revision_resolved"}
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, 0, 0) for name, value in made.metrics.items()],
-        params=[Param(name, value) for name, value in params.items()],
-        tags=[RunTag(name, value) for name, value in made.tags.items()],
+    hardware, corpus = detect_hardware(), checked_corpus(config, Listener())
+    return run_of(
+        config,
+        gpu=hardware.gpu_name,
+        dataset=corpus.digest,
+        rate=2.0 * config.max_num_seqs,
+        params={"engine_version": engine_version(config.engine) or "", "model_revision_resolved": ""},
+        metrics={"wall_seconds": 600.0, "engine_load_seconds": 60.0, "utterances": float(len(corpus.utterances))},
+        tags={DATASET_DIGEST: corpus.digest, SPEED_KEY: speed_key(config, corpus.digest, hardware)},
     )
 
 
