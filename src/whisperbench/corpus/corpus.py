@@ -124,14 +124,14 @@ def load_corpus(corpus: str, split: str, limit: int | None) -> Corpus:
             _read_folder(part, pairs, warnings)
         else:
             pairs += read_parquet(part)
-    utterances, entries = _checked_utterances(pairs, source)
+    utterances = _checked_utterances(pairs, source)
     if limit is not None and limit > len(utterances):
         raise CorpusError(f"limit={limit}, but {name} ({split}) holds {len(utterances)} utterances. Use limit=all.")
     utterances = utterances[:limit]
-    if empty := [entries[utterance.utt_id].where for utterance in utterances if utterance.reference == ""]:
+    if empty := [utterance.utt_id for utterance in utterances if utterance.reference == ""]:
         warnings.append(
-            f"{len(empty)} of {len(utterances)} references are empty, the first at {empty[0]}. Every word that is "
-            "transcribed there counts as an error. Add the transcripts of those that contain speech."
+            f"{len(empty)} of {len(utterances)} references are empty, the first is that of {empty[0]}. Every word that "
+            "is transcribed there counts as an error. Add the transcripts of those that contain speech."
         )
     return Corpus(name, split, tuple(utterances), source, tuple(warnings))
 
@@ -152,29 +152,27 @@ def _split_of(folder: Path, split: str) -> tuple[str, Path]:
     return split, folder / split
 
 
-def _checked_utterances(
-    pairs: Sequence[tuple[TranscriptEntry, AudioSource]], source: str
-) -> tuple[list[Utterance], dict[str, TranscriptEntry]]:
-    """Utterances sorted by id, and their entries by id; either all of them or none have references."""
-    entries: dict[str, TranscriptEntry] = {}
+def _checked_utterances(pairs: Sequence[tuple[TranscriptEntry, AudioSource]], source: str) -> list[Utterance]:
+    """Utterances sorted by id; either all of them or none have references."""
+    places = dict[str, str]()
     utterances = []
     for entry, audio in pairs:
         key = _checked(entry.id or "", "id", entry.where)
-        if key in entries:
-            raise CorpusError(f"{entry.where}: the id {key!r} is already used by {entries[key].where}. Use unique ids.")
-        entries[key] = entry
+        if key in places:
+            raise CorpusError(f"{entry.where}: the id {key!r} is already used by {places[key]}. Use unique ids.")
+        places[key] = entry.where
         match = LIBRISPEECH_ID.fullmatch(key)
         speaker = _checked(entry.speaker, "speaker", entry.where) if entry.speaker else match and match[1]
         utterances.append(
             Utterance(utt_id=key, audio=audio, reference=entry.text, speaker=speaker, seconds=entry.seconds)
         )
-    missing = [entry.where for entry in entries.values() if entry.text is None]
-    if 0 < len(missing) < len(entries):
+    missing = [entry.where for entry, _ in pairs if entry.text is None]
+    if 0 < len(missing) < len(pairs):
         raise CorpusError(
-            f"{source}: {len(missing)} of {len(entries)} utterances have no transcript, the first at {missing[0]}. "
+            f"{source}: {len(missing)} of {len(pairs)} utterances have no transcript, the first at {missing[0]}. "
             "Add the missing transcripts, or remove all of them to measure speed only."
         )
-    return sorted(utterances, key=lambda utterance: utterance.utt_id), entries
+    return sorted(utterances, key=lambda utterance: utterance.utt_id)
 
 
 def _checked(name: str, what: str, where: str) -> str:

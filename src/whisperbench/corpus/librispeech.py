@@ -123,7 +123,7 @@ def read_parquet(files: Sequence[Path]) -> list[tuple[TranscriptEntry, RowAudio]
     return [
         (
             TranscriptEntry(f"{where} row {index}", key, text, speaker=None if speaker is None else str(speaker)),
-            RowAudio(f"{where} row {index}", index, audio, stored),
+            RowAudio(f"column audio in row {index} of {where}", index, audio, stored),
         )
         for index, (key, text, speaker) in enumerate(columns)
     ]

@@ -38,13 +38,11 @@ CHUNKS = {b"RIFF": WAV, b"RF64": WAV, b"BW64": WAV, b"RIFX": AIFF, b"FORM": AIFF
 AUDIO_CHUNKS = (b"data", b"SSND")
 UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(-1, 0))
 """Sizes that programs write into the header of a file before its length is known."""
-MAX_TAGS = 1 << 24  # bytes at the end of a file
 END_TAG = re.compile(rb"\0+|TAG.{125}|.*?APETAGEX.{24}", re.DOTALL)  # zeros, ID3v1, and APE, which ends with its name
 OGG_HEADER, END_OF_STREAM = 27, 4  # bytes before the sizes of a page's segments, and the flag of the last page
 REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 XING = re.compile(rb"(?:Xing|Info)\0\0\0[\1\3\5\7\x09\x0B\x0D\x0F](.{4})", re.DOTALL)
 """The number of frames of an MP3 file, which follows flags if the lowest of them is set."""
-MAX_MP3_FRAME = 2881  # bytes, 320 kbit/s at 16 kHz
 
 ROUNDING_SECONDS = 0.1  # compressed formats round their length to frames of the codec
 MAX_PEAK = 2.0  # lossy codecs and filters exceed full scale a bit; samples in integer units exceed it by far
@@ -80,6 +78,7 @@ def _peak(samples: Samples) -> float:
 
 
 def _require_whole(file: BinaryIO, where: str, decoded: Decoded) -> None:
+    """Require that a file ends where its container ends, and is as long as its header states."""
     file.seek(0)
     kind, stated = file.read(4), decoded.stated_seconds
     if decoded.format == "mp3":
@@ -108,7 +107,7 @@ def _require_end(file: BinaryIO, where: str, end: int) -> None:
     if end > size:
         raise AudioError(f"{where} is cut short: it has {size:,} of {end:,} bytes. {FETCH_AGAIN}")
     file.seek(end)
-    rest = file.read(MAX_TAGS)
+    rest = file.read()
     while rest:
         if rest.startswith(b"ID3"):  # its size has 7 bits in each byte
             length = 10 + sum(byte << shift for byte, shift in zip(rest[6:10], (21, 14, 7, 0), strict=False))
@@ -234,7 +233,7 @@ def _require_whole_mp3(file: BinaryIO, where: str, decoded: Decoded) -> None:
         second = miniaudio.mp3_read_s16(content).num_frames
     except miniaudio.DecodeError as error:
         raise AudioError(f"{where} is damaged: {error}. {FETCH_AGAIN}") from error
-    xing = XING.search(content, max(0, first - MAX_MP3_FRAME), first)
+    xing = XING.search(content, 0, first)
     if xing and len(frames) < (stated := int.from_bytes(xing[1], "big")):
         raise AudioError(f"{where} is cut short: it holds {len(frames)} of {stated} frames. {FETCH_AGAIN}")
     if second < len(decoded.frames):

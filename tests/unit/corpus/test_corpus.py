@@ -240,8 +240,7 @@ def test_empty_references_are_a_warning(tmp_path: Path) -> None:
     put(tmp_path, "a.wav", "b.wav", "c.wav")
     (tmp_path / "t.trans.txt").write_text("a ONE\nb\nc\n", "utf-8")
     (warning,) = load(tmp_path).warnings
-    assert "2 of 3 references are empty" in warning
-    assert "t.trans.txt line 2" in warning
+    assert "2 of 3 references are empty, the first is that of b." in warning
     assert load(tmp_path, limit=1).warnings == ()
 
 

@@ -46,8 +46,12 @@ def test_hub_schema_is_the_same_corpus_as_openslr(tmp_path: Path) -> None:
         ("speaker_id", [0.5, 1.0], "the column speaker_id is double, expected "),
         ("audio", [[0.1], [0.2]], "the column audio is list<item: double>, expected "),
         ("audio", [{"array": [0.1], "sampling_rate": 16_000}] * 2, "the column audio is struct<array"),
-        ("audio", [{"bytes": CONTENT, "path": "x"}, None], "row 1 is an empty file"),
-        ("audio", [{"bytes": CONTENT, "path": "x"}, {"bytes": None, "path": "x"}], "row 1 is an empty file"),
+        ("audio", [{"bytes": CONTENT, "path": "x"}, None], "column audio in row 1 of .* is an empty file"),
+        (
+            "audio",
+            [{"bytes": CONTENT, "path": "x"}, {"bytes": None, "path": "x"}],
+            "column audio in row 1 of .* is an empty file",
+        ),
     ],
 )
 def test_parquet_of_another_schema(tmp_path: Path, column: str, values: list[object] | None, message: str) -> None:
