@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -59,7 +59,7 @@ def entry_point(name: str, module: str, record: type[Options]) -> str:
     options = [each for each in record.declared().values() if is_declared(record, each)]
     lines = [f"  {name}:", "    parameters:"]
     for each in options:
-        number = each.type in (int, float) and each.unset is None and not record.takes_list(each.name)
+        number = each.type in (int, float) and each.unset is None and not record.takes_list(each)
         default = each.default_text if number else f'"{each.default_text}"'
         lines.append(f"      {each.name}: {{type: {'float' if number else 'string'}, default: {default}}}")
     lines += ["    command: >-", f"      PYTHONPATH=src python -m {module}"]
@@ -69,9 +69,7 @@ def entry_point(name: str, module: str, record: type[Options]) -> str:
 
 def is_declared(record: type[Options], each: Option) -> bool:
     """Whether MLproject declares an option, which of the benchmark's options are only the params of every run."""
-    of_benchmark = issubclass(record, BenchmarkConfig) or (
-        issubclass(record, SweepConfig) and each.name in record.of_benchmark()
-    )
+    of_benchmark = issubclass(record, BenchmarkConfig) or each.name not in declared_in(record)
     return each.param == "always" or not of_benchmark
 
 
@@ -80,7 +78,7 @@ def options_page(record: type[BenchmarkConfig] = BenchmarkConfig) -> str:
     parts = [PAGE_HEADER, "## whisperbench benchmark"]
     for group in typing.get_args(Group):
         if rows := [each for each in record.declared().values() if each.group == group]:
-            parts += [f"### {group}", _table(rows, COLUMNS)]
+            parts += [f"### {group}", _table(rows, tuple(COLUMNS))]
     for name, (_, other) in ENTRY_POINTS.items():
         if name != "main":
             parts.append(f"## whisperbench {name}")
@@ -106,9 +104,9 @@ COLUMNS: dict[str, Callable[[Option], str]] = {
 }
 
 
-def _table(options: Iterable[Option], columns: Iterable[str]) -> str:
+def _table(options: Iterable[Option], columns: Sequence[str]) -> str:
     rows = [[COLUMNS[column](each).replace("|", "\\|") for column in columns] for each in options]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [list(columns), ["---"] * len(list(columns)), *rows])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
 
 
 def main() -> None:

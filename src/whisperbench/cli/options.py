@@ -87,7 +87,7 @@ def command(record: type[R], text: str | None) -> Callable[[Callable[[R], None]]
         main = Command(
             "main",
             callback=call,
-            params=[_click_option(each, takes_list=record.takes_list(each.name)) for each in options],
+            params=[_click_option(each, takes_list=record.takes_list(each)) for each in options],
             help=text,
             epilog=STATUSES,
             context_settings={"token_normalize_func": lambda name: name.replace("_", "-"), "max_content_width": 100},

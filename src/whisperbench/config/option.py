@@ -180,9 +180,9 @@ class Options:
         return declared_in(cls)
 
     @classmethod
-    def takes_list(cls, name: str) -> bool:  # noqa: ARG003 - SweepConfig overrides it
-        """Whether an option takes several values on the command line."""
-        return False
+    def takes_list(cls, each: Option) -> bool:
+        """Whether an option takes several values on the command line, as options of the benchmark do in a sweep."""
+        return each.sweep == "list" and each.name not in declared_in(cls)
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:

@@ -125,10 +125,6 @@ class SweepConfig(Options):
         return {**declared_in(cls), **cls.of_benchmark()}
 
     @classmethod
-    def takes_list(cls, name: str) -> bool:
-        return name in cls.of_benchmark() and cls.of_benchmark()[name].sweep == "list"
-
-    @classmethod
     def from_params(cls, params: Mapping[str, str]) -> Self:
         own = {each.name: each.parse(params[each.name]) for each in declared_in(cls).values() if each.name in params}
         given = {}
