@@ -21,17 +21,16 @@ DIED = re.compile(r"Worker proc (?P<name>\S+) died unexpectedly(?: \(exit code: 
 EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt): .+")
 NO_CAUSE = re.compile(r"root cause|RuntimeError: cancelled")
 
-REMEDIES = (
-    (
-        r"out of memory|OutOfMemory|can't allocate memory|too much memory|No available memory for the cache blocks"
-        r"|less than desired GPU memory",
-        "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
-        "max_num_batched_tokens={s.max_num_batched_tokens}, or change "
-        "gpu_memory_utilization={s.gpu_memory_utilization} (higher if the engine needs more, lower if another process "
-        "uses the GPU).",
-    ),
-    (r"FP8|fp8", "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto."),
+NO_MEMORY = (
+    r"(?i)out of memory|OutOfMemory|MemoryError|can't allocate memory|bad_alloc|too much memory"
+    r"|No available memory for the cache blocks|less than desired GPU memory"
 )
+REMEDIES = {
+    NO_MEMORY: "Not enough memory: lower max_num_seqs={s.config.max_num_seqs} or "
+    "max_num_batched_tokens={s.max_num_batched_tokens}, or change gpu_memory_utilization={s.gpu_memory_utilization} "
+    "(higher if the engine needs more, lower if another process uses the GPU).",
+    r"FP8|fp8": "This GPU or dtype={s.dtype} does not support an fp8 KV cache. Use kv_cache_dtype=auto.",
+}
 """Patterns of causes, and the advice for each."""
 
 LINE_WIDTH = 60  # characters of the log's last line that fit beside a spinner
@@ -89,5 +88,5 @@ def why_it_did_not_start(error: Exception, log: Path, settings: EngineSettings) 
     """Message for a failed start: its cause, the option to change if one helps, and the path of the log."""
     refers_to_log = "root cause" in str(error)  # if the process was killed, the log has no cause
     cause = cause_in(log) or (KILLED if refers_to_log else f"{type(error).__name__}: {error}")
-    advice = next((way for pattern, way in REMEDIES if re.search(pattern, f"{cause}\n{error}")), "")
+    advice = next((way for pattern, way in REMEDIES.items() if re.search(pattern, f"{cause}\n{error}")), "")
     return f"The engine did not start: {cause}. {advice.format(s=settings)} Engine log: {log}".replace("  ", " ")

@@ -29,33 +29,26 @@ MAX_READERS = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU or a MIG device; memory, compute capability and power limit are None if NVML does not report them.
-
-    `uuid` (`GPU-…`, `MIG-…`; the index if NVML reports no UUID) identifies the device to CUDA and to NVML.  `index` is
-    NVML's index of the GPU.  `node` is the cluster node, empty on this host.
-    """
+    """A GPU or a MIG device; memory, compute capability and power limit are None if NVML does not report them."""
 
     name: str
     memory_mib: int | None
     compute_capability: tuple[int, int] | None
-    index: int = 0
-    uuid: str = "0"
+    index: int = 0  # of the GPU
+    uuid: str = "0"  # for CUDA and NVML: `GPU-…`, `MIG-…`, or the index if NVML reports no UUID
     power_limit_watts: int | None = None
-    node: str = ""
+    node: str = ""  # of a cluster; empty on this host
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hardware:
-    """The GPUs of a run, all of one type, or the CPU if `devices` is empty.
-
-    `cpu_cores` is the number of cores that the run may use on its host, by CPU affinity and cgroup quota.
-    """
+    """The GPUs of a run, all of one type, or the CPU if `devices` is empty."""
 
     cpu_name: str
     devices: tuple[Device, ...] = ()
     cuda_driver: str | None = None
     cpu_has_bfloat16: bool = False
-    cpu_cores: float = 1.0
+    cpu_cores: float = 1.0  # that the run may use on its host, by CPU affinity and cgroup quota
 
     @property
     def has_gpu(self) -> bool:

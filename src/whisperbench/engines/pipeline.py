@@ -44,16 +44,15 @@ class SteppedModel(Protocol):
 class PipelineLimits:
     """Limits of the input pipeline.
 
-    `in_flight` is the maximum number of windows in the model.  New windows are submitted only if `burst` of them fit,
-    so that they are encoded in one batch and the steps that follow only decode.  `in_16_bits`: the model takes 16-bit
-    samples.
+    New windows are submitted only if `burst` of them fit, so that they are encoded in one batch and the steps that
+    follow only decode.
     """
 
     long_audio: str
     reader_threads: int
-    in_flight: int
+    in_flight: int  # maximum number of windows in the model
     burst: int = 1
-    in_16_bits: bool = False
+    in_16_bits: bool = False  # the samples that the model takes
 
     @property
     def ahead(self) -> int:

@@ -45,30 +45,24 @@ CPU_BLOCK, GPU_BLOCK = 128, 16  # positions in one block of vLLM's KV cache
 class EngineSettings:
     """The options of a run, and the values that were resolved for its checkpoint and hardware.
 
-    Attributes:
-        ctranslate2: directory in CTranslate2's format from which the checkpoint was converted, if it was.
-        gpu_memory_utilization: share of a GPU's memory that one engine uses.
-        mel_device: where features are computed: `cpu` (reader threads) or `gpu` (the model).
-        batch_size: 0 with vLLM, which forms batches itself.
-        engines: number of all engines, of which `engines_per_gpu` share a GPU.
-        kv_cache_memory_bytes: size that `max_num_seqs` sequences need, if it fits, so that vLLM skips the profiling of
-            memory and CUDA graphs.  None: vLLM measures how much fits.
+    `kv_cache_memory_bytes` is the size that `max_num_seqs` sequences need, if it fits, so that vLLM skips the profiling
+    of memory and CUDA graphs.  None: vLLM measures how much fits.
     """
 
     config: BenchmarkConfig
     checkpoint: str
     revision: str | None
-    ctranslate2: str | None
+    ctranslate2: str | None  # directory in CTranslate2's format from which the checkpoint was converted
     mel_bins: int
     prompt_token_ids: tuple[int, ...]
     dtype: str
     max_num_batched_tokens: int
-    gpu_memory_utilization: float
+    gpu_memory_utilization: float  # of one engine
     enforce_eager: bool
-    mel_device: str
-    batch_size: int
+    mel_device: str  # where features are computed: `cpu` (reader threads) or `gpu` (the model)
+    batch_size: int  # 0 with vLLM, which forms batches itself
     reader_threads: int
-    engines: int = 1
+    engines: int = 1  # all of them
     engines_per_gpu: int = 1
     kv_cache_memory_bytes: int | None = None
 

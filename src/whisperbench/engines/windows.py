@@ -22,19 +22,13 @@ MIN_SAMPLES = SAMPLE_RATE  # minimum length of a part, because Whisper hallucina
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Part number `part` of an utterance.
-
-    Attributes:
-        audio: at most 30 s of samples at 16 kHz, shape (n,), float32; int16 if the model accepts that.
-        forced_tokens: generate exactly that many tokens (random weights).
-        is_retry: transcribe with all positions, because the transcript with thinned padding was a repetition loop.
-    """
+    """Part number `part` of an utterance."""
 
     utt_id: str
     part: int
-    audio: AnySamples
-    forced_tokens: int | None = None
-    is_retry: bool = False
+    audio: AnySamples  # at most 30 s at 16 kHz, shape (n,), float32; int16 if the model accepts that
+    forced_tokens: int | None = None  # generate exactly that many tokens (random weights)
+    is_retry: bool = False  # with all positions, because the transcript with thinned padding was a repetition loop
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -15,14 +15,12 @@ from pathlib import Path
 
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.base import Engine, EngineInfo, Transcription
-from whisperbench.engines.engine_log import MAX_CAUSE, output_to
+from whisperbench.engines.engine_log import MAX_CAUSE, NO_MEMORY, output_to
 from whisperbench.engines.hardware import Hardware
 from whisperbench.engines.settings import EngineSettings
 from whisperbench.engines.windows import UtteranceInProgress, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.util import installed_version
-
-NO_MEMORY = re.compile(r"out of memory|OutOfMemory|MemoryError|can't allocate memory|bad_alloc", re.IGNORECASE)
 
 
 class BatchEngine(Engine):
@@ -114,7 +112,7 @@ class BatchEngine(Engine):
             cause = f"{type(error).__name__}: {error}"[:MAX_CAUSE].rstrip(".")
             size = self.settings.batch_size
             remedy = f"Lower batch_size={size}" if size > 1 else "Use a smaller model, or a GPU with more memory"
-            advice = f" {remedy}." if NO_MEMORY.search(cause) else ""
+            advice = f" {remedy}." if re.search(NO_MEMORY, cause) else ""
             raise EngineError(
                 f"{self.settings.config.engine} {what}: {cause}.{advice} Engine log: {self.log}", self.log
             ) from error

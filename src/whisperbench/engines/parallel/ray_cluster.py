@@ -48,37 +48,24 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """One node of a cluster, or this host (without an id).
+    """One node of a cluster, or this host."""
 
-    `cores` are those that its processes may use, `hardware` has only GPUs that Ray manages, and `version` is that of
-    vLLM and a digest of this project's source.
-    """
-
-    id: str
+    id: str  # Ray's id; empty for this host
     host: str
-    cores: tuple[int, ...]
-    hardware: Hardware
+    cores: tuple[int, ...]  # that its processes may use
+    hardware: Hardware  # only GPUs that Ray manages
     version: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Placement:
-    """Process, node, cores and GPU share of one engine.
+    """The part of a node that one engine uses."""
 
-    Attributes:
-        name: name of the engine in messages.
-        hardware: its GPU on this host, or the type of the GPU that Ray will choose on a node; no GPU on a CPU.
-        cores: cores of its process; empty: all cores.
-        node: Ray's id of the node; empty for this host.
-        gpu_share: share of a GPU that Ray reserves.
-        reader_threads: number of reader threads.
-    """
-
-    name: str
-    hardware: Hardware
-    cores: tuple[int, ...] = ()
-    node: str = ""
-    gpu_share: float = 0.0
+    name: str  # of the engine, in messages
+    hardware: Hardware  # its GPU on this host, or the type of the GPU that Ray will choose on a node; no GPU on a CPU
+    cores: tuple[int, ...] = ()  # empty: all cores
+    node: str = ""  # Ray's id; empty for this host
+    gpu_share: float = 0.0  # that Ray reserves
     reader_threads: int = 1
 
 

@@ -129,21 +129,15 @@ class EngineWorker:
 
 
 class WorkerHandle:
-    """Driver's handle of an `EngineWorker` in a Ray actor.
-
-    Attributes:
-        host, device, pids, info: the started engine; engines on one host with the same device share a GPU.
-        silence: seconds since the call of `results` that is not answered yet.
-        pause: seconds without progress.
-        ticks, cpu_seconds: heartbeat ticks, and CPU time of the worker process, in the last answer of `results`.
-    """
+    """Driver's handle of an `EngineWorker` in a Ray actor."""
 
     host: str
-    device: str
+    device: str  # engines with the same one on a host share a GPU
     pids: set[int]
     info: EngineInfo
-    silence = pause = cpu_seconds = 0.0
-    ticks = 0
+    silence = 0.0  # seconds since the call of `results` that is not answered yet
+    pause = 0.0  # seconds without progress
+    ticks, cpu_seconds = 0, 0.0  # in the last answer of `results`
 
     def __init__(self, ray: Any, placement: Placement) -> None:
         self._ray, self._placement, self.name = ray, placement, placement.name
