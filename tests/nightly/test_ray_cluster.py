@@ -46,13 +46,9 @@ def benchmark(cluster: Cluster, folder: Path, **options: object) -> subprocess.P
         **{"model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": 20, "max_num_seqs": 8, "offline": "true"},
         **{"ray_address": cluster.address, "results_dir": folder / "results", **options},
     }
-    return subprocess.Popen(
-        [*FAKE_BENCHMARK, *words_of(given)],
-        env={**cluster.env, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    env = {**cluster.env, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    command = [*FAKE_BENCHMARK, *words_of(given)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def doctor(cluster: Cluster) -> list[Check]:
@@ -77,7 +73,6 @@ def test_doctor_describes_the_cluster(cluster: Cluster) -> None:
     cores = len(os.sched_getaffinity(0))
     found = sorted(node.found.partition(": ")[2] for node in nodes)
     assert found == [f"1 × {H100}, {version()}, {cores} cores", f"no GPU, {version()}, {cores} cores"]
-    assert {node.status for node in nodes if "no GPU" in node.found} == {"ok"}
     assert {node.status for node in nodes if H100 in node.found} == {"ok" if cores > 1 else "warning"}
 
 

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -33,11 +32,9 @@ class Node:
     """One `ray start`, and everything that it has started."""
 
     def __init__(self, words: list[str], env: Mapping[str, str], log: Path) -> None:
-        self._log = log
+        self._log, command = log, ["ray", "start", "--block", *words]
         with log.open("wb") as output:
-            self._start = psutil.Popen(
-                ["ray", "start", "--block", *words], env=dict(env), stdout=output, stderr=output, start_new_session=True
-            )
+            self._start = psutil.Popen(command, env=env, stdout=output, stderr=output, start_new_session=True)
 
     def is_up(self) -> bool:
         """Wait until it is; False where it ended instead: Ray itself gives a node 30 s, whatever the load."""
@@ -86,24 +83,16 @@ class Cluster:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for node in self.nodes.values():
             node.send(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, name: str, *, before: str = "", **variables: str) -> Node:
+    def add(self, name: str, *, before: str = "") -> Node:
         """Start a node; `before` comes first on its Python path."""
         where = self._head if not self.nodes else [f"--address={self.address}"]
         path = os.pathsep.join(filter(None, [before, str(FAKE_GPUS), self.env["PYTHONPATH"]]))
-        env = {
-            **self.env,
-            "PYTHONPATH": path,
-            "RAY_worker_niceness": "0",
-            "FAKE_GPU": str(self._gpu(name)),
-            **variables,
-        }
+        env = {**self.env, "PYTHONPATH": path, "RAY_worker_niceness": "0", "FAKE_GPU": str(self._gpu(name))}
         self.set_kind(name, "")
         words = ["--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=1"]
         words += [f"--object-store-memory={OBJECT_STORE_BYTES}", *where]
