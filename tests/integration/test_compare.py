@@ -146,23 +146,19 @@ class TestLeaderboards:
             path.unlink()
         assert compare().stdout == first.stdout
 
-    def test_the_cache_of_another_server(self, client: Any, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_cache_of_another_server(self, client: Any, directory: Path) -> None:
         """Two servers may have runs with the same id, for example after a database was copied."""
-        for config in (LARGE, TURBO):
-            log(client, run_of(config, wer=5.0, interval=(1, 9)), spoken([1] * 40))
-        ours = compare(rescore="true", full="true").stdout
+        run_id = log(client, run_of(LARGE), spoken([1] * 4))
         shutil.copytree(directory / "artifacts", directory / "other")
         with contextlib.closing(sqlite3.connect(directory / "mlflow.db")) as database:
             database.execute("VACUUM INTO 'other.db'")
         with contextlib.closing(sqlite3.connect(directory / "other.db")) as database, database:
             database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, '/artifacts', '/other')")
         for path in (directory / "other").rglob("transcripts.json"):
-            path.write_text(spoken([2] * 40, said="other words"))
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{directory}/other.db")
-        theirs = compare(rescore="true", full="true").stdout
-        assert theirs != ours
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", str(client.tracking_uri))
-        assert compare(rescore="true", full="true").stdout == ours
+            path.write_text(spoken([2] * 4))
+        clients = (client, connect(f"sqlite:///{directory}/other.db"), client)
+        ours, theirs, again = (runs.read_transcripts(each, [run_id], directory)[run_id] for each in clients)
+        assert ours == again != theirs
 
     def test_a_bundle_that_was_logged_twice_counts_once(self, client: Any) -> None:
         """Two uploads of copies at the same time may create two runs; the older one is kept."""
@@ -242,10 +238,9 @@ class TestTwoRuns:
         assert "media-src data:" in page
 
     def test_runs_that_cannot_be_compared(self, client: Any) -> None:
-        """Text that is no id, one id twice, an id that does not exist, and a run that did not finish."""
+        """One id twice, an id that does not exist, and a run that did not finish."""
         known, failed = log(client, run_of(LARGE)), log(client, run_of(LARGE), status="FAILED")
         for wanted, named in (
-            ("x,y", "two different run ids"),
             (f"{known},{known}", "two different run ids"),
             (f"{known},{'0' * 32}", "0" * 32),
             (f"{known},{failed}", failed),
@@ -257,7 +252,7 @@ class TestTwoRuns:
 class TestGate:
     @pytest.mark.parametrize(
         ("errors", "rates", "status"),
-        [(1, (40.0, 40.1), 0), (2, (40.0, 40.1), 1), (1, (30.0, 30.1), 1), (1, (30.0,), 2), (1, (38.5, 37.5), 2)],
+        [(1, (40.0, 40.1), 0), (2, (40.0, 40.1), 1), (1, (30.0,), 2)],
     )
     def test_status(self, client: Any, errors: int, rates: tuple[float, ...], status: int) -> None:
         """0 and 1 where the runs show it, else 2 with what to run; repeats of the newest run count."""
@@ -278,21 +273,17 @@ class TestGate:
         log(client, run_of(day=2), spoken([1] * 400))
         assert compare(baseline="large-v3-auto-128", runs=",".join(slow)).exit_code == 1
 
-    def test_a_crash_is_never_status_1(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An unexpected error ends with 70, so that CI does not take it for a regression."""
-        log(client, run_of(), spoken([1] * 80))
-        monkeypatch.setattr("whisperbench.comparison.gate_case", lambda *_: 1 / 0)
-        result = compare(baseline="large-v3-auto-128")
-        assert (result.exit_code, "unexpected ZeroDivisionError" in result.stderr) == (70, True)
-
-    def test_errors_are_never_status_1(self, client: Any) -> None:
-        """Neither another GPU nor a filter that MLflow refuses is a regression."""
+    def test_errors_are_never_status_1(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither another GPU nor a filter that MLflow refuses is a regression; an unexpected error ends with 70."""
         baseline = log(client, run_of(), spoken([1] * 80))
         log(client, run_of(gpu="NVIDIA A10", day=1), spoken([1] * 80))
         assert compare(baseline=baseline).exit_code == 2
-        assert compare(baseline=baseline, filter="nonsense").exit_code == 2
-        refused = compare(filter="attributes.colour = 'red'")
+        refused = compare(baseline=baseline, filter="attributes.colour = 'red'")
+        assert refused.exit_code == 2
         assert "filter=\"attributes.colour = 'red'\" is not allowed: Invalid attribute key" in refused.stderr
+        monkeypatch.setattr("whisperbench.comparison.gate_case", lambda *_: 1 / 0)
+        result = compare(baseline=baseline)
+        assert (result.exit_code, "unexpected ZeroDivisionError" in result.stderr) == (70, True)
 
 
 def test_a_reference_is_named_before_looking(client: Any) -> None:
@@ -338,14 +329,11 @@ class TestRefused:
         (directory / "taken").write_text("")
         assert "cannot be written" in compare(results_dir="taken").stderr
 
-    @pytest.mark.parametrize("listens", [True, False])
-    def test_an_unreachable_server(self, listens: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Silent or closed: status 3 with the address and without the password."""
+    def test_an_unreachable_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Status 3 with the address and without the password."""
         with contextlib.closing(socket.socket()) as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-            if listens:
-                listener.listen()
             monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
             result = compare()
         assert result.exit_code == 3

@@ -59,7 +59,9 @@ def pareto_svg(board: Leaderboard, published: Sequence[Counterpart], title: str 
         )
         axes.set_title(_short(title), loc="left")
         labels = _draw(axes, points, short_gpu_names(board), front="post" if by_cost else "pre")
-        others = [] if by_cost else _published(board, published)
+        systems = {row.system for row in board.rows if not by_cost}
+        equal = [each.published for each in published if each.system in systems and each.ratio]
+        others = [(each.reqs_per_sec / each.gpus, each.wer) for each in equal if each.reqs_per_sec]
         if others:
             axes.scatter(*zip(*others, strict=True), color=INK, marker="x", label="published")
         xs = [x for x, _, _ in points] + [x for x, _ in others]
@@ -106,13 +108,6 @@ def _tooltip(row: Row) -> str:
     measured = {"reqs_per_sec": "reqs_per_sec", "cost": "usd_per_audio_hour"}
     figures = [figure(system, sort) for sort, metric in measured.items() if system.median(metric)]
     return f"{system.label} on {system.gpu}: {', '.join([f'{system.error_rate} {system.wer:.2f} %', *figures])}"
-
-
-def _published(board: Leaderboard, published: Sequence[Counterpart]) -> list[tuple[float, float]]:
-    """Rate per GPU and WER of the published results of the board's systems."""
-    systems = {row.system for row in board.rows}
-    found = [each.published for each in published if each.system in systems and each.ratio]
-    return [(each.reqs_per_sec / each.gpus, each.wer) for each in found if each.reqs_per_sec]
 
 
 def _logarithmic(axes: Axes) -> None:
