@@ -20,7 +20,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from whisperbench.config.benchmark import BenchmarkConfig
@@ -103,9 +102,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         os.close(self._file)
         if error and self.finished:
             self.listener.info(f"{self.finished} finished transcripts are saved in {self.transcripts}")

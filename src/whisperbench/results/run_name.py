@@ -12,11 +12,6 @@ from whisperbench.engines.hardware import Hardware
 OMITTED_FROM_LABEL = re.compile(r"\b(NVIDIA|GeForce|Tesla|HBM\w*|SXM\w*)\b")
 
 
-def model_label(config: BenchmarkConfig) -> str:
-    """Last part of the model's id or path, like `large-v3`."""
-    return Path(config.model).name or config.model
-
-
 def data_label(config: BenchmarkConfig) -> str:
     """Split or name of the corpus and the labels of the data options, like `demo` and `test-clean-first8`."""
     data = config.split if config.corpus == "librispeech" else Path(config.corpus).name or config.corpus
@@ -37,11 +32,12 @@ def short_gpu(name: str) -> str:
 
 
 def setting_name(config: BenchmarkConfig) -> str:
-    """The labels of non-default options and the model, like `fp8-seqs256-stride16_large-v3`.
+    """The labels of non-default options and the last part of the model's id or path: `fp8-seqs256-stride16_large-v3`.
 
     What differs between the runs of a model comes first, because lists of runs cut the ends of names.
     """
-    return "_".join(filter(None, ["-".join(_labels(config, of_data=False)), model_label(config)]))
+    model = Path(config.model).name or config.model
+    return "_".join(filter(None, ["-".join(_labels(config, of_data=False)), model]))
 
 
 def run_name(config: BenchmarkConfig, hardware: Hardware, setting: str | None = None) -> str:

@@ -28,14 +28,12 @@ def result_block(config: BenchmarkConfig, run: RunData) -> str:
         size += f", {metrics[f'reference_{unit}']:,.0f} {unit}"
     rates = run.history.get("reqs_per_sec", ())
     noise = f"n = {len(rates)}, spread {spread_percent(rates):.1f} %" if len(rates) > 1 else "n = 1, noise unknown"
-    speed = ["not measured"]
-    if "reqs_per_sec" in metrics:
-        speed = [f"{metrics['reqs_per_sec']:.2f} requests/s", f"RTFx {metrics['rtfx']:.1f}", noise]
+    speed = [f"{metrics['reqs_per_sec']:.2f} requests/s", f"RTFx {metrics['rtfx']:.1f}", noise] if rates else []
     options = {name: text for name, text in _named(config).items() if OPTIONS[name].group != "Data" and name != "dtype"}
     settings = [f"{name}={text}" for name, text in options.items()]
     rows = {
         error.upper(): [_error_rate(config, metrics), size],
-        "throughput": speed,
+        "throughput": speed or ["not measured"],
         "model": [", ".join([run.params["model_id"], run.params["dtype"], *settings])],
         "hardware": [f"{_hardware(run.params)}, {run.params['cpu_cores']} cores"],
         "warning": [run.tags[WARNINGS]] if WARNINGS in run.tags else [],
