@@ -10,6 +10,7 @@ from pathlib import Path
 from whisperbench.config.sweep import SweepConfig
 from whisperbench.engines.hardware import Hardware, matching_gpu_types, select_gpus
 from whisperbench.engines.start import all_hardware
+from whisperbench.errors import ConfigError
 from whisperbench.files import require_writable
 from whisperbench.processes.watch import RUN_ID
 from whisperbench.progress import Listener
@@ -111,6 +112,10 @@ def assign(
     runs = on_every_type(runs, types)
     if count == 1:
         return runs, [DeviceSlot()]
+    found = sum(device.name in types for device in hardware.devices)
+    if (address or hardware.has_gpu) and found < (count or 1):
+        wanted = f"parallel_runs={count or 'all'} needs {count or 1} GPU(s)"
+        raise ConfigError(f"{wanted}, and {found} were found. Use parallel_runs={found or 1}.")
     if not address:
         return runs, device_slots(hardware, count, types)
     for run in runs:  # each benchmark process runs on one node and must not connect to the cluster

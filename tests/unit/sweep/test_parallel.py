@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from tests.support.fakes import NO_GPU, one_gpu
+from tests.support.options import sweep_of
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.engines.hardware import Device, Hardware
 from whisperbench.engines.parallel.ray_cluster import Node
@@ -17,6 +18,7 @@ from whisperbench.errors import ConfigError, SweepError
 from whisperbench.sweep import parallel
 from whisperbench.sweep.parallel import DeviceSlot, cluster_slots, device_slots, on_every_type, run_in_parallel
 from whisperbench.sweep.progress import PlannedRun
+from whisperbench.sweep.run import assign
 
 H100, A10 = "NVIDIA H100 80GB HBM3", "NVIDIA A10"
 MIXED = Hardware(
@@ -60,9 +62,10 @@ def test_slots_have_one_gpu_and_equally_many_cores(
 
 
 def test_a_host_with_too_few_gpus_is_refused() -> None:
-    """With the number that is possible."""
-    with pytest.raises(ConfigError, match=r"parallel_runs=5 needs 5 GPU\(s\), and 4 were found"):
-        device_slots(MIXED, 5, [H100, A10])
+    """With the number that is possible; without parallel runs, one slot is the whole host."""
+    with pytest.raises(ConfigError, match=r"parallel_runs=5 needs 5 GPU\(s\), and 4 were found. Use parallel_runs=4"):
+        assign(runs(1), sweep_of(parallel_runs=5), MIXED, "")
+    assert assign(runs(1), sweep_of(), MIXED, "")[1] == [DeviceSlot()]
 
 
 def test_slots_on_a_cluster_have_the_hardware_of_their_node(monkeypatch: pytest.MonkeyPatch) -> None:
