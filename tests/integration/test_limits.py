@@ -11,9 +11,8 @@ import pytest
 from tests.support.bundles import held_by, result_in
 from tests.support.commands import python_path
 from tests.support.servers import Proxy, Server
-from tests.support.stores import all_runs
 from whisperbench.errors import TrackingError
-from whisperbench.results.bundle import Origin, read_bundle
+from whisperbench.results.bundle import read_bundle
 from whisperbench.results.names import FAILURE
 from whisperbench.tracking import client as tracking_client
 from whisperbench.tracking import runs as tracking
@@ -67,18 +66,6 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
     held = held_by(client, run.run_id, tmp_path / "found")
     assert {"environment.txt", "transcripts.json", "samples/samples.html"} <= set(held["artifacts"])
     assert FAILURE not in held["tags"]
-
-
-def test_a_finished_run_that_lacks_a_file(tracking_server: Server, tmp_path: Path) -> None:
-    """The upload compares the files of the run with those of the bundle, and logs it again."""
-    client = connect(tracking_server.address)
-    bundle = result_in(tmp_path, origin=Origin("lacks"))
-    run_id, _ = upload_bundle(client, bundle)
-    (file,) = tracking_server.served.rglob(f"{run_id}/artifacts/transcripts.json")
-    file.write_text("<html>")
-    assert upload_bundle(client, bundle) == (run_id, True)
-    assert file.read_bytes() == (bundle.artifacts / "transcripts.json").read_bytes()
-    assert len(all_runs(client, f"tags.`{BUNDLE_TAG}` = '{bundle.id}'")) == 1
 
 
 def test_three_processes_create_a_store(tmp_path: Path) -> None:
