@@ -34,10 +34,6 @@ class Links:
         """The page of a run."""
         return f"{self.address}/{run_path(run.experiment_id, run.run_id)}"
 
-    def runs(self, experiment_id: str, *, view: bool = True) -> str:
-        """The table of an experiment's runs."""
-        return f"{self.address}/{runs_path(experiment_id, view=view)}"
-
     def transcripts(self, runs: Sequence[RunRecord]) -> str:
         """MLflow's artifact view of the first run and of up to nine others in its experiment.
 

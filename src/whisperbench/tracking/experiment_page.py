@@ -14,7 +14,7 @@ from typing import Any
 
 from whisperbench.config.benchmark import OPTIONS
 from whisperbench.errors import TrackingError
-from whisperbench.results.links import VIEW, Links, run_path, runs_path
+from whisperbench.results.links import VIEW, run_path, runs_path
 from whisperbench.results.names import ACCURACY_KEY, CORPUS, KIND
 from whisperbench.text import markdown
 from whisperbench.tracking.client import Client, search_experiments, ui_address
@@ -58,11 +58,11 @@ def update_experiment_page(client: Client, experiment_id: str) -> None:
 
 def experiment_links(client: Client) -> Iterator[tuple[str, str]]:
     """Update the pages of all experiments with a benchmark run; yields their names and addresses, the newest first."""
-    links = Links(ui_address(client))
+    address = ui_address(client)
     for experiment in search_experiments(client):
         if client.search_runs([experiment.experiment_id], BENCHMARKS, max_results=1):
             update_experiment_page(client, experiment.experiment_id)
-            yield experiment.name, links.runs(experiment.experiment_id)
+            yield experiment.name, f"{address}/{runs_path(experiment.experiment_id)}"
 
 
 def saved_view(created_ms: int) -> str:

@@ -18,7 +18,7 @@ from whisperbench.processes.group import CommandResult
 from whisperbench.processes.owner import ProcessId
 from whisperbench.processes.signals import Interrupted, signals_raise
 from whisperbench.processes.watch import RUN_ID
-from whisperbench.results.links import Links, run_path
+from whisperbench.results.links import run_path, runs_path
 from whisperbench.results.names import CONFIG_DIGEST, FAILURE, KIND, PROGRESS, SCHEMA, SCHEMA_TAG, WARNINGS
 from whisperbench.text import without_password
 from whisperbench.tracking.client import Client, search_runs, serves_ui, ui_address, ui_port
@@ -57,11 +57,11 @@ class TrackedRun:
 
     def where(self) -> str:
         """Links to the run and to all runs; for a database also the command that starts the UI in this environment."""
-        links = Links(ui_address(self.client))
-        experiment = self.client.get_experiment(self.experiment_id)
+        address, experiment = ui_address(self.client), self.client.get_experiment(self.experiment_id)
         # An experiment with comparisons only has no saved view.
-        runs = links.runs(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
-        found = f"This run: {links.address}/{run_path(experiment.experiment_id, self.run_id)}\nAll runs: {runs}"
+        runs = runs_path(experiment.experiment_id, view=VIEW_TAG in experiment.tags)
+        run = run_path(experiment.experiment_id, self.run_id)
+        found = f"This run: {address}/{run}\nAll runs: {address}/{runs}"
         if serves_ui(self.client):
             return found
         command = f"mlflow ui --backend-store-uri {without_password(self.client.tracking_uri)} --port {ui_port()}"
