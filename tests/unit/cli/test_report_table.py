@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 import rich.console
@@ -17,20 +17,12 @@ from whisperbench.config.sweep import SweepConfig
 from whisperbench.sweep import run as sweep_library
 
 GPU = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
+FIGURES = [GPU, "2.31 (2.05–2.60)", "41.00 (40.00–42.00)"]
 TABLE = Table(
     ["rank", "model", "gpu", "WER %", "reqs/sec", "run", "Wh per audio hour", "who"],
     [
-        [
-            "1 =",
-            f"large-v{place}",
-            GPU,
-            "2.31 (2.05–2.60)",
-            "41.00 (40.00–42.00)",
-            Linked(f"{place:08x}", "http://mlflow.example/#/run"),
-            "0.70",
-            "ann",
-        ]
-        for place in range(60)
+        ["1 =", f"large-v{n}", *FIGURES, Linked(f"{n:08x}", "http://mlflow.example/#/run"), "0.70", "ann"]
+        for n in range(60)
     ],
     frozenset({0, 3, 4, 6}),
 )
@@ -46,29 +38,17 @@ def shown(width: int, parts: Sequence[Part], *, terminal: bool = False, wanted: 
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("width", "left_out"),
-    [
-        (160, ()),
-        (110, ("(2.05–2.60)",)),
-        (100, ("(2.05–2.60)", "(40.00–42.00)")),
-        (90, ("(2.05–2.60)", "(40.00–42.00)", "00000007")),
-        (68, ("(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")),
-    ],
-)
-def test_intervals_and_run_ids_are_left_out_first(width: int, left_out: tuple[str, ...]) -> None:
-    """Columns on the right follow; no line is longer than the terminal, and no figure is cut."""
+EVERYTHING = ("large-v7", "2.31", "41.00", "(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(160, 0), (110, 1), (100, 2), (90, 3), (68, 4)])
+def test_intervals_and_run_ids_are_left_out_first(width: int, left_out: int) -> None:
+    """Columns on the right follow, and are named; no line is longer than the terminal, and no figure is cut."""
     text = shown(width, PARTS)
     assert max(map(len, text.splitlines())) <= width
-    everything = ("large-v7", "2.31", "41.00", "(2.05–2.60)", "(40.00–42.00)", "00000007", "0.70")
-    assert tuple(each for each in everything if each not in text) == left_out
-
-
-def test_omitted_rows_and_columns_are_named() -> None:
-    """A note names omitted columns and the number of rows after the fortieth."""
-    text = " ".join(shown(60, PARTS).split())
-    assert "Not shown: 20 more rows, run, Wh per audio hour, who." in text
-    assert "Not shown: 20 more rows." in shown(160, PARTS)
+    assert [each for each in EVERYTHING if each not in text] == list(EVERYTHING[3 : 3 + left_out])
+    names = {3: ", run", 4: ", run, Wh per audio hour, who"}.get(left_out, "")
+    assert f"Not shown: 20 more rows{names}." in " ".join(text.split())
 
 
 def test_required_columns_stay_on_a_narrow_terminal() -> None:
@@ -108,17 +88,8 @@ def test_hostile_cells_are_escaped() -> None:
 def test_a_sweep_prints_as_a_comparison_does(
     terminal: str, markdown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The leaderboard is a table on a terminal and markdown in a file; strings are printed unchanged."""
-
-    def swept(_options: object, _listener: object, echo: Callable[[str | list[Part]], None], *_: object) -> None:
-        echo(PARTS)
-        echo("reqs_per_sec: 4.00 | best of 2 settings")
-
+    """The leaderboard is a table on a terminal and markdown in a file."""
     monkeypatch.setenv("FORCE_COLOR", terminal)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr(sweep_library, "sweep", swept)
+    monkeypatch.setattr(sweep_library, "sweep", lambda _options, _listener, echo, *_: echo(PARTS))
     run(SweepConfig())
-    out = capsys.readouterr().out
-    assert ("# Whisper leaderboard" in out) is markdown
-    assert ("| --: |" in out) is markdown
-    assert out.endswith("reqs_per_sec: 4.00 | best of 2 settings\n")
+    assert ("| --: |" in capsys.readouterr().out) is markdown
