@@ -9,7 +9,6 @@ import functools
 import json
 import shutil
 import sqlite3
-import tempfile
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from whisperbench.results.names import ACCURACY_KEY, CONFIG_DIGEST, KIND, OPTION
 from whisperbench.results.record import RunRecord
 from whisperbench.results.run_data import identifying, option_params
 from whisperbench.results.transcripts import transcript_table
-from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG
+from whisperbench.tracking.runs import DEFAULT_EXPERIMENT, TABLE_TAG, log_now
 
 H100 = "NVIDIA H100 80GB HBM3"
 MONDAY = datetime.datetime(2026, 11, 2, 9, tzinfo=datetime.UTC)
@@ -116,10 +115,14 @@ def spoken(errors: Sequence[int], *, words: int = 20, per_speaker: int = 4, said
 
 def fresh_store(directory: Path, template: Path) -> str:
     """The address of a new SQLite store in `directory`, a copy of `template`; experiment 0 is the default one."""
+    import mlflow
+
     with template.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several workers share a template
         if not template.exists():
-            _make_store(template)
+            being_made = template.with_suffix(".new")
+            mlflow.MlflowClient(f"sqlite:///{being_made}").search_experiments()
+            being_made.rename(template)
     _read_newest_schema_once()
     shutil.copy(template, directory / "mlflow.db")
     with sqlite3.connect(directory / "mlflow.db") as database:
@@ -127,14 +130,6 @@ def fresh_store(directory: Path, template: Path) -> str:
             "UPDATE experiments SET name = ?, artifact_location = ?", (DEFAULT_EXPERIMENT, str(directory / "artifacts"))
         )
     return f"sqlite:///{directory / 'mlflow.db'}"
-
-
-def _make_store(path: Path) -> None:
-    import mlflow
-
-    being_made = path.with_suffix(".new")
-    mlflow.MlflowClient(f"sqlite:///{being_made}").search_experiments()
-    being_made.rename(path)
 
 
 def _read_newest_schema_once() -> None:
@@ -145,33 +140,18 @@ def _read_newest_schema_once() -> None:
         utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
 
 
-def _artifacts_beside(client: Any) -> str | None:
-    """Beside a SQLite store, not in the working directory; a server knows its own place."""
-    address = str(client.tracking_uri)
-    return str(Path(address.removeprefix("sqlite:///")).parent / "artifacts") if address.startswith("sqlite") else None
-
-
 def log(client: Any, run: RunRecord, transcripts: str | None = None, *, status: str = "FINISHED") -> str:
     """Log a record as one run of experiment `run.experiment`; its id on the server."""
-    from mlflow.entities import Metric, Param, RunTag
-
     found = client.get_experiment_by_name(run.experiment)
-    place = _artifacts_beside(client)
+    address = str(client.tracking_uri)  # beside a SQLite store, not in the working directory
+    place = str(Path(address.removeprefix("sqlite:///")).parent / "artifacts") if address.startswith("sqlite") else None
     experiment_id = found.experiment_id if found else client.create_experiment(run.experiment, place)
     started = int(run.start_time.timestamp() * 1000)
     tags = {**run.tags, "mlflow.user": run.user, TABLE_TAG: '[{"path": "transcripts.json", "type": "table"}]'}
     run_id: str = client.create_run(experiment_id, start_time=started, run_name=run.name).info.run_id
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, started, 0) for name, value in run.metrics.items()],
-        params=[Param(name, value) for name, value in run.params.items()],
-        tags=[RunTag(name, value) for name, value in tags.items()],
-    )
+    log_now(client, run_id, metrics=run.metrics, params=run.params, tags=tags, at_ms=started)
     if transcripts is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "transcripts.json"
-            path.write_text(transcripts, encoding="utf-8")
-            client.log_artifact(run_id, str(path))
+        client.log_text(run_id, transcripts, "transcripts.json")
     client.set_terminated(run_id, status)
     return run_id
 
