@@ -167,7 +167,7 @@ def file_sha256(path: Path) -> str:
     """
     state = [str(path), *file_state(path)]
     kept = cache_directory() / "sha256" / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError):
         *known, digest = json.loads(kept.read_bytes())
         if known == state:
             return str(digest)
