@@ -100,15 +100,17 @@ def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineL
     ready: collections.deque[tuple[Window, Any]] = collections.deque()
     in_progress: dict[str, UtteranceInProgress] = {}
 
-    with reader_threads(limits.reader_threads) as pool:
+    # Readers run in parallel, so each computes features with one thread of torch.
+    pool = concurrent.futures.ThreadPoolExecutor(limits.reader_threads, "reader", initializer=_one_torch_thread)
+    try:
         while more or reading or ready or model.in_flight:
             busy = bool(reading or ready or model.in_flight)
             while more and len(reading) + len(ready) < limits.ahead and not (busy and would_wait()):
                 if (utterance := next(waiting, None)) is None:
                     more = False
-                else:
-                    reading.append(pool.submit(_prepare, model, utterance, limits))
-                    busy = True
+                    break
+                reading.append(pool.submit(_prepare, model, utterance, limits))
+                busy = True
             # Wait for a reader only if the model would be idle otherwise.
             while reading and (reading[0].done() or not (ready or model.in_flight)):
                 started, inputs = reading.popleft().result()
@@ -129,21 +131,13 @@ def feed(model: SteppedModel, utterances: Iterable[Utterance], limits: PipelineL
                     if (found := in_progress[utt_id].finish(output, time.perf_counter())) is not None:
                         del in_progress[utt_id]
                         yield found
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _prepare(model: SteppedModel, utterance: Utterance, limits: PipelineLimits) -> Prepared:
     found = UtteranceInProgress.read(utterance, limits.long_audio, in_16_bits=limits.in_16_bits)
     return found, [model.prepare(window) for window in found.windows]
-
-
-@contextlib.contextmanager
-def reader_threads(workers: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """A pool of reader threads; at the end of the block, tasks that have not begun are cancelled."""
-    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="reader", initializer=_one_torch_thread)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def limit_heap_growth() -> None:
@@ -157,7 +151,6 @@ def limit_heap_growth() -> None:
 
 
 def _one_torch_thread() -> None:
-    """Use one torch thread in each reader thread, because the readers themselves run in parallel."""
     import torch
 
     torch.set_num_threads(1)

