@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.audio import SAMPLE_RATE, Samples, load_audio
 from whisperbench.corpus.corpus import Utterance
 from whisperbench.engines.hardware import Hardware
-from whisperbench.engines.pipeline import reader_threads
 from whisperbench.engines.settings import engine_settings
 from whisperbench.engines.vllm.features import SAMPLES, log_mel_tensor
 from whisperbench.engines.vllm.inputs import render_with_vllm
@@ -78,6 +78,7 @@ def with_vllm(hardware: Hardware, utterances: Sequence[Utterance], sizes: Sequen
 
 def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance]) -> dict[str, float]:
     """CPU time from a file on disk to an engine input on one thread, by vLLM's own path and by this project's."""
+    import torch
 
     def stock(utterance: Utterance) -> None:
         render_with_vllm(engine.llm, audio_of(utterance), engine.settings.prompt_token_ids)
@@ -88,7 +89,7 @@ def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance])
     def audio_of(utterance: Utterance) -> Samples:
         return load_audio(utterance.audio)[:SAMPLES]
 
-    with reader_threads(1) as pool:  # one torch thread each
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         theirs, ours = (pool.submit(cpu_milliseconds, way, utterances).result() for way in (stock, pipelined))
     return {
         "stock_cpu_ms_per_utterance": theirs,
