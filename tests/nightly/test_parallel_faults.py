@@ -69,11 +69,11 @@ def test_a_fault(victim: str | None, number: signal.Signals, status: int, tmp_pa
 
 
 def texts_in(results: Path) -> list[tuple[str, str]]:
-    """Utterance and text of every line on disk."""
+    """Utterance (without the number of its copy) and text of every line on disk."""
     found = []
     for path in results.glob(f"*/{TRANSCRIPTS}"):
         for line in path.read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError, KeyError):  # the last line of a killed driver may be cut
                 entry = json.loads(line)
-                found.append((entry["utt_id"], entry["hypothesis"]))
+                found.append((entry["utt_id"].partition("#")[0], entry["hypothesis"]))
     return found
