@@ -144,16 +144,16 @@ def progress_bars(
     """
     with contextlib.ExitStack() as shown:
         shown.enter_context(listener.waiting("warming up", lambda: ""))
-        passes, done = itertools.count(1), itertools.count(1)
-        show: Callable[[int], None]
+        passes = itertools.count(1)
+        advance: Callable[[], None]
 
         def started() -> None:
-            nonlocal done, show
+            nonlocal advance
             shown.close()
             what = f"transcribing, repeat {next(passes)} of {repeats}" if repeats > 1 else "transcribing"
-            done, show = itertools.count(1), shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
+            advance = shown.enter_context(listener.counting(what, utterances, "reqs/sec"))
 
-        yield started, lambda _result: show(next(done))
+        yield started, lambda _result: advance()
 
 
 def preflight(listener: Listener) -> Client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import itertools
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -78,11 +77,10 @@ class Comparison:
         """The transcripts of `runs`, which are stored in the cache directory."""
         if not runs:
             return {}
-        with self.listener.counting("fetching transcripts", len(runs), "runs/sec") as done:
-            count = itertools.count(1)
+        with self.listener.counting("fetching transcripts", len(runs), "runs/sec") as advance:
             directory = cache_directory() / "transcripts"
             ids = [run.run_id for run in runs]
-            return read.read_transcripts(self.client, ids, directory, lambda: done(next(count)))
+            return read.read_transcripts(self.client, ids, directory, advance)
 
     def audio(self, runs: Sequence[RunRecord], utt_ids: Sequence[str]) -> dict[str, str]:
         """Audio as data: URLs by utterance id, for utterances whose audio is stored with one of the runs."""
@@ -145,11 +143,11 @@ class Comparison:
         """All runs, those with a WER and transcripts scored again, and the scored transcripts by run id."""
         scored = [run for run in records if run.wer is not None]
         transcripts, found = self.transcripts(scored), {}
-        with self.listener.counting("scoring again", len(scored), "runs/sec") as done:
-            for count, run in enumerate(scored, 1):
+        with self.listener.counting("scoring again", len(scored), "runs/sec") as advance:
+            for run in scored:
                 if new := rescore(run, transcripts[run.run_id]):
                     found[run.run_id] = new
-                done(count)
+                advance()
         if missing := len(scored) - len(found):
             self.listener.info(f"{missing} of {len(scored)} runs were not scored again: no transcripts")
         runs = [found[run.run_id][0] if run.run_id in found else run for run in records]

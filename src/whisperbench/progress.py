@@ -16,9 +16,9 @@ class Listener:
         """Report a problem that affects the result or requires an action of the user."""
 
     @contextlib.contextmanager
-    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
-        """Show progress during the block; the yielded callable takes the number done, `unit` is that of the rate."""
-        yield lambda _done: None
+    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[], None]]:  # noqa: ARG002
+        """Show progress during the block; the yielded callable reports one more item, `unit` is that of the rate."""
+        yield lambda: None
 
     @contextlib.contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:  # noqa: ARG002

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -33,11 +34,13 @@ class Noting(Listener):
         self.sentences.append(sentence)
 
     @contextlib.contextmanager
-    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        def count(done: int) -> None:
-            self.bars[what] = f"{done}/{total} {unit}"
+    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
+        done = itertools.count(1)
 
-        yield count
+        def advance() -> None:
+            self.bars[what] = f"{next(done)}/{total} {unit}"
+
+        yield advance
 
     def show(self, record: object) -> None:
         self.shown.append(record)

@@ -48,7 +48,7 @@ class TerminalListener(Listener):
         say(sentence, style="yellow")
 
     @contextlib.contextmanager
-    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def counting(self, what: str, total: int, unit: str) -> Iterator[Callable[[], None]]:
         """Show a bar with the count, the rate and the remaining time."""
         columns = (
             rich.progress.TextColumn("{task.description}"),
@@ -66,7 +66,7 @@ class TerminalListener(Listener):
             else:
                 shown.callback(lambda: say(count_line(task, unit)))
                 shown.enter_context(repeatedly(LINE_SECONDS, lambda: say(count_line(task, unit))))
-            yield lambda done: bar.update(task.id, completed=done)
+            yield lambda: bar.advance(task.id)
 
     @contextlib.contextmanager
     def waiting(self, what: str, phase: Callable[[], str]) -> Iterator[None]:

@@ -33,12 +33,12 @@ _Found = tuple[list[float], list[str], str]
 
 
 def inspect_corpus(
-    corpus: Corpus, workers: int, progress: Callable[[int], object] = lambda _done: None, cache_dir: Path | None = None
+    corpus: Corpus, workers: int, progress: Callable[[], object] = lambda: None, cache_dir: Path | None = None
 ) -> Corpus:
     """The corpus with the length of each utterance and its digest; `workers` threads decode and verify every file.
 
     The digest covers ids, references and decoded samples, in order.  It does not depend on speakers, paths, or the
-    choice of a lossless file format.  `progress` is called with the number of finished utterances.
+    choice of a lossless file format.  `progress` is called after each utterance.
 
     The result for an unchanged corpus is read from `cache_dir`.  The audio files are read even then, so that the page
     cache of the operating system holds them in the timed region, as it does after decoding.
@@ -56,8 +56,8 @@ def inspect_corpus(
     known = _read_cache(cached) if cached else None
     with ThreadPoolExecutor(workers, thread_name_prefix="inspect") as pool:
         if known:
-            for done, _ in enumerate(pool.map(_read_file, corpus.utterances), 1):
-                progress(done)
+            for _ in pool.map(_read_file, corpus.utterances):
+                progress()
         found = known or _decode_all(corpus.utterances, pool, progress)
     files.require_unchanged(states, "files with audio")
     if cached and not known:
@@ -88,7 +88,7 @@ def require_unchanged(corpus: Corpus) -> None:
     files.require_unchanged(corpus.files, "files with audio")
 
 
-def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progress: Callable[[int], object]) -> _Found:
+def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progress: Callable[[], object]) -> _Found:
     seconds, silent, digest = list[float](), list[str](), hashlib.sha256()
     for utterance, (length, is_silent, content) in zip(utterances, pool.map(_decode, utterances), strict=True):
         stated = utterance.seconds
@@ -100,7 +100,7 @@ def _decode_all(utterances: Sequence[Utterance], pool: ThreadPoolExecutor, progr
         digest.update(json.dumps([utterance.utt_id, utterance.reference, content]).encode() + b"\n")
         silent += [utterance.utt_id] if is_silent else []
         seconds.append(length)
-        progress(len(seconds))
+        progress()
     return seconds, silent, digest.hexdigest()[:32]
 
 

@@ -64,11 +64,12 @@ def test_without_a_terminal_lines_are_printed_regularly(
 ) -> None:
     """Lines are also printed before the first result; the last line has the rate and no remaining time."""
     monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
-    with TerminalListener().counting("transcribing", 4, "reqs/sec") as done:
+    with TerminalListener().counting("transcribing", 4, "reqs/sec") as advance:
         time.sleep(0.12)
-        done(1)
+        advance()
         time.sleep(0.12)
-        done(4)
+        for _ in range(3):
+            advance()
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first == "transcribing 0/4"
     assert re.fullmatch(r"transcribing 4/4, \d+\.\d reqs/sec", last)
