@@ -84,24 +84,17 @@ def max_in_flight(settings: EngineSettings) -> int:
 
 
 class ParallelEngine(Engine):
-    """An `Engine` that consists of several engines.
+    """An `Engine` that consists of several started engines with the same settings.
 
-    Args:
-        workers: at least one started engine, all with the same settings.
-        max_in_flight: maximum number of utterances in one engine.
-        load_seconds: time from the start of the first engine until all engines were ready.
-        on_close: called after all engines have been closed.
-
-    Attributes:
-        checkpoint: directory of the weights, which all hosts must have.
-        silent_seconds: an engine that does not answer for this long has failed.
-        stall_seconds: an engine with work that makes no progress for this long has failed (0: no limit).
+    It holds at most `max_in_flight` utterances in each of them, and calls `on_close` after all have been closed.
+    `load_seconds` is the time from the start of the first engine until all were ready.
     """
 
     watches_itself = True
     heartbeat: Heartbeat  # its longest pause is that of any of the engines
-    checkpoint: Path | None = None
-    silent_seconds, stall_seconds = SILENT_SECONDS, 0.0
+    checkpoint: Path | None = None  # directory of the weights, which all hosts must have
+    silent_seconds = SILENT_SECONDS  # an engine that does not answer for this long has failed
+    stall_seconds = 0.0  # an engine with work that makes no progress for this long has failed (0: no limit)
 
     def __init__(
         self,
