@@ -5,6 +5,7 @@ Marked `gpu`: the same on a GPU, with vLLM's FlashAttention; `-s` shows the figu
 
 from __future__ import annotations
 
+import collections
 import types
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,8 @@ def whisper_encoder(layers: int, device: str, dtype: torch.dtype) -> Any:
         block.self_attn.qkv_proj, block.self_attn.out_proj = Linear(width, 3 * width), Linear(width, width)
         block.self_attn.num_heads, block.self_attn.head_dim = HEADS, SIZE  # type: ignore[assignment]
         block.self_attn_layer_norm, block.final_layer_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        block.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        fc1, fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        block.mlp = nn.Sequential(collections.OrderedDict(fc1=fc1, gelu=nn.GELU(), fc2=fc2))
         return block
 
     encoder = nn.Module()
@@ -142,6 +144,29 @@ def test_a_packed_window_is_encoded_as_it_is_alone(device: str, stride: int, giv
     if stride > 1:
         unweighted = encoded_alone(exact, whole[1], dense[1], stride, 0.0)
         assert relative(found[1][places_of_keys(dense[1])], unweighted) > 2 * tolerance
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("stride", [1, STRIDE])
+def test_layers_after_the_first_are_in_fp8(stride: int) -> None:
+    from whisperbench.engines.vllm.fp8_encoder import FIRST_LAYER, quantise_when_loaded
+    from whisperbench.engines.vllm.model import Layout, encode
+
+    encoder = whisper_encoder(3, "cpu", torch.bfloat16)
+    frames = [frames_of(dense_of_seconds(s, stride)) for s in SECONDS]
+    layout = Layout.of(frames, stride, torch.device("cpu"))
+    rows = torch.randn(sum(frames) + FRAMES_BETWEEN * len(frames), MEL_BINS).bfloat16()
+    exact = encode(encoder, rows, layout, in_fp8=False)
+    first = encoder.layers[0].mlp.fc1.weight
+    quantise_when_loaded(encoder.layers[FIRST_LAYER:], weighted_keys=stride > 1)
+    for layer in encoder.layers[FIRST_LAYER:]:
+        for linear in (layer.self_attn.qkv_proj, layer.self_attn.out_proj, layer.mlp.fc1, layer.mlp.fc2):
+            linear.quant_method.process_weights_after_loading(linear)
+    found = encode(encoder, rows, layout, in_fp8=True)
+    assert encoder.layers[0].mlp.fc1.weight is first
+    assert [layer.mlp.fc1.weight.dtype for layer in encoder.layers[1:]] == [torch.float8_e4m3fn] * 2
+    for quantised, before in zip(found, exact, strict=True):
+        assert 0 < relative(quantised, before) < 0.3  # the sharp attention of these weights amplifies errors
 
 
 @torch.inference_mode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -41,8 +43,8 @@ class GpuReadings:
     """Means, peaks and energy over one timed region; None if NVML has no reading.
 
     With several GPUs, utilisation is their mean, memory is that of the fullest, and power and energy are their sums.
-    `other_processes` is the number of processes of other programs on the GPUs.  `cuda_mps` is True if CUDA MPS served a
-    GPU.
+    `other_processes` is the number of processes of other programs on the GPUs.  `cuda_mps` is True if CUDA MPS served
+    this run's engines.
     """
 
     util_mean: float | None
@@ -154,7 +156,7 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
         other_processes=len({pid for gpu in gpus for pid in gpu.other_pids}),
-        cuda_mps=any(gpu.mps_pids for gpu in gpus),
+        cuda_mps=any(gpu.mps_pids for gpu in gpus) and _has_mps_control(),
     )
 
 
@@ -163,6 +165,11 @@ def _is_mps(pid: int) -> bool:
         return str(psutil.Process(pid).name()).startswith(MPS)
     except psutil.Error:  # the process has ended, or belongs to another container
         return False
+
+
+def _has_mps_control() -> bool:
+    """Whether CUDA connects this process and its children to MPS; a server may also serve other programs alone."""
+    return Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()
 
 
 def _known(function: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -69,6 +70,18 @@ def test_readings_cover_the_region_and_warn(monkeypatch: pytest.MonkeyPatch, eve
     assert any(text.startswith("clock drop: mean 1") for text in found.warnings)
     assert ("software thermal slowdown" in found.warnings) == bool(events & 0x20)
     assert not found.cuda_mps
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_mps_counts_only_where_cuda_connects_to_it(
+    connected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server of another pipe directory serves other programs."""
+    monkeypatch.setattr(gpu, "_is_mps", lambda _pid: True)
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    if connected:
+        (tmp_path / "control").touch()
+    assert readings_of(Nvml(), monkeypatch, samples=5).cuda_mps == connected
 
 
 def test_a_container_that_sees_foreign_pids_only_does_not_warn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 from whisperbench.engines.vllm.attention import EXTRA_DIMENSIONS, extra_query
 
 OUTPUTS_MULTIPLE = 16  # the number of outputs of an FP8 product must be a multiple
+FIRST_LAYER = 1
+"""Index of the first layer in FP8.  Layer 0 of base caused 43 % of the change of the decoder's predictions when all six
+layers were in FP8, and the WER stays within 0.2 points of bfloat16 without it (docs/quantisation.md)."""
 
 
 def quantise_when_loaded(layers: Iterable[Any], *, weighted_keys: bool) -> None:

@@ -36,7 +36,7 @@ from whisperbench.engines.padding import (
 )
 from whisperbench.engines.vllm.attention import EncoderAttention, weight_sparse_keys
 from whisperbench.engines.vllm.features import FRAMES_BETWEEN, HOP, packed_log_mel, to_device_async
-from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8, quantise_when_loaded
+from whisperbench.engines.vllm.fp8_encoder import FIRST_LAYER, encode_in_fp8, quantise_when_loaded
 
 ARCHITECTURE = "PackedWhisperForConditionalGeneration"
 
@@ -78,7 +78,7 @@ class PackedWhisper(WhisperForConditionalGeneration):  # type: ignore[misc]  # v
         self.stride: int = vllm_config.model_config.hf_overrides.stride
         self.in_fp8: bool = vllm_config.model_config.hf_overrides.fp8_encoder
         if self.in_fp8:
-            quantise_when_loaded(self.model.encoder.layers, weighted_keys=self.stride > 1)
+            quantise_when_loaded(self.model.encoder.layers[FIRST_LAYER:], weighted_keys=self.stride > 1)
         if self.stride > 1:
             for layer in self.model.decoder.layers:
                 weight_sparse_keys(layer.encoder_attn.attn, self.stride)
@@ -180,14 +180,14 @@ def encode(encoder: Any, rows: torch.Tensor, layout: Layout, *, in_fp8: bool) ->
     x = x[layout.convolved] + encoder.embed_positions.weight[layout.positions].to(x.dtype)
     attention = encoder.layers[0].self_attn
     attend = EncoderAttention(attention.num_heads, attention.head_dim, layout.lengths, layout.log_weights, x)
-    if in_fp8:
-        x = encode_in_fp8(encoder.layers, x, attend)
-    for layer in () if in_fp8 else encoder.layers:
+    for layer in encoder.layers[:FIRST_LAYER] if in_fp8 else encoder.layers:
         qkv, _ = layer.self_attn.qkv_proj(layer.self_attn_layer_norm(x))
         x = x + layer.self_attn.out_proj(attend(qkv).flatten(1))[0]
         x = x + layer.mlp(layer.final_layer_norm(x))
         if x.dtype == torch.float16:  # as in vLLM; bfloat16 does not overflow
             x = cast_overflow_tensors(x)
+    if in_fp8:
+        x = encode_in_fp8(encoder.layers[FIRST_LAYER:], x, attend)
     kept = encoder.layer_norm(x)
     return tuple(
         kept.new_zeros(sum(layout.sizes), kept.shape[1]).index_copy_(0, layout.slots, kept).split(layout.sizes)
