@@ -5,6 +5,8 @@
   whisperbench sweep --model demo,./base --corpus TARGET --padding-stride 1,4,8,16,32,64
   python -m benchmarks.accuracy verdicts --setting padding_stride --reference 1
   python -m benchmarks.accuracy picture results/NVIDIA-H200-accuracy-padding_stride.json
+  python -m benchmarks.accuracy verdicts --setting padding_stride,quantization --reference "1 none"
+  python -m benchmarks.accuracy frontier results/NVIDIA-H200-accuracy-padding_stride-quantization.json
 
 An engine start takes longer than the transcription of a small corpus, so `combine` copies several corpora into one
 directory and puts the name of each before its utterance ids.  `verdicts` reads the runs of the tracking server and
@@ -44,6 +46,8 @@ SAME_IN_ALL_RUNS = (
 
 PICTURE = "dev-clean", "telephone"
 """Corpora that the picture shows."""
+FRONTIER, EXACT = "padding_stride,quantization", "1 none"
+MODELS = "large-v3-turbo", "large-v3"
 COLOURS = {"base": "#2166ac", "tiny.en": "#e08214"}
 
 Row = dict[str, Any]
@@ -72,8 +76,8 @@ def combine(target: Path, corpora: Sequence[Path]) -> None:
 
 
 @main.command()
-@click.option("--setting", default="padding_stride", show_default=True, help="Param whose values are compared.")
-@click.option("--reference", default="1", show_default=True, help="Value with which the others are compared.")
+@click.option("--setting", default="padding_stride", show_default=True, help="Param that is compared, or several: A,B.")
+@click.option("--reference", default="1", show_default=True, help="Value with which others are compared, or 'A B'.")
 @click.option("--where", default=None, help="MLflow filter of the runs, such as \"params.dtype = 'bfloat16'\".")
 @click.option("--output", default=RESULTS, type=click.Path(path_type=Path), show_default=True)
 def verdicts(setting: str, reference: str, where: str | None, output: Path) -> None:
@@ -90,7 +94,7 @@ def verdicts(setting: str, reference: str, where: str | None, output: Path) -> N
         exact = next((run for run in runs if value_of(run, setting) == reference), None)
         for run in runs if exact and len(runs) > 1 else ():
             rows += compared(run, setting, transcripts[run.run_id] or (), transcripts[exact.run_id] or ())
-    path = output / f"{slug(rows[0]['gpu_name'])}-accuracy-{setting}.json"
+    path = output / f"{slug(rows[0]['gpu_name'])}-accuracy-{setting.replace(',', '-')}.json"
     path.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
     click.echo("\n".join(table(rows, setting, reference)))
 
@@ -103,6 +107,42 @@ def picture(file: Path) -> None:
     setting = file.stem.rpartition("-")[2]
     kept = [row for row in rows if setting == "quantization" or row["quantization"] == "none"]
     draw(file.with_suffix(".svg"), sorted(kept, key=lambda row: row[setting].zfill(8)), setting)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def frontier(file: Path) -> None:
+    """Draw the WER differences of base in a file of `verdicts` against the rates of the larger models beside it.
+
+    Rates and energy come from NVIDIA-H200-throughput.json in the directory of FILE: for each model and stride from the
+    newest host that measured it with and without FP8 in the same number of engines, and there from the slowest run.
+    """
+    accuracy = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    differences = {row[FRONTIER]: row for row in accuracy if (row["model"], row["corpus"]) == ("base", PICTURE[0])}
+    throughput = json.loads((file.parent / "NVIDIA-H200-throughput.json").read_text(encoding="utf-8"))["runs"]
+    groups: dict[Any, dict[str, Row]] = collections.defaultdict(dict)
+    for run in sorted(throughput, key=lambda run: -run["reqs_per_sec"]):
+        if run["engine"] != "vllm":
+            continue
+        group = run["model"], run["padding_stride"], run["host"].partition(",")[0], run.get("engines", "1")
+        groups[group][run.get("quantization", "none")] = run
+    both = {(model, stride): runs for (model, stride, *_), runs in sorted(groups.items()) if len(runs) > 1}
+    points = [
+        {**differences[f"{stride} {quantization}"], "model": model, "rate": run["reqs_per_sec"],
+         "wh": run["energy_wh_per_audio_hour"]}
+        for (model, stride), runs in both.items()
+        for quantization, run in runs.items()
+    ]  # fmt: skip
+    click.echo(
+        "| model | stride | quantization | requests/s | Wh per audio hour | WER of base, then differences in points |"
+    )
+    click.echo("|---|--:|---|--:|--:|---|")
+    for point in sorted(points, key=lambda point: (point["model"], point["rate"])):
+        name = point[FRONTIER].replace(" ", " | ")
+        click.echo(
+            f"| {point['model']} | {name} | {point['rate']:.1f} | {point['wh']:.3f} | {cell(point, EXACT, FRONTIER)} |"
+        )
+    draw_frontier(file.with_suffix(".svg"), points)
 
 
 def compared(
@@ -146,10 +186,10 @@ def compared(
 
 
 def value_of(run: RunRecord, setting: str) -> str:
-    """The value of an option in a run; options that keep their default are not logged."""
+    """The value of an option in a run, or the values of several; options that keep their default are not logged."""
     from whisperbench.config.benchmark import OPTIONS
 
-    return run.params.get(setting, OPTIONS[setting].default_text)
+    return " ".join(run.params.get(name, OPTIONS[name].default_text) for name in setting.split(","))
 
 
 def table(rows: Sequence[Row], setting: str, reference: str) -> list[str]:
@@ -160,7 +200,8 @@ def table(rows: Sequence[Row], setting: str, reference: str) -> list[str]:
     """
     values = list(dict.fromkeys(row[setting] for row in rows))
     values.sort(key=lambda value: (value != reference, not value.isdecimal(), value.zfill(8)))
-    others = [name for name in SAME_IN_ALL_RUNS if name != setting and len({row.get(name) for row in rows}) > 1]
+    same = [name for name in SAME_IN_ALL_RUNS if name not in setting.split(",")]
+    others = [name for name in same if len({row.get(name) for row in rows}) > 1]
     lines: dict[tuple[Any, ...], dict[str, Row]] = collections.defaultdict(dict)
     for row in rows:
         if "wer" in row or "invented_per_minute" in row:
@@ -229,6 +270,40 @@ def draw(target: Path, rows: Sequence[Row], setting: str) -> None:
     figure.savefig(target, metadata={"Date": None})
 
 
+def draw_frontier(target: Path, points: Sequence[Row]) -> None:
+    """One panel per model: the difference with its 95 % limits over the rate; equal points give equal bytes."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "whisperbench", "font.size": 9})
+    figure = Figure(figsize=(9.6, 3.6), facecolor="white")
+    panels = figure.subplots(1, len(MODELS), sharey=True, squeeze=False)[0]
+    for panel, model in zip(panels, MODELS, strict=True):
+        panel.axhspan(-MARGINS[0], MARGINS[0], color="#eeeeee")
+        for point in points:
+            if point["model"] == model:
+                middle, low, high = point["difference"]
+                stride, quantization = point[FRONTIER].split()
+                colour = COLOURS["base" if quantization == "none" else "tiny.en"]
+                limits = [[middle - low], [high - middle]]
+                label = quantization.replace("none", "bfloat16") if stride == "1" else None
+                panel.errorbar(
+                    point["rate"], middle, limits, fmt="o", color=colour, capsize=3, linewidth=1, label=label
+                )
+                text = f"stride {stride}"
+                panel.annotate(
+                    text, (point["rate"], low), (0, -12), textcoords="offset points", ha="center", fontsize=8
+                )
+        panel.set_title(model, fontsize=10)
+        panel.set_xlabel("requests/s")
+        panel.margins(0.15)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("WER difference of base, points")
+    panels[0].legend(frameon=False, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None})
+
+
 def _by_corpus(utterances: Iterable[UtteranceResult]) -> Mapping[str, list[UtteranceResult]]:
     groups: dict[str, list[UtteranceResult]] = collections.defaultdict(list)
     for utterance in utterances:
@@ -240,7 +315,7 @@ def _comparable(runs: Iterable[RunRecord], setting: str) -> Mapping[Any, list[Ru
     """Groups of runs of one model and data set that differ in the setting alone."""
     groups: dict[Any, list[RunRecord]] = collections.defaultdict(list)
     for run in runs:
-        same = [run.params.get(name) for name in SAME_IN_ALL_RUNS if name != setting]
+        same = [run.params.get(name) for name in SAME_IN_ALL_RUNS if name not in setting.split(",")]
         groups[run.params["model"], run.accuracy_key, *same].append(run)
     return groups
 

@@ -53,7 +53,8 @@ class BenchmarkConfig(Options):
     quantization: str | None = option(None, one_of("fp8", FP8_ENCODER),
         "Quantise weights while loading. fp8-encoder computes the encoder's products in FP8 with fused kernels and is "
         "faster (engine=vllm, H100 or newer, bfloat16). fp8 is vLLM's method for the whole model; it saves memory, but "
-        "not time (H200: large-v3-turbo 190.7 instead of 187.6 requests/s, large-v3 117.1 instead of 131.1).",
+        "not time (H200, vLLM 0.32: large-v3-turbo 190.7 instead of 187.6 requests/s, large-v3 117.1 instead of "
+        "131.1).",
         "Model",
         unset="none", engines=VLLM_ENGINES, label="weights-{}")
     load_format: str = option("auto", one_of("auto", "dummy"),
