@@ -230,7 +230,7 @@ def decode(file: BinaryIO, where: str, *, in_16_bits: bool = False) -> Decoded:
         is_plain = (reader.subtype, reader.channels, reader.samplerate) == ("PCM_16", 1, SAMPLE_RATE)
         dtype = "int16" if in_16_bits and is_plain else "float32"
         try:
-            frames = reader.read(dtype=dtype)
+            frames = reader.read(reader.frames, dtype=dtype)  # without the number, GSM 6.10 is refused
         except soundfile.LibsndfileError as error:
             raise AudioError(f"{where} is damaged or cut short: {error.error_string} {FETCH_AGAIN}") from error
         if len(frames) < reader.frames:

@@ -79,7 +79,7 @@ def start_sampling(hardware: Hardware, own_pids: Callable[[], set[int]]) -> Call
                 return
 
     def stop() -> GpuReadings:
-        energy = _known(sum, (gpu.energy_wh() for gpu in gpus))
+        energy = _sum([gpu.energy_wh() for gpu in gpus])
         stopped.set()
         thread.join()
         return _readings(gpus, energy)
@@ -152,7 +152,7 @@ def _readings(gpus: Sequence[_GpuSamples], energy_wh: float | None) -> GpuReadin
     return GpuReadings(
         util_mean=_known(statistics.fmean, (value for gpu in gpus for value in gpu.util)),
         memory_peak_mib=_known(max, (value for gpu in gpus for value in gpu.memory)),
-        power_mean_watts=_known(sum, (_known(statistics.fmean, gpu.power) for gpu in gpus)),
+        power_mean_watts=_sum([_known(statistics.fmean, gpu.power) for gpu in gpus]),
         energy_wh=energy_wh,
         warnings=tuple(dict.fromkeys(text for gpu in gpus for text in gpu.warnings())),
         other_processes=len({pid for gpu in gpus for pid in gpu.other_pids}),
@@ -172,7 +172,13 @@ def _has_mps_control() -> bool:
     return Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"), "control").exists()  # noqa: S108  # of CUDA
 
 
-def _known(function: Callable[[list[float]], float], values: Iterable[float | None]) -> float | None:
-    """A function of the values that are not None; None without any."""
-    known = [value for value in values if value is not None]
+def _known(function: Callable[[list[float]], float], values: Iterable[float]) -> float | None:
+    """A function of the values; None without any."""
+    known = list(values)
     return function(known) if known else None
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """The sum; None if a value is unknown, because the sum of the others would be too low."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -85,10 +85,12 @@ def test_other_formats_are_rounded_to_16_bits(tmp_path: Path) -> None:
         assert np.array_equal(audio, np.rint(load_audio(source).astype(np.float64) * 32_768).clip(-32_768, 32_767))
 
 
-@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.m4a"])
-def test_lossy_formats_sound_alike(tmp_path: Path, name: str) -> None:
-    """MP3, Ogg and m4a keep the speech: nearly the same length, spectra that correlate."""
-    path = written_m4a(tmp_path / name) if name == "a.m4a" else written(tmp_path, name)
+@pytest.mark.parametrize(
+    ("name", "subtype"), [("a.mp3", None), ("a.ogg", None), ("a.m4a", None), ("telephone.wav", "GSM610")]
+)
+def test_lossy_formats_sound_alike(tmp_path: Path, name: str, subtype: str | None) -> None:
+    """MP3, Ogg, m4a and GSM keep the speech: nearly the same length, spectra that correlate."""
+    path = written_m4a(tmp_path / name) if name == "a.m4a" else written(tmp_path, name, subtype=subtype)
     audio = load_audio(path)
     assert audio.size == pytest.approx(PCM.size, abs=2 * 1024)
     spectra = [

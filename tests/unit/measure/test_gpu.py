@@ -105,6 +105,16 @@ def test_several_gpus_have_one_handle_each(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.memory_peak_mib == 1_000 + max(device.samples for device in devices.values())
 
 
+def test_a_sum_over_gpus_without_one_of_them_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power and energy of the other GPUs would be too low for all of them."""
+    monkeypatch.setattr(gpu, "open_device", lambda uuid: uuid)
+    monkeypatch.setattr(gpu, "nvml", lambda name, uuid, *_: None if uuid == "GPU-1" else Nvml()(name))
+    hardware = Hardware("CPU", tuple(Device("NVIDIA A10", 1, (8, 6), uuid=f"GPU-{i}") for i in (0, 1)))
+    found = gpu.start_sampling(hardware, set)()
+    assert found is not None
+    assert (found.util_mean, found.power_mean_watts, found.energy_wh) == (90, None, None)
+
+
 def test_a_mig_device_has_no_readings_of_the_whole_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and processes are its own; utilisation, power, energy and clocks are absent."""
     monkeypatch.setattr(gpu, "open_device", lambda _uuid: object())
