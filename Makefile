@@ -20,7 +20,7 @@ help:
 	@echo 'make install       install the CPU environment, and with it EXTRAS="ray other-engines dev server", all or some'
 	@echo "make test          run tests/unit and tests/smoke"
 	@echo "make test-all      run tests/integration and tests/engine"
-	@echo "make test-nightly  run tests/nightly and the soak: random faults, Ray clusters, pins"
+	@echo "make test-nightly  run tests/nightly: random faults, Ray clusters, pins"
 	@echo "make lint          run ruff and mypy"
 	@echo "make bench         measure the input pipeline; on a GPU, with the engine (benchmarks/README.md)"
 	@echo "make generate      write MLproject and docs/options.md from the option declarations"
@@ -65,7 +65,6 @@ test-all: $(VENV)/dev.installed $(VENV)/server.installed
 # One process at a time: several nodes of Ray run on this host, and Ray gives each of them 30 s to start.
 test-nightly: $(VENV)/dev.installed
 	$(BIN)/python -m pytest tests/nightly $(PYTEST_FLAGS)
-	$(BIN)/python -m tests.nightly.soak --minutes 15
 
 lint: $(VENV)/dev.installed
 	ruff check .

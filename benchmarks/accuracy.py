@@ -16,9 +16,10 @@ compares the transcripts of each value with those of the reference value, separa
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,10 @@ def verdicts(setting: str, reference: str, where: str | None, output: Path) -> N
     from whisperbench.tracking.read import find_runs, read_transcripts
 
     client = connect()
-    newest = {tuple(sorted(run.params.items())): run for run in sorted(find_runs(client, None, where), key=_start)}
+    newest = {
+        tuple(sorted(run.params.items())): run
+        for run in sorted(find_runs(client, None, where), key=lambda run: run.start_time)
+    }
     transcripts = read_transcripts(client, [run.run_id for run in newest.values()], cache_directory() / "transcripts")
     rows = []
     for runs in _comparable(newest.values(), setting).values():
@@ -243,65 +247,58 @@ def verdict(row: Row) -> str:
 
 
 def draw(target: Path, rows: Sequence[Row], setting: str) -> None:
-    """One panel per corpus of PICTURE with the differences and their 95 % limits; equal rows give equal bytes."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "whisperbench", "font.size": 9})
-    figure = Figure(figsize=(9.6, 3.6), facecolor="white")
-    panels = figure.subplots(1, len(PICTURE), squeeze=False)[0]
+    """One panel per corpus of PICTURE with the differences over the values of the setting."""
     values = list(dict.fromkeys(row[setting] for row in rows))
-    for panel, corpus in zip(panels, PICTURE, strict=True):
-        panel.axhspan(-MARGINS[0], MARGINS[0], color="#eeeeee")
-        panel.axhline(0, color="#888888", linewidth=0.8)
-        for shift, (model, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
-            found = [row for row in rows if (row["model"], row["corpus"]) == (model, corpus) and "wer" in row]
-            places = [values.index(row[setting]) + shift for row in found]
-            middle = [row["difference"][0] for row in found]
-            limits = [[abs(row["difference"][side] - row["difference"][0]) for row in found] for side in (1, 2)]
-            panel.errorbar(places, middle, limits, fmt="o", color=colour, label=model, capsize=3, linewidth=1)
-        panel.set_title(f"{corpus}, {found[0]['units']:,} words", fontsize=10)
-        panel.set_xticks(range(len(values)), values)
-        panel.set_xlabel(setting)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("WER minus the WER of the reference, points")
-    panels[0].legend(frameon=False, loc="upper left")
-    figure.tight_layout()
-    figure.savefig(target, metadata={"Date": None})
+    with panels(target, PICTURE, setting, "WER minus the WER of the reference, points") as drawn:
+        for panel, corpus in zip(drawn, PICTURE, strict=True):
+            panel.axhline(0, color="#888888", linewidth=0.8)
+            for shift, (model, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
+                found = [row for row in rows if (row["model"], row["corpus"]) == (model, corpus) and "wer" in row]
+                error_bars(panel, [values.index(row[setting]) + shift for row in found], found, colour, model)
+            panel.set_title(f"{corpus}, {found[0]['units']:,} words", fontsize=10)
+            panel.set_xticks(range(len(values)), values)
 
 
 def draw_frontier(target: Path, points: Sequence[Row]) -> None:
-    """One panel per model: the difference with its 95 % limits over the rate; equal points give equal bytes."""
+    """One panel per model: the difference over the rate."""
+    with panels(target, MODELS, "requests/s", "WER difference of base, points", sharey=True) as drawn:
+        for panel, model in zip(drawn, MODELS, strict=True):
+            for point in [point for point in points if point["model"] == model]:
+                stride, quantization = point[FRONTIER].split()
+                colour = COLOURS["base" if quantization == "none" else "tiny.en"]
+                label = quantization.replace("none", "bfloat16") if stride == "1" else None
+                error_bars(panel, [point["rate"]], [point], colour, label)
+                place = point["rate"], point["difference"][1]
+                panel.annotate(f"stride {stride}", place, (0, -12), textcoords="offset points", ha="center", fontsize=8)
+            panel.margins(0.15)
+
+
+@contextlib.contextmanager
+def panels(target: Path, titles: Sequence[str], x_label: str, y_label: str, **more: Any) -> Iterator[Sequence[Any]]:
+    """Panels beside each other, which are written to an SVG file at the end; equal drawings give equal bytes."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "whisperbench", "font.size": 9})
     figure = Figure(figsize=(9.6, 3.6), facecolor="white")
-    panels = figure.subplots(1, len(MODELS), sharey=True, squeeze=False)[0]
-    for panel, model in zip(panels, MODELS, strict=True):
+    drawn = figure.subplots(1, len(titles), squeeze=False, **more)[0]
+    for panel, title in zip(drawn, titles, strict=True):
         panel.axhspan(-MARGINS[0], MARGINS[0], color="#eeeeee")
-        for point in points:
-            if point["model"] == model:
-                middle, low, high = point["difference"]
-                stride, quantization = point[FRONTIER].split()
-                colour = COLOURS["base" if quantization == "none" else "tiny.en"]
-                limits = [[middle - low], [high - middle]]
-                label = quantization.replace("none", "bfloat16") if stride == "1" else None
-                panel.errorbar(
-                    point["rate"], middle, limits, fmt="o", color=colour, capsize=3, linewidth=1, label=label
-                )
-                text = f"stride {stride}"
-                panel.annotate(
-                    text, (point["rate"], low), (0, -12), textcoords="offset points", ha="center", fontsize=8
-                )
-        panel.set_title(model, fontsize=10)
-        panel.set_xlabel("requests/s")
-        panel.margins(0.15)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel(x_label)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("WER difference of base, points")
-    panels[0].legend(frameon=False, loc="upper left")
+    drawn[0].set_ylabel(y_label)
+    yield drawn
+    drawn[0].legend(frameon=False, loc="upper left")
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
+
+
+def error_bars(panel: Any, places: Sequence[float], rows: Sequence[Row], colour: str, label: str | None) -> None:
+    """The difference of each row with its 95 % limits."""
+    middle = [row["difference"][0] for row in rows]
+    limits = [[abs(row["difference"][side] - row["difference"][0]) for row in rows] for side in (1, 2)]
+    panel.errorbar(places, middle, limits, fmt="o", color=colour, label=label, capsize=3, linewidth=1)
 
 
 def _by_corpus(utterances: Iterable[UtteranceResult]) -> Mapping[str, list[UtteranceResult]]:
@@ -318,10 +315,6 @@ def _comparable(runs: Iterable[RunRecord], setting: str) -> Mapping[Any, list[Ru
         same = [run.params.get(name) for name in SAME_IN_ALL_RUNS if name not in setting.split(",")]
         groups[run.params["model"], run.accuracy_key, *same].append(run)
     return groups
-
-
-def _start(run: RunRecord) -> Any:
-    return run.start_time
 
 
 if __name__ == "__main__":

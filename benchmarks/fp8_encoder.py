@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import functools
 import json
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from torch import nn
 from torch.nn import functional
 
+from tests.support.encoder_layers import in_fp8, layer_norm, layer_of, parts
 from whisperbench.engines.vllm import fp8_kernels as kernels
 from whisperbench.engines.vllm.attention import EncoderAttention
-from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8, product, quantise_when_loaded
+from whisperbench.engines.vllm.fp8_encoder import encode_in_fp8, product
 from whisperbench.engines.vllm.fp8_kernels import Launch
 
 DEVICE = "cuda"
 WIDTH, HEADS, SIZE = 1280, 20, 64  # of large-v3 and large-v3-turbo
 WINDOWS = {"32 x 1500": [1500] * 32, "96 x 500": [500] * 96}
 STRIDE_WEIGHT = 2.77  # log 16
-SHAPES = {"qkv_proj": (1, 3), "out_proj": (1, 1), "fc1": (1, 4), "fc2": (4, 1)}
 LAUNCHES = {
     "norm": [Launch(1, 1), Launch(2, 1), Launch(1, 2), Launch(4, 4)],
     "gelu": [Launch(1, 4), Launch(1, 2), Launch(1, 8), Launch(2, 8)],
@@ -58,7 +56,7 @@ def kernel_rows(rows: int) -> Rows:
     x, update = (torch.randn(rows, WIDTH, device=DEVICE).bfloat16() for _ in range(2))
     hidden = torch.randn(rows, 4 * WIDTH, device=DEVICE).bfloat16() * 2
     heads = torch.randn(rows, HEADS, SIZE, device=DEVICE).bfloat16()
-    norm, original = layer_norm(), x.clone()
+    norm, original = layer_norm(WIDTH, DEVICE), x.clone()
     cases: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...], int]] = {
         "norm": (kernels.add_norm_quantise, kernels.add_norm_quantise_plain, (x, update, norm), 7 * x.numel()),
         "gelu": (kernels.gelu_quantise, kernels.gelu_quantise_plain, (hidden,), 3 * hidden.numel()),
@@ -88,7 +86,7 @@ def layer_rows(lengths: list[int]) -> Rows:
 
 def one_layer(case: str, lengths: list[int], log_weights: torch.Tensor | None) -> Rows:
     x = torch.randn(sum(lengths), WIDTH, device=DEVICE).bfloat16()
-    plain = layer()
+    plain = layer_of(WIDTH, DEVICE, torch.bfloat16)
     quantised = in_fp8(plain, weighted_keys=log_weights is not None)
     attend = EncoderAttention(HEADS, SIZE, lengths, log_weights, x)
     exact = (in_bfloat16(plain, x, attend) - x).float()
@@ -108,50 +106,6 @@ def one_layer(case: str, lengths: list[int], log_weights: torch.Tensor | None) -
     qkv = torch.randn(len(x), quantised.self_attn.qkv_proj.weight.shape[0], device=DEVICE).bfloat16()
     found["attention, ms"] = milliseconds(lambda: attend(qkv))
     return {f"{case}: {name}": value for name, value in found.items()}
-
-
-def layer_norm() -> nn.LayerNorm:
-    norm = nn.LayerNorm(WIDTH, device=DEVICE, dtype=torch.bfloat16)
-    nn.init.normal_(norm.weight, 1.0, 0.1)
-    nn.init.normal_(norm.bias, 0.0, 0.1)
-    return norm
-
-
-def layer() -> Any:
-    """A layer in bfloat16, in the form of vLLM's."""
-    linear = {
-        name: nn.Linear(a * WIDTH, b * WIDTH, device=DEVICE, dtype=torch.bfloat16) for name, (a, b) in SHAPES.items()
-    }
-    attention = types.SimpleNamespace(
-        num_heads=HEADS, head_dim=SIZE, qkv_proj=linear["qkv_proj"], out_proj=linear["out_proj"]
-    )
-    mlp = types.SimpleNamespace(fc1=linear["fc1"], fc2=linear["fc2"])
-    return types.SimpleNamespace(
-        self_attn=attention, mlp=mlp, self_attn_layer_norm=layer_norm(), final_layer_norm=layer_norm()
-    )
-
-
-def in_fp8(plain: Any, *, weighted_keys: bool) -> Any:
-    """The same layer as vLLM loads it."""
-    copies = {
-        name: types.SimpleNamespace(weight=nn.Parameter(each.weight.clone()), bias=nn.Parameter(each.bias.clone()))
-        for name, each in parts(plain).items()
-    }
-    attention = types.SimpleNamespace(
-        num_heads=HEADS, head_dim=SIZE, qkv_proj=copies["qkv_proj"], out_proj=copies["out_proj"]
-    )
-    mlp = types.SimpleNamespace(fc1=copies["fc1"], fc2=copies["fc2"])
-    quantised = types.SimpleNamespace(**{**vars(plain), "self_attn": attention, "mlp": mlp})
-    quantise_when_loaded([quantised], weighted_keys=weighted_keys)
-    for each in copies.values():
-        each.quant_method.process_weights_after_loading(each)
-    return quantised
-
-
-def parts(layer: Any) -> dict[str, Any]:
-    """The linear layers by their names."""
-    attention, mlp = layer.self_attn, layer.mlp
-    return {"qkv_proj": attention.qkv_proj, "out_proj": attention.out_proj, "fc1": mlp.fc1, "fc2": mlp.fc2}
 
 
 def in_bfloat16(layer: Any, x: torch.Tensor, attend: EncoderAttention) -> torch.Tensor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.support.commands import command, kill_with_guardian, start, still_running
+from tests.support.commands import command, kill_with_guardian, start, still_running, wait_until
 from tests.support.stores import all_runs
 from whisperbench.results.bundle import PARTIAL
 from whisperbench.results.recording import read_journal
@@ -56,14 +55,13 @@ def test_the_real_engine_ends_with_its_client(
 def wait_until_it(does: str, process: subprocess.Popen[str], log: Path) -> None:
     """Return when the engine's process exists and `imports` vLLM, has its name and `loads`, or `transcribes`."""
     client, results = psutil.Process(process.pid), log.parent / "results"
-    while True:
-        assert process.poll() is None, log.read_text()
+
+    def happens() -> bool:
         if does == "transcribes":
-            if any(path.stat().st_size for path in results.glob("*/transcripts.jsonl")):
-                return
-        elif any(does == "imports" or name.startswith("VLLM::Engine") for name in engine_names(client)):
-            return
-        time.sleep(0.1)
+            return any(path.stat().st_size for path in results.glob("*/transcripts.jsonl"))
+        return any(does == "imports" or name.startswith("VLLM::Engine") for name in engine_names(client))
+
+    wait_until(happens, process, log)
 
 
 def engine_names(client: psutil.Process) -> list[str]:

@@ -6,16 +6,13 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.support.commands import still_running
 from whisperbench.checkpoint.checkpoint import Checkpoint, resolve_model
 from whisperbench.corpus.audio import Samples, load_audio
 from whisperbench.corpus.corpus import Utterance
@@ -84,15 +81,6 @@ def test_the_wer(texts: dict[str, Transcription], demo: list[Utterance]) -> None
     wer = score([result_of(utterance, texts[utterance.utt_id], 0, 0.0) for utterance in demo], "en").wer
     assert wer is not None
     assert wer < 6
-
-
-def test_a_closed_engine_leaves_no_process(engine: Engine) -> None:
-    """Its processes are descendants of this one."""
-    processes = [psutil.Process(pid) for pid in engine.pids() - {os.getpid()}]
-    assert processes
-    assert set(processes) <= set(psutil.Process().children(recursive=True))
-    engine.close()
-    assert still_running(processes) == []
 
 
 class Thinned:

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import resource
 import shutil
-import socket
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -328,17 +327,6 @@ class TestRefused:
         log(client, run_of())
         (directory / "taken").write_text("")
         assert "cannot be written" in compare(results_dir="taken").stderr
-
-    def test_an_unreachable_server(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Status 3 with the address and without the password."""
-        with contextlib.closing(socket.socket()) as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
-            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
-            result = compare()
-        assert result.exit_code == 3
-        assert f"127.0.0.1:{port}" in result.stderr
-        assert "secret" not in result.stderr
 
 
 class TestClips:

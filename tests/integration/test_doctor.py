@@ -40,15 +40,6 @@ def test_a_server_that_accepts_runs(client: Any) -> None:
     assert client.search_runs(["0"]) == []
 
 
-def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A problem with its address."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(doctor, "CHECKS", {"tracking server": doctor.check_tracking_server})
-    ((_, check),) = examine(CONFIG, NO_GPU)
-    assert check.status == "problem"
-    assert "127.0.0.1:9" in check.found
-
-
 def test_a_password_in_the_address(tracking_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """`mlflow run` would print it: a warning, here and before a measurement, with the two variables that do not."""
     address = f"http://ann:s3cret-pa55word@127.0.0.1:{tracking_server.port}"

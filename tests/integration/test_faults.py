@@ -16,14 +16,13 @@ from __future__ import annotations
 import resource
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.bundles import contents_of, held_by, result_in
-from tests.support.commands import FAKE_BENCHMARK, start
+from tests.support.commands import FAKE_BENCHMARK, lines_in, start, wait_until
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.servers import Proxy, Server, served_store
 from tests.support.stores import all_runs, fresh_store
@@ -43,9 +42,17 @@ POSITIONS = (1, 2, 3, 4, 6, 8, 10, 12)
 
 
 class Benchmark:
-    """The benchmark command with a fake engine on the demo corpus, in a process of its own."""
+    """The benchmark command, with a fake engine and on the demo corpus by default, in a process of its own."""
 
-    def __init__(self, directory: Path, address: str, *, delay: float = 0.0, **options: object) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        address: str,
+        *,
+        delay: float = 0.0,
+        words: tuple[str, ...] = FAKE_BENCHMARK,
+        **options: object,
+    ) -> None:
         directory.mkdir(exist_ok=True)
         self.results, self.log, self.ledger = directory / "results", directory / "out.log", directory / "ledger"
         given = {"model": "demo", "corpus": "demo", "repeats": REPEATS, "results_dir": self.results, **options}
@@ -53,16 +60,14 @@ class Benchmark:
             **{"MLFLOW_TRACKING_URI": address, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
             **{DELAY_VARIABLE: str(delay), LEDGER_VARIABLE: str(self.ledger)},
         }
-        self.process: subprocess.Popen[str] = start(FAKE_BENCHMARK, directory, given, log=self.log, **variables)
+        self.process: subprocess.Popen[str] = start(words, directory, given, log=self.log, **variables)
 
     def wait_until_transcribing(self) -> None:
         """Return when more texts exist than the warm-up has."""
-        while not self.ledger.exists() or self.ledger.read_bytes().count(b"\n") < CLIPS + 3:
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.005)
+        wait_until(lambda: lines_in(self.ledger) >= CLIPS + 3, self.process, self.log)
 
-    def exit_status(self) -> int:
-        return self.process.wait(120)
+    def exit_status(self, seconds: float = 120) -> int:
+        return self.process.wait(seconds)
 
 
 def upload_everything(client: Any, results: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.support.encoder_layers import in_fp8, layer_norm, layer_of, parts
+
 ROOT = Path(__file__).parents[2]
 HAS_GPU = torch.cuda.is_available()
 ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")]
 DEVICES = ["cpu", pytest.param("cuda", marks=ON_A_GPU)]
 WIDTHS = (384, 512, 1280, 1536)  # of tiny, base and large, and of tiny's MLP; 512 is a power of 2
 ROWS = 7
-
-
-def norm(width: int, device: str) -> nn.LayerNorm:
-    layer = nn.LayerNorm(width, device=device, dtype=torch.bfloat16)
-    nn.init.normal_(layer.weight, 1.0, 0.3)
-    nn.init.normal_(layer.bias, 0.0, 0.3)
-    return layer
 
 
 def normalised(layer: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
@@ -75,7 +69,7 @@ def check_kernels(device: str) -> None:
     torch.manual_seed(5)
     launches = [kernels.Launch(1, 1), kernels.Launch(4, 2)]
     for width in WIDTHS if device == "cpu" else WIDTHS[::2]:  # a GPU compiles each case
-        (x, update), layer = rows_of(width, device), norm(width, device)
+        (x, update), layer = rows_of(width, device), layer_norm(width, device)
         added = x + update
         for each, stream in ((None, x), (update, added)):
             exact = normalised(layer, stream.double())
@@ -108,33 +102,6 @@ def test_kernels_on_a_gpu() -> None:
     check_kernels("cuda")
 
 
-def layers_of(count: int, width: int, device: str, *, weighted_keys: bool) -> tuple[list[Any], list[Any]]:
-    """Layers in float32, and layers of vLLM's form with the same weights, after vLLM's loading."""
-    from whisperbench.engines.vllm.fp8_encoder import quantise_when_loaded
-
-    shapes = {"qkv_proj": (1, 3), "out_proj": (1, 1), "fc1": (1, 4), "fc2": (4, 1)}
-    exact, layers = [], []
-    for _ in range(count):
-        linear = {name: nn.Linear(a * width, b * width, device=device) for name, (a, b) in shapes.items()}
-        norms = {name: norm(width, device) for name in ("self_attn_layer_norm", "final_layer_norm")}
-        exact.append(types.SimpleNamespace(**linear, **norms))
-        loaded = {
-            name: types.SimpleNamespace(
-                weight=nn.Parameter(each.weight.bfloat16()), bias=nn.Parameter(each.bias.bfloat16())
-            )
-            for name, each in linear.items()
-        }
-        attention = types.SimpleNamespace(
-            num_heads=width // 64, head_dim=64, qkv_proj=loaded["qkv_proj"], out_proj=loaded["out_proj"]
-        )
-        mlp = types.SimpleNamespace(fc1=loaded["fc1"], fc2=loaded["fc2"])
-        layers.append(types.SimpleNamespace(self_attn=attention, mlp=mlp, **norms))
-        quantise_when_loaded(layers[-1:], weighted_keys=weighted_keys)
-        for each in loaded.values():
-            each.quant_method.process_weights_after_loading(each)
-    return exact, layers
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("weighted", [False, True])
@@ -145,24 +112,26 @@ def test_layers_in_fp8_are_those_in_float32(device: str, weighted: bool) -> None
 
     torch.manual_seed(3)
     width, lengths = (1280, [301, 96]) if device == "cuda" else (384, [37, 12])
-    exact, in_fp8 = layers_of(3, width, device, weighted_keys=weighted)
+    layers = [layer_of(width, device, torch.float32) for _ in range(3)]
+    quantised = [in_fp8(layer, weighted_keys=weighted) for layer in layers]
     x = torch.randn(sum(lengths), width, device=device).bfloat16()
     log_weights = torch.where(torch.arange(len(x), device=device) % 7 == 6, 2.77, 0.0) if weighted else None
     attend = EncoderAttention(width // 64, 64, lengths, log_weights, x)
     wanted = x.float()
-    for layer in exact:
-        qkv = layer.qkv_proj(normalised(layer.self_attn_layer_norm, wanted))
+    for layer in layers:
+        linear = parts(layer)
+        qkv = linear["qkv_proj"](normalised(layer.self_attn_layer_norm, wanted))
         windows = qkv.view(-1, 3, width // 64, 64).permute(1, 2, 0, 3).split(lengths, dim=2)
         weights = [None] * len(lengths) if log_weights is None else log_weights.split(lengths)
         mixed = [
             functional.scaled_dot_product_attention(*window, attn_mask=None if w is None else w.expand(len(w), -1))
             for window, w in zip(windows, weights, strict=True)
         ]
-        wanted = wanted + layer.out_proj(torch.cat(mixed, dim=1).transpose(0, 1).flatten(1))
-        hidden = functional.gelu(layer.fc1(normalised(layer.final_layer_norm, wanted)))
-        wanted = wanted + layer.fc2(hidden)
+        wanted = wanted + linear["out_proj"](torch.cat(mixed, dim=1).transpose(0, 1).flatten(1))
+        hidden = functional.gelu(linear["fc1"](normalised(layer.final_layer_norm, wanted)))
+        wanted = wanted + linear["fc2"](hidden)
     change = wanted - x.float()
-    found = encode_in_fp8(in_fp8, x.clone(), attend).float() - x.float()
+    found = encode_in_fp8(quantised, x.clone(), attend).float() - x.float()
     error = float((found - change).norm() / change.norm())
     print(f"\nthree layers in FP8 on {device}: relative error of their contribution {error:.3f}")
     assert 0.005 < error < 0.08

@@ -52,14 +52,14 @@ def test_files_that_do_not_arrive(tracking_server: Server, tmp_path: Path) -> No
             with tracked_run(client, "demo") as run:
                 bundle = result_in(tmp_path / "results", origin=tracking.origin_of(client, run.run_id))
                 client.set_tag(run.run_id, BUNDLE_TAG, bundle.id)
-                proxy.swallows_files = True
+                proxy.swallows = b"PUT "
                 tracking.log_bundle(client, run.run_id, bundle)
         found = client.get_run(run.run_id)
         assert found.info.status == "FAILED"
         assert "part(s) of" in found.data.tags[FAILURE]
         with pytest.raises(TrackingError, match=r"lacks \d part\(s\)"):
             upload_bundle(client, bundle)
-        proxy.swallows_files = False
+        proxy.swallows = None
         assert upload_bundle(client, bundle) == (run.run_id, True)
         assert upload_bundle(client, bundle) == (run.run_id, False)
     client = connect(tracking_server.address)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support.bundles import result_in
-from tests.support.commands import FAKE_BENCHMARK, PROJECT, python_path, still_running
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, lines_in, python_path, still_running, wait_until
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import all_runs, fresh_store
 from whisperbench.tracking.client import connect
@@ -65,11 +64,7 @@ def mlflow_run(project: Path, address: str, ledger: Path) -> Iterator[subprocess
             command, cwd=project, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 120
-        while not ledger.exists() or ledger.read_bytes().count(b"\n") < 20:
-            assert process.poll() is None, (project / "out.log").read_text()
-            assert time.monotonic() < deadline, (project / "out.log").read_text()
-            time.sleep(0.05)
+        wait_until(lambda: lines_in(ledger) >= 20, process, project / "out.log")
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):

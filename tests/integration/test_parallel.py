@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.commands import FAKE_BENCHMARK, called, start, still_running
+from tests.support.commands import FAKE_BENCHMARK, called, lines_in, start, still_running, wait_until
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from whisperbench.results.bundle import ARTIFACTS, Bundle, read_bundle
 from whisperbench.results.names import WARNINGS
@@ -19,20 +18,16 @@ from whisperbench.results.names import WARNINGS
 class Run:
     """The command in a process of its own; the engines append a line to `ledger` for each result."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, words: tuple[str, ...] = FAKE_BENCHMARK, **more: object) -> None:
         self.results, self.ledger = folder / "results", folder / "ledger"
         given = {"model": "demo", "corpus": "demo", "gpus": 2, "corpus_copies": 20, "max_num_seqs": 8}
-        given |= {"offline": "true", "results_dir": self.results}
+        given |= {"offline": "true", "results_dir": self.results, **more}
         variables = {DELAY_VARIABLE: "0.03", LEDGER_VARIABLE: str(self.ledger)}
-        self.process = start(FAKE_BENCHMARK, folder, given, **variables)
+        self.process = start(words, folder, given, **variables)
 
     def wait_for_results(self, count: int) -> list[psutil.Process]:
         """Every process of the run, once its engines have returned so many results."""
-        deadline = time.monotonic() + 120
-        while not self.ledger.exists() or len(self.ledger.read_bytes().splitlines()) < count:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: lines_in(self.ledger) >= count, self.process)
         return psutil.Process(self.process.pid).children(recursive=True)
 
     @property

@@ -1,7 +1,7 @@
 """The merged cross-attention by its arithmetic, on a CPU, with keys in the model's type and in fp8.
 
 What vLLM computes on a GPU is written out here in float32: its FlashAttention over a paged cache, its merge of two
-results, and its store of keys.  That the real ones give the same, `test_packed_model` shows on a GPU.
+results, and its store of keys.  That the real ones give the same, `test_vllm_model` shows on a GPU.
 """
 
 from __future__ import annotations

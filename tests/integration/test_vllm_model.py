@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import types
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -184,13 +183,13 @@ def test_the_plain_cross_attention_weights_sparse_keys(device: str) -> None:
         assert relative(found, sequences.wanted(0.0)) > 1e-2
 
 
-def flash_layer(heads: int = HEADS) -> tuple[Any, Any]:
+def flash_layer() -> tuple[Any, Any]:
     """vLLM's FlashAttention implementation of a cross-attention, and what it asks of its layer."""
     from vllm.v1.attention.backend import AttentionType
     from vllm.v1.attention.backends.flash_attn import FlashAttentionImpl
 
     implementation = FlashAttentionImpl(
-        heads, SIZE, SIZE**-0.5, heads, None, None, "auto", attn_type=AttentionType.ENCODER_DECODER
+        HEADS, SIZE, SIZE**-0.5, HEADS, None, None, "auto", attn_type=AttentionType.ENCODER_DECODER
     )
     one = torch.ones(1, device="cuda")
     return implementation, types.SimpleNamespace(_q_scale=one, _k_scale=one, _v_scale=one)
@@ -238,59 +237,3 @@ def test_the_merged_cross_attention_can_be_replayed() -> None:
     graph.replay()
     wanted = sequences.wanted(log_weight(STRIDE))
     assert relative(output[:-1], wanted[:-1]) < 0.01
-
-
-@torch.inference_mode()
-@pytest.mark.gpu
-@pytest.mark.skipif(not HAS_GPU, reason="no GPU")
-def test_what_the_weights_cost() -> None:
-    """256 sequences of typical length: weighted sparse keys are read in less time than all 1,500 without weights."""
-    from whisperbench.engines.vllm.attention import WeightedCrossAttention, flash_attention
-
-    heads = 20  # of turbo and large-v3
-    implementation, layer = flash_layer(heads)
-    sequences = Sequences([DENSE[1]] * 256, [1] * 256, "cuda", torch.bfloat16, heads)
-    attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
-    sequences.step(attention, layer, stored=False)
-    metadata = types.SimpleNamespace(**sequences.metadata)
-    output = torch.empty_like(sequences.query)
-    weighted = milliseconds(
-        lambda: attention(layer, sequences.query, None, None, sequences.cache, metadata, output=output)
-    )
-    keys, values = sequences.cache.transpose(1, 2).chunk(2, dim=-1)
-    flash = flash_attention()
-    everywhere = torch.randint_like(metadata.block_table, 1, len(sequences.cache))
-    lengths = torch.full_like(metadata.seq_lens, 1500)
-
-    def whole() -> None:
-        flash(
-            q=sequences.query,
-            k=keys,
-            v=values,
-            cu_seqlens_q=metadata.query_start_loc,
-            max_seqlen_q=1,
-            seqused_k=lengths,
-            max_seqlen_k=1500,
-            block_table=everywhere,
-            softmax_scale=SIZE**-0.5,
-        )
-
-    full = milliseconds(whole)
-    print(f"\ncross-attention, {heads} heads, a layer: {weighted:.3f} ms weighted, {full:.3f} ms with 1,500 keys")
-    assert weighted < full
-
-
-def milliseconds(work: Callable[[], object]) -> float:
-    """What it takes on the GPU alone: replayed from a CUDA graph."""
-    work()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    graph.replay()
-    start.record()
-    for _ in range(20):
-        graph.replay()
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 20

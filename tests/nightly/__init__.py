@@ -1,1 +1,1 @@
-"""Tests that take long, or start nodes of Ray, and the script `soak` (`make test-nightly`)."""
+"""Tests that take long, or start nodes of Ray (`make test-nightly`)."""

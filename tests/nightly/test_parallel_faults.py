@@ -2,78 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.commands import called, command, start, still_running
+from tests.integration.test_parallel import Run
+from tests.support.commands import called, command, lines_in, still_running, wait_until
 from tests.support.corpora import DEMO_TRANSCRIPTS
-from whisperbench.results.bundle import PARTIAL, read_bundle
 from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import TRANSCRIPTS
 
-COPIES, BEFORE_THE_FAULT = 20, 20
-OPTIONS = {
-    **{"model": "demo", "corpus": "demo", "dtype": "float32", "gpus": 2, "corpus_copies": COPIES, "max_num_seqs": 8},
-    **{"offline": "true", "stall_minutes": 0.75, "results_dir": "results"},
-}
+BEFORE_THE_FAULT = 20
 
 
 @pytest.mark.usefixtures("no_project_run")
-@pytest.mark.parametrize(
-    ("victim", "number", "status"),
-    [
-        (None, signal.SIGCONT, 0),
-        ("EngineWorker", signal.SIGSTOP, 1),
-        ("VLLM::EngineCore", signal.SIGKILL, 1),
-        ("VLLM::EngineCore", signal.SIGSTOP, 1),
-        ("driver", signal.SIGKILL, -signal.SIGKILL),
-    ],
-)
-def test_a_fault(victim: str | None, number: signal.Signals, status: int, tmp_path: Path) -> None:
-    """Without an engine the other one transcribes the rest and the run has no rate; without a driver it is partial."""
-    log, results = tmp_path / "out.log", tmp_path / "results"
-    process = start(command("benchmark"), tmp_path, OPTIONS, log=log)
+@pytest.mark.parametrize("number", [None, signal.SIGKILL, signal.SIGSTOP])
+def test_a_fault_of_an_engine(number: signal.Signals | None, tmp_path: Path) -> None:
+    """The other one transcribes the rest, and the run has no rate; without a fault it has one."""
+    run = Run(tmp_path, command("benchmark"), dtype="float32", stall_minutes=0.75)
     try:
-        while len(texts_in(results)) < BEFORE_THE_FAULT:
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.1)
-        family = psutil.Process(process.pid).children(recursive=True)
-        if victim == "driver":
-            process.send_signal(number)
-        elif victim:
-            called(victim, family)[0].send_signal(number)
-        assert process.wait(400) == status, log.read_text()
+        wait_until(lambda: any(map(transcribed, run.results.glob("*"))), run.process, seconds=600)
+        family = psutil.Process(run.process.pid).children(recursive=True)
+        if number:
+            called("VLLM::EngineCore", family)[0].send_signal(number)
+        _, err = run.process.communicate(timeout=400)
+        assert run.process.returncode == (1 if number else 0), err
     finally:
-        process.kill()  # its guardian ends the rest
+        run.process.kill()  # its guardian ends the rest
     assert still_running(family, 30) == []
-    (directory,) = results.iterdir()
-    texts = texts_in(results)
-    assert {utt: text for utt, text in texts if text != DEMO_TRANSCRIPTS[utt]} == {}
-    counts = Counter(utt for utt, _ in texts)
-    if victim == "driver":
-        assert directory.name.endswith(PARTIAL)
-        assert max(counts.values()) <= COPIES
-        return
-    assert counts == dict.fromkeys(DEMO_TRANSCRIPTS, COPIES)
-    contents = read_bundle(directory).contents
+    lines = (run.bundle.directory / TRANSCRIPTS).read_text(encoding="utf-8").splitlines()
+    texts = [(entry["utt_id"].partition("#")[0], entry["hypothesis"]) for entry in map(json.loads, lines)]
+    assert set(texts) == set(DEMO_TRANSCRIPTS.items())
+    assert Counter(utt_id for utt_id, _ in texts) == dict.fromkeys(DEMO_TRANSCRIPTS, 20)
+    contents = run.bundle.contents
     assert "wer" in contents.metrics
-    assert ("reqs_per_sec" in contents.metrics) == (victim is None)
-    assert bool(contents.tags.get(WARNINGS)) or victim is None
+    assert ("reqs_per_sec" in contents.metrics) == (number is None)
+    assert bool(contents.tags.get(WARNINGS)) or number is None
 
 
-def texts_in(results: Path) -> list[tuple[str, str]]:
-    """Utterance (without the number of its copy) and text of every line on disk."""
-    found = []
-    for path in results.glob(f"*/{TRANSCRIPTS}"):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError):  # the last line of a killed driver may be cut
-                entry = json.loads(line)
-                found.append((entry["utt_id"].partition("#")[0], entry["hypothesis"]))
-    return found
+def transcribed(directory: Path) -> bool:
+    return lines_in(directory / TRANSCRIPTS) >= BEFORE_THE_FAULT

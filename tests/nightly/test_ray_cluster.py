@@ -9,14 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clusters import Cluster
-from tests.support.commands import FAKE_BENCHMARK, PROJECT, called, still_running, words_of
+from tests.support.commands import FAKE_BENCHMARK, PROJECT, called, lines_in, still_running, wait_until, words_of
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from whisperbench.doctor import Check
 from whisperbench.engines.parallel.ray_cluster import version
@@ -81,19 +80,6 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_SECONDS
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def texts(cluster: Cluster) -> int:
-    ledger = Path(cluster.env[LEDGER_VARIABLE])
-    return len(ledger.read_bytes().splitlines()) if ledger.exists() else 0
-
-
 def test_gpus_that_the_cluster_does_not_have_are_refused(cluster: Cluster, tmp_path: Path) -> None:
     """The message names the GPUs that it has; nothing is started."""
     cluster.set_kind("first", H100)
@@ -134,11 +120,12 @@ def test_a_node_that_is_killed_leaves_the_transcripts_without_a_rate(cluster: Cl
     """The engines of the other nodes transcribe the rest, and no process remains."""
     for name in cluster.nodes:
         cluster.set_kind(name, H100)
-    begun = texts(cluster)
+    ledger = Path(cluster.env[LEDGER_VARIABLE])
+    begun = lines_in(ledger)
     third = cluster.add("third")
     cluster.set_kind("third", H100)
     run = benchmark(cluster, tmp_path, gpus=3)
-    wait_for(run, lambda: texts(cluster) >= begun + 3 * WARM_UP + 40)
+    wait_until(lambda: lines_in(ledger) >= begun + 3 * WARM_UP + 40, run)
     lost = third.processes()
     assert called("EngineWorker", lost)
     third.send(signal.SIGKILL)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import resource
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.commands import FAKE_BENCHMARK, FAKE_SWEEP, command, run, start
+from tests.support.commands import FAKE_BENCHMARK, FAKE_SWEEP, command, lines_in, run, start, wait_until
 from tests.support.fake_sweep import SECONDS_VARIABLE
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.stores import all_runs
@@ -24,16 +22,6 @@ DEMO = {"model": "demo", "corpus": "demo", "results_dir": "results"}
 ROOM_BYTES = 3_600
 """The journal and measurement.json fit, bundle.json does not."""
 NO_SERVER = "http://127.0.0.1:9"
-
-
-def wait_until(happens: Callable[[], bool], process: Any, log: Path) -> None:
-    while not happens():
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.02)
-
-
-def lines_in(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def test_sigterm_in_the_middle(client: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def run(words: tuple[str, ...], folder: Path, options: dict[str, Any], **variabl
     process = start(words, folder, options, **variables)
     out, err = process.communicate(timeout=400)
     return process.returncode, out, err
+
+
+def wait_until(
+    happens: Callable[[], bool], process: subprocess.Popen[Any], log: Path | None = None, *, seconds: float = 120
+) -> None:
+    """Return when it happens; it must happen in time and before the process ends."""
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert process.poll() is None, log.read_text() if log else process.communicate()
+        assert time.monotonic() < deadline, log.read_text() if log else "did not happen in time"
+        time.sleep(0.02)
+
+
+def lines_in(path: Path) -> int:
+    """Whole lines; none where there is no file yet."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def interrupt(number: signal.Signals = signal.SIGTERM) -> None:

@@ -34,9 +34,7 @@ def relative(ours: torch.Tensor, wanted: torch.Tensor) -> float:
 class Sequences:
     """Decoder tokens and a paged cache of encoder keys, in random blocks, as vLLM lays them out."""
 
-    def __init__(
-        self, dense: list[int], tokens: list[int], device: str, dtype: torch.dtype, heads: int = HEADS
-    ) -> None:
+    def __init__(self, dense: list[int], tokens: list[int], device: str, dtype: torch.dtype) -> None:
         torch.manual_seed(5)
         self.dense, self.tokens = dense, tokens
         self.places = places = [cache_slots(d, STRIDE) for d in dense]
@@ -48,8 +46,8 @@ class Sequences:
             table[row, : len(own)] = own
             within = torch.arange(n)
             slots.append(own[within // BLOCK] * BLOCK + within % BLOCK)
-        self.keys, self.values = (torch.randn(2, sum(places), heads, SIZE) * 2).to(device, dtype)
-        self.query = torch.randn(sum(tokens), heads, SIZE).to(device, dtype)
+        self.keys, self.values = (torch.randn(2, sum(places), HEADS, SIZE) * 2).to(device, dtype)
+        self.query = torch.randn(sum(tokens), HEADS, SIZE).to(device, dtype)
         starts = torch.tensor([0, *tokens], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         self.metadata = {
             "num_actual_tokens": sum(tokens),
@@ -61,7 +59,7 @@ class Sequences:
             "slot_mapping": torch.cat(slots).to(device),
         }
         # Keys and values of a block lie one position behind the other: (blocks, heads, block, 2 * size), seen so.
-        cache = torch.zeros(sum(blocks) + 1, BLOCK, heads, 2 * SIZE, device=device, dtype=dtype)
+        cache = torch.zeros(sum(blocks) + 1, BLOCK, HEADS, 2 * SIZE, device=device, dtype=dtype)
         self.cache = cache.transpose(1, 2)
 
     def step(self, attention: Any, layer: Any, *, stored: bool) -> torch.Tensor:

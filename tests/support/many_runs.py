@@ -1,16 +1,12 @@
-"""A synthetic store of 64 runs: 2 models × 4 GPUs × 4 settings, each measured twice.
-
-python -m tests.support.many_runs sqlite:////tmp/many.db
-"""
+"""A synthetic store of 64 runs: 2 models × 4 GPUs × 4 settings, each measured twice."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 
 import numpy as np
 
-from tests.support.stores import H100, log, run_of, spoken
+from tests.support.stores import H100, run_of, spoken
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.results.record import RunRecord
 
@@ -53,15 +49,3 @@ def many_runs() -> list[tuple[RunRecord, str]]:
         )
         found.append((run, spoken([int(each) for each in errors], words=WORDS, per_speaker=PER_SPEAKER)))
     return found
-
-
-def main(address: str) -> None:
-    import mlflow
-
-    client = mlflow.MlflowClient(address)
-    for run, transcripts in many_runs():
-        log(client, run, transcripts)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -116,7 +116,8 @@ class Proxy:
         self._cut_until: int | None = None
         self._answer_lost = False
         self.drips = False  # answers come one byte at a time
-        self.swallows_files = False  # artifacts are answered by a page, as a login in front of a server does
+        self.swallows: bytes | None = None
+        """What begins so is answered by a page, as by a login in front of a server: b"PUT " of artifacts, b"" all."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reset(self, cut_from: int | None = None, *, answer_lost: bool = False, cut_until: int | None = None) -> None:
@@ -142,7 +143,7 @@ class Proxy:
             lost = threading.Event()
             threading.Thread(target=self._answers, args=(server, client, lost), daemon=True).start()
             while data := client.recv(65_536):
-                if self.swallows_files and data.startswith(b"PUT "):
+                if self.swallows is not None and data.startswith(self.swallows):
                     client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<html></html>")
                     client.shutdown(socket.SHUT_WR)
                     while client.recv(65_536):
