@@ -1,20 +1,18 @@
-"""Faults of a server and signals: each is caused for real, and nothing that was measured is lost.
+"""Faults of a server: each is caused for real, and nothing that was measured is lost.
 
 | fault | how it is caused | what must hold afterwards |
 |---|---|---|
 | server down | the real server is killed while the benchmark transcribes | status 3, bundle, upload completes it |
 | connection cut | a proxy cuts a request, before or after the server saw it | one run, complete |
 | disk full on the server | the server may not write files beyond a few bytes | status 3, bundle, upload completes it |
-| signal | SIGINT and SIGHUP while the benchmark transcribes | KILLED with the signal, transcripts kept |
 
-tests/smoke has SIGTERM and a full disk of the client, tests/engine the death of an engine, tests/nightly every request
+tests/smoke has signals and a full disk of the client, tests/engine the death of an engine, tests/nightly every request
 cut and SIGKILL at random moments.
 """
 
 from __future__ import annotations
 
 import resource
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,9 @@ from tests.support.bundles import contents_of, held_by, result_in
 from tests.support.commands import FAKE_BENCHMARK, lines_in, start, wait_until
 from tests.support.fakes import DELAY_VARIABLE, LEDGER_VARIABLE
 from tests.support.servers import Proxy, Server, served_store
-from tests.support.stores import all_runs, fresh_store
+from tests.support.stores import all_runs
 from whisperbench.errors import TrackingError
-from whisperbench.results.bundle import PARTIAL, Origin, read_bundle, unlogged_bundles, upload_command
-from whisperbench.results.recording import read_journal
+from whisperbench.results.bundle import Origin, read_bundle, unlogged_bundles, upload_command
 from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
@@ -165,17 +162,3 @@ def test_disk_full_on_the_server(tmp_path: Path, empty_store: Path) -> None:
         sent = held_by(client, run_id, tmp_path / "found")["artifacts"]["transcripts.json"]
         assert sent == (bundle.artifacts / "transcripts.json").read_bytes()
         assert len(all_runs(client)) == 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal(number: signal.Signals, tmp_path: Path, empty_store: Path) -> None:
-    """Status 128 + n, a KILLED run that names the signal, and the finished transcripts on disk."""
-    address = fresh_store(tmp_path, empty_store)
-    benchmark = Benchmark(tmp_path, address, delay=0.02)
-    benchmark.wait_until_transcribing()
-    benchmark.process.send_signal(number)
-    assert benchmark.exit_status() == 128 + number, benchmark.log.read_text()
-    (run,) = all_runs(connect(address))
-    assert (run.info.status, run.data.tags["whisperbench.failure"]) == ("KILLED", number.name)
-    (partial,) = benchmark.results.glob(f"*{PARTIAL}")
-    assert read_journal(partial)

@@ -16,9 +16,7 @@ from tests.support import fake_benchmark
 from tests.support.bundles import held_by
 from tests.support.corpora import put
 from tests.support.fakes import FakeEngine
-from tests.support.stores import fresh_store
 from whisperbench.results.bundle import read_bundle
-from whisperbench.tracking.client import connect
 
 pytestmark = pytest.mark.usefixtures("no_project_run")
 
@@ -57,13 +55,10 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    address = fresh_store(tmp_path, empty_store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+@pytest.fixture(autouse=True)
+def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    return connect(address)
 
 
 class TalkativeEngine(FakeEngine):

@@ -1,17 +1,20 @@
-"""The load of the machine by real processes that are not descendants of this one."""
+"""The load of the machine and of its GPUs by real processes that are not descendants of this one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.unit.measure.test_gpu import Nvml, readings_of
 from whisperbench.measure import load
 from whisperbench.measure.load import SWEEP, other_benchmark_runs, start_measuring
 
@@ -85,3 +88,14 @@ def test_a_concurrent_benchmark_is_found(sweep: str | None, expected: bool, monk
     with stranger(SLEEP, "whisperbench", "benchmark", "marked", **({SWEEP: sweep} if sweep else {SWEEP: ""})):
         assert other_benchmark_runs() is expected
     assert not other_benchmark_runs()
+
+
+def test_the_server_of_cuda_mps_is_no_stranger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """NVML lists it beside the engines that it serves: a process of that name, here one that sleeps."""
+    server = tmp_path / "nvidia-cuda-mps-server"
+    shutil.copy("/bin/sleep", server)
+    with subprocess.Popen([server, "60"]) as process:
+        found = readings_of(Nvml(other_pid=process.pid), monkeypatch, samples=5)
+        process.kill()
+    assert found.cuda_mps
+    assert found.disturbance is None

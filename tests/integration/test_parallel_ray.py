@@ -15,9 +15,9 @@ import pytest
 from tests.support.checkpoints import random_weights
 from tests.support.commands import PROJECT, called, still_running
 from tests.support.corpora import put
-from tests.support.fakes import NO_GPU, FakeEngine
+from tests.support.fakes import DELAY_VARIABLE, NO_GPU, FakeEngine
 from tests.support.leftovers import wait_for_none
-from tests.support.parallel import EngineThatDoesNotStart, EngineWithASemaphore, SlowFakeEngine
+from tests.support.parallel import EngineThatDoesNotStart, EngineWithASemaphore
 from whisperbench.config.benchmark import BenchmarkConfig
 from whisperbench.corpus.corpus import Utterance, load_corpus
 from whisperbench.doctor import SHARED_MEMORY
@@ -41,6 +41,7 @@ def private_ray() -> Iterator[Any]:
     """One for all tests here, because it takes seconds to start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(PROJECT))
+        patch.setenv(DELAY_VARIABLE, "0.02")
         yield connect("", cpus=8)
         disconnect()
 
@@ -53,7 +54,7 @@ def ray_is_kept(private_ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def two_engines(
-    settings: EngineSettings, folder: Path, start_engine: StartEngine = SlowFakeEngine
+    settings: EngineSettings, folder: Path, start_engine: StartEngine = FakeEngine
 ) -> Iterator[ParallelEngine]:
     with contextlib.closing(start_parallel(settings, NO_GPU, folder / "engine.log", start_engine)) as engine:
         yield engine
@@ -128,7 +129,7 @@ def test_a_broken_file_is_named(settings: EngineSettings, tmp_path: Path) -> Non
     ("start_engine", "limit", "message"),
     [
         (EngineThatDoesNotStart, 60.0, r"^engine [01]: The engine did not start: out of memory"),
-        (SlowFakeEngine, 0.0, r"^engine [01] did not start \(within 31 minutes; `ray status`"),
+        (FakeEngine, 0.0, r"^engine [01] did not start \(within 31 minutes; `ray status`"),
     ],
 )
 def test_an_engine_that_does_not_start(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import psutil
 import pytest
 import soundfile
 
-from tests.support.commands import FAKE_SWEEP, run, start
+from tests.support.commands import FAKE_SWEEP, run, start, wait_until
 from tests.support.fake_sweep import (
     ENGINE_VARIABLE,
     KILLED_BY_THE_SYSTEM,
@@ -64,13 +62,6 @@ class Bench:
 
     def has(self, run: Any, name: str) -> bool:
         return name in {each.path for each in self.client.list_artifacts(run.info.run_id)}
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.25)
 
 
 @pytest.fixture
@@ -188,7 +179,7 @@ def test_parts_of_the_cores(bench: Bench) -> None:
 def test_a_sigterm_closes_child_and_parent(bench: Bench, slots: int) -> None:
     """One child run per slot, all KILLED; 128 + 15 is the exit status; the engines are gone, and no other starts."""
     process = bench.start(seconds=600, max_num_seqs="4,8,16", parallel_runs=slots)
-    wait_for(lambda: len(bench.engines()) == slots)
+    wait_until(lambda: len(bench.engines()) == slots, process)
     process.terminate()
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM

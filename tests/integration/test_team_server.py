@@ -76,16 +76,20 @@ def team_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     server = Server(directory, postgres, command=[script("serve")], env={**on_path(), **settings})
     server.environment["SERVER_PORT"] = str(server.port)
     with server:
-        admin = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": ADMIN_PASSWORD}
         for name, password in (("ann", ANN_PASSWORD), ("ben", BEN_PASSWORD)):
-            subprocess.run(
-                [sys.executable, script("adduser"), name],
-                env={**os.environ, **admin, "MLFLOW_TRACKING_URI": server.address},
-                input=f"{password}\n",
-                text=True,
-                check=True,
-            )
+            done = add_user(server, name, password, ("admin", ADMIN_PASSWORD))
+            assert done.returncode == 0, done.stderr
         yield server
+
+
+def add_user(server: Server, name: str, password: str, login: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """The script `adduser`, by the user who logs in so."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    return subprocess.run(
+        [sys.executable, script("adduser"), name],
+        env={**os.environ, **dict(zip(names, login, strict=True)), "MLFLOW_TRACKING_URI": server.address},
+        input=f"{password}\n", capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -145,15 +149,7 @@ def test_a_user_that_cannot_be_added(
     name: str, login: tuple[str, str], status: int, message: str, team_server: Server
 ) -> None:
     """One line, without a traceback, SQL or a hash."""
-    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-    done = subprocess.run(
-        [sys.executable, script("adduser"), name],
-        env={**os.environ, **dict(zip(names, login, strict=True)), "MLFLOW_TRACKING_URI": team_server.address},
-        input="a-long-password\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = add_user(team_server, name, "a-long-password", login)
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (status, 1, "")
     assert message in done.stderr
     assert not re.search("INSERT|scrypt|password_hash", done.stderr)

@@ -32,7 +32,8 @@ from whisperbench.engines.padding import cache_slots, frames_of, log_weight, spa
 from whisperbench.engines.vllm.features import FRAMES_BETWEEN, HOP, log_mel, packed_log_mel, packed_window
 
 HAS_GPU = torch.cuda.is_available()
-DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")])]
+ON_A_GPU = [pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")]
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_A_GPU)]
 MEL_BINS = 80
 
 
@@ -169,18 +170,30 @@ def test_layers_after_the_first_are_in_fp8(stride: int) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("device", DEVICES)
-def test_the_plain_cross_attention_weights_sparse_keys(device: str) -> None:
-    """A prompt's step, which fills the cache, and one that reads it."""
+@pytest.mark.parametrize(
+    ("form", "device"),
+    [("plain", "cpu"), pytest.param("plain", "cuda", marks=ON_A_GPU), pytest.param("merged", "cuda", marks=ON_A_GPU)],
+)
+def test_the_cross_attention_weights_sparse_keys(form: str, device: str) -> None:
+    """A prompt's step, which fills the cache, and one that reads it, full windows included.
+
+    Merged, vLLM's FlashAttention twice, it is within bfloat16's own error.
+    """
     from whisperbench.engines.vllm.attention import WeightedCrossAttention
 
-    sequences = Sequences(DENSE, TOKENS, device, torch.float32)
-    implementation = types.SimpleNamespace(head_size=SIZE, scale=SIZE**-0.5, kv_cache_dtype="auto")
+    if form == "merged":
+        (implementation, layer), dtype, tolerance, changed = flash_layer(), torch.bfloat16, 0.01, 0.02
+    else:
+        implementation = types.SimpleNamespace(head_size=SIZE, scale=SIZE**-0.5, kv_cache_dtype="auto")
+        layer, dtype, tolerance, changed = None, torch.float32, 1e-4, 0.01
+    sequences = Sequences(DENSE, TOKENS, device, dtype)
     attention = WeightedCrossAttention(implementation, STRIDE, torch.device(device))
     for stored in (False, True):
-        found = sequences.step(attention, None, stored=stored)
-        assert relative(found, sequences.wanted(log_weight(STRIDE))) < 1e-4
-        assert relative(found, sequences.wanted(0.0)) > 1e-2
+        found = sequences.step(attention, layer, stored=stored)
+        error = relative(found, sequences.wanted(log_weight(STRIDE)))
+        print(f"\n{form} cross-attention on {device}: relative error {error:.1e}")
+        assert error < tolerance
+        assert relative(found, sequences.wanted(0.0)) > changed
 
 
 def flash_layer() -> tuple[Any, Any]:
@@ -193,24 +206,6 @@ def flash_layer() -> tuple[Any, Any]:
     )
     one = torch.ones(1, device="cuda")
     return implementation, types.SimpleNamespace(_q_scale=one, _k_scale=one, _v_scale=one)
-
-
-@torch.inference_mode()
-@pytest.mark.gpu
-@pytest.mark.skipif(not HAS_GPU, reason="no GPU")
-def test_the_merged_cross_attention_weights_sparse_keys() -> None:
-    """vLLM's FlashAttention twice and one merge: within bfloat16's own error, full windows included."""
-    from whisperbench.engines.vllm.attention import WeightedCrossAttention
-
-    implementation, layer = flash_layer()
-    sequences = Sequences(DENSE, TOKENS, "cuda", torch.bfloat16)
-    attention = WeightedCrossAttention(implementation, STRIDE, torch.device("cuda"))
-    for stored in (False, True):
-        found = sequences.step(attention, layer, stored=stored)
-        error = relative(found, sequences.wanted(log_weight(STRIDE)))
-        print(f"\nmerged cross-attention: relative error {error:.1e}")
-        assert error < 0.01
-        assert relative(found, sequences.wanted(0.0)) > 0.02
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Faults in every place and at random moments: each request of an upload cut, 13 things that break, many runs.
+"""Faults in every place and at random moments: each request of an upload cut, 13 things that break.
 
 SEED=2 in the environment gives other moments.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import multiprocessing
 import os
 import random
 import shutil
@@ -24,13 +23,11 @@ import psutil
 import pytest
 
 from tests.integration.test_faults import CLIPS, POSITIONS, REPEATS, Benchmark, Cuts, upload_everything
-from tests.support.bundles import contents_of, result_in
 from tests.support.commands import FAKE_BENCHMARK, called, command, lines_in
 from tests.support.servers import Proxy, Server, served_store
 from whisperbench.corpus.corpus import DEMO
 from whisperbench.results.bundle import BUNDLE_FILE, PARTIAL, read_bundle
 from whisperbench.results.recording import TRANSCRIPTS, read_journal
-from whisperbench.tracking import runs as tracking
 from whisperbench.tracking.client import connect
 from whisperbench.tracking.runs import BUNDLE_TAG
 from whisperbench.tracking.tracked_run import close_stale_runs
@@ -39,7 +36,6 @@ pytestmark = pytest.mark.usefixtures("no_project_run", "leaves_nothing")
 
 SEED = os.environ.get("SEED", "1")
 DELAY = 0.02
-PROCESSES, RUNS = 4, 200
 
 
 @pytest.mark.parametrize("answer_lost", [False, True], ids=["request lost", "answer lost"])
@@ -204,37 +200,3 @@ def check_what_is_kept(benchmark: Benchmark, warmup: int | None) -> list[str]:
             assert not (directory / BUNDLE_FILE).exists() or kept == REPEATS * CLIPS
     assert kept >= returned - 1, "one may be between the engine and the disk"
     return complete
-
-
-def log_results(address: str, results_dir: Path, numbers: Sequence[int]) -> None:
-    """Several runs, one after the other, each with its number in every part of it."""
-    client = connect(address)
-    for number in numbers:
-        contents = contents_of(f"run-{number}", float(number))
-        bundle = result_in(results_dir, contents, transcripts={number: f"said in run {number}"})
-        run_id = tracking.open_run(client, experiment="many", run_id=None, name=f"run-{number}", tags={})
-        tracking.log_bundle(client, run_id, bundle)
-        tracking.close_run(client, run_id, "FINISHED")
-
-
-def test_many_runs_from_several_processes(tracking_server: Server, tmp_path: Path) -> None:
-    """Concurrently on one server: none is lost, none is mixed with another."""
-    client = connect(tracking_server.address)
-    experiment = client.create_experiment("many")
-    spawn = multiprocessing.get_context("spawn")
-    workers = [
-        spawn.Process(target=log_results, args=(tracking_server.address, tmp_path / str(i), range(i, RUNS, PROCESSES)))
-        for i in range(PROCESSES)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * PROCESSES
-    runs = client.search_runs([experiment], max_results=1000)
-    assert sorted(run.info.run_name for run in runs) == sorted(f"run-{number}" for number in range(RUNS))
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    assert all(run.info.run_name == f"run-{run.data.metrics['wer']:.0f}" for run in runs)
-    for run in runs[:: RUNS // 20]:
-        text = Path(client.download_artifacts(run.info.run_id, "transcripts.json", str(tmp_path))).read_text()
-        assert f'said in {run.info.run_name.replace("-", " ")}"' in text

@@ -24,16 +24,17 @@ ROOM_BYTES = 3_600
 NO_SERVER = "http://127.0.0.1:9"
 
 
-def test_sigterm_in_the_middle(client: Any, tmp_path: Path) -> None:
-    """Status 143, a run that is KILLED and names the signal, and the finished transcripts on disk."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_in_the_middle(number: signal.Signals, client: Any, tmp_path: Path) -> None:
+    """Status 128 + n, a run that is KILLED and names the signal, and the finished transcripts on disk."""
     log, ledger = tmp_path / "out.log", tmp_path / "ledger"
     variables = {DELAY_VARIABLE: "0.05", LEDGER_VARIABLE: str(ledger)}
     process = start(FAKE_BENCHMARK, tmp_path, {**DEMO, "repeats": 50}, log=log, **variables)
     wait_until(lambda: lines_in(ledger) > 20, process, log)
-    process.terminate()
-    assert process.wait() == 128 + signal.SIGTERM, log.read_text()
+    process.send_signal(number)
+    assert process.wait() == 128 + number, log.read_text()
     (held,) = all_runs(client)
-    assert (held.info.status, held.data.tags["whisperbench.failure"]) == ("KILLED", "SIGTERM")
+    assert (held.info.status, held.data.tags["whisperbench.failure"]) == ("KILLED", number.name)
     (partial,) = (tmp_path / "results").glob(f"*{PARTIAL}")
     assert read_journal(partial)
 

@@ -123,15 +123,7 @@ def clips(count: int, folder: Path = Path("/nowhere")) -> list[Utterance]:
     return [Utterance(utt_id=path.stem, audio=path, reference="a", speaker=None) for path in paths]
 
 
-class SlowFakeEngine(FakeEngine):
-    """Needs 20 ms for a clip."""
-
-    def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
-        super().__init__(settings, hardware, log)
-        self.delay = 0.02
-
-
-class EngineThatDoesNotStart(SlowFakeEngine):
+class EngineThatDoesNotStart(FakeEngine):
     """Raises with its log."""
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
@@ -139,7 +131,7 @@ class EngineThatDoesNotStart(SlowFakeEngine):
         raise EngineError("The engine did not start: out of memory.", log)
 
 
-class EngineWithASemaphore(SlowFakeEngine):
+class EngineWithASemaphore(FakeEngine):
     """Writes the name of a semaphore to its log, which a child process has left, as an engine that is ended does."""
 
     def __init__(self, settings: EngineSettings, hardware: Hardware, log: Path) -> None:
