@@ -1,8 +1,8 @@
 """Measure this machine: `make bench`.
 
 On a GPU it runs a sweep of `grid=bench` over a corpus with the lengths of LibriSpeech test-clean and measures the CPU
-time and memory of the input pipeline.  Without a GPU it measures the input pipeline alone.  The figures are written to
-one JSON file.
+time of the input pipeline.  Without a GPU it measures the input pipeline alone.  The figures are written to one JSON
+file.
 
     python -m benchmarks.bench --repeats 5
 """
@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from benchmarks.corpus import build_corpus
-from benchmarks.input_pipeline import FLAT_MEMORY, features_alone, with_vllm
+from benchmarks.input_pipeline import features_alone, with_vllm
 from tests.support.options import sweep_of
 from whisperbench.cli import sweep
 from whisperbench.cli.options import Command
@@ -71,7 +71,7 @@ def main(grid: str, repeats: int, limit: int | None, resume: bool, output: Path,
         sweep.run(options)
     except SweepError as error:
         failed = error
-    found = {"rows": rows(options, hardware), "input_pipeline": with_vllm(hardware, utterances, FLAT_MEMORY)}
+    found = {"rows": rows(options, hardware), "input_pipeline": with_vllm(hardware, utterances)}
     write(output / f"{slug(hardware.gpu_name)}-{Path(grid).stem}.json", hardware, found)
     if failed:
         raise failed

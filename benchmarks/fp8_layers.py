@@ -68,8 +68,8 @@ def main(model: str, corpus: str, limit: int | None, output: Path | None) -> Non
         rows[name] = whisper.changes(batches, products)
         click.echo(f"{name:<24}{rows[name]['KL']:10.4f}{rows[name]['changed']:10.3f}")
     if output:
-        found = {"model": Path(model).name, "utterances": len(clips), "largest_inputs": whisper.largest_inputs(batches)}
-        output.write_text(json.dumps({**found, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+        found = {"model": Path(model).name, "utterances": len(clips), "rows": rows}
+        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 class Whisper:
@@ -138,25 +138,6 @@ class Whisper:
                 linear.weight.data = weight
             for hook in hooks:
                 hook.remove()
-
-    def largest_inputs(self, batches: list[dict[str, torch.Tensor]]) -> dict[str, float]:
-        """Median over rows of the largest absolute input of each product, divided by the row's root mean square."""
-        found, hooks = {}, []
-
-        def hook(name: str) -> Any:
-            def record(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-                rows = inputs[0].flatten(0, 1)
-                found[name] = float((rows.abs().amax(1) / rows.square().mean(1).sqrt()).median())
-
-            return record
-
-        for layer, module in enumerate(self.encoder.layers):
-            for kind, names in KINDS.items():
-                hooks.append(module.get_submodule(names[0]).register_forward_pre_hook(hook(f"layer {layer} {kind}")))
-        self.encoder(batches[0]["features"])
-        for each in hooks:
-            each.remove()
-        return found
 
 
 def rounded(values: torch.Tensor) -> torch.Tensor:

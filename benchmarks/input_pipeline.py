@@ -1,10 +1,8 @@
-"""CPU time and memory of the input pipeline, compared with the stock feature extractor and vLLM's own input path."""
+"""CPU time of the input pipeline, compared with the stock feature extractor and vLLM's own input path."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import resource
+import contextlib
 import statistics
 import tempfile
 import time
@@ -27,8 +25,6 @@ from whisperbench.engines.windows import Window
 from whisperbench.files import cache_directory
 
 LOG = Path(tempfile.gettempdir()) / "whisperbench-engine.log"
-FLAT_MEMORY = (500, 5_000)
-"""Numbers of utterances between which the client's memory must not grow."""
 RENDERED = 300
 """Maximum number of utterances whose engine input is made one by one."""
 
@@ -57,23 +53,13 @@ def features_alone(count: int) -> dict[str, Any]:
     }
 
 
-def with_vllm(hardware: Hardware, utterances: Sequence[Utterance], sizes: Sequence[int] = ()) -> dict[str, Any]:
-    """Measurements that need a started engine, with random weights.
-
-    Args:
-        sizes: numbers of utterances after whose transcription the peak memory of this process is read.
-    """
-    config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=256 if sizes else 2)
+def with_vllm(hardware: Hardware, utterances: Sequence[Utterance]) -> dict[str, Any]:
+    """CPU time from file to engine input; it needs a started engine, with random weights."""
+    config = BenchmarkConfig(model="large-v3-turbo", load_format="dummy", max_num_seqs=2)
     checkpoint = resolve_model(config.model, "main", cache_dir=cache_directory(), random_weights=True)
     engine = VllmPipelined(engine_settings(config, checkpoint, hardware), hardware, LOG)
-    try:
-        found: dict[str, Any] = {"file_to_engine_input": file_to_engine_input(engine, utterances[:RENDERED])}
-        if sizes:
-            peaks = client_peak_mib(engine, utterances, sizes, checkpoint.count_tokens)
-            found["client_peak_mib_by_utterances"] = peaks
-        return found
-    finally:
-        engine.close()
+    with contextlib.closing(engine):
+        return {"file_to_engine_input": file_to_engine_input(engine, utterances[:RENDERED])}
 
 
 def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance]) -> dict[str, float]:
@@ -96,25 +82,6 @@ def file_to_engine_input(engine: VllmPipelined, utterances: Sequence[Utterance])
         "pipelined_cpu_ms_per_utterance": ours,
         "cpu_share_of_stock": round(ours / theirs, 3),
     }
-
-
-def client_peak_mib(
-    engine: VllmPipelined,
-    utterances: Sequence[Utterance],
-    sizes: Sequence[int],
-    count_tokens: Callable[[str], int],
-) -> dict[str, int]:
-    """Peak memory of this process in MiB, by number of utterances transcribed; the corpus is repeated as needed."""
-    peaks = {}
-    for size in sizes:
-        tiled = [
-            dataclasses.replace(each, utt_id=str(number), forced_tokens=count_tokens(each.reference or ""))
-            for number, each in enumerate(itertools.islice(itertools.cycle(utterances), size))
-        ]
-        for _ in engine.transcribe(tiled):
-            pass
-        peaks[str(size)] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return peaks
 
 
 def cpu_milliseconds(way: Callable[[Any], object], items: Sequence[Any]) -> float:
