@@ -18,8 +18,6 @@ from tests.support.corpora import put
 from tests.support.fakes import FakeEngine
 from whisperbench.results.bundle import read_bundle
 
-pytestmark = pytest.mark.usefixtures("no_project_run")
-
 SECRETS = {
     "HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz",
     "MLFLOW_TRACKING_PASSWORD": "tracking-pa55word",
@@ -56,7 +54,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def secrets(no_project_run: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
 
