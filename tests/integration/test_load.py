@@ -94,6 +94,8 @@ def test_the_server_of_cuda_mps_is_no_stranger(monkeypatch: pytest.MonkeyPatch, 
     """NVML lists it beside the engines that it serves: a process of that name, here one that sleeps."""
     server = tmp_path / "nvidia-cuda-mps-server"
     shutil.copy("/bin/sleep", server)
+    (tmp_path / "control").touch()
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
     with subprocess.Popen([server, "60"]) as process:
         found = readings_of(Nvml(other_pid=process.pid), monkeypatch, samples=5)
         process.kill()
