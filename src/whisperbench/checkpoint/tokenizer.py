@@ -79,7 +79,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
         )
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # of the library
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         raise ModelError(f"{path} is not a Whisper tokenizer: {error}") from error
     if not isinstance(tokenizer.model, models.BPE) or not added_tokens(tokenizer):
         raise ModelError(f"{path} is not a Whisper tokenizer, which is a byte-level BPE with added tokens.")

@@ -80,7 +80,7 @@ def cause_in(log: Path, since: int = 0) -> str | None:
     died = DIED.search(written)
     if died and (not causes or (died["code"] or "").startswith("-")):
         code = f" (exit code {died['code']})" if died["code"] else ""
-        return f"its worker {died['name']} was killed{code}. Check `dmesg`, it may have run out of memory"
+        return f"its worker {died['name']} was killed{code}. It may have run out of memory; `dmesg` shows it"
     return causes[-1][:MAX_CAUSE] if causes else None
 
 

@@ -60,6 +60,15 @@ def test_a_real_tokenizer_has_its_special_tokens_where_the_formula_puts_them() -
     }
 
 
+def test_a_tokenizer_that_its_library_cannot_read_is_refused(tmp_path: Path) -> None:
+    """Two names of one id cause a panic in the library, which is not an Exception."""
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": ["a b"]}
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": model}))
+    with pytest.raises(ModelError, match="is not a Whisper tokenizer"):
+        read_tokenizer(path)
+
+
 def test_an_older_tokenizer_without_tokenizer_json_is_read(tmp_path: Path) -> None:
     """vocab.json, merges.txt and added_tokens.json give the same ids."""
     directory = checkpoint_directory(tmp_path / "model")
