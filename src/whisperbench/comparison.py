@@ -63,8 +63,8 @@ class Comparison:
         found = [r for r in read.find_runs(self.client, options.experiments, options.filter) if selects(options, r)]
         if not found:
             raise ComparisonError(
-                f"No finished benchmark run was found in {options.scope} of "
-                f"{without_password(self.client.tracking_uri)}. Measure one first."
+                f"No finished benchmark run was found on {without_password(self.client.tracking_uri)} (searched: "
+                f"{options.scope}). Measure one first."
             )
         for run in found:
             if run.damaged:
