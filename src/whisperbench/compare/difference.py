@@ -20,7 +20,7 @@ from whisperbench.compare.document import (
 from whisperbench.compare.groups import differences
 from whisperbench.compare.systems import System
 from whisperbench.compare.verdicts import wer_difference
-from whisperbench.measure.alignment import AlignedSpan, align
+from whisperbench.measure.alignment import MAX_TEXT_LENGTH, AlignedSpan, align
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.keys import differing
 from whisperbench.results.links import Links
@@ -31,7 +31,6 @@ from whisperbench.stats.paired import PairedDifference
 from whisperbench.stats.rates import rate_difference
 
 MAX_CHANGED = 20
-MAX_CHARACTERS = 4_000  # longer transcripts are cut before the alignment; 30 s of fast speech have 600
 BY_NAME = {metric.name: metric for metric in METRICS}
 FIRST_READ = (
     *("wer", "cer", "repetition_loops", "reqs_per_sec", "rtfx", "latency_p50_ms", "latency_p95_ms"),
@@ -50,7 +49,7 @@ class AlignedUtterance:
     @classmethod
     def of(cls, utterance: UtteranceResult, normalize: Callable[[str], str]) -> AlignedUtterance:
         pair = (utterance.reference or "", utterance.hypothesis)
-        shortened = (text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} …" for text in pair)
+        shortened = (text if len(text) <= MAX_TEXT_LENGTH else f"{text[:MAX_TEXT_LENGTH]} …" for text in pair)
         return cls(utterance, align(*(normalize(text).split() for text in shortened)))
 
 

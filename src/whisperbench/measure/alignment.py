@@ -7,6 +7,9 @@ from typing import Literal
 
 import jiwer
 
+MAX_TEXT_LENGTH = 4_000
+"""Characters of a longer transcript that are aligned for a page: 30 s of fast speech are 600."""
+
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from whisperbench.constants import WINDOW_SECONDS
 from whisperbench.corpus.audio import SAMPLE_RATE, WINDOW_SAMPLES, Samples
-from whisperbench.measure.alignment import align
+from whisperbench.measure.alignment import MAX_TEXT_LENGTH, align
 from whisperbench.measure.normalizer import Normalizer
 from whisperbench.measure.result import UtteranceResult
 from whisperbench.results.pages import render
@@ -25,7 +25,6 @@ from whisperbench.results.pages import render
 SAMPLES = "samples"
 WORST, RANDOM = 5, 5
 """Number of utterances with the most errors, and of randomly selected ones."""
-MAX_TEXT_LENGTH = 4_000  # characters: 30 s of fast speech are 600
 MAX_NAME_LENGTH = 80
 
 
