@@ -165,19 +165,24 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
+    if path.stat().st_size < MIN_KEPT_BYTES:
+        return _sha256(path)
     state = [str(path), *file_state(path)]
     kept = cache_directory() / "sha256" / f"{hashlib.sha256(bytes(path)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         *known, digest = json.loads(kept.read_bytes())
         if known == state:
             return str(digest)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if path.stat().st_size >= MIN_KEPT_BYTES:
-        with contextlib.suppress(OSError):  # without the cache, the next start takes some seconds longer
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(kept, [*state, digest])
+    digest = _sha256(path)
+    with contextlib.suppress(OSError):  # without the cache, the next start takes some seconds longer
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, [*state, digest])
     return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build_directory_once(target: Path, build: Callable[[Path], None]) -> Path:
