@@ -11,7 +11,7 @@ from whisperbench.corpus.corpus import Corpus, Utterance, load_corpus
 from whisperbench.corpus.inspection import inspect_corpus
 from whisperbench.corpus.packing import pack_utterances
 from whisperbench.engines.hardware import Hardware, free_cores, require_ray
-from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.settings import EngineSettings, engine_settings
 from whisperbench.engines.start import require_engine_for
 from whisperbench.errors import CorpusError
 from whisperbench.files import cache_directory, require_writable
@@ -48,9 +48,7 @@ def prepare(config: BenchmarkConfig, hardware: Hardware, listener: Listener) -> 
     require_writable(Path(config.results_dir), "results_dir")
     require_engine_for(hardware, config.engine)
     checkpoint = checkpoint_of(config)
-    settings = engine_settings(config, checkpoint, hardware)
-    if settings.engines > 1:
-        require_ray()
+    settings = checked_settings(config, checkpoint, hardware)
     corpus = checked_corpus(config, listener)
     info = RunInfo(
         model_id=checkpoint.model_id,
@@ -63,6 +61,18 @@ def prepare(config: BenchmarkConfig, hardware: Hardware, listener: Listener) -> 
         git_dirty=git_is_dirty(),
     )
     return Prepared(info, checkpoint, corpus)
+
+
+def checked_settings(config: BenchmarkConfig, checkpoint: Checkpoint, hardware: Hardware) -> EngineSettings:
+    """The resolved settings of the engine, if the hardware and the installed packages support them.
+
+    Raises:
+        ConfigError: an option is not supported, or Ray is missing for several engines.
+    """
+    settings = engine_settings(config, checkpoint, hardware)
+    if settings.engines > 1:
+        require_ray()
+    return settings
 
 
 def checkpoint_of(config: BenchmarkConfig) -> Checkpoint:

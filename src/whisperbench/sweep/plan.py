@@ -8,11 +8,10 @@ from typing import Any
 
 from whisperbench.config.benchmark import OPTIONS, BenchmarkConfig
 from whisperbench.config.sweep import SweepConfig
-from whisperbench.engines.hardware import Hardware, engine_version, require_ray, select_gpus
-from whisperbench.engines.settings import engine_settings
+from whisperbench.engines.hardware import Hardware, engine_version, select_gpus
 from whisperbench.engines.start import require_engine_for
 from whisperbench.errors import ConfigError, WhisperbenchError
-from whisperbench.preparation import checked_corpus, checkpoint_of
+from whisperbench.preparation import checked_corpus, checked_settings, checkpoint_of
 from whisperbench.progress import Listener
 from whisperbench.results.keys import speed_key
 from whisperbench.results.names import CONFIG_DIGEST, DISTURBED, SPEED_KEY
@@ -75,9 +74,7 @@ class Planner:
         # Each key holds the options that the result or a check depends on.
         model = config.model, config.model_revision, config.random_weights
         checkpoint = self._once(("model", *model), lambda: checkpoint_of(config))
-        settings = engine_settings(config, checkpoint, hardware)  # refuses options that the hardware does not support
-        if settings.engines > 1:
-            require_ray()
+        checked_settings(config, checkpoint, hardware)
         data = (getattr(config, name) for name, each in OPTIONS.items() if each.group == "Data")
         key = ("data", *data, config.random_weights)
         dataset = self._once(key, lambda: checked_corpus(config, self._listener).digest)
