@@ -23,6 +23,8 @@ UNUSUAL_FACTOR = 3.0
 """The pause must also be this many times the longest pause of the warm-up, because a large model on a CPU has long
 steps."""
 POLL_SECONDS = 1.0
+START_SECONDS = 1800.0
+"""Limit of a start; large weights on a slow disk take some minutes."""
 
 
 class Heartbeat:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from whisperbench.corpus.corpus import Utterance
+from whisperbench.engines import watchdog
 from whisperbench.engines.base import Engine, EngineInfo, StartEngine, Transcription
 from whisperbench.engines.hardware import detect_hardware
 from whisperbench.engines.parallel.ray_cluster import Placement, on_node
@@ -32,7 +33,7 @@ Started = tuple[str, str, set[int], EngineInfo]
 
 ANSWER_SECONDS = 5.0  # time after which `results` returns even without results, so that a stopped process is detected
 GATHER_SECONDS = 0.05  # time in which `results` collects, because hundreds of calls per second would use much CPU time
-START_SECONDS = 1860.0  # a minute more than vLLM's own limit in engines/vllm/engine.py
+START_SECONDS = watchdog.START_SECONDS + 60.0  # the engine reports its own limit first
 
 
 class EngineWorker:

@@ -17,7 +17,7 @@ from whisperbench.engines.base import Engine, EngineInfo
 from whisperbench.engines.engine_log import KILLED, cause_in, output_to, why_it_did_not_start
 from whisperbench.engines.hardware import Hardware, usable_cores
 from whisperbench.engines.settings import EngineSettings
-from whisperbench.engines.watchdog import Heartbeat, start_limit
+from whisperbench.engines.watchdog import START_SECONDS, Heartbeat, start_limit
 from whisperbench.engines.windows import MAX_OUTPUT_TOKENS, Window, WindowOutput
 from whisperbench.errors import EngineError
 from whisperbench.processes.guardian import descendants, is_tracker, kill
@@ -27,8 +27,6 @@ from whisperbench.util import gc_paused
 T = TypeVar("T")
 
 SHUTDOWN_SECONDS = 5
-START_SECONDS = 1800
-"""Limit of a start; large weights on a slow disk take some minutes."""
 MAX_MODEL_LEN = 448  # maximum number of tokens of prompt and transcript: the length of Whisper's decoder
 UNIPROC_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 """Runs vLLM's worker inside the engine process on a CPU, as on a GPU.
