@@ -24,6 +24,7 @@ from whisperbench.results.names import WARNINGS
 from whisperbench.results.recording import MEASUREMENT_FILE, TRANSCRIPTS, complete
 from whisperbench.results.transcripts import TABLE
 from whisperbench.tracking.upload import find_bundles
+from whisperbench.util import typed_command
 
 WRITES = {
     "transcripts.json": (Path, "write_text", TABLE),
@@ -64,7 +65,7 @@ def partial(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     options = {"write": "transcripts.json", **getattr(request, "param", {})}
     with pytest.MonkeyPatch.context() as patched:
         disk_full_at(options.pop("write"), patched)
-        with pytest.raises(BundleError, match=r"then complete the result: (\S*/)?whisperbench upload --bundles "):
+        with pytest.raises(BundleError, match=f"then complete the result: {typed_command()} upload --bundles "):
             measured(tmp_path / "full", **options)
     (found,) = (tmp_path / "full").iterdir()
     return found
